@@ -1,0 +1,178 @@
+"""The `ApiToken` aggregate: who may call the administrative API. Pure, like `scim_token`."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import ClassVar, Final
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import InvalidValue, NotFound, PermissionDenied, Unauthenticated
+from domain.event import Actor, Event, Recorded, SecretRow
+from domain.secret import Digest
+
+DEFAULT_LIFETIME: Final = timedelta(days=90)
+USE_EVERY: Final = timedelta(minutes=1)
+
+
+class Permission(StrEnum):
+    """What an API token allows."""
+
+    SCIM_TOKENS_READ = "scim_tokens:read"
+    SCIM_TOKENS_WRITE = "scim_tokens:write"
+    AUDIT_READ = "audit:read"
+    PROJECTIONS_MANAGE = "projections:manage"
+    API_TOKENS_MANAGE = "api_tokens:manage"
+
+
+class ApiTokenEvent(Event, frozen=True, forbid_unknown_fields=True):
+    """Any event of an `ApiToken`."""
+
+
+class Created(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """An API token came into being; its secret was shown to its creator, once.
+
+    user_id: the user it acts for. teams: the teams it may touch, None for all.
+    created_by: None when it was made at the command line. expires_at: None for no end.
+    """
+
+    topic: ClassVar[str] = "api_token.created.v1"
+    user_id: UUID
+    teams: tuple[UUID, ...] | None
+    permissions: tuple[Permission, ...]
+    digest: Digest
+    created_by: Actor | None
+    expires_at: datetime | None
+
+
+class Used(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """The token was used; at most one a minute is recorded. Each command names its caller by itself."""
+
+    topic: ClassVar[str] = "api_token.used.v1"
+
+
+class Revoked(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """The token stopped being valid. Final. revoked_by: None at the command line."""
+
+    topic: ClassVar[str] = "api_token.revoked.v1"
+    revoked_by: Actor | None
+
+
+EVENTS: Final[Sequence[type[ApiTokenEvent]]] = (Created, Used, Revoked)
+
+
+class ApiToken(msgspec.Struct, frozen=True):
+    """State after `version` events. Instants are ledger time."""
+
+    id: UUID
+    version: int
+    user_id: UUID
+    teams: tuple[UUID, ...] | None
+    permissions: tuple[Permission, ...]
+    digest: Digest
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+    uses: int = 0
+
+    @staticmethod
+    def create(
+        *,
+        user_id: UUID,
+        teams: Sequence[UUID] | None,
+        permissions: Sequence[Permission],
+        digest: Digest,
+        created_by: Actor | None,
+        expires_at: datetime | None,
+        at: datetime,
+    ) -> list[ApiTokenEvent]:
+        """Create an API token. Raises InvalidValue without a permission, or with an expiry in the past."""
+        if not permissions:
+            raise InvalidValue("/permissions", "at least one is needed")
+        if teams is not None and not teams:
+            raise InvalidValue("/teams", "name at least one team, or none at all for every team")
+        if expires_at is not None and expires_at <= at:
+            raise InvalidValue("/expires_at", "must be in the future")
+        return [
+            Created(
+                user_id=user_id,
+                teams=None if teams is None else tuple(dict.fromkeys(teams)),
+                permissions=tuple(dict.fromkeys(permissions)),
+                digest=digest,
+                created_by=created_by,
+                expires_at=expires_at,
+            )
+        ]
+
+    @property
+    def owner_id(self) -> None:
+        """An API token speaks for a user, not for one team."""
+
+    @property
+    def actor(self) -> Actor:
+        """How this token's calls are signed in the events that they cause."""
+        return Actor(user_id=self.user_id, api_token_id=self.id)
+
+    def is_good(self, *, at: datetime) -> bool:
+        """Whether the token authenticates at `at`."""
+        return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
+
+    def authorise(self, permission: Permission, *, at: datetime) -> None:
+        """Raise Unauthenticated when the token is over, PermissionDenied when it lacks `permission`."""
+        if not self.is_good(at=at):
+            raise Unauthenticated("the API token is not valid")
+        if permission not in self.permissions:
+            raise PermissionDenied(permission)
+
+    def require_team(self, team_id: UUID) -> None:
+        """Raise NotFound when the token is confined to other teams: foreign and missing look the same."""
+        if self.teams is not None and team_id not in self.teams:
+            raise NotFound("no such token")
+
+    def use(self, *, at: datetime) -> list[ApiTokenEvent]:
+        """Record a use; silent within a minute of the last one recorded."""
+        if self.last_used_at is not None and at < self.last_used_at + USE_EVERY:
+            return []
+        return [Used()]
+
+    def revoke(self, *, by: Actor | None) -> list[ApiTokenEvent]:
+        """Revoke; a second time records nothing."""
+        return [] if self.revoked_at is not None else [Revoked(revoked_by=by)]
+
+    def secret_rows(self) -> list[SecretRow]:
+        """How its one secret stands."""
+        return [SecretRow(self.digest.value, self.expires_at, self.revoked_at is not None)]
+
+
+def evolve(token: ApiToken | None, recorded: Recorded) -> ApiToken:
+    """Fold one recorded event into the state."""
+    event = recorded.event
+    if isinstance(event, Created):
+        assert token is None, "a stream starts once"
+        return ApiToken(
+            id=recorded.originator_id,
+            version=recorded.originator_version,
+            user_id=event.user_id,
+            teams=event.teams,
+            permissions=event.permissions,
+            digest=event.digest,
+            created_at=recorded.at,
+            expires_at=event.expires_at,
+        )
+    assert token is not None, "a stream starts with Created"
+    assert recorded.originator_version == token.version + 1, "a stream is dense"
+    return msgspec.structs.replace(
+        token, version=recorded.originator_version, **_change(token, event, recorded.at)
+    )
+
+
+def _change(token: ApiToken, event: Event, at: datetime) -> dict[str, object]:
+    match event:
+        case Used():
+            return {"last_used_at": at, "uses": token.uses + 1}
+        case Revoked():
+            return {"revoked_at": at}
+        case _:
+            raise AssertionError(f"{event.topic} is not folded")

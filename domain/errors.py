@@ -1,0 +1,102 @@
+"""Every refusal of the ledger, as a tree. A message here is fit for any log: it never holds a secret.
+
+`Refusal`      the ledger was asked for something that its rules do not allow; nothing changed.
+`Unavailable`  the ledger could not say; nothing was confirmed. Safe to repeat.
+"""
+
+from uuid import UUID
+
+
+class LedgerError(Exception):
+    """Root of everything that this package raises on purpose."""
+
+
+class Refusal(LedgerError):
+    """A rule said no. Nothing was recorded for this command."""
+
+
+class InvalidValue(Refusal):
+    """A value breaks a rule of the domain.
+
+    pointer: JSON pointer (RFC 6901) of the value in the command, such as "/name".
+    detail: what is wrong, without the value.
+    """
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(f"{pointer}: {detail}")
+        self.pointer = pointer
+        self.detail = detail
+
+
+class NotFound(Refusal):
+    """No such aggregate, or not one that the caller may know of: the two look the same."""
+
+
+class Unauthenticated(Refusal):
+    """The caller's API token is unknown, revoked or expired."""
+
+
+class PermissionDenied(Refusal):
+    """The caller's API token is good but lacks a permission.
+
+    permission: the one that is missing.
+    """
+
+    def __init__(self, permission: str) -> None:
+        super().__init__(f"the API token lacks the permission {permission}")
+        self.permission = permission
+
+
+class TokenRefused(Refusal):
+    """A presented secret does not authenticate. `reason` goes to the audit trail, never to the presenter."""
+
+    reason = "refused"
+
+
+class TokenUnknown(TokenRefused):
+    """No stored digest matches."""
+
+    reason = "unknown"
+
+
+class TokenRevoked(TokenRefused):
+    """The token was revoked."""
+
+    reason = "revoked"
+
+
+class TokenExpired(TokenRefused):
+    """The token, or the overlap after a rotation, is over."""
+
+    reason = "expired"
+
+
+class SecretAlreadyShown(Refusal):
+    """The command was carried out before; its secret was shown then and cannot be shown again.
+
+    originator_id: the aggregate that the first execution made or changed.
+    """
+
+    def __init__(self, originator_id: UUID) -> None:
+        super().__init__("the secret was already shown")
+        self.originator_id = originator_id
+
+
+class CommandIdReused(Refusal):
+    """A command id was presented before with another request."""
+
+
+class Unavailable(LedgerError):
+    """The ledger could not answer within its deadline."""
+
+
+class StoreUnavailable(Unavailable):
+    """The database is away, hung, or closed the connection."""
+
+
+class Overloaded(Unavailable):
+    """More is queued than can be answered in time."""
+
+
+class ProjectionBehind(Unavailable):
+    """A view did not reach the ledger head of the request's arrival in time."""

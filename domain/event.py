@@ -1,0 +1,78 @@
+"""What an event is, and where it stands in the ledger."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import ClassVar, Protocol
+from uuid import UUID
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A fact about one aggregate, in the past participle. Holds no secret and no position.
+
+    topic: stable dotted tag with a version; never changes once an event was stored under it.
+    """
+
+    topic: ClassVar[str]
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """An event at its place in the ledger.
+
+    originator_id, originator_version: the aggregate and the position in its stream, from 1, dense.
+    at: ledger time, aware UTC, whole milliseconds; never smaller than that of any earlier event.
+    command_id: the command (or the use) that caused it.
+    """
+
+    originator_id: UUID
+    originator_version: int
+    at: datetime
+    command_id: UUID
+    event: Event
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Who gave a command: the user, and the API token that the user's call presented.
+
+    At the command line there is no API token, and no user unless one was named.
+    """
+
+    user_id: UUID | None
+    api_token_id: UUID | None
+
+
+class SecretRow(msgspec.Struct, frozen=True):
+    """What the gate's set-based statement knows of one secret.
+
+    digest: 32 bytes.
+    good_until: the first instant at which it no longer authenticates; None for no end.
+    is_void: it never authenticates again, whatever `good_until` says.
+    """
+
+    digest: bytes
+    good_until: datetime | None
+    is_void: bool
+
+
+class Aggregate(Protocol):
+    """State of one aggregate after some version of its stream. Immutable.
+
+    id, version: as in the last `Recorded` that it evolved from.
+    last_used_at, uses: kept by the set-based statement too, hence the same names for every aggregate.
+    """
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def last_used_at(self) -> datetime | None: ...
+    @property
+    def uses(self) -> int: ...
+    @property
+    def owner_id(self) -> UUID | None:
+        """The team that a success speaks for, or None where teams do not apply."""
+
+    def secret_rows(self) -> Sequence[SecretRow]:
+        """How each secret of the aggregate stands now."""

@@ -1,0 +1,140 @@
+"""The one way rows get into the ledger: what a set of new events writes, as columns, and the statements.
+
+Both the gate (asynchronous) and the recorder (the library's synchronous interface) go through here, inside a
+transaction that holds the append lock.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, LiteralString
+from uuid import UUID
+
+from domain.event import Aggregate, Recorded
+from domain.eventstore.aggregates import encode_state, kind_of
+from domain.eventstore.registry import EventRegistry
+
+LOCK: Final[LiteralString] = "SELECT ledger.lock_appends()"
+"""Waits at most lock_timeout. Conflicts with nothing but other appends: VACUUM and index builds go on."""
+
+LEDGER_TIME: Final[LiteralString] = "SELECT ledger.ledger_time(%s)"
+"""After the lock: no later event can exist, so the answer is this transaction's instant."""
+
+LOAD: Final[LiteralString] = """
+    SELECT a.originator_id, a.kind, a.state, h.version, h.last_used_at, h.uses
+    FROM ledger.aggregates a JOIN ledger.heads h USING (originator_id)
+    WHERE a.originator_id = ANY(%s)
+"""
+"""State rows by primary key, in no order. Never replays a stream."""
+
+RECORD_USES: Final[LiteralString] = """
+    SELECT ordinal, token_id, team_id, is_good, used_at FROM ledger.record_uses(%s, %s, %s, %s, %s)
+"""
+"""Takes the lock itself. One row per presented digest that is stored, in no order."""
+
+KNOWN_COMMANDS: Final[LiteralString] = """
+    SELECT command_id, attempt, originator_id, request FROM ledger.commands
+    WHERE command_id = ANY(%s) AND at > %s - interval '24 hours'
+"""
+
+INSERT_EVENTS: Final[LiteralString] = """
+    INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, state)
+    SELECT e.originator_id, e.version, e.topic, e.at, e.command_id, e.state
+    FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::timestamptz[], %s::uuid[], %s::bytea[])
+        WITH ORDINALITY AS e (originator_id, version, topic, at, command_id, state, ord)
+    ORDER BY e.ord
+    RETURNING notification_id
+"""
+"""Ids in the order of the arrays. The primary key refuses a version that is taken."""
+
+PUT_HEADS: Final[LiteralString] = """
+    INSERT INTO ledger.heads AS h (originator_id, version, last_used_at, uses)
+    SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::timestamptz[], %s::bigint[])
+    ON CONFLICT (originator_id) DO UPDATE
+    SET version = excluded.version, last_used_at = excluded.last_used_at, uses = excluded.uses
+"""
+
+PUT_AGGREGATES: Final[LiteralString] = """
+    INSERT INTO ledger.aggregates AS a (originator_id, kind, state)
+    SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bytea[])
+    ON CONFLICT (originator_id) DO UPDATE SET state = excluded.state
+"""
+
+PUT_SECRETS: Final[LiteralString] = """
+    INSERT INTO ledger.secrets AS s (digest, originator_id, owner_id, good_until)
+    SELECT digest, originator_id, owner_id,
+        CASE WHEN is_void THEN '-infinity' ELSE coalesce(good_until, 'infinity') END
+    FROM unnest(%s::bytea[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::bool[])
+        AS p (digest, originator_id, owner_id, good_until, is_void)
+    ON CONFLICT (digest) DO UPDATE SET good_until = excluded.good_until
+"""
+
+PUT_COMMANDS: Final[LiteralString] = """
+    INSERT INTO ledger.commands AS c (at, command_id, attempt, originator_id, request)
+    SELECT %s::timestamptz, * FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::bytea[])
+    ON CONFLICT (command_id) DO UPDATE
+    SET attempt = excluded.attempt, originator_id = excluded.originator_id,
+        request = excluded.request, at = excluded.at
+"""
+"""A conflict is a command id of more than a day ago: it starts anew."""
+
+
+def writes(
+    registry: EventRegistry, recorded: Sequence[Recorded], changed: Mapping[UUID, Aggregate]
+) -> Iterable[tuple[LiteralString, Sequence[Any]]]:
+    """The statements that store `recorded` and the states that they led to.
+
+    changed: the state of each aggregate after its last event of `recorded`.
+    The first statement returns the notification ids, in order.
+    """
+    yield (
+        INSERT_EVENTS,
+        (
+            [r.originator_id for r in recorded],
+            [r.originator_version for r in recorded],
+            [r.event.topic for r in recorded],
+            [r.at for r in recorded],
+            [r.command_id for r in recorded],
+            [registry.encode(r.event) for r in recorded],
+        ),
+    )
+    kinds = {r.originator_id: kind_of(r).name for r in recorded}
+    aggregates = list(changed.values())
+    yield (
+        PUT_HEADS,
+        (
+            [a.id for a in aggregates],
+            [a.version for a in aggregates],
+            [a.last_used_at for a in aggregates],
+            [a.uses for a in aggregates],
+        ),
+    )
+    yield (
+        PUT_AGGREGATES,
+        (
+            [a.id for a in aggregates],
+            [kinds[a.id] for a in aggregates],
+            [encode_state(a) for a in aggregates],
+        ),
+    )
+    secrets = [(a, row) for a in aggregates for row in a.secret_rows()]
+    if secrets:
+        yield (
+            PUT_SECRETS,
+            (
+                [row.digest for _, row in secrets],
+                [a.id for a, _ in secrets],
+                [a.owner_id for a, _ in secrets],
+                [row.good_until for _, row in secrets],
+                [row.is_void for _, row in secrets],
+            ),
+        )
+
+
+def positioned(
+    aggregate_id: UUID, after: int, events: Iterable[Any], *, at: datetime, command_id: UUID
+) -> list[Recorded]:
+    """New events at the end of a stream whose last version is `after`."""
+    return [
+        Recorded(aggregate_id, version, at, command_id, event)
+        for version, event in enumerate(events, start=after + 1)
+    ]

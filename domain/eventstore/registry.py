@@ -1,0 +1,68 @@
+"""The closed registry of events: topic to struct, and bytes both ways. Strict, so that nothing is misread.
+
+An unknown topic, an unknown field or a wrong type stops the reader (`UnreadableEvent`): a ledger that skips
+what it does not understand is not a ledger. Resolving a topic never imports anything that the database names.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+
+import msgspec
+
+from domain import api_token, scim_token
+from domain.errors import LedgerError
+from domain.event import Event
+
+
+class UnreadableEvent(LedgerError):
+    """Stored bytes are not an event that this release can read."""
+
+
+class Upcaster(msgspec.Struct, frozen=True):
+    """How an older version of an event becomes the newest one, for old and new readers alike.
+
+    stored: the struct that the old bytes decode to; its topic is the old one.
+    upcast: one function, old struct in, newest struct out.
+    """
+
+    stored: type[Event]
+    upcast: Callable[[Event], Event]
+
+
+class EventRegistry:
+    """Encodes and decodes the events it was given, and nothing else."""
+
+    def __init__(self, events: Sequence[type[Event]], upcasters: Sequence[Upcaster] = ()) -> None:
+        self._encoder = msgspec.json.Encoder(order="deterministic")
+        stored = {event.topic: event for event in chain(events, (upcaster.stored for upcaster in upcasters))}
+        assert len(stored) == len(events) + len(upcasters), "two events share a topic"
+        self._current = frozenset(events)
+        self._decoders: Mapping[str, msgspec.json.Decoder[Event]] = {
+            topic: msgspec.json.Decoder(event) for topic, event in stored.items()
+        }
+        self._upcasts = {upcaster.stored.topic: upcaster.upcast for upcaster in upcasters}
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """Every topic that can be read, old versions included."""
+        return frozenset(self._decoders)
+
+    def encode(self, event: Event) -> bytes:
+        """The bytes to store: UTF-8 JSON of the event's own fields."""
+        assert type(event) in self._current, f"{type(event)} is not in the registry, or no longer current"
+        return self._encoder.encode(event)
+
+    def decode(self, topic: str, state: bytes) -> Event:
+        """The newest form of a stored event. Raises UnreadableEvent, naming the topic and never the bytes."""
+        decoder = self._decoders.get(topic)
+        if decoder is None:
+            raise UnreadableEvent(f"no event is registered under the topic {topic!r}")
+        try:
+            event = decoder.decode(state)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UnreadableEvent(f"the stored state of a {topic} is not what its version holds") from error
+        upcast = self._upcasts.get(topic)
+        return event if upcast is None else upcast(event)
+
+
+REGISTRY = EventRegistry([*scim_token.EVENTS, *api_token.EVENTS])

@@ -1,0 +1,333 @@
+"""The application: one method per command, and replay.
+
+Commands are decided and stored by the append gate; replay, the repository and the notification log are the
+library's, on our recorder. Time, ids and randomness enter through the constructor.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Self, TypeAlias
+from uuid import UUID
+
+import msgspec
+from eventsourcing.application import AggregateNotFoundError, Application
+from eventsourcing.persistence import Mapper
+from eventsourcing.utils import Environment
+
+from domain.api_token import ApiToken, Permission
+from domain.errors import NotFound, SecretAlreadyShown, TokenRefused, TokenUnknown
+from domain.event import Actor, Aggregate
+from domain.eventstore.aggregates import evolve
+from domain.eventstore.callers import CallerLookup
+from domain.eventstore.connection import ReadPool
+from domain.eventstore.gate import AppendGate, Changes, Command, Decision, Outcome, Presented, States
+from domain.eventstore.mapper import LedgerMapper
+from domain.eventstore.recorder import LedgerFactory
+from domain.eventstore.registry import REGISTRY
+from domain.scim_token import Presentation, ScimToken
+from domain.secret import Pepper, Secret, SecretKind, mint
+
+DEFAULT_OVERLAP: Final = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the ledger gets what is not in its arguments.
+
+    clock: now, aware UTC, whole milliseconds. new_id: a fresh UUID. entropy: 32 random bytes.
+    """
+
+    clock: Callable[[], datetime]
+    new_id: Callable[[], UUID]
+    entropy: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandKey:
+    """What makes two commands the same: the id, and the digest of what is asked (to tell its reuse)."""
+
+    id: UUID
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Whoever runs the service, at the command line: may do everything.
+
+    user_id: on whose behalf, if named.
+    """
+
+    user_id: UUID | None = None
+
+
+Authority: TypeAlias = UUID | Operator
+"""On whose word a command is given: an API token, by its id, or the operator."""
+
+
+class NewScimToken(msgspec.Struct, frozen=True):
+    """What a caller asks for. Rules: `ScimToken.create`."""
+
+    team_id: UUID
+    name: str
+    expires_at: datetime | None = None
+
+
+class NewApiToken(msgspec.Struct, frozen=True):
+    """What an administrator asks for. lifetime: None for no end. Rules: `ApiToken.create`."""
+
+    user_id: UUID
+    teams: tuple[UUID, ...] | None
+    permissions: tuple[Permission, ...]
+    lifetime: timedelta | None
+
+
+class TokenLedger(Application[UUID]):
+    """The ledger of SCIM tokens and of the API tokens that manage them.
+
+    conninfo: libpq connection string of the app role. pepper: digests secrets. is_live: which prefix new
+    secrets get. on_append: called after each commit that stored something.
+    Every command raises Unavailable within its deadline when the store is away.
+    """
+
+    name = "ledger"
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        pepper: Pepper,
+        sources: Sources,
+        is_live: bool = True,
+        on_append: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__({LedgerFactory.CONNINFO: conninfo})
+        self.pepper = pepper
+        self.sources = sources
+        self._scim_kind = SecretKind.SCIM_LIVE if is_live else SecretKind.SCIM_TEST
+        self._api_kind = SecretKind.API_LIVE if is_live else SecretKind.API_TEST
+        self.gate = AppendGate(
+            conninfo, REGISTRY, clock=sources.clock, new_id=sources.new_id, on_append=on_append
+        )
+        self.reads = ReadPool(conninfo)
+        self.callers = CallerLookup(self.reads)
+
+    async def create_scim_token(
+        self, ask: NewScimToken, *, by: Authority, key: CommandKey | None = None
+    ) -> tuple[ScimToken, Secret]:
+        """Create a token; its secret is in the answer and nowhere else.
+
+        by: an API token needs scim_tokens:write and the team.
+        Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (foreign team), SecretAlreadyShown
+        (a repeat of `key`), CommandIdReused.
+        """
+        token_id = self.sources.new_id()
+        secret = mint(self._scim_kind, self.sources.entropy())
+        digest = self.pepper.digest(secret)
+
+        def decide(states: States, at: datetime) -> Changes:
+            actor = _authorise(states, by, at, team_id=ask.team_id)
+            return [
+                (
+                    token_id,
+                    ScimToken.create(
+                        team_id=ask.team_id,
+                        name=ask.name,
+                        created_by=actor,
+                        digest=digest,
+                        expires_at=ask.expires_at,
+                        at=at,
+                    ),
+                )
+            ]
+
+        outcome = await self._execute(token_id, decide, by=by, key=key)
+        if outcome.is_repeat:
+            raise SecretAlreadyShown(outcome.originator_id)
+        assert isinstance(outcome.state, ScimToken)
+        return outcome.state, secret
+
+    async def rotate_scim_token(
+        self,
+        token_id: UUID,
+        *,
+        overlap: timedelta = DEFAULT_OVERLAP,
+        by: Authority,
+        key: CommandKey | None = None,
+    ) -> tuple[ScimToken, Secret]:
+        """Give a token a new secret; the older ones end after `overlap`.
+
+        Raises what `create_scim_token` raises, and NotFound for a missing, foreign or revoked token.
+        """
+        secret = mint(self._scim_kind, self.sources.entropy())
+        digest = self.pepper.digest(secret)
+
+        def decide(states: States, at: datetime) -> Changes:
+            token = _scim_token(states, token_id)
+            actor = _authorise(states, by, at, team_id=token.team_id)
+            return [(token_id, token.rotate(digest=digest, overlap=overlap, rotated_by=actor, at=at))]
+
+        outcome = await self._execute(token_id, decide, by=by, key=key)
+        if outcome.is_repeat:
+            raise SecretAlreadyShown(outcome.originator_id)
+        assert isinstance(outcome.state, ScimToken)
+        return outcome.state, secret
+
+    async def revoke_scim_token(self, token_id: UUID, *, by: Authority, reason: str | None = None) -> None:
+        """Revoke; repeated, it records nothing. Raises NotFound for a missing or foreign token."""
+
+        def decide(states: States, at: datetime) -> Changes:
+            token = _scim_token(states, token_id)
+            actor = _authorise(states, by, at, team_id=token.team_id)
+            return [(token_id, token.revoke(by=actor, reason=reason))]
+
+        await self._execute(token_id, decide, by=by)
+
+    async def authenticate(self, secret: Secret, presentation: Presentation) -> Decision:
+        """Let the holder of a SCIM token's secret in: the use is committed before this returns.
+
+        Raises TokenUnknown, TokenRevoked or TokenExpired; Unavailable within half a second.
+        """
+        presented = Presented(self.pepper.candidates(secret), presentation, self.sources.clock())
+        decision = await self.gate.present(presented)
+        if decision is None:
+            raise TokenUnknown
+        if decision.use_id is None:
+            raise await self._refuse(decision, presentation)
+        return decision
+
+    async def _refuse(self, decision: Decision, presentation: Presentation) -> TokenRefused:
+        """Record that a known secret was refused, and say why."""
+        refusal: TokenRefused = TokenUnknown()
+
+        def decide(states: States, at: datetime) -> Changes:
+            nonlocal refusal
+            token = _scim_token(states, decision.token_id)
+            refusal = token.refusal(decision.digest, at=at) or refusal
+            return [(token.id, token.refuse(decision.digest, presentation=presentation, at=at))]
+
+        await self._execute(decision.token_id, decide, by=Operator())
+        return refusal
+
+    async def create_api_token(self, ask: NewApiToken) -> tuple[ApiToken, Secret]:
+        """Create an API token on the word of whoever runs the service. Raises InvalidValue."""
+        token_id = self.sources.new_id()
+        secret = mint(self._api_kind, self.sources.entropy())
+        digest = self.pepper.digest(secret)
+
+        def decide(_: States, at: datetime) -> Changes:
+            return [
+                (
+                    token_id,
+                    ApiToken.create(
+                        user_id=ask.user_id,
+                        teams=ask.teams,
+                        permissions=ask.permissions,
+                        digest=digest,
+                        created_by=None,
+                        expires_at=None if ask.lifetime is None else at + ask.lifetime,
+                        at=at,
+                    ),
+                )
+            ]
+
+        outcome = await self._execute(token_id, decide, by=Operator())
+        assert isinstance(outcome.state, ApiToken)
+        return outcome.state, secret
+
+    async def revoke_api_token(self, token_id: UUID) -> None:
+        """Revoke on the word of whoever runs the service. Raises NotFound."""
+
+        def decide(states: States, _: datetime) -> Changes:
+            return [(token_id, _api_token(states, token_id).revoke(by=None))]
+
+        await self._execute(token_id, decide, by=Operator())
+
+    async def use_api_token(self, token_id: UUID) -> None:
+        """Record that an API token was used. Raises Unauthenticated when it is over by now."""
+
+        def decide(states: States, at: datetime) -> Changes:
+            return [(token_id, _api_token(states, token_id).use(at=at))]
+
+        await self._execute(token_id, decide, by=Operator())
+
+    def replay(self, aggregate_id: UUID, *, version: int | None = None) -> Aggregate:
+        """Fold a stream from its first event. Raises NotFound.
+
+        Synchronous, and as slow as the stream is long: for verification, not for requests.
+        """
+        try:
+            aggregate: Aggregate = self.repository.get(aggregate_id, version=version, projector_func=_project)
+        except AggregateNotFoundError:
+            raise NotFound("no such aggregate") from None
+        return aggregate
+
+    async def aclose(self) -> None:
+        """Answer what was accepted, then close every connection."""
+        await self.gate.close()
+        await self.reads.close()
+        self.close()
+
+    async def _execute(
+        self,
+        originator_id: UUID,
+        decide: Callable[[States, datetime], Changes],
+        *,
+        by: Authority,
+        key: CommandKey | None = None,
+    ) -> Outcome:
+        attempt = self.sources.new_id()
+        return await self.gate.execute(
+            Command(
+                id=attempt if key is None else key.id,
+                attempt=attempt,
+                originator_id=originator_id,
+                reads=frozenset({originator_id} if isinstance(by, Operator) else {originator_id, by}),
+                request=b"" if key is None else key.request,
+                decide=decide,
+            )
+        )
+
+    def construct_factory(self, env: Environment) -> LedgerFactory:  # type: ignore[override]
+        """The library's hook: our tables."""
+        return LedgerFactory(env)
+
+    def construct_mapper(self) -> Mapper[UUID]:
+        """The library's hook: our registry."""
+        return LedgerMapper(REGISTRY)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _project(state: Any, events: Any) -> Any:
+    for recorded in events:
+        state = evolve(state, recorded)
+    return state
+
+
+def _authorise(states: States, by: Authority, at: datetime, *, team_id: UUID) -> Actor:
+    """Who signs a change of a team's token. Raises Unauthenticated, PermissionDenied, NotFound."""
+    if isinstance(by, Operator):
+        return Actor(user_id=by.user_id, api_token_id=None)
+    caller = _api_token(states, by)
+    caller.authorise(Permission.SCIM_TOKENS_WRITE, at=at)
+    caller.require_team(team_id)
+    return caller.actor
+
+
+def _scim_token(states: States, token_id: UUID) -> ScimToken:
+    token = states.get(token_id)
+    if not isinstance(token, ScimToken):
+        raise NotFound("no such token")
+    return token
+
+
+def _api_token(states: States, token_id: UUID) -> ApiToken:
+    token = states.get(token_id)
+    if not isinstance(token, ApiToken):
+        raise NotFound("no such API token")
+    return token

@@ -1,0 +1,289 @@
+"""The `ScimToken` aggregate: its events, its state, its decisions. Pure.
+
+A decision is a method: state and command in, new events out, or a refusal raised. `evolve` folds a recorded
+event into the state. Neither reads a clock, a random source or a database.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import ClassVar, Final
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import InvalidValue, NotFound, TokenExpired, TokenRefused, TokenRevoked, TokenUnknown
+from domain.event import Actor, Event, Recorded, SecretRow
+from domain.secret import Digest
+
+NAME_MAX_LENGTH: Final = 255
+REASON_MAX_LENGTH: Final = 200
+USER_AGENT_MAX_LENGTH: Final = 200
+OVERLAP_MAX: Final = timedelta(days=30)
+REFUSAL_EVERY: Final = timedelta(minutes=1)
+
+
+class Presentation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a secret reached us. Never the secret, never a query string.
+
+    door: which entrance, e.g. "scim", "nginx", "forward", "envoy", "verify", "introspect".
+    form: "bearer", or "bare" when the secret came without the scheme word.
+    source: address of the presenter, None where it is not known for sure.
+    user_agent: at most 200 characters.
+    method, path_class: what was asked for, the path reduced to its class (e.g. "Users", "Users/{id}").
+    note: a mistake of the presenter worth telling its administrator, e.g. "other dialect's headers ignored".
+    """
+
+    door: str
+    form: str = "bearer"
+    source: str | None = None
+    user_agent: str | None = None
+    method: str | None = None
+    path_class: str | None = None
+    note: str | None = None
+
+
+class ScimTokenEvent(Event, frozen=True, forbid_unknown_fields=True):
+    """Any event of a `ScimToken`."""
+
+
+class Created(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """A token came into being; its secret was shown to its creator, once.
+
+    team_id: the team that owns it. name: as sent, 1 to 255 characters.
+    created_by: user and API token of the caller. digest: of its first secret.
+    expires_at: the first instant at which it no longer authenticates; None for no end.
+    """
+
+    topic: ClassVar[str] = "scim_token.created.v1"
+    team_id: UUID
+    name: str
+    created_by: Actor
+    digest: Digest
+    expires_at: datetime | None
+
+
+class Used(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """The token authenticated. The event's own `at` is the instant of the last use that it stands for.
+
+    count: how many uses by the same presentation were committed together, at least 1.
+    first_at: when the first of them arrived.
+    """
+
+    topic: ClassVar[str] = "scim_token.used.v1"
+    count: int
+    first_at: datetime
+    presentation: Presentation
+
+
+class Refused(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """A secret of the token was presented and did not authenticate; at most one a minute is recorded.
+
+    reason: "revoked" or "expired".
+    """
+
+    topic: ClassVar[str] = "scim_token.refused.v1"
+    reason: str
+    presentation: Presentation
+
+
+class Rotated(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """The token got a second secret; the ones before it end with the overlap.
+
+    rotated_by: user and API token of the caller. digest: of the new secret.
+    overlap_until: the first instant at which the older secrets no longer authenticate.
+    """
+
+    topic: ClassVar[str] = "scim_token.rotated.v1"
+    rotated_by: Actor
+    digest: Digest
+    overlap_until: datetime
+
+
+class Revoked(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """The token stopped being valid. Final.
+
+    revoked_by: user and API token of the caller, or None for a burn by whoever held the secret (RFC 7009).
+    reason: the caller's words, 1 to 200 characters, or None.
+    """
+
+    topic: ClassVar[str] = "scim_token.revoked.v1"
+    revoked_by: Actor | None
+    reason: str | None
+
+
+EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (Created, Used, Refused, Rotated, Revoked)
+
+
+class HeldSecret(msgspec.Struct, frozen=True):
+    """One secret of a token: its digest, and the end of its overlap (None for the current one)."""
+
+    digest: Digest
+    overlap_until: datetime | None = None
+
+
+class ScimToken(msgspec.Struct, frozen=True):
+    """State after `version` events. Instants are ledger time."""
+
+    id: UUID
+    version: int
+    team_id: UUID
+    name: str
+    created_by: UUID
+    created_at: datetime
+    updated_at: datetime
+    secrets: tuple[HeldSecret, ...]
+    expires_at: datetime | None = None
+    rotated_at: datetime | None = None
+    revoked_at: datetime | None = None
+    refused_at: datetime | None = None
+    last_used_at: datetime | None = None
+    uses: int = 0
+
+    @staticmethod
+    def create(
+        *,
+        team_id: UUID,
+        name: str,
+        created_by: Actor,
+        digest: Digest,
+        expires_at: datetime | None,
+        at: datetime,
+    ) -> list[ScimTokenEvent]:
+        """Create a token for a team.
+
+        Raises InvalidValue on a name that is blank, too long or holds control characters, and on an
+        expiry that is not in the future.
+        """
+        check_name(name)
+        if created_by.user_id is None:
+            raise InvalidValue("/created_by", "a token needs a user who creates it")
+        if expires_at is not None and expires_at <= at:
+            raise InvalidValue("/expires_at", "must be in the future")
+        return [
+            Created(team_id=team_id, name=name, created_by=created_by, digest=digest, expires_at=expires_at)
+        ]
+
+    @property
+    def owner_id(self) -> UUID:
+        """The team that a success speaks for."""
+        return self.team_id
+
+    def use(
+        self, digest: bytes, *, presentation: Presentation, count: int, first_at: datetime, at: datetime
+    ) -> list[ScimTokenEvent]:
+        """Authenticate with the secret of `digest`. Raises TokenRefused: unknown, revoked or expired."""
+        refusal = self.refusal(digest, at=at)
+        if refusal is not None:
+            raise refusal
+        return [Used(count=count, first_at=min(first_at, at), presentation=presentation)]
+
+    def refusal(self, digest: bytes, *, at: datetime) -> TokenRefused | None:
+        """Why the secret of `digest` would be refused at `at`; None when it authenticates."""
+        row = next((row for row in self.secret_rows() if row.digest == digest), None)
+        if row is None:
+            return TokenUnknown()
+        if row.is_void:
+            return TokenRevoked()
+        if row.good_until is not None and row.good_until <= at:
+            return TokenExpired()
+        return None
+
+    def refuse(self, digest: bytes, *, presentation: Presentation, at: datetime) -> list[ScimTokenEvent]:
+        """Record that a secret which no longer authenticates was presented; silent within a minute."""
+        refusal = self.refusal(digest, at=at)
+        if refusal is None or (self.refused_at is not None and at < self.refused_at + REFUSAL_EVERY):
+            return []
+        return [Refused(reason=refusal.reason, presentation=presentation)]
+
+    def rotate(
+        self, *, digest: Digest, overlap: timedelta, rotated_by: Actor, at: datetime
+    ) -> list[ScimTokenEvent]:
+        """Add a new secret; older ones go on for `overlap` (0 to 30 days).
+
+        Raises NotFound once revoked, InvalidValue on an overlap out of range or a token that has expired.
+        """
+        if self.revoked_at is not None:
+            raise NotFound("no such token")
+        if self.expires_at is not None and self.expires_at <= at:
+            raise InvalidValue("", "the token has expired; create another")
+        if not timedelta(0) <= overlap <= OVERLAP_MAX:
+            raise InvalidValue("/overlap_seconds", f"must be 0 to {OVERLAP_MAX // timedelta(seconds=1)}")
+        return [Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap)]
+
+    def revoke(self, *, by: Actor | None, reason: str | None) -> list[ScimTokenEvent]:
+        """Revoke; a second time records nothing (RFC 7009 §2.2)."""
+        if self.revoked_at is not None:
+            return []
+        if reason is not None and not 1 <= len(reason) <= REASON_MAX_LENGTH:
+            raise InvalidValue("/reason", f"must be 1 to {REASON_MAX_LENGTH} characters")
+        return [Revoked(revoked_by=by, reason=reason)]
+
+    def secret_rows(self) -> list[SecretRow]:
+        """How each secret stands: the statement of the gate compares nothing but this."""
+        return [
+            SecretRow(
+                held.digest.value, _earliest(self.expires_at, held.overlap_until), self.revoked_at is not None
+            )
+            for held in self.secrets
+        ]
+
+
+def evolve(token: ScimToken | None, recorded: Recorded) -> ScimToken:
+    """Fold one recorded event into the state."""
+    event = recorded.event
+    assert isinstance(event, ScimTokenEvent), event
+    if isinstance(event, Created):
+        assert token is None, "a stream starts once"
+        assert event.created_by.user_id is not None
+        return ScimToken(
+            id=recorded.originator_id,
+            version=recorded.originator_version,
+            team_id=event.team_id,
+            name=event.name,
+            created_by=event.created_by.user_id,
+            created_at=recorded.at,
+            updated_at=recorded.at,
+            secrets=(HeldSecret(event.digest),),
+            expires_at=event.expires_at,
+        )
+    assert token is not None, "a stream starts with Created"
+    assert recorded.originator_version == token.version + 1, "a stream is dense"
+    return msgspec.structs.replace(
+        token, version=recorded.originator_version, **_change(token, event, recorded.at)
+    )
+
+
+def _change(token: ScimToken, event: ScimTokenEvent, at: datetime) -> dict[str, object]:
+    match event:
+        case Used():
+            return {"last_used_at": at, "uses": token.uses + event.count}
+        case Refused():
+            return {"refused_at": at}
+        case Rotated():
+            older = tuple(
+                HeldSecret(held.digest, _earliest(held.overlap_until, event.overlap_until))
+                for held in token.secrets
+            )
+            return {"secrets": (*older, HeldSecret(event.digest)), "rotated_at": at, "updated_at": at}
+        case Revoked():
+            return {"revoked_at": at, "updated_at": at}
+        case _:
+            raise AssertionError(f"{event.topic} is not folded")
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidValue unless `name` is 1 to 255 characters, not all blank, without control characters.
+
+    Any script, emoji and right-to-left text is welcome; lone surrogates are not text.
+    """
+    if not 1 <= len(name) <= NAME_MAX_LENGTH:
+        raise InvalidValue("/name", f"must be 1 to {NAME_MAX_LENGTH} characters")
+    if not name.strip():
+        raise InvalidValue("/name", "must not be blank")
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
+        raise InvalidValue("/name", "must not hold control characters")
+
+
+def _earliest(*instants: datetime | None) -> datetime | None:
+    return min((instant for instant in instants if instant is not None), default=None)

@@ -1,0 +1,156 @@
+"""The bearer secret: mint, parse, digest. Pure; the only randomness enters as an argument.
+
+Format (contract part 5): a prefix, 43 base62 characters (256 random bits), 6 base62 characters of CRC-32
+over all that precedes. The checksum tells garbage from a leaked token without a database; it proves nothing.
+
+What is stored is HMAC-SHA-256 of the whole text under a deployment key, the *pepper*. A secret of 256 random
+bits needs no slow hash (NIST SP 800-63B §5.1.1.2): there is nothing to guess.
+"""
+
+import hmac
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final, NoReturn
+from zlib import crc32
+
+import msgspec
+
+ENTROPY_BYTES: Final = 32
+BODY_LENGTH: Final = 43
+CHECKSUM_LENGTH: Final = 6
+DIGEST_BYTES: Final = 32
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class SecretKind(StrEnum):
+    """Who holds the secret and where it works; the value is the prefix that a secret starts with."""
+
+    SCIM_LIVE = "scim_live_"
+    SCIM_TEST = "scim_test_"
+    API_LIVE = "api_live_"
+    API_TEST = "api_test_"
+
+
+SECRET_PATTERN: Final = r"(?:scim|api)_(?:live|test)_[0-9A-Za-z]{49}"  # noqa: S105 - the shape, not a secret
+"""Published for secret scanners; anchored use is ours."""
+_SECRET: Final = re.compile(rf"({'|'.join(SecretKind)})[0-9A-Za-z]{{{BODY_LENGTH + CHECKSUM_LENGTH}}}")
+
+
+class MalformedSecretError(ValueError):
+    """The text is not a secret of ours. Carries no part of the text."""
+
+
+class Secret:
+    """A bearer secret in memory. Shown once, through `reveal`; every other way to print it shows stars."""
+
+    __slots__ = ("_text", "kind")
+
+    def __init__(self, text: str, kind: SecretKind) -> None:
+        self._text = text
+        self.kind = kind
+
+    def reveal(self) -> str:
+        """The secret itself. Call it only where the answer to its creator is built."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"{self.kind}***"
+
+    def __format__(self, format_spec: str) -> str:
+        return format(repr(self), format_spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._text, other._text)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.kind))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret does not leave its process")
+
+
+class Digest(msgspec.Struct, frozen=True):
+    """What we store instead of a secret.
+
+    value: 32 bytes, HMAC-SHA-256 of the secret's text.
+    key_generation: which pepper made it, from 1, so that the pepper can be rotated.
+    """
+
+    value: bytes
+    key_generation: int
+
+
+class Pepper:
+    """The deployment's digest keys, newest last. New secrets use the newest; presented ones try them all.
+
+    keys: each at least 32 bytes. Generations count from 1 in the order given; a key is never removed from
+    the front of the list, or the generations of stored digests would change their meaning.
+    """
+
+    MIN_KEY_BYTES: Final = 32
+
+    def __init__(self, keys: Iterable[bytes]) -> None:
+        self._keys = tuple(keys)
+        if not self._keys:
+            raise ValueError("a pepper needs at least one key")
+        if any(len(key) < self.MIN_KEY_BYTES for key in self._keys):
+            raise ValueError(f"a pepper key needs at least {self.MIN_KEY_BYTES} bytes")
+
+    def __repr__(self) -> str:
+        return f"Pepper(generations={len(self._keys)})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a pepper does not leave its process")
+
+    @property
+    def generation(self) -> int:
+        """The newest key's generation."""
+        return len(self._keys)
+
+    def digest(self, secret: Secret) -> Digest:
+        """Digest a freshly minted secret under the newest key."""
+        return Digest(_mac(self._keys[-1], secret), self.generation)
+
+    def candidates(self, secret: Secret) -> list[bytes]:
+        """The digests under which a presented secret may be stored, newest generation first."""
+        return [_mac(key, secret) for key in reversed(self._keys)]
+
+    def derive(self, purpose: str) -> bytes:
+        """A 32-byte key for another purpose (cursors, say), from the oldest key: it survives a rotation."""
+        return hmac.digest(self._keys[0], b"derive:" + purpose.encode(), "sha256")
+
+
+def mint(kind: SecretKind, entropy: bytes) -> Secret:
+    """Make a secret of `kind` from 32 random bytes."""
+    if len(entropy) != ENTROPY_BYTES:
+        raise ValueError(f"entropy must be {ENTROPY_BYTES} bytes")
+    body = kind + _base62(int.from_bytes(entropy, "big"), BODY_LENGTH)
+    return Secret(body + _checksum(body), kind)
+
+
+def parse(text: str) -> Secret:
+    """Read a presented secret.
+
+    Raises MalformedSecretError on a wrong prefix, length, character or checksum.
+    """
+    match = _SECRET.fullmatch(text)
+    if match is None or _checksum(text[:-CHECKSUM_LENGTH]) != text[-CHECKSUM_LENGTH:]:
+        raise MalformedSecretError("not a secret of this service")
+    return Secret(text, SecretKind(match[1]))
+
+
+def _mac(key: bytes, secret: Secret) -> bytes:
+    return hmac.digest(key, secret.reveal().encode("ascii"), "sha256")
+
+
+def _checksum(text: str) -> str:
+    return _base62(crc32(text.encode("ascii")), CHECKSUM_LENGTH)
+
+
+def _base62(number: int, length: int) -> str:
+    characters = []
+    for _ in range(length):
+        number, value = divmod(number, len(_ALPHABET))
+        characters.append(_ALPHABET[value])
+    return "".join(reversed(characters))

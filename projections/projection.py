@@ -1,0 +1,99 @@
+"""What a projection is: one table, and a fold of the ledger into its rows."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from domain.eventstore.registry import EventRegistry
+
+
+class LogEntry(NamedTuple):
+    """One row of the ledger, its event not decoded yet: most folds need no more than topic and instant.
+
+    position: notification id. state: stored bytes, decoded by `LogReader.event`.
+    """
+
+    position: int
+    originator_id: UUID
+    originator_version: int
+    topic: str
+    at: datetime
+    command_id: UUID
+    state: bytes
+
+
+class UnappliableEvent(Exception):
+    """A projection could not apply an event; it stops there and never skips.
+
+    position: of the event. reason: class and text of the cause, without data of the event.
+    """
+
+    def __init__(self, position: int, reason: str) -> None:
+        super().__init__(f"event {position}: {reason}")
+        self.position = position
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A view: its table and how events change its rows. One module each; the list is `registry.PROJECTIONS`.
+
+    name, shape: `shape` grows when the columns or the fold change; the service then builds the new one
+        beside the old and switches when it has caught up.
+    columns: name to SQL type, in order; the first is the primary key.
+    stored: how many of them, from the first, make a row that `apply` works on. The rest is derived.
+    indexes: what follows ON <table>, by a suffix for the index's name.
+    topics: what it folds. Anything else only moves its position.
+    key: which row an entry changes.
+    apply: folds entries, in order, into the rows given by key; new keys are added. A row is a list.
+    derive: the values of the derived columns of a row.
+    """
+
+    name: str
+    shape: int
+    columns: Mapping[str, str]
+    stored: int
+    indexes: Mapping[str, str]
+    topics: frozenset[str]
+    key: Callable[[LogEntry], Any]
+    apply: Callable[[dict[Any, list[Any]], Iterable[LogEntry], EventRegistry], None]
+    derive: Callable[[list[Any]], Sequence[Any]]
+
+    def table(self, version: int) -> str:
+        """Qualified name of one built version."""
+        return f"views.{self.name}_v{version}"
+
+    def create_table(self, version: int) -> str:
+        """DDL without secondary indexes: a rebuild adds them when the rows are in."""
+        columns = ", ".join(f"{name} {type_}" for name, type_ in self.columns.items())
+        return f"CREATE TABLE {self.table(version)} ({columns}) WITH (fillfactor = 80)"
+
+    def create_indexes(self, version: int) -> list[str]:
+        """DDL of the primary key and of every index."""
+        table, key = self.table(version), next(iter(self.columns))
+        return [
+            f"ALTER TABLE {table} ADD PRIMARY KEY ({key})",
+            *(
+                f"CREATE INDEX {self.name}_v{version}_{suffix} ON {table} {definition}"
+                for suffix, definition in self.indexes.items()
+            ),
+        ]
+
+    def select_rows(self, version: int) -> str:
+        """SQL: the stored columns of the rows with the keys of one array parameter."""
+        names = list(self.columns)
+        return (
+            f"SELECT {', '.join(names[: self.stored])} FROM {self.table(version)} WHERE {names[0]} = ANY(%s)"
+        )
+
+    def put_rows(self, version: int) -> str:
+        """SQL: insert or replace rows, one array parameter per column."""
+        names = list(self.columns)
+        arrays = ", ".join(f"%s::{type_.split()[0]}[]" for type_ in self.columns.values())
+        updates = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
+        return (
+            f"INSERT INTO {self.table(version)} ({', '.join(names)}) SELECT * FROM unnest({arrays}) "
+            f"ON CONFLICT ({names[0]}) DO UPDATE SET {updates}"
+        )

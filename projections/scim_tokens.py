@@ -1,0 +1,136 @@
+"""The view `scim_tokens`: each token's documented response, ready to be sent, and what lists filter by."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from domain.eventstore.registry import EventRegistry
+from domain.scim_token import Created, Revoked, Rotated, Used
+from projections.projection import LogEntry, Projection
+
+
+class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The token object of the public API, fields in the documented order.
+
+    Date-times are UTC with exactly three decimals and Z. Fields after `updated_at` are extensions, present
+    only when they were used.
+    """
+
+    id: UUID
+    team_id: UUID
+    name: str
+    created_by: UUID
+    last_used_at: str | None
+    created_at: str
+    updated_at: str
+    expires_at: str | None = None
+    rotated_at: str | None = None
+    revoked_at: str | None = None
+
+
+def rfc3339(at: datetime) -> str:
+    """UTC with exactly three decimals and Z, also when the milliseconds are zero."""
+    return at.isoformat(timespec="milliseconds")[:23] + "Z"
+
+
+def _optional(at: datetime | None) -> str | None:
+    return None if at is None else rfc3339(at)
+
+
+def document(  # noqa: PLR0917 - the columns of the view, in their order
+    id_: UUID,
+    team_id: UUID,
+    name: str,
+    created_by: UUID,
+    last_used_at: datetime | None,
+    created_at: datetime,
+    updated_at: datetime,
+    expires_at: datetime | None,
+    rotated_at: datetime | None,
+    revoked_at: datetime | None,
+) -> TokenDocument:
+    """The token object from the view's columns."""
+    return TokenDocument(
+        id_,
+        team_id,
+        name,
+        created_by,
+        _optional(last_used_at),
+        rfc3339(created_at),
+        rfc3339(updated_at),
+        _optional(expires_at),
+        _optional(rotated_at),
+        _optional(revoked_at),
+    )
+
+
+# Places of the columns in a row.
+ID, TEAM_ID, NAME, CREATED_BY, LAST_USED_AT, CREATED_AT, UPDATED_AT, EXPIRES_AT, ROTATED_AT, REVOKED_AT = (
+    range(10)
+)
+
+
+def apply(rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
+    """Fold. A use moves `last_used_at` and nothing else; only a change of the token moves `updated_at`."""
+    for _, token_id, _, topic, at, _, state in entries:
+        if topic == Used.topic:
+            rows[token_id][LAST_USED_AT] = at
+        elif topic == Created.topic:
+            event = registry.decode(topic, state)
+            assert isinstance(event, Created)
+            rows[token_id] = [
+                token_id,
+                event.team_id,
+                event.name,
+                event.created_by.user_id,
+                None,
+                at,
+                at,
+                event.expires_at,
+                None,
+                None,
+            ]
+        elif topic == Rotated.topic:
+            rows[token_id][ROTATED_AT] = rows[token_id][UPDATED_AT] = at
+        elif topic == Revoked.topic:
+            rows[token_id][REVOKED_AT] = rows[token_id][UPDATED_AT] = at
+
+
+def derive(row: list[Any]) -> Sequence[Any]:
+    """The rendered document, so that a read sends stored bytes."""
+    return (_encoder.encode(document(*row)).decode(),)
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+PROJECTION: Final = Projection(
+    name="scim_tokens",
+    shape=1,
+    columns={
+        "id": "uuid",
+        "team_id": "uuid NOT NULL",
+        "name": "text NOT NULL",
+        "created_by": "uuid NOT NULL",
+        "last_used_at": "timestamptz",
+        "created_at": "timestamptz NOT NULL",
+        "updated_at": "timestamptz NOT NULL",
+        "expires_at": "timestamptz",
+        "rotated_at": "timestamptz",
+        "revoked_at": "timestamptz",
+        "document": "text NOT NULL",
+    },
+    stored=10,
+    indexes={
+        "active_by_team": "(team_id, created_at DESC, id DESC) WHERE revoked_at IS NULL",
+        "by_team": "(team_id, created_at DESC, id DESC)",
+        "by_time": "(created_at DESC, id DESC)",
+    },
+    topics=frozenset({Created.topic, Used.topic, Rotated.topic, Revoked.topic}),
+    key=attrgetter("originator_id"),
+    apply=apply,
+    derive=derive,
+)
