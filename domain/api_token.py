@@ -132,7 +132,9 @@ class ApiToken(msgspec.Struct, frozen=True):
             raise NotFound("no such token")
 
     def use(self, *, at: datetime) -> list[ApiTokenEvent]:
-        """Record a use; silent within a minute of the last one recorded."""
+        """Record a use; silent within a minute of the last one recorded. Raises Unauthenticated once over."""
+        if not self.is_good(at=at):
+            raise Unauthenticated("the API token is not valid")
         if self.last_used_at is not None and at < self.last_used_at + USE_EVERY:
             return []
         return [Used()]
@@ -151,6 +153,7 @@ def evolve(token: ApiToken | None, recorded: Recorded) -> ApiToken:
     event = recorded.event
     if isinstance(event, Created):
         assert token is None, "a stream starts once"
+        assert recorded.originator_version == 1, "a stream is dense"
         return ApiToken(
             id=recorded.originator_id,
             version=recorded.originator_version,

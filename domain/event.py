@@ -32,7 +32,7 @@ class Recorded(msgspec.Struct, frozen=True):
     event: Event
 
 
-class Actor(msgspec.Struct, frozen=True):
+class Actor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who gave a command: the user, and the API token that the user's call presented.
 
     At the command line there is no API token, and no user unless one was named.

@@ -4,6 +4,7 @@ Commands are decided and stored by the append gate; replay, the repository and t
 library's, on our recorder. Time, ids and randomness enter through the constructor.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,12 +17,23 @@ from eventsourcing.persistence import Mapper
 from eventsourcing.utils import Environment
 
 from domain.api_token import ApiToken, Permission
-from domain.errors import NotFound, SecretAlreadyShown, TokenRefused, TokenUnknown
+from domain.errors import NotFound, SecretAlreadyShown, TokenRefused, TokenUnknown, Unauthenticated
 from domain.event import Actor, Aggregate
-from domain.eventstore.aggregates import evolve
+from domain.eventstore import append
+from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.callers import CallerLookup
 from domain.eventstore.connection import ReadPool
-from domain.eventstore.gate import AppendGate, Changes, Command, Decision, Outcome, Presented, States
+from domain.eventstore.gate import (
+    COMMAND_TIMEOUT_S,
+    USE_TIMEOUT_S,
+    AppendGate,
+    Changes,
+    Command,
+    Decision,
+    Outcome,
+    Presented,
+    States,
+)
 from domain.eventstore.mapper import LedgerMapper
 from domain.eventstore.recorder import LedgerFactory
 from domain.eventstore.registry import REGISTRY
@@ -163,8 +175,7 @@ class TokenLedger(Application[UUID]):
         digest = self.pepper.digest(secret)
 
         def decide(states: States, at: datetime) -> Changes:
-            token = _scim_token(states, token_id)
-            actor = _authorise(states, by, at, team_id=token.team_id)
+            token, actor = _authorised(states, by, at, token_id=token_id)
             return [(token_id, token.rotate(digest=digest, overlap=overlap, rotated_by=actor, at=at))]
 
         outcome = await self._execute(token_id, decide, by=by, key=key)
@@ -177,8 +188,7 @@ class TokenLedger(Application[UUID]):
         """Revoke; repeated, it records nothing. Raises NotFound for a missing or foreign token."""
 
         def decide(states: States, at: datetime) -> Changes:
-            token = _scim_token(states, token_id)
-            actor = _authorise(states, by, at, team_id=token.team_id)
+            token, actor = _authorised(states, by, at, token_id=token_id)
             return [(token_id, token.revoke(by=actor, reason=reason))]
 
         await self._execute(token_id, decide, by=by)
@@ -188,15 +198,19 @@ class TokenLedger(Application[UUID]):
 
         Raises TokenUnknown, TokenRevoked or TokenExpired; Unavailable within half a second.
         """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + USE_TIMEOUT_S
         presented = Presented(self.pepper.candidates(secret), presentation, self.sources.clock())
         decision = await self.gate.present(presented)
         if decision is None:
             raise TokenUnknown
         if decision.use_id is None:
-            raise await self._refuse(decision, presentation)
+            raise await self._refuse(decision, presentation, timeout_s=deadline - loop.time())
         return decision
 
-    async def _refuse(self, decision: Decision, presentation: Presentation) -> TokenRefused:
+    async def _refuse(
+        self, decision: Decision, presentation: Presentation, *, timeout_s: float
+    ) -> TokenRefused:
         """Record that a known secret was refused, and say why."""
         refusal: TokenRefused = TokenUnknown()
 
@@ -206,7 +220,7 @@ class TokenLedger(Application[UUID]):
             refusal = token.refusal(decision.digest, at=at) or refusal
             return [(token.id, token.refuse(decision.digest, presentation=presentation, at=at))]
 
-        await self._execute(decision.token_id, decide, by=Operator())
+        await self._execute(decision.token_id, decide, by=Operator(), timeout_s=timeout_s)
         return refusal
 
     async def create_api_token(self, ask: NewApiToken) -> tuple[ApiToken, Secret]:
@@ -243,6 +257,14 @@ class TokenLedger(Application[UUID]):
 
         await self._execute(token_id, decide, by=Operator())
 
+    async def api_tokens(self) -> list[ApiToken]:
+        """Every API token, oldest first, revoked ones included."""
+        async with self.reads.connection() as connection:
+            rows = await (await connection.execute(append.LIST_API_TOKENS)).fetchall()
+        return sorted(
+            (_stored_api_token(*row) for row in rows), key=lambda token: (token.created_at, token.id)
+        )
+
     async def use_api_token(self, token_id: UUID) -> None:
         """Record that an API token was used. Raises Unauthenticated when it is over by now."""
 
@@ -275,6 +297,7 @@ class TokenLedger(Application[UUID]):
         *,
         by: Authority,
         key: CommandKey | None = None,
+        timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> Outcome:
         attempt = self.sources.new_id()
         return await self.gate.execute(
@@ -285,7 +308,8 @@ class TokenLedger(Application[UUID]):
                 reads=frozenset({originator_id} if isinstance(by, Operator) else {originator_id, by}),
                 request=b"" if key is None else key.request,
                 decide=decide,
-            )
+            ),
+            timeout_s=timeout_s,
         )
 
     def construct_factory(self, env: Environment) -> LedgerFactory:  # type: ignore[override]
@@ -309,14 +333,33 @@ def _project(state: Any, events: Any) -> Any:
     return state
 
 
-def _authorise(states: States, by: Authority, at: datetime, *, team_id: UUID) -> Actor:
-    """Who signs a change of a team's token. Raises Unauthenticated, PermissionDenied, NotFound."""
+def _stored_api_token(state: bytes, version: int, last_used_at: datetime | None, uses: int) -> ApiToken:
+    token = decode_state("api_token", state, version=version, last_used_at=last_used_at, uses=uses)
+    assert isinstance(token, ApiToken)
+    return token
+
+
+def _authorise(states: States, by: Authority, at: datetime, *, team_id: UUID | None) -> Actor:
+    """Who signs a change of a team's token. team_id: None where the token is missing.
+
+    Raises Unauthenticated, PermissionDenied, NotFound.
+    """
     if isinstance(by, Operator):
         return Actor(user_id=by.user_id, api_token_id=None)
-    caller = _api_token(states, by)
+    caller = states.get(by)
+    if not isinstance(caller, ApiToken):
+        raise Unauthenticated("the API token is not valid")
     caller.authorise(Permission.SCIM_TOKENS_WRITE, at=at)
-    caller.require_team(team_id)
+    if team_id is not None:
+        caller.require_team(team_id)
     return caller.actor
+
+
+def _authorised(states: States, by: Authority, at: datetime, *, token_id: UUID) -> tuple[ScimToken, Actor]:
+    """The token to change and who signs it. Permission first: foreign and missing must look the same."""
+    token = states.get(token_id)
+    actor = _authorise(states, by, at, team_id=token.team_id if isinstance(token, ScimToken) else None)
+    return _scim_token(states, token_id), actor
 
 
 def _scim_token(states: States, token_id: UUID) -> ScimToken:

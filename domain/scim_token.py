@@ -23,7 +23,7 @@ OVERLAP_MAX: Final = timedelta(days=30)
 REFUSAL_EVERY: Final = timedelta(minutes=1)
 
 
-class Presentation(msgspec.Struct, frozen=True, omit_defaults=True):
+class Presentation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How a secret reached us. Never the secret, never a query string.
 
     door: which entrance, e.g. "scim", "nginx", "forward", "envoy", "verify", "introspect".
@@ -212,11 +212,16 @@ class ScimToken(msgspec.Struct, frozen=True):
         return [Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap)]
 
     def revoke(self, *, by: Actor | None, reason: str | None) -> list[ScimTokenEvent]:
-        """Revoke; a second time records nothing (RFC 7009 §2.2)."""
+        """Revoke; a second time records nothing (RFC 7009 §2.2).
+
+        Raises InvalidValue on a reason that is empty, too long or holds control characters.
+        """
         if self.revoked_at is not None:
             return []
         if reason is not None and not 1 <= len(reason) <= REASON_MAX_LENGTH:
             raise InvalidValue("/reason", f"must be 1 to {REASON_MAX_LENGTH} characters")
+        if reason is not None and _has_control_characters(reason):
+            raise InvalidValue("/reason", "must not hold control characters")
         return [Revoked(revoked_by=by, reason=reason)]
 
     def secret_rows(self) -> list[SecretRow]:
@@ -235,6 +240,7 @@ def evolve(token: ScimToken | None, recorded: Recorded) -> ScimToken:
     assert isinstance(event, ScimTokenEvent), event
     if isinstance(event, Created):
         assert token is None, "a stream starts once"
+        assert recorded.originator_version == 1, "a stream is dense"
         assert event.created_by.user_id is not None
         return ScimToken(
             id=recorded.originator_id,
@@ -281,8 +287,12 @@ def check_name(name: str) -> None:
         raise InvalidValue("/name", f"must be 1 to {NAME_MAX_LENGTH} characters")
     if not name.strip():
         raise InvalidValue("/name", "must not be blank")
-    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
+    if _has_control_characters(name):
         raise InvalidValue("/name", "must not hold control characters")
+
+
+def _has_control_characters(text: str) -> bool:
+    return any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
 
 
 def _earliest(*instants: datetime | None) -> datetime | None:

@@ -70,7 +70,7 @@ class Secret:
         raise TypeError("a secret does not leave its process")
 
 
-class Digest(msgspec.Struct, frozen=True):
+class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What we store instead of a secret.
 
     value: 32 bytes, HMAC-SHA-256 of the secret's text.

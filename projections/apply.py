@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 from psycopg import Connection
 
 from domain.eventstore.registry import EventRegistry
@@ -29,24 +30,42 @@ def apply_batch(
     Raises UnappliableEvent when one cannot be applied: those before it are, then. PositionMoved when the
     position is not `after` any more.
     """
+    try:
+        _apply_whole(connection, projection, version, entries, after=after, registry=registry, role=role)
+    except Exception as error:
+        if isinstance(error, PositionMoved) or _is_of_the_store(error):
+            raise
+        if len(entries) == 1:
+            reason = f"{type(error).__name__} on a {entries[0].topic}"
+            raise UnappliableEvent(entries[0].position, reason) from None
+        middle = len(entries) // 2
+        for half, start in ((entries[:middle], after), (entries[middle:], entries[middle - 1].position)):
+            apply_batch(connection, projection, version, half, after=start, registry=registry, role=role)
+
+
+def _is_of_the_store(error: Exception) -> bool:
+    """Whether another try may succeed. A value that a column refuses belongs to an event, as a wrong fold."""
+    return isinstance(error, psycopg.Error) and not isinstance(
+        error, psycopg.DataError | psycopg.IntegrityError
+    )
+
+
+def _apply_whole(
+    connection: Connection,
+    projection: Projection,
+    version: int,
+    entries: Sequence[LogEntry],
+    *,
+    after: int,
+    registry: EventRegistry,
+    role: str,
+) -> None:
     mine = [entry for entry in entries if entry.topic in projection.topics]
-    poison: Exception | None = None
     with connection.transaction():
         rows = _load(connection, projection, version, mine)
-        try:
-            projection.apply(rows, mine, registry)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to an event: find which
-            poison = _first_unappliable(connection, projection, version, mine, registry) or error
-        else:
-            _put(connection, projection, version, rows)
-            _move(connection, projection, version, entries[-1].position, after=after, role=role)
-    if poison is not None:
-        if not isinstance(poison, UnappliableEvent):
-            raise poison
-        good = [entry for entry in entries if entry.position < poison.position]
-        if good:
-            apply_batch(connection, projection, version, good, after=after, registry=registry, role=role)
-        raise poison
+        projection.apply(rows, mine, registry)
+        _put(connection, projection, version, rows)
+        _move(connection, projection, version, entries[-1].position, after=after, role=role)
 
 
 def _load(
@@ -76,19 +95,3 @@ def _move(
     )
     if moved.rowcount != 1:
         raise PositionMoved(projection.name)
-
-
-def _first_unappliable(
-    connection: Connection,
-    projection: Projection,
-    version: int,
-    entries: Sequence[LogEntry],
-    registry: EventRegistry,
-) -> UnappliableEvent | None:
-    rows = _load(connection, projection, version, entries)
-    for entry in entries:
-        try:
-            projection.apply(rows, [entry], registry)
-        except Exception as error:  # noqa: BLE001 - this is the one
-            return UnappliableEvent(entry.position, f"{type(error).__name__} on a {entry.topic}")
-    return None

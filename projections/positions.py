@@ -57,6 +57,13 @@ def all_positions(connection: Connection) -> list[Position]:
         return cursor.execute(SELECT).fetchall()
 
 
+def position_of(connection: Connection, name: str, version: int) -> Position:
+    """One version that is live or building."""
+    found = [at for at in all_positions(connection) if (at.name, at.version) == (name, version)]
+    assert found, f"{name} has no version {version}"
+    return found[0]
+
+
 def ensure_live(connection: Connection, projection: Projection) -> None:
     """Make the first version of a view where there is none."""
     with connection.transaction():

@@ -54,15 +54,17 @@ class Runner:
         """Lead when possible, until told to stop. Survives the database and its own mistakes."""
         backoff_s = 0.1
         while not should_stop():
+            started = time.monotonic()
             try:
                 with psycopg.connect(self._conninfo, autocommit=True, connect_timeout=2) as connection:
                     connection.execute("SET statement_timeout = '30s'")
                     self._lead(connection, should_stop)
-                backoff_s = 0.1
             except psycopg.OperationalError:
                 logger.warning("projections.store_unavailable", retry_s=backoff_s)
             except Exception:
                 logger.exception("projections.runner_failed", retry_s=backoff_s)
+            if time.monotonic() - started > MAX_BACKOFF_S:  # it ran: what failed now is a new trouble
+                backoff_s = 0.1
             self._wait(backoff_s)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
 

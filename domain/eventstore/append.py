@@ -26,6 +26,12 @@ LOAD: Final[LiteralString] = """
 """
 """State rows by primary key, in no order. Never replays a stream."""
 
+LIST_API_TOKENS: Final[LiteralString] = """
+    SELECT a.state, h.version, h.last_used_at, h.uses
+    FROM ledger.aggregates a JOIN ledger.heads h USING (originator_id) WHERE a.kind = 'api_token'
+"""
+"""By the partial index on kind; in no order."""
+
 RECORD_USES: Final[LiteralString] = """
     SELECT ordinal, token_id, team_id, is_good, used_at FROM ledger.record_uses(%s, %s, %s, %s, %s)
 """

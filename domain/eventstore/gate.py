@@ -202,6 +202,7 @@ class AppendGate:
         at = await time.fetchone()
         assert at is not None
         return _Batch(
+            self._registry,
             at=at[0],
             states={
                 id_: decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
@@ -283,7 +284,10 @@ class _Uses:
             [
                 self._registry.encode(
                     Used(
-                        count=len(jobs), first_at=min(presented.at for _, presented in jobs), presentation=how
+                        count=len(jobs),
+                        # The clock may have gone back since the first one arrived; ledger time is >= clock.
+                        first_at=min(clock, *(presented.at for _, presented in jobs)),
+                        presentation=how,
                     )
                 )
                 for (_, how), jobs in self._jobs.items()
@@ -307,8 +311,14 @@ class _Batch:
     """One transaction in memory: the states as they evolve, the events that will be stored."""
 
     def __init__(
-        self, *, at: datetime, states: dict[UUID, Aggregate], known: dict[UUID, tuple[UUID, UUID, bytes]]
+        self,
+        registry: EventRegistry,
+        *,
+        at: datetime,
+        states: dict[UUID, Aggregate],
+        known: dict[UUID, tuple[UUID, UUID, bytes]],
     ) -> None:
+        self._registry = registry
         self.at = at
         self.recorded: list[Recorded] = []
         self.changed: dict[UUID, Aggregate] = {}
@@ -321,24 +331,28 @@ class _Batch:
         if command.id in self._known:
             return self._repeat(command)
         try:
-            changes = command.decide(self._states, self.at)
+            recorded, changed = self._fold(command.decide(self._states, self.at), command.id)
         except Exception as refusal:  # noqa: BLE001 - a rule's no, or our own mistake: neither is the batch's
             return refusal
-        for aggregate_id, events in changes:
-            self._apply(aggregate_id, events, command.id)
+        self.recorded += recorded
+        self._states |= changed
+        self.changed |= changed
         self._known[command.id] = (command.attempt, command.originator_id, command.request)
         self.executed.append(command)
         return Outcome(command.originator_id, self._states.get(command.originator_id), is_repeat=False)
 
-    def _apply(self, aggregate_id: UUID, events: Sequence[Event], command_id: UUID) -> None:
-        state = self._states.get(aggregate_id)
-        after = 0 if state is None else state.version
-        for recorded in append.positioned(aggregate_id, after, events, at=self.at, command_id=command_id):
-            state = evolve(state, recorded)
-            self.recorded.append(recorded)
-        if events:
-            assert state is not None
-            self._states[aggregate_id] = self.changed[aggregate_id] = state
+    def _fold(self, changes: Changes, command_id: UUID) -> tuple[list[Recorded], dict[UUID, Aggregate]]:
+        """The events at their places, and the states that they lead to. Touches nothing of the batch."""
+        recorded: list[Recorded] = []
+        changed: dict[UUID, Aggregate] = {}
+        for aggregate_id, events in changes:
+            state = changed.get(aggregate_id) or self._states.get(aggregate_id)
+            after = 0 if state is None else state.version
+            for new in append.positioned(aggregate_id, after, events, at=self.at, command_id=command_id):
+                self._registry.encode(new.event)  # what cannot be stored is this command's failure alone
+                state = changed[aggregate_id] = evolve(state, new)
+                recorded.append(new)
+        return recorded, changed
 
     def _repeat(self, command: Command) -> Outcome | CommandIdReused:
         attempt, originator_id, request = self._known[command.id]

@@ -64,7 +64,8 @@ CREATE FUNCTION ledger.ledger_time(clock timestamptz) RETURNS timestamptz LANGUA
 
 -- Record the uses of one batch: presented digests in, one row per known digest out, in one round trip.
 -- Takes the append lock; each statement after it sees every earlier commit (READ COMMITTED), so a revoke
--- that was answered before this call is seen by it. Unknown digests yield no row.
+-- that was answered before this call is seen by it. Unknown digests yield no row, nor do secrets that speak for
+-- no team: an API token opens no SCIM door.
 CREATE FUNCTION ledger.record_uses(
     clock timestamptz, digests bytea[], use_ids uuid[], counts int[], states bytea[]
 ) RETURNS TABLE (ordinal int, token_id uuid, team_id uuid, is_good boolean, notification_id bigint, used_at timestamptz)
@@ -81,7 +82,7 @@ BEGIN
         FROM unnest(digests, use_ids, counts, states) WITH ORDINALITY AS p (digest, use_id, uses, state, ord)
     ), known AS MATERIALIZED (
         SELECT p.ordinal, p.use_id, p.uses, p.state, s.originator_id, s.owner_id, s.good_until > ledger_at AS is_good
-        FROM presented p JOIN ledger.secrets s ON s.digest = p.digest
+        FROM presented p JOIN ledger.secrets s ON s.digest = p.digest AND s.owner_id IS NOT NULL
     ), good AS MATERIALIZED (
         SELECT k.*, row_number() OVER (PARTITION BY k.originator_id ORDER BY k.ordinal) AS step
         FROM known k WHERE k.is_good

@@ -1,0 +1,157 @@
+"""The application of one HTTP process, built from its environment."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from litestar import Litestar, Request, Response
+from litestar.exceptions import ValidationException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import Components, License, SecurityScheme
+from litestar.static_files import create_static_files_router
+
+from api import problems
+from api.cursor import Cursors
+from api.edge import Edge
+from api.health import healthz, readyz
+from api.json_body import StrictRequest
+from api.log import configure_logging
+from api.problems import FieldError
+from api.scim.door import ScimDoor
+from api.scim_token import ScimTokenController
+from api.service import Service
+from api.settings import Settings, load, pepper_keys
+from domain.ledger import Sources, TokenLedger
+from domain.secret import ENTROPY_BYTES, Pepper
+from projections.queries import TokenQueries
+
+MAX_BODY_BYTES: Final = 64 * 1024
+_ASSETS: Final = "/docs/assets"
+
+DESCRIPTION: Final = """
+Issues SCIM bearer tokens (shown once), answers whose they are, revokes with immediate effect,
+and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
+"""
+
+
+def now() -> datetime:
+    """The clock of the edge: aware UTC, whole milliseconds."""
+    at = datetime.now(UTC)
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+
+
+SOURCES: Final = Sources(clock=now, new_id=uuid4, entropy=lambda: os.urandom(ENTROPY_BYTES))
+
+
+def create_app() -> Edge:
+    """The ASGI application for a worker process. Raises SettingsError."""
+    settings = load()
+    configure_logging(settings.log_level)
+    return build(settings)
+
+
+def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
+    """The application for given settings; it opens no connection before its first request."""
+    assert settings.database_url is not None
+    pepper = Pepper(pepper_keys(settings))
+    ledger = TokenLedger(
+        settings.database_url,
+        pepper=pepper,
+        sources=sources,
+        is_live=settings.environment == "live",
+        on_append=_waker(settings.wake_fd),
+    )
+    service = Service(ledger, TokenQueries(ledger.reads), Cursors(pepper.derive("cursor")), sources.clock)
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        yield
+        await ledger.aclose()
+
+    admin = Litestar(
+        route_handlers=[
+            ScimTokenController,
+            healthz,
+            readyz,
+            create_static_files_router(
+                path=_ASSETS, directories=[Path(__file__).parent / "assets"], include_in_schema=False
+            ),
+        ],
+        request_class=StrictRequest,
+        request_max_body_size=MAX_BODY_BYTES,
+        exception_handlers={Exception: _handle},
+        lifespan=[lifespan],
+        openapi_config=_openapi(),
+        logging_config=None,
+    )
+    admin.state.service = service
+    edge = Edge(admin, ScimDoor(ledger))
+    edge.service = service
+    return edge
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="SCIM token ledger",
+        version=version("scim-ledger"),
+        description=DESCRIPTION.strip(),
+        license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        path="/docs",
+        use_handler_docstrings=True,
+        components=Components(
+            security_schemes={
+                "apiToken": SecurityScheme(
+                    type="http", scheme="bearer", description="An API token: scim-ledger api-token create."
+                )
+            }
+        ),
+        security=[{"apiToken": []}],
+        render_plugins=[
+            SwaggerRenderPlugin(
+                path="/",
+                js_url=f"{_ASSETS}/swagger-ui-bundle.js",
+                css_url=f"{_ASSETS}/swagger-ui.css",
+                standalone_preset_js_url=f"{_ASSETS}/swagger-ui-standalone-preset.js",
+                favicon='<link rel="icon" href="data:,">',
+            ),
+            JsonRenderPlugin(path="/openapi.json"),
+        ],
+    )
+
+
+def _handle(request: Request[Any, Any, Any], error: Any) -> Response[bytes]:
+    found = problems.answer(_as_bad_request(error) if isinstance(error, ValidationException) else error)
+    return Response(
+        problems.encode(found.problem, request.scope["state"]["request_id"]),
+        status_code=found.problem.status,
+        media_type=problems.MEDIA_TYPE,
+        headers={"Cache-Control": "no-store", **found.headers},
+    )
+
+
+def _as_bad_request(error: ValidationException) -> problems.BadRequest:
+    """Litestar's complaint about query, path or headers: the names, and no value."""
+    extra = error.extra if isinstance(error.extra, list) else []
+    fields = [
+        FieldError(str(item.get("key", "")), "is not valid") for item in extra if isinstance(item, dict)
+    ]
+    return problems.BadRequest("A parameter is not valid.", fields)
+
+
+def _waker(wake_fd: int | None) -> Callable[[], None]:
+    """Tell the projection runner of this deployment that something was appended; it would see it anyway."""
+    if wake_fd is None:
+        return lambda: None
+    os.set_blocking(wake_fd, False)
+
+    def wake() -> None:
+        with suppress(BlockingIOError):  # the pipe is full of wake-ups already
+            os.write(wake_fd, b"\0")
+
+    return wake

@@ -1,0 +1,69 @@
+"""Reading the Authorization header: one function for every door (RFC 6750 §2.1, RFC 9110 §11.4).
+
+A token in a query string or a body is never read.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from litestar.types import HTTPScope
+
+from domain.secret import MalformedSecretError, Secret, parse
+
+MISSING: Final = "Send the token in the Authorization header: Bearer, one space, the token."
+MALFORMED: Final = "The token is not one of this service; check that it was pasted whole."
+DOUBLED: Final = 'The header says "Bearer" twice; paste the token alone into the token field.'
+BLANKS: Final = "There are blanks around or inside the token; remove them."
+SCHEME: Final = "The scheme must be Bearer."
+SEVERAL: Final = "The request carries more than one Authorization header."
+
+
+class NotPresentable(Exception):
+    """The header holds no secret that could be looked up.
+
+    reason: "missing", "malformed" or "ambiguous"; detail: what to change, without the value.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A well-formed secret as it was presented. form: "bearer", or "bare" without the scheme word."""
+
+    secret: Secret
+    form: str
+
+
+def read(scope: HTTPScope, *, is_bare_accepted: bool = False) -> Credentials:
+    """The secret that a request presents. Raises NotPresentable.
+
+    is_bare_accepted: take a secret of exactly our format without the scheme word, as Okta's "Header" mode
+    sends it.
+    """
+    values = [value for name, value in scope["headers"] if name == b"authorization"]
+    if not values:
+        raise NotPresentable("missing", MISSING)
+    if len(values) > 1:
+        raise NotPresentable("ambiguous", SEVERAL)
+    text = values[0].decode("latin-1")
+    scheme, blank, rest = text.partition(" ")
+    try:
+        if not blank and is_bare_accepted:
+            return Credentials(parse(text), "bare")
+        if scheme.lower() == "bearer":
+            return Credentials(parse(rest), "bearer")
+    except MalformedSecretError:
+        raise NotPresentable("malformed", _advice(rest if blank else text)) from None
+    raise NotPresentable("malformed", _advice(text) if is_bare_accepted and text != text.strip() else SCHEME)
+
+
+def _advice(text: str) -> str:
+    if text.strip().lower().startswith("bearer"):
+        return DOUBLED
+    if any(character.isspace() for character in text):
+        return BLANKS
+    return MALFORMED

@@ -1,0 +1,54 @@
+"""Opaque page cursors: where a page ended, for which filter, signed so that only ours are taken."""
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Final
+from uuid import UUID
+
+from projections.queries import Place
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MAC_BYTES: Final = 16
+_PLACE_BYTES: Final = 8 + 16
+
+
+class InvalidCursor(ValueError):
+    """Not a cursor of ours, or of another list."""
+
+
+class Cursors:
+    """Makes and reads cursors. key: 32 bytes, the same on every process of the deployment.
+
+    A cursor is a place in the order, not a snapshot: tokens made or revoked meanwhile do not shift it.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def encode(self, place: Place, *, scope: str) -> str:
+        """URL-safe text. scope: what the list was filtered by; the cursor is good for that only."""
+        milliseconds = (place.created_at - _EPOCH) // timedelta(milliseconds=1)
+        packed = milliseconds.to_bytes(8, "big") + place.id.bytes
+        return urlsafe_b64encode(packed + self._mac(packed, scope)).decode().rstrip("=")
+
+    def decode(self, text: str, *, scope: str) -> Place:
+        """Raises InvalidCursor on anything that `encode` did not make for the same scope."""
+        try:
+            raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+        except ValueError:
+            raise InvalidCursor from None
+        packed, mac = raw[:_PLACE_BYTES], raw[_PLACE_BYTES:]
+        if not hmac.compare_digest(mac, self._mac(packed, scope)) or self._text(raw) != text:
+            raise InvalidCursor
+        return Place(
+            _EPOCH + timedelta(milliseconds=int.from_bytes(packed[:8], "big")), UUID(bytes=packed[8:])
+        )
+
+    @staticmethod
+    def _text(raw: bytes) -> str:
+        return urlsafe_b64encode(raw).decode().rstrip("=")
+
+    def _mac(self, packed: bytes, scope: str) -> bytes:
+        return hmac.digest(self._key, packed + sha256(scope.encode()).digest(), "sha256")[:_MAC_BYTES]

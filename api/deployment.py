@@ -1,0 +1,124 @@
+"""Where the ledger lives: a server that DATABASE_URL names, or the embedded one with its own directory.
+
+Everything that starts (serve, the command line) goes through `open_store`, which yields settings in which
+the connection string and the pepper are known.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, LiteralString
+
+import msgspec
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from api.settings import Settings, SettingsError
+from domain.errors import StoreUnavailable
+from domain.eventstore.embedded import EmbeddedPostgres, default_base_dir
+from domain.eventstore.migrate import migrate, pending
+
+_DATABASE: Final = "scim_ledger"
+_APP_ROLE: Final = "scim_ledger"
+_OWNER: Final = "postgres"
+
+UNSAFE: Final[LiteralString] = """
+    SELECT name || '=' || setting FROM pg_settings
+    WHERE (name, setting) IN (('fsync', 'off'), ('full_page_writes', 'off'), ('synchronous_commit', 'off'))
+"""
+
+
+class NotMigrated(Exception):
+    """The database lacks migrations of this release."""
+
+
+class UnsafeDatabase(Exception):
+    """The server may lose what it has confirmed."""
+
+
+@contextmanager
+def open_store(settings: Settings, *, migrates: bool = False) -> Iterator[Settings]:
+    """Settings with `database_url` and a pepper; the embedded server runs for the block at least.
+
+    migrates: apply pending migrations to a server that DATABASE_URL names. The embedded one always has them.
+    Raises SettingsError, EmbeddedPostgresError, StoreUnavailable, NotMigrated, UnsafeDatabase.
+    """
+    if settings.database_url is not None:
+        if migrates:
+            migrate_given(settings)
+        yield _checked(settings)
+        return
+    server = embedded(settings)
+    was_running = server.is_running
+    server.start()
+    try:
+        yield _checked(_prepared(settings, server))
+    finally:
+        if not was_running:
+            server.stop()
+
+
+def embedded(settings: Settings) -> EmbeddedPostgres:
+    """The embedded server of these settings, not started."""
+    return EmbeddedPostgres(settings.data_dir or default_base_dir())
+
+
+def migrate_given(settings: Settings) -> list[int]:
+    """Migrate the server that DATABASE_URL names, as the owner; returns the numbers applied."""
+    assert settings.database_url is not None
+    owner = settings.owner_database_url or settings.database_url
+    user = conninfo_to_dict(settings.database_url).get("user")
+    app_role = user if owner != settings.database_url else None
+    try:
+        return migrate(owner, app_role=None if app_role is None else str(app_role))
+    except psycopg.OperationalError as error:
+        raise StoreUnavailable("the database does not accept connections") from error
+
+
+def _prepared(settings: Settings, server: EmbeddedPostgres) -> Settings:
+    """The embedded server's role, database, schema and pepper; made once, kept with its data."""
+    with psycopg.connect(server.conninfo(user=_OWNER, dbname="postgres"), autocommit=True) as admin:
+        for known, statement in (
+            ("SELECT 1 FROM pg_roles WHERE rolname = %s", sql.SQL("CREATE ROLE {} LOGIN")),
+            ("SELECT 1 FROM pg_database WHERE datname = %s", sql.SQL("CREATE DATABASE {}")),
+        ):
+            if admin.execute(known, [_DATABASE]).fetchone() is None:
+                admin.execute(statement.format(sql.Identifier(_DATABASE)))
+    migrate(server.conninfo(user=_OWNER, dbname=_DATABASE), app_role=_APP_ROLE)
+    pepper_file = settings.pepper_file
+    if pepper_file is None and settings.pepper is None:
+        pepper_file = _own_pepper(server.base_dir)
+    return msgspec.structs.replace(
+        settings, database_url=server.conninfo(user=_APP_ROLE, dbname=_DATABASE), pepper_file=pepper_file
+    )
+
+
+def _own_pepper(base_dir: Path) -> Path:
+    path = base_dir / "pepper"
+    if not path.exists():
+        written = path.with_suffix(".new")
+        with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+            file.flush()
+            os.fsync(file.fileno())
+        written.rename(path)
+    return path
+
+
+def _checked(settings: Settings) -> Settings:
+    assert settings.database_url is not None
+    if settings.pepper is None and settings.pepper_file is None:
+        raise SettingsError("with DATABASE_URL a pepper is needed: set SCIM_LEDGER_PEPPER_FILE")
+    try:
+        with psycopg.connect(settings.database_url, connect_timeout=5) as connection:
+            if pending(connection):
+                raise NotMigrated("the database lacks migrations of this release: run scim-ledger migrate")
+            unsafe = [setting for (setting,) in connection.execute(UNSAFE)]
+    except psycopg.OperationalError as error:
+        raise StoreUnavailable("the database does not accept connections") from error
+    if unsafe and not settings.allow_unsafe_database:
+        raise UnsafeDatabase(f"the database may lose confirmed events: {', '.join(unsafe)}")
+    return settings

@@ -1,0 +1,80 @@
+"""The outermost ASGI application: request ids, the doors, and API tokens before anything else."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+from uuid import uuid4
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from api.authorization import SCHEME, NotPresentable, read
+from api.problems import BadRequest, NoGoodToken, answer, send_problem
+from api.scim.door import ROOT as SCIM_ROOT
+from api.service import Service
+from domain.errors import Unauthenticated
+
+PUBLIC: Final = ("/healthz", "/readyz", "/openapi", "/docs")
+_NOT_VALID: Final = "The API token is not valid."
+
+
+class Edge:
+    """Every request gets an id; a SCIM path goes to its door; all else needs a good API token first.
+
+    Without one, every route is 401, also those that do not exist: validation and routing come after.
+    """
+
+    def __init__(self, admin: ASGIApp, scim: Callable[[HTTPScope, Receive, Send], Awaitable[None]]) -> None:
+        self._admin = admin
+        self._scim = scim
+        self.service: Service | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection scope."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._admin(scope, receive, send)
+            return
+        request_id = str(uuid4())
+        scope.setdefault("state", {})["request_id"] = request_id
+        stamped = _stamp(send, request_id.encode())
+        path = scope["path"]
+        if path.startswith(SCIM_ROOT) and path[len(SCIM_ROOT) :][:1] in {"", "/"}:
+            await self._scim(scope, receive, stamped)
+            return
+        try:
+            if not _is_public(path):
+                await self._authenticate(scope)
+        except Exception as error:  # noqa: BLE001 - answered like any other, from one table
+            await send_problem(stamped, scope, answer(error))
+            return
+        await self._admin(scope, receive, stamped)
+
+    async def _authenticate(self, scope: HTTPScope) -> None:
+        """Put the caller into the scope. Raises NoGoodToken, BadRequest, Unauthenticated, Unavailable."""
+        assert self.service is not None, "requests come after start-up"
+        try:
+            secret = read(scope).secret
+        except NotPresentable as refusal:
+            if refusal.reason == "ambiguous":
+                raise BadRequest(refusal.detail) from None
+            was_presented = refusal.reason == "malformed" and refusal.detail != SCHEME
+            raise NoGoodToken(refusal.detail, was_presented=was_presented) from None
+        ledger, at = self.service.ledger, self.service.clock()
+        caller = await ledger.callers.find(ledger.pepper.candidates(secret))
+        if caller is None or not caller.api_token.is_good(at=at):
+            raise Unauthenticated(_NOT_VALID)
+        if caller.api_token.use(at=at):
+            await ledger.use_api_token(caller.api_token.id)
+        scope["state"]["caller"] = caller
+
+
+def _is_public(path: str) -> bool:
+    return any(path == public or path.startswith(f"{public}/") for public in PUBLIC)
+
+
+def _stamp(send: Send, request_id: bytes) -> Send:
+    async def stamped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+        await send(message)
+
+    return stamped

@@ -1,0 +1,185 @@
+"""RFC 9457 problems: one table from what went wrong to what a client is told."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import structlog
+from litestar.exceptions import HTTPException
+from litestar.types import HTTPScope, Send
+
+from api.asgi import respond
+from domain.errors import (
+    CommandIdReused,
+    InvalidValue,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    SecretAlreadyShown,
+    Unauthenticated,
+    Unavailable,
+)
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_S: Final = 1
+CHALLENGE: Final = 'Bearer realm="scim-ledger"'
+INVALID_TOKEN: Final = f'{CHALLENGE}, error="invalid_token"'
+
+logger = structlog.get_logger()
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One broken rule. pointer: RFC 6901, into the body; or the name of a query parameter."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of every error of this API (RFC 9457).
+
+    type: stable URI reference, e.g. /problems/validation. instance: the request's id as a URN.
+    errors: with /problems/validation only. token_id: with /problems/secret-already-shown only.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    errors: Sequence[FieldError] | None = None
+    token_id: str | None = None
+
+
+class Answer(NamedTuple):
+    """A problem and the headers that go with it."""
+
+    problem: Problem
+    headers: Mapping[str, str]
+
+
+class BadRequest(Exception):
+    """The request breaks a rule of the contract before any command exists.
+
+    detail, errors: written for clients. status: a 4xx.
+    """
+
+    def __init__(self, detail: str, errors: Sequence[FieldError] = (), *, status: int = 400) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.status = status
+
+
+class NoGoodToken(Exception):
+    """401: no API token, or none that is good. detail: what to change, without the value."""
+
+    def __init__(self, detail: str, *, was_presented: bool) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.was_presented = was_presented
+
+
+_TITLES: Final = {
+    400: ("bad-request", "Bad request"),
+    401: ("unauthenticated", "Authentication needed"),
+    403: ("permission-denied", "Permission denied"),
+    404: ("not-found", "Not found"),
+    405: ("method-not-allowed", "Method not allowed"),
+    406: ("not-acceptable", "Not acceptable"),
+    409: ("secret-already-shown", "The secret was already shown"),
+    413: ("too-large", "Body too large"),
+    415: ("unsupported-media-type", "Unsupported media type"),
+    422: ("idempotency-key-reused", "Idempotency key reused"),
+    429: ("too-many-requests", "Too many requests"),
+    500: ("internal", "Internal error"),
+    503: ("unavailable", "Temporarily unavailable"),
+}
+_DETAILS: Final = {
+    404: "There is no such resource.",
+    405: "The resource does not support this method.",
+    413: "The body is larger than 64 KiB.",
+    500: "The request failed on our side; the request id finds it in the log.",
+    503: "The ledger cannot answer right now; nothing was lost. Try again.",
+}
+
+
+def problem(status: int, detail: str | None = None, **members: Any) -> Problem:
+    """A problem with the title of its status."""
+    slug, title = _TITLES.get(status, ("error", "Error"))
+    if members.get("errors"):
+        slug, title = "validation", "The request is not valid"
+    return Problem(
+        type=f"/problems/{slug}",
+        title=title,
+        status=status,
+        detail=detail or _DETAILS.get(status, title),
+        **members,
+    )
+
+
+def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911 - a table: one case per outcome
+    """What a client is told about `error`. Never its text, unless the text was written for clients."""
+    match error:
+        case InvalidValue():
+            fields = [FieldError(error.pointer, error.detail)]
+            return Answer(problem(400, "A value is not valid.", errors=fields), {})
+        case BadRequest():
+            return Answer(problem(error.status, error.detail, errors=error.errors or None), {})
+        case NoGoodToken():
+            challenge = INVALID_TOKEN if error.was_presented else CHALLENGE
+            return Answer(problem(401, error.detail), {"WWW-Authenticate": challenge})
+        case Unauthenticated():
+            return Answer(problem(401, "The API token is not valid."), {"WWW-Authenticate": INVALID_TOKEN})
+        case PermissionDenied():
+            challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{error.permission}"'
+            detail = f"The API token lacks the permission {error.permission}."
+            return Answer(problem(403, detail), {"WWW-Authenticate": challenge})
+        case NotFound():
+            return Answer(problem(404), {})
+        case SecretAlreadyShown():
+            detail = (
+                "This request was carried out before; its secret was shown then. Revoke or rotate the token."
+            )
+            return Answer(problem(409, detail, token_id=str(error.originator_id)), {})
+        case CommandIdReused():
+            return Answer(problem(422, "The Idempotency-Key was used for another request."), {})
+        case Overloaded() | Unavailable():
+            return Answer(problem(503), {"Retry-After": str(RETRY_AFTER_S)})
+        case HTTPException(status_code=status) if status < 500:  # noqa: PLR2004
+            return Answer(problem(status), _allow(error))
+        case _:
+            # The class alone: a message may quote what was sent.
+            logger.error("request.failed", error=type(error).__qualname__, where=_frames(error))
+            return Answer(problem(500), {})
+
+
+def encode(found: Problem, request_id: str) -> bytes:
+    """The body's bytes."""
+    return msgspec.json.encode(msgspec.structs.replace(found, instance=f"urn:uuid:{request_id}"))
+
+
+async def send_problem(send: Send, scope: HTTPScope, found: Answer) -> None:
+    """Answer a raw ASGI request with a problem."""
+    await respond(
+        send,
+        scope,
+        status=found.problem.status,
+        media_type=MEDIA_TYPE,
+        body=encode(found.problem, scope["state"]["request_id"]),
+        headers=found.headers,
+    )
+
+
+def _allow(error: HTTPException) -> Mapping[str, str]:
+    return {name.title(): value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+
+
+def _frames(error: Exception) -> str:
+    """Where it happened, without values and without the message."""
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return " > ".join(frames[-8:])

@@ -1,0 +1,58 @@
+"""`/scim/v2/*`: raw ASGI, so that every method gets here and no body is touched."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from litestar.types import HTTPScope, Receive, Send
+
+from api.asgi import respond
+from api.doors import Refused, authenticate
+from api.scim import messages
+from domain.ledger import TokenLedger
+
+ROOT: Final = "/scim/v2"
+_OPEN: Final = "ServiceProviderConfig"
+_READS: Final = "GET, HEAD"
+
+
+class ScimDoor:
+    """Authentication before routing and validation: without a good token, every path and method is 401.
+
+    The one exception is ServiceProviderConfig, which RFC 7643 §5 wants readable without a token.
+    """
+
+    def __init__(self, ledger: TokenLedger) -> None:
+        self._ledger = ledger
+
+    async def __call__(self, scope: HTTPScope, _: Receive, send: Send) -> None:
+        """One request."""
+        path = scope["path"].removeprefix(ROOT).strip("/")
+        is_open = path == _OPEN and not any(name == b"authorization" for name, _ in scope["headers"])
+        if not is_open:
+            decision = await authenticate(self._ledger, scope, door="scim", path=path)
+            if isinstance(decision, Refused):
+                body = messages.error(decision.status, decision.detail)
+                await _send(send, scope, decision.status, body, decision.headers)
+                return
+        await self._discover(scope, send, path)
+
+    async def _discover(self, scope: HTTPScope, send: Send, path: str) -> None:
+        name, _, member = path.partition("/")
+        if name not in messages.DISCOVERY:
+            await _error(send, scope, 501, "No SCIM service stands behind this address.")
+        elif scope["method"] not in _READS.split(", "):
+            await _error(send, scope, 405, "Discovery is read-only.", allow=_READS)
+        elif b"filter=" in scope["query_string"]:
+            await _error(send, scope, 403, "Discovery cannot be filtered.")  # RFC 7644 §4
+        elif member:
+            await _error(send, scope, 404, "There is no such resource.")
+        else:
+            await _send(send, scope, 200, messages.DISCOVERY[name], {})
+
+
+async def _error(send: Send, scope: HTTPScope, status: int, detail: str, **headers: str) -> None:
+    await _send(send, scope, status, messages.error(status, detail), headers)
+
+
+async def _send(send: Send, scope: HTTPScope, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    await respond(send, scope, status=status, media_type=messages.MEDIA_TYPE, body=body, headers=headers)

@@ -1,0 +1,310 @@
+"""The documented resource `/scim-token`: four operations, and the extension `rotate`.
+
+A handler decodes, gives one command or asks one query, and encodes. It knows nothing about tokens.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID, uuid5
+
+import msgspec
+from litestar import Controller, MediaType, Response, delete, get, post
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
+
+from api.cursor import InvalidCursor
+from api.json_body import StrictRequest
+from api.problems import MEDIA_TYPE, BadRequest, FieldError, Problem
+from api.service import caller_of, service_of
+from domain.api_token import Permission
+from domain.errors import InvalidValue, NotFound
+from domain.ledger import DEFAULT_OVERLAP, CommandKey, NewScimToken
+from domain.scim_token import NAME_MAX_LENGTH, OVERLAP_MAX, ScimToken, check_name
+from domain.secret import Secret
+from projections.queries import TokenFilter
+from projections.scim_tokens import TokenDocument, document
+
+LIMIT_DEFAULT: Final = 100
+LIMIT_MAX: Final = 1000
+KEY_MAX_LENGTH: Final = 255
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+_EXAMPLE: Final = {
+    "id": "d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0",
+    "team_id": "05daecaf-4365-42e8-8370-8127de5dd717",
+    "name": "Okta provisioning",
+    "created_by": "4f9b5c02-6f39-4c2f-8f6e-3f2d0d9f7a11",
+    "last_used_at": None,
+    "created_at": "2021-08-10T10:00:00.000Z",
+    "updated_at": "2021-08-10T10:00:00.000Z",
+}
+
+
+class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token to create. name: 1 to 255 characters. expires_at: an extension; without it, no end."""
+
+    team_id: Annotated[UUID, msgspec.Meta(description="The team that will own the token.")]
+    name: Annotated[
+        str,
+        msgspec.Meta(min_length=1, max_length=NAME_MAX_LENGTH, description="A descriptive name."),
+    ]
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class RotateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """overlap_seconds: how long the older secrets go on; a day unless said otherwise."""
+
+    overlap_seconds: Annotated[int, msgspec.Meta(ge=0, le=OVERLAP_MAX // timedelta(seconds=1))] = (
+        DEFAULT_OVERLAP // timedelta(seconds=1)
+    )
+
+
+class CreatedScimToken(TokenDocument, frozen=True, omit_defaults=True, kw_only=True):
+    """The token object plus its secret, shown in this answer only."""
+
+    token: Annotated[str, msgspec.Meta(description="Show-once bearer token; cannot be retrieved later.")]
+
+
+class ScimTokenList(msgspec.Struct, frozen=True):
+    """One page, newest first. next_cursor: null on the last page."""
+
+    limit: int
+    next_cursor: str | None
+    result: Sequence[TokenDocument]
+
+
+class RevokedScimToken(msgspec.Struct, frozen=True):
+    """The token that is revoked now."""
+
+    id: UUID
+
+
+def _problems(*statuses: int) -> dict[int, ResponseSpec]:
+    return {
+        status: ResponseSpec(
+            Problem, generate_examples=False, media_type=MEDIA_TYPE, description="RFC 9457 problem"
+        )
+        for status in statuses
+    }
+
+
+class ScimTokenController(Controller):
+    """`/scim-token`, as documented."""
+
+    path = "/scim-token"
+    tags = ("SCIM tokens",)
+
+    @post(
+        operation_id="createScimToken",
+        summary="Create a SCIM token",
+        status_code=201,
+        response_headers=[
+            ResponseHeader(name="Location", description="The token's address.", documentation_only=True),
+        ],
+        responses={
+            201: ResponseSpec(
+                CreatedScimToken,
+                description="Created; the secret is in this answer only.",
+                examples=[
+                    Example(value=_EXAMPLE | {"token": "scim_live_<49 letters and digits, shown once>"})
+                ],
+            ),
+            **_problems(400, 401, 403, 404, 409, 413, 415, 422, 503),
+        },
+    )
+    async def create(
+        self,
+        request: StrictRequest,
+        data: JSONBody[CreateScimToken],
+        idempotency_key: Annotated[
+            str | None, HeaderParameter(name="Idempotency-Key", required=False)
+        ] = None,
+    ) -> Response[CreatedScimToken]:
+        """Issue a token for a team. `token` is shown in this answer and cannot be retrieved later."""
+        caller_id = caller_of(request.scope).api_token.id
+        token, secret = await service_of(request).ledger.create_scim_token(
+            NewScimToken(data.team_id, data.name, data.expires_at),
+            by=caller_id,
+            key=await _command_key(request, caller_id, idempotency_key),
+        )
+        return _shown_once(token, secret, status_code=201)
+
+    @get(
+        operation_id="listScimTokens",
+        summary="List SCIM tokens",
+        responses={
+            200: ResponseSpec(
+                ScimTokenList,
+                description="One page, newest first.",
+                examples=[Example(value={"limit": 100, "next_cursor": None, "result": [_EXAMPLE]})],
+            ),
+            **_problems(400, 401, 403, 503),
+        },
+    )
+    async def list_(  # noqa: PLR0917 - the query of the documented resource
+        self,
+        request: StrictRequest,
+        team_id: Annotated[
+            UUID | None, QueryParameter(description="Only this team's.", required=False)
+        ] = None,
+        name: Annotated[
+            str | None, QueryParameter(description="Only of exactly this name.", required=False)
+        ] = None,
+        limit: Annotated[
+            int, QueryParameter(ge=1, le=LIMIT_MAX, description="Tokens a page.", required=False)
+        ] = LIMIT_DEFAULT,
+        next_cursor: Annotated[
+            str | None,
+            QueryParameter(description="From the page before; empty for the first.", required=False),
+        ] = None,
+        status: Annotated[
+            Literal["active", "revoked", "expired", "all"],
+            QueryParameter(description="An extension: history stays readable.", required=False),
+        ] = "active",
+    ) -> Response[ScimTokenList]:
+        """One page of the tokens that the caller may see, newest first by (`created_at`, `id`)."""
+        service, caller = service_of(request), caller_of(request.scope)
+        at = service.clock()
+        caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=at)
+        narrow = TokenFilter(_visible_teams(caller.api_token.teams, team_id), _name_filter(name), status)
+        scope = repr((narrow.teams, name, status))
+        try:
+            after = service.cursors.decode(next_cursor, scope=scope) if next_cursor else None
+        except InvalidCursor:
+            raise BadRequest(
+                "The cursor is not one of this list.", [FieldError("next_cursor", "is not one of this list")]
+            ) from None
+        page = await service.tokens.page(narrow, after=after, limit=limit, at=at, head=caller.head)
+        cursor = None if page.next is None else service.cursors.encode(page.next, scope=scope)
+        # The documents are stored as they are sent; nothing is decoded to be encoded again.
+        body = f'{{"limit":{limit},"next_cursor":{msgspec.json.encode(cursor).decode()},"result":['
+        return Response[Any](
+            (body + ",".join(page.documents) + "]}").encode(), media_type=MediaType.JSON, headers=_NO_STORE
+        )
+
+    @get(
+        "/{token_id:uuid}",
+        operation_id="getScimToken",
+        summary="Read a SCIM token",
+        responses={
+            200: ResponseSpec(TokenDocument, description="The token.", examples=[Example(value=_EXAMPLE)]),
+            **_problems(401, 403, 404, 503),
+        },
+    )
+    async def read(self, request: StrictRequest, token_id: FromPath[UUID]) -> Response[TokenDocument]:
+        """The token, without its secret. Revoked, foreign and missing tokens are all 404."""
+        service, caller = service_of(request), caller_of(request.scope)
+        caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=service.clock())
+        found = await service.tokens.find(token_id, teams=caller.api_token.teams, head=caller.head)
+        if found is None:
+            raise NotFound("no such token")
+        return Response[Any](found.encode(), media_type=MediaType.JSON, headers=_NO_STORE)
+
+    @delete(
+        "/{token_id:uuid}",
+        operation_id="deleteScimToken",
+        summary="Revoke a SCIM token",
+        status_code=200,
+        responses={
+            200: ResponseSpec(
+                RevokedScimToken,
+                description="Revoked, everywhere, from now on.",
+                examples=[Example(value={"id": _EXAMPLE["id"]})],
+            ),
+            **_problems(401, 403, 404, 503),
+        },
+    )
+    async def revoke(self, request: StrictRequest, token_id: FromPath[UUID]) -> RevokedScimToken:
+        """Final and immediate. Repeated, it answers the same and records nothing new."""
+        caller_id = caller_of(request.scope).api_token.id
+        await service_of(request).ledger.revoke_scim_token(token_id, by=caller_id)
+        return RevokedScimToken(token_id)
+
+    @post(
+        "/{token_id:uuid}/rotate",
+        operation_id="rotateScimToken",
+        summary="Give a SCIM token a new secret (extension)",
+        status_code=200,
+        responses={
+            200: ResponseSpec(
+                CreatedScimToken,
+                description="The new secret is in this answer only.",
+                examples=[
+                    Example(value=_EXAMPLE | {"token": "scim_live_<49 letters and digits, shown once>"})
+                ],
+            ),
+            **_problems(400, 401, 403, 404, 409, 413, 415, 422, 503),
+        },
+    )
+    async def rotate(
+        self,
+        request: StrictRequest,
+        token_id: FromPath[UUID],
+        data: JSONBody[RotateScimToken],
+        idempotency_key: Annotated[
+            str | None, HeaderParameter(name="Idempotency-Key", required=False)
+        ] = None,
+    ) -> Response[CreatedScimToken]:
+        """A second secret, while the older ones go on for the overlap: no gap at the identity provider."""
+        caller_id = caller_of(request.scope).api_token.id
+        token, secret = await service_of(request).ledger.rotate_scim_token(
+            token_id,
+            overlap=timedelta(seconds=data.overlap_seconds),
+            by=caller_id,
+            key=await _command_key(request, caller_id, idempotency_key),
+        )
+        return _shown_once(token, secret, status_code=200)
+
+
+def _shown_once(token: ScimToken, secret: Secret, *, status_code: int) -> Response[CreatedScimToken]:
+    shown = msgspec.structs.asdict(
+        document(
+            token.id,
+            token.team_id,
+            token.name,
+            token.created_by,
+            token.last_used_at,
+            token.created_at,
+            token.updated_at,
+            token.expires_at,
+            token.rotated_at,
+            token.revoked_at,
+        )
+    )
+    return Response(
+        CreatedScimToken(**shown, token=secret.reveal()),
+        status_code=status_code,
+        headers={"Location": f"/scim-token/{token.id}", **_NO_STORE},
+    )
+
+
+async def _command_key(request: StrictRequest, caller_id: UUID, key: str | None) -> CommandKey | None:
+    """One command per caller and Idempotency-Key; the request's digest tells its reuse."""
+    if key is None:
+        return None
+    if not 1 <= len(key) <= KEY_MAX_LENGTH or not key.isprintable():
+        raise BadRequest(
+            "The Idempotency-Key is not valid.",
+            [FieldError("Idempotency-Key", f"must be 1 to {KEY_MAX_LENGTH} printable characters")],
+        )
+    asked = request.url.path.encode() + b"\0" + await request.body()
+    return CommandKey(uuid5(caller_id, key), sha256(asked).digest())
+
+
+def _visible_teams(allowed: Sequence[UUID] | None, asked: UUID | None) -> Sequence[UUID] | None:
+    """The teams to list: a foreign one looks like one without tokens."""
+    if asked is None:
+        return allowed
+    return (asked,) if allowed is None or asked in allowed else ()
+
+
+def _name_filter(name: str | None) -> str | None:
+    if name is not None:
+        try:
+            check_name(name)
+        except InvalidValue as error:
+            raise BadRequest("A filter is not valid.", [FieldError("name", error.detail)]) from None
+    return name

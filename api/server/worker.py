@@ -1,0 +1,94 @@
+"""One HTTP worker process: a uvicorn server on a listening socket that the supervisor opened.
+
+    python -m api.server.worker APP_FACTORY --listen-fd N --lifeline-fd N [--worker-number N]
+
+It leaves gracefully, finishing what it accepted, on SIGTERM and when the lifeline ends. The lifeline is the
+read end of a pipe whose other end only the supervisor holds: however that one dies, no worker outlives it.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+
+import structlog
+import uvicorn
+
+from api.server.protocol import StrictHttpProtocol
+
+GRACE_S = 10
+
+
+class _WorkerServer(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, lifeline_fd: int) -> None:
+        super().__init__(config)
+        self._lifeline_fd = lifeline_fd
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take every way in which a worker is told to leave.
+
+        The stock method raises the signal again at the end, so that a graceful stop looks like a death.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        loop.add_reader(self._lifeline_fd, self._leave_orphaned)
+        yield
+        loop.remove_reader(self._lifeline_fd)
+
+    def _leave_orphaned(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._lifeline_fd)
+        self.should_exit = True
+        signal.alarm(GRACE_S + 5)  # nobody is left to end us if the application hangs
+
+
+def run_worker(app_factory: str, *, listen_fd: int, lifeline_fd: int, worker_number: int) -> None:
+    """Serve until told to leave.
+
+    app_factory: `module:function` that returns an ASGI application with a lifespan.
+    listen_fd, lifeline_fd: inherited descriptors; both are owned by this process from here on.
+    worker_number: 1 to N, in every log record of this process as `worker`.
+    """
+    structlog.contextvars.bind_contextvars(worker=worker_number)
+    config = uvicorn.Config(
+        app_factory,
+        factory=True,
+        loop="uvloop",
+        http=StrictHttpProtocol,
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        log_config=None,
+        timeout_graceful_shutdown=GRACE_S,
+        backlog=2048,
+    )
+    _WorkerServer(config, lifeline_fd).run(sockets=[socket.socket(fileno=listen_fd)])
+
+
+def worker_argv(app_factory: str, *, listen_fd: int, lifeline_fd: int, worker_number: int) -> tuple[str, ...]:
+    """Return the command line that runs `run_worker` with these arguments in a process of its own."""
+    return (
+        *(sys.executable, "-m", "api.server.worker", app_factory),
+        *("--listen-fd", str(listen_fd)),
+        *("--lifeline-fd", str(lifeline_fd)),
+        *("--worker-number", str(worker_number)),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="api.server.worker")
+    parser.add_argument("app_factory", metavar="APP_FACTORY")
+    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--lifeline-fd", type=int, required=True)
+    parser.add_argument("--worker-number", type=int, default=1)
+    run_worker(**vars(parser.parse_args(argv)))
+
+
+if __name__ == "__main__":
+    main()

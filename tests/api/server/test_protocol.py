@@ -1,0 +1,371 @@
+"""The strict protocol, over raw sockets, in front of a real server."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+import uvicorn
+
+from api.server.protocol import Refusal, StrictHttpProtocol
+
+SECRET = b"scim_live_never_to_be_repeated"
+HOST = b"Host: ledger\r\n"
+GOOD = b"GET /good HTTP/1.1\r\n" + HOST + b"\r\n"
+LAST = b"GET /last HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+CHUNKED = b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the path, the number of Authorization headers seen after the body, and the body's size."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size, more = size + len(message["body"]), message["more_body"]
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.2)
+    seen = sum(name == b"authorization" for name, _ in scope["headers"])
+    body = b"%s %d %d" % (scope["path"].encode(), seen, size)
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@contextlib.contextmanager
+def serving(protocol: type[asyncio.Protocol]) -> Iterator[tuple[str, int]]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = listener.getsockname()
+    config = uvicorn.Config(
+        app, http=protocol, loop="uvloop", ws="none", lifespan="off", log_config=None, access_log=False
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[tuple[str, int]]:
+    with serving(StrictHttpProtocol) as bound:
+        yield bound
+
+
+def connect(address: tuple[str, int]) -> AbstractContextManager[socket.socket]:
+    return closing(socket.create_connection(address, timeout=5))
+
+
+def read_to_end(client: socket.socket) -> bytes:
+    """Return all that arrives until the server closes; a server that does not close fails the test."""
+    received = b""
+    while piece := client.recv(65536):
+        received += piece
+    return received
+
+
+def exchange(address: tuple[str, int], *pieces: bytes) -> bytes:
+    with connect(address) as client:
+        for piece in pieces:
+            client.sendall(piece)
+        return read_to_end(client)
+
+
+def head(*headers: bytes, target: bytes = b"/", method: bytes = b"GET", version: bytes = b"1.1") -> bytes:
+    lines = [b"%s %s HTTP/%s" % (method, target, version), b"Host: ledger", *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    request: bytes
+    status: int
+
+
+TWICE = b"Authorization: Bearer " + SECRET
+REFUSED = [
+    Case("two Authorization", head(TWICE, TWICE), 400),
+    Case("two Authorization, other case", head(TWICE, TWICE.upper()), 400),
+    Case("two Host", head(b"host: elsewhere"), 400),
+    Case("no Host", b"GET / HTTP/1.1\r\nX: " + SECRET + b"\r\n\r\n", 400),
+    Case(
+        "two Content-Length", head(b"Content-Length: 3", b"Content-Length: 3", method=b"POST") + b"abc", 400
+    ),
+    Case("Content-Length list", head(b"Content-Length: 3, 3", method=b"POST") + b"abc", 400),
+    Case(
+        "length, then chunked",
+        head(b"Content-Length: 5", b"Transfer-Encoding: chunked", method=b"POST") + b"0\r\n\r\n",
+        400,
+    ),
+    Case(
+        "chunked, then length",
+        head(b"Transfer-Encoding: chunked", b"Content-Length: 5", method=b"POST") + b"0\r\n\r\n",
+        400,
+    ),
+    Case(
+        "chunked twice",
+        head(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked") + b"0\r\n\r\n",
+        400,
+    ),
+    Case("unknown coding", head(b"Transfer-Encoding: gzip", method=b"POST") + b"0\r\n\r\n", 400),
+    Case("chunked in 1.0", head(b"Transfer-Encoding: chunked", version=b"1.0") + b"0\r\n\r\n", 400),
+    Case("HTTP/0.9", b"GET /" + SECRET + b"\r\n\r\n", 400),
+    Case("HTTP/2.0", head(version=b"2.0"), 400),
+    Case("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    Case("CONNECT", b"CONNECT ledger:443 HTTP/1.1\r\nHost: ledger:443\r\n\r\n", 400),
+    Case("TLS", b"\x16\x03\x01\x02\x00\x01\x00", 400),
+    Case("bare line feeds", GOOD.replace(b"\r\n", b"\n"), 400),
+    Case("folded header", head(b"X: a", b" " + SECRET), 400),
+    Case("blank before colon", head(b"Authorization : " + SECRET), 400),
+    Case("NUL in header", head(b"X: " + SECRET + b"\x00"), 400),
+    Case("target not ASCII", head(target=b"/\xff" + SECRET), 400),
+    Case("bad chunk size", CHUNKED + b"0x3\r\nabc\r\n0\r\n\r\n", 400),
+    Case("long target", head(target=b"/" + b"a" * 8192), 414),
+    Case("long unfinished target", b"GET /" + b"a" * 25_000, 414),
+    Case("one large header", head(b"X: " + b"a" * 16_384), 431),
+    Case("one huge header", head(b"X: " + b"a" * 1_000_000), 431),
+    Case("many headers", head(*[b"X: 1"] * 100), 431),
+    Case("unfinished headers", head(*[b"X: " + b"a" * 80] * 400)[:-4], 431),
+    Case("endless trailer", CHUNKED + b"0\r\nX: " + b"a" * 1_000_000, 431),
+    Case("endless chunk extension", CHUNKED + b"1;x=" + b"a" * 1_000_000, 431),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_a_request_that_could_harm_is_refused_and_the_connection_closed(
+    case: Case, address: tuple[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    answer = exchange(address, case.request)
+
+    answer_head, _, body = answer.partition(b"\r\n\r\n")
+    assert statuses(answer) == [case.status]
+    assert b"connection: close" in answer_head
+    assert b"content-type: application/problem+json" in answer_head
+    assert b"content-length: %d\r\n" % len(body) in answer_head
+    assert re.search(rb"x-request-id: [0-9a-f]{32}\r\n", answer_head)
+    problem = json.loads(body)
+    assert set(problem) == {"type", "title", "status", "detail"}
+    assert problem["status"] == case.status
+    assert SECRET.lower() not in answer.lower()
+    assert SECRET.decode().lower() not in caplog.text.lower()
+    assert "Refused a request" in caplog.text
+    assert statuses(exchange(address, GOOD + LAST)) == [200, 200]
+
+
+def test_two_authorization_headers_get_this_problem(address: tuple[str, int]) -> None:
+    body = exchange(address, head(TWICE, TWICE)).partition(b"\r\n\r\n")[2]
+
+    assert json.loads(body) == {
+        "type": "/problems/bad-request",
+        "title": "Bad request",
+        "status": 400,
+        "detail": "More than one Authorization header.",
+    }
+
+
+WELCOME = [
+    Case(
+        "at every limit",
+        head(*[b"X: " + b"a" * 140] * 98, b"Connection: close", target=b"/" + b"a" * 8191),
+        200,
+    ),
+    Case("1.0 without Host", b"GET / HTTP/1.0\r\n\r\n", 200),
+    Case("one Authorization", head(TWICE, b"Connection: close"), 200),
+    Case("leading blank lines", b"\r\n\r\n" + LAST, 200),
+    Case(
+        "large body",
+        head(b"Content-Length: 500000", b"Connection: close", method=b"POST") + b"a" * 500_000,
+        200,
+    ),
+    Case("chunked", CHUNKED + b"3\r\nabc\r\n" * 9 + b"0\r\n\r\n" + LAST, 200),
+]
+
+
+@pytest.mark.parametrize("case", WELCOME, ids=lambda case: case.name)
+def test_an_ordinary_request_is_answered(case: Case, address: tuple[str, int]) -> None:
+    assert set(statuses(exchange(address, case.request))) == {200}
+
+
+def test_a_request_may_arrive_byte_by_byte(address: tuple[str, int]) -> None:
+    pieces = [LAST[i : i + 1] for i in range(len(LAST))]
+
+    assert statuses(exchange(address, *pieces)) == [200]
+
+
+def test_pipelined_requests_are_answered_in_order(address: tuple[str, int]) -> None:
+    answer = exchange(address, head(target=b"/slow"), GOOD * 300 + LAST)
+
+    assert statuses(answer) == [200] * 302
+    assert answer.index(b"/slow 0 0") < answer.index(b"/good 0 0") < answer.index(b"/last 0 0")
+
+
+def test_pipelined_requests_cut_anywhere_are_not_taken_for_one_large_head(address: tuple[str, int]) -> None:
+    many = GOOD * 2000
+
+    assert statuses(exchange(address, many[:50_001], many[50_001:] + LAST)) == [200] * 2001
+
+
+def test_a_broken_request_behind_a_sound_one_never_takes_its_answer(address: tuple[str, int]) -> None:
+    answer = exchange(address, head(target=b"/slow") + head(TWICE, TWICE) + GOOD)
+
+    assert statuses(answer) == [200]
+    assert answer.endswith(b"/slow 0 0")
+
+
+def test_trailers_are_not_headers(address: tuple[str, int]) -> None:
+    answer = exchange(address, CHUNKED + b"1\r\na\r\n0\r\nAuthorization: " + SECRET + b"\r\n\r\n" + LAST)
+
+    assert b"/echo 0 1" in answer
+    assert statuses(answer) == [200, 200]
+
+
+def test_an_upgrade_is_ignored_and_ends_the_connection(address: tuple[str, int]) -> None:
+    answer = exchange(address, head(b"Upgrade: websocket", b"Connection: upgrade", target=b"/chat") + GOOD)
+
+    assert statuses(answer) == [200]
+    assert b"connection: close" in answer
+    assert answer.endswith(b"/chat 0 0")
+
+
+class Impatient(StrictHttpProtocol):
+    receive_timeout_s: ClassVar[float] = 0.3
+    keep_alive_timeout_s: ClassVar[float] = 0.9
+
+
+@pytest.fixture(scope="module")
+def impatient_address() -> Iterator[tuple[str, int]]:
+    with serving(Impatient) as bound:
+        yield bound
+
+
+def drip(client: socket.socket, data: bytes) -> None:
+    """Send byte by byte, a tenth of a second apart, until the server has had enough."""
+    client.settimeout(0.1)
+    for i in range(len(data)):
+        client.send(data[i : i + 1])
+        with contextlib.suppress(TimeoutError):
+            assert client.recv(1) == b""
+            return
+    pytest.fail("the server listened to the end")
+
+
+def get(client: socket.socket) -> None:
+    client.sendall(GOOD)
+    assert client.recv(999).startswith(b"HTTP/1.1 200 ")
+
+
+def send_nothing(client: socket.socket) -> None:
+    assert client.recv(1) == b""
+
+
+def send_blank_lines(client: socket.socket) -> None:
+    drip(client, b"\r\n" * 50)
+
+
+def send_slow_head(client: socket.socket) -> None:
+    drip(client, GOOD)
+
+
+def send_slow_second_head(client: socket.socket) -> None:
+    get(client)
+    drip(client, GOOD)
+
+
+def send_half_a_body(client: socket.socket) -> None:
+    client.sendall(CHUNKED + b"9\r\nabc")
+    assert client.recv(1) == b""
+
+
+def stay_idle(client: socket.socket) -> None:
+    get(client)
+    assert client.recv(1) == b""
+
+
+def stay_idle_with_blank_lines(client: socket.socket) -> None:
+    get(client)
+    drip(client, b"\r\n" * 50)
+
+
+LATE: list[tuple[Callable[[socket.socket], None], float]] = [
+    (send_nothing, Impatient.receive_timeout_s),
+    (send_blank_lines, Impatient.receive_timeout_s),
+    (send_slow_head, Impatient.receive_timeout_s),
+    (send_slow_second_head, Impatient.receive_timeout_s),
+    (send_half_a_body, Impatient.receive_timeout_s),
+    (stay_idle, Impatient.keep_alive_timeout_s),
+    (stay_idle_with_blank_lines, Impatient.keep_alive_timeout_s),
+]
+
+
+@pytest.mark.parametrize(("behave", "expected_s"), LATE)
+def test_a_late_peer_is_dropped_on_time(
+    behave: Callable[[socket.socket], None], expected_s: float, impatient_address: tuple[str, int]
+) -> None:
+    with connect(impatient_address) as client:
+        started_at = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            behave(client)
+        waited_s = time.monotonic() - started_at
+
+    assert expected_s - 0.05 <= waited_s <= expected_s + 2
+
+
+def test_a_body_may_take_long_while_it_keeps_coming(impatient_address: tuple[str, int]) -> None:
+    body = [b"1\r\na\r\n"] * 5
+
+    with connect(impatient_address) as client:
+        client.sendall(CHUNKED)
+        client.settimeout(0.15)
+        for piece in body:
+            client.sendall(piece)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+        client.settimeout(5)
+        client.sendall(b"0\r\n\r\n" + LAST)
+        assert b"/echo 0 5" in read_to_end(client)
+
+
+class Small(StrictHttpProtocol):
+    max_connections: ClassVar[int] = 2
+
+
+def test_a_connection_too_many_is_told_to_come_back() -> None:
+    with serving(Small) as address:
+        with connect(address) as first, connect(address) as second:
+            get(first)
+            get(second)
+            answer = exchange(address)
+
+        assert statuses(answer) == [503]
+        assert b"retry-after: 1\r\n" in answer
+        deadline = time.monotonic() + 5
+        while statuses(exchange(address, LAST)) != [200]:
+            assert time.monotonic() < deadline, "the places of closed connections were not given back"
+
+
+def test_a_refusal_is_a_whole_response() -> None:
+    answer = Refusal(503, "Enough.").to_bytes()
+
+    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert answer.endswith(b',"title":"Too many connections","status":503,"detail":"Enough."}')

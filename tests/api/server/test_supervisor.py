@@ -1,0 +1,258 @@
+"""Supervisor and workers as real processes; this module is also the program that they run."""
+
+import asyncio
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.server.supervisor import ListenError, Program, Supervisor, listen
+from api.server.worker import worker_argv
+
+ROOT = Path(__file__).parents[3]
+THIS = "tests.api.server.test_supervisor"
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("not listening", flush=True)
+time.sleep(60)
+"""
+
+
+def create_app() -> Any:
+    """Answer every request with the worker's process id; `/slow` says so first, and takes half a second."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            print("welcome", flush=True)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            print("farewell", flush=True)
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        if scope["path"] == "/slow":
+            print("accepted", flush=True)
+            await asyncio.sleep(0.5)
+        body = str(os.getpid()).encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+def main(number_of_workers: int, grace_s: float, *others: str) -> int:
+    listener = listen("127.0.0.1", 0)
+    supervisor = Supervisor(grace_s=grace_s)
+    programs = [Program("other", (sys.executable, "-c", code)) for code in others]
+    for number in range(1, number_of_workers + 1):
+        fds = {"listen_fd": listener.fileno(), "lifeline_fd": supervisor.lifeline_fd}
+        argv = worker_argv(f"{THIS}:create_app", **fds, worker_number=number)
+        programs.append(Program(f"http-{number}", argv, (listener.fileno(),)))
+    print(f"port {listener.getsockname()[1]} is open", flush=True)
+    return supervisor.run(programs)
+
+
+class Deployment:
+    """A running supervisor and what it and its children say."""
+
+    def __init__(self, workers: int, *others: str, grace_s: float = 15) -> None:
+        argv = [sys.executable, "-m", THIS, str(workers), str(grace_s), *others]
+        environment = {**os.environ, "NO_COLOR": "1"}
+        self.process = subprocess.Popen(
+            argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert self.process.stdout is not None
+        self._output = self.process.stdout
+        os.set_blocking(self._output.fileno(), False)
+        self.said = ""
+        self.port = 0
+
+    def wait_until_serving(self, workers: int) -> None:
+        self.wait_for("is open")
+        self.port = int(self.said.split("port ")[1].split()[0])
+        self.wait_for("welcome", times=workers)
+
+    def wait_for(self, text: str, *, times: int = 1) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._output, selectors.EVENT_READ)
+            deadline = time.monotonic() + 10
+            while self.said.count(text) < times:
+                assert selector.select(deadline - time.monotonic()), f"no {text!r} in: {self.said}"
+                self.said += (self._output.read() or b"").decode()
+
+    def wait_for_end(self, timeout_s: float = 10) -> int:
+        exit_code = self.process.wait(timeout_s)
+        self.said += (self._output.read() or b"").decode()
+        return exit_code
+
+    def get(self, path: str = "/") -> int:
+        """Return the process id of the worker that answered."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            return int(answer.read())
+
+
+@pytest.fixture
+def deploy() -> Iterator[Callable[..., Deployment]]:
+    deployments: list[Deployment] = []
+
+    def start(workers: int, *others: str, **options: float) -> Deployment:
+        deployment = Deployment(workers, *others, **options)
+        deployments.append(deployment)
+        if workers:
+            deployment.wait_until_serving(workers)
+        return deployment
+
+    yield start
+    for deployment in deployments:
+        deployment.process.kill()
+        deployment.process.wait()
+        deployment._output.close()
+
+
+def eventually(is_true: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_free(port: int) -> bool:
+    with contextlib.suppress(ListenError):
+        listen("127.0.0.1", port).close()
+        return True
+    return False
+
+
+def is_running(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_finishes_the_requests_that_were_accepted(
+    number: signal.Signals, workers: int, deploy: Callable[..., Deployment]
+) -> None:
+    deployment = deploy(workers)
+    answers: list[int] = []
+    clients = [threading.Thread(target=lambda: answers.append(deployment.get("/slow"))) for _ in range(4)]
+    for client in clients:
+        client.start()
+    deployment.wait_for("accepted", times=4)
+
+    deployment.process.send_signal(number)
+
+    assert deployment.wait_for_end() == 0
+    for client in clients:
+        client.join()
+    assert len(answers) == 4
+    assert deployment.said.count("farewell") == workers
+    assert is_free(deployment.port)
+
+
+def test_a_killed_worker_is_replaced_while_service_goes_on(deploy: Callable[..., Deployment]) -> None:
+    deployment = deploy(1)
+    killed = deployment.get()
+
+    os.kill(killed, signal.SIGKILL)
+
+    successor = deployment.get()
+    assert successor != killed
+    deployment.wait_for("program died")
+    deployment.wait_for("exit_code=-9")
+    deployment.process.terminate()
+    assert deployment.wait_for_end() == 0
+
+
+def test_workers_do_not_outlive_a_killed_supervisor(deploy: Callable[..., Deployment]) -> None:
+    deployment = deploy(2)
+    deployment.wait_for("program started", times=2)
+    pids = [int(line.split("pid=")[1].split()[0]) for line in deployment.said.splitlines() if "pid=" in line]
+    answers: list[int] = []
+    client = threading.Thread(target=lambda: answers.append(deployment.get("/slow")))
+    client.start()
+    deployment.wait_for("accepted")
+
+    deployment.process.kill()
+
+    eventually(lambda: not any(map(is_running, pids)), timeout_s=3)
+    client.join()
+    assert answers[0] in pids
+    eventually(lambda: is_free(deployment.port), timeout_s=1)
+
+
+def test_a_program_that_keeps_dying_is_restarted_ever_more_slowly(deploy: Callable[..., Deployment]) -> None:
+    deployment = deploy(0, "raise SystemExit(7)")
+
+    deployment.wait_for("program died", times=3)
+
+    for restart in ("exit_code=7", "restart_in_s=0.1", "restart_in_s=0.2", "restart_in_s=0.4"):
+        deployment.wait_for(restart)
+    deployment.process.terminate()
+    assert deployment.wait_for_end() == 0
+
+
+def test_a_second_interrupt_kills_at_once(deploy: Callable[..., Deployment]) -> None:
+    deployment = deploy(0, STUBBORN)
+    deployment.wait_for("not listening")
+
+    deployment.process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        deployment.wait_for_end(timeout_s=0.3)
+    deployment.process.send_signal(signal.SIGINT)
+
+    assert deployment.wait_for_end(timeout_s=3) == 0
+    assert "exit_code=-9" in deployment.said
+
+
+def test_a_program_that_does_not_stop_is_killed_when_its_time_is_over(
+    deploy: Callable[..., Deployment],
+) -> None:
+    deployment = deploy(0, STUBBORN, grace_s=0.3)
+    deployment.wait_for("not listening")
+
+    deployment.process.terminate()
+
+    assert deployment.wait_for_end(timeout_s=3) == 0
+    assert "exit_code=-9" in deployment.said
+
+
+def test_a_port_in_use_is_named() -> None:
+    with listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ListenError, match=f"^port {port} on 127.0.0.1 is in use$"):
+            listen("127.0.0.1", port)
+
+
+def test_an_unknown_host_is_named() -> None:
+    with pytest.raises(ListenError, match=r"^cannot listen on port 8080 of host\.invalid: "):
+        listen("host.invalid", 8080)
+
+
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_the_listening_socket_is_of_the_family_of_its_host_and_inheritable(
+    host: str, family: socket.AddressFamily
+) -> None:
+    if not socket.has_ipv6 and family == socket.AF_INET6:
+        pytest.skip("no IPv6 here")
+    with listen(host, 0) as listener:
+        assert listener.family == family
+        assert listener.get_inheritable()
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), float(sys.argv[2]), *sys.argv[3:]))

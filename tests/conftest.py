@@ -1,0 +1,166 @@
+"""One real PostgreSQL per test run, one database per test.
+
+The server is embedded unless TEST_DATABASE_URL names one (a superuser's connection string). Workers of a
+parallel run share it: the first one starts it, the last one stops it.
+"""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from domain.eventstore.embedded import EmbeddedPostgres
+from domain.eventstore.migrate import migrate
+from domain.ledger import Sources, TokenLedger
+from domain.secret import Pepper
+from projections.positions import ensure_live
+from projections.registry import PROJECTIONS
+from projections.runner import Runner
+
+T = TypeVar("T")
+APP_ROLE = "scim_ledger_app_test"
+TEMPLATE = "scim_ledger_template"
+PEPPER = Pepper([b"tests know this key, nobody else"])
+
+
+@dataclass(frozen=True)
+class Database:
+    """One migrated database. owner: connection string of its owner; app: of the least-privileged role."""
+
+    owner: str
+    app: str
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
+    """Connection string of a superuser on the run's server, its template database ready."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given is not None:
+        with _locked(Path(tempfile.gettempdir()) / "scim-ledger-tests.lock"):
+            _prepare(given)
+        yield given
+        return
+    run = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    with _shared_server(run) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture
+def database(server: str) -> Iterator[Database]:
+    """A database of this test's own, migrated, its views made."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+        )
+        yield Database(
+            owner=make_conninfo(server, dbname=name), app=make_conninfo(server, dbname=name, user=APP_ROLE)
+        )
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def empty_database(server: str) -> Iterator[str]:
+    """Connection string of a database without any schema of ours."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        yield make_conninfo(server, dbname=name)
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def now() -> datetime:
+    """The clock of the edge: aware UTC, whole milliseconds."""
+    at = datetime.now(UTC)
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+
+
+SOURCES = Sources(clock=now, new_id=uuid4, entropy=lambda: os.urandom(32))
+
+
+@asynccontextmanager
+async def open_ledger(conninfo: str, *, sources: Sources = SOURCES) -> AsyncIterator[TokenLedger]:
+    """A ledger of its own process, as far as the database can tell."""
+    async with TokenLedger(conninfo, pepper=PEPPER, sources=sources) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def run() -> Callable[[Coroutine[Any, Any, T]], T]:
+    """Runs one coroutine to its end; tests are plain functions."""
+    return asyncio.run
+
+
+def catch_up(database: Database) -> None:
+    """Bring every view to the ledger's head, as the runner does."""
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        Runner(database.app, PROJECTIONS).catch_up(connection)
+
+
+@contextmanager
+def _shared_server(run: Path) -> Iterator[str]:
+    """Start or join the run's server; stop it with its last user."""
+    users = run / "postgres-users"
+    marker = run / "postgres-base"
+    with _locked(run / "postgres.lock"):
+        if not marker.exists():
+            # Not below pytest's own 0700 directory: as root the server runs as another user.
+            marker.write_text(tempfile.mkdtemp(prefix="scim-ledger-tests-", dir="/tmp"))
+        base = Path(marker.read_text())
+        server = EmbeddedPostgres(base, is_durable=False, settings={"max_connections": "300"})
+        server.start()
+        users.write_text(str(int(users.read_text() if users.exists() else "0") + 1))
+        conninfo = server.conninfo(user="postgres", dbname="postgres")
+        _prepare(conninfo)
+    try:
+        yield conninfo
+    finally:
+        with _locked(run / "postgres.lock"):
+            left = int(users.read_text()) - 1
+            users.write_text(str(left))
+            if left == 0:
+                server.stop()
+                shutil.rmtree(base)
+                marker.unlink()
+
+
+def _prepare(conninfo: str) -> None:
+    """The app role and the template database, once per server and release."""
+    with psycopg.connect(conninfo, autocommit=True) as admin:
+        with suppress(psycopg.errors.DuplicateObject):
+            admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(APP_ROLE)))
+        known = admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone()
+        if known is not None:
+            return
+        building = f"{TEMPLATE}_building"
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(building)))
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(building)))
+        migrate(make_conninfo(conninfo, dbname=building), app_role=APP_ROLE)
+        with psycopg.connect(make_conninfo(conninfo, dbname=building, user=APP_ROLE), autocommit=True) as app:
+            for projection in PROJECTIONS:
+                ensure_live(app, projection)
+        admin.execute(
+            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+                sql.Identifier(building), sql.Identifier(TEMPLATE)
+            )
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

