@@ -23,7 +23,6 @@ from api.health import healthz, readyz
 from api.json_body import StrictRequest
 from api.log import configure_logging
 from api.problems import FieldError
-from api.scim.door import ScimDoor
 from api.scim_token import ScimTokenController
 from api.service import Service
 from api.settings import Settings, load, pepper_keys
@@ -91,9 +90,7 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
         logging_config=None,
     )
     admin.state.service = service
-    edge = Edge(admin, ScimDoor(ledger))
-    edge.service = service
-    return edge
+    return Edge(admin, service)
 
 
 def _openapi() -> OpenAPIConfig:

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from litestar.types import HTTPScope
+from litestar.types import HTTPScope, Send
 
+from api.asgi import respond
 from api.authorization import NotPresentable, read
+from api.scim import messages
 from domain.errors import TokenRefused, Unavailable
 from domain.eventstore.gate import Decision
 from domain.ledger import TokenLedger
@@ -23,8 +25,8 @@ REFUSED: Final = "The token is not valid."
 UNAVAILABLE: Final = "The token cannot be checked right now. Try again."
 RETRY_AFTER_S: Final = 1
 
-_CLASSES: Final = re.compile(
-    r"(Users|Groups|Me|Bulk|Schemas|ResourceTypes|ServiceProviderConfig|\.search)(/[^/]+)?(/\.search)?/?"
+_CLASS: Final = re.compile(
+    r"(?:^|/)(Users|Groups|Me|Bulk|Schemas|ResourceTypes|ServiceProviderConfig|\.search)(/[^/]+)?$"
 )
 
 
@@ -38,39 +40,78 @@ class Refused:
     headers: Mapping[str, str]
 
 
-async def authenticate(ledger: TokenLedger, scope: HTTPScope, *, door: str, path: str) -> Decision | Refused:
-    """Ask the ledger whether the request's token is good, as seen by one door.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a presenter wants, as one door sees it.
 
-    path: what was asked for, below the SCIM root, without its query.
+    door: its name in the trail. method, path: of the original request, the path without its query.
+    note: a mistake of the presenter worth telling its administrator.
     """
-    try:
-        credentials = read(scope, is_bare_accepted=True)
-    except NotPresentable as refusal:
-        challenge = CHALLENGE if refusal.reason == "missing" else INVALID_TOKEN
-        return Refused(401, refusal.reason, refusal.detail, {"WWW-Authenticate": challenge})
-    if not credentials.secret.kind.startswith("scim_"):
-        return Refused(401, "malformed", REFUSED, {"WWW-Authenticate": INVALID_TOKEN})
-    presentation = Presentation(
-        door=door,
-        form=credentials.form,
-        user_agent=_user_agent(scope),
-        method=scope["method"],
-        path_class=path_class(path),
+
+    door: str
+    method: str
+    path: str
+    note: str | None = None
+
+
+class Doors:
+    """Asks the ledger on behalf of every door."""
+
+    def __init__(self, ledger: TokenLedger) -> None:
+        self._ledger = ledger
+
+    async def authenticate(self, scope: HTTPScope, asked: Asked) -> Decision | Refused:
+        """Whether the request's token is good; when it is, its use is committed."""
+        try:
+            credentials = read(scope, is_bare_accepted=True)
+        except NotPresentable as refusal:
+            challenge = CHALLENGE if refusal.reason == "missing" else INVALID_TOKEN
+            return Refused(401, refusal.reason, refusal.detail, {"WWW-Authenticate": challenge})
+        if not credentials.secret.kind.startswith("scim_"):
+            return Refused(401, "malformed", REFUSED, {"WWW-Authenticate": INVALID_TOKEN})
+        presentation = Presentation(
+            door=asked.door,
+            form=credentials.form,
+            user_agent=_user_agent(scope),
+            method=asked.method,
+            path_class=path_class(asked.path),
+            note=asked.note,
+        )
+        try:
+            return await self._ledger.authenticate(credentials.secret, presentation)
+        except TokenRefused as refusal:
+            return Refused(401, refusal.reason, REFUSED, {"WWW-Authenticate": INVALID_TOKEN})
+        except Unavailable:
+            return Refused(503, "unavailable", UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+def identity(decision: Decision) -> dict[str, str]:
+    """The identity headers: always all of them, never empty."""
+    return {
+        "X-Scim-Team-Id": str(decision.team_id),
+        "X-Scim-Token-Id": str(decision.token_id),
+        "X-Scim-Use-Id": str(decision.use_id),
+    }
+
+
+async def deny(send: Send, scope: HTTPScope, refused: Refused) -> None:
+    """Answer a refusal in SCIM's own form (RFC 7644 §3.12), whichever door it was."""
+    await respond(
+        send,
+        scope,
+        status=refused.status,
+        media_type=messages.MEDIA_TYPE,
+        body=messages.error(refused.status, refused.detail),
+        headers=refused.headers,
     )
-    try:
-        return await ledger.authenticate(credentials.secret, presentation)
-    except TokenRefused as refusal:
-        return Refused(401, refusal.reason, REFUSED, {"WWW-Authenticate": INVALID_TOKEN})
-    except Unavailable:
-        return Refused(503, "unavailable", UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_S)})
 
 
 def path_class(path: str) -> str:
     """A path reduced to its kind, e.g. "Users/{id}": no identifier of a person gets into the ledger."""
-    match = _CLASSES.fullmatch(path.strip("/"))
+    match = _CLASS.search(path.rstrip("/"))
     if match is None:
         return "other"
-    return match[1] + ("/{id}" if match[2] else "") + (match[3] or "")
+    return match[1] + ("/{id}" if match[2] else "")
 
 
 def _user_agent(scope: HTTPScope) -> str | None:

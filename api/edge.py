@@ -1,19 +1,24 @@
 """The outermost ASGI application: request ids, the doors, and API tokens before anything else."""
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeAlias
 from uuid import uuid4
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from api.authorization import SCHEME, NotPresentable, read
+from api.doors import Doors
+from api.gateways import ROOT as GATEWAY_ROOT
+from api.gateways import GatewayDoors
 from api.problems import BadRequest, NoGoodToken, answer, send_problem
 from api.scim.door import ROOT as SCIM_ROOT
+from api.scim.door import ScimDoor
 from api.service import Service
 from domain.errors import Unauthenticated
 
 PUBLIC: Final = ("/healthz", "/readyz", "/openapi", "/docs")
+Door: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 _NOT_VALID: Final = "The API token is not valid."
 
 
@@ -23,10 +28,11 @@ class Edge:
     Without one, every route is 401, also those that do not exist: validation and routing come after.
     """
 
-    def __init__(self, admin: ASGIApp, scim: Callable[[HTTPScope, Receive, Send], Awaitable[None]]) -> None:
+    def __init__(self, admin: ASGIApp, service: Service) -> None:
         self._admin = admin
-        self._scim = scim
-        self.service: Service | None = None
+        self._service = service
+        doors = Doors(service.ledger)
+        self._doors: Mapping[str, Door] = {SCIM_ROOT: ScimDoor(doors), GATEWAY_ROOT: GatewayDoors(doors)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection scope."""
@@ -37,9 +43,10 @@ class Edge:
         scope.setdefault("state", {})["request_id"] = request_id
         stamped = _stamp(send, request_id.encode())
         path = scope["path"]
-        if path.startswith(SCIM_ROOT) and path[len(SCIM_ROOT) :][:1] in {"", "/"}:
-            await self._scim(scope, receive, stamped)
-            return
+        for root, door in self._doors.items():
+            if path.startswith(root) and path[len(root) :][:1] in {"", "/"}:
+                await door(scope, receive, stamped)
+                return
         try:
             if not _is_public(path):
                 await self._authenticate(scope)
@@ -50,7 +57,6 @@ class Edge:
 
     async def _authenticate(self, scope: HTTPScope) -> None:
         """Put the caller into the scope. Raises NoGoodToken, BadRequest, Unauthenticated, Unavailable."""
-        assert self.service is not None, "requests come after start-up"
         try:
             secret = read(scope).secret
         except NotPresentable as refusal:
@@ -58,7 +64,7 @@ class Edge:
                 raise BadRequest(refusal.detail) from None
             was_presented = refusal.reason == "malformed" and refusal.detail != SCHEME
             raise NoGoodToken(refusal.detail, was_presented=was_presented) from None
-        ledger, at = self.service.ledger, self.service.clock()
+        ledger, at = self._service.ledger, self._service.clock()
         caller = await ledger.callers.find(ledger.pepper.candidates(secret))
         if caller is None or not caller.api_token.is_good(at=at):
             raise Unauthenticated(_NOT_VALID)

@@ -6,9 +6,8 @@ from typing import Final
 from litestar.types import HTTPScope, Receive, Send
 
 from api.asgi import respond
-from api.doors import Refused, authenticate
+from api.doors import Asked, Doors, Refused, deny
 from api.scim import messages
-from domain.ledger import TokenLedger
 
 ROOT: Final = "/scim/v2"
 _OPEN: Final = "ServiceProviderConfig"
@@ -21,18 +20,17 @@ class ScimDoor:
     The one exception is ServiceProviderConfig, which RFC 7643 §5 wants readable without a token.
     """
 
-    def __init__(self, ledger: TokenLedger) -> None:
-        self._ledger = ledger
+    def __init__(self, doors: Doors) -> None:
+        self._doors = doors
 
     async def __call__(self, scope: HTTPScope, _: Receive, send: Send) -> None:
         """One request."""
         path = scope["path"].removeprefix(ROOT).strip("/")
         is_open = path == _OPEN and not any(name == b"authorization" for name, _ in scope["headers"])
         if not is_open:
-            decision = await authenticate(self._ledger, scope, door="scim", path=path)
+            decision = await self._doors.authenticate(scope, Asked("scim", scope["method"], path))
             if isinstance(decision, Refused):
-                body = messages.error(decision.status, decision.detail)
-                await _send(send, scope, decision.status, body, decision.headers)
+                await deny(send, scope, decision)
                 return
         await self._discover(scope, send, path)
 

@@ -1,0 +1,73 @@
+"""`/gateway/*`: forward authentication for gateways, one dialect per path.
+
+Each path reads its own dialect's headers and ignores the other's: a gateway lets a client's headers of the
+other family through, so an endpoint that took whichever is there could be told any method and address.
+Nothing is taken from the query (Caddy appends the client's), no body is read, and the answer is exactly 200:
+Envoy passes any other 2xx to the client and never calls the backend.
+"""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from litestar.types import HTTPScope, Receive, Send
+
+from api.asgi import respond
+from api.doors import Asked, Doors, Refused, deny, identity
+from api.scim import messages
+
+ROOT: Final = "/gateway"
+_ENVOY: Final = f"{ROOT}/envoy"
+_NGINX: Final = (b"x-original-method", b"x-original-uri", b"x-original-url")
+_FORWARD: Final = (b"x-forwarded-method", b"x-forwarded-uri")
+_IGNORED: Final = "headers of another gateway's dialect were ignored"
+
+
+class GatewayDoors:
+    """Raw ASGI, so that every method gets here."""
+
+    def __init__(self, doors: Doors) -> None:
+        self._doors = doors
+
+    async def __call__(self, scope: HTTPScope, _: Receive, send: Send) -> None:
+        """One authentication request of a gateway."""
+        asked = _asked(scope)
+        if asked is None:
+            body = messages.error(404, "There is no such gateway door.")
+            await respond(send, scope, status=404, media_type=messages.MEDIA_TYPE, body=body, headers={})
+            return
+        decision = await self._doors.authenticate(scope, asked)
+        if isinstance(decision, Refused):
+            await deny(send, scope, decision)
+        else:
+            await respond(send, scope, status=200, media_type="", body=b"", headers=identity(decision))
+
+
+def _asked(scope: HTTPScope) -> Asked | None:
+    path = scope["path"]
+    headers = dict(scope["headers"])
+    if path == f"{ROOT}/nginx":
+        method, uri, *other_uri = (headers.get(name, b"") for name in _NGINX)
+        return _from_headers("nginx", method, uri or other_uri[0], _note(headers, _FORWARD))
+    if path == f"{ROOT}/forward":
+        method, uri = (headers.get(name, b"") for name in _FORWARD)
+        return _from_headers("forward", method, uri, _note(headers, _NGINX))
+    if path == _ENVOY or path.startswith(f"{_ENVOY}/"):
+        return Asked("envoy", scope["method"], path.removeprefix(_ENVOY), _note(headers, _NGINX + _FORWARD))
+    return None
+
+
+def _from_headers(door: str, method: bytes, uri: bytes, note: str | None) -> Asked:
+    word = method.decode("latin-1")
+    is_method = word.isascii() and word.isalpha() and len(word) <= 20  # noqa: PLR2004
+    return Asked(door, word.upper() if is_method else "unknown", _path(uri.decode("latin-1")), note)
+
+
+def _path(uri: str) -> str:
+    try:
+        return urlsplit(uri).path
+    except ValueError:
+        return ""
+
+
+def _note(headers: dict[bytes, bytes], others: tuple[bytes, ...]) -> str | None:
+    return _IGNORED if any(name in headers for name in others) else None
