@@ -15,7 +15,7 @@ from api.asgi import respond
 from api.authorization import NotPresentable, read
 from api.scim import messages
 from domain.errors import TokenRefused, Unavailable
-from domain.eventstore.gate import Decision
+from domain.eventstore.uses import Decision
 from domain.ledger import TokenLedger
 from domain.scim_token import USER_AGENT_MAX_LENGTH, Presentation
 

@@ -5,6 +5,7 @@ from typing import Final, LiteralString
 
 import msgspec
 from litestar import Response, get
+from litestar.openapi.datastructures import ResponseSpec
 
 from api.json_body import StrictRequest
 from api.service import service_of
@@ -33,13 +34,20 @@ class Readiness(msgspec.Struct, frozen=True):
     projections: Sequence[ProjectionHealth] = ()
 
 
-@get("/healthz", operation_id="liveness", summary="Is the process alive", tags=["Operations"])
+@get("/healthz", operation_id="liveness", summary="Is the process alive", tags=["Operations"], security=[{}])
 async def healthz() -> Readiness:
     """Always 200 while the process answers at all."""
     return Readiness("ready")
 
 
-@get("/readyz", operation_id="readiness", summary="Can the process answer", tags=["Operations"])
+@get(
+    "/readyz",
+    operation_id="readiness",
+    summary="Can the process answer",
+    tags=["Operations"],
+    security=[{}],
+    responses={503: ResponseSpec(Readiness, description="The ledger cannot be reached.")},
+)
 async def readyz(request: StrictRequest) -> Response[Readiness]:
     """200 when the ledger can be reached; a stopped view is told, and does not take the doors down."""
     try:

@@ -23,20 +23,11 @@ from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.callers import CallerLookup
 from domain.eventstore.connection import ReadPool
-from domain.eventstore.gate import (
-    COMMAND_TIMEOUT_S,
-    USE_TIMEOUT_S,
-    AppendGate,
-    Changes,
-    Command,
-    Decision,
-    Outcome,
-    Presented,
-    States,
-)
+from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate, Changes, Command, Outcome, States
 from domain.eventstore.mapper import LedgerMapper
 from domain.eventstore.recorder import LedgerFactory
 from domain.eventstore.registry import REGISTRY
+from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
 from domain.scim_token import Presentation, ScimToken
 from domain.secret import Pepper, Secret, SecretKind, mint
 
@@ -201,7 +192,7 @@ class TokenLedger(Application[UUID]):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + USE_TIMEOUT_S
         presented = Presented(self.pepper.candidates(secret), presentation, self.sources.clock())
-        decision = await self.gate.present(presented)
+        decision = await self.gate.uses.present(presented)
         if decision is None:
             raise TokenUnknown
         if decision.use_id is None:

@@ -6,7 +6,7 @@ event into the state. Neither reads a clock, a random source or a database.
 
 import unicodedata
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Final
 from uuid import UUID
 
@@ -21,6 +21,8 @@ REASON_MAX_LENGTH: Final = 200
 USER_AGENT_MAX_LENGTH: Final = 200
 OVERLAP_MAX: Final = timedelta(days=30)
 REFUSAL_EVERY: Final = timedelta(minutes=1)
+EXPIRY_MAX: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""Later instants cannot be read back in every time zone: one of them would stop a view."""
 
 
 class Presentation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -153,13 +155,13 @@ class ScimToken(msgspec.Struct, frozen=True):
         """Create a token for a team.
 
         Raises InvalidValue on a name that is blank, too long or holds control characters, and on an
-        expiry that is not in the future.
+        expiry that is not in the future or after the year 9998. Any time zone is taken, UTC is kept.
         """
         check_name(name)
         if created_by.user_id is None:
             raise InvalidValue("/created_by", "a token needs a user who creates it")
-        if expires_at is not None and expires_at <= at:
-            raise InvalidValue("/expires_at", "must be in the future")
+        if expires_at is not None:
+            expires_at = _expiry(expires_at, after=at)
         return [
             Created(team_id=team_id, name=name, created_by=created_by, digest=digest, expires_at=expires_at)
         ]
@@ -289,6 +291,15 @@ def check_name(name: str) -> None:
         raise InvalidValue("/name", "must not be blank")
     if _has_control_characters(name):
         raise InvalidValue("/name", "must not hold control characters")
+
+
+def _expiry(asked: datetime, *, after: datetime) -> datetime:
+    if asked < after + timedelta(milliseconds=1):
+        raise InvalidValue("/expires_at", "must be in the future")
+    if asked >= EXPIRY_MAX:
+        raise InvalidValue("/expires_at", "must be before the year 9999; without it, there is no end")
+    in_utc = asked.astimezone(UTC)
+    return in_utc.replace(microsecond=in_utc.microsecond // 1000 * 1000)
 
 
 def _has_control_characters(text: str) -> bool:

@@ -33,9 +33,9 @@ LIST_API_TOKENS: Final[LiteralString] = """
 """By the partial index on kind; in no order."""
 
 RECORD_USES: Final[LiteralString] = """
-    SELECT ordinal, token_id, team_id, is_good, used_at FROM ledger.record_uses(%s, %s, %s, %s, %s)
+    SELECT ordinal, token_id, team_id, is_good, used_at FROM ledger.record_uses($1, $2, $3, $4, $5)
 """
-"""Takes the lock itself. One row per presented digest that is stored, in no order."""
+"""Takes the lock itself; run through libpq (`prepared.py`). One row per stored digest, in no order."""
 
 KNOWN_COMMANDS: Final[LiteralString] = """
     SELECT command_id, attempt, originator_id, request FROM ledger.commands

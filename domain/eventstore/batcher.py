@@ -6,12 +6,16 @@ No artificial wait: a window of one or two milliseconds to fill a batch halved t
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from itertools import chain
+from typing import Final, Generic, TypeVar
 
 from domain.errors import Overloaded, StoreUnavailable
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
+
+SWEEP_EVERY_S: Final = 0.02
+"""How late a deadline may be noticed. One timer for all who wait: one each would cost more than the wait."""
 
 
 class Job(Generic[Ask, Answer]):
@@ -56,6 +60,7 @@ class Batcher(Generic[Ask, Answer]):
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._queue: deque[Job[Ask, Answer]] = deque()
+        self._under_way: Sequence[Job[Ask, Answer]] = ()
         self._drain: asyncio.Task[None] | None = None
 
     async def submit(self, ask: Ask, *, timeout_s: float) -> Answer:
@@ -70,11 +75,8 @@ class Batcher(Generic[Ask, Answer]):
         self._queue.append(Job(ask, answer, loop.time() + timeout_s))
         if self._drain is None:
             self._drain = loop.create_task(self._drain_queue())
-        expiry = loop.call_later(timeout_s, _expire, answer)
-        try:
-            return await answer
-        finally:
-            expiry.cancel()
+            loop.call_later(SWEEP_EVERY_S, self._sweep, loop)
+        return await answer
 
     async def close(self) -> None:
         """Wait until everything that was queued is answered."""
@@ -84,21 +86,26 @@ class Batcher(Generic[Ask, Answer]):
     async def _drain_queue(self) -> None:
         try:
             while self._queue:
-                now = asyncio.get_running_loop().time()
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
-                waiting = [job for job in batch if job.deadline > now and not job.answer.done()]
-                await self._answer(waiting)
+                # Those whose caller gave up are left out: nothing is done for nobody.
+                taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
+                self._under_way = [job for job in taken if not job.answer.done()]
+                await self._answer(self._under_way)
         finally:
+            self._under_way = ()
             self._drain = None
 
     async def _answer(self, batch: Sequence[Job[Ask, Answer]]) -> None:
         try:
-            await self._run(batch)
+            if batch:
+                await self._run(batch)
         except Exception as error:  # noqa: BLE001 - whatever broke, every caller gets an answer
             for job in batch:
                 job.fail(error)
 
-
-def _expire(answer: asyncio.Future[Answer]) -> None:
-    if not answer.done():
-        answer.set_exception(StoreUnavailable("no answer within the deadline"))
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for job in chain(self._under_way, self._queue):
+            if job.deadline <= now:
+                job.fail(StoreUnavailable("no answer within the deadline"))
+        if self._drain is not None:
+            loop.call_later(SWEEP_EVERY_S, self._sweep, loop)

@@ -58,6 +58,27 @@ def cut_after(connection: AsyncConnection[Any], timeout_s: float) -> Iterator[No
         timer.cancel()
 
 
+class KeptConnection:
+    """One connection, kept while it works, replaced when it does not."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._connection: AsyncConnection[TupleRow] | None = None
+
+    async def get(self) -> AsyncConnection[TupleRow]:
+        """The connection, alive as far as its socket tells. Raises StoreUnavailable."""
+        if self._connection is None or not is_alive(self._connection):
+            await self.drop()
+            self._connection = await connect(self._conninfo)
+        return self._connection
+
+    async def drop(self) -> None:
+        """Hang up; the next `get` connects anew."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
 def is_alive(connection: AsyncConnection[Any]) -> bool:
     """Whether the server has closed an idle connection, told by its socket alone: no round trip."""
     try:

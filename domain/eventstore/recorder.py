@@ -10,6 +10,7 @@ What differs from the library's own, each for a measured reason:
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
 
@@ -37,7 +38,12 @@ class LedgerRecorder(PostgresApplicationRecorder):
         self._mapper = LedgerMapper(REGISTRY)
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
-        """Append; returns the notification ids in order. Raises IntegrityError where a version is taken."""
+        """Append; returns the notification ids in order.
+
+        Raises IntegrityError where a version is not the next of its stream, or ledger time would go back.
+        """
+        if not stored_events:
+            return []
         with self.datastore.get_connection() as connection, connection.transaction():
             cursor = connection.cursor()
             cursor.execute("SET LOCAL lock_timeout = '800ms'")
@@ -46,6 +52,12 @@ class LedgerRecorder(PostgresApplicationRecorder):
 
     def _append(self, cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent]) -> Sequence[int]:
         recorded = [self._mapper.to_domain_event(event) for event in stored_events]
+        time = cursor.execute(append.LEDGER_TIME, [recorded[0].at]).fetchone()
+        assert time is not None
+        if any(
+            one > next_ for one, next_ in pairwise([time["ledger_time"], *(event.at for event in recorded)])
+        ):
+            raise IntegrityError("ledger time does not go back")
         cursor.execute(append.LOAD, [list({event.originator_id for event in recorded})])
         states: dict[UUID, Aggregate] = {
             row["originator_id"]: decode_state(

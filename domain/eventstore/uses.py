@@ -1,0 +1,168 @@
+"""The lane of uses: who is let in, decided and recorded in one statement for all who ask at once.
+
+The rule stays in the domain: every decision of the aggregate leaves its outcome on the secret's row, and the
+statement only compares (`tests/eventstore/test_use_contract.py` proves that both agree for every state).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from struct import Struct
+from typing import Any, Final, NamedTuple, TypeAlias
+from uuid import UUID
+
+import psycopg
+from psycopg.pq.abc import PGresult
+
+from domain.errors import StoreUnavailable
+from domain.eventstore import prepared
+from domain.eventstore.append import RECORD_USES
+from domain.eventstore.batcher import Batcher, Job
+from domain.eventstore.connection import KeptConnection, cut_after
+from domain.eventstore.prepared import PreparedStatement
+from domain.eventstore.registry import EventRegistry
+from domain.scim_token import Presentation, Used
+
+USE_TIMEOUT_S: Final = 0.45
+STATEMENT_TIMEOUT_S: Final = 0.9
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
+_MICROSECOND: Final = timedelta(microseconds=1)
+_INT8: Final = Struct(">q")
+_INT4: Final = Struct(">i")
+_TRUE: Final = b"\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A secret that asks to be let in.
+
+    candidates: the digests under which it may be stored. presentation: how it was presented.
+    at: when it arrived.
+    """
+
+    candidates: Sequence[bytes]
+    presentation: Presentation
+    at: datetime
+
+
+class Decision(NamedTuple):
+    """What became of a presented secret.
+
+    digest: the candidate that is stored. use_id: of the `Used` event that is committed, None when refused.
+    at: ledger time of the decision.
+    """
+
+    token_id: UUID
+    team_id: UUID
+    digest: bytes
+    use_id: UUID | None
+    at: datetime
+
+
+_Job: TypeAlias = Job[Presented, Decision | None]
+
+
+class UseLane:
+    """Group commit of uses for one process, on a connection of its own.
+
+    clock: now, aware UTC. new_id: a fresh UUID, for a use. on_append: called after each commit.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        registry: EventRegistry,
+        *,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
+        on_append: Callable[[], None],
+    ) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._new_id = new_id
+        self._on_append = on_append
+        self._kept = KeptConnection(conninfo)
+        self._record: PreparedStatement | None = None
+        self._jobs: Batcher[Presented, Decision | None] = Batcher(self._run)
+
+    async def present(self, presented: Presented, *, timeout_s: float = USE_TIMEOUT_S) -> Decision | None:
+        """Let a secret in, its use being committed, or not; None when no digest matches.
+
+        Raises Unavailable within `timeout_s`: then it is not let in, whether or not a use was recorded.
+        """
+        return await self._jobs.submit(presented, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """Answer what was accepted, then hang up."""
+        await self._jobs.close()
+        await self._kept.drop()
+
+    async def _run(self, jobs: Sequence[_Job]) -> None:
+        batch = _Batch(jobs)
+        clock = self._clock()
+        try:
+            connection = await self._kept.get()
+            if self._record is None or not self._record.is_on(connection):
+                self._record = PreparedStatement(connection, "record_uses", RECORD_USES)
+            with cut_after(connection, STATEMENT_TIMEOUT_S):
+                result = await self._record(batch.parameters(self._registry, clock, self._new_id))
+        except psycopg.Error as error:
+            # Perhaps committed, perhaps not. No second try: it would be recorded twice.
+            await self._kept.drop()
+            raise StoreUnavailable("the database did not confirm the use") from error
+        self._on_append()
+        batch.answer(result)
+
+
+class _Batch:
+    """Uses that go together: those of one secret by one presentation merge into one event with a count."""
+
+    def __init__(self, jobs: Sequence[_Job]) -> None:
+        self._groups: dict[tuple[bytes, Presentation], list[_Job]] = {}
+        for job in jobs:
+            presented = job.ask
+            for digest in presented.candidates:
+                self._groups.setdefault((digest, presented.presentation), []).append(job)
+        self._ids: list[UUID] = []
+
+    def parameters(
+        self, registry: EventRegistry, clock: datetime, new_id: Callable[[], UUID]
+    ) -> Sequence[bytes]:
+        """Binary parameters of RECORD_USES: clock, digests, use ids, counts, stored events."""
+        self._ids = [new_id() for _ in self._groups]
+        return (
+            _INT8.pack((clock - _EPOCH) // _MICROSECOND),
+            prepared.array(prepared.BYTEA, [digest for digest, _ in self._groups]),
+            prepared.array(prepared.UUID, [id_.bytes for id_ in self._ids]),
+            prepared.array(prepared.INT4, [_INT4.pack(len(jobs)) for jobs in self._groups.values()]),
+            prepared.array(
+                prepared.BYTEA,
+                [
+                    registry.encode(
+                        # The clock may have gone back since the first one arrived; ledger time is >= clock.
+                        Used(len(jobs), min(clock, *(job.ask.at for job in jobs)), presentation)
+                    )
+                    for (_, presentation), jobs in self._groups.items()
+                ],
+            ),
+        )
+
+    def answer(self, result: PGresult) -> None:
+        """Tell everybody, after the commit."""
+        groups = list(self._groups.items())
+        value: Callable[[int, int], Any] = result.get_value
+        for row in range(result.ntuples):
+            ordinal = _INT4.unpack(value(row, 0))[0] - 1
+            (digest, _), jobs = groups[ordinal]
+            decision = Decision(
+                UUID(bytes=value(row, 1)),
+                UUID(bytes=value(row, 2)),
+                digest,
+                self._ids[ordinal] if value(row, 3) == _TRUE else None,
+                _EPOCH + _INT8.unpack(value(row, 4))[0] * _MICROSECOND,
+            )
+            for job in jobs:
+                job.resolve(decision)
+        for jobs in self._groups.values():
+            for job in jobs:
+                job.resolve(None)
