@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from time import time_ns
 from typing import Any, Final
-from uuid import uuid4
 
 from litestar import Litestar, Request, Response
 from litestar.exceptions import ValidationException
@@ -20,6 +20,7 @@ from api import problems
 from api.cursor import Cursors
 from api.edge import Edge
 from api.health import healthz, readyz
+from api.identifiers import RandomIds
 from api.json_body import StrictRequest
 from api.log import configure_logging
 from api.problems import FieldError
@@ -41,11 +42,10 @@ and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
 
 def now() -> datetime:
     """The clock of the edge: aware UTC, whole milliseconds."""
-    at = datetime.now(UTC)
-    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+    return datetime.fromtimestamp(time_ns() // 1_000_000 / 1000, UTC)
 
 
-SOURCES: Final = Sources(clock=now, new_id=uuid4, entropy=lambda: os.urandom(ENTROPY_BYTES))
+SOURCES: Final = Sources(clock=now, new_id=RandomIds(), entropy=lambda: os.urandom(ENTROPY_BYTES))
 
 
 def create_app() -> Edge:

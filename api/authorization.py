@@ -44,12 +44,15 @@ def read(scope: HTTPScope, *, is_bare_accepted: bool = False) -> Credentials:
     is_bare_accepted: take a secret of exactly our format without the scheme word, as Okta's "Header" mode
     sends it.
     """
-    values = [value for name, value in scope["headers"] if name == b"authorization"]
-    if not values:
+    value: bytes | None = None
+    for name, found in scope["headers"]:
+        if name == b"authorization":
+            if value is not None:
+                raise NotPresentable("ambiguous", SEVERAL)
+            value = found
+    if value is None:
         raise NotPresentable("missing", MISSING)
-    if len(values) > 1:
-        raise NotPresentable("ambiguous", SEVERAL)
-    text = values[0].decode("latin-1")
+    text = value.decode("latin-1")
     scheme, blank, rest = text.partition(" ")
     try:
         if not blank and is_bare_accepted:
@@ -57,7 +60,7 @@ def read(scope: HTTPScope, *, is_bare_accepted: bool = False) -> Credentials:
         if scheme.lower() == "bearer":
             return Credentials(parse(rest), "bearer")
     except MalformedSecretError:
-        raise NotPresentable("malformed", _advice(rest if blank else text)) from None
+        raise NotPresentable("malformed", _advice(rest if scheme.lower() == "bearer" else text)) from None
     raise NotPresentable("malformed", _advice(text) if is_bare_accepted and text != text.strip() else SCHEME)
 
 

@@ -5,7 +5,7 @@ identity provider quarantine its customer's job for hours.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,13 +85,14 @@ class Doors:
             return Refused(503, "unavailable", UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_S)})
 
 
-def identity(decision: Decision) -> dict[str, str]:
-    """The identity headers: always all of them, never empty."""
-    return {
-        "X-Scim-Team-Id": str(decision.team_id),
-        "X-Scim-Token-Id": str(decision.token_id),
-        "X-Scim-Use-Id": str(decision.use_id),
-    }
+def identity(decision: Decision) -> Sequence[tuple[bytes, bytes]]:
+    """The identity headers, as ASGI has them: always all of them, never empty."""
+    assert decision.use_id is not None
+    return (
+        (b"x-scim-team-id", str(decision.team_id).encode()),
+        (b"x-scim-token-id", str(decision.token_id).encode()),
+        (b"x-scim-use-id", str(decision.use_id).encode()),
+    )
 
 
 async def deny(send: Send, scope: HTTPScope, refused: Refused) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
-from uuid import uuid4
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
@@ -11,6 +10,7 @@ from api.authorization import SCHEME, NotPresentable, read
 from api.doors import Doors
 from api.gateways import ROOT as GATEWAY_ROOT
 from api.gateways import GatewayDoors
+from api.identifiers import request_ids
 from api.problems import BadRequest, NoGoodToken, answer, send_problem
 from api.scim.door import ROOT as SCIM_ROOT
 from api.scim.door import ScimDoor
@@ -31,6 +31,7 @@ class Edge:
     def __init__(self, admin: ASGIApp, service: Service) -> None:
         self._admin = admin
         self._service = service
+        self._next_request_id = request_ids()
         doors = Doors(service.ledger)
         self._doors: Mapping[str, Door] = {SCIM_ROOT: ScimDoor(doors), GATEWAY_ROOT: GatewayDoors(doors)}
 
@@ -39,9 +40,15 @@ class Edge:
         if scope["type"] != ScopeType.HTTP:
             await self._admin(scope, receive, send)
             return
-        request_id = str(uuid4())
+        request_id = self._next_request_id()
         scope.setdefault("state", {})["request_id"] = request_id
-        stamped = _stamp(send, request_id.encode())
+        stamp = (b"x-request-id", request_id.encode())
+
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], stamp]
+            await send(message)
+
         path = scope["path"]
         for root, door in self._doors.items():
             if path.startswith(root) and path[len(root) :][:1] in {"", "/"}:
@@ -75,12 +82,3 @@ class Edge:
 
 def _is_public(path: str) -> bool:
     return any(path == public or path.startswith(f"{public}/") for public in PUBLIC)
-
-
-def _stamp(send: Send, request_id: bytes) -> Send:
-    async def stamped(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
-        await send(message)
-
-    return stamped

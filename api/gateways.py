@@ -6,17 +6,18 @@ Nothing is taken from the query (Caddy appends the client's), no body is read, a
 Envoy passes any other 2xx to the client and never calls the backend.
 """
 
+import re
 from typing import Final
-from urllib.parse import urlsplit
 
 from litestar.types import HTTPScope, Receive, Send
 
-from api.asgi import respond
+from api.asgi import allow, respond
 from api.doors import Asked, Doors, Refused, deny, identity
 from api.scim import messages
 
 ROOT: Final = "/gateway"
 _ENVOY: Final = f"{ROOT}/envoy"
+_METHOD: Final = re.compile(rb"[A-Za-z]{1,20}")
 _NGINX: Final = (b"x-original-method", b"x-original-uri", b"x-original-url")
 _FORWARD: Final = (b"x-forwarded-method", b"x-forwarded-uri")
 _IGNORED: Final = "headers of another gateway's dialect were ignored"
@@ -39,17 +40,18 @@ class GatewayDoors:
         if isinstance(decision, Refused):
             await deny(send, scope, decision)
         else:
-            await respond(send, scope, status=200, media_type="", body=b"", headers=identity(decision))
+            await allow(send, identity(decision))
 
 
 def _asked(scope: HTTPScope) -> Asked | None:
     path = scope["path"]
     headers = dict(scope["headers"])
     if path == f"{ROOT}/nginx":
-        method, uri, *other_uri = (headers.get(name, b"") for name in _NGINX)
-        return _from_headers("nginx", method, uri or other_uri[0], _note(headers, _FORWARD))
+        uri = headers.get(b"x-original-uri") or headers.get(b"x-original-url", b"")
+        method = headers.get(b"x-original-method", b"")
+        return _from_headers("nginx", method, uri, _note(headers, _FORWARD))
     if path == f"{ROOT}/forward":
-        method, uri = (headers.get(name, b"") for name in _FORWARD)
+        uri, method = headers.get(b"x-forwarded-uri", b""), headers.get(b"x-forwarded-method", b"")
         return _from_headers("forward", method, uri, _note(headers, _NGINX))
     if path == _ENVOY or path.startswith(f"{_ENVOY}/"):
         return Asked("envoy", scope["method"], path.removeprefix(_ENVOY), _note(headers, _NGINX + _FORWARD))
@@ -57,17 +59,13 @@ def _asked(scope: HTTPScope) -> Asked | None:
 
 
 def _from_headers(door: str, method: bytes, uri: bytes, note: str | None) -> Asked:
-    word = method.decode("latin-1")
-    is_method = word.isascii() and word.isalpha() and len(word) <= 20  # noqa: PLR2004
-    return Asked(door, word.upper() if is_method else "unknown", _path(uri.decode("latin-1")), note)
-
-
-def _path(uri: str) -> str:
-    try:
-        return urlsplit(uri).path
-    except ValueError:
-        return ""
+    word = method.decode("ascii").upper() if _METHOD.fullmatch(method) else "unknown"
+    # An origin-form target (RFC 9112 §3.2.1), or from ingress-nginx a whole URL: its path's end is what counts.
+    return Asked(door, word, uri.partition(b"?")[0].decode("latin-1"), note)
 
 
 def _note(headers: dict[bytes, bytes], others: tuple[bytes, ...]) -> str | None:
-    return _IGNORED if any(name in headers for name in others) else None
+    for name in others:
+        if name in headers:
+            return _IGNORED
+    return None

@@ -1,13 +1,21 @@
-"""Settings: the variables `SCIM_LEDGER_*`, and DATABASE_URL. A variable that we do not know is an error."""
+"""Settings: the variables `SCIM_LEDGER_*`, and those of `PLAIN`. A variable that we do not know is an error."""
 
 import os
+import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 PREFIX: Final = "SCIM_LEDGER_"
+PLAIN: Final = frozenset({"DATABASE_URL", "SCIM_UPSTREAM_URL"})
+"""Read without the prefix too, where the prefixed variable is not given."""
+_TIMEOUT_MAX_S: Final = 3600
+_RATE_MAX: Final = 1_000_000
+_PLAIN_URL: Final = re.compile(r"[!-~]+").fullmatch
 
 
 class SettingsError(Exception):
@@ -24,6 +32,12 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     pepper: digest keys, newest last, separated by commas or white space; pepper_file: a file of them.
     environment: live or test, the prefix of new secrets.
     allow_unsafe_database: start although the server may lose what it confirmed (fsync=off and the like).
+    scim_upstream_url: what stands behind /scim/v2 (also plain SCIM_UPSTREAM_URL); None for nothing.
+    forward_authorization: hand the client's token on to it; it has no need of it.
+    upstream_connect_timeout_s, upstream_head_timeout_s, upstream_idle_timeout_s: how long it may take to
+        accept a connection, to begin its answer once the request is sent, and between two pieces.
+    trusted_proxies: networks, separated by commas, whose X-Forwarded-* headers are believed; none: no one's.
+    rate_per_token, rate_per_source: requests a second and worker, bursts of twice as many; 0 for no limit.
     """
 
     database_url: str | None = None
@@ -36,6 +50,14 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     pepper_file: Path | None = None
     environment: str = "live"
     allow_unsafe_database: bool = False
+    scim_upstream_url: str | None = None
+    forward_authorization: bool = False
+    upstream_connect_timeout_s: float = 2.0
+    upstream_head_timeout_s: float = 30.0
+    upstream_idle_timeout_s: float = 30.0
+    trusted_proxies: str = ""
+    rate_per_token: float = 200.0
+    rate_per_source: float = 1000.0
     log_level: str = "info"
     wake_fd: int | None = None
 
@@ -48,8 +70,8 @@ def load(environment: Mapping[str, str] = os.environ, **flags: object) -> Settin
     unknown = given.keys() - {field.encode_name for field in msgspec.structs.fields(Settings)}
     if unknown:
         raise SettingsError(f"unknown setting {PREFIX}{min(unknown)}")
-    if "DATABASE_URL" in environment:
-        given.setdefault("DATABASE_URL", environment["DATABASE_URL"])
+    for name in PLAIN & environment.keys():
+        given.setdefault(name, environment[name])
     given |= {name.upper(): str(value) for name, value in flags.items() if value is not None}
     given = {name: value for name, value in given.items() if value}
     try:
@@ -76,6 +98,14 @@ def pepper_keys(settings: Settings) -> list[bytes]:
     return keys
 
 
+def trusted_networks(settings: Settings) -> list[IPv4Network | IPv6Network]:
+    """The networks of `trusted_proxies`. Raises SettingsError."""
+    try:
+        return [ip_network(text) for text in settings.trusted_proxies.replace(",", " ").split()]
+    except ValueError:
+        raise SettingsError(f"{PREFIX}TRUSTED_PROXIES must be networks, such as 10.0.0.0/8,::1") from None
+
+
 def _checked(settings: Settings) -> Settings:
     if settings.environment not in {"live", "test"}:
         raise SettingsError(f"{PREFIX}ENVIRONMENT must be live or test")
@@ -85,4 +115,31 @@ def _checked(settings: Settings) -> Settings:
         raise SettingsError(f"{PREFIX}PORT must be 0 to 65535")
     if settings.pepper is not None and settings.pepper_file is not None:
         raise SettingsError(f"give {PREFIX}PEPPER or {PREFIX}PEPPER_FILE, not both")
+    for name in ("upstream_connect_timeout_s", "upstream_head_timeout_s", "upstream_idle_timeout_s"):
+        if not 0 < getattr(settings, name) <= _TIMEOUT_MAX_S:
+            raise SettingsError(f"{PREFIX}{name.upper()} must be more than 0 and at most {_TIMEOUT_MAX_S}")
+    for name in ("rate_per_token", "rate_per_source"):
+        rate = getattr(settings, name)
+        if rate != 0 and not 1 <= rate <= _RATE_MAX:
+            raise SettingsError(f"{PREFIX}{name.upper()} must be 1 to {_RATE_MAX}, or 0 for no limit")
+    if settings.scim_upstream_url is not None and not _is_base_url(settings.scim_upstream_url):
+        raise SettingsError(
+            f"{PREFIX}SCIM_UPSTREAM_URL must be http(s)://host[:port][/path], without user, query and fragment"
+        )
+    trusted_networks(settings)
     return settings
+
+
+def _is_base_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        is_whole = url.scheme in {"http", "https"} and bool(url.hostname) and (url.port or 1) > 0
+    except ValueError:
+        return False
+    return (
+        is_whole
+        and url.username is None
+        and not url.query
+        and not url.fragment
+        and _PLAIN_URL(text) is not None
+    )
