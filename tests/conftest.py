@@ -33,6 +33,8 @@ from projections.runner import Runner
 T = TypeVar("T")
 APP_ROLE = "scim_ledger_app_test"
 TEMPLATE = "scim_ledger_template"
+_LEFT_RUNNING: list[EmbeddedPostgres] = []
+"""Servers that another worker of the run still uses: dropping one would warn of the process it started."""
 PEPPER = Pepper([b"tests know this key, nobody else"])
 
 
@@ -61,15 +63,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator
 @pytest.fixture
 def database(server: str) -> Iterator[Database]:
     """A database of this test's own, migrated, its views made."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
-        )
-        yield Database(
-            owner=make_conninfo(server, dbname=name), app=make_conninfo(server, dbname=name, user=APP_ROLE)
-        )
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with new_database(server) as made:
+        yield made
 
 
 @pytest.fixture
@@ -79,6 +74,20 @@ def empty_database(server: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         yield make_conninfo(server, dbname=name)
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def new_database(server: str) -> Iterator[Database]:
+    """A database, migrated, its views made, dropped afterwards; for fixtures of any scope."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+        )
+        yield Database(
+            owner=make_conninfo(server, dbname=name), app=make_conninfo(server, dbname=name, user=APP_ROLE)
+        )
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
@@ -135,6 +144,8 @@ def _shared_server(run: Path) -> Iterator[str]:
                 server.stop()
                 shutil.rmtree(base)
                 marker.unlink()
+            else:
+                _LEFT_RUNNING.append(server)
 
 
 def _prepare(conninfo: str) -> None:

@@ -1,0 +1,119 @@
+"""given / when / then for a `ScimToken`: events in, events or a refusal out. No ledger, no database."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import Final, TypeAlias
+from uuid import UUID
+
+import pytest
+
+from domain.errors import Refusal
+from domain.event import Actor, Recorded
+from domain.scim_token import (
+    Created,
+    Presentation,
+    Refused,
+    Revoked,
+    Rotated,
+    ScimToken,
+    ScimTokenEvent,
+    Used,
+    evolve,
+)
+from domain.secret import Digest
+
+MILLISECOND: Final = timedelta(milliseconds=1)
+MINUTE: Final = timedelta(minutes=1)
+T0: Final = datetime(2021, 8, 10, 10, tzinfo=UTC)
+T1, T2, T3, T4 = (T0 + hours * timedelta(hours=1) for hours in range(1, 5))
+
+TOKEN_ID: Final = UUID("9c858901-8a57-4791-81fe-4c455b099bc9")
+TEAM_ID: Final = UUID("05daecaf-4365-42e8-8370-8127de5dd717")
+COMMAND_ID: Final = UUID(int=7)
+ADA: Final = Actor(user_id=UUID(int=1), api_token_id=UUID(int=2))
+IDP: Final = Presentation(door="scim", source="192.0.2.1")
+FIRST, SECOND, THIRD, UNKNOWN = (Digest(bytes([number]) * 32, 1) for number in range(1, 5))
+
+Given: TypeAlias = "tuple[ScimTokenEvent, datetime]"
+"""An event and when it was recorded."""
+
+
+def created(at: datetime = T0, *, expires_at: datetime | None = None, name: str = "Okta") -> Given:
+    """The token with its first secret."""
+    return Created(team_id=TEAM_ID, name=name, created_by=ADA, digest=FIRST, expires_at=expires_at), at
+
+
+def used(at: datetime = T1, *, count: int = 1) -> Given:
+    """It authenticated."""
+    return Used(count=count, first_at=at, presentation=IDP), at
+
+
+def refused(at: datetime = T1, *, reason: str = "revoked") -> Given:
+    """One of its secrets was turned away."""
+    return Refused(reason=reason, presentation=IDP), at
+
+
+def rotated(at: datetime = T1, *, digest: Digest = SECOND, overlap: timedelta = timedelta(hours=24)) -> Given:
+    """It got another secret."""
+    return Rotated(rotated_by=ADA, digest=digest, overlap_until=at + overlap), at
+
+
+def revoked(at: datetime = T1) -> Given:
+    """It is over."""
+    return Revoked(revoked_by=ADA, reason=None), at
+
+
+def recorded(events: Sequence[Given]) -> list[Recorded]:
+    """The events at their places in the token's stream."""
+    return [
+        Recorded(TOKEN_ID, version, at, COMMAND_ID, event)
+        for version, (event, at) in enumerate(events, start=1)
+    ]
+
+
+def state_after(*events: Given) -> ScimToken:
+    """The token that the events lead to."""
+    token = reduce(evolve, recorded(events), None)
+    assert token is not None
+    return token
+
+
+@dataclass(frozen=True)
+class When:
+    """A command on a state; each of the three says what must follow."""
+
+    token: ScimToken
+    command: Callable[[ScimToken], Sequence[ScimTokenEvent]]
+
+    def records(self, *events: ScimTokenEvent) -> None:
+        """Exactly these events follow."""
+        assert list(self.command(self.token)) == list(events)
+
+    def stays_silent(self) -> None:
+        """Nothing follows: what was asked for is so already."""
+        self.records()
+
+    def refuses(self, refusal: type[Refusal], **attributes: object) -> None:
+        """Exactly this refusal follows, with these attributes."""
+        with pytest.raises(refusal) as caught:
+            self.command(self.token)
+        assert type(caught.value) is refusal
+        assert {name: getattr(caught.value, name) for name in attributes} == attributes
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A token with a past."""
+
+    events: tuple[Given, ...]
+
+    def when(self, command: Callable[[ScimToken], Sequence[ScimTokenEvent]]) -> When:
+        """Give it a command."""
+        return When(state_after(*self.events), command)
+
+
+def given(*events: Given) -> Scenario:
+    """Start from a past."""
+    return Scenario(events)
