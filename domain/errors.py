@@ -86,6 +86,10 @@ class CommandIdReused(Refusal):
     """A command id was presented before with another request."""
 
 
+class AlreadyUnderway(Refusal):
+    """What is asked for is being done, or about to be; asking twice does not do it twice."""
+
+
 class Unavailable(LedgerError):
     """The ledger could not answer within its deadline."""
 

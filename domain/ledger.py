@@ -5,7 +5,7 @@ library's, on our recorder. Time, ids and randomness enter through the construct
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Self, TypeAlias
@@ -28,7 +28,9 @@ from domain.eventstore.mapper import LedgerMapper
 from domain.eventstore.recorder import LedgerFactory
 from domain.eventstore.registry import REGISTRY
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
-from domain.scim_token import Presentation, ScimToken
+from domain.recent_refusals import RecentRefusals, RecordedRefusal
+from domain.refusal_tally import RefusalTally, TallyKey
+from domain.scim_token import REFUSAL_EVERY, Presentation, ScimToken
 from domain.secret import Pepper, Secret, SecretKind, mint
 
 DEFAULT_OVERLAP: Final = timedelta(hours=24)
@@ -114,6 +116,7 @@ class TokenLedger(Application[UUID]):
         )
         self.reads = ReadPool(conninfo)
         self.callers = CallerLookup(self.reads)
+        self._refusals = RecentRefusals()
 
     async def create_scim_token(
         self, ask: NewScimToken, *, by: Authority, key: CommandKey | None = None
@@ -203,16 +206,68 @@ class TokenLedger(Application[UUID]):
         self, decision: Decision, presentation: Presentation, *, timeout_s: float
     ) -> TokenRefused:
         """Record that a known secret was refused, and say why."""
-        refusal: TokenRefused = TokenUnknown()
+
+        async def record() -> RecordedRefusal:
+            refusal: TokenRefused | None = None
+
+            def decide(states: States, at: datetime) -> Changes:
+                nonlocal refusal
+                token = _scim_token(states, decision.token_id)
+                refusal = token.refusal(decision.digest, at=at)
+                return [(token.id, token.refuse(decision.digest, presentation=presentation, at=at))]
+
+            outcome = await self._execute(decision.token_id, decide, by=Operator(), timeout_s=timeout_s)
+            assert refusal is not None, "what is void or over stays so"
+            assert isinstance(outcome.state, ScimToken)
+            return RecordedRefusal(type(refusal), (outcome.state.refused_at or decision.at) + REFUSAL_EVERY)
+
+        return await self._refusals.cause(decision.digest, at=decision.at, record=record)
+
+    async def burn_scim_token(self, secret: Secret) -> None:
+        """Revoke on the word of whoever holds the secret; silent when it names no token that is good.
+
+        Raises TokenUnknown when no token has it: there was nothing to burn.
+        """
+        held = await self._held(secret)
+        if held is None:
+            raise TokenUnknown
+        digest, token_id, _ = held
 
         def decide(states: States, at: datetime) -> Changes:
-            nonlocal refusal
-            token = _scim_token(states, decision.token_id)
-            refusal = token.refusal(decision.digest, at=at) or refusal
-            return [(token.id, token.refuse(decision.digest, presentation=presentation, at=at))]
+            return [(token_id, _scim_token(states, token_id).burn(digest, at=at))]
 
-        await self._execute(decision.token_id, decide, by=Operator(), timeout_s=timeout_s)
-        return refusal
+        await self._execute(token_id, decide, by=Operator())
+
+    async def team_of(self, secret: Secret) -> UUID | None:
+        """The team whose token has this secret, good or not; None when there is none. Records nothing."""
+        held = await self._held(secret)
+        return None if held is None else held[2]
+
+    async def _held(self, secret: Secret) -> tuple[bytes, UUID, UUID] | None:
+        """The digest, token id and team id of a SCIM token's secret."""
+        async with self.reads.connection() as connection:
+            cursor = await connection.execute(append.HELD, [self.pepper.candidates(secret)], binary=True)
+            return await cursor.fetchone()
+
+    async def scim_token(self, token_id: UUID) -> ScimToken:
+        """A token as it stands, whatever became of it. Raises NotFound."""
+        async with self.reads.connection() as connection:
+            row = await (await connection.execute(append.LOAD, [[token_id]])).fetchone()
+        if row is None:
+            raise NotFound("no such token")
+        _, kind, state, version, last_used_at, uses = row
+        token = decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
+        return _scim_token({token_id: token}, token_id)
+
+    async def record_refusals(self, counts: Mapping[TallyKey, int], *, key: CommandKey) -> None:
+        """Add what a process counted to the tallies; repeated with the same key, it adds nothing."""
+        assert counts
+
+        def decide(_: States, __: datetime) -> Changes:
+            return [(tally.id, RefusalTally.add(tally, count)) for tally, count in counts.items()]
+
+        ids = [tally.id for tally in counts]
+        await self._execute(ids[0], decide, by=Operator(), key=key, reads=ids)
 
     async def create_api_token(self, ask: NewApiToken) -> tuple[ApiToken, Secret]:
         """Create an API token on the word of whoever runs the service. Raises InvalidValue."""
@@ -288,6 +343,7 @@ class TokenLedger(Application[UUID]):
         *,
         by: Authority,
         key: CommandKey | None = None,
+        reads: Sequence[UUID] = (),
         timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> Outcome:
         attempt = self.sources.new_id()
@@ -296,7 +352,7 @@ class TokenLedger(Application[UUID]):
                 id=attempt if key is None else key.id,
                 attempt=attempt,
                 originator_id=originator_id,
-                reads=frozenset({originator_id} if isinstance(by, Operator) else {originator_id, by}),
+                reads=frozenset({originator_id, *reads, *(() if isinstance(by, Operator) else (by,))}),
                 request=b"" if key is None else key.request,
                 decide=decide,
             ),

@@ -226,6 +226,14 @@ class ScimToken(msgspec.Struct, frozen=True):
             raise InvalidValue("/reason", "must not hold control characters")
         return [Revoked(revoked_by=by, reason=reason)]
 
+    def burn(self, digest: bytes, *, at: datetime) -> list[ScimTokenEvent]:
+        """Revoke on the word of whoever holds the secret of `digest` (RFC 7009).
+
+        Silent unless it authenticates: a secret whose overlap is over, perhaps because it leaked, must not
+        end the token that was rotated away from it.
+        """
+        return [] if self.refusal(digest, at=at) is not None else self.revoke(by=None, reason=None)
+
     def secret_rows(self) -> list[SecretRow]:
         """How each secret stands: the statement of the gate compares nothing but this."""
         return [

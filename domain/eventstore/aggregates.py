@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from domain import api_token, scim_token
+from domain import api_token, refusal_tally, scim_token
 from domain.event import Aggregate, Recorded
 
 
@@ -26,6 +26,7 @@ KINDS: Final = {
     for kind in (
         AggregateKind("scim_token", scim_token.ScimToken, scim_token.evolve),
         AggregateKind("api_token", api_token.ApiToken, api_token.evolve),
+        AggregateKind("refusal_tally", refusal_tally.RefusalTally, refusal_tally.evolve),
     )
 }
 _encoder: Final = msgspec.json.Encoder(order="deterministic")

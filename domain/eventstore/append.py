@@ -10,7 +10,9 @@ from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from domain.event import Aggregate, Recorded
+from domain.eventstore import arrays
 from domain.eventstore.aggregates import encode_state, kind_of
+from domain.eventstore.arrays import Array
 from domain.eventstore.registry import EventRegistry
 
 LOCK: Final[LiteralString] = "SELECT ledger.lock_appends()"
@@ -32,6 +34,11 @@ LIST_API_TOKENS: Final[LiteralString] = """
 """
 """By the partial index on kind; in no order."""
 
+HELD: Final[LiteralString] = """
+    SELECT digest, originator_id, owner_id FROM ledger.secrets WHERE digest = ANY(%s) AND owner_id IS NOT NULL
+"""
+"""Whose secret this is, good or not: at most one row, by primary key. API tokens have no owner."""
+
 RECORD_USES: Final[LiteralString] = """
     SELECT ordinal, token_id, team_id, is_good, used_at FROM ledger.record_uses($1, $2, $3, $4, $5)
 """
@@ -42,36 +49,36 @@ KNOWN_COMMANDS: Final[LiteralString] = """
     WHERE command_id = ANY(%s) AND at > %s - interval '24 hours'
 """
 
-INSERT_EVENTS: Final[LiteralString] = """
-    INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, state)
-    SELECT e.originator_id, e.version, e.topic, e.at, e.command_id, e.state
-    FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::timestamptz[], %s::uuid[], %s::bytea[])
-        WITH ORDINALITY AS e (originator_id, version, topic, at, command_id, state, ord)
-    ORDER BY e.ord
-    RETURNING notification_id
+STORE: Final[LiteralString] = """
+    WITH stored AS (
+        INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, state)
+        SELECT e.originator_id, e.version, e.topic, e.at, e.command_id, e.state
+        FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::timestamptz[], %s::uuid[], %s::bytea[])
+            WITH ORDINALITY AS e (originator_id, version, topic, at, command_id, state, ord)
+        ORDER BY e.ord
+        RETURNING notification_id
+    ), heads AS (
+        INSERT INTO ledger.heads (originator_id, version, last_used_at, uses)
+        SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::timestamptz[], %s::bigint[])
+        ON CONFLICT (originator_id) DO UPDATE
+        SET version = excluded.version, last_used_at = excluded.last_used_at, uses = excluded.uses
+    ), aggregates AS (
+        INSERT INTO ledger.aggregates (originator_id, kind, state)
+        SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bytea[])
+        ON CONFLICT (originator_id) DO UPDATE SET state = excluded.state
+    ), secrets AS (
+        INSERT INTO ledger.secrets (digest, originator_id, owner_id, good_until)
+        SELECT digest, originator_id, owner_id,
+            CASE WHEN is_void THEN '-infinity' ELSE coalesce(good_until, 'infinity') END
+        FROM unnest(%s::bytea[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::bool[])
+            AS p (digest, originator_id, owner_id, good_until, is_void)
+        ON CONFLICT (digest) DO UPDATE SET good_until = excluded.good_until
+    )
+    SELECT notification_id FROM stored ORDER BY notification_id
 """
-"""Ids in the order of the arrays. The primary key refuses a version that is taken."""
+"""Events, and the rows that they lead to, in one statement. Ids in the order of the arrays.
 
-PUT_HEADS: Final[LiteralString] = """
-    INSERT INTO ledger.heads AS h (originator_id, version, last_used_at, uses)
-    SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::timestamptz[], %s::bigint[])
-    ON CONFLICT (originator_id) DO UPDATE
-    SET version = excluded.version, last_used_at = excluded.last_used_at, uses = excluded.uses
-"""
-
-PUT_AGGREGATES: Final[LiteralString] = """
-    INSERT INTO ledger.aggregates AS a (originator_id, kind, state)
-    SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bytea[])
-    ON CONFLICT (originator_id) DO UPDATE SET state = excluded.state
-"""
-
-PUT_SECRETS: Final[LiteralString] = """
-    INSERT INTO ledger.secrets AS s (digest, originator_id, owner_id, good_until)
-    SELECT digest, originator_id, owner_id,
-        CASE WHEN is_void THEN '-infinity' ELSE coalesce(good_until, 'infinity') END
-    FROM unnest(%s::bytea[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::bool[])
-        AS p (digest, originator_id, owner_id, good_until, is_void)
-    ON CONFLICT (digest) DO UPDATE SET good_until = excluded.good_until
+The primary key of events refuses a version that is taken.
 """
 
 PUT_COMMANDS: Final[LiteralString] = """
@@ -84,56 +91,37 @@ PUT_COMMANDS: Final[LiteralString] = """
 """A conflict is a command id of more than a day ago: it starts anew."""
 
 
-def writes(
+def columns(
     registry: EventRegistry, recorded: Sequence[Recorded], changed: Mapping[UUID, Aggregate]
-) -> Iterable[tuple[LiteralString, Sequence[Any]]]:
-    """The statements that store `recorded` and the states that they led to.
+) -> Sequence[Array]:
+    """The parameters of STORE: `recorded`, and the states that they led to.
 
     changed: the state of each aggregate after its last event of `recorded`.
-    The first statement returns the notification ids, in order.
     """
-    yield (
-        INSERT_EVENTS,
-        (
-            [r.originator_id for r in recorded],
-            [r.originator_version for r in recorded],
-            [r.event.topic for r in recorded],
-            [r.at for r in recorded],
-            [r.command_id for r in recorded],
-            [registry.encode(r.event) for r in recorded],
-        ),
-    )
     kinds = {r.originator_id: kind_of(r).name for r in recorded}
     aggregates = list(changed.values())
-    yield (
-        PUT_HEADS,
-        (
-            [a.id for a in aggregates],
-            [a.version for a in aggregates],
-            [a.last_used_at for a in aggregates],
-            [a.uses for a in aggregates],
-        ),
-    )
-    yield (
-        PUT_AGGREGATES,
-        (
-            [a.id for a in aggregates],
-            [kinds[a.id] for a in aggregates],
-            [encode_state(a) for a in aggregates],
-        ),
-    )
+    ids = arrays.uuids(a.id for a in aggregates)
     secrets = [(a, row) for a in aggregates for row in a.secret_rows()]
-    if secrets:
-        yield (
-            PUT_SECRETS,
-            (
-                [row.digest for _, row in secrets],
-                [a.id for a, _ in secrets],
-                [a.owner_id for a, _ in secrets],
-                [row.good_until for _, row in secrets],
-                [row.is_void for _, row in secrets],
-            ),
-        )
+    return (
+        arrays.uuids(r.originator_id for r in recorded),
+        arrays.bigints(r.originator_version for r in recorded),
+        arrays.texts(r.event.topic for r in recorded),
+        arrays.instants(r.at for r in recorded),
+        arrays.uuids(r.command_id for r in recorded),
+        arrays.byteas(registry.encode(r.event) for r in recorded),
+        ids,
+        arrays.bigints(a.version for a in aggregates),
+        arrays.instants(a.last_used_at for a in aggregates),
+        arrays.bigints(a.uses for a in aggregates),
+        ids,
+        arrays.texts(kinds[a.id] for a in aggregates),
+        arrays.byteas(encode_state(a) for a in aggregates),
+        arrays.byteas(row.digest for _, row in secrets),
+        arrays.uuids(a.id for a, _ in secrets),
+        arrays.uuids(a.owner_id for a, _ in secrets),
+        arrays.instants(row.good_until for _, row in secrets),
+        arrays.booleans(row.is_void for _, row in secrets),
+    )
 
 
 def positioned(

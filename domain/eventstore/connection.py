@@ -19,18 +19,28 @@ SESSION: Final[LiteralString] = """
     SET lock_timeout = '800ms';
     SET statement_timeout = '1500ms';
     SET idle_in_transaction_session_timeout = '1500ms';
+    SET tcp_keepalives_idle = 5;
+    SET tcp_keepalives_interval = 1;
+    SET tcp_keepalives_count = 3;
     SET timezone = 'UTC';
-    SET client_min_messages = 'error'
+    SET client_min_messages = 'error';
+    SELECT set_config(name, '1500ms', false) FROM pg_settings WHERE name = 'transaction_timeout'
 """
-"""The server gives up before our callers do, so that an abandoned transaction never holds the append lock."""
+"""The server gives up before our callers do, so that an abandoned transaction never holds the append lock.
+
+A session between two messages of a pipeline is neither in a statement nor idle: only transaction_timeout
+(PostgreSQL 17) ends that one, and before 17 the keep-alives do, once its client's machine is gone.
+"""
 
 
 async def connect(
     conninfo: str, *, session: LiteralString = SESSION, timeout_s: float = CONNECT_TIMEOUT_S
 ) -> AsyncConnection[TupleRow]:
     """A connection in autocommit mode. Raises StoreUnavailable within `timeout_s`."""
+    connection: AsyncConnection[TupleRow] | None = None
+    deadline = asyncio.get_running_loop().time() + timeout_s
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout_at(deadline):
             connection = await AsyncConnection.connect(
                 conninfo,
                 autocommit=True,
@@ -38,8 +48,11 @@ async def connect(
                 keepalives_idle=5,
                 tcp_user_timeout=3000,
             )
+        with cut_after(connection, deadline - asyncio.get_running_loop().time()):
             await connection.execute(session)
     except (TimeoutError, psycopg.OperationalError) as error:
+        if connection is not None:
+            await connection.close()
         raise StoreUnavailable("the database does not accept connections") from error
     return connection
 

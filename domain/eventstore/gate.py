@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 
 from domain.errors import CommandIdReused, StoreUnavailable
 from domain.event import Aggregate, Event, Recorded
-from domain.eventstore import append
+from domain.eventstore import append, arrays
 from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.connection import KeptConnection, cut_after
@@ -138,14 +138,14 @@ class AppendGate:
     async def _load(self, connection: AsyncConnection[TupleRow], commands: Sequence[Command]) -> "_Batch":
         """Begin, take the lock, and read all that the commands need, in one round trip."""
         clock = self._clock()
-        reads = list({id_ for command in commands for id_ in command.reads})
+        reads = {id_ for command in commands for id_ in command.reads}
         async with connection.pipeline():
             await connection.execute("BEGIN")
             await connection.execute(append.LOCK)
             time = await connection.execute(append.LEDGER_TIME, [clock], prepare=True)
-            rows = await connection.execute(append.LOAD, [reads], prepare=True)
+            rows = await connection.execute(append.LOAD, [arrays.uuids(reads)], prepare=True)
             known = await connection.execute(
-                append.KNOWN_COMMANDS, [[command.id for command in commands], clock], prepare=True
+                append.KNOWN_COMMANDS, [arrays.uuids(command.id for command in commands), clock], prepare=True
             )
         at = await time.fetchone()
         assert at is not None
@@ -163,17 +163,17 @@ class AppendGate:
         """Write all that the commands decided, and commit, in one round trip."""
         async with connection.pipeline():
             if batch.recorded:
-                for statement, columns in append.writes(self._registry, batch.recorded, batch.changed):
-                    await connection.execute(statement, columns, prepare=True)
+                columns = append.columns(self._registry, batch.recorded, batch.changed)
+                await connection.execute(append.STORE, columns, prepare=True)
             if batch.executed:
                 await connection.execute(
                     append.PUT_COMMANDS,
                     [
                         batch.at,
-                        [command.id for command in batch.executed],
-                        [command.attempt for command in batch.executed],
-                        [command.originator_id for command in batch.executed],
-                        [command.request for command in batch.executed],
+                        arrays.uuids(command.id for command in batch.executed),
+                        arrays.uuids(command.attempt for command in batch.executed),
+                        arrays.uuids(command.originator_id for command in batch.executed),
+                        arrays.byteas(command.request for command in batch.executed),
                     ],
                     prepare=True,
                 )

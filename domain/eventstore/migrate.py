@@ -18,6 +18,7 @@ APP_ROLE_RIGHTS: Final = """
     GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO {role};
     GRANT INSERT ON ledger.events TO {role};
     GRANT INSERT, UPDATE ON ledger.heads, ledger.aggregates, ledger.secrets TO {role};
+    GRANT INSERT, UPDATE ON ledger.projection_rebuilds TO {role};
     GRANT INSERT, UPDATE, DELETE ON ledger.commands, ledger.projection_positions TO {role};
     GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ledger TO {role};
 """

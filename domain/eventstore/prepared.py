@@ -7,27 +7,12 @@ on the event loop; psycopg's own interface is free for everything else between t
 
 import asyncio
 from collections.abc import Sequence
-from struct import Struct
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
-
-_ARRAY: Final = Struct(">iiiii")  # dimensions, has nulls, element type, length, lower bound
-_LENGTH: Final = Struct(">i")
-BYTEA: Final = 17
-UUID: Final = 2950
-INT4: Final = 23
-
-
-def array(element_type: int, values: Sequence[bytes]) -> bytes:
-    """A one-dimensional array in PostgreSQL's binary form; each value in its own."""
-    parts = [_ARRAY.pack(1, 0, element_type, len(values), 1)]
-    for value in values:
-        parts += (_LENGTH.pack(len(value)), value)
-    return b"".join(parts)
 
 
 class PreparedStatement:
@@ -60,6 +45,7 @@ class PreparedStatement:
     async def _result(self, expected: ExecStatus) -> PGresult:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[PGresult] = loop.create_future()
+        self._received: PGresult | None = None
         socket = self._pgconn.socket
         if self._pgconn.flush():
             loop.add_writer(socket, self._write, loop, done)
@@ -83,18 +69,21 @@ class PreparedStatement:
     def _read(self, done: asyncio.Future[PGresult]) -> None:
         try:
             self._pgconn.consume_input()
-            if self._pgconn.is_busy():
-                return
-            result = self._pgconn.get_result()
-            while self._pgconn.get_result() is not None:
-                pass
+            # Asked before every call: get_result blocks the whole loop while the rest is still under way.
+            while not self._pgconn.is_busy():
+                result = self._pgconn.get_result()
+                if result is None:
+                    self._finish(done)
+                    return
+                self._received = result
         except psycopg.Error as error:
             _fail(done, error)
-            return
-        if result is None:
+
+    def _finish(self, done: asyncio.Future[PGresult]) -> None:
+        if self._received is None:
             _fail(done, psycopg.OperationalError("the connection returned nothing"))
         elif not done.done():
-            done.set_result(result)
+            done.set_result(self._received)
 
 
 def _fail(done: asyncio.Future[PGresult], error: psycopg.Error) -> None:

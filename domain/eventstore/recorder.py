@@ -74,12 +74,8 @@ class LedgerRecorder(PostgresApplicationRecorder):
             if event.originator_version != (0 if state is None else state.version) + 1:
                 raise IntegrityError(f"version {event.originator_version} is not the next of its stream")
             states[event.originator_id] = evolve(state, event)
-        notification_ids: list[int] = []
-        for statement, columns in append.writes(REGISTRY, recorded, states):
-            cursor.execute(statement, columns)
-            if statement == append.INSERT_EVENTS:
-                notification_ids = [row["notification_id"] for row in cursor.fetchall()]
-        return notification_ids
+        cursor.execute(append.STORE, append.columns(REGISTRY, recorded, states))
+        return [row["notification_id"] for row in cursor.fetchall()]
 
     def select_events(
         self,
@@ -158,6 +154,16 @@ class LedgerRecorder(PostgresApplicationRecorder):
         return head
 
 
+class LedgerDatastore(PostgresDatastore):
+    """The library's connection pool, which opens nothing before it is first used."""
+
+    def register_type_adapters(self) -> None:
+        """Nothing: the composite types are those of the library's insert function, which we never call.
+
+        Asking the server for them made every start wait up to 30 s for a database that was away.
+        """
+
+
 class LedgerFactory(PostgresFactory):
     """Builds the library's infrastructure from a connection string, and only what our design allows.
 
@@ -182,6 +188,7 @@ class LedgerFactory(PostgresFactory):
             self.CONNINFO: env[self.CONNINFO],
         }
         super().__init__(env)
+        self.datastore = LedgerDatastore("-", "-", "-", "-", "-", schema="ledger", max_overflow=10)
         pool = self.datastore.pool
         assert isinstance(pool.kwargs, dict)
         for part in ("dbname", "host", "port", "user", "password"):

@@ -9,7 +9,7 @@ from itertools import chain
 
 import msgspec
 
-from domain import api_token, scim_token
+from domain import api_token, refusal_tally, scim_token
 from domain.errors import LedgerError
 from domain.event import Event
 
@@ -65,4 +65,4 @@ class EventRegistry:
         return event if upcast is None else upcast(event)
 
 
-REGISTRY = EventRegistry([*scim_token.EVENTS, *api_token.EVENTS])
+REGISTRY = EventRegistry([*scim_token.EVENTS, *api_token.EVENTS, *refusal_tally.EVENTS])

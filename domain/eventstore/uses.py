@@ -6,8 +6,7 @@ statement only compares (`tests/eventstore/test_use_contract.py` proves that bot
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from struct import Struct
+from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -15,7 +14,7 @@ import psycopg
 from psycopg.pq.abc import PGresult
 
 from domain.errors import StoreUnavailable
-from domain.eventstore import prepared
+from domain.eventstore import arrays
 from domain.eventstore.append import RECORD_USES
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.connection import KeptConnection, cut_after
@@ -25,10 +24,6 @@ from domain.scim_token import Presentation, Used
 
 USE_TIMEOUT_S: Final = 0.45
 STATEMENT_TIMEOUT_S: Final = 0.9
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
-_MICROSECOND: Final = timedelta(microseconds=1)
-_INT8: Final = Struct(">q")
-_INT4: Final = Struct(">i")
 _TRUE: Final = b"\x01"
 
 
@@ -131,12 +126,11 @@ class _Batch:
         """Binary parameters of RECORD_USES: clock, digests, use ids, counts, stored events."""
         self._ids = [new_id() for _ in self._groups]
         return (
-            _INT8.pack((clock - _EPOCH) // _MICROSECOND),
-            prepared.array(prepared.BYTEA, [digest for digest, _ in self._groups]),
-            prepared.array(prepared.UUID, [id_.bytes for id_ in self._ids]),
-            prepared.array(prepared.INT4, [_INT4.pack(len(jobs)) for jobs in self._groups.values()]),
-            prepared.array(
-                prepared.BYTEA,
+            arrays.instant(clock),
+            arrays.byteas(digest for digest, _ in self._groups),
+            arrays.uuids(self._ids),
+            arrays.integers(len(jobs) for jobs in self._groups.values()),
+            arrays.byteas(
                 [
                     registry.encode(
                         # The clock may have gone back since the first one arrived; ledger time is >= clock.
@@ -152,14 +146,14 @@ class _Batch:
         groups = list(self._groups.items())
         value: Callable[[int, int], Any] = result.get_value
         for row in range(result.ntuples):
-            ordinal = _INT4.unpack(value(row, 0))[0] - 1
+            ordinal = arrays.read_integer(value(row, 0)) - 1
             (digest, _), jobs = groups[ordinal]
             decision = Decision(
                 UUID(bytes=value(row, 1)),
                 UUID(bytes=value(row, 2)),
                 digest,
                 self._ids[ordinal] if value(row, 3) == _TRUE else None,
-                _EPOCH + _INT8.unpack(value(row, 4))[0] * _MICROSECOND,
+                arrays.read_instant(value(row, 4)),
             )
             for job in jobs:
                 job.resolve(decision)

@@ -1,0 +1,115 @@
+"""One-dimensional arrays in PostgreSQL's binary form, made in one pass.
+
+psycopg adapts a list element by element, looking for the type of each; for columns of known type that is the
+largest cost of a batch. An array here is bytes that psycopg (or libpq itself) sends as they are.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from struct import Struct
+from typing import Final
+from uuid import UUID
+
+import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+_HEADER: Final = Struct(">iiIii")  # dimensions, has nulls, element type, length, lower bound
+_LENGTH: Final = Struct(">i")
+_INT8: Final = Struct(">q")
+_INT4: Final = Struct(">i")
+_NULL: Final = _LENGTH.pack(-1)
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Array(bytes):
+    """An array, ready to be sent."""
+
+    __slots__ = ()
+
+
+def _array_type(name: str, element_oid: int, array_oid: int) -> Callable[[Iterable[bytes | None]], Array]:
+    """A subclass of Array with its oids, known to psycopg; returns its constructor from encoded elements."""
+    cls = type(name, (Array,), {"__slots__": ()})
+    dumper = type(f"{name}Dumper", (_ArrayDumper,), {"oid": array_oid})
+    psycopg.adapters.register_dumper(cls, dumper)
+    return partial(_pack, cls, element_oid)
+
+
+class _ArrayDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: Buffer) -> Buffer:
+        return obj
+
+
+def _pack(cls: type[Array], element_oid: int, elements: Iterable[bytes | None]) -> Array:
+    parts = []
+    length = 0
+    has_nulls = 0
+    for length, element in enumerate(elements, start=1):  # noqa: B007 - the last one counts
+        if element is None:
+            has_nulls = 1
+            parts.append(_NULL)
+        else:
+            parts += (_LENGTH.pack(len(element)), element)
+    return cls(_HEADER.pack(1, has_nulls, element_oid, length, 1) + b"".join(parts))
+
+
+byteas: Final = _array_type("ByteaArray", 17, 1001)
+_uuids: Final = _array_type("UuidArray", 2950, 2951)
+_texts: Final = _array_type("TextArray", 25, 1009)
+_bigints: Final = _array_type("BigintArray", 20, 1016)
+_integers: Final = _array_type("IntegerArray", 23, 1007)
+_booleans: Final = _array_type("BooleanArray", 16, 1000)
+_instants: Final = _array_type("InstantArray", 1184, 1185)
+
+
+def uuids(values: Iterable[UUID | None]) -> Array:
+    """uuid[]"""
+    return _uuids(None if value is None else value.bytes for value in values)
+
+
+def texts(values: Iterable[str]) -> Array:
+    """text[]"""
+    return _texts(value.encode() for value in values)
+
+
+def bigints(values: Iterable[int]) -> Array:
+    """bigint[]"""
+    return _bigints(map(_INT8.pack, values))
+
+
+def integers(values: Iterable[int]) -> Array:
+    """int[]"""
+    return _integers(map(_INT4.pack, values))
+
+
+def booleans(values: Iterable[bool]) -> Array:
+    """bool[]"""
+    return _booleans(b"\x01" if value else b"\x00" for value in values)
+
+
+def instants(values: Iterable[datetime | None]) -> Array:
+    """timestamptz[]"""
+    return _instants(None if value is None else instant(value) for value in values)
+
+
+def instant(value: datetime) -> bytes:
+    """One timestamptz."""
+    return _INT8.pack((value - _EPOCH) // _MICROSECOND)
+
+
+def read_instant(value: bytes) -> datetime:
+    """One timestamptz, read back."""
+    microseconds: int = _INT8.unpack(value)[0]
+    return _EPOCH + microseconds * _MICROSECOND
+
+
+def read_integer(value: bytes) -> int:
+    """One int."""
+    number: int = _INT4.unpack(value)[0]
+    return number

@@ -1,0 +1,62 @@
+"""What one process remembers of refused secrets, so that a flood of a bad one costs no commands.
+
+It never decides: the gate says no to each presentation by itself. Remembered is only why, and that the
+refusal is on record for this minute.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from domain.errors import TokenRefused
+
+MAX_KNOWN: Final = 10_000
+
+
+class RecordedRefusal(NamedTuple):
+    """A refusal that needs no record before `due_at` (ledger time). cause: what is raised for it."""
+
+    cause: type[TokenRefused]
+    due_at: datetime
+
+
+class RecentRefusals:
+    """By digest, bounded; the longest remembered is forgotten first."""
+
+    def __init__(self, *, max_known: int = MAX_KNOWN) -> None:
+        self._max_known = max_known
+        self._known: OrderedDict[bytes, RecordedRefusal] = OrderedDict()
+        self._recording: dict[bytes, asyncio.Task[RecordedRefusal]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    async def cause(
+        self, digest: bytes, *, at: datetime, record: Callable[[], Awaitable[RecordedRefusal]]
+    ) -> TokenRefused:
+        """Why the secret of `digest` is refused; `record` is run when the memory does not say.
+
+        Presentations that arrive together share one run, and its failure.
+        """
+        known = self._known.get(digest)
+        if known is None or at >= known.due_at:
+            task = self._recording.get(digest)
+            if task is None:
+                task = self._recording[digest] = asyncio.create_task(self._record(digest, record))
+            known = await asyncio.shield(task)
+        return known.cause()
+
+    async def _record(
+        self, digest: bytes, record: Callable[[], Awaitable[RecordedRefusal]]
+    ) -> RecordedRefusal:
+        try:
+            known = await record()
+        finally:
+            del self._recording[digest]
+        self._known.pop(digest, None)
+        if len(self._known) >= self._max_known:
+            self._known.popitem(last=False)
+        self._known[digest] = known
+        return known

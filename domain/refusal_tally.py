@@ -1,0 +1,101 @@
+"""The `RefusalTally` aggregate: presentations that named no token, counted. Pure.
+
+They come in floods and from anybody, so they never make an event each: one aggregate per reason, door and
+minute, to which every process adds what it counted.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import ClassVar, Final, NamedTuple
+from uuid import UUID, uuid5
+
+import msgspec
+
+from domain.event import Event, Recorded, SecretRow
+
+_NAMESPACE: Final = UUID("6f1d2c0a-6f0e-4d0b-9a55-3c1c8f1f6b52")
+
+
+class TallyKey(NamedTuple):
+    """What is counted together.
+
+    reason: "missing", "malformed", "ambiguous", "unknown" or "throttled".
+    door: as in `Presentation.door`. minute: its first instant, aware UTC.
+    """
+
+    reason: str
+    door: str
+    minute: datetime
+
+    @property
+    def id(self) -> UUID:
+        """The aggregate's id: the same in every process."""
+        return uuid5(_NAMESPACE, f"{self.reason} {self.door} {self.minute:%Y-%m-%dT%H:%MZ}")
+
+
+class RefusalTallyEvent(Event, frozen=True, forbid_unknown_fields=True):
+    """Any event of a `RefusalTally`."""
+
+
+class Counted(RefusalTallyEvent, frozen=True, forbid_unknown_fields=True):
+    """Presentations were refused; a process adds them up for a few seconds.
+
+    count: how many more, at least 1. reason, door, minute: see `TallyKey`.
+    """
+
+    topic: ClassVar[str] = "refusal_tally.counted.v1"
+    reason: str
+    door: str
+    minute: datetime
+    count: int
+
+
+EVENTS: Final[Sequence[type[RefusalTallyEvent]]] = (Counted,)
+
+
+class RefusalTally(msgspec.Struct, frozen=True):
+    """State after `version` events. last_used_at, uses: of every aggregate; a tally has none."""
+
+    id: UUID
+    version: int
+    reason: str
+    door: str
+    minute: datetime
+    count: int
+    last_used_at: datetime | None = None
+    uses: int = 0
+
+    @staticmethod
+    def add(key: TallyKey, count: int) -> list[RefusalTallyEvent]:
+        """Count `count` more refusals. The counting is ours: a wrong one is our mistake."""
+        assert count > 0, count
+        assert key.minute.second == key.minute.microsecond == 0, key.minute
+        return [Counted(reason=key.reason, door=key.door, minute=key.minute, count=count)]
+
+    @property
+    def owner_id(self) -> None:
+        """What names no token speaks for no team."""
+
+    def secret_rows(self) -> list[SecretRow]:
+        """A tally has no secret."""
+        return []
+
+
+def evolve(tally: RefusalTally | None, recorded: Recorded) -> RefusalTally:
+    """Fold one recorded event into the state."""
+    event = recorded.event
+    assert isinstance(event, Counted), event
+    if tally is None:
+        assert recorded.originator_version == 1, "a stream is dense"
+        return RefusalTally(
+            id=recorded.originator_id,
+            version=1,
+            reason=event.reason,
+            door=event.door,
+            minute=event.minute,
+            count=event.count,
+        )
+    assert recorded.originator_version == tally.version + 1, "a stream is dense"
+    return msgspec.structs.replace(
+        tally, version=recorded.originator_version, count=tally.count + event.count
+    )
