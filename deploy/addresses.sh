@@ -1,0 +1,15 @@
+# Where things are. Every recipe's `run` reads this file; set a variable to change it.
+#
+# LISTEN    where the gateway takes the identity provider's requests
+# LEDGER    the ledger, `scim-ledger serve`
+# BACKEND   your SCIM service, which must not be reachable past the gateway
+# RUN_DIR   scratch directory of the gateway; a new one unless given
+export LISTEN_HOST="${LISTEN_HOST:-127.0.0.1}" LISTEN_PORT="${LISTEN_PORT:-8000}"
+export LEDGER_HOST="${LEDGER_HOST:-127.0.0.1}" LEDGER_PORT="${LEDGER_PORT:-8080}"
+export BACKEND_HOST="${BACKEND_HOST:-127.0.0.1}" BACKEND_PORT="${BACKEND_PORT:-9000}"
+export RUN_DIR="${RUN_DIR:-$(mktemp -d)}"
+
+# Fills ${LEDGER_HOST} and the like in, and leaves every other dollar sign alone.
+fill_in() {
+  envsubst '$LISTEN_HOST $LISTEN_PORT $LEDGER_HOST $LEDGER_PORT $BACKEND_HOST $BACKEND_PORT'
+}

@@ -1,0 +1,56 @@
+"""Floors: what Litestar answers when nothing is behind it, on the workers of the service itself.
+
+Each function is an ASGI factory for `api.server.worker`. The paths are those of the service, so that both
+sides read the same requests.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from litestar import Litestar, MediaType, Response, get, post
+
+from api.scim_token import CreatedScimToken, CreateScimToken
+
+DOORS: Final = ["/scim/v2/Users", "/gateway/forward"]
+PAGE_FILE: Final = "BENCHMARK_PAGE_FILE"
+_ID: Final = UUID("d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0")
+_AT: Final = "2021-08-10T10:00:00.000Z"
+
+
+def no_content() -> Litestar:
+    """A bare handler that answers 204."""
+
+    @get(DOORS, status_code=204)
+    async def answer() -> None:
+        return None
+
+    return _bare(answer)
+
+
+def created() -> Litestar:
+    """A bare handler that decodes the body of a creation and answers with as much JSON."""
+
+    @post("/scim-token", status_code=201)
+    async def answer(data: CreateScimToken) -> CreatedScimToken:
+        return CreatedScimToken(
+            _ID, data.team_id, data.name, _ID, None, _AT, _AT, token="scim_live_" + "x" * 49
+        )
+
+    return _bare(answer)
+
+
+def page() -> Litestar:
+    """A bare handler that answers the bytes of the file that BENCHMARK_PAGE_FILE names."""
+    body = Path(os.environ[PAGE_FILE]).read_bytes()
+
+    @get("/scim-token")
+    async def answer() -> Response[bytes]:
+        return Response(body, media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
+
+    return _bare(answer)
+
+
+def _bare(*handlers: object) -> Litestar:
+    return Litestar(handlers, openapi_config=None, logging_config=None)  # type: ignore[arg-type]

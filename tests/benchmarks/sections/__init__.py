@@ -1,0 +1,26 @@
+"""What can be measured: one module and one line each. A section takes the run and yields rows."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, TypeAlias
+
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.result import Row
+from tests.benchmarks.sections.authenticate import authenticate
+from tests.benchmarks.sections.create import create
+from tests.benchmarks.sections.list_tokens import list_tokens
+from tests.benchmarks.sections.load import load
+from tests.benchmarks.sections.memory import memory
+from tests.benchmarks.sections.postgres import postgres
+from tests.benchmarks.sections.start import start
+
+Section: TypeAlias = Callable[[Bench], Iterator[Row]]
+
+SECTIONS: Final[Mapping[str, Section]] = {
+    "postgres": postgres,
+    "create": create,
+    "authenticate": authenticate,
+    "list": list_tokens,
+    "load": load,
+    "memory": memory,
+    "start": start,
+}
