@@ -1,7 +1,7 @@
 """Reads that are never stale: a query answers from a view that has reached the head its caller arrived at."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -11,25 +11,37 @@ import psycopg
 
 from domain.errors import ProjectionBehind
 from domain.eventstore.connection import ReadPool
-from projections import scim_tokens
+from projections import scim_tokens, token_sources
+from projections.projection import Projection
 
 FRESH_TIMEOUT_S: Final = 1.5
-_LIVE: Final = "SELECT version FROM ledger.projection_positions WHERE name = %s AND role = 'live'"
+_LIVE: Final = """
+    SELECT name, version FROM ledger.projection_positions
+    WHERE (name, shape) IN (SELECT * FROM unnest(%s::text[], %s::int[])) AND role = 'live'
+"""
+"""A release reads its own shape, also while another release's is live beside it."""
 
 
 class ViewReader:
-    """Runs queries on the live version of one view."""
+    """Runs queries on the live versions of one view or several.
 
-    def __init__(self, pool: ReadPool, name: str) -> None:
+    projections: {table} in a query stands for the first one's table, and the name of each for its own.
+    """
+
+    def __init__(self, pool: ReadPool, *projections: Projection) -> None:
         self._pool = pool
-        self._name = name
-        self._version: int | None = None
+        self._names = [projection.name for projection in projections]
+        self._shapes = [projection.shape for projection in projections]
+        self._versions: Mapping[str, int] | None = None
 
-    async def rows(self, select: str, parameters: Sequence[Any], *, head: int) -> list[tuple[Any, ...]]:
-        """The rows of `select`, once the view has applied every event up to `head`.
+    async def rows(
+        self, select: str, parameters: Sequence[Any] | Mapping[str, Any], *, head: int
+    ) -> list[tuple[Any, ...]]:
+        """The rows of `select`, once every view has applied every event up to `head`.
 
-        select: SQL with {table} for the live table. Position and rows come from one statement, so from one
-        snapshot. Raises ProjectionBehind after 1.5 s, StoreUnavailable when the store is away.
+        select: SQL with {table} for the live table, or the views' names; its first column is true.
+        Positions and rows come from one statement, so from one snapshot.
+        Raises ProjectionBehind after 1.5 s, StoreUnavailable when the store is away.
         """
         pause_s = 0.002
         deadline = asyncio.get_running_loop().time() + FRESH_TIMEOUT_S
@@ -37,41 +49,57 @@ class ViewReader:
             rows = await self._try(select, parameters)
             if rows and rows[0][0] >= head:
                 return [row[2:] for row in rows if row[1] is not None]
-            if not rows:  # the view was switched or never made: look the pointer up again
-                self._version = None
+            if not rows:  # a view was switched or never made: look the pointers up again
+                self._versions = None
             if asyncio.get_running_loop().time() + pause_s > deadline:
-                raise ProjectionBehind(f"the view {self._name} has not reached the ledger's head")
+                raise ProjectionBehind(f"the view {self._names[0]} has not reached the ledger's head")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.05)
 
-    async def _try(self, select: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    async def _try(self, select: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any, ...]]:
         async with self._pool.connection() as connection:
-            if self._version is None:
-                row = await (await connection.execute(_LIVE, [self._name])).fetchone()
-                if row is None:
+            if self._versions is None:
+                found = await (await connection.execute(_LIVE, [self._names, self._shapes])).fetchall()
+                if len(found) < len(self._names):
                     return []
-                self._version = row[0]
-            statement = f"""
-                SELECT p.position, r.* FROM ledger.projection_positions p
-                LEFT JOIN LATERAL (
-                    {select.format(table=f"views.{self._name}_v{self._version}")}
-                ) r ON true
-                WHERE p.name = '{self._name}' AND p.version = {self._version} AND p.role = 'live'
-            """
+                self._versions = dict(found)
             try:
                 cursor = connection.cursor(binary=True)
+                statement = _with_position(select, self._names, self._versions)
                 return await (await cursor.execute(statement, parameters, prepare=True)).fetchall()
-            except psycopg.errors.UndefinedTable:  # dropped since the pointer was read
+            except psycopg.errors.UndefinedTable:  # dropped since the pointers were read
                 return []
+
+
+def _with_position(select: str, names: Sequence[str], versions: Mapping[str, int]) -> str:
+    """`select` on the tables of these versions, each row behind how far all of them have come."""
+    tables = {name: f"views.{name}_v{version}" for name, version in versions.items()}
+    live = ", ".join(f"('{name}', {version})" for name, version in versions.items())
+    return f"""
+        SELECT p.position, r.* FROM (
+            SELECT min(position) AS position FROM ledger.projection_positions
+            WHERE (name, version) IN ({live}) AND role = 'live' HAVING count(*) = {len(versions)}
+        ) p
+        LEFT JOIN LATERAL (
+            {select.format(table=tables[names[0]], **tables)}
+        ) r ON true
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class TokenFilter:
-    """What a list is narrowed to. teams: None for all. status: active, revoked, expired or all."""
+    """What a list is narrowed to. teams: None for all. status: active, revoked, expired or all.
+
+    unused_since: there at that instant, and not used since. is_never_used: not once.
+    new_source_since: used since then from an address that was new for it.
+    """
 
     teams: Sequence[UUID] | None = None
     name: str | None = None
     status: str = "active"
+    unused_since: datetime | None = None
+    is_never_used: bool = False
+    new_source_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +118,24 @@ class TokenPage:
     next: Place | None
 
 
+_SEPARATOR: Final = "\x1f"
+
+
 class TokenQueries:
     """Reads of the view `scim_tokens`."""
 
     def __init__(self, pool: ReadPool) -> None:
-        self._view = ViewReader(pool, scim_tokens.PROJECTION.name)
+        self._view = ViewReader(pool, scim_tokens.PROJECTION)
+        self._view_and_sources = ViewReader(pool, scim_tokens.PROJECTION, token_sources.PROJECTION)
+
+    async def is_known(self, token_id: UUID, *, teams: Sequence[UUID] | None, head: int) -> bool:
+        """Whether there is such a token of these teams (None for all), revoked or not."""
+        select = "SELECT true FROM {table} WHERE id = %s"
+        parameters: list[Any] = [token_id]
+        if teams is not None:
+            select += " AND team_id = ANY(%s)"
+            parameters.append(list(teams))
+        return bool(await self._view.rows(select, parameters, head=head))
 
     async def find(self, token_id: UUID, *, teams: Sequence[UUID] | None, head: int) -> str | None:
         """The document of a token that is not revoked; None for missing, foreign and revoked alike."""
@@ -115,13 +156,19 @@ class TokenQueries:
             conditions.append("(created_at, id) < (%s, %s)")
             parameters += [after.created_at, after.id]
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        # One value instead of a row each: half the cost of a page of a hundred. JSON text never holds a raw
+        # control character, so the separator cannot be part of a document.
         select = (
-            f"SELECT true, document, created_at, id FROM {{table}} {where} "
-            "ORDER BY created_at DESC, id DESC LIMIT %s"
+            f"SELECT true, string_agg(document, '{_SEPARATOR}'), count(*), "
+            f"(array_agg(created_at))[{limit}], (array_agg(id))[{limit}] FROM ("
+            f"SELECT document, created_at, id FROM {{table}} {where} "
+            "ORDER BY created_at DESC, id DESC LIMIT %s) page"
         )
-        rows = await self._view.rows(select, [*parameters, limit + 1], head=head)
-        more = rows[limit - 1][1:] if len(rows) > limit else None
-        return TokenPage([row[0] for row in rows[:limit]], None if more is None else Place(*more))
+        view = self._view if narrow.new_source_since is None else self._view_and_sources
+        rows = await view.rows(select, [*parameters, limit + 1], head=head)
+        ((joined, count, *last),) = rows
+        documents = [] if joined is None else joined.split(_SEPARATOR)
+        return TokenPage(documents[:limit], Place(*last) if count > limit else None)
 
 
 def _conditions(narrow: TokenFilter, at: datetime) -> tuple[list[str], list[Any]]:
@@ -136,6 +183,7 @@ def _conditions(narrow: TokenFilter, at: datetime) -> tuple[list[str], list[Any]
     if narrow.name is not None:
         conditions.append("name = %s")
         parameters.append(narrow.name)
+    conditions += _use_conditions(narrow, parameters)
     match narrow.status:
         case "active":
             conditions += ["revoked_at IS NULL", "(expires_at IS NULL OR expires_at > %s)"]
@@ -150,3 +198,19 @@ def _conditions(narrow: TokenFilter, at: datetime) -> tuple[list[str], list[Any]
         case _:
             raise AssertionError(narrow.status)
     return conditions, parameters
+
+
+def _use_conditions(narrow: TokenFilter, parameters: list[Any]) -> list[str]:
+    """What asks for the use of a token; adds to `parameters`."""
+    conditions: list[str] = []
+    if narrow.unused_since is not None:
+        conditions.append("created_at < %s AND (last_used_at IS NULL OR last_used_at < %s)")
+        parameters += [narrow.unused_since, narrow.unused_since]
+    if narrow.is_never_used:
+        conditions.append("last_used_at IS NULL")
+    if narrow.new_source_since is not None:
+        conditions.append(
+            "EXISTS (SELECT FROM {token_sources} s WHERE s.token_id = id AND s.new_source_at >= %s)"
+        )
+        parameters.append(narrow.new_source_since)
+    return conditions

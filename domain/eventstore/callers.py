@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, LiteralString
 
 from domain.api_token import ApiToken
+from domain.eventstore import arrays
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.connection import ReadPool
@@ -43,7 +44,7 @@ class CallerLookup:
         return await self._lookups.submit(candidates, timeout_s=timeout_s)
 
     async def _find(self, jobs: Sequence[Job[Sequence[bytes], Caller | None]]) -> None:
-        digests = [digest for job in jobs for digest in job.ask]
+        digests = arrays.byteas({digest for job in jobs for digest in job.ask})
         async with self._pool.connection() as connection:
             rows = await connection.execute(FIND, [digests], prepare=True, binary=True)
             found = {digest: fields for digest, *fields in await rows.fetchall()}

@@ -123,10 +123,13 @@ class ReadPool:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
         """A connection for one query or a few. Raises StoreUnavailable when it breaks or takes too long."""
-        try:
-            await asyncio.wait_for(self._places.acquire(), self._timeout_s)
-        except TimeoutError as error:
-            raise StoreUnavailable("no connection became free in time") from error
+        if self._places.locked():
+            try:
+                await asyncio.wait_for(self._places.acquire(), self._timeout_s)
+            except TimeoutError as error:
+                raise StoreUnavailable("no connection became free in time") from error
+        else:
+            await self._places.acquire()  # at once, without the task that a time-out costs
         try:
             async with self._checked_out() as connection:
                 yield connection
