@@ -1,6 +1,6 @@
 """Applying one batch to one version of a view: rows and position in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import psycopg
@@ -8,6 +8,7 @@ from psycopg import Connection
 
 from domain.eventstore.registry import EventRegistry
 from projections import positions
+from projections.owners import with_owners
 from projections.projection import LogEntry, Projection, UnappliableEvent
 
 
@@ -33,7 +34,7 @@ def apply_batch(
     try:
         _apply_whole(connection, projection, version, entries, after=after, registry=registry, role=role)
     except Exception as error:
-        if isinstance(error, PositionMoved) or _is_of_the_store(error):
+        if isinstance(error, PositionMoved) or is_of_the_store(error):
             raise
         if len(entries) == 1:
             reason = f"{type(error).__name__} on a {entries[0].topic}"
@@ -43,7 +44,7 @@ def apply_batch(
             apply_batch(connection, projection, version, half, after=start, registry=registry, role=role)
 
 
-def _is_of_the_store(error: Exception) -> bool:
+def is_of_the_store(error: Exception) -> bool:
     """Whether another try may succeed. A value that a column refuses belongs to an event, as a wrong fold."""
     return isinstance(error, psycopg.Error) and not isinstance(
         error, psycopg.DataError | psycopg.IntegrityError
@@ -62,24 +63,29 @@ def _apply_whole(
 ) -> None:
     mine = [entry for entry in entries if entry.topic in projection.topics]
     with connection.transaction():
-        rows = _load(connection, projection, version, mine)
+        if projection.is_owned:
+            mine = with_owners(connection, mine)
+        rows = load(connection, projection, version, {projection.key(entry) for entry in mine})
+        loaded = {key: list(row) for key, row in rows.items()}
         projection.apply(rows, mine, registry)
-        _put(connection, projection, version, rows)
-        _move(connection, projection, version, entries[-1].position, after=after, role=role)
+        changed = {key: row for key, row in rows.items() if row != loaded.get(key)}
+        put(connection, projection, version, changed)
+        move(connection, projection, version, entries[-1].position, after=after, role=role)
 
 
-def _load(
-    connection: Connection, projection: Projection, version: int, entries: Sequence[LogEntry]
+def load(
+    connection: Connection, projection: Projection, version: int, keys: Collection[Any]
 ) -> dict[Any, list[Any]]:
-    keys = list({projection.key(entry) for entry in entries})
-    if not keys:
+    """The stored rows of these keys, as `Projection.apply` takes them. None of a view that is append-only."""
+    if not keys or projection.is_append_only:
         return {}
     with connection.cursor(binary=True) as cursor:
-        cursor.execute(projection.select_rows(version), [keys], prepare=True)
+        cursor.execute(projection.select_rows(version), [list(keys)], prepare=True)
         return {row[0]: list(row) for row in cursor}
 
 
-def _put(connection: Connection, projection: Projection, version: int, rows: dict[Any, list[Any]]) -> None:
+def put(connection: Connection, projection: Projection, version: int, rows: dict[Any, list[Any]]) -> None:
+    """Insert or replace rows."""
     if not rows:
         return
     full = [[*row, *projection.derive(row)] for row in rows.values()]
@@ -87,9 +93,10 @@ def _put(connection: Connection, projection: Projection, version: int, rows: dic
     connection.execute(projection.put_rows(version), columns, prepare=True)
 
 
-def _move(
+def move(
     connection: Connection, projection: Projection, version: int, position: int, *, after: int, role: str
 ) -> None:
+    """Record how far a version has come. Raises PositionMoved when it is not `after` any more."""
     moved = connection.execute(
         positions.MOVE, [position, projection.name, version, after, role], prepare=True
     )

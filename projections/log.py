@@ -1,23 +1,86 @@
 """Reading the ledger in order, in batches."""
 
+import sys
 from collections.abc import Callable
 from typing import Final, LiteralString
 
 from psycopg import Connection
 from psycopg.rows import TupleRow, args_row
 
-from projections.projection import LogEntry
+from projections.projection import LogEntry, Projection
+
+NO_UNTIL: Final = sys.maxsize
 
 READ: Final[LiteralString] = """
     SELECT notification_id, originator_id, originator_version, topic, at, command_id, state
-    FROM ledger.events WHERE notification_id > %s ORDER BY notification_id LIMIT %s
+    FROM ledger.events WHERE notification_id > %s AND notification_id <= %s ORDER BY notification_id LIMIT %s
 """
 """In commit order, by the index on notification_id. A committed event is never before one already read."""
+
+READ_FOR: Final[LiteralString] = """
+    SELECT notification_id, originator_id, originator_version, topic, at,
+        CASE WHEN topic = ANY(%(decodes)s) THEN command_id ELSE '00000000-0000-0000-0000-000000000000' END,
+        CASE WHEN topic = ANY(%(decodes)s) THEN state ELSE '' END
+    FROM ledger.events
+    WHERE notification_id > %(after)s AND notification_id <= %(until)s AND topic = ANY(%(each)s)
+    ORDER BY 1
+"""
+"""What one projection needs of a stretch of the log, in commit order."""
+
+READ_FOR_LAST_ONLY: Final[LiteralString] = """
+    SELECT notification_id, originator_id, originator_version, topic, at,
+        CASE WHEN topic = ANY(%(decodes)s) THEN command_id ELSE '00000000-0000-0000-0000-000000000000' END,
+        CASE WHEN topic = ANY(%(decodes)s) THEN state ELSE '' END
+    FROM ledger.events
+    WHERE notification_id > %(after)s AND notification_id <= %(until)s AND topic = ANY(%(each)s)
+    UNION ALL
+    SELECT max(notification_id), originator_id, max(originator_version), topic, max(at),
+        '00000000-0000-0000-0000-000000000000', ''
+    FROM ledger.events
+    WHERE notification_id > %(after)s AND notification_id <= %(until)s AND topic = ANY(%(last_only)s)
+    GROUP BY topic, originator_id
+    ORDER BY 1
+"""
+"""The same, with the last entry only of each stream and topic of `last_only`.
+
+Within a stream, id, version and instant grow together, so the three maxima are of one row.
+"""
 
 _entry: Final[Callable[..., LogEntry]] = LogEntry
 
 
-def read(connection: Connection[TupleRow], *, after: int, limit: int) -> list[LogEntry]:
+def read(
+    connection: Connection[TupleRow], *, after: int, limit: int, until: int = NO_UNTIL
+) -> list[LogEntry]:
     """The next entries of the ledger."""
     with connection.cursor(row_factory=args_row(_entry), binary=True) as cursor:
-        return cursor.execute(READ, [after, limit], prepare=True).fetchall()
+        return cursor.execute(READ, [after, until, limit], prepare=True).fetchall()
+
+
+def read_for(
+    connection: Connection[TupleRow], projection: Projection, *, after: int, until: int
+) -> list[LogEntry]:
+    """What one projection needs of the ledger between two positions: see `decodes` and `last_only`.
+
+    One result, not COPY: psycopg builds its rows in C, 0.65 s of CPU for 300,000 entries against 1.3 s
+    through `Copy.rows`, and the database has sent them before the fold begins.
+    """
+    decodes = projection.topics if projection.decodes is None else projection.decodes
+    parameters = {
+        "after": after,
+        "until": until,
+        "decodes": list(decodes),
+        "each": list(projection.topics - projection.last_only),
+        "last_only": list(projection.last_only),
+    }
+    statement = READ_FOR_LAST_ONLY if projection.last_only else READ_FOR
+    with connection.cursor(row_factory=args_row(_entry), binary=True) as cursor:
+        return cursor.execute(statement, parameters).fetchall()
+
+
+def head(connection: Connection[TupleRow]) -> int:
+    """The position of the last event, 0 in an empty ledger."""
+    row = connection.execute("SELECT coalesce(max(notification_id), 0) FROM ledger.events").fetchone()
+    assert row is not None
+    found: int = row[0]
+    return found

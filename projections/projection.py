@@ -12,7 +12,9 @@ from domain.eventstore.registry import EventRegistry
 class LogEntry(NamedTuple):
     """One row of the ledger, its event not decoded yet: most folds need no more than topic and instant.
 
-    position: notification id. state: stored bytes, decoded by `LogReader.event`.
+    position: notification id. state: stored bytes, decoded by `EventRegistry.decode`.
+    owner_id: whose stream it is, the team of a SCIM token or the user of an API token; read only for a
+        projection that is `is_owned`, None otherwise and where there is no owner.
     """
 
     position: int
@@ -22,6 +24,7 @@ class LogEntry(NamedTuple):
     at: datetime
     command_id: UUID
     state: bytes
+    owner_id: UUID | None = None
 
 
 class UnappliableEvent(Exception):
@@ -49,6 +52,13 @@ class Projection:
     key: which row an entry changes.
     apply: folds entries, in order, into the rows given by key; new keys are added. A row is a list.
     derive: the values of the derived columns of a row.
+    is_owned: whether `apply` needs each entry's `owner_id`.
+    decodes: topics of which the fold reads more than position, originator and instant; None for all. A
+        rebuild leaves the command ids and states of the others in the database.
+    last_only: topics of which the fold of any stretch of the log needs each stream's last entry alone. A
+        rebuild lets the database leave out the others.
+    is_append_only: each entry has a row of its own, which is never changed: nothing is there to be loaded.
+    fillfactor: per cent of a page that inserts fill; 100 where rows never change.
     """
 
     name: str
@@ -60,6 +70,11 @@ class Projection:
     key: Callable[[LogEntry], Any]
     apply: Callable[[dict[Any, list[Any]], Iterable[LogEntry], EventRegistry], None]
     derive: Callable[[list[Any]], Sequence[Any]]
+    is_owned: bool = False
+    decodes: frozenset[str] | None = None
+    last_only: frozenset[str] = frozenset()
+    is_append_only: bool = False
+    fillfactor: int = 80
 
     def table(self, version: int) -> str:
         """Qualified name of one built version."""
@@ -68,7 +83,7 @@ class Projection:
     def create_table(self, version: int) -> str:
         """DDL without secondary indexes: a rebuild adds them when the rows are in."""
         columns = ", ".join(f"{name} {type_}" for name, type_ in self.columns.items())
-        return f"CREATE TABLE {self.table(version)} ({columns}) WITH (fillfactor = 80)"
+        return f"CREATE TABLE {self.table(version)} ({columns}) WITH (fillfactor = {self.fillfactor})"
 
     def create_indexes(self, version: int) -> list[str]:
         """DDL of the primary key and of every index."""

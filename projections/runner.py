@@ -1,29 +1,46 @@
 """The runner: one process of the deployment drives every projection.
 
-Whoever holds the advisory lock leads; the lock dies with its connection, so another runner takes over within
-a second. Correctness does not rest on it: positions move with the rows, and only from where they were read.
+Whoever holds a view's advisory lock leads it; the lock dies with its connection, so another runner takes over
+within a second. Correctness does not rest on it: positions move with the rows, and only from where they were
+read. Two releases at once have different views, where a shape has changed, and each drives its own.
 """
 
 import os
 import select
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, LiteralString
 
 import psycopg
 import structlog
 from psycopg import Connection
 
 from domain.eventstore.registry import REGISTRY, EventRegistry
-from projections import log, positions
+from projections import locks, log, positions
 from projections.apply import PositionMoved, apply_batch
 from projections.projection import LogEntry, Projection, UnappliableEvent
+from projections.rebuild import prepare
+from projections.rebuilder import Rebuilder
 
-LEADER_LOCK: Final = 7239075817
 BATCH: Final = 5000
 POLL_S: Final = 0.025
 STANDBY_S: Final = 0.5
 MAX_BACKOFF_S: Final = 2.0
+
+EVERY_S: Final = 0.01
+"""Between the beginnings of two batches while one append follows another. Each commit wakes the runner, some
+thousand times a second; the first one after a pause is applied at once, those behind it wait this long."""
+
+HOUSEKEEPING_S: Final = 60.0
+
+FORGET_COMMANDS: Final[LiteralString] = """
+    DELETE FROM ledger.commands WHERE command_id IN (
+        SELECT command_id FROM ledger.commands
+        WHERE at < (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1) - interval '25 hours'
+        ORDER BY at LIMIT 5000
+    )
+"""
+"""By the index on at. A repeat is known as one for 24 hours of ledger time; one more is for clocks."""
 
 logger = structlog.get_logger()
 
@@ -51,7 +68,14 @@ class Runner:
         self._batch = batch
 
     def run(self, should_stop: Callable[[], bool]) -> None:
-        """Lead when possible, until told to stop. Survives the database and its own mistakes."""
+        """Lead when possible, until told to stop. Survives the database and its own mistakes.
+
+        Beside it, a thread carries out the rebuilds that are asked for.
+        """
+        with Rebuilder(self._conninfo, list(self._projections.values()), registry=self._registry):
+            self._run(should_stop)
+
+    def _run(self, should_stop: Callable[[], bool]) -> None:
         backoff_s = 0.1
         while not should_stop():
             started = time.monotonic()
@@ -75,19 +99,24 @@ class Runner:
             batches += 1
         return batches
 
-    def step(self, connection: Connection) -> bool:
-        """One batch for every live view that is behind. Whether there was any."""
+    def step(self, connection: Connection, led: Collection[str] | None = None) -> int:
+        """One batch for every live view that is behind. How many events the longest had.
+
+        led: names of the views to look at, all unless given.
+        """
         read: dict[int, list[LogEntry]] = {}
         for position in positions.all_positions(connection):
             projection = self._projections.get(position.name)
-            if projection is None or position.state != "live" or not position.lag:
+            if projection is None or position.shape != projection.shape or position.state != "live":
+                continue
+            if not position.lag or (led is not None and position.name not in led):
                 continue
             after = position.position
             if after not in read:
                 read[after] = log.read(connection, after=after, limit=self._batch)
             if read[after]:
                 self._apply(connection, projection, position, read[after])
-        return bool(read)
+        return max(map(len, read.values()), default=0)
 
     def _apply(
         self, connection: Connection, projection: Projection, at: positions.Position, entries: list[LogEntry]
@@ -110,17 +139,38 @@ class Runner:
             logger.info("projections.position_moved", name=at.name, version=at.version)
 
     def _lead(self, connection: Connection, should_stop: Callable[[], bool]) -> None:
+        led: set[str] = set()
+        tried_at = kept_house_at = -HOUSEKEEPING_S
         while not should_stop():
-            row = connection.execute("SELECT pg_try_advisory_lock(%s)", [LEADER_LOCK]).fetchone()
-            if row == (True,):
-                break
-            self._wait(STANDBY_S)
-        for projection in self._projections.values():
-            positions.ensure_live(connection, projection)
-        logger.info("projections.leading")
-        while not should_stop():
-            if not self.step(connection):
+            began = time.monotonic()
+            if len(led) < len(self._projections) and began - tried_at >= STANDBY_S:
+                tried_at = began
+                led |= self._take_over(connection, led)
+            if not led:
+                self._wait(STANDBY_S)
+                continue
+            if began - kept_house_at >= HOUSEKEEPING_S:
+                kept_house_at = began
+                connection.execute(FORGET_COMMANDS)
+            events = self.step(connection, led)
+            if not events:
                 self._wait(POLL_S)
+            elif events < self._batch:
+                time.sleep(max(0.0, began + EVERY_S - time.monotonic()))
+
+    def _take_over(self, connection: Connection, led: Collection[str]) -> set[str]:
+        """Lead every view that nobody else does."""
+        taken: set[str] = set()
+        with connection.transaction():
+            connection.execute(locks.TAKE_OVER)  # one takes all: two that start together do not share them
+            for projection in self._projections.values():
+                if projection.name not in led and locks.try_lock(connection, locks.LEADER, projection):
+                    taken.add(projection.name)
+        for name in taken:
+            prepare(connection, self._projections[name])
+        if taken:
+            logger.info("projections.leading", views=sorted(taken))
+        return taken
 
     def _wait(self, timeout_s: float) -> None:
         if self._wake_fd is None:

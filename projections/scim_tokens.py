@@ -76,7 +76,7 @@ ID, TEAM_ID, NAME, CREATED_BY, LAST_USED_AT, CREATED_AT, UPDATED_AT, EXPIRES_AT,
 
 def apply(rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
     """Fold. A use moves `last_used_at` and nothing else; only a change of the token moves `updated_at`."""
-    for _, token_id, _, topic, at, _, state in entries:
+    for _, token_id, _, topic, at, _, state, _ in entries:
         if topic == Used.topic:
             rows[token_id][LAST_USED_AT] = at
         elif topic == Created.topic:
@@ -133,4 +133,6 @@ PROJECTION: Final = Projection(
     key=attrgetter("originator_id"),
     apply=apply,
     derive=derive,
+    decodes=frozenset({Created.topic}),
+    last_only=frozenset({Used.topic}),
 )

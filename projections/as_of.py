@@ -1,0 +1,124 @@
+"""The documented token objects as they were at an instant, from the views `scim_tokens` and `audit_trail`.
+
+What never changes (team, name, creator, expiry) and what happens once (revocation) is read off the token's
+row. The two instants that later events overwrite, the last use and the last rotation, are looked up in the
+trail, one index probe each, and only where the row holds a later one.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from domain.eventstore.connection import ReadPool
+from projections import audit_trail, scim_tokens
+from projections.queries import Place, TokenFilter, TokenPage, ViewReader
+from projections.scim_tokens import document
+
+_AS_IT_WAS: Final = """
+    WITH asked AS MATERIALIZED (
+        SELECT %(at)s::timestamptz AS at, coalesce(
+            (SELECT position FROM {audit_trail} WHERE at > %(at)s ORDER BY at, position LIMIT 1),
+            9223372036854775807
+        ) AS end_position
+    )
+    SELECT true, t.id, t.team_id, t.name, t.created_by,
+        CASE WHEN t.last_used_at > asked.at THEN used.at ELSE t.last_used_at END AS used_at,
+        t.created_at,
+        greatest(
+            t.created_at,
+            CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
+            CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
+        ),
+        t.expires_at,
+        CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
+        CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
+    FROM asked CROSS JOIN (
+        SELECT * FROM {table} WHERE <where> ORDER BY created_at DESC, id DESC LIMIT %(limit)s
+    ) t
+    LEFT JOIN LATERAL (
+        SELECT a.at FROM {audit_trail} a
+        WHERE t.last_used_at > asked.at AND a.token_id = t.id AND a.kind = 'scim_token.used'
+            AND a.position < asked.end_position
+        ORDER BY a.position DESC LIMIT 1
+    ) used ON true
+    LEFT JOIN LATERAL (
+        SELECT a.at FROM {audit_trail} a
+        WHERE t.rotated_at > asked.at AND a.token_id = t.id AND a.kind = 'scim_token.rotated'
+            AND a.kind <> 'scim_token.used' AND a.position < asked.end_position
+        ORDER BY a.position DESC LIMIT 1
+    ) rotated ON true
+    ORDER BY t.created_at DESC, t.id DESC
+"""
+"""By the indexes of both views. A token is not used after it ended, so between its last use before the
+instant and the instant there are only refusals of secrets that a rotation had ended, one a minute at most."""
+
+
+class AsOfQueries:
+    """Reads of tokens as they were. Each names the ledger head that the views must have reached."""
+
+    def __init__(self, pool: ReadPool) -> None:
+        self._view = ViewReader(pool, scim_tokens.PROJECTION, audit_trail.PROJECTION)
+
+    async def find(
+        self, token_id: UUID, *, teams: Sequence[UUID] | None, at: datetime, head: int
+    ) -> str | None:
+        """The document at `at`; None for a token that was missing, foreign or revoked then."""
+        conditions = ["id = %(id)s", "created_at <= %(at)s", "(revoked_at IS NULL OR revoked_at > %(at)s)"]
+        parameters: dict[str, Any] = {"id": token_id}
+        if teams is not None:
+            conditions.append("team_id = ANY(%(teams)s)")
+            parameters["teams"] = list(teams)
+        rows = await self._rows(conditions, parameters, at=at, limit=1, head=head)
+        return _render(rows[0]) if rows else None
+
+    async def page(
+        self, narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime, head: int
+    ) -> TokenPage:
+        """One page of the list at `at`, narrowed by team, name and the status that the tokens had then."""
+        conditions, parameters = _conditions(narrow)
+        if after is not None:
+            conditions.append("(created_at, id) < (%(after_at)s, %(after_id)s)")
+            parameters |= {"after_at": after.created_at, "after_id": after.id}
+        rows = await self._rows(conditions, parameters, at=at, limit=limit + 1, head=head)
+        last = Place(rows[limit - 1][5], rows[limit - 1][0]) if len(rows) > limit else None
+        return TokenPage([_render(row) for row in rows[:limit]], last)
+
+    async def _rows(
+        self, conditions: Sequence[str], parameters: dict[str, Any], *, at: datetime, limit: int, head: int
+    ) -> list[tuple[Any, ...]]:
+        select = _AS_IT_WAS.replace("<where>", " AND ".join(conditions))
+        return await self._view.rows(select, parameters | {"at": at, "limit": limit}, head=head)
+
+
+def _render(row: tuple[Any, ...]) -> str:
+    return _encoder.encode(document(*row)).decode()
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def _conditions(narrow: TokenFilter) -> tuple[list[str], dict[str, Any]]:
+    conditions, parameters = ["created_at <= %(at)s"], dict[str, Any]()
+    if narrow.teams is not None and len(narrow.teams) == 1:
+        conditions.append("team_id = %(team)s")
+        parameters["team"] = narrow.teams[0]
+    elif narrow.teams is not None:
+        conditions.append("team_id = ANY(%(teams)s)")
+        parameters["teams"] = list(narrow.teams)
+    if narrow.name is not None:
+        conditions.append("name = %(name)s")
+        parameters["name"] = narrow.name
+    conditions += _STATUS[narrow.status]
+    return conditions, parameters
+
+
+_NOT_REVOKED: Final = "(revoked_at IS NULL OR revoked_at > %(at)s)"
+_STATUS: Final = {
+    "active": [_NOT_REVOKED, "(expires_at IS NULL OR expires_at > %(at)s)"],
+    "revoked": ["revoked_at <= %(at)s"],
+    "expired": [_NOT_REVOKED, "expires_at <= %(at)s"],
+    "all": [],
+}

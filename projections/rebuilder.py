@@ -1,0 +1,81 @@
+"""Carrying out the rebuilds that are asked for, beside the runner, on a thread and connection of its own."""
+
+import threading
+from collections.abc import Sequence
+from typing import Final, Self
+
+import psycopg
+import structlog
+from psycopg import Connection
+
+from domain.eventstore.registry import REGISTRY, EventRegistry
+from projections.projection import Projection, UnappliableEvent
+from projections.rebuild import Interrupted, Progress, RebuildUnderway, ViewsDiffer, rebuild
+from projections.rebuild_requests import underway
+
+POLL_S: Final = 0.5
+STOP_TIMEOUT_S: Final = 5.0
+
+logger = structlog.get_logger()
+
+
+class Rebuilder:
+    """A context manager: looks for rebuilds for as long as its block runs.
+
+    Any number may look, in any process: the one that gets the view's rebuild lock does it. A rebuild that was
+    cut short, by the end of its process or of the database, is still asked for and is started over.
+    """
+
+    def __init__(
+        self, conninfo: str, projections: Sequence[Projection], *, registry: EventRegistry = REGISTRY
+    ) -> None:
+        self._conninfo = conninfo
+        self._projections = projections
+        self._registry = registry
+        self._stopping = threading.Event()
+        self._connection: Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="rebuilder", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        connection = self._connection
+        if connection is not None:  # an index may be half made; nobody waits for it
+            connection.cancel_safe(timeout=1.0)
+        self._thread.join(STOP_TIMEOUT_S)
+
+    def step(self, connection: Connection) -> bool:
+        """Carry out the oldest rebuild that nobody else is at; whether there was one."""
+        for projection in underway(connection, self._projections):
+            try:
+                rebuild(connection, projection, registry=self._registry, report=self._stop_if_told)
+            except RebuildUnderway:
+                continue
+            except (UnappliableEvent, ViewsDiffer) as error:
+                logger.error("projections.rebuild_failed", name=projection.name, error=str(error))  # noqa: TRY400
+            return True
+        return False
+
+    def _stop_if_told(self, _: Progress) -> None:
+        if self._stopping.is_set():
+            raise Interrupted
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with psycopg.connect(self._conninfo, autocommit=True, connect_timeout=2) as connection:
+                    self._connection = connection
+                    while not self._stopping.is_set():
+                        if not self.step(connection):
+                            self._stopping.wait(POLL_S)
+            except (Interrupted, psycopg.OperationalError) as error:
+                if not self._stopping.is_set():
+                    logger.warning("projections.rebuilder_disconnected", error=type(error).__name__)
+            except Exception:
+                logger.exception("projections.rebuilder_failed")
+            finally:
+                self._connection = None
+            self._stopping.wait(POLL_S)
