@@ -16,20 +16,32 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.static_files import create_static_files_router
 
-from api import problems
+from api import introspection, problems
+from api.audit import AuditController, TokenHistoryController
 from api.cursor import Cursors
-from api.edge import Edge
+from api.doors import Doors
+from api.edge import PUBLIC, Edge
+from api.feed import follow_events
 from api.health import healthz, readyz
 from api.identifiers import RandomIds
 from api.json_body import StrictRequest
 from api.log import configure_logging
 from api.problems import FieldError
+from api.projections import METRICS_PATH, ProjectionController, metrics
+from api.rate_limit import RateLimits
+from api.refusals import RefusalCounter
+from api.scim.proxy import Upstream
 from api.scim_token import ScimTokenController
 from api.service import Service
-from api.settings import Settings, load, pepper_keys
+from api.settings import Settings, load, pepper_keys, trusted_networks
+from api.source import ClientSources
 from domain.ledger import Sources, TokenLedger
 from domain.secret import ENTROPY_BYTES, Pepper
+from projections.as_of import AsOfQueries
+from projections.audit_queries import AuditQueries
+from projections.head import HeadWatch
 from projections.queries import TokenQueries
+from projections.usage_queries import UsageQueries
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _ASSETS: Final = "/docs/assets"
@@ -66,16 +78,39 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
         is_live=settings.environment == "live",
         on_append=_waker(settings.wake_fd),
     )
-    service = Service(ledger, TokenQueries(ledger.reads), Cursors(pepper.derive("cursor")), sources.clock)
+    refusals = RefusalCounter(ledger, clock=sources.clock, new_id=sources.new_id)
+    clients = ClientSources(trusted_networks(settings))
+    limits = RateLimits(per_token=settings.rate_per_token, per_source=settings.rate_per_source)
+    service = Service(
+        ledger,
+        TokenQueries(ledger.reads),
+        Cursors(pepper.derive("cursor")),
+        sources.clock,
+        Doors(ledger, sources=clients, limits=limits, refusals=refusals),
+        as_of=AsOfQueries(ledger.reads),
+        audit=AuditQueries(ledger.reads),
+        usage=UsageQueries(ledger.reads),
+        heads=HeadWatch(ledger.reads),
+    )
+    upstream = None if settings.scim_upstream_url is None else Upstream(settings, clients)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        yield
+        async with refusals.running():
+            yield
+        if upstream is not None:
+            await upstream.aclose()
         await ledger.aclose()
 
     admin = Litestar(
         route_handlers=[
             ScimTokenController,
+            TokenHistoryController,
+            AuditController,
+            follow_events,
+            ProjectionController,
+            metrics,
+            *introspection.OPERATIONS,
             healthz,
             readyz,
             create_static_files_router(
@@ -90,7 +125,8 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
         logging_config=None,
     )
     admin.state.service = service
-    return Edge(admin, service)
+    public = (*PUBLIC, METRICS_PATH) if settings.public_metrics else PUBLIC
+    return Edge(admin, service, upstream, public=public)
 
 
 def _openapi() -> OpenAPIConfig:
@@ -136,7 +172,9 @@ def _as_bad_request(error: ValidationException) -> problems.BadRequest:
     """Litestar's complaint about query, path or headers: the names, and no value."""
     extra = error.extra if isinstance(error.extra, list) else []
     fields = [
-        FieldError(str(item.get("key", "")), "is not valid") for item in extra if isinstance(item, dict)
+        FieldError(str(item.get("key", "")).rstrip("_"), "is not valid")
+        for item in extra
+        if isinstance(item, dict)
     ]
     return problems.BadRequest("A parameter is not valid.", fields)
 

@@ -4,8 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -13,10 +12,10 @@ from uuid import UUID
 
 import msgspec
 import psycopg
-from cyclopts import App, Parameter
-from rich.console import Console
-from rich.table import Table
+from cyclopts import App, Parameter, Token
 
+from api import cli_audit, cli_projections
+from api.console import AsJson, DataDir, show
 from api.deployment import NotMigrated, UnsafeDatabase, migrate_given, open_store
 from api.doctor import examine
 from api.log import configure_logging
@@ -29,15 +28,13 @@ from domain.eventstore.embedded import EmbeddedPostgresError
 from domain.eventstore.migrate import available
 from domain.ledger import NewApiToken, NewScimToken, Operator, TokenLedger
 from domain.scim_token import ScimToken
-from projections import positions
 from projections.projection import UnappliableEvent
 from projections.queries import TokenFilter, TokenQueries
-from projections.rebuild import Progress, rebuild
-from projections.registry import PROJECTIONS
 from projections.scim_tokens import rfc3339
 
 T = TypeVar("T")
 
+LIFETIME_MAX_DAYS: Final = 36_500
 EXPECTED: Final = (
     SettingsError,
     EmbeddedPostgresError,
@@ -52,12 +49,27 @@ EXPECTED: Final = (
 app = App(name="scim-ledger", help="An event-sourced ledger of SCIM bearer tokens.")
 api_token_app = App(name="api-token", help="API tokens: who may call the administrative API.")
 token_app = App(name="token", help="SCIM tokens.")
-projections_app = App(name="projections", help="Views: how far they are, and their rebuild.")
-for sub in (api_token_app, token_app, projections_app):
+for sub in (api_token_app, token_app, cli_audit.app, cli_projections.app):
     app.command(sub)
+app.command(cli_projections.verify)
+token_app.command(cli_audit.history)
 
-DataDir = Annotated[Path | None, Parameter(help="Directory of the embedded server.")]
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+
+def _permissions(_: Any, tokens: Sequence[Token]) -> list[Permission]:
+    """Permissions as the API names them; cyclopts would take the names of the enumeration alone."""
+    try:
+        return [Permission(token.value) for token in tokens]
+    except ValueError:
+        raise InvalidValue("--permission", f"must be one of {', '.join(Permission)}") from None
+
+
+Teams = Annotated[list[UUID] | None, Parameter(negative="")]  # --empty-team would have meant every team
+Permissions = Annotated[
+    list[Permission] | None,
+    Parameter(
+        converter=_permissions, negative="", show_choices=False, help=f"One of {', '.join(Permission)}."
+    ),
+]
 
 
 def main() -> None:
@@ -93,15 +105,15 @@ def migrate(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
             numbers: list[int] = []
     else:
         numbers = migrate_given(settings)
-    _show({"applied": numbers, "version": max(available())}, as_json=as_json)
+    show({"applied": numbers, "version": max(available())}, as_json=as_json)
 
 
 @api_token_app.command(name="create")
 def api_token_create(
     *,
     user: UUID,
-    team: list[UUID] | None = None,
-    permission: list[Permission] | None = None,
+    team: Teams = None,
+    permission: Permissions = None,
     expires_in_days: int | None = DEFAULT_LIFETIME.days,
     never_expires: Annotated[bool, Parameter(negative="")] = False,
     data_dir: DataDir = None,
@@ -111,24 +123,26 @@ def api_token_create(
 
     Without --team it may touch every team; without --permission it has every permission.
     """
+    if expires_in_days is not None and not 1 <= expires_in_days <= LIFETIME_MAX_DAYS:
+        raise InvalidValue("--expires-in-days", f"must be 1 to {LIFETIME_MAX_DAYS}")
     lifetime = None if never_expires or expires_in_days is None else timedelta(days=expires_in_days)
     ask = NewApiToken(user, tuple(team) if team else None, tuple(permission or Permission), lifetime)
     token, secret = _with_ledger(data_dir, lambda ledger: ledger.create_api_token(ask))
-    _show({**_api_token_fields(token), "token": secret.reveal()}, as_json=as_json)
+    show({**_api_token_fields(token), "token": secret.reveal()}, as_json=as_json)
 
 
 @api_token_app.command(name="list")
 def api_token_list(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Every API token, revoked ones included."""
     tokens = _with_ledger(data_dir, lambda ledger: ledger.api_tokens())
-    _show([_api_token_fields(token) for token in tokens], as_json=as_json)
+    show([_api_token_fields(token) for token in tokens], as_json=as_json)
 
 
 @api_token_app.command(name="revoke")
 def api_token_revoke(token_id: UUID, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Revoke an API token, from now on and everywhere."""
     _with_ledger(data_dir, lambda ledger: ledger.revoke_api_token(token_id))
-    _show({"id": str(token_id)}, as_json=as_json)
+    show({"id": str(token_id)}, as_json=as_json)
 
 
 @token_app.command(name="create")
@@ -146,7 +160,7 @@ def token_create(
         raise InvalidValue("--expires-at", "needs a time zone, such as a Z at the end")
     ask = NewScimToken(team, name, expires_at)
     token, secret = _with_ledger(data_dir, lambda ledger: ledger.create_scim_token(ask, by=Operator(user)))
-    _show({**_scim_token_fields(token), "token": secret.reveal()}, as_json=as_json)
+    show({**_scim_token_fields(token), "token": secret.reveal()}, as_json=as_json)
 
 
 @token_app.command(name="list")
@@ -168,7 +182,7 @@ def token_list(
         page = await TokenQueries(ledger.reads).page(narrow, after=None, limit=limit, at=at, head=0)
         return page.documents
 
-    _show([json.loads(document) for document in _with_ledger(data_dir, ask)], as_json=as_json)
+    show([json.loads(document) for document in _with_ledger(data_dir, ask)], as_json=as_json)
 
 
 @token_app.command(name="show")
@@ -181,7 +195,7 @@ def token_show(token_id: UUID, *, data_dir: DataDir = None, as_json: AsJson = Fa
             raise InvalidValue("id", "is not a SCIM token")
         return found
 
-    _show(_scim_token_fields(_with_ledger(data_dir, ask)), as_json=as_json)
+    show(_scim_token_fields(_with_ledger(data_dir, ask)), as_json=as_json)
 
 
 @token_app.command(name="revoke")
@@ -196,52 +210,14 @@ def token_revoke(
     """Revoke a SCIM token, from now on and everywhere."""
     by = Operator(user)
     _with_ledger(data_dir, lambda ledger: ledger.revoke_scim_token(token_id, by=by, reason=reason))
-    _show({"id": str(token_id)}, as_json=as_json)
-
-
-@projections_app.command(name="list")
-def projections_list(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Every view: version, position, lag, state."""
-    with _connection(data_dir) as connection:
-        found = positions.all_positions(connection)
-    _show(
-        [
-            {
-                "name": at.name,
-                "version": at.version,
-                "state": at.state,
-                "position": at.position,
-                "head": at.head,
-                "lag": at.lag,
-                "error": at.error,
-            }
-            for at in found
-        ],
-        as_json=as_json,
-    )
-
-
-@projections_app.command(name="rebuild")
-def projections_rebuild(name: str, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Build a view anew from the first event, beside the live one, and switch to it."""
-    known = {projection.name: projection for projection in PROJECTIONS}
-    if name not in known:
-        raise InvalidValue("name", f"must be one of {', '.join(known)}")
-
-    def report(progress: Progress) -> None:
-        if not as_json:
-            print(f"{name}: {progress.position} of {progress.head}", file=sys.stderr)
-
-    with _connection(data_dir) as connection:
-        version = rebuild(connection, known[name], report=report)
-    _show({"name": name, "version": version}, as_json=as_json)
+    show({"id": str(token_id)}, as_json=as_json)
 
 
 @app.command
 def doctor(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
     """Say what is wrong with the set-up, and how to mend it. Exit code 1 when something is."""
     findings = examine(lambda: load(data_dir=data_dir))
-    _show([msgspec.structs.asdict(finding) for finding in findings], as_json=as_json)
+    show([msgspec.structs.asdict(finding) for finding in findings], as_json=as_json)
     return 0 if all(finding.is_good for finding in findings) else 1
 
 
@@ -254,14 +230,6 @@ def _with_ledger(data_dir: Path | None, ask: Callable[[TokenLedger], Awaitable[T
 
     with open_store(load(data_dir=data_dir)) as settings:
         return asyncio.run(run(settings))
-
-
-@contextmanager
-def _connection(data_dir: Path | None) -> Iterator[psycopg.Connection]:
-    with open_store(load(data_dir=data_dir)) as settings:
-        assert settings.database_url is not None
-        with psycopg.connect(settings.database_url, autocommit=True) as connection:
-            yield connection
 
 
 def _api_token_fields(token: ApiToken) -> Mapping[str, Any]:
@@ -293,28 +261,6 @@ def _scim_token_fields(token: ScimToken) -> Mapping[str, Any]:
 
 def _optional(at: datetime | None) -> str | None:
     return None if at is None else rfc3339(at)
-
-
-def _show(found: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """One object as lines, several as a table; or JSON, for scripts."""
-    if as_json:
-        print(json.dumps(found, ensure_ascii=False))
-    elif isinstance(found, Mapping):
-        for name, value in found.items():
-            print(f"{name}: {_text(value)}")
-    else:
-        table = Table(box=None, pad_edge=False)
-        for name in found[0] if found else ():
-            table.add_column(name, overflow="fold")
-        for row in found:
-            table.add_row(*(_text(value) for value in row.values()))
-        Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False)
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "-"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _line(error: Exception) -> str:

@@ -13,15 +13,20 @@ from litestar.types import HTTPScope, Send
 
 from api.asgi import respond
 from api.authorization import NotPresentable, read
+from api.rate_limit import RateLimits, TooManyRequests
+from api.refusals import RefusalCounter
 from api.scim import messages
-from domain.errors import TokenRefused, Unavailable
+from api.source import ClientSources
+from domain.errors import TokenRefused, TokenUnknown, Unavailable
 from domain.eventstore.uses import Decision
 from domain.ledger import TokenLedger
 from domain.scim_token import USER_AGENT_MAX_LENGTH, Presentation
+from domain.secret import Secret
 
 CHALLENGE: Final = 'Bearer realm="scim"'
 INVALID_TOKEN: Final = f'{CHALLENGE}, error="invalid_token"'
 REFUSED: Final = "The token is not valid."
+THROTTLED: Final = "There are too many requests. Wait, then try again."
 UNAVAILABLE: Final = "The token cannot be checked right now. Try again."
 RETRY_AFTER_S: Final = 1
 
@@ -57,32 +62,69 @@ class Asked:
 class Doors:
     """Asks the ledger on behalf of every door."""
 
-    def __init__(self, ledger: TokenLedger) -> None:
+    def __init__(
+        self, ledger: TokenLedger, *, sources: ClientSources, limits: RateLimits, refusals: RefusalCounter
+    ) -> None:
         self._ledger = ledger
+        self._limits = limits
+        self.sources = sources
+        self.refusals = refusals
 
     async def authenticate(self, scope: HTTPScope, asked: Asked) -> Decision | Refused:
         """Whether the request's token is good; when it is, its use is committed."""
+        # A gateway asks for others: its own address must not be limited, nor told as theirs.
+        source = self.sources.address(scope, is_relayed=asked.door != "scim")
         try:
+            self._take(source, asked.door)
             credentials = read(scope, is_bare_accepted=True)
+            if not credentials.secret.kind.startswith("scim_"):
+                raise NotPresentable("malformed", REFUSED)  # noqa: TRY301 - one answer for both
+            presentation = Presentation(
+                door=asked.door,
+                form=credentials.form,
+                source=source if self.sources.is_told else None,
+                user_agent=_user_agent(scope),
+                method=asked.method,
+                path_class=path_class(asked.path),
+                note=asked.note,
+            )
+            return await self.present(credentials.secret, presentation)
         except NotPresentable as refusal:
+            self.refusals.count(refusal.reason, asked.door)
             challenge = CHALLENGE if refusal.reason == "missing" else INVALID_TOKEN
             return Refused(401, refusal.reason, refusal.detail, {"WWW-Authenticate": challenge})
-        if not credentials.secret.kind.startswith("scim_"):
-            return Refused(401, "malformed", REFUSED, {"WWW-Authenticate": INVALID_TOKEN})
-        presentation = Presentation(
-            door=asked.door,
-            form=credentials.form,
-            user_agent=_user_agent(scope),
-            method=asked.method,
-            path_class=path_class(asked.path),
-            note=asked.note,
-        )
-        try:
-            return await self._ledger.authenticate(credentials.secret, presentation)
         except TokenRefused as refusal:
             return Refused(401, refusal.reason, REFUSED, {"WWW-Authenticate": INVALID_TOKEN})
+        except TooManyRequests as refusal:
+            return Refused(429, "throttled", THROTTLED, {"Retry-After": str(refusal.retry_after_s)})
         except Unavailable:
             return Refused(503, "unavailable", UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_S)})
+
+    async def present(self, secret: Secret, presentation: Presentation) -> Decision:
+        """Let the holder of a SCIM token's secret in: the use is committed before this returns.
+
+        Raises TokenRefused, TooManyRequests, Unavailable.
+        """
+        self._take(secret, presentation.door)
+        try:
+            return await self._ledger.authenticate(secret, presentation)
+        except TokenUnknown as refusal:
+            self.refusals.count(refusal.reason, presentation.door)
+            raise
+
+    def throttle(self, scope: HTTPScope, door: str, *, secret: Secret | None = None) -> None:
+        """Count a request of its source, or a presentation of a secret. Raises TooManyRequests."""
+        self._take(self.sources.address(scope) if secret is None else secret, door)
+
+    def _take(self, asked: str | Secret | None, door: str) -> None:
+        try:
+            if isinstance(asked, Secret):
+                self._limits.take_token(asked)
+            else:
+                self._limits.take_source(asked)
+        except TooManyRequests:
+            self.refusals.count("throttled", door)
+            raise
 
 
 def identity(decision: Decision) -> Sequence[tuple[bytes, bytes]]:
@@ -115,9 +157,14 @@ def path_class(path: str) -> str:
     return match[1] + ("/{id}" if match[2] else "")
 
 
+def plain_user_agent(text: str) -> str | None:
+    """A presenter's name of itself as the ledger keeps it: short and printable, or not at all."""
+    text = text[:USER_AGENT_MAX_LENGTH]
+    return text if text.isprintable() else None
+
+
 def _user_agent(scope: HTTPScope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"user-agent":
-            text = value.decode("latin-1")[:USER_AGENT_MAX_LENGTH]
-            return text if text.isprintable() else None
+            return plain_user_agent(value.decode("latin-1"))
     return None

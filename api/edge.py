@@ -1,23 +1,24 @@
 """The outermost ASGI application: request ids, the doors, and API tokens before anything else."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from api.authorization import SCHEME, NotPresentable, read
-from api.doors import Doors
+from api.deadline import answer_in_time
 from api.gateways import ROOT as GATEWAY_ROOT
 from api.gateways import GatewayDoors
 from api.identifiers import request_ids
 from api.problems import BadRequest, NoGoodToken, answer, send_problem
-from api.scim.door import ROOT as SCIM_ROOT
 from api.scim.door import ScimDoor
+from api.scim.proxy import ROOT as SCIM_ROOT
+from api.scim.proxy import Upstream
 from api.service import Service
-from domain.errors import Unauthenticated
+from domain.errors import StoreUnavailable, Unauthenticated
 
-PUBLIC: Final = ("/healthz", "/readyz", "/openapi", "/docs")
+PUBLIC: Final = ("/healthz", "/readyz", "/openapi", "/docs", "/revoke")
 Door: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 _NOT_VALID: Final = "The API token is not valid."
 
@@ -28,12 +29,22 @@ class Edge:
     Without one, every route is 401, also those that do not exist: validation and routing come after.
     """
 
-    def __init__(self, admin: ASGIApp, service: Service) -> None:
+    def __init__(
+        self,
+        admin: ASGIApp,
+        service: Service,
+        upstream: Upstream | None = None,
+        *,
+        public: Sequence[str] = PUBLIC,
+    ) -> None:
         self._admin = admin
+        self._public = public
         self._service = service
         self._next_request_id = request_ids()
-        doors = Doors(service.ledger)
-        self._doors: Mapping[str, Door] = {SCIM_ROOT: ScimDoor(doors), GATEWAY_ROOT: GatewayDoors(doors)}
+        self._doors: Mapping[str, Door] = {
+            SCIM_ROOT: ScimDoor(service.doors, upstream),
+            GATEWAY_ROOT: GatewayDoors(service.doors),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection scope."""
@@ -54,31 +65,42 @@ class Edge:
             if path.startswith(root) and path[len(root) :][:1] in {"", "/"}:
                 await door(scope, receive, stamped)
                 return
+        await answer_in_time(self._administer, _refuse, scope, receive, stamped)
+
+    async def _administer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         try:
-            if not _is_public(path):
+            if not _is_within(scope["path"], self._public):
                 await self._authenticate(scope)
         except Exception as error:  # noqa: BLE001 - answered like any other, from one table
-            await send_problem(stamped, scope, answer(error))
+            await send_problem(send, scope, answer(error))
             return
-        await self._admin(scope, receive, stamped)
+        await self._admin(scope, receive, send)
 
     async def _authenticate(self, scope: HTTPScope) -> None:
         """Put the caller into the scope. Raises NoGoodToken, BadRequest, Unauthenticated, Unavailable."""
         try:
             secret = read(scope).secret
         except NotPresentable as refusal:
+            self._service.doors.refusals.count(refusal.reason, "api")
             if refusal.reason == "ambiguous":
                 raise BadRequest(refusal.detail) from None
             was_presented = refusal.reason == "malformed" and refusal.detail != SCHEME
             raise NoGoodToken(refusal.detail, was_presented=was_presented) from None
         ledger, at = self._service.ledger, self._service.clock()
         caller = await ledger.callers.find(ledger.pepper.candidates(secret))
-        if caller is None or not caller.api_token.is_good(at=at):
+        if caller is None:
+            self._service.doors.refusals.count("unknown", "api")
+            raise Unauthenticated(_NOT_VALID)
+        if not caller.api_token.is_good(at=at):
             raise Unauthenticated(_NOT_VALID)
         if caller.api_token.use(at=at):
             await ledger.use_api_token(caller.api_token.id)
         scope["state"]["caller"] = caller
 
 
-def _is_public(path: str) -> bool:
-    return any(path == public or path.startswith(f"{public}/") for public in PUBLIC)
+async def _refuse(scope: HTTPScope, _: Receive, send: Send) -> None:
+    await send_problem(send, scope, answer(StoreUnavailable("no answer within the deadline")))
+
+
+def _is_within(path: str, roots: Sequence[str]) -> bool:
+    return any(path == root or path.startswith(f"{root}/") for root in roots)

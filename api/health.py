@@ -10,16 +10,26 @@ from litestar.openapi.datastructures import ResponseSpec
 from api.json_body import StrictRequest
 from api.service import service_of
 from domain.errors import Unavailable
+from projections.registry import PROJECTIONS
 
-PROJECTIONS: Final[LiteralString] = """
-    SELECT name, CASE WHEN stopped_at IS NULL THEN role ELSE 'stopped' END, stopped_at,
-        coalesce((SELECT max(notification_id) FROM ledger.events), 0) - position
-    FROM ledger.projection_positions WHERE role <> 'retired' ORDER BY name, version
+_KNOWN: Final = (
+    [projection.name for projection in PROJECTIONS],
+    [projection.shape for projection in PROJECTIONS],
+)
+
+VIEWS: Final[LiteralString] = """
+    SELECT known.name, CASE WHEN stopped_at IS NOT NULL THEN 'stopped' ELSE coalesce(role, 'building') END,
+        stopped_at, coalesce((SELECT max(notification_id) FROM ledger.events), 0) - coalesce(position, 0)
+    FROM unnest(%s::text[], %s::int[]) AS known (name, shape)
+    LEFT JOIN ledger.projection_positions p
+        ON p.name = known.name AND p.shape = known.shape AND p.role = 'live'
+    ORDER BY known.name
 """
+"""The live versions in the shapes of this release; building where there is none yet."""
 
 
 class ProjectionHealth(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One view. lag: events behind. stopped_at: the event that it could not apply."""
+    """One view. state: live, stopped, building. lag: events behind. stopped_at: what it could not apply."""
 
     name: str
     state: str
@@ -28,7 +38,12 @@ class ProjectionHealth(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """status: "ready", "degraded" (a view stopped; authentication goes on) or "unavailable" (503)."""
+    """How the process is.
+
+    status: "ready", "degraded" (a view stopped; authentication goes on), "unavailable" (503), or "building"
+    (503): a view of this release is being built from the ledger for the first time. Its doors answer; its
+    reads do not, so until then the release before goes on serving.
+    """
 
     status: str
     projections: Sequence[ProjectionHealth] = ()
@@ -52,9 +67,11 @@ async def readyz(request: StrictRequest) -> Response[Readiness]:
     """200 when the ledger can be reached; a stopped view is told, and does not take the doors down."""
     try:
         async with service_of(request).ledger.reads.connection() as connection:
-            rows = await (await connection.execute(PROJECTIONS)).fetchall()
+            rows = await (await connection.execute(VIEWS, _KNOWN)).fetchall()
     except Unavailable:
         return Response(Readiness("unavailable"), status_code=503, headers={"Retry-After": "1"})
     projections = [ProjectionHealth(name, state, lag, stopped_at) for name, state, stopped_at, lag in rows]
+    if any(projection.state == "building" for projection in projections):
+        return Response(Readiness("building", projections), status_code=503, headers={"Retry-After": "5"})
     is_degraded = any(projection.stopped_at is not None for projection in projections)
     return Response(Readiness("degraded" if is_degraded else "ready", projections))

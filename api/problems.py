@@ -6,10 +6,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import structlog
 from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import HTTPScope, Send
 
 from api.asgi import respond
+from api.rate_limit import TooManyRequests
 from domain.errors import (
+    AlreadyUnderway,
     CommandIdReused,
     InvalidValue,
     NotFound,
@@ -99,6 +102,7 @@ _DETAILS: Final = {
     404: "There is no such resource.",
     405: "The resource does not support this method.",
     413: "The body is larger than 64 KiB.",
+    429: "There are too many requests. Wait, then try again.",
     500: "The request failed on our side; the request id finds it in the log.",
     503: "The ledger cannot answer right now; nothing was lost. Try again.",
 }
@@ -118,7 +122,17 @@ def problem(status: int, detail: str | None = None, **members: Any) -> Problem:
     )
 
 
-def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911 - a table: one case per outcome
+def documented(*statuses: int) -> dict[int, ResponseSpec]:
+    """The problem responses of an operation, for its OpenAPI description."""
+    return {
+        status: ResponseSpec(
+            Problem, generate_examples=False, media_type=MEDIA_TYPE, description="RFC 9457 problem"
+        )
+        for status in statuses
+    }
+
+
+def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a table: one case per outcome
     """What a client is told about `error`. Never its text, unless the text was written for clients."""
     match error:
         case InvalidValue():
@@ -142,8 +156,15 @@ def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911 - a table: one ca
                 "This request was carried out before; its secret was shown then. Revoke or rotate the token."
             )
             return Answer(problem(409, detail, token_id=str(error.originator_id)), {})
+        case AlreadyUnderway():
+            detail = "It is under way already; its status tells how far it is."
+            return Answer(
+                Problem("/problems/already-underway", "Already under way", status=409, detail=detail), {}
+            )
         case CommandIdReused():
             return Answer(problem(422, "The Idempotency-Key was used for another request."), {})
+        case TooManyRequests():
+            return Answer(problem(429), {"Retry-After": str(error.retry_after_s)})
         case Overloaded() | Unavailable():
             return Answer(problem(503), {"Retry-After": str(RETRY_AFTER_S)})
         case HTTPException(status_code=status) if status < 500:  # noqa: PLR2004

@@ -17,9 +17,10 @@ from litestar.openapi.spec import Example
 from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 
 from api.cursor import InvalidCursor
+from api.instants import instant
 from api.json_body import StrictRequest
-from api.problems import MEDIA_TYPE, BadRequest, FieldError, Problem
-from api.service import caller_of, service_of
+from api.problems import BadRequest, FieldError, documented
+from api.service import caller_of, service_of, visible_teams
 from domain.api_token import Permission
 from domain.errors import InvalidValue, NotFound
 from domain.ledger import DEFAULT_OVERLAP, CommandKey, NewScimToken
@@ -42,6 +43,12 @@ _EXAMPLE: Final = TokenDocument(
     updated_at="2021-08-10T10:00:00.000Z",
 )
 """Examples are structs: Litestar leaves out what is None in a mapping, and a null is part of the contract."""
+
+
+AsOf = Annotated[
+    datetime | None,
+    QueryParameter(description="An extension: as it was at this instant.", required=False),
+]
 
 
 class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,15 +96,6 @@ class RevokedScimToken(msgspec.Struct, frozen=True):
     id: UUID
 
 
-def _problems(*statuses: int) -> dict[int, ResponseSpec]:
-    return {
-        status: ResponseSpec(
-            Problem, generate_examples=False, media_type=MEDIA_TYPE, description="RFC 9457 problem"
-        )
-        for status in statuses
-    }
-
-
 class ScimTokenController(Controller):
     """`/scim-token`, as documented."""
 
@@ -117,7 +115,7 @@ class ScimTokenController(Controller):
                 description="Created; the secret is in this answer only.",
                 examples=[Example(value=_CREATED_EXAMPLE)],
             ),
-            **_problems(400, 401, 403, 404, 409, 413, 415, 422, 503),
+            **documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
         },
     )
     async def create(
@@ -146,7 +144,7 @@ class ScimTokenController(Controller):
                 description="One page, newest first.",
                 examples=[Example(value=ScimTokenList(100, None, [_EXAMPLE]))],
             ),
-            **_problems(400, 401, 403, 503),
+            **documented(400, 401, 403, 503),
         },
     )
     async def list_(  # noqa: PLR0917 - the query of the documented resource
@@ -169,20 +167,44 @@ class ScimTokenController(Controller):
             Literal["active", "revoked", "expired", "all"],
             QueryParameter(description="An extension: history stays readable.", required=False),
         ] = "active",
+        unused_since: Annotated[
+            datetime | None,
+            QueryParameter(description="An extension: there then, and not used since.", required=False),
+        ] = None,
+        never_used: Annotated[
+            bool, QueryParameter(description="An extension: not once.", required=False)
+        ] = False,
+        new_source_since: Annotated[
+            datetime | None,
+            QueryParameter(
+                description="An extension: used since then from an address new for it.", required=False
+            ),
+        ] = None,
+        as_of: AsOf = None,
     ) -> Response[ScimTokenList]:
         """One page of the tokens that the caller may see, newest first by (`created_at`, `id`)."""
         service, caller = service_of(request), caller_of(request.scope)
         at = service.clock()
         caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=at)
-        narrow = TokenFilter(_visible_teams(caller.api_token.teams, team_id), _name_filter(name), status)
-        scope = repr((narrow.teams, name, status))
+        then = instant("as_of", as_of, latest=at)
+        narrow = TokenFilter(
+            visible_teams(caller.api_token.teams, team_id),
+            _name_filter(name),
+            status,
+            unused_since=instant("unused_since", unused_since),
+            is_never_used=never_used,
+            new_source_since=instant("new_source_since", new_source_since),
+        )
+        _refuse_use_filters(narrow, then)
+        scope = f"{then} {narrow!r}"
         try:
             after = service.cursors.decode(next_cursor, scope=scope) if next_cursor else None
         except InvalidCursor:
             raise BadRequest(
                 "The cursor is not one of this list.", [FieldError("next_cursor", "is not one of this list")]
             ) from None
-        page = await service.tokens.page(narrow, after=after, limit=limit, at=at, head=caller.head)
+        source = service.tokens if then is None else service.as_of
+        page = await source.page(narrow, after=after, limit=limit, at=then or at, head=caller.head)
         cursor = None if page.next is None else service.cursors.encode(page.next, scope=scope)
         # The documents are stored as they are sent; nothing is decoded to be encoded again.
         body = f'{{"limit":{limit},"next_cursor":{msgspec.json.encode(cursor).decode()},"result":['
@@ -196,14 +218,21 @@ class ScimTokenController(Controller):
         summary="Read a SCIM token",
         responses={
             200: ResponseSpec(TokenDocument, description="The token.", examples=[Example(value=_EXAMPLE)]),
-            **_problems(400, 401, 403, 404, 503),
+            **documented(400, 401, 403, 404, 503),
         },
     )
-    async def read(self, request: StrictRequest, token_id: FromPath[UUID]) -> Response[TokenDocument]:
+    async def read(
+        self, request: StrictRequest, token_id: FromPath[UUID], as_of: AsOf = None
+    ) -> Response[TokenDocument]:
         """The token, without its secret. Revoked, foreign and missing tokens are all 404."""
         service, caller = service_of(request), caller_of(request.scope)
-        caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=service.clock())
-        found = await service.tokens.find(token_id, teams=caller.api_token.teams, head=caller.head)
+        at, teams, head = service.clock(), caller.api_token.teams, caller.head
+        caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=at)
+        then = instant("as_of", as_of, latest=at)
+        if then is None:
+            found = await service.tokens.find(token_id, teams=teams, head=head)
+        else:
+            found = await service.as_of.find(token_id, teams=teams, at=then, head=head)
         if found is None:
             raise NotFound("no such token")
         return Response[Any](found.encode(), media_type=MediaType.JSON, headers=_NO_STORE)
@@ -219,7 +248,7 @@ class ScimTokenController(Controller):
                 description="Revoked, everywhere, from now on.",
                 examples=[Example(value=RevokedScimToken(_EXAMPLE.id))],
             ),
-            **_problems(400, 401, 403, 404, 503),
+            **documented(400, 401, 403, 404, 503),
         },
     )
     async def revoke(self, request: StrictRequest, token_id: FromPath[UUID]) -> RevokedScimToken:
@@ -239,7 +268,7 @@ class ScimTokenController(Controller):
                 description="The new secret is in this answer only.",
                 examples=[Example(value=_CREATED_EXAMPLE)],
             ),
-            **_problems(400, 401, 403, 404, 409, 413, 415, 422, 503),
+            **documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
         },
     )
     async def rotate(
@@ -297,13 +326,6 @@ async def _command_key(request: StrictRequest, caller_id: UUID, key: str | None)
     return CommandKey(uuid5(caller_id, key), sha256(asked).digest())
 
 
-def _visible_teams(allowed: Sequence[UUID] | None, asked: UUID | None) -> Sequence[UUID] | None:
-    """The teams to list: a foreign one looks like one without tokens."""
-    if asked is None:
-        return allowed
-    return (asked,) if allowed is None or asked in allowed else ()
-
-
 def _name_filter(name: str | None) -> str | None:
     if name is not None:
         try:
@@ -311,3 +333,15 @@ def _name_filter(name: str | None) -> str | None:
         except InvalidValue as error:
             raise BadRequest("A filter is not valid.", [FieldError("name", error.detail)]) from None
     return name
+
+
+def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
+    """What was used when is asked of the present; of the past, the token's usage tells."""
+    given = {
+        "unused_since": narrow.unused_since is not None,
+        "never_used": narrow.is_never_used,
+        "new_source_since": narrow.new_source_since is not None,
+    }
+    if then is not None and any(given.values()):
+        fields = [FieldError(name, "cannot go with as_of") for name, is_given in given.items() if is_given]
+        raise BadRequest("Two filters do not go together.", fields)

@@ -24,7 +24,7 @@ from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
 from domain.eventstore.embedded import EmbeddedPostgresError
 from domain.ledger import NewApiToken, TokenLedger
 from domain.secret import Pepper, Secret
-from projections.positions import ensure_live
+from projections.rebuild import prepare
 from projections.registry import PROJECTIONS
 
 _KEEP_EVERY_S: Final = 0.5
@@ -71,7 +71,7 @@ def _prepare_views(settings: Settings) -> None:
     assert settings.database_url is not None
     with psycopg.connect(settings.database_url, autocommit=True) as connection:
         for projection in PROJECTIONS:
-            ensure_live(connection, projection)
+            prepare(connection, projection)
 
 
 async def _first_api_token(settings: Settings) -> tuple[ApiToken, Secret] | None:

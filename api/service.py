@@ -1,16 +1,22 @@
 """What the handlers of one process work with, and how they reach it from a request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from litestar.types import Scope
 
 from api.cursor import Cursors
+from api.doors import Doors
 from api.json_body import StrictRequest
 from domain.eventstore.callers import Caller
 from domain.ledger import TokenLedger
+from projections.as_of import AsOfQueries
+from projections.audit_queries import AuditQueries
+from projections.head import HeadWatch
 from projections.queries import TokenQueries
+from projections.usage_queries import UsageQueries
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,11 @@ class Service:
     tokens: TokenQueries
     cursors: Cursors
     clock: Callable[[], datetime]
+    doors: Doors
+    as_of: AsOfQueries
+    audit: AuditQueries
+    usage: UsageQueries
+    heads: HeadWatch
 
 
 def service_of(request: StrictRequest) -> Service:
@@ -33,3 +44,10 @@ def caller_of(scope: Scope) -> Caller:
     """Who called: set by the edge before any handler runs."""
     caller: Caller = scope["state"]["caller"]
     return caller
+
+
+def visible_teams(allowed: Sequence[UUID] | None, asked: UUID | None) -> Sequence[UUID] | None:
+    """The teams to read for a caller, None for all: a foreign one looks like one without tokens."""
+    if asked is None:
+        return allowed
+    return (asked,) if allowed is None or asked in allowed else ()

@@ -1,4 +1,4 @@
-"""Settings: the variables `SCIM_LEDGER_*`, and those of `PLAIN`. A variable that we do not know is an error."""
+"""Settings: the variables `SCIM_LEDGER_*`, and those of `PLAIN`. One that we do not know is refused."""
 
 import os
 import re
@@ -9,6 +9,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from domain.secret import Pepper
 
 PREFIX: Final = "SCIM_LEDGER_"
 PLAIN: Final = frozenset({"DATABASE_URL", "SCIM_UPSTREAM_URL"})
@@ -32,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     pepper: digest keys, newest last, separated by commas or white space; pepper_file: a file of them.
     environment: live or test, the prefix of new secrets.
     allow_unsafe_database: start although the server may lose what it confirmed (fsync=off and the like).
+    public_metrics: answer /metrics without an API token; no secret, but how much is used.
     scim_upstream_url: what stands behind /scim/v2 (also plain SCIM_UPSTREAM_URL); None for nothing.
     forward_authorization: hand the client's token on to it; it has no need of it.
     upstream_connect_timeout_s, upstream_head_timeout_s, upstream_idle_timeout_s: how long it may take to
@@ -50,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     pepper_file: Path | None = None
     environment: str = "live"
     allow_unsafe_database: bool = False
+    public_metrics: bool = False
     scim_upstream_url: str | None = None
     forward_authorization: bool = False
     upstream_connect_timeout_s: float = 2.0
@@ -95,6 +101,8 @@ def pepper_keys(settings: Settings) -> list[bytes]:
     keys = [key.encode() for key in text.replace(",", " ").split()]
     if not keys:
         raise SettingsError(f"a pepper is needed: set {PREFIX}PEPPER_FILE (or {PREFIX}PEPPER)")
+    if any(len(key) < Pepper.MIN_KEY_BYTES for key in keys):
+        raise SettingsError(f"each key of the pepper needs at least {Pepper.MIN_KEY_BYTES} bytes")
     return keys
 
 
@@ -106,6 +114,13 @@ def trusted_networks(settings: Settings) -> list[IPv4Network | IPv6Network]:
         raise SettingsError(f"{PREFIX}TRUSTED_PROXIES must be networks, such as 10.0.0.0/8,::1") from None
 
 
+def _check_connection_string(name: str, text: str | None) -> None:
+    try:
+        conninfo_to_dict(text or "")
+    except psycopg.ProgrammingError:  # its message quotes the text, password included
+        raise SettingsError(f"{PREFIX}{name} is not a connection string of PostgreSQL") from None
+
+
 def _checked(settings: Settings) -> Settings:
     if settings.environment not in {"live", "test"}:
         raise SettingsError(f"{PREFIX}ENVIRONMENT must be live or test")
@@ -113,6 +128,8 @@ def _checked(settings: Settings) -> Settings:
         raise SettingsError(f"{PREFIX}WORKERS must be 1 to 64")
     if not 0 <= settings.port <= 65535:  # noqa: PLR2004
         raise SettingsError(f"{PREFIX}PORT must be 0 to 65535")
+    _check_connection_string("DATABASE_URL", settings.database_url)
+    _check_connection_string("OWNER_DATABASE_URL", settings.owner_database_url)
     if settings.pepper is not None and settings.pepper_file is not None:
         raise SettingsError(f"give {PREFIX}PEPPER or {PREFIX}PEPPER_FILE, not both")
     for name in ("upstream_connect_timeout_s", "upstream_head_timeout_s", "upstream_idle_timeout_s"):
@@ -124,7 +141,7 @@ def _checked(settings: Settings) -> Settings:
             raise SettingsError(f"{PREFIX}{name.upper()} must be 1 to {_RATE_MAX}, or 0 for no limit")
     if settings.scim_upstream_url is not None and not _is_base_url(settings.scim_upstream_url):
         raise SettingsError(
-            f"{PREFIX}SCIM_UPSTREAM_URL must be http(s)://host[:port][/path], without user, query and fragment"
+            f"{PREFIX}SCIM_UPSTREAM_URL must be http(s)://host[:port][/path] without user, query and fragment"
         )
     trusted_networks(settings)
     return settings

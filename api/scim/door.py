@@ -6,10 +6,10 @@ from typing import Final
 from litestar.types import HTTPScope, Receive, Send
 
 from api.asgi import respond
-from api.doors import Asked, Doors, Refused, deny
+from api.doors import Asked, Doors, Refused, deny, identity
 from api.scim import messages
+from api.scim.proxy import ROOT, Upstream
 
-ROOT: Final = "/scim/v2"
 _OPEN: Final = "ServiceProviderConfig"
 _READS: Final = "GET, HEAD"
 
@@ -17,22 +17,27 @@ _READS: Final = "GET, HEAD"
 class ScimDoor:
     """Authentication before routing and validation: without a good token, every path and method is 401.
 
-    The one exception is ServiceProviderConfig, which RFC 7643 §5 wants readable without a token.
+    The one exception is our own ServiceProviderConfig, which RFC 7643 §5 wants readable without a token.
+    What stands behind us is never reached without one: there, the documents are its own.
     """
 
-    def __init__(self, doors: Doors) -> None:
+    def __init__(self, doors: Doors, upstream: Upstream | None = None) -> None:
         self._doors = doors
+        self._upstream = upstream
 
-    async def __call__(self, scope: HTTPScope, _: Receive, send: Send) -> None:
+    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """One request."""
         path = scope["path"].removeprefix(ROOT).strip("/")
-        is_open = path == _OPEN and not any(name == b"authorization" for name, _ in scope["headers"])
-        if not is_open:
-            decision = await self._doors.authenticate(scope, Asked("scim", scope["method"], path))
-            if isinstance(decision, Refused):
-                await deny(send, scope, decision)
-                return
-        await self._discover(scope, send, path)
+        if self._upstream is None and path == _OPEN and not _has_authorization(scope):
+            await self._discover(scope, send, path)
+            return
+        decision = await self._doors.authenticate(scope, Asked("scim", scope["method"], path))
+        if isinstance(decision, Refused):
+            await deny(send, scope, decision)
+        elif self._upstream is None:
+            await self._discover(scope, send, path)
+        else:
+            await self._upstream.forward(scope, receive, send, identity(decision))
 
     async def _discover(self, scope: HTTPScope, send: Send, path: str) -> None:
         name, _, member = path.partition("/")
@@ -46,6 +51,10 @@ class ScimDoor:
             await _error(send, scope, 404, "There is no such resource.")
         else:
             await _send(send, scope, 200, messages.DISCOVERY[name], {})
+
+
+def _has_authorization(scope: HTTPScope) -> bool:
+    return any(name == b"authorization" for name, _ in scope["headers"])
 
 
 async def _error(send: Send, scope: HTTPScope, status: int, detail: str, **headers: str) -> None:

@@ -1,0 +1,344 @@
+"""The audit trail: `/audit`, the history of one token, and its use over time. Read-only."""
+
+import ipaddress
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Response, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import FromPath, QueryParameter
+from litestar.response import Stream
+
+from api.audit_formats import MEDIA_TYPES, Format, InEveryFormat, encoded, negotiate
+from api.cursor import InvalidCursor
+from api.instants import instant
+from api.json_body import StrictRequest
+from api.problems import BadRequest, FieldError, documented
+from api.service import Service, caller_of, service_of, visible_teams
+from domain.api_token import Permission
+from domain.errors import NotFound
+from domain.eventstore.callers import Caller
+from projections.audit_queries import AuditFilter, Network, Span
+from projections.audit_trail import KINDS, AuditEvent, outcome_of
+from projections.scim_tokens import rfc3339
+from projections.usage_queries import UsageStep
+
+LIMIT_DEFAULT: Final = 100
+LIMIT_MAX: Final = 1000
+STEPS_MAX: Final = 1000
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+_STEPS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+_SPANS: Final = {"hour": timedelta(days=1), "day": timedelta(days=30)}
+
+EXAMPLE: Final = {
+    "position": 4711,
+    "at": "2021-08-10T10:00:00.000Z",
+    "kind": "scim_token.used",
+    "outcome": "success",
+    "reason": None,
+    "team_id": "05daecaf-4365-42e8-8370-8127de5dd717",
+    "token_id": "d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0",
+    "user_id": None,
+    "api_token_id": None,
+    "door": "scim",
+    "source": "192.0.2.1",
+    "user_agent": "Okta SCIM Client 1.0.0",
+    "method": "PATCH",
+    "path_class": "Users/{id}",
+    "note": None,
+    "count": 3,
+    "use_id": "0b8e2a35-1c2f-4a0a-9a8e-6a2f6f4f4a11",
+}
+
+
+class AuditList(msgspec.Struct, frozen=True):
+    """One page. next_cursor: null on the last page."""
+
+    limit: int
+    next_cursor: str | None
+    result: Sequence[AuditEvent]
+
+
+class TokenUsage(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """A token's use from `from` to `to`, a step at a time, oldest first; steps without any use are zeros."""
+
+    from_: str
+    to: str
+    step: str
+    result: Sequence[UsageStep]
+
+
+Order = Annotated[
+    Literal["newest", "oldest"], QueryParameter(description="Which end comes first.", required=False)
+]
+Limit = Annotated[
+    int | None,
+    QueryParameter(
+        ge=1,
+        description=f"Rows: of a page {LIMIT_DEFAULT} unless given and {LIMIT_MAX} at most; of a stream all.",
+        required=False,
+    ),
+]
+Cursor = Annotated[
+    str | None, QueryParameter(description="From the page before; empty for the first.", required=False)
+]
+Kind = Annotated[
+    list[str] | None, QueryParameter(name="kind", description="Only these events.", required=False)
+]
+Outcome = Annotated[
+    Literal["success", "refused"] | None, QueryParameter(description="Only these.", required=False)
+]
+From = Annotated[
+    datetime | None, QueryParameter(name="from", description="The first instant.", required=False)
+]
+To = Annotated[
+    datetime | None, QueryParameter(name="to", description="The first instant after.", required=False)
+]
+AsFormat = Annotated[
+    Format | None,
+    QueryParameter(name="format", description="Instead of the Accept header.", required=False),
+]
+_PAGE: Final = ResponseSpec(
+    AuditList,
+    description="One page as JSON; or every row as NDJSON or CSV, as `format` or `Accept` ask.",
+    examples=[Example(value={"limit": 100, "next_cursor": None, "result": [EXAMPLE]})],
+)
+
+
+class AuditController(Controller):
+    """`/audit`: every fact of the ledger that the caller may know."""
+
+    path = "/audit"
+    tags = ("Audit trail",)
+
+    @get(
+        operation_id="listAuditEvents",
+        operation_class=InEveryFormat,
+        summary="Query the audit trail",
+        responses={200: _PAGE, **documented(400, 401, 403, 406, 503)},
+    )
+    async def list_(  # noqa: PLR0917 - a filter per column
+        self,
+        request: StrictRequest,
+        team_id: Annotated[
+            UUID | None, QueryParameter(description="Only this team's.", required=False)
+        ] = None,
+        token_id: Annotated[
+            UUID | None, QueryParameter(description="Only about this token.", required=False)
+        ] = None,
+        user_id: Annotated[
+            UUID | None, QueryParameter(description="Only what this user did.", required=False)
+        ] = None,
+        api_token_id: Annotated[
+            UUID | None, QueryParameter(description="Only what this API token did.", required=False)
+        ] = None,
+        kind: Kind = None,
+        outcome: Outcome = None,
+        source: Annotated[
+            str | None,
+            QueryParameter(description="Only from this address or network (CIDR).", required=False),
+        ] = None,
+        from_: From = None,
+        to: To = None,
+        order: Order = "newest",
+        limit: Limit = None,
+        next_cursor: Cursor = None,
+        format_: AsFormat = None,
+    ) -> Response[AuditList]:
+        """One page of the trail, or all of it as a stream. A caller with teams sees what is theirs."""
+        only_known(request)
+        caller = _auditor(request)
+        narrow = AuditFilter(
+            teams=visible_teams(caller.api_token.teams, team_id),
+            token_id=token_id,
+            user_id=user_id,
+            api_token_id=api_token_id,
+            kinds=kinds(kind, outcome),
+            source=_network(source),
+            from_at=instant("from", from_),
+            to_at=instant("to", to),
+        )
+        return await _answer(request, caller, narrow, order, limit, next_cursor, format_)
+
+
+class TokenHistoryController(Controller):
+    """`/scim-token/{id}/events` and `/scim-token/{id}/usage`: what one token did."""
+
+    path = "/scim-token/{token_id:uuid}"
+    tags = ("Audit trail",)
+
+    @get(
+        "/events",
+        operation_id="listScimTokenEvents",
+        operation_class=InEveryFormat,
+        summary="Read the history of a SCIM token",
+        responses={200: _PAGE, **documented(400, 401, 403, 404, 406, 503)},
+    )
+    async def events(  # noqa: PLR0917 - a filter per column
+        self,
+        request: StrictRequest,
+        token_id: FromPath[UUID],
+        kind: Kind = None,
+        outcome: Outcome = None,
+        from_: From = None,
+        to: To = None,
+        order: Order = "newest",
+        limit: Limit = None,
+        next_cursor: Cursor = None,
+        format_: AsFormat = None,
+    ) -> Response[AuditList]:
+        """All that ever happened to a token, also when it is revoked. Foreign and missing ones are 404."""
+        only_known(request)
+        caller = _auditor(request)
+        await _require(service_of(request), caller, token_id)
+        narrow = AuditFilter(
+            teams=caller.api_token.teams,
+            token_id=token_id,
+            kinds=kinds(kind, outcome),
+            from_at=instant("from", from_),
+            to_at=instant("to", to),
+        )
+        return await _answer(request, caller, narrow, order, limit, next_cursor, format_)
+
+    @get(
+        "/usage",
+        operation_id="getScimTokenUsage",
+        summary="Read the use of a SCIM token over time",
+        responses={
+            200: ResponseSpec(
+                TokenUsage,
+                description="Uses, refusals and distinct sources of each step.",
+                examples=[
+                    Example(
+                        value={
+                            "from": "2021-08-10T10:00:00.000Z",
+                            "to": "2021-08-10T11:00:00.000Z",
+                            "step": "hour",
+                            "result": [
+                                {"at": "2021-08-10T10:00:00.000Z", "uses": 120, "refusals": 0, "sources": 2}
+                            ],
+                        }
+                    )
+                ],
+            ),
+            **documented(400, 401, 403, 404, 503),
+        },
+    )
+    async def usage(
+        self,
+        request: StrictRequest,
+        token_id: FromPath[UUID],
+        from_: From = None,
+        to: To = None,
+        step: Annotated[
+            Literal["hour", "day"], QueryParameter(description="Hours, or days of UTC.", required=False)
+        ] = "hour",
+    ) -> TokenUsage:
+        """Up to 1,000 steps; the last day by the hour unless asked otherwise. Also of a revoked token."""
+        only_known(request)
+        service, caller = service_of(request), _auditor(request)
+        to_at = instant("to", to) or service.clock()
+        from_at = instant("from", from_) or to_at - _SPANS[step]
+        if not timedelta(0) < to_at - from_at <= _STEPS[step] * (STEPS_MAX - 1):
+            detail = f"must be before `to`, by {STEPS_MAX - 1} steps at most"
+            raise BadRequest("A parameter is not valid.", [FieldError("from", detail)])
+        await _require(service, caller, token_id)
+        steps = await service.usage.steps(
+            token_id, from_at=from_at, to_at=to_at, step=_STEPS[step], head=caller.head
+        )
+        return TokenUsage(rfc3339(from_at), rfc3339(to_at), step, steps)
+
+
+def kinds(asked: Sequence[str] | None, outcome: str | None) -> frozenset[str] | None:
+    """The kinds that a filter leaves, None for all. Raises BadRequest on one that does not exist."""
+    if asked is not None and not KINDS.issuperset(asked):
+        detail = f"must be of {', '.join(sorted(KINDS))}"
+        raise BadRequest("A parameter is not valid.", [FieldError("kind", detail)])
+    if asked is None and outcome is None:
+        return None
+    left = KINDS if asked is None else asked
+    return frozenset(kind for kind in left if outcome is None or outcome_of(kind) == outcome)
+
+
+def only_known(request: StrictRequest) -> None:
+    """Raise BadRequest on a parameter that the route does not have: a typo must not widen an answer."""
+    handler = request.route_handler
+    known = {
+        getattr(parameter.kwarg_definition, "name", None) or name
+        for name, parameter in handler.parsed_fn_signature.parameters.items()
+    }
+    unknown = sorted(request.query_params.keys() - known)
+    if unknown:
+        fields = [FieldError(name[:64], "is not a parameter of this resource") for name in unknown[:10]]
+        raise BadRequest("A parameter is not known.", fields)
+
+
+def _auditor(request: StrictRequest) -> Caller:
+    caller = caller_of(request.scope)
+    caller.api_token.authorise(Permission.AUDIT_READ, at=service_of(request).clock())
+    return caller
+
+
+async def _require(service: Service, caller: Caller, token_id: UUID) -> None:
+    if not await service.tokens.is_known(token_id, teams=caller.api_token.teams, head=caller.head):
+        raise NotFound("no such token")
+
+
+def _network(source: str | None) -> Network | None:
+    try:
+        return None if source is None else ipaddress.ip_network(source, strict=False)
+    except ValueError:
+        fields = [FieldError("source", "must be an address or a network, such as 192.0.2.0/24")]
+        raise BadRequest("A parameter is not valid.", fields) from None
+
+
+async def _answer(  # noqa: PLR0917
+    request: StrictRequest,
+    caller: Caller,
+    narrow: AuditFilter,
+    order: str,
+    limit: int | None,
+    next_cursor: str | None,
+    format_: Format | None,
+) -> Response[Any]:
+    service = service_of(request)
+    wanted = negotiate(format_, request.headers.get("accept"))
+    scope = f"audit {order} {narrow!r}"
+    try:
+        after = service.cursors.decode_position(next_cursor, scope=scope) if next_cursor else None
+    except InvalidCursor:
+        fields = [FieldError("next_cursor", "is not one of this list")]
+        raise BadRequest("The cursor is not one of this list.", fields) from None
+    span = Span(is_newest_first=order == "newest", after=after)
+    if wanted is not Format.JSON:
+        pages = service.audit.stream(narrow, span, limit=limit, head=caller.head)
+        return await _stream(pages, wanted)
+    if limit is not None and limit > LIMIT_MAX:
+        detail = f"must be at most {LIMIT_MAX}; NDJSON and CSV have no limit"
+        raise BadRequest("A parameter is not valid.", [FieldError("limit", detail)])
+    limit = limit or LIMIT_DEFAULT
+    page = await service.audit.page(narrow, span, limit=limit, head=caller.head)
+    cursor = None if page.next is None else service.cursors.encode_position(page.next, scope=scope)
+    return Response(AuditList(limit, cursor, page.events), headers=_NO_STORE)
+
+
+async def _stream(pages: AsyncIterator[Sequence[AuditEvent]], format_: Format) -> Response[Any]:
+    """Send page after page, each when the one before is on its way.
+
+    The first page is read before the status is sent, so an outage is a 503; a later one breaks the
+    connection off, which chunked coding makes visible.
+    """
+    first = await anext(pages, None)
+
+    async def whole() -> AsyncIterator[Sequence[AuditEvent]]:
+        if first is not None:
+            yield first
+        async for page in pages:
+            yield page
+
+    headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="audit.{format_}"'}
+    return Stream(encoded(whole(), format_), media_type=MEDIA_TYPES[format_], headers=headers)

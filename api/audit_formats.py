@@ -1,0 +1,120 @@
+"""Audit rows as JSON, NDJSON or CSV, and which of them a request asks for."""
+
+import csv
+import io
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
+
+from api.problems import BadRequest
+from projections.audit_trail import AuditEvent
+
+
+class Format(StrEnum):
+    """json: one page. ndjson, csv: every row, streamed."""
+
+    JSON = "json"
+    NDJSON = "ndjson"
+    CSV = "csv"
+
+
+MEDIA_TYPES: Final = {
+    Format.JSON: "application/json",
+    Format.NDJSON: "application/x-ndjson",
+    Format.CSV: "text/csv",
+}
+_ACCEPTED: Final = {
+    "*/*": Format.JSON,
+    "application/*": Format.JSON,
+    "application/json": Format.JSON,
+    "application/x-ndjson": Format.NDJSON,
+    "application/ndjson": Format.NDJSON,
+    "application/jsonl": Format.NDJSON,
+    "text/*": Format.CSV,
+    "text/csv": Format.CSV,
+}
+COLUMNS: Final = tuple(field.encode_name for field in msgspec.structs.fields(AuditEvent))
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_encoder: Final = msgspec.json.Encoder()
+
+
+@dataclass
+class InEveryFormat(Operation):
+    """An operation whose 200 comes in every format; the framework describes one per status."""
+
+    def __post_init__(self) -> None:
+        """Add the streamed formats to what the handler says of its JSON."""
+        success = (self.responses or {})["200"]
+        assert isinstance(success, OpenAPIResponse)
+        assert success.content is not None
+        for format_ in (Format.NDJSON, Format.CSV):
+            text = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+            charset = "; charset=utf-8" if format_ is Format.CSV else ""  # the framework adds it to text
+            success.content[MEDIA_TYPES[format_] + charset] = text
+
+
+def negotiate(asked: Format | None, accept: str | None) -> Format:
+    """`?format=` if it was given, else the best of the Accept header (RFC 9110 §12.5.1).
+
+    Raises BadRequest (406) where only other formats are accepted.
+    """
+    if asked is not None:
+        return asked
+    if not accept or not accept.strip():
+        return Format.JSON
+    ranges = [_quality(part) for part in accept.split(",")]
+    good = [(quality, _ACCEPTED[media]) for media, quality in ranges if media in _ACCEPTED and quality > 0]
+    if not good:
+        raise BadRequest("Answers are application/json, application/x-ndjson or text/csv.", status=406)
+    return max(good, key=lambda found: found[0])[1]  # the first of the best
+
+
+def _quality(part: str) -> tuple[str, float]:
+    media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return media, float(parameter[2:])
+            except ValueError:
+                return media, 0.0
+    return media, 1.0
+
+
+async def encoded(pages: AsyncIterator[Sequence[AuditEvent]], format_: Format) -> AsyncIterator[bytes]:
+    """The bytes of a streamed format, one piece per page."""
+    if format_ is Format.CSV:
+        yield csv_header()
+    async for page in pages:
+        yield csv_rows(page) if format_ is Format.CSV else ndjson_rows(page)
+
+
+def ndjson_rows(events: Sequence[AuditEvent]) -> bytes:
+    """One JSON object a line."""
+    return _encoder.encode_lines(events)
+
+
+def csv_header() -> bytes:
+    """The names of the columns (RFC 4180)."""
+    return (",".join(COLUMNS) + "\r\n").encode()
+
+
+def csv_rows(events: Sequence[AuditEvent]) -> bytes:
+    """Rows of RFC 4180; an empty cell for null.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front: user agents and methods
+    are a presenter's own words, and the file is opened by an auditor.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerows([_cell(getattr(event, name)) for name in COLUMNS] for event in events)
+    return text.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value

@@ -1,0 +1,264 @@
+"""`scim-ledger audit …` and `scim-ledger token history`: the trail for whoever runs the service."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
+from uuid import UUID
+
+import msgspec
+import psycopg
+from cyclopts import App, Parameter
+
+from api.audit_formats import csv_header, csv_rows, ndjson_rows
+from api.console import AsJson, DataDir, show
+from api.deployment import open_store
+from api.settings import load
+from domain.errors import InvalidValue, NotFound
+from domain.eventstore.connection import ReadPool
+from projections.audit_queries import AuditFilter, AuditQueries, Network, Span
+from projections.audit_trail import KINDS, AuditEvent, outcome_of
+from projections.head import HeadWatch
+from projections.positions import ensure_live
+from projections.registry import PROJECTIONS
+from projections.runner import Runner
+
+T = TypeVar("T")
+_FOLLOW_S: Final = 30.0
+
+app = App(name="audit", help="The audit trail: every fact of the ledger.")
+
+
+class ExportFormat(StrEnum):
+    """What a file is written as."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Filters:
+    """What the trail is narrowed to.
+
+    team, token, user, api_token: ids. kind: event names such as scim_token.used, several if repeated.
+    outcome: success or refused. source: an address or a network.
+    since: the first instant. until: the first instant after.
+    """
+
+    team: UUID | None = None
+    token: UUID | None = None
+    user: UUID | None = None
+    api_token: UUID | None = None
+    kind: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
+    outcome: str | None = None
+    source: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def narrow(self) -> AuditFilter:
+        """The same for a query. Raises InvalidValue."""
+        return AuditFilter(
+            teams=None if self.team is None else (self.team,),
+            token_id=self.token,
+            user_id=self.user,
+            api_token_id=self.api_token,
+            kinds=self._kinds(),
+            source=_network(self.source),
+            from_at=_aware("--since", self.since),
+            to_at=_aware("--until", self.until),
+        )
+
+    def _kinds(self) -> frozenset[str] | None:
+        if self.kind is not None and not KINDS.issuperset(self.kind):
+            raise InvalidValue("--kind", f"must be one of {', '.join(sorted(KINDS))}")
+        if self.outcome not in {None, "success", "refused"}:
+            raise InvalidValue("--outcome", "must be success or refused")
+        if self.kind is None and self.outcome is None:
+            return None
+        return frozenset(kind for kind in self.kind or KINDS if self.outcome in {None, outcome_of(kind)})
+
+
+ALL: Final = Filters()
+
+
+class Trail(NamedTuple):
+    """What a command asks. head: the ledger's when it started; the views have reached it."""
+
+    audit: AuditQueries
+    heads: HeadWatch
+    head: int
+
+
+@app.command(name="list")
+def list_(
+    filters: Filters = ALL,
+    *,
+    limit: int = 50,
+    oldest_first: Annotated[bool, Parameter(negative="")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """The newest facts, or the oldest."""
+    if not 1 <= limit <= 1000:  # noqa: PLR2004
+        raise InvalidValue("--limit", "must be 1 to 1000; export has no limit")
+    narrow = filters.narrow()
+
+    async def ask(trail: Trail) -> Sequence[AuditEvent]:
+        span = Span(is_newest_first=not oldest_first)
+        return (await trail.audit.page(narrow, span, limit=limit, head=trail.head)).events
+
+    _show(_ask(data_dir, ask), as_json=as_json)
+
+
+@app.command(name="export")
+def export(
+    filters: Filters = ALL,
+    *,
+    as_: Annotated[ExportFormat, Parameter(name="--format", help="What to write.")] = ExportFormat.NDJSON,
+    data_dir: DataDir = None,
+) -> None:
+    """Every fact, oldest first, to standard output: NDJSON, or CSV that a spreadsheet can be trusted with."""
+    narrow = filters.narrow()
+
+    async def ask(trail: Trail) -> None:
+        if as_ is ExportFormat.CSV:
+            _write(csv_header())
+        pages = trail.audit.stream(narrow, Span(is_newest_first=False), limit=None, head=trail.head)
+        async for page in pages:
+            _write(csv_rows(page) if as_ is ExportFormat.CSV else ndjson_rows(page))
+
+    with _reader_may_leave():
+        _ask(data_dir, ask)
+
+
+@app.command(name="tail")
+def tail(
+    filters: Filters = ALL,
+    *,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="", help="Go on for ever.")] = False,
+    lines: Annotated[int, Parameter(name=["--lines", "-n"])] = 10,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """The last facts, a line each, and with --follow every further one as it is recorded."""
+    if not 0 <= lines <= 1000:  # noqa: PLR2004
+        raise InvalidValue("--lines", "must be 0 to 1000")
+    narrow = filters.narrow()
+
+    async def ask(trail: Trail) -> None:
+        last = await trail.audit.page(narrow, Span(until=trail.head), limit=max(lines, 1), head=trail.head)
+        _print_lines(last.events[lines - 1 :: -1] if lines else (), as_json=as_json)
+        if follow:
+            async for events in _news(trail, narrow):
+                _print_lines(events, as_json=as_json)
+
+    with _reader_may_leave(), suppress(KeyboardInterrupt):
+        _ask(data_dir, ask)
+
+
+def history(token_id: UUID, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """All that ever happened to one token, oldest first, also when it is revoked."""
+
+    async def ask(trail: Trail) -> Sequence[AuditEvent]:
+        narrow, span = AuditFilter(token_id=token_id), Span(is_newest_first=False)
+        pages = trail.audit.stream(narrow, span, limit=None, head=trail.head)
+        return [event async for page in pages for event in page]
+
+    found = _ask(data_dir, ask)
+    if not found:
+        raise NotFound("no such token")
+    _show(found, as_json=as_json)
+
+
+async def _news(trail: Trail, narrow: AuditFilter) -> AsyncIterator[Sequence[AuditEvent]]:
+    after = trail.head
+    while True:
+        if not await trail.heads.beyond(after, timeout_s=_FOLLOW_S):
+            continue
+        head = await trail.heads.now()
+        span = Span(is_newest_first=False, after=after)
+        async for events in trail.audit.stream(narrow, span, limit=None, head=head):
+            yield events
+        after = head
+
+
+def _ask(data_dir: Path | None, ask: Callable[[Trail], Awaitable[T]]) -> T:
+    """Ask beside a running service, or on a server started for it: then nobody else fills the views."""
+
+    async def run(conninfo: str) -> T:
+        pool = ReadPool(conninfo)
+        try:
+            heads = HeadWatch(pool)
+            return await ask(Trail(AuditQueries(pool), heads, await heads.now()))
+        finally:
+            await pool.close()
+
+    with open_store(load(data_dir=data_dir)) as settings:
+        assert settings.database_url is not None
+        with psycopg.connect(settings.database_url, autocommit=True) as connection:
+            for projection in PROJECTIONS:
+                ensure_live(connection, projection)
+            Runner(settings.database_url, PROJECTIONS).catch_up(connection)
+        return asyncio.run(run(settings.database_url))
+
+
+def _show(events: Sequence[AuditEvent], *, as_json: bool) -> None:
+    if as_json:
+        show([msgspec.to_builtins(event) for event in events], as_json=True)
+    else:
+        show([_brief(event) for event in events], as_json=False)
+
+
+def _brief(event: AuditEvent) -> Mapping[str, Any]:
+    """What fits a terminal's line; --json has the rest."""
+    return {
+        "at": event.at,
+        "kind": event.kind if event.count == 1 else f"{event.kind} x{event.count}",
+        "outcome": event.reason if event.outcome == "refused" else event.outcome,
+        "token": event.token_id,
+        "team": event.team_id,
+        "by": event.user_id or event.source,
+    }
+
+
+def _print_lines(events: Sequence[AuditEvent], *, as_json: bool) -> None:
+    if as_json:
+        _write(ndjson_rows(events))
+        return
+    for event in events:
+        _write((" ".join(str(value or "-") for value in _brief(event).values()) + "\n").encode())
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Whoever reads our output may stop, as `head` does: that is the end, and no mistake."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's last flush
+
+
+def _network(source: str | None) -> Network | None:
+    try:
+        return None if source is None else ip_network(source, strict=False)
+    except ValueError:
+        raise InvalidValue("--source", "must be an address or a network, such as 192.0.2.0/24") from None
+
+
+def _aware(name: str, at: datetime | None) -> datetime | None:
+    if at is not None and at.tzinfo is None:
+        raise InvalidValue(name, "needs a time zone, such as a Z at the end")
+    return at

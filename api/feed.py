@@ -1,0 +1,160 @@
+"""The feed `/events`: the trail in commit order for collectors (SIEM), as CloudEvents, with a long poll."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+from litestar import Response, get
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import QueryParameter
+
+from api.audit import EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, Kind, kinds, only_known
+from api.json_body import StrictRequest
+from api.problems import BadRequest, FieldError, documented
+from api.service import Service, caller_of, service_of
+from domain.api_token import Permission
+from domain.errors import Unauthenticated
+from domain.eventstore.callers import Caller
+from projections.audit_queries import AuditFilter, AuditPage, Span
+from projections.audit_trail import AuditEvent
+
+BATCH_MEDIA_TYPE: Final = "application/cloudevents-batch+json"
+WAIT_MAX_S: Final = 30
+POSITION_MAX: Final = 2**63 - 1
+_encoder: Final = msgspec.json.Encoder()
+
+
+class CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One event of the feed (CloudEvents 1.0, JSON format).
+
+    id: the position. source: this ledger's address; source and id together are unique. type: the event's
+    kind. subject: what it is about, e.g. "scim_token/<uuid>". data: the row of the audit trail.
+    """
+
+    id: str
+    source: str
+    type: str
+    time: str
+    data: AuditEvent
+    subject: str | None = None
+    specversion: str = msgspec.field(default_factory=lambda: "1.0")
+    datacontenttype: str = msgspec.field(default_factory=lambda: "application/json")
+
+
+@get(
+    "/events",
+    operation_id="followEvents",
+    summary="Follow the ledger",
+    tags=["Audit trail"],
+    response_headers=[
+        ResponseHeader(name="Link", description='rel="next": where to go on.', documentation_only=True)
+    ],
+    responses={
+        200: ResponseSpec(
+            list[CloudEvent],
+            media_type=BATCH_MEDIA_TYPE,
+            description="Events after the position, in commit order; empty when there were none in time.",
+            examples=[
+                Example(
+                    value=[
+                        {
+                            "id": "4711",
+                            "source": "https://scim-ledger.example.com/events",
+                            "type": "scim_token.used",
+                            "time": "2021-08-10T10:00:00.000Z",
+                            "data": EXAMPLE,
+                            "subject": "scim_token/d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0",
+                            "specversion": "1.0",
+                            "datacontenttype": "application/json",
+                        }
+                    ]
+                )
+            ],
+        ),
+        **documented(400, 401, 403, 503),
+    },
+)
+async def follow_events(
+    request: StrictRequest,
+    after: Annotated[
+        int,
+        QueryParameter(ge=0, le=POSITION_MAX, description="The last position seen.", required=False),
+    ] = 0,
+    limit: Annotated[
+        int, QueryParameter(ge=1, le=LIMIT_MAX, description="Events a batch.", required=False)
+    ] = LIMIT_DEFAULT,
+    wait: Annotated[
+        int,
+        QueryParameter(
+            ge=0, le=WAIT_MAX_S, description="Seconds to wait where there is nothing yet.", required=False
+        ),
+    ] = 0,
+    kind: Kind = None,
+) -> Response[list[CloudEvent]]:
+    """Every event at least once, in order: go on after the last position that you stored.
+
+    `Link: <…>; rel="next"` says where that is, also past events that the caller's teams or `kind` leave out.
+    """
+    only_known(request)
+    service, caller = service_of(request), caller_of(request.scope)
+    caller.api_token.authorise(Permission.AUDIT_READ, at=service.clock())
+    if after > caller.head:
+        detail = "is beyond the ledger: was it restored to an earlier state? Start from its last event."
+        raise BadRequest("A parameter is not valid.", [FieldError("after", detail)])
+    narrow = AuditFilter(teams=caller.api_token.teams, kinds=kinds(kind, None))
+    events, next_ = await _await_events(service, caller, narrow, after, limit=limit, wait_s=wait)
+    source = f"{str(request.base_url).rstrip('/')}/events"
+    again = [("after", next_), ("limit", limit), ("wait", wait), *(("kind", name) for name in kind or ())]
+    return Response[Any](
+        _encoder.encode([_cloud_event(event, source) for event in events]),
+        media_type=BATCH_MEDIA_TYPE,
+        headers={"Cache-Control": "no-store", "Link": f'</events?{urlencode(again)}>; rel="next"'},
+    )
+
+
+async def _await_events(
+    service: Service, caller: Caller, narrow: AuditFilter, after: int, *, limit: int, wait_s: float
+) -> tuple[Sequence[AuditEvent], int]:
+    """Events after a position, and the position up to which there are no others."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    while True:
+        span = Span(is_newest_first=False, after=after)
+        page = await service.audit.page(narrow, span, limit=limit, head=caller.head)
+        after = _scanned(page, after, caller.head)
+        left_s = deadline - loop.time()
+        if page.events or left_s <= 0 or not await service.heads.beyond(after, timeout_s=left_s):
+            return page.events, after
+        # Who waited half a minute may have been revoked meanwhile.
+        caller = await _again(service, caller)
+
+
+def _scanned(page: AuditPage, after: int, head: int) -> int:
+    """The page was read when the view had reached `head`: unless it is full, nothing is left before that."""
+    if page.next is not None:
+        return page.next
+    return max(after, head, *(event.position for event in page.events[-1:]))
+
+
+async def _again(service: Service, caller: Caller) -> Caller:
+    found = await service.ledger.callers.find([caller.api_token.digest.value])
+    if found is None:
+        raise Unauthenticated("the API token is not valid")
+    found.api_token.authorise(Permission.AUDIT_READ, at=service.clock())
+    return found
+
+
+def _cloud_event(event: AuditEvent, source: str) -> CloudEvent:
+    aggregate = event.kind.partition(".")[0]
+    return CloudEvent(
+        id=str(event.position),
+        source=source,
+        type=event.kind,
+        time=event.at,
+        data=event,
+        subject=None if event.token_id is None else f"{aggregate}/{event.token_id}",
+    )

@@ -1,0 +1,99 @@
+"""Refused presentations that name no token: counted in memory, written every few seconds as tallies.
+
+A known token's refusal is an event of its own (`ScimToken.refuse`); what is counted here may come in floods
+from anybody, and must cost neither memory nor an event each.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from domain.errors import Unavailable
+from domain.ledger import CommandKey, TokenLedger
+from domain.refusal_tally import TallyKey
+
+FLUSH_EVERY_S: Final = 5.0
+MAX_KEYS: Final = 5_000
+"""Reasons and doors are few, so this is more than an hour of a store that is away."""
+_BATCH: Final = 500
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Counts on their way to the ledger, under one key until they are known to be there."""
+
+    key: CommandKey
+    counts: dict[TallyKey, int]
+
+
+class RefusalCounter:
+    """The counts of one process. clock: now, aware UTC. new_id: a fresh UUID."""
+
+    def __init__(
+        self, ledger: TokenLedger, *, clock: Callable[[], datetime], new_id: Callable[[], UUID]
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._new_id = new_id
+        self._counts: dict[TallyKey, int] = {}
+        self._minute: datetime | None = None
+        self._sent: _Batch | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many refusals are counted and not known to be written."""
+        sent = 0 if self._sent is None else sum(self._sent.counts.values())
+        return sent + sum(self._counts.values())
+
+    def count(self, reason: str, door: str) -> None:
+        """Count one more."""
+        if self._minute is None or len(self._counts) < MAX_KEYS:
+            self._minute = self._clock().replace(second=0, microsecond=0)
+        # Else the minute stands still: memory stays bounded and no count is lost.
+        key = TallyKey(reason, door, self._minute)
+        self._counts[key] = self._counts.get(key, 0) + 1
+
+    async def flush(self) -> None:
+        """Write all that was counted. Raises Unavailable; the counts are kept then."""
+        while self._sent is not None or self._counts:
+            if self._sent is None:
+                counts = dict(islice(self._counts.items(), _BATCH))
+                for key in counts:
+                    del self._counts[key]
+                self._sent = _Batch(CommandKey(self._new_id(), b"refusals"), counts)
+            # A batch whose fate is unknown is sent again under the same key, and so never counted twice.
+            await self._ledger.record_refusals(self._sent.counts, key=self._sent.key)
+            self._sent = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Flush every few seconds, and in the end."""
+        flushing = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            flushing.cancel()
+            await asyncio.wait([flushing])
+            try:
+                await self.flush()
+            except Unavailable:
+                logger.warning("refusals.lost", count=self.waiting)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_EVERY_S)
+            try:
+                await self.flush()
+            except Unavailable:
+                logger.warning("refusals.not_written", waiting=self.waiting)
+            except Exception as error:  # noqa: BLE001 - counting is not worth a worker; the class says enough
+                logger.error("refusals.failed", error=type(error).__qualname__)  # noqa: TRY400
