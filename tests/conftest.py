@@ -5,10 +5,12 @@ parallel run share it: the first one starts it, the last one stops it.
 """
 
 import asyncio
+import atexit
 import fcntl
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -146,6 +148,7 @@ def _shared_server(run: Path) -> Iterator[str]:
                 marker.unlink()
             else:
                 _LEFT_RUNNING.append(server)
+                atexit.register(warnings.simplefilter, "ignore", ResourceWarning)
 
 
 def _prepare(conninfo: str) -> None:

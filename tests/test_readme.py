@@ -35,6 +35,7 @@ def blocks(word: str) -> list[str]:
 def clone() -> Iterator[Path]:
     """The tracked files and those not ignored, as a clone has them."""
     with tempfile.TemporaryDirectory(prefix="scim-ledger-readme-", dir="/tmp") as directory:
+        Path(directory).chmod(0o711)  # as root, the database's user must reach its data
         clone = Path(directory) / "clone"
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

@@ -1,8 +1,7 @@
-"""Large ledgers in little time: COPY into the ledger and its views, indexes made afterwards.
+"""Large ledgers in little time: COPY into the ledger, indexes made afterwards, the views by their rebuild.
 
 What is stored is what the domain would have stored. Events and states come from its own decisions, folds
-and encoders, view rows from the projections' own folds; only the way in is another. `check` proves it on a
-sample.
+and encoders; only the way in is another. `check` proves it on a sample.
 """
 
 import os
@@ -25,6 +24,7 @@ from domain.ledger import Sources, TokenLedger
 from domain.scim_token import Presentation, ScimToken, Used
 from domain.secret import Digest, Pepper, Secret, SecretKind, mint
 from projections.projection import LogEntry
+from projections.rebuild import drop_old, rebuild
 from projections.registry import PROJECTIONS
 
 TEAM_SIZE: Final = 200
@@ -88,17 +88,19 @@ def seed(owner: str, *, pepper: Pepper, tokens: int, uses_each: int = 0, secrets
         connection.execute("SET LOCAL maintenance_work_mem = '512MB'")
         connection.execute(append.LOCK)
         history = _history(connection, tokens=tokens, uses_each=uses_each, digests=digests)
-        views = _live_views(connection)
-        with _without_indexes(connection, [*_COLUMNS, *(table for _, table in views)]):
-            _copy(connection, _EVENTS, _COLUMNS[_EVENTS], history.log())
+        with _without_indexes(connection, list(_COLUMNS)):
+            # An entry has more than the columns of its row.
+            columns = _COLUMNS[_EVENTS]
+            _copy(connection, _EVENTS, columns, (entry[: len(columns)] for entry in history.log()))
             step = max(1, _CHUNK // (1 + uses_each))
             for start in range(0, tokens, step):
-                _copy_states(connection, history, range(start, min(start + step, tokens)), views)
+                _copy_states(connection, history, range(start, min(start + step, tokens)))
         head = history.last_position
         connection.execute(
             "SELECT setval(pg_get_serial_sequence(%s, 'notification_id'), %s)", [_EVENTS, head]
         )
         connection.execute("UPDATE ledger.projection_positions SET position = %s WHERE role = 'live'", [head])
+    _rebuild_views(owner)
     _settle(owner)
     return Seeded(tokens * (1 + uses_each), history.token_ids, history.team_ids, known)
 
@@ -174,10 +176,6 @@ class _History:
             state,
         )
 
-    def uses(self, number: int) -> Iterator[LogEntry]:
-        """All uses of one token."""
-        return (self.use(number, round_) for round_ in range(1, self.uses_each + 1))
-
 
 def _history(connection: Connection, *, tokens: int, uses_each: int, digests: dict[int, Digest]) -> _History:
     row = connection.execute(
@@ -216,17 +214,12 @@ def _entry(position: int, recorded: Recorded) -> LogEntry:
     )
 
 
-def _copy_states(
-    connection: Connection, history: _History, numbers: range, views: Sequence[tuple[Any, str]]
-) -> None:
-    """States, secrets and view rows of some tokens: their uses move the heads alone, as the gate has it."""
+def _copy_states(connection: Connection, history: _History, numbers: range) -> None:
+    """States and secrets of some tokens: their uses move the heads alone, as the gate has it."""
     heads, aggregates, secrets = [], [], []
-    entries: list[LogEntry] = []
     for number in numbers:
         created = history.created(number)
-        entries.append(_entry(history.first_position + number, created))
-        entries += history.uses(number)
-        last_used_at = entries[-1].at if history.uses_each else None
+        last_used_at = history.use(number, history.uses_each).at if history.uses_each else None
         token = evolve(None, created)
         heads.append((token.id, token.version + history.uses_each, last_used_at, history.uses_each))
         aggregates.append((token.id, kind_of(created).name, encode_state(token)))
@@ -235,11 +228,6 @@ def _copy_states(
     for table, rows in (("ledger.heads", heads), ("ledger.aggregates", aggregates)):
         _copy(connection, table, _COLUMNS[table], rows)
     _copy(connection, "ledger.secrets", None, secrets)
-    for projection, table in views:
-        found: dict[Any, list[Any]] = {}
-        projection.apply(found, [entry for entry in entries if entry.topic in projection.topics], REGISTRY)
-        types = [type_.split()[0] for type_ in projection.columns.values()]
-        _copy(connection, table, types, ([*row, *projection.derive(row)] for row in found.values()))
 
 
 def _copy(
@@ -256,13 +244,15 @@ def _copy(
             copy.write_row(row)
 
 
-def _live_views(connection: Connection) -> list[tuple[Any, str]]:
-    versions: dict[str, int] = dict(
-        connection.execute(
-            "SELECT name, version FROM ledger.projection_positions WHERE role = 'live'"
-        ).fetchall()
-    )
-    return [(projection, projection.table(versions[projection.name])) for projection in PROJECTIONS]
+def _rebuild_views(owner: str) -> None:
+    """As the role that the views belong to; the live ones, which know nothing of it, differ."""
+    with psycopg.connect(owner, autocommit=True) as connection:
+        row = connection.execute("SELECT tableowner FROM pg_tables WHERE schemaname = 'views'").fetchone()
+        assert row is not None
+        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(row[0])))
+        for projection in PROJECTIONS:
+            rebuild(connection, projection, accepts_difference=True)
+        drop_old(connection, PROJECTIONS)
 
 
 @contextmanager

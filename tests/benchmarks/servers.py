@@ -140,6 +140,9 @@ def service(
         "SCIM_LEDGER_DATA_DIR": None if data_dir is None else str(data_dir),
         "SCIM_LEDGER_PEPPER": PEPPER_KEY,
         "SCIM_LEDGER_LOG_LEVEL": "warning",
+        # One client, one source: limits would be what is measured.
+        "SCIM_LEDGER_RATE_PER_TOKEN": "0",
+        "SCIM_LEDGER_RATE_PER_SOURCE": "0",
         "SCIM_LEDGER_WORKERS": str(workers),
         "SCIM_LEDGER_HOST": host,
         "SCIM_LEDGER_PORT": str(port),

@@ -89,6 +89,7 @@ def test_the_app_role_may_do_exactly_what_it_needs(empty_database: str) -> None:
         "heads": "INSERT SELECT UPDATE",
         "migrations": "SELECT",
         "projection_positions": "DELETE INSERT SELECT UPDATE",
+        "projection_rebuilds": "INSERT SELECT UPDATE",
         "secrets": "INSERT SELECT UPDATE",
     }
 

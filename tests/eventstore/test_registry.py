@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from domain import api_token, scim_token
+from domain import api_token, refusal_tally, scim_token
 from domain.api_token import Permission
 from domain.event import Actor, Event
 from domain.eventstore.registry import REGISTRY, EventRegistry, UnreadableEvent, Upcaster
@@ -70,6 +70,7 @@ MEANT: dict[str, Event] = {
     "api_token.used.v1": api_token.Used(),
     "api_token.revoked.v1": api_token.Revoked(revoked_by=OPERATOR),
     "api_token.revoked.v1.minimal": api_token.Revoked(revoked_by=None),
+    "refusal_tally.counted.v1": refusal_tally.Counted(reason="unknown", door="scim", minute=T0, count=17),
 }
 
 
@@ -229,6 +230,6 @@ class TestUpcasting:
 
 
 def test_no_event_of_ours_has_a_field_that_could_hold_a_secret() -> None:
-    for event in (*scim_token.EVENTS, *api_token.EVENTS):
+    for event in (*scim_token.EVENTS, *api_token.EVENTS, *refusal_tally.EVENTS):
         names = {field.name for field in msgspec.structs.fields(event)}
         assert not names & {"secret", "token", "authorization", "password", "headers", "body"}

@@ -11,6 +11,7 @@ from tests.benchmarks.sections.list_tokens import list_tokens
 from tests.benchmarks.sections.load import load
 from tests.benchmarks.sections.memory import memory
 from tests.benchmarks.sections.postgres import postgres
+from tests.benchmarks.sections.projections import projections
 from tests.benchmarks.sections.start import start
 
 Section: TypeAlias = Callable[[Bench], Iterator[Row]]
@@ -22,5 +23,6 @@ SECTIONS: Final[Mapping[str, Section]] = {
     "list": list_tokens,
     "load": load,
     "memory": memory,
+    "projections": projections,
     "start": start,
 }

@@ -1,0 +1,430 @@
+"""`/audit` and `/scim-token/{id}/events`: every fact, by every filter, in every format, to nobody else."""
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from domain.api_token import Permission
+from domain.ledger import NewScimToken, Operator
+from domain.secret import Pepper, parse
+from projections.audit_trail import PROJECTION
+from tests.api.expected import assert_invalid, assert_not_found, assert_problem, create, use
+from tests.api.trail import ROW, audit, kinds, later, own, plain, present, text, walk
+from tests.service import PEPPER_KEY, Caller, RunningService
+
+__all__ = ["plain"]
+
+INVALID = "A parameter is not valid."
+NDJSON = {"Accept": "application/x-ndjson"}
+
+
+@pytest.fixture
+def auditor(service: RunningService, team: UUID) -> Caller:
+    """May do everything, for one team."""
+    return service.api_token(teams=[team])
+
+
+@pytest.fixture
+def token(service: RunningService, auditor: Caller, team: UUID) -> dict[str, Any]:
+    return create(service, auditor, team=team)
+
+
+def placeless(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in {"position", "at", "use_id"}}
+
+
+def events_of(token: dict[str, Any]) -> str:
+    return f"/scim-token/{token['id']}/events"
+
+
+# What is told
+
+
+def test_the_whole_life_of_a_token_is_told(
+    service: RunningService, auditor: Caller, team: UUID, token: dict[str, Any]
+) -> None:
+    agent = {"user_agent": "Okta", "method": "PATCH", "path_class": "Users/{id}", "note": "bare"}
+    present(service, token["token"], source="192.0.2.1", **agent)
+    service.client.delete(f"/scim-token/{token['id']}", auth=auditor)
+    use(service, token["token"])
+
+    refused, revoked, used, created = audit(service, auditor, events_of(token))
+    same = {"team_id": str(team), "token_id": token["id"], "outcome": "success", "reason": None, "count": 1}
+    unpresented = dict.fromkeys(("door", "source", "user_agent", "method", "path_class", "note"))
+    assert placeless(created) == {**same, **own(auditor), **unpresented, "kind": "scim_token.created"}
+    assert placeless(revoked) == {**same, **own(auditor), **unpresented, "kind": "scim_token.revoked"}
+    assert placeless(used) == {
+        **same,
+        "user_id": None,
+        "api_token_id": None,
+        "door": "scim",
+        "source": "192.0.2.1",
+        **agent,
+        "kind": "scim_token.used",
+    }
+    assert created["at"] == token["created_at"]
+    assert (refused["kind"], refused["outcome"], refused["reason"]) == (
+        "scim_token.refused",
+        "refused",
+        "revoked",
+    )
+    assert created["position"] < used["position"] < revoked["position"] < refused["position"]
+
+
+def test_the_use_id_is_the_one_that_the_upstream_was_told(
+    service: RunningService, auditor: Caller, token: dict[str, Any]
+) -> None:
+    answer = service.client.get("/gateway/nginx", headers={"Authorization": f"Bearer {token['token']}"})
+
+    assert audit(service, auditor, events_of(token))[0]["use_id"] == answer.headers["x-scim-use-id"]
+
+
+def test_a_change_at_the_command_line_is_signed_by_nobody_but_the_user_named(
+    service: RunningService, auditor: Caller, team: UUID
+) -> None:
+    user = uuid4()
+    made, _ = service.command(
+        lambda ledger: ledger.create_scim_token(NewScimToken(team, "CLI"), by=Operator(user))
+    )
+
+    (row,) = audit(service, auditor, token_id=made.id)
+    assert (row["user_id"], row["api_token_id"]) == (str(user), None)
+
+
+def test_no_answer_holds_a_secret_or_a_digest(
+    service: RunningService, auditor: Caller, token: dict[str, Any], plain: httpx.Client
+) -> None:
+    use(service, token["token"])
+    rotated = service.client.post(f"/scim-token/{token['id']}/rotate", auth=auditor, json={}).json()
+    pepper = Pepper([PEPPER_KEY.encode()])
+    hidden: list[str] = [token["token"], rotated["token"]]
+    for secret in tuple(hidden):
+        digest = pepper.digest(parse(secret)).value
+        hidden += [digest.hex(), base64.b64encode(digest).decode(), base64.urlsafe_b64encode(digest).decode()]
+
+    for format_ in ("json", "ndjson", "csv"):
+        answer = plain.get(events_of(token), auth=auditor, params={"format": format_})
+        assert "scim_token.rotated" in answer.text
+        assert not any(each in answer.text for each in hidden)
+    feed = service.client.get("/events", auth=auditor).text
+    assert "scim_token.rotated" in feed
+    assert not any(each in feed for each in hidden)
+
+
+# Filters
+
+
+def test_each_filter_leaves_what_it_says(service: RunningService, team: UUID) -> None:
+    ada, bob = service.api_token(teams=[team]), service.api_token(teams=[team])
+    of_ada = create(service, ada, team=team)
+    start = later()
+    of_bob = create(service, bob, team=team)
+    present(service, of_bob["token"], source="192.0.2.1")
+    end = later()
+    present(service, of_ada["token"], source="2001:db8::1")
+    service.client.delete(f"/scim-token/{of_ada['id']}", auth=bob)
+    use(service, of_ada["token"])
+
+    def found(**params: Any) -> list[str]:
+        return kinds(audit(service, ada, order="oldest", team_id=team, **params))
+
+    created, used, revoked, refused = (
+        f"scim_token.{kind}" for kind in ("created", "used", "revoked", "refused")
+    )
+    assert found() == [created, created, used, used, revoked, refused]
+    assert found(token_id=of_bob["id"]) == [created, used]
+    assert found(user_id=ada.user_id) == [created]
+    assert found(api_token_id=bob.id) == [created, revoked]
+    assert found(user_id=ada.user_id, api_token_id=bob.id) == []
+    assert found(kind=[created, revoked]) == [created, created, revoked]
+    assert found(outcome="refused") == [refused]
+    assert found(outcome="success", kind=[refused, revoked]) == [revoked]
+    assert found(source="192.0.2.1") == [used]
+    assert found(source="192.0.2.0/24") == [used]
+    assert found(source="2001:db8::/32", token_id=of_ada["id"]) == [used]
+    assert found(source="198.51.100.0/24") == []
+    assert found(**{"from": text(start), "to": text(end)}) == [created, used]
+    assert found(**{"from": text(end)}) == [used, revoked, refused]
+    assert found(to=text(start)) == [created]
+    assert found(**{"from": "2999-01-01T00:00:00Z"}) == []
+
+
+def test_from_is_the_first_instant_and_to_the_first_after(
+    service: RunningService, auditor: Caller, token: dict[str, Any]
+) -> None:
+    at = token["created_at"]
+
+    assert kinds(audit(service, auditor, events_of(token), **{"from": at})) == ["scim_token.created"]
+    assert audit(service, auditor, events_of(token), to=at) == []
+
+
+def test_newest_comes_first_unless_asked_otherwise(
+    service: RunningService, auditor: Caller, token: dict[str, Any]
+) -> None:
+    use(service, token["token"])
+    newest = audit(service, auditor, events_of(token))
+
+    assert kinds(newest) == ["scim_token.used", "scim_token.created"]
+    assert audit(service, auditor, events_of(token), order="newest") == newest
+    assert audit(service, auditor, events_of(token), order="oldest") == newest[::-1]
+
+
+@pytest.mark.parametrize(
+    ("params", "pointer", "detail"),
+    [
+        ({"source": "192.0.2.300"}, "source", "must be an address or a network, such as 192.0.2.0/24"),
+        ({"from": "2021-08-10T10:00:00"}, "from", "needs a time zone, such as a Z at the end"),
+        ({"to": "1969-12-31T23:59:59Z"}, "to", "is out of range"),
+        ({"to": "9999-12-31T23:59:59Z"}, "to", "is out of range"),
+        ({"from": "yesterday"}, "from", "is not valid"),
+        ({"order": "random"}, "order", "is not valid"),
+        ({"outcome": "maybe"}, "outcome", "is not valid"),
+        ({"limit": "0"}, "limit", "is not valid"),
+        ({"limit": "1001"}, "limit", "must be at most 1000; NDJSON and CSV have no limit"),
+        ({"token_id": "1"}, "token_id", "is not valid"),
+        ({"format": "xml"}, "format", "is not valid"),
+        ({"next_cursor": "AAAA"}, "next_cursor", "is not one of this list"),
+    ],
+)
+def test_a_parameter_that_means_nothing_is_refused(
+    service: RunningService, auditor: Caller, params: dict[str, str], pointer: str, detail: str
+) -> None:
+    about = "The cursor is not one of this list." if pointer == "next_cursor" else INVALID
+    assert_invalid(service.client.get("/audit", auth=auditor, params=params), pointer, detail, about=about)
+
+
+def test_a_kind_that_does_not_exist_is_refused(service: RunningService, auditor: Caller) -> None:
+    answer = service.client.get("/audit", auth=auditor, params={"kind": ["scim_token.used", "Used"]})
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == "kind"
+    assert "scim_token.revoked" in answer.json()["errors"][0]["detail"]
+
+
+def test_a_parameter_with_a_typo_does_not_widen_the_answer(service: RunningService, auditor: Caller) -> None:
+    assert_invalid(
+        service.client.get("/audit", auth=auditor, params={"team": str(uuid4())}),
+        "team",
+        "is not a parameter of this resource",
+        about="A parameter is not known.",
+    )
+
+
+# Pages
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_pages_show_each_row_once_while_more_are_written(
+    service: RunningService, auditor: Caller, team: UUID, token: dict[str, Any], order: str
+) -> None:
+    for number in range(7):
+        present(service, token["token"], user_agent=f"agent {number}")
+    there = {row["position"] for row in audit(service, auditor, team_id=team)}
+
+    seen = []
+    for page in walk(service, auditor, team_id=team, order=order, limit=3):
+        assert len(page) <= 3
+        seen += [row["position"] for row in page]
+        if len(seen) < len(there):
+            use(service, token["token"])
+    assert len(seen) == len(set(seen))
+    assert seen == sorted(seen, reverse=order == "newest")
+    assert there <= set(seen)
+
+
+def test_a_cursor_is_good_for_its_own_filter_and_order_only(
+    service: RunningService, auditor: Caller, team: UUID, token: dict[str, Any]
+) -> None:
+    use(service, token["token"])
+    params: dict[str, Any] = {"team_id": str(team), "limit": 1}
+    cursor = service.client.get("/audit", auth=auditor, params=params).json()["next_cursor"]
+    tokens = service.client.get("/scim-token", auth=auditor, params={"next_cursor": cursor})
+    assert tokens.status_code == 400
+
+    for changed in ({"order": "oldest"}, {"outcome": "success"}, {"team_id": str(uuid4())}):
+        answer = service.client.get("/audit", auth=auditor, params=params | changed | {"next_cursor": cursor})
+        assert answer.status_code == 400
+
+
+# Formats
+
+
+def test_every_format_tells_the_same(
+    service: RunningService, auditor: Caller, token: dict[str, Any], plain: httpx.Client
+) -> None:
+    present(service, token["token"], source="192.0.2.1", user_agent='Ok"ta, Inc\u00e9')
+    rows = audit(service, auditor, events_of(token))
+
+    lines = plain.get(events_of(token), auth=auditor, headers=NDJSON)
+    assert lines.headers["content-type"] == "application/x-ndjson"
+    assert lines.headers["cache-control"] == "no-store"
+    assert [json.loads(line) for line in lines.text.splitlines()] == rows
+
+    table = plain.get(events_of(token), auth=auditor, params={"format": "csv"})
+    assert table.headers["content-type"] == "text/csv; charset=utf-8"
+    assert table.headers["content-disposition"] == 'attachment; filename="audit.csv"'
+    header, *body = csv.reader(io.StringIO(table.text))
+    assert header == ROW
+    assert body == [["" if row[name] is None else str(row[name]) for name in ROW] for row in rows]
+
+
+@pytest.mark.parametrize("agent", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+def test_a_spreadsheet_finds_no_formula(
+    service: RunningService, auditor: Caller, token: dict[str, Any], plain: httpx.Client, agent: str
+) -> None:
+    present(service, token["token"], user_agent=agent)
+
+    table = plain.get(events_of(token), auth=auditor, params={"format": "csv"}).text
+    used = next(csv.DictReader(io.StringIO(table, newline="")))
+    assert used["user_agent"] == f"'{agent}"
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("*/*", "application/json"),
+        ("application/json, text/csv;q=0.5", "application/json"),
+        ("text/csv, application/json;q=0.9", "text/csv; charset=utf-8"),
+        ("application/jsonl", "application/x-ndjson"),
+        ("text/html, application/ndjson;q=0.8", "application/x-ndjson"),
+    ],
+)
+def test_the_accept_header_is_honoured(
+    auditor: Caller, token: dict[str, Any], plain: httpx.Client, accept: str, media_type: str
+) -> None:
+    answer = plain.get(events_of(token), auth=auditor, headers={"Accept": accept})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+
+
+def test_a_format_that_we_do_not_have_is_406(service: RunningService, auditor: Caller) -> None:
+    answer = service.client.get("/audit", auth=auditor, headers={"Accept": "application/xml"})
+
+    assert answer.status_code == 406
+    assert answer.json()["type"] == "/problems/not-acceptable"
+
+
+def test_an_empty_trail_is_no_line_and_a_header(auditor: Caller, plain: httpx.Client) -> None:
+    params = {"team_id": str(uuid4())}
+    assert plain.get("/audit", auth=auditor, params=params | {"format": "ndjson"}).text == ""
+    assert plain.get("/audit", auth=auditor, params=params | {"format": "csv"}).text == ",".join(ROW) + "\r\n"
+
+
+def test_a_stream_ends_at_its_limit(
+    service: RunningService, auditor: Caller, token: dict[str, Any], plain: httpx.Client
+) -> None:
+    for _ in range(3):
+        use(service, token["token"])
+
+    lines = plain.get(events_of(token), auth=auditor, headers=NDJSON, params={"limit": 2}).text.splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["scim_token.used"] * 2
+
+
+def test_a_long_stream_needs_no_memory(service: RunningService, plain: httpx.Client, team: UUID) -> None:
+    auditor = service.api_token(teams=[team])
+    worker = service.program_pids()["worker-1"]
+
+    def export(**params: Any) -> tuple[int, int]:
+        lines = size = 0
+        with plain.stream("GET", "/audit", auth=auditor, params={"format": "ndjson"} | params) as answer:
+            for piece in answer.iter_bytes():
+                lines += piece.count(b"\n")
+                size += len(piece)
+        return lines, size
+
+    with older_rows(service, team, count=100_000):
+        export(limit=5000)  # what the worker keeps for good, such as prepared statements, is there now
+        Path(f"/proc/{worker}/clear_refs").write_text("5")  # the peak starts anew
+        before = peak_kib(worker)
+        lines, size = export()
+        grown_kib = peak_kib(worker) - before
+    assert lines == 100_000
+    assert grown_kib < size / 1024 / 8, f"{grown_kib} KiB for {size} bytes"
+
+
+# Who may see it
+
+
+def test_a_caller_sees_their_teams_only(
+    service: RunningService, auditor: Caller, admin: Caller, token: dict[str, Any]
+) -> None:
+    elsewhere = create(service, admin, team=uuid4())
+
+    assert {row["token_id"] for row in audit(service, auditor)} == {token["id"]}
+    assert audit(service, auditor, team_id=elsewhere["team_id"]) == []
+    assert audit(service, auditor, token_id=elsewhere["id"]) == []
+    assert audit(service, auditor, user_id=admin.user_id) == []
+    assert_not_found(service.client.get(events_of(elsewhere), auth=auditor))
+    assert_not_found(service.client.get(f"/scim-token/{uuid4()}/events", auth=auditor))
+    assert audit(service, admin, token_id=elsewhere["id"]) != []
+
+
+def test_several_teams_come_merged_in_order(service: RunningService, admin: Caller) -> None:
+    teams = [uuid4() for _ in range(3)]
+    tokens = [create(service, admin, team=team) for team in (*teams, *teams)]
+    auditor = service.api_token(teams=[*teams, uuid4()])
+
+    for order in ("newest", "oldest"):
+        pages = list(walk(service, auditor, order=order, limit=4))
+        assert [len(page) for page in pages] == [4, 2]
+        seen = [row["token_id"] for page in pages for row in page]
+        assert seen == [token["id"] for token in (tokens if order == "oldest" else tokens[::-1])]
+    assert len(audit(service, auditor, token_id=tokens[1]["id"])) == 1
+
+
+def test_what_belongs_to_no_team_is_for_those_who_may_see_all(
+    service: RunningService, auditor: Caller, admin: Caller
+) -> None:
+    assert kinds(audit(service, admin, token_id=auditor.id, order="oldest"))[0] == "api_token.created"
+    assert audit(service, auditor, token_id=auditor.id) == []
+
+
+def test_without_the_permission_it_is_403(service: RunningService, token: dict[str, Any]) -> None:
+    reader = service.api_token(Permission.SCIM_TOKENS_READ, teams=[UUID(token["team_id"])])
+    for path in ("/audit", events_of(token), f"/scim-token/{token['id']}/usage", "/events"):
+        assert_problem(
+            service.client.get(path, auth=reader),
+            403,
+            "permission-denied",
+            "The API token lacks the permission audit:read.",
+        )
+
+
+def peak_kib(pid: int) -> int:
+    """The most memory that a process has held since its peak was reset."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+@contextmanager
+def older_rows(service: RunningService, team: UUID, *, count: int) -> Iterator[None]:
+    """Rows of a team in the view, before all that the ledger holds, taken away at the end."""
+    ((version,),) = service.query(
+        "SELECT version FROM ledger.projection_positions WHERE name = %s AND role = 'live'", PROJECTION.name
+    )
+    table = PROJECTION.table(version)
+    service.query(
+        f"""
+        INSERT INTO {table}
+            (position, at, team_id, token_id, use_id, count, kind, door, source, user_agent, method)
+        SELECT n - {count}, timestamptz '2020-01-01Z' + n * interval '1 s', %s, %s,
+            gen_random_uuid(), 1, 'scim_token.used', 'scim', '192.0.2.1', 'Okta SCIM Client 1.0.0', 'GET'
+        FROM generate_series(1, {count}) AS n
+        """,
+        team,
+        uuid4(),
+    )
+    service.query(f"ANALYZE {table}")
+    try:
+        yield
+    finally:
+        service.query(f"DELETE FROM {table} WHERE team_id = %s", team)

@@ -1,0 +1,259 @@
+"""Every route, for every kind of caller, on what is theirs, what is others' and what does not exist.
+
+The table below has a row for each operation of the OpenAPI document; a new one without a row fails here.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from domain.api_token import Permission
+from domain.secret import SecretKind, mint
+from tests.api.expected import assert_not_found, create, use
+from tests.service import Caller, RunningService, until
+
+METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
+READ, WRITE, AUDIT = Permission.SCIM_TOKENS_READ, Permission.SCIM_TOKENS_WRITE, Permission.AUDIT_READ
+MANAGE: Final = Permission.PROJECTIONS_MANAGE
+CALLERS: Final = ("anonymous", "other_team", "read_only", "expired", "revoked", "admin")
+TARGETS: Final = ("own", "foreign", "missing")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a request is about: a token of some team, or ids that stand for nothing."""
+
+    team: str
+    token: str
+    secret: str
+    view: str = "token_sources"
+
+
+@dataclass(frozen=True)
+class Route:
+    """An operation, as this matrix asks it.
+
+    path: with {token}, or else `query` or `body` say what it is about.
+    needs: None for a route without an API token. success: every status of one who may.
+    is_of_the_service: it tells of no team, so every caller with the permission is equal; {view} in its path.
+    """
+
+    method: str
+    path: str
+    needs: Permission | None
+    success: frozenset[int] = frozenset({200})
+    query: Callable[[Target], Mapping[str, str]] = field(default=lambda _: {})
+    body: Callable[[Target], dict[str, Any]] = field(default=lambda _: {})
+    is_of_the_service: bool = False
+
+    @property
+    def is_of_one_token(self) -> bool:
+        """Then what is not the caller's is 404."""
+        return "{token}" in self.path or (self.method, self.path) == ("POST", "/scim-token")
+
+    def ask(self, client: httpx.Client, target: Target, caller: Caller | None) -> httpx.Response:
+        """The request."""
+        sent: dict[str, Any] = (
+            {"params": dict(self.query(target))} if self.method == "GET" else self.body(target)
+        )
+        path = self.path.format(token=target.token, view=target.view)
+        return client.request(self.method, path, auth=caller, **sent)
+
+
+ROUTES: Final[Mapping[str, Route]] = {
+    "createScimToken": Route(
+        "POST",
+        "/scim-token",
+        WRITE,
+        frozenset({201}),
+        body=lambda t: {"json": {"team_id": t.team, "name": "Okta"}},
+    ),
+    "listScimTokens": Route("GET", "/scim-token", READ, query=lambda t: {"team_id": t.team}),
+    "getScimToken": Route("GET", "/scim-token/{token}", READ),
+    "deleteScimToken": Route("DELETE", "/scim-token/{token}", WRITE),
+    "rotateScimToken": Route("POST", "/scim-token/{token}/rotate", WRITE, body=lambda _: {"json": {}}),
+    "listScimTokenEvents": Route("GET", "/scim-token/{token}/events", AUDIT),
+    "getScimTokenUsage": Route("GET", "/scim-token/{token}/usage", AUDIT),
+    "listAuditEvents": Route("GET", "/audit", AUDIT, query=lambda t: {"team_id": t.team}),
+    "followEvents": Route("GET", "/events", AUDIT, query=lambda _: {"limit": "1000"}),
+    "verifyScimToken": Route("POST", "/verify", READ, body=lambda t: {"json": {"token": t.secret}}),
+    "introspectScimToken": Route("POST", "/introspect", READ, body=lambda t: {"data": {"token": t.secret}}),
+    "burnScimToken": Route("POST", "/revoke", None, body=lambda t: {"data": {"token": t.secret}}),
+    "listProjections": Route("GET", "/projections", MANAGE, is_of_the_service=True),
+    "getProjection": Route("GET", "/projections/{view}", MANAGE, is_of_the_service=True),
+    "rebuildProjection": Route(
+        "POST", "/projections/{view}/rebuild", MANAGE, frozenset({202, 409}), is_of_the_service=True
+    ),
+    "getProjectionRebuild": Route(
+        "GET", "/projections/{view}/rebuild", MANAGE, frozenset({200, 404}), is_of_the_service=True
+    ),
+    "retryProjection": Route("POST", "/projections/{view}/retry", MANAGE, is_of_the_service=True),
+    "metrics": Route("GET", "/metrics", MANAGE, is_of_the_service=True),
+    "liveness": Route("GET", "/healthz", None),
+    "readiness": Route("GET", "/readyz", None),
+}
+BY_SECRET: Final = frozenset({"verifyScimToken", "introspectScimToken"})
+"""Asked with the secret itself: for a stranger they say what they say of a secret that does not exist."""
+
+
+def unknown_routes(document: Mapping[str, Any]) -> set[str]:
+    """The operations of a document that have no row above, or whose row asks something else."""
+    asked = {
+        name: (route.method, route.path.format(token="{token_id}", view="{name}"))
+        for name, route in ROUTES.items()
+    }
+    return {
+        operation["operationId"]
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if method in METHODS and asked.get(operation["operationId"]) != (method.upper(), path)
+    }
+
+
+@pytest.fixture(scope="module")
+def document(service: RunningService) -> dict[str, Any]:
+    found: dict[str, Any] = service.client.get("/docs/openapi.json").json()
+    return found
+
+
+@pytest.fixture(scope="module")
+def client(service: RunningService) -> Iterator[httpx.Client]:
+    """One that holds no answer against the document: that is for other tests."""
+    with httpx.Client(base_url=service.url, timeout=30, trust_env=False, verify=False) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def team() -> UUID:
+    """The team of this module's callers."""
+    return uuid4()
+
+
+@pytest.fixture(scope="module")
+def callers(service: RunningService, team: UUID) -> dict[str, Caller | None]:
+    expired = service.api_token(teams=[team], lifetime=timedelta(milliseconds=1))
+    revoked = service.api_token(teams=[team])
+    service.command(lambda ledger: ledger.revoke_api_token(revoked.id))
+    until(lambda: service.client.get("/scim-token", auth=expired).status_code == 401, what="expiry")
+    return {
+        "anonymous": None,
+        "other_team": service.api_token(teams=[uuid4()]),
+        "read_only": service.api_token(READ, teams=[team]),
+        "expired": expired,
+        "revoked": revoked,
+        "admin": service.api_token(teams=[team]),
+    }
+
+
+def a_target(service: RunningService, admin: Caller, team: UUID, kind: str) -> Target:
+    if kind == "missing":
+        unknown = mint(SecretKind.SCIM_LIVE, uuid4().bytes * 2).reveal()
+        return Target(str(uuid4()), str(uuid4()), unknown, view="none")
+    made = create(service, admin, team=team if kind == "own" else uuid4())
+    use(service, made["token"])
+    return Target(made["team_id"], made["id"], made["token"])
+
+
+def test_every_operation_has_a_row(document: dict[str, Any]) -> None:
+    assert unknown_routes(document) == set()
+
+
+def test_planted_a_new_operation_without_a_row_is_found(document: dict[str, Any]) -> None:
+    planted = document | {"paths": document["paths"] | {"/new": {"get": {"operationId": "new"}}}}
+    assert unknown_routes(planted) == {"new"}
+    moved = document | {"paths": {"/old/audit": document["paths"]["/audit"]}}
+    assert unknown_routes(moved) == {"listAuditEvents"}
+
+
+@pytest.mark.parametrize("target_kind", TARGETS)
+@pytest.mark.parametrize("who", CALLERS)
+@pytest.mark.parametrize("name", ROUTES)
+def test_the_matrix(  # noqa: PLR0917 - three axes
+    service: RunningService,
+    client: httpx.Client,
+    admin: Caller,
+    team: UUID,
+    callers: dict[str, Caller | None],
+    name: str,
+    who: str,
+    target_kind: str,
+) -> None:
+    route, caller = ROUTES[name], callers[who]
+    target = a_target(service, admin, team, target_kind)
+    before = facts(service, target)
+    answer = route.ask(client, target, caller)
+
+    if route.needs is None:
+        assert answer.status_code == 200
+    elif who in {"anonymous", "expired", "revoked"}:
+        assert answer.status_code == 401
+    elif who == "read_only" and route.needs is not READ:
+        assert answer.status_code == 403
+    elif route.is_of_the_service:
+        is_known = target_kind != "missing" or "{view}" not in route.path
+        assert answer.status_code in (route.success if is_known else {404})
+    elif target_kind == "own" and who != "other_team":
+        assert answer.status_code in route.success
+        if name not in {"createScimToken", "getScimTokenUsage", "burnScimToken"}:
+            assert target.token in answer.text
+        return
+    elif route.is_of_one_token:
+        assert_not_found(answer)
+    else:
+        assert answer.status_code == 200
+        nothing = a_target(service, admin, team, "missing")
+        if name in BY_SECRET or "result" in answer.text:
+            assert answer.json() == route.ask(client, nothing, caller).json()
+    if route.needs is not None:
+        # Whatever it was, it tells nothing about what is not the caller's, and leaves no trace on it.
+        assert target.token not in answer.text
+        assert target.secret not in answer.text
+        assert facts(service, target) == before
+
+
+def facts(service: RunningService, target: Target) -> int:
+    """How much the ledger holds about a target."""
+    return int(
+        service.query("SELECT count(*) FROM ledger.events WHERE originator_id = %s", UUID(target.token))[0][0]
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, route in ROUTES.items() if route.is_of_one_token])
+def test_foreign_and_missing_look_the_same(
+    service: RunningService, admin: Caller, team: UUID, callers: dict[str, Caller | None], name: str
+) -> None:
+    answers = [
+        ROUTES[name].ask(service.client, a_target(service, admin, team, kind), callers["admin"])
+        for kind in ("foreign", "missing")
+    ]
+    bodies = [re.sub(r"urn:uuid:[0-9a-f-]{36}", "", answer.text) for answer in answers]
+    headers = [
+        {name: value for name, value in answer.headers.items() if name not in {"x-request-id", "date"}}
+        for answer in answers
+    ]
+    assert bodies[0] == bodies[1]
+    assert headers[0] == headers[1]
+
+
+@pytest.mark.parametrize("path", ["/scim/v2/Users", "/gateway/nginx", "/gateway/forward", "/gateway/envoy/x"])
+@pytest.mark.parametrize("who", CALLERS)
+def test_an_api_token_opens_no_door(
+    service: RunningService, callers: dict[str, Caller | None], path: str, who: str
+) -> None:
+    assert service.client.get(path, auth=callers[who]).status_code == 401
+
+
+def test_a_scim_token_calls_no_operation(service: RunningService, admin: Caller, team: UUID) -> None:
+    target = a_target(service, admin, team, "own")
+    bearer = {"Authorization": f"Bearer {target.secret}"}
+    for route in ROUTES.values():
+        if route.needs is not None:
+            path = route.path.format(token=target.token, view=target.view)
+            answer = service.client.request(route.method, path, headers=bearer)
+            assert answer.status_code == 401, path

@@ -1,0 +1,185 @@
+"""Settings: what is read from where, and errors that name a variable and never tell its value."""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from api.settings import Settings, SettingsError, load, pepper_keys, trusted_networks
+
+SECRET: Final = "hunter2-hunter2-hunter2-hunter2-hunter2"
+
+
+def refused(environment: dict[str, str], **flags: object) -> str:
+    """What is said about settings that are not taken; never a value."""
+    with pytest.raises(SettingsError) as refusal:
+        load(environment, **flags)
+    text = str(refusal.value)
+    assert SECRET not in text
+    assert "\n" not in text
+    assert refusal.value.__cause__ is None
+    return text
+
+
+def test_without_variables_the_defaults_hold() -> None:
+    assert load({}) == Settings()
+    assert load({"PATH": "/bin", "HOME": "/root"}) == Settings()
+
+
+def test_variables_are_converted() -> None:
+    settings = load(
+        {
+            "SCIM_LEDGER_HOST": "::1",
+            "SCIM_LEDGER_PORT": "0",
+            "SCIM_LEDGER_WORKERS": "64",
+            "SCIM_LEDGER_DATA_DIR": "/var/lib/ledger",
+            "SCIM_LEDGER_ENVIRONMENT": "test",
+            "SCIM_LEDGER_ALLOW_UNSAFE_DATABASE": "true",
+            "SCIM_LEDGER_WAKE_FD": "7",
+        }
+    )
+    assert settings == Settings(
+        host="::1",
+        port=0,
+        workers=64,
+        data_dir=Path("/var/lib/ledger"),
+        environment="test",
+        allow_unsafe_database=True,
+        wake_fd=7,
+    )
+
+
+def test_database_url_goes_without_the_prefix() -> None:
+    assert load({"DATABASE_URL": "postgresql://a/b"}).database_url == "postgresql://a/b"
+
+
+def test_the_prefixed_database_url_wins() -> None:
+    both = {"DATABASE_URL": "postgresql://plain/b", "SCIM_LEDGER_DATABASE_URL": "postgresql://ours/b"}
+    assert load(both).database_url == "postgresql://ours/b"
+
+
+def test_flags_win_over_variables_and_none_is_no_flag() -> None:
+    environment = {"SCIM_LEDGER_PORT": "1", "SCIM_LEDGER_HOST": "0.0.0.0"}
+    settings = load(environment, port=2, host=None, data_dir=Path("/data"))
+    assert (settings.port, settings.host, settings.data_dir) == (2, "0.0.0.0", Path("/data"))
+
+
+def test_an_empty_variable_is_none() -> None:
+    assert load({"SCIM_LEDGER_PORT": "", "SCIM_LEDGER_PEPPER": ""}) == Settings()
+
+
+def test_an_unknown_variable_is_named() -> None:
+    assert refused({"SCIM_LEDGER_PROT": SECRET}) == "unknown setting SCIM_LEDGER_PROT"
+    assert refused({"SCIM_LEDGER_port": SECRET}) == "unknown setting SCIM_LEDGER_port"
+
+
+@pytest.mark.parametrize("name", ["PORT", "WORKERS", "WAKE_FD", "ALLOW_UNSAFE_DATABASE"])
+def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
+    assert refused({f"SCIM_LEDGER_{name}": SECRET}) == f"SCIM_LEDGER_{name} is not a valid value"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ENVIRONMENT", SECRET, "SCIM_LEDGER_ENVIRONMENT must be live or test"),
+        ("WORKERS", "0", "SCIM_LEDGER_WORKERS must be 1 to 64"),
+        ("WORKERS", "65", "SCIM_LEDGER_WORKERS must be 1 to 64"),
+        ("PORT", "-1", "SCIM_LEDGER_PORT must be 0 to 65535"),
+        ("PORT", "65536", "SCIM_LEDGER_PORT must be 0 to 65535"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(name: str, value: str, said: str) -> None:
+    assert refused({f"SCIM_LEDGER_{name}": value}) == said
+
+
+def test_a_flag_out_of_range_is_refused_like_a_variable() -> None:
+    assert refused({}, workers=0) == "SCIM_LEDGER_WORKERS must be 1 to 64"
+
+
+def test_two_sources_of_the_pepper_are_one_too_many() -> None:
+    both = {"SCIM_LEDGER_PEPPER": SECRET, "SCIM_LEDGER_PEPPER_FILE": f"/run/{SECRET}"}
+    assert refused(both) == "give SCIM_LEDGER_PEPPER or SCIM_LEDGER_PEPPER_FILE, not both"
+
+
+@pytest.mark.parametrize("text", ["one,two", "one two", "one\ntwo\n", " one ,\n two ", "one,,two"])
+def test_pepper_keys_are_separated_by_commas_or_white_space(text: str, tmp_path: Path) -> None:
+    file, keys = tmp_path / "pepper", ["1" * 32, "2" * 32]
+    text = text.replace("one", keys[0]).replace("two", keys[1])
+    file.write_text(text)
+    for settings in (Settings(pepper=text), Settings(pepper_file=file)):
+        assert pepper_keys(settings) == [key.encode() for key in keys]
+
+
+def test_a_short_key_is_refused_and_not_told() -> None:
+    with pytest.raises(SettingsError) as refusal:
+        pepper_keys(Settings(pepper=f"{SECRET},{SECRET[:31]}"))
+    assert str(refusal.value) == "each key of the pepper needs at least 32 bytes"
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "OWNER_DATABASE_URL"])
+def test_a_connection_string_that_cannot_be_read_is_not_quoted(name: str) -> None:
+    said = f"SCIM_LEDGER_{name} is not a connection string of PostgreSQL"
+    assert refused({f"SCIM_LEDGER_{name}": f"postgres//user:{SECRET}@host/ledger"}) == said
+    assert refused({f"SCIM_LEDGER_{name}": f"host=a passwort={SECRET}"}) == said
+
+
+@pytest.mark.parametrize("pepper", [None, "", " , \n"])
+def test_without_a_pepper_there_is_no_service(pepper: str | None) -> None:
+    with pytest.raises(SettingsError, match="a pepper is needed: set SCIM_LEDGER_PEPPER_FILE"):
+        pepper_keys(Settings(pepper=pepper))
+
+
+def test_a_pepper_file_that_cannot_be_read_is_said_without_its_name_or_bytes(tmp_path: Path) -> None:
+    binary = tmp_path / SECRET
+    binary.write_bytes(b"\xff" + SECRET.encode())
+    for file in (binary, tmp_path / "missing", tmp_path):
+        with pytest.raises(SettingsError) as refusal:
+            pepper_keys(Settings(pepper_file=file))
+        assert str(refusal.value) == "SCIM_LEDGER_PEPPER_FILE cannot be read"
+        assert refusal.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("scim.internal", "ftp://scim.internal", "http://", "http://u:hunter2@x", "http://x/?a=b"),
+        *("http://x/#f", "http://x:99999", "http://x y/", "http://[::1", "http://x/\N{SNOWMAN}"),
+    ],
+)
+def test_an_upstream_that_is_no_plain_address_is_refused_and_not_quoted(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"SCIM_UPSTREAM_URL": url})
+    assert "SCIM_UPSTREAM_URL must be http(s)://host[:port][/path]" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_upstream_goes_without_the_prefix_and_the_prefixed_one_wins() -> None:
+    assert load({"SCIM_UPSTREAM_URL": "http://a:1/scim"}).scim_upstream_url == "http://a:1/scim"
+    both = {"SCIM_UPSTREAM_URL": "http://a", "SCIM_LEDGER_SCIM_UPSTREAM_URL": "https://b"}
+    assert load(both).scim_upstream_url == "https://b"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("RATE_PER_TOKEN", value) for value in ("-1", "0.5", "nan", "inf", "x")),
+        *(("UPSTREAM_IDLE_TIMEOUT_S", value) for value in ("0", "-1", "nan", "inf", "3601")),
+        *(("TRUSTED_PROXIES", value) for value in ("proxy", "10.0.0.1/8", "10.0.0.0/33", "*")),
+    ],
+)
+def test_limits_and_networks_out_of_range_are_refused(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load({f"SCIM_LEDGER_{name}": value})
+
+
+def test_trusted_proxies_are_networks_or_addresses() -> None:
+    settings = load({"SCIM_LEDGER_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.1 ::1"})
+    assert [str(network) for network in trusted_networks(settings)] == [
+        "10.0.0.0/8",
+        "192.0.2.1/32",
+        "::1/128",
+    ]
+
+
+def test_a_limit_of_zero_is_none() -> None:
+    assert load({"SCIM_LEDGER_RATE_PER_SOURCE": "0"}).rate_per_source == 0

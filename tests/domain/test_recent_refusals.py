@@ -1,0 +1,145 @@
+"""What a process remembers of refused secrets: a flood of a bad one is recorded once a minute."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from domain.errors import StoreUnavailable, TokenExpired, TokenRefused, TokenRevoked
+from domain.ledger import NewScimToken, Operator
+from domain.recent_refusals import RecentRefusals, RecordedRefusal
+from tests.conftest import Database, open_ledger
+from tests.domain.scenario import FIRST, IDP, MILLISECOND, MINUTE, SECOND, T0
+from tests.eventstore.hand_clock import HandClock
+
+
+class Recording:
+    """Records nothing but how often it was asked to."""
+
+    def __init__(self, cause: type[TokenRefused] = TokenRevoked, failure: Exception | None = None) -> None:
+        self.times = 0
+        self._cause = cause
+        self._failure = failure
+
+    async def __call__(self) -> RecordedRefusal:
+        self.times += 1
+        await asyncio.sleep(0)
+        if self._failure is not None:
+            raise self._failure
+        return RecordedRefusal(self._cause, T0 + MINUTE)
+
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def test_within_the_minute_the_cause_is_remembered(run: Run) -> None:
+    async def story() -> None:
+        memory, recording = RecentRefusals(), Recording()
+        for at in (T0, T0 + timedelta(seconds=30), T0 + MINUTE - MILLISECOND):
+            assert type(await memory.cause(FIRST.value, at=at, record=recording)) is TokenRevoked
+        assert recording.times == 1
+        await memory.cause(FIRST.value, at=T0 + MINUTE, record=recording)
+        assert recording.times == 2
+
+    run(story())
+
+
+def test_those_that_come_together_share_one_record(run: Run) -> None:
+    async def story() -> None:
+        memory, recording = RecentRefusals(), Recording(TokenExpired)
+        asked = (memory.cause(FIRST.value, at=T0, record=recording) for _ in range(100))
+        causes = await asyncio.gather(*asked)
+        assert {type(cause) for cause in causes} == {TokenExpired}
+        assert len(set(map(id, causes))) == 100, "an exception is raised once"
+        assert recording.times == 1
+
+    run(story())
+
+
+def test_each_secret_has_its_own(run: Run) -> None:
+    async def story() -> None:
+        memory, recording = RecentRefusals(), Recording()
+        for digest in (FIRST, SECOND):
+            await memory.cause(digest.value, at=T0, record=recording)
+        assert recording.times == 2
+
+    run(story())
+
+
+def test_what_was_not_recorded_is_tried_again(run: Run) -> None:
+    async def story() -> None:
+        memory, failing = RecentRefusals(), Recording(failure=StoreUnavailable("away"))
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await memory.cause(FIRST.value, at=T0, record=failing)
+        assert failing.times == 2
+        assert type(await memory.cause(FIRST.value, at=T0, record=Recording())) is TokenRevoked
+
+    run(story())
+
+
+def test_one_who_gives_up_waiting_does_not_take_the_others_along(run: Run) -> None:
+    async def story() -> None:
+        memory, recording = RecentRefusals(), Recording()
+        first, second = (
+            asyncio.ensure_future(memory.cause(FIRST.value, at=T0, record=recording)) for _ in range(2)
+        )
+        await asyncio.sleep(0)
+        first.cancel()
+        assert type(await second) is TokenRevoked
+
+    run(story())
+
+
+def test_memory_is_bounded(run: Run) -> None:
+    async def story() -> None:
+        memory = RecentRefusals(max_known=10)
+        for number in range(100):
+            await memory.cause(bytes([number]), at=T0, record=Recording())
+        assert len(memory) == 10
+
+    run(story())
+
+
+def events_of(database: Database, token_id: UUID) -> list[str]:
+    with psycopg.connect(database.owner) as connection:
+        rows = connection.execute(
+            "SELECT topic FROM ledger.events WHERE originator_id = %s ORDER BY originator_version", [token_id]
+        )
+        return [topic for (topic,) in rows]
+
+
+def test_a_flood_of_a_known_bad_token_costs_one_command_a_minute(database: Database, run: Run) -> None:
+    async def story() -> None:
+        clock = HandClock(T0)
+        async with open_ledger(database.app, sources=clock.sources) as ledger:
+            operator = Operator(user_id=uuid4())
+            token, secret = await ledger.create_scim_token(NewScimToken(uuid4(), "x"), by=operator)
+            await ledger.revoke_scim_token(token.id, by=operator)
+
+            async def flood() -> int:
+                """How many commands 300 presentations gave."""
+                before = commands(database)
+                answers = await asyncio.gather(
+                    *(ledger.authenticate(secret, IDP) for _ in range(300)), return_exceptions=True
+                )
+                assert {type(answer) for answer in answers} == {TokenRevoked}
+                return commands(database) - before
+
+            assert [await flood(), await flood()] == [1, 0]
+            assert events_of(database, token.id)[2:] == ["scim_token.refused.v1"]
+            clock.advance(MINUTE)
+            assert [await flood(), await flood()] == [1, 0]
+            assert events_of(database, token.id)[2:] == ["scim_token.refused.v1"] * 2
+
+    run(story())
+
+
+def commands(database: Database) -> int:
+    with psycopg.connect(database.owner) as connection:
+        ((count,),) = connection.execute("SELECT count(*) FROM ledger.commands").fetchall()
+        return int(count)

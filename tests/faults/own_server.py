@@ -1,0 +1,88 @@
+"""A database server that a test may stop, kill and corrupt the life of: nobody else uses it."""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+
+from domain.eventstore.embedded import EmbeddedPostgres
+from domain.eventstore.migrate import migrate
+from projections.positions import ensure_live
+from projections.registry import PROJECTIONS
+from tests.conftest import Database
+
+
+class OwnServer:
+    """An embedded server with one migrated database."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self.server = server
+        conninfo = server.conninfo(user="postgres", dbname="postgres")
+        self.database = Database(owner=conninfo, app=conninfo)
+
+    def processes(self) -> list[int]:
+        """The postmaster and its children."""
+        return process_tree(postmaster_pid(self.server.base_dir))
+
+    def kill(self) -> None:
+        """SIGKILL to all of it at once, as a power failure would, but for the disk."""
+        send(self.processes(), signal.SIGKILL)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """SIGSTOP: sockets stay open, the kernel accepts, nobody answers."""
+        pids = self.processes()
+        send(pids, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            send(pids, signal.SIGCONT)
+
+
+@contextmanager
+def own_server(*, is_durable: bool) -> Iterator[OwnServer]:
+    """Started and migrated; gone afterwards."""
+    base = Path(tempfile.mkdtemp(prefix="scim-ledger-own-", dir="/tmp"))
+    server = EmbeddedPostgres(base, is_durable=is_durable)
+    try:
+        server.start()
+        conninfo = server.conninfo(user="postgres", dbname="postgres")
+        migrate(conninfo, app_role=None)
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            for projection in PROJECTIONS:
+                ensure_live(connection, projection)
+        yield OwnServer(server)
+    finally:
+        server.stop()
+        shutil.rmtree(base)
+
+
+def postmaster_pid(base_dir: Path) -> int:
+    """Process id of the server that runs in a directory."""
+    return int((base_dir / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def process_tree(root: int) -> list[int]:
+    """A process and all its descendants, the root first."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # pid (name) state ppid …; the name may hold anything, even a parenthesis
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(status.parent.name))
+    tree = [root]
+    for pid in tree:
+        tree += children.get(pid, [])
+    return tree
+
+
+def send(pids: list[int], number: signal.Signals) -> None:
+    """A signal to processes, some of which may have ended meanwhile."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,0 +1,548 @@
+"""The ledger against a plain model: whatever is done to it, in whatever order, the promises hold.
+
+The model is a dictionary and the rules of the contract in a dozen lines; the ledger is the real one, on a
+real database, closed and reopened, its views rebuilt and fed twice, its clock moved both ways.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final, TypeVar
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from domain.errors import (
+    CommandIdReused,
+    InvalidValue,
+    NotFound,
+    SecretAlreadyShown,
+    TokenExpired,
+    TokenRefused,
+    TokenRevoked,
+    TokenUnknown,
+)
+from domain.eventstore.registry import REGISTRY
+from domain.ledger import CommandKey, NewScimToken, Operator, TokenLedger
+from domain.scim_token import Presentation, ScimToken
+from domain.secret import ENTROPY_BYTES, Secret, SecretKind, mint
+from projections import log
+from projections.apply import PositionMoved, apply_batch
+from projections.positions import all_positions
+from projections.queries import TokenFilter, TokenQueries
+from projections.rebuild import rebuild
+from projections.registry import PROJECTIONS
+from projections.runner import Runner
+from projections.scim_tokens import PROJECTION as SCIM_TOKENS
+from projections.scim_tokens import rfc3339
+from tests.conftest import PEPPER, Database, new_database
+from tests.domain.scenario import T0
+from tests.eventstore.consistency import assert_consistent
+from tests.eventstore.hand_clock import HandClock
+from tests.patience import patient
+
+__all__ = ["patient"]
+
+T = TypeVar("T")
+TEAMS: Final = tuple(UUID(int=number) for number in range(1, 4))
+USERS: Final = tuple(Operator(UUID(int=number)) for number in range(11, 13))
+DOORS: Final = tuple(Presentation(door=door) for door in ("scim", "nginx"))
+STATUSES: Final = ("active", "revoked", "expired", "all")
+STEPS: Final = st.sampled_from(
+    [timedelta(milliseconds=1), timedelta(seconds=30), timedelta(minutes=10), timedelta(hours=2)]
+)
+
+
+@dataclass
+class ModelToken:
+    """What the contract says of one token. ends: by secret, when its own overlap is over."""
+
+    id: UUID
+    team: UUID
+    user: UUID
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None
+    ends: dict[str, datetime | None] = field(default_factory=dict)
+    last_used_at: datetime | None = None
+    rotated_at: datetime | None = None
+    revoked_at: datetime | None = None
+    uses: int = 0
+
+    def refusal(self, secret: str, at: datetime) -> type[TokenRefused] | None:
+        """Why a secret is refused at an instant; None when it is let in."""
+        if self.revoked_at is not None:
+            return TokenRevoked
+        ends = (end for end in (self.expires_at, self.ends[secret]) if end is not None)
+        return TokenExpired if any(end <= at for end in ends) else None
+
+    def document(self) -> dict[str, object]:
+        """As the API shows it."""
+        instants = {
+            "expires_at": self.expires_at,
+            "rotated_at": self.rotated_at,
+            "revoked_at": self.revoked_at,
+        }
+        optional: dict[str, object] = {name: rfc3339(at) for name, at in instants.items() if at is not None}
+        return optional | {
+            "id": str(self.id),
+            "team_id": str(self.team),
+            "name": "Okta",
+            "created_by": str(self.user),
+            "last_used_at": None if self.last_used_at is None else rfc3339(self.last_used_at),
+            "created_at": rfc3339(self.created_at),
+            "updated_at": rfc3339(self.updated_at),
+        }
+
+
+@dataclass(frozen=True)
+class Known:
+    """A command that was carried out with a key."""
+
+    key: CommandKey
+    token_id: UUID
+    at: datetime
+    repeat: Callable[[TokenLedger, CommandKey], Coroutine[Any, Any, object]]
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Rules do; invariants compare."""
+
+    server: ClassVar[str]
+    secrets: Bundle[tuple[UUID, Secret]] = Bundle("secrets")
+    keys: Bundle[Known] = Bundle("keys")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model: dict[UUID, ModelToken] = {}
+        self.newest = T0  # ledger time: of the last event
+        self.clock = HandClock(T0)
+        self.revealed: set[str] = set()
+        self._stack = ExitStack()
+        self.database: Database = self._stack.enter_context(new_database(self.server))
+        self._owner = self._stack.enter_context(psycopg.connect(self.database.owner, autocommit=True))
+        self._app = self._stack.enter_context(psycopg.connect(self.database.app, autocommit=True))
+        self._loop = asyncio.new_event_loop()
+        self._stack.callback(self._loop.close)
+        self._steps = 0
+        self._touched: UUID | None = None
+        self.ledger = self.open()
+
+    def catch_up_views(self) -> None:
+        Runner(self.database.app, PROJECTIONS).catch_up(self._app)
+
+    def open(self) -> TokenLedger:
+        return TokenLedger(self.database.app, pepper=PEPPER, sources=self.clock.sources)
+
+    def do(self, ask: Coroutine[Any, Any, T]) -> T:
+        return self._loop.run_until_complete(ask)
+
+    def teardown(self) -> None:
+        try:
+            self.do(
+                self._compare_reads(
+                    self.model, [(team, status) for team in (None, *TEAMS) for status in STATUSES]
+                )
+            )
+        finally:
+            self.do(self.ledger.aclose())
+            self._stack.close()
+
+    @property
+    def at(self) -> datetime:
+        """The instant that the next decision is made at: ledger time never goes back."""
+        return max(self.clock.now, self.newest)
+
+    def recorded(self) -> datetime:
+        """Something was recorded: ledger time has moved to here."""
+        self.newest = self.at
+        return self.newest
+
+    def touch(self, token_id: UUID) -> ModelToken:
+        """The model of a token that the step is about."""
+        self._touched = token_id
+        return self.model[token_id]
+
+    # --- commands ------------------------------------------------------------------------------------------
+
+    @initialize(target=secrets)
+    def first(self) -> tuple[UUID, Secret]:
+        return self._create(TEAMS[0], USERS[0], None, None)
+
+    @rule(
+        target=secrets,
+        team=st.sampled_from(TEAMS),
+        user=st.sampled_from(USERS),
+        lifetime=st.none() | STEPS,
+    )
+    def create(self, team: UUID, user: Operator, lifetime: timedelta | None) -> tuple[UUID, Secret]:
+        return self._create(team, user, lifetime, None)
+
+    @rule(target=keys, team=st.sampled_from(TEAMS), user=st.sampled_from(USERS))
+    def create_with_a_key(self, team: UUID, user: Operator) -> Known:
+        key = CommandKey(uuid4(), b"create")
+        token_id, _ = self._create(team, user, None, key)
+
+        def repeat(ledger: TokenLedger, again: CommandKey) -> Coroutine[Any, Any, object]:
+            return ledger.create_scim_token(NewScimToken(team, "Okta"), by=user, key=again)
+
+        return Known(key, token_id, self.newest, repeat)
+
+    @rule(team=st.sampled_from(TEAMS))
+    def create_expired(self, team: UUID) -> None:
+        with pytest.raises(InvalidValue):
+            self.do(self.ledger.create_scim_token(NewScimToken(team, "Okta", self.at), by=USERS[0]))
+
+    def _create(
+        self, team: UUID, user: Operator, lifetime: timedelta | None, key: CommandKey | None
+    ) -> tuple[UUID, Secret]:
+        expires_at = None if lifetime is None else self.at + lifetime
+        ask = NewScimToken(team, "Okta", expires_at)
+        token, secret = self.do(self.ledger.create_scim_token(ask, by=user, key=key))
+        at = self.recorded()
+        assert token.id not in self.model
+        assert user.user_id is not None
+        self.model[token.id] = ModelToken(
+            token.id, team, user.user_id, at, at, expires_at, {secret.reveal(): None}
+        )
+        self._touched = token.id
+        self._is_new(secret)
+        return token.id, secret
+
+    def _is_new(self, secret: Secret) -> None:
+        assert secret.reveal() not in self.revealed
+        self.revealed.add(secret.reveal())
+
+    @rule(target=secrets, held=secrets, overlap=st.just(timedelta(0)) | STEPS, has_key=st.booleans())
+    def rotate(self, held: tuple[UUID, Secret], overlap: timedelta, *, has_key: bool) -> Any:
+        token = self.touch(held[0])
+        key = CommandKey(uuid4(), b"rotate") if has_key else None
+        ask = self.ledger.rotate_scim_token(token.id, overlap=overlap, by=USERS[1], key=key)
+        if token.revoked_at is not None:
+            with pytest.raises(NotFound):
+                self.do(ask)
+            return multiple()
+        if token.expires_at is not None and token.expires_at <= self.at:
+            with pytest.raises(InvalidValue):
+                self.do(ask)
+            return multiple()
+        state, secret = self.do(ask)
+        at = self.recorded()
+        ended = at + overlap
+        token.ends = {text: ended if end is None else min(end, ended) for text, end in token.ends.items()} | {
+            secret.reveal(): None
+        }
+        token.rotated_at = token.updated_at = at
+        assert state.rotated_at == at
+        self._is_new(secret)
+        if key is not None:
+            with pytest.raises(SecretAlreadyShown) as shown:
+                self.do(self.ledger.rotate_scim_token(token.id, overlap=overlap, by=USERS[1], key=key))
+            assert shown.value.originator_id == token.id
+        return token.id, secret
+
+    @rule(held=secrets)
+    def revoke(self, held: tuple[UUID, Secret]) -> None:
+        token = self.touch(held[0])
+        self.do(self.ledger.revoke_scim_token(token.id, by=USERS[0]))
+        if token.revoked_at is None:
+            token.revoked_at = token.updated_at = self.recorded()
+
+    @rule()
+    def change_a_token_that_does_not_exist(self) -> None:
+        for ask in (self.ledger.revoke_scim_token, self.ledger.rotate_scim_token):
+            with pytest.raises(NotFound):
+                self.do(ask(uuid4(), by=USERS[0]))
+
+    @rule(known=keys)
+    def repeat_a_command(self, known: Known) -> None:
+        # A key counts for a day; the machine's clock never goes that far from the command.
+        with pytest.raises(SecretAlreadyShown) as shown:
+            self.do(known.repeat(self.ledger, known.key))
+        assert shown.value.originator_id == known.token_id
+
+    @rule(known=keys)
+    def reuse_a_key_for_something_else(self, known: Known) -> None:
+        with pytest.raises(CommandIdReused):
+            self.do(known.repeat(self.ledger, CommandKey(known.key.id, b"something else")))
+
+    # --- uses ----------------------------------------------------------------------------------------------
+
+    @rule(held=secrets, door=st.sampled_from(DOORS))
+    def use(self, held: tuple[UUID, Secret], door: Presentation) -> None:
+        token, at = self.touch(held[0]), self.at
+        refusal = token.refusal(held[1].reveal(), at)
+        if refusal is None:
+            decision = self.do(self.ledger.authenticate(held[1], door))
+            self.recorded()
+            assert (decision.token_id, decision.team_id, decision.at) == (token.id, token.team, at)
+            assert decision.use_id is not None
+            token.last_used_at = at
+            token.uses += 1
+            return
+        before = self.head()
+        with pytest.raises(refusal):
+            self.do(self.ledger.authenticate(held[1], door))
+        if self.head() != before:  # at most one a minute is recorded; when, is the domain's own test
+            self.recorded()
+
+    @rule(held=st.lists(secrets, min_size=2, max_size=5), door=st.sampled_from(DOORS))
+    def use_together(self, held: list[tuple[UUID, Secret]], door: Presentation) -> None:
+        """All at one instant."""
+        at = self.at
+        before = self.head()
+
+        async def together() -> list[Any]:
+            return await asyncio.gather(
+                *(self.ledger.authenticate(secret, door) for _, secret in held), return_exceptions=True
+            )
+
+        outcomes = self.do(together())
+        for (token_id, secret), outcome in zip(held, outcomes, strict=True):
+            token = self.touch(token_id)
+            refusal = token.refusal(secret.reveal(), at)
+            if refusal is not None:
+                assert type(outcome) is refusal
+                continue
+            assert not isinstance(outcome, BaseException)
+            assert outcome.token_id == token_id
+            token.last_used_at = at
+            token.uses += 1
+        if self.head() != before:
+            self.recorded()
+
+    @rule(entropy=st.binary(min_size=ENTROPY_BYTES, max_size=ENTROPY_BYTES))
+    def use_an_unknown_secret(self, entropy: bytes) -> None:
+        before = self.head()
+        with pytest.raises(TokenUnknown):
+            self.do(self.ledger.authenticate(mint(SecretKind.SCIM_LIVE, entropy), DOORS[0]))
+        assert self.head() == before
+
+    # --- the world -----------------------------------------------------------------------------------------
+
+    @rule(step=STEPS)
+    def time_passes(self, step: timedelta) -> None:
+        self.clock.advance(step)
+
+    @precondition(lambda self: self.clock.now > T0 - timedelta(hours=6))
+    @rule(step=STEPS)
+    def clock_jumps_back(self, step: timedelta) -> None:
+        self.clock.advance(-step)
+
+    @rule()
+    def restart(self) -> None:
+        self.do(self.ledger.aclose())
+        self.ledger = self.open()
+
+    @rule()
+    def catch_up(self) -> None:
+        self.catch_up_views()
+
+    @rule()
+    def rebuild(self) -> None:
+        self.catch_up_views()
+        before = self.rows()
+        for projection in PROJECTIONS:
+            rebuild(self._app, projection)
+        assert self.rows() == before
+
+    @rule(back=st.integers(1, 5))
+    def redeliver(self, back: int) -> None:
+        """A second runner that slept: it has read what was applied meanwhile."""
+        self.catch_up_views()
+        before = self.rows()
+        (at,) = (position for position in all_positions(self._app) if position.name == SCIM_TOKENS.name)
+        entries = log.read(self._app, after=0, limit=10_000)[-back:]
+        after = entries[0].position - 1
+        with pytest.raises(PositionMoved):
+            apply_batch(self._app, SCIM_TOKENS, at.version, entries, after=after, registry=REGISTRY)
+        assert self.rows() == before
+
+    def head(self) -> int:
+        row = self._owner.execute("SELECT coalesce(max(notification_id), 0) FROM ledger.events").fetchone()
+        assert row is not None
+        head: int = row[0]
+        return head
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every live view, whole."""
+        versions = {at.name: at.version for at in all_positions(self._owner) if at.role == "live"}
+        return {
+            projection.name: sorted(
+                self._owner.execute(
+                    f"SELECT * FROM {projection.table(versions[projection.name])}"
+                ).fetchall(),
+                key=repr,
+            )
+            for projection in PROJECTIONS
+        }
+
+    # --- what must hold after each step --------------------------------------------------------------------
+
+    @invariant()
+    def states_equal_the_replay_and_the_model(self) -> None:
+        states = assert_consistent(self.database)
+        tokens = {id_: state for id_, state in states.items() if isinstance(state, ScimToken)}
+        assert tokens.keys() == self.model.keys()
+        for id_, token in self.model.items():
+            state = tokens[id_]
+            assert (state.last_used_at, state.uses) == (token.last_used_at, token.uses)
+            assert (state.revoked_at, state.rotated_at, state.expires_at, state.updated_at) == (
+                token.revoked_at,
+                token.rotated_at,
+                token.expires_at,
+                token.updated_at,
+            )
+            assert len(state.secrets) == len(token.ends)
+        if self._touched is not None:
+            assert self.ledger.replay(self._touched) == tokens[self._touched]
+
+    @invariant()
+    def reads_equal_the_model(self) -> None:
+        """The touched token and two lists; after the last step all of them."""
+        self._steps += 1
+        status, team = STATUSES[self._steps % len(STATUSES)], (None, *TEAMS)[self._steps % (1 + len(TEAMS))]
+        touched = () if self._touched is None else (self._touched,)
+        self.do(self._compare_reads(touched, [(None, "all"), (team, status)]))
+        self._touched = None
+
+    async def _compare_reads(self, ids: Collection[UUID], lists: Sequence[tuple[UUID | None, str]]) -> None:
+        self.catch_up_views()
+        queries, head = TokenQueries(self.ledger.reads), self.head()
+        for id_ in ids:
+            token = self.model[id_]
+            found = await queries.find(id_, teams=None, head=head)
+            assert (None if found is None else json.loads(found)) == (
+                None if token.revoked_at is not None else token.document()
+            )
+            foreign = [team for team in TEAMS if team != token.team]
+            assert await queries.find(id_, teams=foreign, head=head) is None
+        for team, status in lists:
+            narrow = TokenFilter(None if team is None else (team,), status=status)
+            listed: list[dict[str, object]] = []
+            after = None
+            while True:
+                page = await queries.page(narrow, after=after, limit=3, at=self.at, head=head)
+                listed += [json.loads(document) for document in page.documents]
+                if (after := page.next) is None:
+                    break
+            assert listed == self.expected(team, status)
+
+    def expected(self, team: UUID | None, status: str) -> list[dict[str, object]]:
+        """The documents of a list, newest first."""
+
+        def status_of(token: ModelToken) -> str:
+            if token.revoked_at is not None:
+                return "revoked"
+            return "expired" if token.expires_at is not None and token.expires_at <= self.at else "active"
+
+        listed = [
+            token
+            for token in self.model.values()
+            if team in {None, token.team} and status in {"all", status_of(token)}
+        ]
+        listed.sort(key=lambda token: (token.created_at, token.id), reverse=True)
+        return [token.document() for token in listed]
+
+
+FAST: Final = settings(
+    max_examples=15,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+    database=None,
+)
+SLOW: Final = settings(
+    FAST, max_examples=int(os.environ.get("LEDGER_MACHINE_EXAMPLES", "300")), stateful_step_count=60
+)
+
+
+def machine_on(server: str) -> type[LedgerMachine]:
+    """The machine, for the databases of one server."""
+    return type("Machine", (LedgerMachine,), {"server": server})
+
+
+def test_the_ledger_behaves_like_the_model(server: str) -> None:
+    run_state_machine_as_test(machine_on(server), settings=FAST)
+
+
+@pytest.mark.slow
+def test_the_ledger_behaves_like_the_model_for_long(server: str) -> None:
+    run_state_machine_as_test(machine_on(server), settings=SLOW)
+
+
+PLANTED: Final[dict[str, Callable[[LedgerMachine], None]]] = {}
+
+
+def planted(bug: Callable[[LedgerMachine], None]) -> Callable[[LedgerMachine], None]:
+    """Register a bug that the machine must find."""
+    PLANTED[bug.__name__] = bug
+    return bug
+
+
+@planted
+def revoked_secrets_are_let_in(machine: LedgerMachine) -> None:
+    """A revoke that leaves the secret's row as it is."""
+    with psycopg.connect(machine.database.owner) as owner:
+        owner.execute(
+            "CREATE FUNCTION ledger.planted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN old; END'"
+        )
+        owner.execute(
+            "CREATE TRIGGER planted BEFORE UPDATE ON ledger.secrets "
+            "FOR EACH ROW WHEN (new.good_until = '-infinity') EXECUTE FUNCTION ledger.planted()"
+        )
+
+
+@planted
+def ledger_time_goes_back(machine: LedgerMachine) -> None:
+    """The caller's clock as it is."""
+    with psycopg.connect(machine.database.owner) as owner:
+        owner.execute(
+            "CREATE OR REPLACE FUNCTION ledger.ledger_time(clock timestamptz) RETURNS timestamptz "
+            "LANGUAGE sql STABLE AS $$ SELECT clock $$"
+        )
+
+
+@planted
+def the_view_garbles_used_tokens(machine: LedgerMachine) -> None:
+    """A fold that changes more than it should."""
+    with psycopg.connect(machine.database.owner) as owner:
+        owner.execute(
+            "CREATE FUNCTION views.planted() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN new.document := replace(new.document, 'Okta', 'Entra'); RETURN new; END $$"
+        )
+        owner.execute(
+            "CREATE TRIGGER planted BEFORE INSERT OR UPDATE ON views.scim_tokens_v1 "
+            "FOR EACH ROW WHEN (new.last_used_at IS NOT NULL) EXECUTE FUNCTION views.planted()"
+        )
+
+
+@pytest.mark.parametrize("bug", PLANTED.values(), ids=PLANTED)
+def test_the_machine_finds_a_planted_bug(server: str, bug: Callable[[LedgerMachine], None]) -> None:
+    class Planted(LedgerMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            bug(self)
+
+    Planted.server = server
+    quick = settings(FAST, max_examples=100, phases=[Phase.generate], report_multiple_bugs=False)
+    with pytest.raises((AssertionError, pytest.fail.Exception, ExceptionGroup)):
+        run_state_machine_as_test(Planted, settings=quick)

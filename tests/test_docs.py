@@ -1,0 +1,34 @@
+"""The reference names what there is, and nothing else."""
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from api.settings import Settings
+from domain.eventstore.registry import REGISTRY
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def test_every_setting_is_in_the_reference_and_no_other() -> None:
+    text = (DOCS / "reference" / "settings.md").read_text("utf-8")
+    documented = set(re.findall(r"^\| `([A-Z_]+)` \|", text, re.MULTILINE))
+    assert documented == {field.encode_name for field in msgspec.structs.fields(Settings)}
+
+
+def test_every_event_is_in_the_reference_and_no_other() -> None:
+    text = (DOCS / "reference" / "events.md").read_text("utf-8")
+    assert set(re.findall(r"`([a-z_]+\.[a-z_]+\.v\d+)`", text)) == REGISTRY.topics
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    root = DOCS.parent
+    for page in [
+        *root.glob("*.md"),
+        *root.glob("*/README.md"),
+        *DOCS.rglob("*.md"),
+        *root.glob("deploy/**/*.md"),
+    ]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.relative_to(root)}: {target}"
