@@ -3,11 +3,9 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from time import time_ns
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from litestar import Litestar, Request, Response
 from litestar.exceptions import ValidationException
@@ -23,25 +21,28 @@ from api.doors import Doors
 from api.edge import PUBLIC, Edge
 from api.feed import follow_events
 from api.health import healthz, readyz
-from api.identifiers import RandomIds
 from api.json_body import StrictRequest
 from api.log import configure_logging
 from api.problems import FieldError
 from api.projections import METRICS_PATH, ProjectionController, metrics
 from api.rate_limit import RateLimits
 from api.refusals import RefusalCounter
-from api.scim.proxy import Upstream
 from api.scim_token import ScimTokenController
+from api.server.leaving import on_leave
 from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
 from api.source import ClientSources
+from api.sources import SOURCES
 from domain.ledger import Sources, TokenLedger
-from domain.secret import ENTROPY_BYTES, Pepper
+from domain.secret import Pepper
 from projections.as_of import AsOfQueries
 from projections.audit_queries import AuditQueries
 from projections.head import HeadWatch
 from projections.queries import TokenQueries
 from projections.usage_queries import UsageQueries
+
+if TYPE_CHECKING:
+    from api.scim.proxy import Upstream
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _ASSETS: Final = "/docs/assets"
@@ -50,14 +51,6 @@ DESCRIPTION: Final = """
 Issues SCIM bearer tokens (shown once), answers whose they are, revokes with immediate effect,
 and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
 """
-
-
-def now() -> datetime:
-    """The clock of the edge: aware UTC, whole milliseconds."""
-    return datetime.fromtimestamp(time_ns() // 1_000_000 / 1000, UTC)
-
-
-SOURCES: Final = Sources(clock=now, new_id=RandomIds(), entropy=lambda: os.urandom(ENTROPY_BYTES))
 
 
 def create_app() -> Edge:
@@ -92,10 +85,11 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
         usage=UsageQueries(ledger.reads),
         heads=HeadWatch(ledger.reads),
     )
-    upstream = None if settings.scim_upstream_url is None else Upstream(settings, clients)
+    upstream = None if settings.scim_upstream_url is None else _upstream(settings, clients)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        on_leave(service.heads.leave)
         async with refusals.running():
             yield
         if upstream is not None:
@@ -127,6 +121,12 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
     admin.state.service = service
     public = (*PUBLIC, METRICS_PATH) if settings.public_metrics else PUBLIC
     return Edge(admin, service, upstream, public=public)
+
+
+def _upstream(settings: Settings, clients: ClientSources) -> "Upstream":
+    from api.scim.proxy import Upstream  # noqa: PLC0415 - 0.3 s of start-up that only a proxy needs
+
+    return Upstream(settings, clients)
 
 
 def _openapi() -> OpenAPIConfig:

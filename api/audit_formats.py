@@ -1,15 +1,13 @@
-"""Audit rows as JSON, NDJSON or CSV, and which of them a request asks for."""
+"""JSON, NDJSON or CSV: which of them a request asks for, and how they are documented and streamed."""
 
-import csv
-import io
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-import msgspec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
 
+from api.audit_text import csv_header, csv_rows, ndjson_rows
 from api.problems import BadRequest
 from projections.audit_trail import AuditEvent
 
@@ -37,9 +35,6 @@ _ACCEPTED: Final = {
     "text/*": Format.CSV,
     "text/csv": Format.CSV,
 }
-COLUMNS: Final = tuple(field.encode_name for field in msgspec.structs.fields(AuditEvent))
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
-_encoder: Final = msgspec.json.Encoder()
 
 
 @dataclass
@@ -90,31 +85,3 @@ async def encoded(pages: AsyncIterator[Sequence[AuditEvent]], format_: Format) -
         yield csv_header()
     async for page in pages:
         yield csv_rows(page) if format_ is Format.CSV else ndjson_rows(page)
-
-
-def ndjson_rows(events: Sequence[AuditEvent]) -> bytes:
-    """One JSON object a line."""
-    return _encoder.encode_lines(events)
-
-
-def csv_header() -> bytes:
-    """The names of the columns (RFC 4180)."""
-    return (",".join(COLUMNS) + "\r\n").encode()
-
-
-def csv_rows(events: Sequence[AuditEvent]) -> bytes:
-    """Rows of RFC 4180; an empty cell for null.
-
-    A text that a spreadsheet would take for a formula gets an apostrophe in front: user agents and methods
-    are a presenter's own words, and the file is opened by an auditor.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerows([_cell(getattr(event, name)) for name in COLUMNS] for event in events)
-    return text.getvalue().encode()
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value

@@ -17,7 +17,7 @@ import msgspec
 import psycopg
 from cyclopts import App, Parameter
 
-from api.audit_formats import csv_header, csv_rows, ndjson_rows
+from api.audit_text import csv_header, csv_rows, ndjson_rows
 from api.console import AsJson, DataDir, show
 from api.deployment import open_store
 from api.settings import load

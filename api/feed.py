@@ -45,6 +45,16 @@ class CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     datacontenttype: str = msgspec.field(default_factory=lambda: "application/json")
 
 
+EXAMPLE_EVENT: Final = CloudEvent(
+    id="4711",
+    source="https://scim-ledger.example.com/events",
+    type="scim_token.used",
+    time="2021-08-10T10:00:00.000Z",
+    data=EXAMPLE,
+    subject="scim_token/d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0",
+)
+
+
 @get(
     "/events",
     operation_id="followEvents",
@@ -58,22 +68,7 @@ class CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
             list[CloudEvent],
             media_type=BATCH_MEDIA_TYPE,
             description="Events after the position, in commit order; empty when there were none in time.",
-            examples=[
-                Example(
-                    value=[
-                        {
-                            "id": "4711",
-                            "source": "https://scim-ledger.example.com/events",
-                            "type": "scim_token.used",
-                            "time": "2021-08-10T10:00:00.000Z",
-                            "data": EXAMPLE,
-                            "subject": "scim_token/d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0",
-                            "specversion": "1.0",
-                            "datacontenttype": "application/json",
-                        }
-                    ]
-                )
-            ],
+            examples=[Example(value=[EXAMPLE_EVENT])],
         ),
         **documented(400, 401, 403, 503),
     },

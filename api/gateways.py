@@ -60,7 +60,7 @@ def _asked(scope: HTTPScope) -> Asked | None:
 
 def _from_headers(door: str, method: bytes, uri: bytes, note: str | None) -> Asked:
     word = method.decode("ascii").upper() if _METHOD.fullmatch(method) else "unknown"
-    # An origin-form target (RFC 9112 §3.2.1), or from ingress-nginx a whole URL: its path's end is what counts.
+    # An origin-form target (RFC 9112 §3.2.1), or from ingress-nginx a whole URL: its end is what counts.
     return Asked(door, word, uri.partition(b"?")[0].decode("latin-1"), note)
 
 

@@ -1,4 +1,4 @@
-"""Instants, as query parameters give them: RFC 3339, with a time zone, in a range that every store can hold."""
+"""Instants, as query parameters give them: RFC 3339, with a time zone, in a range that any store can hold."""
 
 from datetime import UTC, datetime
 from typing import Final

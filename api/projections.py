@@ -12,7 +12,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import FromPath, QueryParameter
-from msgspec import Struct
+from msgspec import Struct, structs
 from psycopg.rows import class_row
 
 from api.json_body import StrictRequest
@@ -31,33 +31,6 @@ from projections.scim_tokens import rfc3339
 METRICS_PATH: Final = "/metrics"
 METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-_EXAMPLE: Final = {
-    "name": "scim_tokens",
-    "version": 1,
-    "shape": 1,
-    "state": "live",
-    "position": 1000000,
-    "head": 1000000,
-    "lag": 0,
-    "lag_s": 0.0,
-    "stopped_at": None,
-    "error": None,
-    "updated_at": "2021-08-10T10:00:00.000Z",
-}
-_REBUILD_EXAMPLE: Final = {
-    "name": "scim_tokens",
-    "state": "building",
-    "version": 2,
-    "position": 500000,
-    "target": 1000000,
-    "events_per_s": 400000.0,
-    "eta_s": 1.3,
-    "error": None,
-    "accepts_difference": False,
-    "requested_at": "2021-08-10T10:00:00.000Z",
-    "started_at": "2021-08-10T10:00:00.250Z",
-    "finished_at": None,
-}
 
 
 class ProjectionStatus(Struct, frozen=True):
@@ -108,6 +81,35 @@ class RebuildStatus(Struct, frozen=True):
     finished_at: str | None
 
 
+_EXAMPLE: Final = ProjectionStatus(
+    name="scim_tokens",
+    version=1,
+    shape=1,
+    state="live",
+    position=1000000,
+    head=1000000,
+    lag=0,
+    lag_s=0.0,
+    stopped_at=None,
+    error=None,
+    updated_at="2021-08-10T10:00:00.000Z",
+)
+_REBUILD_EXAMPLE: Final = RebuildStatus(
+    name="scim_tokens",
+    state="building",
+    version=2,
+    position=500000,
+    target=1000000,
+    events_per_s=400000.0,
+    eta_s=1.3,
+    error=None,
+    accepts_difference=False,
+    requested_at="2021-08-10T10:00:00.000Z",
+    started_at="2021-08-10T10:00:00.250Z",
+    finished_at=None,
+)
+
+
 class ProjectionController(Controller):
     """`/projections`: for whoever runs the service; needs `projections:manage`."""
 
@@ -119,7 +121,7 @@ class ProjectionController(Controller):
         summary="How far the views are",
         responses={
             200: ResponseSpec(
-                ProjectionList, description="The views.", examples=[Example(value={"result": [_EXAMPLE]})]
+                ProjectionList, description="The views.", examples=[Example(value=ProjectionList([_EXAMPLE]))]
             ),
             **documented(401, 403, 503),
         },
@@ -156,7 +158,7 @@ class ProjectionController(Controller):
             202: ResponseSpec(
                 RebuildStatus,
                 description="Asked for; see its status.",
-                examples=[Example(value=_REBUILD_EXAMPLE | {"state": "requested"})],
+                examples=[Example(value=structs.replace(_REBUILD_EXAMPLE, state="requested"))],
             ),
             **documented(400, 401, 403, 404, 409, 503),
         },

@@ -15,11 +15,11 @@ import msgspec
 import psycopg
 import structlog
 
-from api.app import SOURCES
 from api.deployment import embedded, open_store
 from api.server.supervisor import Program, Supervisor, listen
 from api.server.worker import worker_argv
 from api.settings import PREFIX, Settings, pepper_keys
+from api.sources import SOURCES
 from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
 from domain.eventstore.embedded import EmbeddedPostgresError
 from domain.ledger import NewApiToken, TokenLedger

@@ -172,7 +172,7 @@ def _split(narrow: AuditFilter) -> _Split | None:
 def _equalities(narrow: AuditFilter) -> Iterator[tuple[Any, ...]]:
     """Conditions, each followed by its values."""
     if narrow.teams is not None and narrow.token_id is not None:
-        # All rows of a token are of one team: its first one tells, and a foreign token costs what a missing one does.
+        # A token's rows are all of one team, so the first tells: a foreign one costs what a missing one does.
         first = "(SELECT team_id FROM {table} WHERE token_id = %s ORDER BY position LIMIT 1)"
         yield f"{first} = ANY(%s)", narrow.token_id, list(narrow.teams)
     elif narrow.teams is not None and len(narrow.teams) == 1:

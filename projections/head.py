@@ -22,6 +22,7 @@ class HeadWatch:
         self._waiting = 0
         self._is_leaving = False
         self._poll: asyncio.Task[None] | None = None
+        self._goodbye: asyncio.Task[None] | None = None
 
     async def now(self) -> int:
         """The last position of the ledger, 0 when it is empty. Raises StoreUnavailable."""
@@ -45,9 +46,12 @@ class HeadWatch:
             self._waiting -= 1
         return self._head > position
 
-    async def leave(self) -> None:
+    def leave(self) -> None:
         """Let everybody go: the process is about to end."""
         self._is_leaving = True
+        self._goodbye = asyncio.get_running_loop().create_task(self._tell())
+
+    async def _tell(self) -> None:
         async with self._moved:
             self._moved.notify_all()
 
@@ -57,7 +61,6 @@ class HeadWatch:
                 head = await self.now()
                 if head > self._head:
                     self._head = head
-                    async with self._moved:
-                        self._moved.notify_all()
+                    await self._tell()
             await asyncio.sleep(POLL_S)
         self._poll = None

@@ -17,7 +17,7 @@ TOKEN_ID, NEW_SOURCE_AT, SOURCES = range(3)
 
 
 def apply(rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
-    """Fold. A token's first address is where it lives, not a new one; each later one moves `new_source_at`."""
+    """Fold. A token's first address is where it lives, not a new one; each later moves `new_source_at`."""
     for entry in entries:
         event = registry.decode(entry.topic, entry.state)
         assert isinstance(event, Used)

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+ROOT: Final = "/scim/v2"
 MEDIA_TYPE: Final = "application/scim+json"
 ERROR: Final = "urn:ietf:params:scim:api:messages:2.0:Error"
 LIST_RESPONSE: Final = "urn:ietf:params:scim:api:messages:2.0:ListResponse"

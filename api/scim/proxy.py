@@ -19,10 +19,10 @@ from yarl import URL
 
 from api.asgi import respond
 from api.scim import messages
+from api.scim.messages import ROOT
 from api.settings import Settings
 from api.source import ClientSources
 
-ROOT: Final = "/scim/v2"
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 MAX_CONNECTIONS: Final = 100
 """To the upstream, per worker."""

@@ -13,10 +13,12 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from types import FrameType
 
 import structlog
 import uvicorn
 
+from api.server.leaving import leave
 from api.server.protocol import StrictHttpProtocol
 
 GRACE_S = 10
@@ -40,9 +42,15 @@ class _WorkerServer(uvicorn.Server):
         yield
         loop.remove_reader(self._lifeline_fd)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Leave, and let go whoever only waits."""
+        super().handle_exit(sig, frame)
+        leave()
+
     def _leave_orphaned(self) -> None:
         asyncio.get_running_loop().remove_reader(self._lifeline_fd)
         self.should_exit = True
+        leave()
         signal.alarm(GRACE_S + 5)  # nobody is left to end us if the application hangs
 
 

@@ -62,6 +62,7 @@ class Batcher(Generic[Ask, Answer]):
         self._queue: deque[Job[Ask, Answer]] = deque()
         self._under_way: Sequence[Job[Ask, Answer]] = ()
         self._drain: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
 
     async def submit(self, ask: Ask, *, timeout_s: float) -> Answer:
         """Queue `ask` and wait for its answer.
@@ -75,7 +76,8 @@ class Batcher(Generic[Ask, Answer]):
         self._queue.append(Job(ask, answer, loop.time() + timeout_s))
         if self._drain is None:
             self._drain = loop.create_task(self._drain_queue())
-            loop.call_later(SWEEP_EVERY_S, self._sweep, loop)
+            if self._sweeper is None:
+                self._sweeper = loop.call_later(SWEEP_EVERY_S, self._sweep, loop)
         return await answer
 
     async def close(self) -> None:
@@ -107,5 +109,5 @@ class Batcher(Generic[Ask, Answer]):
         for job in chain(self._under_way, self._queue):
             if job.deadline <= now:
                 job.fail(StoreUnavailable("no answer within the deadline"))
-        if self._drain is not None:
-            loop.call_later(SWEEP_EVERY_S, self._sweep, loop)
+        is_idle = self._drain is None
+        self._sweeper = None if is_idle else loop.call_later(SWEEP_EVERY_S, self._sweep, loop)

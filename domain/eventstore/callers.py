@@ -47,10 +47,9 @@ class CallerLookup:
         digests = arrays.byteas({digest for job in jobs for digest in job.ask})
         async with self._pool.connection() as connection:
             rows = await connection.execute(FIND, [digests], prepare=True, binary=True)
-            found = {digest: fields for digest, *fields in await rows.fetchall()}
+            found = {digest: _caller(*fields) for digest, *fields in await rows.fetchall()}
         for job in jobs:
-            row = next((found[digest] for digest in job.ask if digest in found), None)
-            job.resolve(None if row is None else _caller(*row))
+            job.resolve(next((found[digest] for digest in job.ask if digest in found), None))
 
 
 def _caller(state: bytes, version: int, last_used_at: object, uses: int, head: int) -> Caller:

@@ -32,6 +32,10 @@ A session between two messages of a pipeline is neither in a statement nor idle:
 (PostgreSQL 17) ends that one, and before 17 the keep-alives do, once its client's machine is gone.
 """
 
+READ_SESSION: Final[LiteralString] = SESSION + ";SET enable_bitmapscan = off;SET enable_seqscan = off"
+"""Every list is read in the order of an index and stops at its limit. The planner, who cannot know how many
+rows lie in a range of positions, would rather collect all of them and sort: as slow as the range is long."""
+
 
 async def connect(
     conninfo: str, *, session: LiteralString = SESSION, timeout_s: float = CONNECT_TIMEOUT_S
@@ -150,7 +154,7 @@ class ReadPool:
 
     @asynccontextmanager
     async def _checked_out(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
-        connection = self._live_idle() or await connect(self._conninfo)
+        connection = self._live_idle() or await connect(self._conninfo, session=READ_SESSION)
         try:
             with cut_after(connection, self._timeout_s):
                 yield connection

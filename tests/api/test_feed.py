@@ -1,6 +1,7 @@
-"""`/events`: a collector that stores its position misses nothing, sees nothing of others, and waits cheaply."""
+"""`/events`: a collector that stores its position misses nothing, sees nothing of others, waits cheaply."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -17,7 +18,8 @@ import pytest
 from domain.api_token import Permission
 from tests.api.expected import assert_invalid, assert_unauthenticated, create, use
 from tests.api.trail import ROW, audit
-from tests.service import COMMAND, Caller, RunningService, service_environment
+from tests.conftest import Database
+from tests.service import COMMAND, Caller, RunningService, running_service, service_environment, until
 
 BATCH = "application/cloudevents-batch+json"
 
@@ -215,3 +217,15 @@ def test_the_command_line_follows_too(service: RunningService, token: dict[str, 
         following.send_signal(signal.SIGINT)
         assert following.wait(30) == 0
     assert kinds == ["scim_token.created", "scim_token.used"]
+
+
+def test_a_service_that_ends_lets_the_waiting_go(database: Database) -> None:
+    with ThreadPoolExecutor(1) as pool, running_service(database) as service:
+        collector = service.api_token(Permission.AUDIT_READ)
+        used = "SELECT 1 FROM ledger.events WHERE originator_id = %s AND topic = 'api_token.used.v1'"
+        address = f"{service.url}/events?after={head(service)}&wait=30&kind=scim_token.used"
+        answer = pool.submit(httpx.get, address, auth=collector, timeout=40, trust_env=False)
+        until(lambda: bool(service.query(used, collector.id)), what="the request")
+        os.kill(service.pid, signal.SIGTERM)
+        found = answer.result(8)
+        assert (found.status_code, found.json()) == (200, [])

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,27 +70,32 @@ def own() -> Iterator[OwnServer]:
         yield server
 
 
-async def one_client(ledger: TokenLedger, told: Acknowledged, after_each: Callable[[], None]) -> None:
+async def one_client(ledger: TokenLedger, told: Acknowledged, after_each: Callable[[str], None]) -> None:
     """Creates, uses and revokes until the store is gone."""
     with suppress(Unavailable):
         while True:
             token, secret = await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA)
             told.created[token.id] = secret
-            after_each()
+            after_each("created")
             for _ in range(2):
                 use_id = (await ledger.authenticate(secret, IDP)).use_id
                 assert use_id is not None
                 told.uses.add(use_id)
-                after_each()
+                after_each("used")
             if random.random() < 0.3:
                 told.revoking.add(token.id)
                 await ledger.revoke_scim_token(token.id, by=ADA)
                 told.revoked.add(token.id)
-                after_each()
+                after_each("revoked")
 
 
-async def kill_under_load(own: OwnServer, *, is_planted: bool, acknowledgements: int) -> None:
-    """One death of the server, soon after so many answers; then the check."""
+ANSWERS: Final = ("created", "used", "revoked")
+
+
+async def kill_under_load(
+    own: OwnServer, *, acknowledgements: int, after: Collection[str] = ANSWERS, is_planted: bool = False
+) -> None:
+    """One death of the server, at or soon after such an answer once there were so many; then the check."""
     told = Acknowledged()
     async with open_ledger(own.database.app) as ledger:
         if is_planted:
@@ -99,14 +104,17 @@ async def kill_under_load(own: OwnServer, *, is_planted: bool, acknowledgements:
         doomed: list[int] = []
         is_dead = False
 
-        def count() -> None:
+        def count(answer: str) -> None:
             nonlocal is_dead
             if not doomed and 2 * len(told) >= acknowledgements:
                 doomed.extend(own.processes())  # looked up beforehand, for it takes longer than a commit
-            if not is_dead and len(told) >= acknowledgements:
-                is_dead = True
-                delay_s = random.choice([0.0, random.random() * 0.01])
-                asyncio.get_running_loop().call_later(delay_s, send, doomed, signal.SIGKILL)
+            if is_dead or len(told) < acknowledgements or answer not in after:
+                return
+            is_dead = True
+            if random.random() < 0.5:
+                send(doomed, signal.SIGKILL)
+            else:
+                asyncio.get_running_loop().call_later(random.random() * 0.01, send, doomed, signal.SIGKILL)
 
         await asyncio.gather(*(one_client(ledger, told, count) for _ in range(8)))
     assert len(told) >= acknowledgements
@@ -117,19 +125,19 @@ async def kill_under_load(own: OwnServer, *, is_planted: bool, acknowledgements:
 
 def test_the_killed_database_has_all_that_was_acknowledged(own: OwnServer, run: Run) -> None:
     for acknowledgements in (5, 60, 150):
-        run(kill_under_load(own, is_planted=False, acknowledgements=acknowledgements))
+        run(kill_under_load(own, acknowledgements=acknowledgements))
 
 
 @pytest.mark.slow
 def test_the_killed_database_has_all_that_was_acknowledged_every_time(own: OwnServer, run: Run) -> None:
     for _ in range(40):
-        run(kill_under_load(own, is_planted=False, acknowledgements=random.randint(1, 400)))
+        run(kill_under_load(own, acknowledgements=random.randint(1, 400)))
 
 
 def test_an_answer_before_the_commit_would_be_found(own: OwnServer, run: Run) -> None:
     for _ in range(10):
         with suppress(AcknowledgementLost):
-            run(kill_under_load(own, is_planted=True, acknowledgements=20))
+            run(kill_under_load(own, acknowledgements=20, after=["created"], is_planted=True))
             continue
         return
     pytest.fail("the check found nothing wrong with a gate that is wrong")

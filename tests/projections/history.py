@@ -30,7 +30,7 @@ def given(database: Database, *facts: Fact) -> None:
         versions[id_] = versions.get(id_, 0) + 1
         recorded.append(Recorded(id_, versions[id_], at, COMMAND_ID, event))
     ledger = TokenLedger(database.app, pepper=PEPPER, sources=SOURCES)
-    ledger.save(*recorded)  # type: ignore[arg-type]
+    ledger.save(*recorded)
     ledger.close()
     catch_up(database)
 
