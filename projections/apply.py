@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
+from domain.eventstore import arrays
 from domain.eventstore.registry import EventRegistry
 from projections import positions
 from projections.owners import with_owners
@@ -80,7 +81,8 @@ def load(
     if not keys or projection.is_append_only:
         return {}
     with connection.cursor(binary=True) as cursor:
-        cursor.execute(projection.select_rows(version), [list(keys)], prepare=True)
+        of_key_type = arrays.OF_TYPE[next(iter(projection.columns.values())).split()[0]]
+        cursor.execute(projection.select_rows(version), [of_key_type(keys)], prepare=True)
         return {row[0]: list(row) for row in cursor}
 
 
@@ -89,7 +91,11 @@ def put(connection: Connection, projection: Projection, version: int, rows: dict
     if not rows:
         return
     full = [[*row, *projection.derive(row)] for row in rows.values()]
-    columns = [list(column) for column in zip(*full, strict=True)]
+    # Adapting each value of each list was 70 % of the process under load.
+    types = (type_.split()[0] for type_ in projection.columns.values())
+    columns = [
+        arrays.OF_TYPE[type_](column) for type_, column in zip(types, zip(*full, strict=True), strict=True)
+    ]
     connection.execute(projection.put_rows(version), columns, prepare=True)
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 from psycopg import Connection
 
+from domain.eventstore import arrays
 from projections.projection import LogEntry
 
 FIND: Final[LiteralString] = (
@@ -35,7 +36,7 @@ def with_owners(connection: Connection, entries: Sequence[LogEntry]) -> list[Log
     if not entries:
         return []
     with connection.cursor(binary=True) as cursor:
-        cursor.execute(FIND, [list({entry.originator_id for entry in entries})], prepare=True)
+        cursor.execute(FIND, [arrays.uuids({entry.originator_id for entry in entries})], prepare=True)
         owners = {id_: _owner(state) for id_, state in cursor}
     return [LogEntry(*entry[:7], owners.get(entry.originator_id)) for entry in entries]
 

@@ -31,6 +31,10 @@ EVERY_S: Final = 0.01
 """Between the beginnings of two batches while one append follows another. Each commit wakes the runner, some
 thousand times a second; the first one after a pause is applied at once, those behind it wait this long."""
 
+CROWD: Final = 50
+CROWDED_EVERY_S: Final = 0.05
+"""The same when a batch was larger than that: fewer, larger batches leave the processors to the doors."""
+
 HOUSEKEEPING_S: Final = 60.0
 
 FORGET_COMMANDS: Final[LiteralString] = """
@@ -82,6 +86,8 @@ class Runner:
             try:
                 with psycopg.connect(self._conninfo, autocommit=True, connect_timeout=2) as connection:
                     connection.execute("SET statement_timeout = '30s'")
+                    # Rows and position are lost together and applied again: no view waits for the disk.
+                    connection.execute("SET synchronous_commit = off")
                     self._lead(connection, should_stop)
             except psycopg.OperationalError:
                 logger.warning("projections.store_unavailable", retry_s=backoff_s)
@@ -156,7 +162,8 @@ class Runner:
             if not events:
                 self._wait(POLL_S)
             elif events < self._batch:
-                time.sleep(max(0.0, began + EVERY_S - time.monotonic()))
+                every_s = EVERY_S if events <= CROWD else CROWDED_EVERY_S
+                time.sleep(max(0.0, began + every_s - time.monotonic()))
 
     def _take_over(self, connection: Connection, led: Collection[str]) -> set[str]:
         """Lead every view that nobody else does."""

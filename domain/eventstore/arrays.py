@@ -4,11 +4,11 @@ psycopg adapts a list element by element, looking for the type of each; for colu
 largest cost of a batch. An array here is bytes that psycopg (or libpq itself) sends as they are.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import psycopg
@@ -73,19 +73,19 @@ def uuids(values: Iterable[UUID | None]) -> Array:
     return _uuids(None if value is None else value.bytes for value in values)
 
 
-def texts(values: Iterable[str]) -> Array:
+def texts(values: Iterable[str | None]) -> Array:
     """text[]"""
-    return _texts(value.encode() for value in values)
+    return _texts(None if value is None else value.encode() for value in values)
 
 
-def bigints(values: Iterable[int]) -> Array:
+def bigints(values: Iterable[int | None]) -> Array:
     """bigint[]"""
-    return _bigints(map(_INT8.pack, values))
+    return _bigints(None if value is None else _INT8.pack(value) for value in values)
 
 
-def integers(values: Iterable[int]) -> Array:
+def integers(values: Iterable[int | None]) -> Array:
     """int[]"""
-    return _integers(map(_INT4.pack, values))
+    return _integers(None if value is None else _INT4.pack(value) for value in values)
 
 
 def booleans(values: Iterable[bool]) -> Array:
@@ -96,6 +96,23 @@ def booleans(values: Iterable[bool]) -> Array:
 def instants(values: Iterable[datetime | None]) -> Array:
     """timestamptz[]"""
     return _instants(None if value is None else instant(value) for value in values)
+
+
+def addresses(values: Iterable[object | None]) -> Array:
+    """text[] of what prints as an inet, for a parameter that is cast to inet[]."""
+    return texts(None if value is None else str(value) for value in values)
+
+
+OF_TYPE: Final[Mapping[str, Callable[[Iterable[Any]], Array]]] = {
+    "uuid": uuids,
+    "text": texts,
+    "bytea": byteas,
+    "bigint": bigints,
+    "int": integers,
+    "timestamptz": instants,
+    "inet": addresses,
+}
+"""By the name of the column's type."""
 
 
 def instant(value: datetime) -> bytes:

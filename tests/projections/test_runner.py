@@ -192,7 +192,7 @@ NUL_IN_NAME = GOOD.replace(b'"Okta"', rb'"Ok\u0000ta"')
 POISON = {
     "undecodable": (Created.topic, b'{"hunter2"', "UnreadableEvent"),
     "unknown field": (Created.topic, GOOD.replace(b'"name"', b'"hunter2":1,"name"'), "UnreadableEvent"),
-    "not storable": (Created.topic, NUL_IN_NAME, "DataError"),
+    "not storable": (Created.topic, NUL_IN_NAME, "CharacterNotInRepertoire"),
     "of no token": ("scim_token.used.v1", b"{}", "KeyError"),
 }
 
