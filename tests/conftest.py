@@ -74,7 +74,7 @@ def empty_database(server: str) -> Iterator[str]:
     """Connection string of a database without any schema of ours."""
     name = f"test_{uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("CREATE DATABASE {} STRATEGY FILE_COPY").format(sql.Identifier(name)))
         yield make_conninfo(server, dbname=name)
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -85,7 +85,9 @@ def new_database(server: str) -> Iterator[Database]:
     name = f"test_{uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                sql.Identifier(name), sql.Identifier(TEMPLATE)
+            )
         )
         yield Database(
             owner=make_conninfo(server, dbname=name), app=make_conninfo(server, dbname=name, user=APP_ROLE)
@@ -161,7 +163,7 @@ def _prepare(conninfo: str) -> None:
             return
         building = f"{TEMPLATE}_building"
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(building)))
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(building)))
+        admin.execute(sql.SQL("CREATE DATABASE {} STRATEGY FILE_COPY").format(sql.Identifier(building)))
         migrate(make_conninfo(conninfo, dbname=building), app_role=APP_ROLE)
         with psycopg.connect(make_conninfo(conninfo, dbname=building, user=APP_ROLE), autocommit=True) as app:
             for projection in PROJECTIONS:
