@@ -322,7 +322,13 @@ class Load:
         assert self.surprises == []
 
 
-@pytest.mark.parametrize("has_database", [False, True], ids=["service", "service-and-database"])
+@pytest.mark.parametrize(
+    "has_database",
+    [
+        pytest.param(False, id="service"),
+        pytest.param(True, id="service-and-database", marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_serve_loses_nothing_and_the_next_one_is_ready_in_time(
     serve: Serve, run: Run, *, has_database: bool
 ) -> None:

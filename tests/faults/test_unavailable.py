@@ -102,16 +102,17 @@ async def table_locked(_: Proxy, database: Database) -> AsyncIterator[None]:
         yield
 
 
-OUTAGES: Final[list[Outage]] = [
+OUTAGES: Final = [
     stopped,
     hung,
-    hung_and_never_coming_back,
-    hung_after_the_greeting,
     hung_in_the_commit,
     cut_in_each_commit,
-    too_slow,
     append_lock_held,
-    table_locked,
+    # Variations on these: as strict, and each waits for seconds.
+    pytest.param(hung_and_never_coming_back, marks=pytest.mark.slow),
+    pytest.param(hung_after_the_greeting, marks=pytest.mark.slow),
+    pytest.param(too_slow, marks=pytest.mark.slow),
+    pytest.param(table_locked, marks=pytest.mark.slow),
 ]
 
 
@@ -331,7 +332,11 @@ class TestTheService:
     """What callers over HTTP see: 503 and when to come back, never a 401."""
 
     @pytest.mark.parametrize(
-        ("begin", "end"), [(Proxy.refuse, Proxy.accept), (Proxy.hang, Proxy.resume)], ids=["stopped", "hung"]
+        ("begin", "end"),
+        [
+            pytest.param(Proxy.refuse, Proxy.accept, id="stopped", marks=pytest.mark.slow),
+            pytest.param(Proxy.hang, Proxy.resume, id="hung"),
+        ],
     )
     def test_everything_is_503_in_time_and_well_again_within_5_s(
         self, world: World, begin: Callable[[Proxy], None], end: Callable[[Proxy], None]
@@ -364,6 +369,7 @@ class TestTheService:
             assert timed(world.use, USE_DEADLINE_S).status_code == 503
         until(world.is_well, timeout_s=BACK_WITHIN_S + LOADED_S, what="full service")
 
+    @pytest.mark.slow
     def test_a_slow_database_does_not_add_up_beyond_the_deadline(self, world: World) -> None:
         """A request makes several calls to it, each in time: together they must be in time too."""
 
