@@ -16,7 +16,6 @@ from domain.errors import (
     CommandIdReused,
     InvalidValue,
     NotFound,
-    Overloaded,
     PermissionDenied,
     SecretAlreadyShown,
     Unauthenticated,
@@ -165,7 +164,7 @@ def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a tabl
             return Answer(problem(422, "The Idempotency-Key was used for another request."), {})
         case TooManyRequests():
             return Answer(problem(429), {"Retry-After": str(error.retry_after_s)})
-        case Overloaded() | Unavailable():
+        case Unavailable():
             return Answer(problem(503), {"Retry-After": str(RETRY_AFTER_S)})
         case HTTPException(status_code=status) if status < 500:  # noqa: PLR2004
             return Answer(problem(status), _allow(error))

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -24,6 +23,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from api import sources
 from domain.eventstore.embedded import EmbeddedPostgres
 from domain.eventstore.migrate import migrate
 from domain.ledger import Sources, TokenLedger
@@ -95,11 +95,7 @@ def new_database(server: str) -> Iterator[Database]:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def now() -> datetime:
-    """The clock of the edge: aware UTC, whole milliseconds."""
-    at = datetime.now(UTC)
-    return at.replace(microsecond=at.microsecond // 1000 * 1000)
-
+now = sources.now
 
 SOURCES = Sources(clock=now, new_id=uuid4, entropy=lambda: os.urandom(32))
 
