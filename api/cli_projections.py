@@ -134,6 +134,7 @@ def _fields(at: Position) -> Mapping[str, Any]:
         "head": at.head,
         "lag": at.lag,
         "lag_s": round(at.lag_s(positions.now()), 3),
+        "stopped_at": at.stopped_at,
         "error": at.error,
         "updated_at": rfc3339(at.updated_at),
     }
