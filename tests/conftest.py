@@ -22,6 +22,8 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from api import sources
 from domain.eventstore.embedded import EmbeddedPostgres
@@ -35,6 +37,19 @@ from projections.runner import Runner
 T = TypeVar("T")
 APP_ROLE = "scim_ledger_app_test"
 TEMPLATE = "scim_ledger_template"
+KEPT_WHOLE = {
+    "test_audit_plans",
+    "test_canary",
+    "test_embedded",
+    "test_histories",
+    "test_middleware",
+    "test_protocol",
+    "test_rate_limit",
+    "test_scim_proxy",
+    "test_sigkill",
+    "test_two_processes",
+}
+"""Modules whose tests share a service or a server: spread over workers, each would start its own."""
 _LEFT_RUNNING: list[EmbeddedPostgres] = []
 """Servers that another worker of the run still uses: dropping one would warn of the process it started."""
 PEPPER = Pepper([b"tests know this key, nobody else"])
@@ -46,6 +61,19 @@ class Database:
 
     owner: str
     app: str
+
+
+class WithSharedStarts(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
+    """Spreads single tests over the workers of a parallel run, but keeps some modules whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if Path(module).stem in KEPT_WHOLE else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> WithSharedStarts:
+    """The library's hook."""
+    return WithSharedStarts(config, log)
 
 
 @pytest.fixture(scope="session")

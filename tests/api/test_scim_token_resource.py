@@ -25,7 +25,7 @@ from tests.api.expected import (
     topics,
     use,
 )
-from tests.conftest import SOURCES, Database, now
+from tests.conftest import SOURCES, now
 from tests.service import PEPPER_KEY, Caller, RunningService, running_service, until
 
 JSON: Final = {"Content-Type": "application/json"}
@@ -708,22 +708,21 @@ def test_a_cursor_that_is_not_of_this_list_is_refused(
     assert len(again.json()["result"]) == 1
 
 
-def test_cursors_and_secrets_survive_a_restart_with_a_new_pepper(database: Database) -> None:
-    team = uuid4()
-    with running_service(database) as first:
-        caller = first.api_token()
-        tokens = [create(first, caller, team=team) for _ in range(3)]
-        query: dict[str, str | int] = {"team_id": str(team), "limit": 2}
-        page = first.client.get("/scim-token", auth=caller, params=query).json()
+def test_cursors_and_secrets_are_good_in_a_later_process_with_a_new_pepper(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
+    tokens = [create(service, admin, team=team) for _ in range(3)]
+    query: dict[str, str | int] = {"team_id": str(team), "limit": 2}
+    page = service.client.get("/scim-token", auth=admin, params=query).json()
     keys = {"SCIM_LEDGER_PEPPER": f"{PEPPER_KEY},a-second-key-that-was-added-at-the-restart"}
-    with running_service(database, environment=keys) as second:
+    with running_service(service.database, environment=keys) as later:
         query["next_cursor"] = page["next_cursor"]
-        rest = second.client.get("/scim-token", auth=caller, params=query).json()
+        rest = later.client.get("/scim-token", auth=admin, params=query).json()
         listed = [token["id"] for token in page["result"] + rest["result"]]
         assert listed == [token["id"] for token in reversed(tokens)]
         assert rest["next_cursor"] is None
-        for secret in (tokens[0]["token"], create(second, caller, team=team)["token"]):
-            assert use(second, secret).status_code == 501
+        for secret in (tokens[0]["token"], create(later, admin, team=team)["token"]):
+            assert use(later, secret).status_code == 501
 
 
 # Methods and routes

@@ -290,7 +290,14 @@ def test_the_starter_survives_that_another_object_stops_its_server(prepared: Pat
 # --- where it lives, and who may enter
 
 
-@pytest.mark.parametrize("name", ["x" * 120, "a, 'b' \"c\"", "ä"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("x" * 120, marks=pytest.mark.slow),
+        pytest.param("ä", marks=pytest.mark.slow),
+        "a, 'b' \"c\"",
+    ],
+)
 def test_a_path_no_socket_can_have_gets_a_private_stand_in(base_dir: Path, name: str) -> None:
     base_dir.chmod(0o711)
     place = base_dir / name
@@ -391,7 +398,9 @@ with EmbeddedPostgres(default_base_dir(), is_durable=False) as server:
 """
 
 
-@pytest.mark.parametrize("data_home", ["", "relative", "/absolute"])
+@pytest.mark.parametrize(
+    "data_home", ["", *(pytest.param(home, marks=pytest.mark.slow) for home in ("relative", "/absolute"))]
+)
 def test_an_ordinary_user_needs_no_more_than_a_home(base_dir: Path, data_home: str) -> None:
     os.chown(base_dir, SERVER_USER.pw_uid, SERVER_USER.pw_gid)
     xdg = f"{base_dir}{data_home}" if data_home.startswith("/") else data_home

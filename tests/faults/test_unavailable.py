@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -344,17 +345,19 @@ class TestTheService:
         assert world.is_well()
         with outage_of(world.proxy, begin, end):
             for _ in range(2):
-                for ask in (world.create, world.read, world.listed, world.revoke_missing):
-                    answer = timed(ask, COMMAND_DEADLINE_S)
+                asks = (world.create, world.read, world.listed, world.revoke_missing)
+                with ThreadPoolExecutor() as threads:
+                    waiting = [threads.submit(timed, ask, COMMAND_DEADLINE_S) for ask in (*asks, world.ready)]
+                    used = threads.submit(timed, world.use, USE_DEADLINE_S).result()
+                    assert world.service.client.get("/healthz").status_code == 200
+                *answers, ready = [answer.result() for answer in waiting]
+                for ask, answer in zip(asks, answers, strict=True):
                     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1"), ask.__name__
                     assert answer.headers["Content-Type"] == "application/problem+json"
                     assert answer.json()["type"] == "/problems/unavailable"
-                answer = timed(world.use, USE_DEADLINE_S)
-                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-                assert answer.headers["Content-Type"] == "application/scim+json"
-                answer = timed(world.ready, COMMAND_DEADLINE_S)
-                assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
-                assert world.service.client.get("/healthz").status_code == 200
+                assert (used.status_code, used.headers["Retry-After"]) == (503, "1")
+                assert used.headers["Content-Type"] == "application/scim+json"
+                assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
         until(world.is_well, timeout_s=BACK_WITHIN_S + LOADED_S, what="full service")
 
     def test_a_worker_that_starts_during_the_outage_serves_afterwards(self, world: World) -> None:

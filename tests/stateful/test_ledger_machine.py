@@ -463,7 +463,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 FAST: Final = settings(
-    max_examples=10,
+    max_examples=6,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -538,7 +538,7 @@ def the_view_garbles_used_tokens(machine: LedgerMachine) -> None:
 @pytest.mark.parametrize(
     "bug",
     [
-        pytest.param(bug, id=name, marks=() if name == "revoked_secrets_are_let_in" else pytest.mark.slow)
+        pytest.param(bug, id=name, marks=() if name == "the_view_garbles_used_tokens" else pytest.mark.slow)
         for name, bug in PLANTED.items()
     ],
 )
@@ -549,6 +549,8 @@ def test_the_machine_finds_a_planted_bug(server: str, bug: Callable[[LedgerMachi
             bug(self)
 
     Planted.server = server
-    quick = settings(FAST, max_examples=100, phases=[Phase.generate], report_multiple_bugs=False)
+    quick = settings(
+        FAST, max_examples=100, phases=[Phase.generate], report_multiple_bugs=False, derandomize=True
+    )
     with pytest.raises((AssertionError, pytest.fail.Exception, ExceptionGroup)):
         run_state_machine_as_test(Planted, settings=quick)

@@ -142,8 +142,15 @@ def is_running(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [
+        (signal.SIGTERM, 2),
+        (signal.SIGINT, 1),
+        pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stop_finishes_the_requests_that_were_accepted(
     number: signal.Signals, workers: int, deploy: Callable[..., Deployment]
 ) -> None:
