@@ -88,6 +88,9 @@ class Runner:
                     connection.execute("SET statement_timeout = '30s'")
                     # Rows and position are lost together and applied again: no view waits for the disk.
                     connection.execute("SET synchronous_commit = off")
+                    # All statements go by key. One that is prepared while a view is small would be planned
+                    # as a scan and stay one while the view grows.
+                    connection.execute("SET enable_seqscan = off")
                     self._lead(connection, should_stop)
             except psycopg.OperationalError:
                 logger.warning("projections.store_unavailable", retry_s=backoff_s)
