@@ -8,7 +8,8 @@ until there are ROWS of them, then they are written and forgotten, with the posi
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, LiteralString
+from uuid import UUID
 
 from psycopg import Connection, sql
 
@@ -26,6 +27,15 @@ READ_LAST_ONLY: Final = 500_000
 
 ROWS: Final = 250_000
 """Rows in memory between two writes."""
+
+OWNERS: Final = 250_000
+"""Owners of streams that are remembered; when there are more, all are looked up again."""
+
+INDEX_MEMORY: Final[LiteralString] = """
+    SELECT set_config(name, greatest(setting::int, 256 * 1024) || 'kB', false)
+    FROM pg_settings WHERE name = 'maintenance_work_mem'
+"""
+"""Of the database, while an index is made: a million keys are sorted without a file."""
 
 _PUT: Final = 10_000
 
@@ -50,12 +60,15 @@ def fill(
     filling = _Filling(connection, projection, version)
     step = READ_LAST_ONLY if projection.last_only else READ
     at = 0
+    owners: dict[UUID, UUID | None] = {}
     with _no_collector():
         while at < until:
             before, at = at, min(at + step, until)
             entries = log.read_for(connection, projection, after=before, until=at)
             if projection.is_owned:
-                entries = with_owners(connection, entries)
+                if len(owners) > OWNERS:
+                    owners.clear()
+                entries = with_owners(connection, entries, owners)
             projection.apply(filling.rows_for(entries), entries, registry)
             del entries
             if len(filling.rows) >= ROWS or projection.is_append_only or at == until:
@@ -69,8 +82,10 @@ def index(connection: Connection, projection: Projection, version: int) -> None:
     has_key = connection.execute(
         "SELECT 1 FROM pg_index WHERE indrelid = %s::regclass AND indisprimary", [table]
     ).fetchone()
+    connection.execute(INDEX_MEMORY)
     for statement in projection.create_indexes(version)[0 if has_key is None else 1 :]:
         connection.execute(statement.encode())
+    connection.execute("RESET maintenance_work_mem")
     connection.execute(f"ANALYZE {table}".encode())
 
 
@@ -124,14 +139,14 @@ def _copy(connection: Connection, projection: Projection, version: int, rows: It
         "SELECT atttypid FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum",
         [projection.table(version)],
     ).fetchall()
-    derive = projection.derive
+    derive = projection.derive if projection.stored < len(projection.columns) else None
     with (
         connection.cursor() as cursor,
         cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(table)) as copy,
     ):
         copy.set_types([oid for (oid,) in types])
         for row in rows:
-            copy.write_row([*row, *derive(row)])
+            copy.write_row(row if derive is None else [*row, *derive(row)])
 
 
 def _slices(items: list[Any], size: int) -> Iterator[list[Any]]:
