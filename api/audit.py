@@ -13,7 +13,7 @@ from litestar.openapi.spec import Example
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 
-from api.audit_formats import MEDIA_TYPES, Format, InEveryFormat, encoded, negotiate
+from api.audit_formats import MEDIA_TYPES, Format, InEveryFormat, csv, negotiate
 from api.cursor import InvalidCursor
 from api.instants import instant
 from api.json_body import StrictRequest
@@ -316,8 +316,10 @@ async def _answer(  # noqa: PLR0917
         raise BadRequest("The cursor is not one of this list.", fields) from None
     span = Span(is_newest_first=order == "newest", after=after)
     if wanted is not Format.JSON:
-        pages = service.audit.stream(narrow, span, limit=limit, head=caller.head)
-        return await _stream(pages, wanted)
+        whole = narrow, span
+        if wanted is Format.NDJSON:
+            return await _stream(service.audit.lines(*whole, limit=limit, head=caller.head), wanted)
+        return await _stream(csv(service.audit.stream(*whole, limit=limit, head=caller.head)), wanted)
     if limit is not None and limit > LIMIT_MAX:
         detail = f"must be at most {LIMIT_MAX}; NDJSON and CSV have no limit"
         raise BadRequest("A parameter is not valid.", [FieldError("limit", detail)])
@@ -327,19 +329,18 @@ async def _answer(  # noqa: PLR0917
     return Response(AuditList(limit, cursor, page.events), headers=_NO_STORE)
 
 
-async def _stream(pages: AsyncIterator[Sequence[AuditEvent]], format_: Format) -> Response[Any]:
-    """Send page after page, each when the one before is on its way.
+async def _stream(pieces: AsyncIterator[bytes], format_: Format) -> Response[Any]:
+    """Send piece after piece, each when the one before is on its way.
 
-    The first page is read before the status is sent, so an outage is a 503; a later one breaks the
+    The first one is read before the status is sent, so an outage is a 503; a later one breaks the
     connection off, which chunked coding makes visible.
     """
-    first = await anext(pages, None)
+    first = await anext(pieces, b"")
 
-    async def whole() -> AsyncIterator[Sequence[AuditEvent]]:
-        if first is not None:
-            yield first
-        async for page in pages:
-            yield page
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
 
     headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="audit.{format_}"'}
-    return Stream(encoded(whole(), format_), media_type=MEDIA_TYPES[format_], headers=headers)
+    return Stream(whole(), media_type=MEDIA_TYPES[format_], headers=headers)

@@ -7,7 +7,7 @@ from typing import Final
 
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
 
-from api.audit_text import csv_header, csv_rows, ndjson_rows
+from api.audit_text import csv_header, csv_rows
 from api.problems import BadRequest
 from projections.audit_trail import AuditEvent
 
@@ -79,9 +79,11 @@ def _quality(part: str) -> tuple[str, float]:
     return media, 1.0
 
 
-async def encoded(pages: AsyncIterator[Sequence[AuditEvent]], format_: Format) -> AsyncIterator[bytes]:
-    """The bytes of a streamed format, one piece per page."""
-    if format_ is Format.CSV:
-        yield csv_header()
+async def csv(pages: AsyncIterator[Sequence[AuditEvent]]) -> AsyncIterator[bytes]:
+    """The bytes of a table, one piece per page; the first one is there when the first page is."""
+    header = csv_header()
     async for page in pages:
-        yield csv_rows(page) if format_ is Format.CSV else ndjson_rows(page)
+        yield header + csv_rows(page)
+        header = b""
+    if header:
+        yield header

@@ -1,19 +1,25 @@
 """Questions to the view `audit_trail`: pages by filter, and the same rows as a stream of any length."""
 
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
+import msgspec
+
 from domain.eventstore.connection import ReadPool
-from projections import audit_trail
+from projections import audit_lines, audit_trail
 from projections.audit_trail import SELECTED, USED, AuditEvent
 from projections.queries import ViewReader
 
 PAGE: Final = 500
 """Rows read at a time for a stream: a few milliseconds of an event loop that others wait for too."""
+
+LINES: Final = 2000
+"""Rows read at a time for a stream of lines: about a megabyte, and some ten milliseconds of the database."""
 
 FEW: Final = 10_000
 """A network with no more rows than this is rare."""
@@ -90,6 +96,61 @@ class AuditQueries:
                 return
             span = replace(span, after=page.next)
             left = None if left is None else left - len(page.events)
+
+    async def lines(
+        self, narrow: AuditFilter, span: Span, *, limit: int | None, head: int
+    ) -> AsyncGenerator[bytes, None]:
+        """What `stream` yields, as lines of JSON: many at a time, each with its newline.
+
+        While some are on their way, the database writes the next ones: two pages in memory at most.
+        """
+        span, left = replace(span, until=head), limit
+        ahead = self._ahead(narrow, span, left, head=head)
+        try:
+            while ahead is not None:
+                text, count, next_ = await ahead
+                left = None if left is None else left - count
+                span = replace(span, after=next_)
+                ahead = None if next_ is None else self._ahead(narrow, span, left, head=head)
+                if text:
+                    yield text
+        finally:
+            if ahead is not None:  # whoever read has left
+                ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
+                ahead.cancel()
+
+    def _ahead(
+        self, narrow: AuditFilter, span: Span, left: int | None, *, head: int
+    ) -> "asyncio.Task[tuple[bytes, int, int | None]] | None":
+        """The next lines, asked for already; None where the limit is reached."""
+        limit = LINES if left is None else min(left, LINES)
+        if not limit:
+            return None
+        return asyncio.create_task(self._lines(narrow, span, limit=limit, head=head))
+
+    async def _lines(
+        self, narrow: AuditFilter, span: Span, *, limit: int, head: int
+    ) -> tuple[bytes, int, int | None]:
+        """Lines, how many they are, and the position to go on after, None where nothing follows."""
+        select, parameters = lines_statement(narrow, span, limit=limit)
+        ((text,),) = await self._view.rows(select, parameters, head=head)
+        if not text:
+            return b"", 0, None
+        count = text.count(b"\n")
+        next_ = audit_lines.last_position(text) if count == limit else None
+        if audit_lines.has_odd_address(text):
+            page = await self.page(narrow, span, limit=limit, head=head)
+            text = _encoder.encode_lines(page.events)
+        return text, count, next_
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def lines_statement(narrow: AuditFilter, span: Span, *, limit: int) -> tuple[str, list[Any]]:
+    """`statement`, its rows as lines: see `audit_lines.SELECT`."""
+    select, parameters = statement(narrow, span, limit=limit)
+    return audit_lines.SELECT.replace("{select}", select), parameters
 
 
 def statement(narrow: AuditFilter, span: Span, *, limit: int) -> tuple[str, list[Any]]:
