@@ -22,6 +22,9 @@ from tests.benchmarks.wrk import Slice
 PEPPER: Final = Pepper([servers.PEPPER_KEY.encode()])
 SMALL: Final = 10_000
 LARGE_USES_EACH: Final = 9
+MILLION_TOKENS: Final = 100_000
+MILLION: Final = 1_000_000
+"""Events of the ledger that the views are read from and rebuilt from."""
 _CHECKED: Final = 20
 
 
@@ -69,6 +72,12 @@ class Bench:
         """The big ledger, 10,000 of whose secrets are known; the one that `serve --data-dir` serves."""
         uses_each = LARGE_USES_EACH if self.is_large else 0
         return self.new_ledger(SERVED_DATABASE, tokens=self.tokens, uses_each=uses_each)
+
+    @cached_property
+    def million(self) -> Ledger:
+        """A million events of 100,000 tokens: nine tenths of them uses."""
+        uses_each = MILLION // MILLION_TOKENS - 1
+        return self.new_ledger("million", tokens=MILLION_TOKENS, uses_each=uses_each)
 
     def new_ledger(self, name: str, *, tokens: int, uses_each: int = 0) -> Ledger:
         """A seeded database of its own, a sample of it checked."""

@@ -5,13 +5,18 @@ from typing import Final, TypeAlias
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.result import Row
+from tests.benchmarks.sections.audit_export import audit_export
+from tests.benchmarks.sections.audit_pages import audit_pages
 from tests.benchmarks.sections.authenticate import authenticate
 from tests.benchmarks.sections.create import create
+from tests.benchmarks.sections.following import following
 from tests.benchmarks.sections.list_tokens import list_tokens
 from tests.benchmarks.sections.load import load
 from tests.benchmarks.sections.memory import memory
 from tests.benchmarks.sections.postgres import postgres
 from tests.benchmarks.sections.projections import projections
+from tests.benchmarks.sections.rebuild_audit import rebuild_audit
+from tests.benchmarks.sections.rebuild_load import rebuild_load
 from tests.benchmarks.sections.start import start
 
 Section: TypeAlias = Callable[[Bench], Iterator[Row]]
@@ -24,5 +29,10 @@ SECTIONS: Final[Mapping[str, Section]] = {
     "load": load,
     "memory": memory,
     "projections": projections,
+    "audit-pages": audit_pages,
+    "audit-export": audit_export,
+    "rebuild-audit": rebuild_audit,
+    "rebuild-load": rebuild_load,
+    "following": following,
     "start": start,
 }

@@ -17,17 +17,18 @@ from domain.event import Recorded
 from domain.eventstore.mapper import LedgerMapper
 from domain.eventstore.recorder import LedgerFactory
 from domain.eventstore.registry import REGISTRY
-from projections import scim_tokens
+from projections import audit_trail, scim_tokens
+from projections.positions import live_position
 from projections.projection import LogEntry
 from projections.rebuild import drop_old, rebuild
 from projections.registry import PROJECTIONS
-from tests.benchmarks.bench import Bench, Ledger
+from tests.benchmarks.bench import MILLION, MILLION_TOKENS, Bench, Ledger
 from tests.benchmarks.result import Row, at_least, at_most
 
-TOKENS: Final = 100_000
-USES_EACH: Final = 9
-EVENTS: Final = TOKENS * (1 + USES_EACH)
+TOKENS: Final = MILLION_TOKENS
+EVENTS: Final = MILLION
 LIBRARY_TOKENS: Final = 1_000
+LIBRARY_USES_EACH: Final = 9
 
 COPY_OUT: Final[LiteralString] = """
     COPY (
@@ -40,11 +41,14 @@ SIZES: Final[LiteralString] = """
         (SELECT sum(pg_total_relation_size(oid)) FROM pg_class
             WHERE relnamespace IN ('ledger'::regnamespace, 'views'::regnamespace) AND relkind = 'r')
 """
+SIZES_OF_AUDIT: Final = """
+    SELECT count(*), pg_table_size('{table}'), pg_indexes_size('{table}') FROM {table}
+"""
 
 
 def projections(bench: Bench) -> Iterator[Row]:
     """A million events, nine tenths of them uses, read by COPY and rebuilt from, in turn."""
-    ledger = bench.new_ledger("projections", tokens=TOKENS, uses_each=USES_EACH)
+    ledger = bench.million
     with psycopg.connect(ledger.database.app, autocommit=True) as connection:
         _rebuild(connection)  # warm, as the copying is
         ratios, rates = [], []
@@ -59,7 +63,10 @@ def projections(bench: Bench) -> Iterator[Row]:
         yield Row("bytes on disk of an event, with its indexes", [events / EVENTS], unit="B")
         yield Row("bytes on disk of everything, for an event", [everything / EVENTS], unit="B")
         yield Row("bytes on disk of everything, for a token of ten events", [everything / TOKENS], unit="B")
-    small = bench.new_ledger("projections_of_library", tokens=LIBRARY_TOKENS, uses_each=USES_EACH)
+        row, indexes = _sizes_of_audit(connection)
+        yield Row("bytes on disk of an audit row, without its indexes", [row], unit="B")
+        yield Row("bytes on disk of an audit row, with its indexes", [row + indexes], unit="B")
+    small = bench.new_ledger("projections_of_library", tokens=LIBRARY_TOKENS, uses_each=LIBRARY_USES_EACH)
     library = [_library_rate(small) for _ in range(min(3, bench.rounds))]
     factors = [ours / theirs for ours, theirs in zip(rates, library, strict=False)]
     yield Row("rebuild / the library's ProjectionRunner writing the same view", factors, at_least(50))
@@ -87,6 +94,17 @@ def _sizes(connection: Connection) -> tuple[int, int, int]:
     assert row is not None
     events, table, everything = row
     return events, table, int(everything)
+
+
+def _sizes_of_audit(connection: Connection) -> tuple[float, float]:
+    """Bytes of one row of the trail, and of its entries in all indexes."""
+    live = live_position(connection, audit_trail.PROJECTION)
+    assert live is not None
+    table = audit_trail.PROJECTION.table(live.version)
+    found = connection.execute(SIZES_OF_AUDIT.format(table=table).encode()).fetchone()
+    assert found is not None
+    rows, of_table, of_indexes = found
+    return of_table / rows, of_indexes / rows
 
 
 class LibraryLedger(Application[UUID]):
@@ -166,4 +184,4 @@ def _library_rate(ledger: Ledger) -> float:
         )
         with runner:
             runner.wait(row[0], timeout=600)
-            return LIBRARY_TOKENS * (1 + USES_EACH) / (time.perf_counter() - began)
+            return LIBRARY_TOKENS * (1 + LIBRARY_USES_EACH) / (time.perf_counter() - began)
