@@ -7,14 +7,17 @@ from typing import Final, TypeAlias
 from litestar.types import HTTPReceiveMessage, HTTPScope, Message, Receive, Send
 
 ANSWER_WITHIN_S: Final = 1.9
+AUTHENTICATE_WITHIN_S: Final = 0.5
 App: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 
 _left_behind: Final[set[asyncio.Task[None]]] = set()
 """Requests that were refused and have not ended yet: the loop itself would forget them."""
 
 
-async def answer_in_time(app: App, refuse: App, scope: HTTPScope, receive: Receive, send: Send) -> None:
-    """Run `app`; once it has spent 1.9 s without an answer, run `refuse` instead.
+async def answer_in_time(
+    app: App, refuse: App, scope: HTTPScope, receive: Receive, send: Send, *, within_s: float
+) -> None:
+    """Run `app`; once it has spent `within_s` without an answer, run `refuse` instead.
 
     Time spent waiting for the client's body does not count: the server bounds that. What is refused is not
     cancelled, because cancelling a query waits for the server that does not answer; it ends by the deadlines
@@ -22,7 +25,7 @@ async def answer_in_time(app: App, refuse: App, scope: HTTPScope, receive: Recei
     """
     loop = asyncio.get_running_loop()
     expired: asyncio.Future[None] = loop.create_future()
-    deadline = loop.time() + ANSWER_WITHIN_S
+    deadline = loop.time() + within_s
     is_answered = is_refused = False
 
     def expire() -> None:

@@ -7,7 +7,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from api.authorization import SCHEME, NotPresentable, read
-from api.deadline import answer_in_time
+from api.deadline import ANSWER_WITHIN_S, AUTHENTICATE_WITHIN_S, answer_in_time
 from api.gateways import ROOT as GATEWAY_ROOT
 from api.gateways import GatewayDoors
 from api.identifiers import request_ids
@@ -18,6 +18,8 @@ from api.service import Service
 from domain.errors import StoreUnavailable, Unauthenticated
 
 PUBLIC: Final = ("/healthz", "/readyz", "/openapi", "/docs", "/revoke")
+AUTHENTICATING: Final = ("/verify", "/introspect")
+"""What a service asks while its own client waits to be let in."""
 Door: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 _NOT_VALID: Final = "The API token is not valid."
 
@@ -64,7 +66,8 @@ class Edge:
             if path.startswith(root) and path[len(root) :][:1] in {"", "/"}:
                 await door(scope, receive, stamped)
                 return
-        await answer_in_time(self._administer, _refuse, scope, receive, stamped)
+        within_s = AUTHENTICATE_WITHIN_S if _is_within(path, AUTHENTICATING) else ANSWER_WITHIN_S
+        await answer_in_time(self._administer, _refuse, scope, receive, stamped, within_s=within_s)
 
     async def _administer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         try:

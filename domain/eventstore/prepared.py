@@ -26,6 +26,7 @@ class PreparedStatement:
         self._name = name.encode()
         self._statement = statement.encode()
         self._is_prepared = False
+        self._watched: int | None = None
 
     def is_on(self, connection: AsyncConnection[Any]) -> bool:
         """Whether it is prepared on this connection."""
@@ -46,24 +47,36 @@ class PreparedStatement:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[PGresult] = loop.create_future()
         self._received: PGresult | None = None
-        socket = self._pgconn.socket
+        self._watched = self._pgconn.socket
         if self._pgconn.flush():
-            loop.add_writer(socket, self._write, loop, done)
-        loop.add_reader(socket, self._read, done)
+            loop.add_writer(self._watched, self._write, loop, done)
+        loop.add_reader(self._watched, self._read, done)
         try:
             result = await done
         finally:
-            loop.remove_reader(socket)
-            loop.remove_writer(socket)
+            self._unwatch()
         if result.status != expected:
             raise psycopg.errors.error_from_result(result)
         return result
+
+    def _unwatch(self) -> None:
+        """Stop waiting for the socket.
+
+        For a dead connection at once, in the same callback: libpq has closed its socket by then, and the next
+        one that the process opens or accepts gets the same number.
+        """
+        watched, self._watched = self._watched, None
+        if watched is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(watched)
+            loop.remove_writer(watched)
 
     def _write(self, loop: asyncio.AbstractEventLoop, done: asyncio.Future[PGresult]) -> None:
         try:
             if not self._pgconn.flush():
                 loop.remove_writer(self._pgconn.socket)
         except psycopg.Error as error:
+            self._unwatch()
             _fail(done, error)
 
     def _read(self, done: asyncio.Future[PGresult]) -> None:
@@ -77,6 +90,7 @@ class PreparedStatement:
                     return
                 self._received = result
         except psycopg.Error as error:
+            self._unwatch()
             _fail(done, error)
 
     def _finish(self, done: asyncio.Future[PGresult]) -> None:

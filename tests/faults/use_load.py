@@ -19,14 +19,12 @@ from domain.ledger import NewApiToken, NewScimToken, Operator, TokenLedger
 from domain.scim_token import Used
 from domain.secret import ENTROPY_BYTES, Pepper, SecretKind, mint
 from tests.conftest import SOURCES, Database
-from tests.presenting import INTROSPECT, VERIFY, Door, Told, Verdict
+from tests.presenting import Door, Told, Verdict
 from tests.raw_http import Client
 from tests.service import PEPPER_KEY
 
 CLIENTS: Final = 48
 USE_DEADLINE_S: Final = 0.5
-ASKED_BY_A_CALLER_DEADLINE_S: Final = 2.0
-"""At /verify and /introspect the asking service is authenticated first: a request like any other."""
 LOADED_S: Final = 0.5
 """What two cores add to a deadline when the clients, the service and the database share them."""
 TEAM: Final = uuid4()
@@ -143,7 +141,7 @@ class Load:
         self.calls += 1
         self.answers[door.name, told.verdict] += 1
         self.slowest_s[door.name] = max(took_s, self.slowest_s[door.name])
-        if took_s > _deadline_s(door) + LOADED_S:
+        if took_s > USE_DEADLINE_S + LOADED_S:
             self._late.append(f"{door.name}: {took_s:.3f} s")
         if told.verdict is Verdict.YES:
             if asked is None or told.use_id is None or told.token_id not in {None, asked}:
@@ -169,7 +167,3 @@ class Load:
             assert event.count >= number, use_id
         assert self._wrong == []
         assert self._late == []
-
-
-def _deadline_s(door: Door) -> float:
-    return ASKED_BY_A_CALLER_DEADLINE_S if door in {VERIFY, INTROSPECT} else USE_DEADLINE_S
