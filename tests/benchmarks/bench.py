@@ -106,9 +106,15 @@ class Bench:
         return file
 
     def load(
-        self, server: Server, requests: Path, *, connections: int = 32, body: Path | None = None
+        self,
+        server: Server,
+        requests: Path,
+        *,
+        connections: int = 32,
+        body: Path | None = None,
+        through: str | None = None,
     ) -> Load:
-        """Slices of requests to a server."""
+        """Slices of requests to a server, or to the URL of a gateway before it."""
 
         def run() -> Slice:
             try:
@@ -117,7 +123,12 @@ class Bench:
                 server.settle()
 
         send = partial(
-            wrk.load, server.url, requests, connections=connections, seconds=self.seconds, body=body
+            wrk.load,
+            through or server.url,
+            requests,
+            connections=connections,
+            seconds=self.seconds,
+            body=body,
         )
         return run
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from litestar import Litestar, MediaType, Response, get, post
+from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar.datastructures import State
 
 from api.scim_token import CreatedScimToken, CreateScimToken
 
@@ -25,6 +26,18 @@ def no_content() -> Litestar:
     @get(DOORS, status_code=204)
     async def answer() -> None:
         return None
+
+    return _bare(answer)
+
+
+def always_yes() -> Litestar:
+    """What nginx asks, answered with yes to whoever brings a token."""
+    identity = dict.fromkeys(("X-Scim-Team-Id", "X-Scim-Token-Id", "X-Scim-Use-Id"), str(_ID))
+
+    @get("/gateway/nginx")
+    async def answer(request: Request[None, None, State]) -> Response[None]:
+        has_token = "authorization" in request.headers
+        return Response(None, status_code=200 if has_token else 401, headers=identity)
 
     return _bare(answer)
 

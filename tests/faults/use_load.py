@@ -48,7 +48,7 @@ class Recorded(NamedTuple):
     """A `Used` event."""
 
     token_id: UUID
-    count: int
+    uses: int
     door: str
 
 
@@ -164,6 +164,6 @@ class Load:
         for (use_id, token_id, door), number in self._yes.items():
             event = recorded[use_id]
             assert (event.token_id, event.door) == (token_id, door), use_id
-            assert event.count >= number, use_id
+            assert event.uses >= number, use_id
         assert self._wrong == []
         assert self._late == []

@@ -10,6 +10,7 @@ from tests.benchmarks.sections.audit_pages import audit_pages
 from tests.benchmarks.sections.authenticate import authenticate
 from tests.benchmarks.sections.create import create
 from tests.benchmarks.sections.following import following
+from tests.benchmarks.sections.gateway import gateway
 from tests.benchmarks.sections.list_tokens import list_tokens
 from tests.benchmarks.sections.load import load
 from tests.benchmarks.sections.memory import memory
@@ -25,6 +26,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
     "postgres": postgres,
     "create": create,
     "authenticate": authenticate,
+    "gateway": gateway,
     "list": list_tokens,
     "load": load,
     "memory": memory,
