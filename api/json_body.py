@@ -38,7 +38,7 @@ def decode(body: bytes, type_: Any, *, content_type: str) -> Any:
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise BadRequest("The body must be application/json.", status=415)
     try:
-        json.loads(body, object_pairs_hook=_unique)
+        _strict.decode(body.decode())
         return msgspec.json.decode(body, type=type_)
     except msgspec.ValidationError as error:
         raise BadRequest("The body is not valid.", [_located(str(error))]) from None
@@ -51,6 +51,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise BadRequest("The body names a field twice.")
     return found
+
+
+_strict: Final = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _located(message: str) -> FieldError:

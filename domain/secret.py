@@ -40,6 +40,7 @@ _PAIRS: Final = {
     for value_of_low, low in enumerate(_ALPHABET)
 }
 """Two characters at a time: the checksum of every presented secret is read on the hot path."""
+_PAIR_OF: Final = tuple(_PAIRS)
 _SECRET: Final = re.compile(rf"({'|'.join(SecretKind)})[0-9A-Za-z]{{{BODY_LENGTH + CHECKSUM_LENGTH}}}")
 
 
@@ -154,7 +155,7 @@ def _mac(key: bytes, secret: Secret) -> bytes:
 
 
 def _read_checksum(text: str) -> int:
-    base = len(_ALPHABET) ** 2
+    base = len(_PAIR_OF)
     return (_PAIRS[text[-6:-4]] * base + _PAIRS[text[-4:-2]]) * base + _PAIRS[text[-2:]]
 
 
@@ -163,8 +164,8 @@ def _checksum(text: str) -> str:
 
 
 def _base62(number: int, length: int) -> str:
-    characters = []
-    for _ in range(length):
-        number, value = divmod(number, len(_ALPHABET))
-        characters.append(_ALPHABET[value])
-    return "".join(reversed(characters))
+    pairs = []
+    for _ in range(-(-length // 2)):
+        number, value = divmod(number, len(_PAIR_OF))
+        pairs.append(_PAIR_OF[value])
+    return "".join(reversed(pairs))[-length:]
