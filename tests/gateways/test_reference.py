@@ -2,17 +2,27 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import httpx
+import psycopg
 import pytest
 
+from domain.eventstore.embedded import EmbeddedPostgres
+from domain.secret import Pepper
+from projections.positions import ensure_live
+from projections.registry import PROJECTIONS
+from tests.benchmarks.seed import seed
 from tests.gateways.programs import DEPLOY, PROGRAMS, SEARCH_PATH, free_port, require
 from tests.service import until
 
@@ -55,6 +65,108 @@ def test_the_token_opens_and_addresses_are_the_fronts(variant: str) -> None:
         assert client.get(location, headers=held).json() == made.json()
 
 
+@pytest.mark.parametrize("tokens", [10, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_it_keeps_serving_while_all_views_are_rebuilt(tokens: int) -> None:
+    """An identity provider's calls through nginx, over a ledger of ten events a token: not one fails."""
+    with _seeded(tokens) as data_dir, _reference("--data-dir", str(data_dir)) as found:
+        calls = Calls(found["url"], found["token"])
+        with calls.going_on():
+            before = _projections(data_dir, "list")
+            done = _projections(data_dir, "rebuild", "--all")
+            after = _projections(data_dir, "list")
+        assert calls.done > 10
+        assert [each["name"] for each in done] == [projection.name for projection in PROJECTIONS]
+        assert _versions(before) == dict.fromkeys(_versions(before), 2), "the seed has rebuilt them once"
+        live = [view for view in after if view["state"] == "live"]
+        assert _versions(live) == dict.fromkeys(_versions(before), 3)
+        assert all(view["head"] >= 10 * tokens for view in live)
+        assert all(each["is_good"] for each in _projections(data_dir, "verify"))
+
+
+class Calls:
+    """What an identity provider does all day: it creates users, looks them up, changes and deletes them."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._stopping = threading.Event()
+        self.done = 0
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """For as long as the block takes, from two clients. Raises what went wrong with the first call."""
+        with ThreadPoolExecutor(2) as threads:
+            calling = [threads.submit(self._call_on, number) for number in range(2)]
+            try:
+                until(lambda: self.done > 0 or any(each.done() for each in calling), what="a call")
+                yield
+            finally:
+                self._stopping.set()
+                for each in calling:
+                    each.result()
+
+    def _call_on(self, number: int) -> None:
+        with httpx.Client(headers=self._headers, timeout=10, trust_env=False) as client:
+            while not self._stopping.is_set():
+                name = f"bjensen-{number}-{self.done}"
+                user = {"schemas": [SCHEMA], "userName": name}
+                made = self._call(client, 201, "POST", "", json=user)
+                path = f"/{made['id']}"
+                assert self._call(client, 200, "GET", path)["userName"] == name
+                assert (
+                    self._call(client, 200, "PUT", path, json=user | {"displayName": "B"})["displayName"]
+                    == "B"
+                )
+                self._call(client, 204, "DELETE", path)
+                self._call(client, 404, "GET", path)
+
+    def _call(self, client: httpx.Client, status: int, method: str, path: str, **parts: Any) -> Any:
+        answer = client.request(method, f"{self._url}/Users{path}", **parts)
+        assert answer.status_code == status, f"{method}: {answer.status_code} {answer.text}"
+        self.done += 1
+        return answer.json() if answer.content else None
+
+
+@contextmanager
+def _seeded(tokens: int) -> Iterator[Path]:
+    """The data directory of a ledger with ten events for each of its tokens."""
+    base = Path(tempfile.mkdtemp(prefix="scim-ledger-reference-", dir="/tmp"))
+    base.chmod(0o711)
+    data_dir = base / "ledger"
+    try:
+        _command(data_dir, "migrate")
+        server = EmbeddedPostgres(data_dir)
+        server.start()
+        try:
+            with psycopg.connect(
+                server.conninfo(user="scim_ledger", dbname="scim_ledger"), autocommit=True
+            ) as app:
+                for projection in PROJECTIONS:
+                    ensure_live(app, projection)
+            owner = server.conninfo(user="postgres", dbname="scim_ledger")
+            pepper = Pepper([(data_dir / "pepper").read_bytes()])
+            seed(owner, pepper=pepper, tokens=tokens, uses_each=9, secrets=1)
+        finally:
+            server.stop()
+        yield data_dir
+    finally:
+        shutil.rmtree(base)
+
+
+def _projections(data_dir: Path, *arguments: str) -> Any:
+    return json.loads(_command(data_dir, "projections", *arguments))
+
+
+def _command(data_dir: Path, *arguments: str) -> bytes:
+    argv = [str(BIN / "scim-ledger"), *arguments, "--data-dir", str(data_dir), "--json"]
+    done = subprocess.run(argv, env=_environment(), stdout=subprocess.PIPE, check=True)
+    return done.stdout
+
+
+def _versions(views: Sequence[Mapping[str, Any]]) -> Mapping[str, int]:
+    return {view["name"]: view["version"] for view in views}
+
+
 SCHEMA: Final = "urn:ietf:params:scim:schemas:core:2.0:User"
 
 
@@ -70,7 +182,7 @@ def _session(url: str, token: str) -> Sequence[str]:
 
 @contextmanager
 def _reference(*arguments: str) -> Iterator[Mapping[str, str]]:
-    require(TOOLS | ({} if arguments else PROGRAMS["nginx"]))
+    require(TOOLS | ({} if "--without-nginx" in arguments else PROGRAMS["nginx"]))
     ports = (
         "--port",
         str(free_port()),
@@ -92,11 +204,9 @@ def _reference(*arguments: str) -> Iterator[Mapping[str, str]]:
 def _running(
     argv: Sequence[str], stdout: int | IO[bytes] | None = None
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    given = {name: value for name, value in os.environ.items() if not name.startswith("SCIM_LEDGER_")}
-    given.pop("DATABASE_URL", None)
     process = subprocess.Popen(
         argv,
-        env={**given, "PATH": SEARCH_PATH},
+        env=_environment(),
         stdout=stdout or sys.__stderr__,
         stderr=sys.__stderr__,
         start_new_session=True,
@@ -108,6 +218,12 @@ def _running(
         process.wait(60)
         if process.stdout is not None:
             process.stdout.close()
+
+
+def _environment() -> Mapping[str, str]:
+    given = {name: value for name, value in os.environ.items() if not name.startswith("SCIM_LEDGER_")}
+    given.pop("DATABASE_URL", None)
+    return {**given, "PATH": SEARCH_PATH}
 
 
 def _answers(url: str) -> bool:
