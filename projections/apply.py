@@ -66,12 +66,40 @@ def _apply_whole(
     with connection.transaction():
         if projection.is_owned:
             mine = with_owners(connection, mine)
+        mine, touching = _split(projection, mine)
+        touch(connection, projection, version, touching)
         rows = load(connection, projection, version, {projection.key(entry) for entry in mine})
         loaded = {key: list(row) for key, row in rows.items()}
         projection.apply(rows, mine, registry)
         changed = {key: row for key, row in rows.items() if row != loaded.get(key)}
         put(connection, projection, version, changed)
         move(connection, projection, version, entries[-1].position, after=after, role=role)
+
+
+def _split(projection: Projection, entries: list[LogEntry]) -> tuple[list[LogEntry], dict[Any, LogEntry]]:
+    """What has to be folded, and by key the last entry of each row that nothing else in the batch changes."""
+    if projection.touch is None:
+        return entries, {}
+    key = projection.key
+    folded = {key(entry) for entry in entries if entry.topic not in projection.last_only}
+    touching = {key(entry): entry for entry in entries if key(entry) not in folded}
+    return [entry for entry in entries if key(entry) in folded], touching
+
+
+def touch(connection: Connection, projection: Projection, version: int, entries: dict[Any, LogEntry]) -> None:
+    """Set what these entries set. Raises LookupError when a row is not there."""
+    if not entries:
+        return
+    assert projection.touch is not None
+    names = [next(iter(projection.columns)), *projection.touched]
+    values = zip(*((key, *projection.touch(entry)) for key, entry in entries.items()), strict=True)
+    columns = [
+        arrays.OF_TYPE[projection.columns[name].split()[0]](column)
+        for name, column in zip(names, values, strict=True)
+    ]
+    done = connection.execute(projection.touch_rows(version), columns, prepare=True)
+    if done.rowcount != len(entries):
+        raise LookupError("an event of a row that is not there")
 
 
 def load(

@@ -57,6 +57,8 @@ class Projection:
         rebuild leaves the command ids and states of the others in the database.
     last_only: topics of which the fold of any stretch of the log needs each stream's last entry alone. A
         rebuild lets the database leave out the others.
+    touched, touch: columns, and their values after an entry of `last_only` whatever the row held before; such
+        a row must exist. It is then set without being loaded and folded, which must come to the same.
     is_append_only: each entry has a row of its own, which is never changed: nothing is there to be loaded.
     fillfactor: per cent of a page that inserts fill; 100 where rows never change.
     """
@@ -73,6 +75,8 @@ class Projection:
     is_owned: bool = False
     decodes: frozenset[str] | None = None
     last_only: frozenset[str] = frozenset()
+    touched: Sequence[str] = ()
+    touch: Callable[[LogEntry], Sequence[Any]] | None = None
     is_append_only: bool = False
     fillfactor: int = 80
 
@@ -111,4 +115,14 @@ class Projection:
         return (
             f"INSERT INTO {self.table(version)} ({', '.join(names)}) SELECT * FROM unnest({arrays}) "
             f"ON CONFLICT ({names[0]}) DO UPDATE SET {updates}"
+        )
+
+    def touch_rows(self, version: int) -> str:
+        """SQL: set the touched columns, one array parameter for the keys and one for each of them."""
+        key, names = next(iter(self.columns)), [next(iter(self.columns)), *self.touched]
+        arrays = ", ".join(f"%s::{self.columns[name].split()[0]}[]" for name in names)
+        updates = ", ".join(f"{name} = new.{name}" for name in self.touched)
+        return (
+            f"UPDATE {self.table(version)} row SET {updates} "
+            f"FROM unnest({arrays}) AS new ({', '.join(names)}) WHERE row.{key} = new.{key}"
         )

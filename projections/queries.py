@@ -13,6 +13,7 @@ from domain.errors import ProjectionBehind
 from domain.eventstore.connection import ReadPool
 from projections import scim_tokens, token_sources
 from projections.projection import Projection
+from projections.scim_tokens import DOCUMENT
 
 FRESH_TIMEOUT_S: Final = 1.5
 _LIVE: Final = """
@@ -139,7 +140,7 @@ class TokenQueries:
 
     async def find(self, token_id: UUID, *, teams: Sequence[UUID] | None, head: int) -> str | None:
         """The document of a token that is not revoked; None for missing, foreign and revoked alike."""
-        select = "SELECT true, document FROM {table} WHERE id = %s AND revoked_at IS NULL"
+        select = f"SELECT true, {DOCUMENT} FROM {{table}} WHERE id = %s AND revoked_at IS NULL"
         parameters: list[Any] = [token_id]
         if teams is not None:
             select += " AND team_id = ANY(%s)"
@@ -161,7 +162,7 @@ class TokenQueries:
         select = (
             f"SELECT true, string_agg(document, '{_SEPARATOR}'), count(*), "
             f"(array_agg(created_at))[{limit}], (array_agg(id))[{limit}] FROM ("
-            f"SELECT document, created_at, id FROM {{table}} {where} "
+            f"SELECT {DOCUMENT} AS document, created_at, id FROM {{table}} {where} "
             "ORDER BY created_at DESC, id DESC LIMIT %s) page"
         )
         view = self._view if narrow.new_source_since is None else self._view_and_sources

@@ -1,4 +1,8 @@
-"""The view `scim_tokens`: each token's documented response, ready to be sent, and what lists filter by."""
+"""The view `scim_tokens`: each token's documented response, ready to be sent, and what lists filter by.
+
+A use is nearly every event, and it changes one field: it sets two columns of its row, which is neither read
+nor rendered again for that.
+"""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -101,11 +105,21 @@ def apply(rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: Ev
 
 
 def derive(row: list[Any]) -> Sequence[Any]:
-    """The rendered document, so that a read sends stored bytes."""
-    return (_encoder.encode(document(*row)).decode(),)
+    """The rendered document in three parts: a read sends stored bytes, and a use writes few of them."""
+    head, name, rest = _encoder.encode(document(*row)).decode().partition('"last_used_at":')
+    used, comma, tail = rest.partition(",")
+    return head + name, used, comma + tail
+
+
+def touch(entry: LogEntry) -> Sequence[Any]:
+    """What a use sets, whatever the row was before."""
+    return entry.at, f'"{rfc3339(entry.at)}"'
 
 
 _encoder: Final = msgspec.json.Encoder()
+
+DOCUMENT: Final = "head || used || tail"
+"""SQL: the token object of a row. A name cannot look like the key of a field: its quotes are escaped."""
 
 PROJECTION: Final = Projection(
     name="scim_tokens",
@@ -121,7 +135,9 @@ PROJECTION: Final = Projection(
         "expires_at": "timestamptz",
         "rotated_at": "timestamptz",
         "revoked_at": "timestamptz",
-        "document": "text NOT NULL",
+        "head": "text NOT NULL",
+        "used": "text NOT NULL",
+        "tail": "text NOT NULL",
     },
     stored=10,
     indexes={
@@ -135,4 +151,6 @@ PROJECTION: Final = Projection(
     derive=derive,
     decodes=frozenset({Created.topic}),
     last_only=frozenset({Used.topic}),
+    touched=("last_used_at", "used"),
+    touch=touch,
 )

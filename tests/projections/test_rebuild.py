@@ -320,7 +320,7 @@ class TestRefusals:
                 row[scim_tokens.UPDATED_AT] = row[scim_tokens.CREATED_AT]
 
         history(database)
-        with app(database) as connection, pytest.raises(ViewsDiffer, match="differs in updated_at, document"):
+        with app(database) as connection, pytest.raises(ViewsDiffer, match="differs in updated_at, tail"):
             rebuild(connection, replace(VIEW, apply=buggy))
 
     def test_an_event_that_cannot_be_applied_is_named(self, database: Database) -> None:

@@ -40,15 +40,16 @@ def derive(row: Sequence[Any]) -> Sequence[Any]:
     return scim_tokens.derive(list(row[:-1]))
 
 
-_stored = dict(list(OLD.columns.items())[: OLD.stored])
+_columns = list(OLD.columns.items())
 NEW = replace(
     OLD,
     shape=2,
-    columns={**_stored, "use_events": "bigint NOT NULL", "document": "text NOT NULL"},
+    columns=dict([*_columns[: OLD.stored], ("use_events", "bigint NOT NULL"), *_columns[OLD.stored :]]),
     stored=OLD.stored + 1,
     apply=apply,
     derive=derive,
     last_only=frozenset(),
+    touch=None,
 )
 
 

@@ -193,7 +193,7 @@ POISON = {
     "undecodable": (Created.topic, b'{"hunter2"', "UnreadableEvent"),
     "unknown field": (Created.topic, GOOD.replace(b'"name"', b'"hunter2":1,"name"'), "UnreadableEvent"),
     "not storable": (Created.topic, NUL_IN_NAME, "CharacterNotInRepertoire"),
-    "of no token": ("scim_token.used.v1", b"{}", "KeyError"),
+    "of no token": ("scim_token.used.v1", b"{}", "LookupError"),
 }
 
 

@@ -4,9 +4,11 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from domain.eventstore.registry import REGISTRY
+from projections.runner import Runner
 from projections.scim_tokens import PROJECTION
 from tests.conftest import Database, catch_up
 from tests.domain.scenario import (
@@ -37,9 +39,7 @@ def row_of(*events: Given) -> list[Any]:
 
 
 def document_of(*events: Given) -> str:
-    (document,) = PROJECTION.derive(row_of(*events))
-    assert isinstance(document, str)
-    return document
+    return "".join(PROJECTION.derive(row_of(*events)))
 
 
 HEAD = (
@@ -107,3 +107,14 @@ def test_the_stored_row_and_its_document_are_those_of_the_fold(database: Databas
     expected = row_of(created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3))
     assert select(database, "TABLE views.scim_tokens_v1") == [(*expected, *PROJECTION.derive(expected))]
     assert expected[1] == TEAM_ID
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5])
+def test_what_a_use_sets_is_what_the_fold_comes_to(database: Database, batch: int) -> None:
+    """Whether a batch holds uses alone, or something else that happens to the token, too."""
+    history = (created(T0), used(T1), used(T2 + 7 * MILLISECOND), rotated(T3), used(T4))
+    record(database, *history, token_id=TOKEN_ID)
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        Runner(database.app, [PROJECTION], batch=batch).catch_up(connection)
+    expected = row_of(*history)
+    assert select(database, "TABLE views.scim_tokens_v1") == [(*expected, *PROJECTION.derive(expected))]

@@ -205,7 +205,7 @@ VIEW_DAMAGES = {
     "too many": (
         (
             "INSERT INTO {table} SELECT '{other}', team_id, name, created_by, NULL, created_at, updated_at, "
-            "NULL, NULL, NULL, document FROM {table} WHERE id = '{id}'"
+            "NULL, NULL, NULL, head, used, tail FROM {table} WHERE id = '{id}'"
         ),
         "should not be there",
     ),

@@ -527,7 +527,7 @@ def the_view_garbles_used_tokens(machine: LedgerMachine) -> None:
     with psycopg.connect(machine.database.owner) as owner:
         owner.execute(
             "CREATE FUNCTION views.planted() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN new.document := replace(new.document, 'Okta', 'Entra'); RETURN new; END $$"
+            "$$ BEGIN new.head := replace(new.head, 'Okta', 'Entra'); RETURN new; END $$"
         )
         owner.execute(
             "CREATE TRIGGER planted BEFORE INSERT OR UPDATE ON views.scim_tokens_v1 "
