@@ -22,8 +22,6 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from api import sources
 from domain.eventstore.embedded import EmbeddedPostgres
@@ -37,19 +35,22 @@ from projections.runner import Runner
 T = TypeVar("T")
 APP_ROLE = "scim_ledger_app_test"
 TEMPLATE = "scim_ledger_template"
-KEPT_WHOLE = {
+OWN_SERVERS = {
     "test_audit_plans",
     "test_canary",
     "test_embedded",
     "test_histories",
     "test_middleware",
+    "test_no_record_no_yes",
     "test_protocol",
     "test_rate_limit",
+    "test_revoke_storm",
     "test_scim_proxy",
     "test_sigkill",
     "test_two_processes",
+    "test_unavailable",
 }
-"""Modules whose tests share a service or a server: spread over workers, each would start its own."""
+"""Modules whose tests share a service, a server or a large database."""
 _LEFT_RUNNING: list[EmbeddedPostgres] = []
 """Servers that another worker of the run still uses: dropping one would warn of the process it started."""
 PEPPER = Pepper([b"tests know this key, nobody else"])
@@ -63,17 +64,12 @@ class Database:
     app: str
 
 
-class WithSharedStarts(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
-    """Spreads single tests over the workers of a parallel run, but keeps some modules whole."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with servers of their own first: a parallel run hands out long stretches in the beginning.
 
-    def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
-        return module if Path(module).stem in KEPT_WHOLE else nodeid
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> WithSharedStarts:
-    """The library's hook."""
-    return WithSharedStarts(config, log)
+    Later it hands out single tests, and every worker would start the servers of such a module anew.
+    """
+    items.sort(key=lambda item: item.path.stem not in OWN_SERVERS)
 
 
 @pytest.fixture(scope="session")

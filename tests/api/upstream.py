@@ -235,9 +235,7 @@ def running_upstream() -> Iterator[RecordingUpstream]:
 
 
 def _serve(upstream: RecordingUpstream, listener: socket.socket) -> Callable[[], None]:
-    config = uvicorn.Config(
-        upstream, lifespan="off", log_level="critical", timeout_graceful_shutdown=1, ws="none"
-    )
+    config = uvicorn.Config(upstream, lifespan="off", log_config=None, timeout_graceful_shutdown=1, ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
