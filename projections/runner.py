@@ -32,7 +32,7 @@ EVERY_S: Final = 0.01
 thousand times a second; the first one after a pause is applied at once, those behind it wait this long."""
 
 CROWD: Final = 50
-CROWDED_EVERY_S: Final = 0.05
+CROWDED_EVERY_S: Final = 0.1
 """The same when a batch was larger than that: fewer, larger batches leave the processors to the doors."""
 
 HOUSEKEEPING_S: Final = 60.0

@@ -35,22 +35,26 @@ from projections.runner import Runner
 T = TypeVar("T")
 APP_ROLE = "scim_ledger_app_test"
 TEMPLATE = "scim_ledger_template"
-OWN_SERVERS = {
+FIRST = {
+    "test_audit_machine",
     "test_audit_plans",
     "test_canary",
+    "test_cli",
     "test_embedded",
     "test_histories",
+    "test_ledger_machine",
     "test_middleware",
     "test_no_record_no_yes",
     "test_protocol",
     "test_rate_limit",
+    "test_readme",
     "test_revoke_storm",
     "test_scim_proxy",
     "test_sigkill",
     "test_two_processes",
     "test_unavailable",
 }
-"""Modules whose tests share a service, a server or a large database."""
+"""Modules whose tests share a service, a server or a large database, and those with the longest tests."""
 _LEFT_RUNNING: list[EmbeddedPostgres] = []
 """Servers that another worker of the run still uses: dropping one would warn of the process it started."""
 PEPPER = Pepper([b"tests know this key, nobody else"])
@@ -65,11 +69,11 @@ class Database:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules with servers of their own first: a parallel run hands out long stretches in the beginning.
+    """A parallel run hands out long stretches in the beginning, single tests in the end.
 
-    Later it hands out single tests, and every worker would start the servers of such a module anew.
+    Spread over workers, a module would start its servers anew on each; a long test would be waited for.
     """
-    items.sort(key=lambda item: item.path.stem not in OWN_SERVERS)
+    items.sort(key=lambda item: item.path.stem not in FIRST)
 
 
 @pytest.fixture(scope="session")

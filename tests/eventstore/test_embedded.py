@@ -189,6 +189,7 @@ WHERE state = 'active' AND query LIKE '%generate_series%' AND pid <> pg_backend_
 """
 
 
+@pytest.mark.slow
 def test_a_start_waits_for_a_backend_that_outlives_its_killed_server(prepared: Path) -> None:
     server = EmbeddedPostgres(prepared, is_durable=False)
     server.start()
@@ -290,14 +291,8 @@ def test_the_starter_survives_that_another_object_stops_its_server(prepared: Pat
 # --- where it lives, and who may enter
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("x" * 120, marks=pytest.mark.slow),
-        pytest.param("ä", marks=pytest.mark.slow),
-        "a, 'b' \"c\"",
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["x" * 120, "a, 'b' \"c\"", "ä"])
 def test_a_path_no_socket_can_have_gets_a_private_stand_in(base_dir: Path, name: str) -> None:
     base_dir.chmod(0o711)
     place = base_dir / name
@@ -342,6 +337,7 @@ def test_directories_have_the_promised_modes_and_owner(shared: EmbeddedPostgres)
     assert data.stat().st_uid == SERVER_USER.pw_uid
 
 
+@pytest.mark.slow
 def test_a_directory_that_holds_something_and_its_parents_keep_their_modes(base_dir: Path) -> None:
     base_dir.chmod(0o751)
     place = base_dir / "place"
@@ -363,6 +359,7 @@ def test_as_root_a_closed_parent_is_named_and_not_opened(base_dir: Path) -> None
 
 
 @root_only
+@pytest.mark.slow
 def test_as_root_unreadable_programs_are_copied_once(base_dir: Path) -> None:
     base_dir.chmod(0o711)
     closed = base_dir / "closed"
@@ -441,6 +438,7 @@ def test_no_network_socket_and_no_statement_in_the_log(shared: EmbeddedPostgres)
     assert "hunter2" not in log
 
 
+@pytest.mark.slow
 def test_settings_of_the_caller_win(prepared: Path) -> None:
     with EmbeddedPostgres(prepared, is_durable=False, settings={"max_connections": "20"}) as server:
         assert setting(server, "max_connections") == "20"
@@ -474,6 +472,7 @@ def test_data_of_another_major_version_are_refused_by_both_names(prepared: Path)
         EmbeddedPostgres(prepared).start()
 
 
+@pytest.mark.slow
 def test_an_overgrown_log_starts_anew(prepared: Path) -> None:
     log = prepared / "postgres.log"
     log.write_bytes(b"old\n" * 3_000_000)

@@ -293,7 +293,9 @@ class TestEveryBorder:
         assert len(uses) <= state.uses <= 2
         return proxy.fired - fired
 
-    @pytest.mark.parametrize("fault", [Fault.REPLY_LOST, Fault.NEVER_SENT])
+    @pytest.mark.parametrize(
+        "fault", [Fault.REPLY_LOST, pytest.param(Fault.NEVER_SENT, marks=pytest.mark.slow)]
+    )
     def test_wherever_the_connection_is_lost_each_command_has_one_effect(
         self, database: Database, run: Run, fault: Fault
     ) -> None:

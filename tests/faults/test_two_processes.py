@@ -134,6 +134,7 @@ def test_no_use_is_lost_or_doubled_and_none_is_let_in_after_the_revocation(
     assert all(6 <= count <= 8 for count in let_in.values())
 
 
+@pytest.mark.slow
 def test_the_workers_of_one_service_keep_the_same_promises(server: str) -> None:
     with new_database(server) as database, running_service(database, workers=2) as service:
         pair = Pair(service, service)

@@ -105,11 +105,11 @@ async def table_locked(_: Proxy, database: Database) -> AsyncIterator[None]:
 
 OUTAGES: Final = [
     stopped,
-    hung,
-    hung_in_the_commit,
     cut_in_each_commit,
     append_lock_held,
-    # Variations on these: as strict, and each waits for seconds.
+    # As strict, and each waits for seconds; a server that hangs is in TestTheServerItself and TestTheService.
+    pytest.param(hung, marks=pytest.mark.slow),
+    pytest.param(hung_in_the_commit, marks=pytest.mark.slow),
     pytest.param(hung_and_never_coming_back, marks=pytest.mark.slow),
     pytest.param(hung_after_the_greeting, marks=pytest.mark.slow),
     pytest.param(too_slow, marks=pytest.mark.slow),
