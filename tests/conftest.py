@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import psycopg
@@ -31,6 +31,9 @@ from domain.secret import Pepper
 from projections.positions import ensure_live
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
+
+if TYPE_CHECKING:
+    from tests.service import RunningService
 
 T = TypeVar("T")
 APP_ROLE = "scim_ledger_app_test"
@@ -95,6 +98,20 @@ def database(server: str) -> Iterator[Database]:
     """A database of this test's own, migrated, its views made."""
     with new_database(server) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def two_services(server: str) -> Iterator["tuple[RunningService, RunningService]"]:
+    """Two services of one ledger, without rate limits, for all tests that bring tokens of their own."""
+    from tests.presenting import UNLIMITED  # noqa: PLC0415 - both need this module
+    from tests.service import running_service  # noqa: PLC0415
+
+    with (
+        new_database(server) as database,
+        running_service(database, environment=UNLIMITED) as one,
+        running_service(database, environment=UNLIMITED) as other,
+    ):
+        yield one, other
 
 
 @pytest.fixture

@@ -270,6 +270,7 @@ def serving(data_dir: Path, output: Path) -> Iterator[Callable[[], str]]:
     assert exit_code == 0, log.read_text()
 
 
+@pytest.mark.slow  # the README's walk-through begins the same way
 def test_a_newcomer_needs_nothing_but_a_directory(data_dir: Path, tmp_path: Path) -> None:
     place, output = ("--data-dir", str(data_dir)), tmp_path / "output"
     with serving(data_dir, output) as look:

@@ -16,11 +16,11 @@ import pytest
 from domain.ledger import NewScimToken, Operator, TokenLedger
 from domain.scim_token import Used
 from tests.caching_front import caching_fronts
-from tests.conftest import Database, new_database
+from tests.conftest import Database
 from tests.eventstore.consistency import assert_consistent
-from tests.presenting import FORWARD, NGINX, SCIM, UNLIMITED, VERIFY, Verdict
+from tests.presenting import FORWARD, NGINX, SCIM, VERIFY, Verdict
 from tests.raw_http import Client, request, run
-from tests.service import RunningService, running_service
+from tests.service import RunningService
 
 pytestmark = pytest.mark.xdist_group("revoke_storm")  # or each worker of a parallel run starts its own
 
@@ -148,16 +148,6 @@ class Storm:
             assert yes <= recorded.get(token.id, 0) <= yes + told[place, Verdict.UNAVAILABLE], token.id
 
 
-@pytest.fixture(scope="module")
-def services(server: str) -> Iterator[tuple[RunningService, RunningService]]:
-    with (
-        new_database(server) as database,
-        running_service(database, environment=UNLIMITED) as one,
-        running_service(database, environment=UNLIMITED) as other,
-    ):
-        yield one, other
-
-
 def new_storm(service: RunningService, size: int) -> Storm:
     """So many tokens, none of them used or revoked."""
 
@@ -175,21 +165,21 @@ def new_storm(service: RunningService, size: int) -> Storm:
 
 @pytest.mark.parametrize("size", [300, pytest.param(1000, marks=pytest.mark.slow)])
 def test_no_success_begins_after_the_answer_to_its_revocation(
-    services: tuple[RunningService, RunningService], size: int
+    two_services: tuple[RunningService, RunningService], size: int
 ) -> None:
-    storm = new_storm(services[0], size)
-    run(lambda: storm.rage([service.url for service in services]))
-    storm.check(services[0].database)
-    assert_consistent(services[0].database)
+    storm = new_storm(two_services[0], size)
+    run(lambda: storm.rage([service.url for service in two_services]))
+    storm.check(two_services[0].database)
+    assert_consistent(two_services[0].database)
 
 
-def test_a_cache_of_good_answers_would_be_found(services: tuple[RunningService, RunningService]) -> None:
-    storm = new_storm(services[0], 40)
+def test_a_cache_of_good_answers_would_be_found(two_services: tuple[RunningService, RunningService]) -> None:
+    storm = new_storm(two_services[0], 40)
 
     async def rage_at_fronts() -> None:
-        async with caching_fronts([service.url for service in services]) as (urls, _):
+        async with caching_fronts([service.url for service in two_services]) as (urls, _):
             await storm.rage(urls)
 
     run(rage_at_fronts)
     with pytest.raises(RevokedTokenLetIn):
-        storm.check(services[0].database)
+        storm.check(two_services[0].database)

@@ -1,6 +1,5 @@
 """Two services on one database: what one answered, the other knows at once."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from typing import Any
@@ -45,24 +44,14 @@ class Pair:
         return client.get("/scim/v2/Schemas", headers=bearer).status_code
 
 
-@pytest.fixture(scope="module")
-def services(server: str) -> Iterator[tuple[RunningService, RunningService]]:
-    with (
-        new_database(server) as database,
-        running_service(database) as one,
-        running_service(database) as other,
-    ):
-        yield one, other
+@pytest.fixture
+def pair(two_services: tuple[RunningService, RunningService]) -> Pair:
+    return Pair(*two_services)
 
 
 @pytest.fixture
-def pair(services: tuple[RunningService, RunningService]) -> Pair:
-    return Pair(*services)
-
-
-@pytest.fixture
-def database(services: tuple[RunningService, RunningService]) -> Database:
-    return services[0].database
+def database(two_services: tuple[RunningService, RunningService]) -> Database:
+    return two_services[0].database
 
 
 def test_what_one_answered_the_other_knows_at_once(pair: Pair, database: Database) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product, takewhile
 from random import Random, randrange
@@ -11,13 +11,11 @@ from typing import Final
 import pytest
 
 from tests.caching_front import caching_fronts
-from tests.conftest import new_database
 from tests.linearizability.checker import Operation, is_linearizable
 from tests.linearizability.clients import CLIENTS, Crowd, Plan, Step, described, plan
 from tests.linearizability.token_model import ABSENT, AUTHENTICATE, BURN, CREATE, REVOKE, step
-from tests.presenting import UNLIMITED
 from tests.raw_http import run
-from tests.service import running_service
+from tests.service import RunningService
 
 HISTORIES: Final = 300
 """Of one token each: that is what is checked at once."""
@@ -37,13 +35,9 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair(server: str) -> Iterator[Pair]:
-    with (
-        new_database(server) as database,
-        running_service(database, environment=UNLIMITED) as one,
-        running_service(database, environment=UNLIMITED) as other,
-    ):
-        yield Pair([one.url, other.url], one.api_token().secret)
+def pair(two_services: tuple[RunningService, RunningService]) -> Pair:
+    one, other = two_services
+    return Pair([one.url, other.url], one.api_token().secret)
 
 
 async def checked(crowd: Crowd, steps: Plan, *, told: str) -> list[History]:

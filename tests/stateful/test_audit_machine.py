@@ -362,6 +362,7 @@ def test_the_trail_equals_a_naive_filter_at_length(server: str) -> None:
     run_state_machine_as_test(machine(server), settings=examples(60, 60))
 
 
+@pytest.mark.slow
 def test_planted_a_filter_that_forgets_the_team_is_caught(server: str) -> None:
     with pytest.raises(AssertionError):
         run_state_machine_as_test(

@@ -535,13 +535,8 @@ def the_view_garbles_used_tokens(machine: LedgerMachine) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    "bug",
-    [
-        pytest.param(bug, id=name, marks=() if name == "the_view_garbles_used_tokens" else pytest.mark.slow)
-        for name, bug in PLANTED.items()
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", PLANTED.values(), ids=PLANTED)
 def test_the_machine_finds_a_planted_bug(server: str, bug: Callable[[LedgerMachine], None]) -> None:
     class Planted(LedgerMachine):
         def __init__(self) -> None:
