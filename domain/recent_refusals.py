@@ -1,7 +1,7 @@
 """What one process remembers of refused secrets, so that a flood of a bad one costs no commands.
 
 It never decides: the gate says no to each presentation by itself. Remembered is only why, and that the
-refusal is on record for this minute.
+refusal is on record for this minute. What had expired and is revoked meanwhile is called expired until then.
 """
 
 import asyncio
