@@ -221,7 +221,9 @@ class TokenLedger(Application[UUID]):
             assert isinstance(outcome.state, ScimToken)
             return RecordedRefusal(type(refusal), (outcome.state.refused_at or decision.at) + REFUSAL_EVERY)
 
-        return await self._refusals.cause(decision.digest, at=decision.at, record=record)
+        # What had expired and is void by now is another matter than what is remembered.
+        asked = (decision.digest, decision.is_void)
+        return await self._refusals.cause(asked, at=decision.at, record=record)
 
     async def burn_scim_token(self, secret: Secret) -> None:
         """Revoke on the word of whoever holds the secret; silent when it names no token that is good.

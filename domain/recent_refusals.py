@@ -1,12 +1,12 @@
 """What one process remembers of refused secrets, so that a flood of a bad one costs no commands.
 
 It never decides: the gate says no to each presentation by itself. Remembered is only why, and that the
-refusal is on record for this minute. What had expired and is revoked meanwhile is called expired until then.
+refusal is on record for this minute.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -23,40 +23,40 @@ class RecordedRefusal(NamedTuple):
 
 
 class RecentRefusals:
-    """By digest, bounded; the longest remembered is forgotten first."""
+    """By secret and what the gate said of it, bounded; the longest remembered is forgotten first."""
 
     def __init__(self, *, max_known: int = MAX_KNOWN) -> None:
         self._max_known = max_known
-        self._known: OrderedDict[bytes, RecordedRefusal] = OrderedDict()
-        self._recording: dict[bytes, asyncio.Task[RecordedRefusal]] = {}
+        self._known: OrderedDict[Hashable, RecordedRefusal] = OrderedDict()
+        self._recording: dict[Hashable, asyncio.Task[RecordedRefusal]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
     async def cause(
-        self, digest: bytes, *, at: datetime, record: Callable[[], Awaitable[RecordedRefusal]]
+        self, asked: Hashable, *, at: datetime, record: Callable[[], Awaitable[RecordedRefusal]]
     ) -> TokenRefused:
-        """Why the secret of `digest` is refused; `record` is run when the memory does not say.
+        """Why the secret that `asked` stands for is refused; `record` is run when the memory does not say.
 
         Presentations that arrive together share one run, and its failure.
         """
-        known = self._known.get(digest)
+        known = self._known.get(asked)
         if known is None or at >= known.due_at:
-            task = self._recording.get(digest)
+            task = self._recording.get(asked)
             if task is None:
-                task = self._recording[digest] = asyncio.create_task(self._record(digest, record))
+                task = self._recording[asked] = asyncio.create_task(self._record(asked, record))
             known = await asyncio.shield(task)
         return known.cause()
 
     async def _record(
-        self, digest: bytes, record: Callable[[], Awaitable[RecordedRefusal]]
+        self, asked: Hashable, record: Callable[[], Awaitable[RecordedRefusal]]
     ) -> RecordedRefusal:
         try:
             known = await record()
         finally:
-            del self._recording[digest]
-        self._known.pop(digest, None)
+            del self._recording[asked]
+        self._known.pop(asked, None)
         if len(self._known) >= self._max_known:
             self._known.popitem(last=False)
-        self._known[digest] = known
+        self._known[asked] = known
         return known

@@ -44,7 +44,7 @@ class Decision(NamedTuple):
     """What became of a presented secret.
 
     digest: the candidate that is stored. use_id: of the `Used` event that is committed, None when refused.
-    at: ledger time of the decision.
+    at: ledger time of the decision. is_void: refused for good, and not because its time is over.
     """
 
     token_id: UUID
@@ -52,6 +52,7 @@ class Decision(NamedTuple):
     digest: bytes
     use_id: UUID | None
     at: datetime
+    is_void: bool
 
 
 _Job: TypeAlias = Job[Presented, Decision | None]
@@ -154,6 +155,7 @@ class _Batch:
                 digest,
                 self._ids[ordinal] if value(row, 3) == _TRUE else None,
                 arrays.read_instant(value(row, 4)),
+                value(row, 5) == _TRUE,
             )
             for job in jobs:
                 job.resolve(decision)

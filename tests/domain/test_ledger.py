@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.api_token import ApiToken, Permission
-from domain.errors import NotFound, PermissionDenied, Refusal, TokenRevoked, Unauthenticated
+from domain.errors import NotFound, PermissionDenied, Refusal, TokenExpired, TokenRevoked, Unauthenticated
 from domain.ledger import Authority, NewApiToken, NewScimToken, Operator, TokenLedger
 from domain.scim_token import Presentation
 from tests.conftest import Database, open_ledger
@@ -161,3 +161,19 @@ def test_a_caller_is_found_by_its_secret_with_the_head_as_of_then(database: Data
             assert found[1] is None, "a SCIM token is no caller"
 
     run(main())
+
+
+def test_what_had_expired_is_called_revoked_as_soon_as_its_token_is(database: Database) -> None:
+    """That a refusal is on record is remembered for a minute; its reason may change meanwhile."""
+
+    async def main() -> None:
+        async with opened(database) as (ledger, _):
+            token, secret = await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=Operator(uuid4()))
+            await ledger.rotate_scim_token(token.id, overlap=timedelta(0), by=Operator(uuid4()))
+            with pytest.raises(TokenExpired):
+                await ledger.authenticate(secret, Presentation(door="scim"))
+            await ledger.revoke_scim_token(token.id, by=Operator(uuid4()))
+            with pytest.raises(TokenRevoked):
+                await ledger.authenticate(secret, Presentation(door="scim"))
+
+    asyncio.run(main())

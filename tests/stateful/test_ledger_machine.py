@@ -41,7 +41,7 @@ from domain.errors import (
 )
 from domain.eventstore.registry import REGISTRY
 from domain.ledger import CommandKey, NewScimToken, Operator, TokenLedger
-from domain.scim_token import REFUSAL_EVERY, Presentation, ScimToken
+from domain.scim_token import Presentation, ScimToken
 from domain.secret import ENTROPY_BYTES, Secret, SecretKind, mint
 from projections import log
 from projections.apply import PositionMoved, apply_batch
@@ -86,17 +86,12 @@ class ModelToken:
     revoked_at: datetime | None = None
     uses: int = 0
 
-    def refusals(self, secret: str, at: datetime) -> tuple[type[TokenRefused], ...]:
-        """Why a secret may be told to be refused at an instant; none when it is let in.
-
-        One that had ended when its token was revoked may be told so until what is remembered of it is due.
-        """
-        ends = [end for end in (self.expires_at, self.ends[secret]) if end is not None]
-        if self.revoked_at is None:
-            return (TokenExpired,) if any(end <= at for end in ends) else ()
-        had_ended = any(end <= self.revoked_at for end in ends)
-        is_remembered = had_ended and at < self.revoked_at + REFUSAL_EVERY
-        return (TokenRevoked, TokenExpired) if is_remembered else (TokenRevoked,)
+    def refusal(self, secret: str, at: datetime) -> type[TokenRefused] | None:
+        """Why a secret is refused at an instant; None when it is let in."""
+        if self.revoked_at is not None:
+            return TokenRevoked
+        ends = (end for end in (self.expires_at, self.ends[secret]) if end is not None)
+        return TokenExpired if any(end <= at for end in ends) else None
 
     def document(self) -> dict[str, object]:
         """As the API shows it."""
@@ -293,8 +288,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(held=secrets, door=st.sampled_from(DOORS))
     def use(self, held: tuple[UUID, Secret], door: Presentation) -> None:
         token, at = self.touch(held[0]), self.at
-        refusals = token.refusals(held[1].reveal(), at)
-        if not refusals:
+        refusal = token.refusal(held[1].reveal(), at)
+        if refusal is None:
             decision = self.do(self.ledger.authenticate(held[1], door))
             self.recorded()
             assert (decision.token_id, decision.team_id, decision.at) == (token.id, token.team, at)
@@ -303,7 +298,7 @@ class LedgerMachine(RuleBasedStateMachine):
             token.uses += 1
             return
         before = self.head()
-        with pytest.raises(refusals):
+        with pytest.raises(refusal):
             self.do(self.ledger.authenticate(held[1], door))
         if self.head() != before:  # at most one a minute is recorded; when, is the domain's own test
             self.recorded()
@@ -322,9 +317,9 @@ class LedgerMachine(RuleBasedStateMachine):
         outcomes = self.do(together())
         for (token_id, secret), outcome in zip(held, outcomes, strict=True):
             token = self.touch(token_id)
-            refusals = token.refusals(secret.reveal(), at)
-            if refusals:
-                assert isinstance(outcome, refusals)
+            refusal = token.refusal(secret.reveal(), at)
+            if refusal is not None:
+                assert type(outcome) is refusal
                 continue
             assert not isinstance(outcome, BaseException)
             assert outcome.token_id == token_id

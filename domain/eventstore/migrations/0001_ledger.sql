@@ -75,7 +75,9 @@ CREATE FUNCTION ledger.ledger_time(clock timestamptz) RETURNS timestamptz LANGUA
 -- and a plan made while the tables were small would be kept while they grow.
 CREATE FUNCTION ledger.record_uses(
     clock timestamptz, digests bytea[], use_ids uuid[], counts int[], states bytea[]
-) RETURNS TABLE (ordinal int, token_id uuid, team_id uuid, is_good boolean, used_at timestamptz)
+) RETURNS TABLE (
+    ordinal int, token_id uuid, team_id uuid, is_good boolean, used_at timestamptz, is_void boolean
+)
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
@@ -102,7 +104,7 @@ BEGIN
         INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, state)
         SELECT originator_id, version, 'scim_token.used.v1', ledger_at, use_id, state FROM advanced
     )
-    SELECT ord::int, originator_id, owner_id, true, ledger_at FROM advanced;
+    SELECT ord::int, originator_id, owner_id, true, ledger_at, false FROM advanced;
 
     GET DIAGNOSTICS answered = ROW_COUNT;
     IF answered = cardinality(digests) THEN
@@ -112,7 +114,7 @@ BEGIN
     RETURN QUERY
     WITH known AS MATERIALIZED (
         SELECT p.ord::int AS ordinal, p.use_id, p.uses, p.state, s.originator_id, s.owner_id,
-            s.good_until > ledger_at AS is_good
+            s.good_until > ledger_at AS is_good, s.good_until = '-infinity' AS is_void
         FROM unnest(digests, use_ids, counts, states) WITH ORDINALITY AS p (digest, use_id, uses, state, ord)
         JOIN ledger.secrets s ON s.digest = p.digest
         JOIN ledger.heads h ON h.originator_id = s.originator_id
@@ -136,5 +138,5 @@ BEGIN
         FROM good g JOIN advanced a ON a.originator_id = g.originator_id
         ORDER BY g.ordinal
     )
-    SELECT k.ordinal, k.originator_id, k.owner_id, k.is_good, ledger_at FROM known k;
+    SELECT k.ordinal, k.originator_id, k.owner_id, k.is_good, ledger_at, k.is_void FROM known k;
 END $$;
