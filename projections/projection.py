@@ -80,6 +80,15 @@ class Projection:
     is_append_only: bool = False
     fillfactor: int = 80
 
+    @property
+    def key_column(self) -> str:
+        """Name of the primary key."""
+        return next(iter(self.columns))
+
+    def type_of(self, name: str) -> str:
+        """SQL type of a column, without its constraints."""
+        return self.columns[name].split()[0]
+
     def table(self, version: int) -> str:
         """Qualified name of one built version."""
         return f"views.{self.name}_v{version}"
@@ -91,9 +100,9 @@ class Projection:
 
     def create_indexes(self, version: int) -> list[str]:
         """DDL of the primary key and of every index."""
-        table, key = self.table(version), next(iter(self.columns))
+        table = self.table(version)
         return [
-            f"ALTER TABLE {table} ADD PRIMARY KEY ({key})",
+            f"ALTER TABLE {table} ADD PRIMARY KEY ({self.key_column})",
             *(
                 f"CREATE INDEX {self.name}_v{version}_{suffix} ON {table} {definition}"
                 for suffix, definition in self.indexes.items()
@@ -110,19 +119,21 @@ class Projection:
     def put_rows(self, version: int) -> str:
         """SQL: insert or replace rows, one array parameter per column."""
         names = list(self.columns)
-        arrays = ", ".join(f"%s::{type_.split()[0]}[]" for type_ in self.columns.values())
         updates = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
         return (
-            f"INSERT INTO {self.table(version)} ({', '.join(names)}) SELECT * FROM unnest({arrays}) "
+            f"INSERT INTO {self.table(version)} ({', '.join(names)}) "
+            f"SELECT * FROM unnest({self._arrays(names)}) "
             f"ON CONFLICT ({names[0]}) DO UPDATE SET {updates}"
         )
 
     def touch_rows(self, version: int) -> str:
         """SQL: set the touched columns, one array parameter for the keys and one for each of them."""
-        key, names = next(iter(self.columns)), [next(iter(self.columns)), *self.touched]
-        arrays = ", ".join(f"%s::{self.columns[name].split()[0]}[]" for name in names)
+        key, names = self.key_column, [self.key_column, *self.touched]
         updates = ", ".join(f"{name} = new.{name}" for name in self.touched)
         return (
             f"UPDATE {self.table(version)} row SET {updates} "
-            f"FROM unnest({arrays}) AS new ({', '.join(names)}) WHERE row.{key} = new.{key}"
+            f"FROM unnest({self._arrays(names)}) AS new ({', '.join(names)}) WHERE row.{key} = new.{key}"
         )
+
+    def _arrays(self, names: Sequence[str]) -> str:
+        return ", ".join(f"%s::{self.type_of(name)}[]" for name in names)

@@ -48,7 +48,7 @@ class _ArrayDumper(Dumper):
 
 
 def _pack(cls: type[Array], element_oid: int, elements: list[bytes | None]) -> Array:
-    """Each element behind its length. No line of ours runs per element: it would be the cost of a batch."""
+    """Each element behind its length. Without nulls no line of ours runs per element here."""
     has_nulls = None in elements
     parts: Iterable[bytes]
     if has_nulls:
