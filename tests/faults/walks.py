@@ -3,8 +3,8 @@
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -13,7 +13,8 @@ import httpx
 from domain.scim_token import Presentation
 from domain.secret import SecretKind, mint, parse
 from tests.conftest import now
-from tests.service import RunningService, until
+from tests.meanwhile import meanwhile
+from tests.service import RunningService
 
 FORWARD: Final = "/gateway/forward"
 
@@ -46,15 +47,9 @@ class Walks:
 
         Raises WrongAnswer, or what the first request raised that failed.
         """
-        with ThreadPoolExecutor(threads) as pool:
-            walking = [pool.submit(self._walk_on, number, threads) for number in range(threads)]
-            try:
-                until(lambda: self.walks > 0 or any(each.done() for each in walking), what="a walk")
-                yield
-            finally:
-                self._stopping.set()
-                for each in walking:
-                    each.result()
+        walk_on = partial(self._walk_on, threads=threads)
+        with meanwhile(walk_on, threads=threads, has_begun=lambda: self.walks > 0, stopping=self._stopping):
+            yield
 
     def _walk_on(self, number: int, threads: int) -> None:
         mine = self._known[number::threads]  # so that nobody else uses them meanwhile

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -24,6 +23,7 @@ from projections.positions import ensure_live
 from projections.registry import PROJECTIONS
 from tests.benchmarks.seed import seed
 from tests.gateways.programs import DEPLOY, PROGRAMS, SEARCH_PATH, free_port, require
+from tests.meanwhile import meanwhile
 from tests.service import until
 
 pytestmark = pytest.mark.gateway
@@ -95,15 +95,8 @@ class Calls:
     @contextmanager
     def going_on(self) -> Iterator[None]:
         """For as long as the block takes, from two clients. Raises what went wrong with the first call."""
-        with ThreadPoolExecutor(2) as threads:
-            calling = [threads.submit(self._call_on, number) for number in range(2)]
-            try:
-                until(lambda: self.done > 0 or any(each.done() for each in calling), what="a call")
-                yield
-            finally:
-                self._stopping.set()
-                for each in calling:
-                    each.result()
+        with meanwhile(self._call_on, threads=2, has_begun=lambda: self.done > 0, stopping=self._stopping):
+            yield
 
     def _call_on(self, number: int) -> None:
         with httpx.Client(headers=self._headers, timeout=10, trust_env=False) as client:
