@@ -3,9 +3,9 @@
 A token in a query string or a body is never read.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from litestar.types import HTTPScope
 
 from domain.secret import MalformedSecretError, Secret, parse
@@ -30,8 +30,7 @@ class NotPresentable(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """A well-formed secret as it was presented. form: "bearer", or "bare" without the scheme word."""
 
     secret: Secret

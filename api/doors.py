@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from litestar.types import HTTPScope, Send
 
 from api.asgi import respond
@@ -45,8 +46,7 @@ class Refused:
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """What a presenter wants, as one door sees it.
 
     door: its name in the trail. method, path: of the original request, the path without its query.
@@ -131,8 +131,8 @@ def identity(decision: Decision) -> Sequence[tuple[bytes, bytes]]:
     """The identity headers, as ASGI has them: always all of them, never empty."""
     assert decision.use_id is not None
     return (
-        (b"x-scim-team-id", str(decision.team_id).encode()),
-        (b"x-scim-token-id", str(decision.token_id).encode()),
+        (b"x-scim-team-id", decision.team),
+        (b"x-scim-token-id", decision.token),
         (b"x-scim-use-id", str(decision.use_id).encode()),
     )
 

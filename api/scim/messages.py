@@ -1,6 +1,7 @@
 """SCIM messages: errors (RFC 7644 §3.12) and the discovery documents (RFC 7643 §5 to §7)."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -20,8 +21,9 @@ class ScimError(msgspec.Struct, frozen=True):
     detail: str
 
 
+@lru_cache(maxsize=256)
 def error(status: int, detail: str) -> bytes:
-    """The body of a SCIM error."""
+    """The body of a SCIM error. Details are our own few texts."""
     return msgspec.json.encode(ScimError([ERROR], str(status), detail))
 
 

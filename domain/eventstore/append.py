@@ -40,7 +40,8 @@ HELD: Final[LiteralString] = """
 """Whose secret this is, good or not: at most one row, by primary key. API tokens have no owner."""
 
 RECORD_USES: Final[LiteralString] = """
-    SELECT ordinal, token_id, team_id, is_good, used_at, is_void FROM ledger.record_uses($1, $2, $3, $4, $5)
+    SELECT ordinal, token_id::text, team_id::text, is_good, used_at, is_void
+    FROM ledger.record_uses($1, $2, $3, $4, $5)
 """
 """Takes the lock itself; run through libpq (`prepared.py`). One row per stored digest, in no order."""
 

@@ -5,11 +5,11 @@ statement only compares (`tests/eventstore/test_use_contract.py` proves that bot
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
+import msgspec
 import psycopg
 from psycopg.pq.abc import PGresult
 
@@ -27,8 +27,7 @@ STATEMENT_TIMEOUT_S: Final = 0.9
 _TRUE: Final = b"\x01"
 
 
-@dataclass(frozen=True, slots=True)
-class Presented:
+class Presented(msgspec.Struct, frozen=True):
     """A secret that asks to be let in.
 
     candidates: the digests under which it may be stored. presentation: how it was presented.
@@ -43,16 +42,25 @@ class Presented:
 class Decision(NamedTuple):
     """What became of a presented secret.
 
+    token, team: their ids as text, ready for a header; `token_id`, `team_id`: the same as UUIDs.
     digest: the candidate that is stored. use_id: of the `Used` event that is committed, None when refused.
     at: ledger time of the decision. is_void: refused for good, and not because its time is over.
     """
 
-    token_id: UUID
-    team_id: UUID
+    token: bytes
+    team: bytes
     digest: bytes
     use_id: UUID | None
     at: datetime
     is_void: bool
+
+    @property
+    def token_id(self) -> UUID:
+        return UUID(self.token.decode())
+
+    @property
+    def team_id(self) -> UUID:
+        return UUID(self.team.decode())
 
 
 _Job: TypeAlias = Job[Presented, Decision | None]
@@ -135,7 +143,7 @@ class _Batch:
                 [
                     registry.encode(
                         # The clock may have gone back since the first one arrived; ledger time is >= clock.
-                        Used(len(jobs), min(clock, *(job.ask.at for job in jobs)), presentation)
+                        Used(len(jobs), min(clock, jobs[0].ask.at), presentation)
                     )
                     for (_, presentation), jobs in self._groups.items()
                 ],
@@ -146,15 +154,17 @@ class _Batch:
         """Tell everybody, after the commit."""
         groups = list(self._groups.items())
         value: Callable[[int, int], Any] = result.get_value
+        at = arrays.read_instant(value(0, 4)) if result.ntuples else None
         for row in range(result.ntuples):
             ordinal = arrays.read_integer(value(row, 0)) - 1
             (digest, _), jobs = groups[ordinal]
+            assert at is not None, "all were decided at one instant"
             decision = Decision(
-                UUID(bytes=value(row, 1)),
-                UUID(bytes=value(row, 2)),
+                value(row, 1),
+                value(row, 2),
                 digest,
                 self._ids[ordinal] if value(row, 3) == _TRUE else None,
-                arrays.read_instant(value(row, 4)),
+                at,
                 value(row, 5) == _TRUE,
             )
             for job in jobs:
