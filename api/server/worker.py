@@ -9,6 +9,7 @@ read end of a pipe whose other end only the supervisor holds: however that one d
 import argparse
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -22,12 +23,24 @@ from api.server.leaving import leave
 from api.server.protocol import StrictHttpProtocol
 
 GRACE_S = 10
+YOUNG_OBJECTS = 10_000
+"""What the collector lets come together before it looks for cycles: its 700 are less than is under way."""
 
 
 class _WorkerServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, lifeline_fd: int) -> None:
         super().__init__(config)
         self._lifeline_fd = lifeline_fd
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Load the application, then keep the collector away from it: it stays as long as the process.
+
+        A full collection of its 60,000 objects held every request up for 40 to 60 ms.
+        """
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
