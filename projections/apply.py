@@ -9,7 +9,7 @@ from psycopg import Connection
 from domain.eventstore import arrays
 from domain.eventstore.registry import EventRegistry
 from projections import positions
-from projections.owners import with_owners
+from projections.owners import Owners
 from projections.projection import LogEntry, Projection, UnappliableEvent
 
 
@@ -25,15 +25,27 @@ def apply_batch(
     *,
     after: int,
     registry: EventRegistry,
+    owners: Owners | None = None,
     role: str = "live",
 ) -> None:
     """Fold `entries` (non-empty, in order, the first one after `after`) and move the position to the last.
 
+    owners: what earlier batches found out about owners.
     Raises UnappliableEvent when one cannot be applied: those before it are, then. PositionMoved when the
     position is not `after` any more.
     """
+    owners = owners or Owners()
     try:
-        _apply_whole(connection, projection, version, entries, after=after, registry=registry, role=role)
+        _apply_whole(
+            connection,
+            projection,
+            version,
+            entries,
+            after=after,
+            registry=registry,
+            owners=owners,
+            role=role,
+        )
     except Exception as error:
         if isinstance(error, PositionMoved) or is_of_the_store(error):
             raise
@@ -42,7 +54,16 @@ def apply_batch(
             raise UnappliableEvent(entries[0].position, reason) from None
         middle = len(entries) // 2
         for half, start in ((entries[:middle], after), (entries[middle:], entries[middle - 1].position)):
-            apply_batch(connection, projection, version, half, after=start, registry=registry, role=role)
+            apply_batch(
+                connection,
+                projection,
+                version,
+                half,
+                after=start,
+                registry=registry,
+                owners=owners,
+                role=role,
+            )
 
 
 def is_of_the_store(error: Exception) -> bool:
@@ -60,12 +81,15 @@ def _apply_whole(
     *,
     after: int,
     registry: EventRegistry,
+    owners: Owners,
     role: str,
 ) -> None:
     mine = [entry for entry in entries if entry.topic in projection.topics]
     with connection.transaction():
+        # First of all: a batch that is delivered twice gets no further, and two who deliver it wait here.
+        move(connection, projection, version, entries[-1].position, after=after, role=role)
         if projection.is_owned:
-            mine = with_owners(connection, mine)
+            mine = owners.told(connection, mine)
         mine, touching = _split(projection, mine)
         touch(connection, projection, version, touching)
         rows = load(connection, projection, version, {projection.key(entry) for entry in mine})
@@ -73,7 +97,6 @@ def _apply_whole(
         projection.apply(rows, mine, registry)
         changed = {key: row for key, row in rows.items() if row != loaded.get(key)}
         put(connection, projection, version, changed)
-        move(connection, projection, version, entries[-1].position, after=after, role=role)
 
 
 def _split(projection: Projection, entries: list[LogEntry]) -> tuple[list[LogEntry], dict[Any, LogEntry]]:
@@ -101,8 +124,8 @@ def touch(connection: Connection, projection: Projection, version: int, entries:
 def load(
     connection: Connection, projection: Projection, version: int, keys: Collection[Any]
 ) -> dict[Any, list[Any]]:
-    """The stored rows of these keys, as `Projection.apply` takes them. None of a view that is append-only."""
-    if not keys or projection.is_append_only:
+    """The stored rows of these keys, as `Projection.apply` takes them. None of a view whose rows merge."""
+    if not keys or projection.merge is not None:
         return {}
     with connection.cursor(binary=True) as cursor:
         of_key_type = arrays.OF_TYPE[projection.type_of(projection.key_column)]
@@ -111,7 +134,7 @@ def load(
 
 
 def put(connection: Connection, projection: Projection, version: int, rows: dict[Any, list[Any]]) -> None:
-    """Insert or replace rows."""
+    """Insert rows; those that are stored already are replaced or merged, as the view has it."""
     if not rows:
         return
     full = [[*row, *projection.derive(row)] for row in rows.values()]

@@ -6,10 +6,7 @@ back), so a range of time is a range of positions, and every index that ends in 
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from operator import attrgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -18,10 +15,9 @@ from domain import api_token, refusal_tally, scim_token
 from domain.event import Actor, Event
 from domain.eventstore.registry import REGISTRY, EventRegistry
 from domain.scim_token import Presentation
+from projections.addresses import Address, address_of
 from projections.projection import LogEntry, Projection
 from projections.scim_tokens import rfc3339
-
-Address: TypeAlias = IPv4Address | IPv6Address
 
 USED: Final = "scim_token.used"
 """The kind of nearly every row; what is not of it has small indexes of its own."""
@@ -102,20 +98,6 @@ REFUSALS: Final = frozenset({"scim_token.refused", "refusal_tally.counted"}) & K
 def outcome_of(kind: str) -> str:
     """Whether a kind tells of a success or of a refusal; a function of the kind, so it is not stored."""
     return "refused" if kind in REFUSALS else "success"
-
-
-@lru_cache(maxsize=65536)
-def address_of(source: str | None) -> Address | None:
-    """A presenter's address; None where none was told, or what was told is not one.
-
-    Identity providers come from few addresses, and parsing was a fifth of a rebuild.
-    """
-    if source is None:
-        return None
-    try:
-        return ip_address(source.partition("%")[0])  # PostgreSQL knows no scope of an address
-    except ValueError:
-        return None
 
 
 def apply(rows: dict[int, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
@@ -224,10 +206,10 @@ PROJECTION: Final = Projection(
         "rare_token": f"(token_id, position) WHERE kind <> '{USED}'",
     },
     topics=REGISTRY.topics,
-    key=attrgetter("position"),
     apply=apply,
     derive=lambda _: (),
     is_owned=True,
+    merge={},
     is_append_only=True,
     fillfactor=100,
 )

@@ -9,14 +9,13 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, LiteralString
-from uuid import UUID
 
 from psycopg import Connection, sql
 
 from domain.eventstore.registry import EventRegistry
 from projections import log
 from projections.apply import load, move, put
-from projections.owners import with_owners
+from projections.owners import Owners
 from projections.projection import LogEntry, Projection
 
 READ: Final = 50_000
@@ -29,7 +28,7 @@ ROWS: Final = 250_000
 """Rows in memory between two writes."""
 
 OWNERS: Final = 250_000
-"""Owners of streams that are remembered; when there are more, all are looked up again."""
+"""Owners of streams that are remembered."""
 
 INDEX_MEMORY: Final[LiteralString] = """
     SELECT set_config(name, greatest(setting::int, 256 * 1024) || 'kB', false)
@@ -60,15 +59,13 @@ def fill(
     filling = _Filling(connection, projection, version)
     step = READ_LAST_ONLY if projection.last_only else READ
     at = 0
-    owners: dict[UUID, UUID | None] = {}
+    owners = Owners(max_known=OWNERS)
     with _no_collector():
         while at < until:
             before, at = at, min(at + step, until)
             entries = log.read_for(connection, projection, after=before, until=at)
             if projection.is_owned:
-                if len(owners) > OWNERS:
-                    owners.clear()
-                entries = with_owners(connection, entries, owners)
+                entries = owners.told(connection, entries)
             projection.apply(filling.rows_for(entries), entries, registry)
             del entries
             if len(filling.rows) >= ROWS or projection.is_append_only or at == until:
@@ -103,11 +100,10 @@ class _Filling:
 
     def rows_for(self, entries: Sequence[LogEntry]) -> dict[Any, list[Any]]:
         """All rows in memory, those that `entries` change among them if there are any."""
-        if self._position and not self._projection.is_append_only:
-            if not self._has_key:
-                self._connection.execute(self._projection.create_indexes(self._version)[0].encode())
-                self._has_key = True
-            keys = {self._projection.key(entry) for entry in entries} - self.rows.keys()
+        if self._position and self._projection.merge is None:
+            self._make_key()
+            keys = {self._projection.key(entry) for entry in entries}
+            keys = {key for key in keys if key not in self.rows}
             found = load(self._connection, self._projection, self._version, keys)
             self._stored |= found.keys()
             self.rows |= found
@@ -115,6 +111,9 @@ class _Filling:
 
     def write(self, position: int) -> None:
         """Store what is in memory, and that the table has come to `position`; forget the rows."""
+        if self._position and self._projection.merge is not None and not self._projection.is_append_only:
+            self._make_key()
+            self._stored |= self.rows.keys()  # or may be: it merges with whatever is there
         with self._connection.transaction():
             new = [row for key, row in self.rows.items() if key not in self._stored]
             _copy(self._connection, self._projection, self._version, new)
@@ -131,6 +130,11 @@ class _Filling:
         self.rows.clear()
         self._stored.clear()
         self._position = position
+
+    def _make_key(self) -> None:
+        if not self._has_key:
+            self._connection.execute(self._projection.create_indexes(self._version)[0].encode())
+            self._has_key = True
 
 
 def _copy(connection: Connection, projection: Projection, version: int, rows: Iterable[list[Any]]) -> None:

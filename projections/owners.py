@@ -1,9 +1,8 @@
 """Whose streams the entries of a batch are, for folds of events that do not say so themselves.
 
-The owner is a fact of a stream's first event and never changes. It is read from the state row, which is
-written in the same transaction as that event and never deleted: by primary key, from the small table that the
-gate keeps warm, and so the same for one event as for a rebuild of all. Nothing is kept between batches, but
-by a rebuild: there the streams of one batch are mostly those of the batches before.
+The owner is a fact of a stream's first event and never changes, so it may be remembered. It is read from the
+state row, which is written in the same transaction as that event and never deleted: by primary key, from the
+small table that the gate keeps warm.
 """
 
 from collections.abc import Sequence
@@ -21,6 +20,9 @@ FIND: Final[LiteralString] = (
 )
 """By primary key, in no order."""
 
+MAX_KNOWN: Final = 50_000
+"""Streams; about 15 MB."""
+
 
 class _Owned(msgspec.Struct, frozen=True):
     """The part of a state that names an owner: the team of a SCIM token, the user of an API token."""
@@ -32,22 +34,27 @@ class _Owned(msgspec.Struct, frozen=True):
 _decoder: Final = msgspec.json.Decoder(_Owned)
 
 
-def with_owners(
-    connection: Connection, entries: Sequence[LogEntry], known: dict[UUID, UUID | None] | None = None
-) -> list[LogEntry]:
-    """The same entries, each with its `owner_id`.
+class Owners:
+    """Finds owners, and remembers them: one batch is mostly of the streams of those before it.
 
-    known: owners that were found before, by stream; those that are found now are added.
+    max_known: how many it remembers before it starts anew.
     """
-    if not entries:
-        return []
-    owners = {} if known is None else known
-    asked = {entry.originator_id for entry in entries} - owners.keys()
-    if asked:
-        with connection.cursor(binary=True) as cursor:
-            cursor.execute(FIND, [arrays.uuids(asked)], prepare=True)
-            owners |= {id_: _owner(state) for id_, state in cursor}
-    return [LogEntry._make((*entry[:7], owners.get(entry.originator_id))) for entry in entries]
+
+    def __init__(self, *, max_known: int = MAX_KNOWN) -> None:
+        self._max_known = max_known
+        self._known: dict[UUID, UUID | None] = {}
+
+    def told(self, connection: Connection, entries: Sequence[LogEntry]) -> list[LogEntry]:
+        """The same entries, each with its `owner_id`."""
+        if len(self._known) > self._max_known:
+            self._known.clear()
+        known = self._known
+        asked = {entry.originator_id for entry in entries if entry.originator_id not in known}
+        if asked:
+            with connection.cursor(binary=True) as cursor:
+                cursor.execute(FIND, [arrays.uuids(asked)], prepare=True)
+                known |= {id_: _owner(state) for id_, state in cursor}
+        return [LogEntry._make((*entry[:7], known.get(entry.originator_id))) for entry in entries]
 
 
 def _owner(state: bytes) -> UUID | None:

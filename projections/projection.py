@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -49,7 +50,7 @@ class Projection:
     stored: how many of them, from the first, make a row that `apply` works on. The rest is derived.
     indexes: what follows ON <table>, by a suffix for the index's name.
     topics: what it folds. Anything else only moves its position.
-    key: which row an entry changes.
+    key: which row an entry changes, where rows are loaded (without `merge`).
     apply: folds entries, in order, into the rows given by key; new keys are added. A row is a list.
     derive: the values of the derived columns of a row.
     is_owned: whether `apply` needs each entry's `owner_id`.
@@ -59,8 +60,10 @@ class Projection:
         rebuild lets the database leave out the others.
     touched, touch: columns, and their values after an entry of `last_only` whatever the row held before; such
         a row must exist. It is then set without being loaded and folded, which must come to the same.
-    is_append_only: each entry has a row of its own, which is never changed: nothing is there to be loaded.
-    fillfactor: per cent of a page that inserts fill; 100 where rows never change.
+    merge: for a view that folds a batch without what is stored, how a row of the batch goes onto the stored
+        one: SQL by column, of `stored` and `excluded`; a column not named stays. None: rows are loaded.
+    is_append_only: each entry has a row of its own, so that nothing is ever stored already.
+    fillfactor: per cent of a page that inserts fill; 100 where rows never change, less where they often do.
     """
 
     name: str
@@ -69,14 +72,15 @@ class Projection:
     stored: int
     indexes: Mapping[str, str]
     topics: frozenset[str]
-    key: Callable[[LogEntry], Any]
     apply: Callable[[dict[Any, list[Any]], Iterable[LogEntry], EventRegistry], None]
     derive: Callable[[list[Any]], Sequence[Any]]
+    key: Callable[[LogEntry], Any] = attrgetter("originator_id")
     is_owned: bool = False
     decodes: frozenset[str] | None = None
     last_only: frozenset[str] = frozenset()
     touched: Sequence[str] = ()
     touch: Callable[[LogEntry], Sequence[Any]] | None = None
+    merge: Mapping[str, str] | None = None
     is_append_only: bool = False
     fillfactor: int = 80
 
@@ -117,14 +121,21 @@ class Projection:
         )
 
     def put_rows(self, version: int) -> str:
-        """SQL: insert or replace rows, one array parameter per column."""
+        """SQL: insert rows, or replace or merge stored ones; one array parameter per column."""
         names = list(self.columns)
-        updates = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
         return (
-            f"INSERT INTO {self.table(version)} ({', '.join(names)}) "
-            f"SELECT * FROM unnest({self._arrays(names)}) "
-            f"ON CONFLICT ({names[0]}) DO UPDATE SET {updates}"
+            f"INSERT INTO {self.table(version)} AS stored ({', '.join(names)}) "
+            f"SELECT * FROM unnest({self._arrays(names)}) {self._on_conflict()}"
         )
+
+    def _on_conflict(self) -> str:
+        if self.is_append_only:
+            return ""
+        merge = self.merge
+        if merge is None:
+            merge = {name: f"excluded.{name}" for name in self.columns if name != self.key_column}
+        updates = ", ".join(f"{name} = {value}" for name, value in merge.items())
+        return f"ON CONFLICT ({self.key_column}) DO " + (f"UPDATE SET {updates}" if updates else "NOTHING")
 
     def touch_rows(self, version: int) -> str:
         """SQL: set the touched columns, one array parameter for the keys and one for each of them."""

@@ -210,8 +210,6 @@ def _use_conditions(narrow: TokenFilter, parameters: list[Any]) -> list[str]:
     if narrow.is_never_used:
         conditions.append("last_used_at IS NULL")
     if narrow.new_source_since is not None:
-        conditions.append(
-            "EXISTS (SELECT FROM {token_sources} s WHERE s.token_id = id AND s.new_source_at >= %s)"
-        )
+        conditions.append(token_sources.IS_NEW_SINCE)
         parameters.append(narrow.new_source_since)
     return conditions

@@ -23,6 +23,7 @@ from domain.eventstore.registry import REGISTRY, EventRegistry
 from projections import bulk, locks, log, positions, rebuild_requests
 from projections.apply import apply_batch, is_of_the_store
 from projections.compare import Difference, digest, first_difference
+from projections.owners import Owners
 from projections.projection import Projection, UnappliableEvent
 from projections.rebuild_requests import RebuildRow
 
@@ -188,6 +189,7 @@ class _Rebuilding:
         self._registry = registry
         self._report = report
         self._row = row
+        self._owners = Owners()
         self._version = 0
         self._state = ""
         self._told_at = 0.0
@@ -283,6 +285,7 @@ class _Rebuilding:
                 entries,
                 after=at,
                 registry=self._registry,
+                owners=self._owners,
                 role="building",
             )
             at = entries[-1].position

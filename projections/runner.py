@@ -18,6 +18,7 @@ from psycopg import Connection
 from domain.eventstore.registry import REGISTRY, EventRegistry
 from projections import locks, log, positions
 from projections.apply import PositionMoved, apply_batch
+from projections.owners import Owners
 from projections.projection import LogEntry, Projection, UnappliableEvent
 from projections.rebuild import prepare
 from projections.rebuilder import Rebuilder
@@ -70,6 +71,7 @@ class Runner:
         self._registry = registry
         self._wake_fd = wake_fd
         self._batch = batch
+        self._owners = Owners()
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Lead when possible, until told to stop. Survives the database and its own mistakes.
@@ -132,7 +134,13 @@ class Runner:
     ) -> None:
         try:
             apply_batch(
-                connection, projection, at.version, entries, after=at.position, registry=self._registry
+                connection,
+                projection,
+                at.version,
+                entries,
+                after=at.position,
+                registry=self._registry,
+                owners=self._owners,
             )
         except UnappliableEvent as poison:
             # Never skipped: the view stays at the event before, readers are told, everything else goes on.

@@ -1,46 +1,49 @@
-"""The view `token_sources`: the addresses that each token was used from, and when one of them was new."""
+"""The view `token_sources`: the addresses that each token was used from, and since when."""
 
 from collections.abc import Iterable
-from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
 from domain.eventstore.registry import EventRegistry
 from domain.scim_token import Used
-from projections.audit_trail import address_of
+from projections.addresses import address_text
 from projections.projection import LogEntry, Projection
 
-SOURCES_MAX: Final = 256
-"""Addresses remembered per token, the newest ones: one that was forgotten is new again."""
 
-TOKEN_ID, NEW_SOURCE_AT, SOURCES = range(3)
+def key_of(token_id: UUID, address: str) -> bytes:
+    """The row of a token's address: one index finds it, and all of a token (`IS_NEW_SINCE`)."""
+    return token_id.bytes + address.encode()
 
 
-def apply(rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
-    """Fold. A token's first address is where it lives, not a new one; each later moves `new_source_at`."""
+IS_NEW_SINCE: Final = (
+    "EXISTS (SELECT FROM {token_sources} s WHERE s.key >= uuid_send(id) AND s.key < uuid_send(id) || '\\xff' "
+    "HAVING count(*) > 1 AND max(s.first_at) >= %s)"
+)
+"""SQL: whether the token `id` was used from a new address since some instant.
+
+Its first address is where it lives and not a new one; the last of several is, whenever the first was.
+"""
+
+
+def apply(rows: dict[bytes, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
+    """Fold. The first use from an address makes a row, and no later one changes it."""
     for entry in entries:
         event = registry.decode(entry.topic, entry.state)
         assert isinstance(event, Used)
-        address = address_of(event.presentation.source)
-        if address is None:
-            continue
-        row = rows.setdefault(entry.originator_id, [entry.originator_id, None, ""])
-        known = row[SOURCES].split()
-        if str(address) in known:
-            continue
-        if known:
-            row[NEW_SOURCE_AT] = entry.at
-        row[SOURCES] = " ".join([*known, str(address)][-SOURCES_MAX:])
+        address = address_text(event.presentation.source)
+        if address:
+            key = key_of(entry.originator_id, address)
+            rows.setdefault(key, [key, entry.at])
 
 
 PROJECTION: Final = Projection(
     name="token_sources",
-    shape=1,
-    columns={"token_id": "uuid", "new_source_at": "timestamptz", "sources": "text NOT NULL"},
-    stored=3,
+    shape=2,
+    columns={"key": "bytea", "first_at": "timestamptz NOT NULL"},
+    stored=2,
     indexes={},
     topics=frozenset({Used.topic}),
-    key=attrgetter("originator_id"),
     apply=apply,
     derive=lambda _: (),
+    merge={},
 )

@@ -1,4 +1,4 @@
-"""The view `usage`: how often each token was used and refused in each hour, and from where."""
+"""The view `usage`: how often each token was used and refused in each hour, by address."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -7,40 +7,25 @@ from uuid import UUID
 
 from domain.eventstore.registry import EventRegistry
 from domain.scim_token import Refused, Used
-from projections.audit_trail import address_of
+from projections.addresses import address_text
 from projections.projection import LogEntry, Projection
 
 HOUR: Final = timedelta(hours=1)
-SOURCES_MAX: Final = 256
-"""Addresses kept per row: a row has a bound, whoever holds the token. As many stand for "or more"."""
-
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-KEY, USES, REFUSALS, SOURCES = range(4)
+KEY, USES, REFUSALS = range(3)
 
 
-def key_of(token_id: UUID, at: datetime) -> bytes:
-    """The row of a token's hour: both packed into one key, so that one index finds a row and a range."""
-    return token_id.bytes + ((at - EPOCH) // HOUR).to_bytes(4, "big")
+def key_of(token_id: UUID, at: datetime, address: str = "") -> bytes:
+    """The row of a token's hour and address: packed into one key, so that one index finds a row and a range.
+
+    Token (16 bytes), hour since 1970 (4, big-endian), address (text, empty where it is not known).
+    """
+    return token_id.bytes + ((at - EPOCH) // HOUR).to_bytes(4, "big") + address.encode()
 
 
 def hour_of(key: bytes) -> datetime:
     """The first instant of a row's hour."""
-    return EPOCH + int.from_bytes(key[16:], "big") * HOUR
-
-
-def with_source(sources: str, source: str | None) -> str:
-    """Addresses separated by blanks, in order of their appearance, with one more unless it is there."""
-    address = address_of(source)
-    if address is None:
-        return sources
-    known = sources.split()
-    if str(address) in known or len(known) >= SOURCES_MAX:
-        return sources
-    return " ".join([*known, str(address)])
-
-
-def _key(entry: LogEntry) -> bytes:
-    return key_of(entry.originator_id, entry.at)
+    return EPOCH + int.from_bytes(key[16:20], "big") * HOUR
 
 
 def apply(rows: dict[bytes, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
@@ -48,28 +33,26 @@ def apply(rows: dict[bytes, list[Any]], entries: Iterable[LogEntry], registry: E
     for entry in entries:
         event = registry.decode(entry.topic, entry.state)
         assert isinstance(event, Used | Refused)
-        key = _key(entry)
-        row = rows.setdefault(key, [key, 0, 0, ""])
+        key = key_of(entry.originator_id, entry.at, address_text(event.presentation.source))
+        row = rows.setdefault(key, [key, 0, 0])
         if isinstance(event, Used):
             row[USES] += event.count
         else:
             row[REFUSALS] += 1
-        row[SOURCES] = with_source(row[SOURCES], event.presentation.source)
 
 
 PROJECTION: Final = Projection(
     name="usage",
-    shape=1,
+    shape=2,
     columns={
         "key": "bytea",
         "uses": "int NOT NULL",
         "refusals": "int NOT NULL",
-        "sources": "text NOT NULL",
     },
-    stored=4,
+    stored=3,
     indexes={},
     topics=frozenset({Used.topic, Refused.topic}),
-    key=_key,
     apply=apply,
     derive=lambda _: (),
+    merge={"uses": "stored.uses + excluded.uses", "refusals": "stored.refusals + excluded.refusals"},
 )

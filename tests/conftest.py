@@ -30,7 +30,7 @@ from domain.ledger import Sources, TokenLedger
 from domain.secret import Pepper
 from projections.positions import ensure_live
 from projections.registry import PROJECTIONS
-from projections.runner import Runner
+from projections.runner import BATCH, Runner
 
 if TYPE_CHECKING:
     from tests.service import RunningService
@@ -158,10 +158,10 @@ def run() -> Callable[[Coroutine[Any, Any, T]], T]:
     return asyncio.run
 
 
-def catch_up(database: Database) -> None:
-    """Bring every view to the ledger's head, as the runner does."""
+def catch_up(database: Database, *, batch: int = BATCH) -> None:
+    """Bring every view to the ledger's head, as the runner does. batch: events at a time."""
     with psycopg.connect(database.app, autocommit=True) as connection:
-        Runner(database.app, PROJECTIONS).catch_up(connection)
+        Runner(database.app, PROJECTIONS, batch=batch).catch_up(connection)
 
 
 @contextmanager

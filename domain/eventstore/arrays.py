@@ -7,6 +7,7 @@ largest cost of a batch. An array here is bytes that psycopg (or libpq itself) s
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from struct import Struct
 from typing import Any, Final, cast
@@ -21,6 +22,7 @@ _HEADER: Final = Struct(">iiIii")  # dimensions, has nulls, element type, length
 _length: Final = Struct(">i").pack
 _INT8: Final = Struct(">q")
 _INT4: Final = Struct(">i")
+_HOST: Final = {4: bytes((2, 32, 0, 4)), 6: bytes((3, 128, 0, 16))}  # family, prefix, no network, length
 _NULL: Final = _length(-1)
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -49,14 +51,16 @@ class _ArrayDumper(Dumper):
 
 def _pack(cls: type[Array], element_oid: int, elements: list[bytes | None]) -> Array:
     """Each element behind its length. Without nulls no line of ours runs per element here."""
-    has_nulls = None in elements
+    nulls = elements.count(None)
     parts: Iterable[bytes]
-    if has_nulls:
+    if nulls == len(elements):
+        parts = (_NULL * nulls,)
+    elif nulls:
         parts = (_NULL if element is None else _length(len(element)) + element for element in elements)
     else:
         known = cast("list[bytes]", elements)
         parts = chain.from_iterable(zip(map(_length, map(len, known)), known, strict=True))
-    return cls(_HEADER.pack(1, has_nulls, element_oid, len(elements), 1) + b"".join(parts))
+    return cls(_HEADER.pack(1, nulls > 0, element_oid, len(elements), 1) + b"".join(parts))
 
 
 _byteas: Final = _array_type("ByteaArray", 17, 1001)
@@ -66,6 +70,7 @@ _bigints: Final = _array_type("BigintArray", 20, 1016)
 _integers: Final = _array_type("IntegerArray", 23, 1007)
 _booleans: Final = _array_type("BooleanArray", 16, 1000)
 _instants: Final = _array_type("InstantArray", 1184, 1185)
+_addresses: Final = _array_type("AddressArray", 869, 1041)
 
 
 def byteas(values: Iterable[bytes | None]) -> Array:
@@ -103,9 +108,9 @@ def instants(values: Iterable[datetime | None]) -> Array:
     return _instants([None if value is None else instant(value) for value in values])
 
 
-def addresses(values: Iterable[object | None]) -> Array:
-    """text[] of what prints as an inet, for a parameter that is cast to inet[]."""
-    return texts(None if value is None else str(value) for value in values)
+def addresses(values: Iterable[IPv4Address | IPv6Address | None]) -> Array:
+    """inet[], of hosts"""
+    return _addresses([None if value is None else _HOST[value.version] + value.packed for value in values])
 
 
 OF_TYPE: Final[Mapping[str, Callable[[Iterable[Any]], Array]]] = {

@@ -15,6 +15,7 @@ from projections.log import read
 from projections.positions import all_positions
 from projections.projection import LogEntry, Projection
 from projections.rebuild import rebuild
+from projections.runner import BATCH
 from tests.conftest import PEPPER, SOURCES, Database, catch_up
 from tests.domain.scenario import COMMAND_ID
 
@@ -22,8 +23,8 @@ Fact = tuple[UUID, Event, datetime]
 """An event, of which aggregate, and when."""
 
 
-def given(database: Database, *facts: Fact) -> None:
-    """Store events, in this order, and bring every view up to them."""
+def given(database: Database, *facts: Fact, batch: int = BATCH) -> None:
+    """Store events, in this order, and bring every view up to them, by so many at a time."""
     versions: dict[UUID, int] = {}
     recorded = []
     for id_, event, at in facts:
@@ -32,7 +33,7 @@ def given(database: Database, *facts: Fact) -> None:
     ledger = TokenLedger(database.app, pepper=PEPPER, sources=SOURCES)
     ledger.save(*recorded)
     ledger.close()
-    catch_up(database)
+    catch_up(database, batch=batch)
 
 
 def rows(database: Database, projection: Projection, select: str) -> list[tuple[Any, ...]]:
