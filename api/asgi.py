@@ -1,6 +1,7 @@
 """Answering a raw ASGI request in one go."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, HTTPScope, Send
@@ -20,6 +21,12 @@ async def allow(send: Send, headers: Sequence[tuple[bytes, bytes]]) -> None:
     await send(_EMPTY)
 
 
+@lru_cache(maxsize=256)
+def _field(name: str, value: str) -> tuple[bytes, bytes]:
+    """A header as ASGI has it. Refusals come in floods, and are few."""
+    return name.lower().encode(), value.encode()
+
+
 async def respond(
     send: Send, scope: HTTPScope, *, status: int, media_type: str, body: bytes, headers: Mapping[str, str]
 ) -> None:
@@ -28,10 +35,10 @@ async def respond(
         "type": "http.response.start",
         "status": status,
         "headers": [
-            (b"content-type", media_type.encode()),
-            (b"content-length", str(len(body)).encode()),
+            _field("content-type", media_type),
+            (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),
-            *((name.lower().encode(), value.encode()) for name, value in headers.items()),
+            *[_field(name, value) for name, value in headers.items()],
         ],
     }
     end: HTTPResponseBodyEvent = {

@@ -7,6 +7,7 @@ identity provider quarantine its customer's job for hours.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -91,10 +92,9 @@ class Doors:
             return await self.present(credentials.secret, presentation)
         except NotPresentable as refusal:
             self.refusals.count(refusal.reason, asked.door)
-            challenge = CHALLENGE if refusal.reason == "missing" else INVALID_TOKEN
-            return Refused(401, refusal.reason, refusal.detail, {"WWW-Authenticate": challenge})
+            return _unauthorized(refusal.reason, refusal.detail)
         except TokenRefused as refusal:
-            return Refused(401, refusal.reason, REFUSED, {"WWW-Authenticate": INVALID_TOKEN})
+            return _unauthorized(refusal.reason, REFUSED)
         except TooManyRequests as refusal:
             return Refused(429, "throttled", THROTTLED, {"Retry-After": str(refusal.retry_after_s)})
         except Unavailable:
@@ -125,6 +125,12 @@ class Doors:
         except TooManyRequests:
             self.refusals.count("throttled", door)
             raise
+
+
+@lru_cache(maxsize=64)
+def _unauthorized(reason: str, detail: str) -> Refused:
+    challenge = CHALLENGE if reason == "missing" else INVALID_TOKEN
+    return Refused(401, reason, detail, {"WWW-Authenticate": challenge})
 
 
 def identity(decision: Decision) -> Sequence[tuple[bytes, bytes]]:

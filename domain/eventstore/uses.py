@@ -69,7 +69,7 @@ _Job: TypeAlias = Job[Presented, Decision | None]
 class UseLane:
     """Group commit of uses for one process, on a connection of its own.
 
-    clock: now, aware UTC. new_id: a fresh UUID, for a use. on_append: called after each commit.
+    clock: now, aware UTC. new_id: a fresh UUID, for a use. on_append: called after each commit that stored something.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class UseLane:
             # Perhaps committed, perhaps not. No second try: it would be recorded twice.
             await self._kept.drop()
             raise StoreUnavailable("the database did not confirm the use") from error
-        self._on_append()
-        batch.answer(result)
+        if batch.answer(result):
+            self._on_append()
 
 
 class _Batch:
@@ -150,8 +150,9 @@ class _Batch:
             ),
         )
 
-    def answer(self, result: PGresult) -> None:
-        """Tell everybody, after the commit."""
+    def answer(self, result: PGresult) -> bool:
+        """Tell everybody, after the commit; whether a use was recorded."""
+        is_recorded = False
         groups = list(self._groups.items())
         value: Callable[[int, int], Any] = result.get_value
         at = arrays.read_instant(value(0, 4)) if result.ntuples else None
@@ -159,11 +160,13 @@ class _Batch:
             ordinal = arrays.read_integer(value(row, 0)) - 1
             (digest, _), jobs = groups[ordinal]
             assert at is not None, "all were decided at one instant"
+            is_good = value(row, 3) == _TRUE
+            is_recorded |= is_good
             decision = Decision(
                 value(row, 1),
                 value(row, 2),
                 digest,
-                self._ids[ordinal] if value(row, 3) == _TRUE else None,
+                self._ids[ordinal] if is_good else None,
                 at,
                 value(row, 5) == _TRUE,
             )
@@ -172,3 +175,4 @@ class _Batch:
         for jobs in self._groups.values():
             for job in jobs:
                 job.resolve(None)
+        return is_recorded
