@@ -69,7 +69,8 @@ _Job: TypeAlias = Job[Presented, Decision | None]
 class UseLane:
     """Group commit of uses for one process, on a connection of its own.
 
-    clock: now, aware UTC. new_id: a fresh UUID, for a use. on_append: called after each commit that stored something.
+    clock: now, aware UTC. new_id: a fresh UUID, for a use.
+    on_append: called after each commit that stored something.
     """
 
     def __init__(
