@@ -36,6 +36,12 @@ BULK_FROM: Final = 20_000
 
 _TELL_EVERY_S: Final = 0.5
 
+_SERIAL: Final[Sequence[LiteralString]] = (
+    "SET max_parallel_maintenance_workers = 0",
+    "SET max_parallel_workers_per_gather = 0",
+)
+"""A rebuild takes one processor of the database at most; the others are the doors'."""
+
 _VERSIONS: Final[LiteralString] = """
     SELECT version, position FROM ledger.projection_positions
     WHERE name = %s AND (version = %s OR (shape = %s AND role = 'live')) ORDER BY version FOR UPDATE
@@ -330,6 +336,8 @@ def _sole(connection: Connection, projection: Projection) -> Iterator[None]:
     """Hold the view's rebuild lock. Raises RebuildUnderway."""
     if not locks.try_lock(connection, locks.REBUILD, projection):
         raise RebuildUnderway(f"the view {projection.name} is being rebuilt or verified already")
+    for setting in _SERIAL:
+        connection.execute(setting)
     try:
         yield
     finally:
