@@ -57,6 +57,7 @@ from tests.domain.scenario import T0
 from tests.eventstore.consistency import assert_consistent
 from tests.eventstore.hand_clock import HandClock
 from tests.patience import patient
+from tests.stateful import knocking
 
 __all__ = ["patient"]
 
@@ -303,6 +304,26 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.head() != before:  # at most one a minute is recorded; when, is the domain's own test
             self.recorded()
 
+    @rule(held=secrets, door=st.sampled_from(knocking.ALL))
+    def knock(self, held: tuple[UUID, Secret], door: knocking.Door) -> None:
+        """A use through the edge: the same decision, and the identity that a gateway hands on."""
+        token, at, before = self.touch(held[0]), self.at, self.head()
+        status, headers = self.do(knocking.knock(self.ledger, door, held[1]))
+        if token.refusal(held[1].reveal(), at) is not None:
+            assert status == 401
+            assert not any(name.startswith("x-scim-") for name in headers)
+            if self.head() != before:
+                self.recorded()
+            return
+        assert status == 200
+        assert self.head() == before + 1
+        self.recorded()
+        token.last_used_at = at
+        token.uses += 1
+        if door.name != "scim":
+            told = [headers[f"x-scim-{name}-id"] for name in ("team", "token", "use")]
+            assert told == [str(token.team), str(token.id), str(self.last_command())]
+
     @rule(held=st.lists(secrets, min_size=2, max_size=5), door=st.sampled_from(DOORS))
     def use_together(self, held: list[tuple[UUID, Secret]], door: Presentation) -> None:
         """All at one instant."""
@@ -380,6 +401,14 @@ class LedgerMachine(RuleBasedStateMachine):
         assert row is not None
         head: int = row[0]
         return head
+
+    def last_command(self) -> UUID:
+        row = self._owner.execute(
+            "SELECT command_id FROM ledger.events ORDER BY notification_id DESC LIMIT 1"
+        ).fetchone()
+        assert row is not None
+        command_id: UUID = row[0]
+        return command_id
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every live view, whole."""
