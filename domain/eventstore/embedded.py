@@ -41,7 +41,6 @@ _LOG_LIMIT_BYTES: Final = 10_000_000
 
 _SETTINGS: Final = {
     "listen_addresses": "",
-    "shared_buffers": "128MB",
     "max_connections": "100",
     "wal_compression": "on",  # pglz: the wheel is built without lz4
     "max_wal_size": "2GB",
@@ -103,7 +102,7 @@ class EmbeddedPostgres:
         self._log = self.base_dir / "postgres.log"
         self._is_durable = is_durable
         durability = dict.fromkeys(_DURABILITY, "on" if is_durable else "off")
-        self._settings = {**_SETTINGS, **durability, **settings}
+        self._settings = {"shared_buffers": _shared_buffers(), **_SETTINGS, **durability, **settings}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -404,6 +403,17 @@ class EmbeddedPostgres:
         with suppress(FileNotFoundError):
             return self._log.read_bytes()[since:].decode(errors="replace")
         return ""
+
+
+def _shared_buffers() -> str:
+    """An eighth of the memory, from 128 MB to 1 GB: it is taken only as far as the ledger fills it.
+
+    With 10,000,000 events and 128 MB, tokens in turn kept 0.74 of the rate on a new ledger; with 1 GB, 0.84.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(FileNotFoundError, ValueError):  # "max" where a container has no limit
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return f"{min(max(memory // 8 >> 20, 128), 1024)}MB"
 
 
 def _eventually(condition: Callable[[], bool], within_s: float) -> bool:
