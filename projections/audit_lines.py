@@ -4,54 +4,105 @@ Making 17 Python values of each row, an `AuditEvent` of them and JSON of that wa
 on the loop that everybody waits for. Written where the rows are, a page is one value, passed on as it is.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 
 from projections.audit_trail import REFUSALS, AuditEvent
 
-_TEXT: Final = "coalesce(to_json({name}), 'null')"
-_PLAIN: Final = "coalesce('\"' || {name} || '\"', 'null')"
-"""For what never needs an escape."""
 
-_KNOWN: Final = "'\"', {name}, '\"'"
-"""And is never NULL."""
+class _Written(NamedTuple):
+    """SQL of a field's value, and what stands around it.
 
-_WRITTEN: Final[Mapping[str, str]] = {
-    "position": "{name}",
-    # Whole milliseconds, and sessions in UTC: with a microsecond more no trailing zero is left out.
-    "at": "left(to_json({name} + interval '1 us')::text, 24), 'Z\"'",
-    "kind": _KNOWN,
-    "outcome": "CASE WHEN kind IN ({refusals}) THEN '\"refused\"' ELSE '\"success\"' END",
-    "reason": _TEXT,
-    "team_id": _PLAIN,
-    "token_id": _PLAIN,
-    "user_id": _PLAIN,
-    "api_token_id": _PLAIN,
-    "door": _TEXT,
-    "source": "coalesce('\"' || host({name}) || '\"', 'null')",
-    "user_agent": _TEXT,
-    "method": _TEXT,
-    "path_class": _TEXT,
-    "note": _TEXT,
-    "count": "{name}",
-    "use_id": _KNOWN,
-}
+    is_null: SQL, where `null` may stand instead; concat leaves the value itself out then.
+    """
+
+    value: str
+    before: str = ""
+    behind: str = ""
+    is_null: str | None = None
 
 
-def _written(name: str) -> str:
+def _bare(name: str) -> _Written:
+    return _Written(f"page.{name}")
+
+
+def _text(name: str) -> _Written:
+    return _Written(f"to_json(page.{name})", is_null=f"page.{name} IS NULL")
+
+
+def _word(name: str) -> _Written:
+    """What never needs an escape: ids, and what a release names (kinds, doors, methods, classes of paths)."""
+    return _Written(f"page.{name}", '"', '"')
+
+
+def _word_or_null(name: str) -> _Written:
+    return _word(name)._replace(is_null=f"page.{name} IS NULL")
+
+
+def _at(name: str) -> _Written:
+    """Whole milliseconds, and sessions in UTC: with a microsecond more no trailing zero is left out."""
+    return _Written(f"left(to_json(page.{name} + interval '1 us')::text, 24)", behind='Z"')
+
+
+def _outcome(_: str) -> _Written:
     refusals = ", ".join(f"'{kind}'" for kind in sorted(REFUSALS))
-    return _WRITTEN[name].format(name=f"page.{name}", refusals=refusals)
+    return _Written(f"CASE WHEN page.kind IN ({refusals}) THEN 'refused' ELSE 'success' END", '"', '"')
 
 
+def _source(name: str) -> _Written:
+    return _word_or_null(name)._replace(value=f"host(page.{name})")
+
+
+_HOW: Final[Mapping[str, Callable[[str], _Written]]] = {
+    "position": _bare,
+    "at": _at,
+    "kind": _word,
+    "outcome": _outcome,
+    "reason": _text,
+    "team_id": _word_or_null,
+    "token_id": _word_or_null,
+    "user_id": _word_or_null,
+    "api_token_id": _word_or_null,
+    "door": _word_or_null,
+    "source": _source,
+    "user_agent": _text,
+    "method": _word_or_null,
+    "path_class": _word_or_null,
+    "note": _text,
+    "count": _bare,
+    "use_id": _word,
+}
 _FIELDS: Final = [field.encode_name for field in msgspec.structs.fields(AuditEvent)]
-_LINE: Final = ", ',".join(f'"{name}":\', {_written(name)}' for name in _FIELDS)
 
-SELECT: Final = (
-    f"SELECT true, convert_to(string_agg(concat('{{{{', '{_LINE}, E'}}}}\\n'), ''), 'UTF8') "
-    "FROM ({select}) page"
-)
+
+def _line() -> str:
+    """The arguments of concat: a constant, a value, a constant and so on.
+
+    Each costs a row a function call, so a constant holds all that stands between two values.
+    """
+    arguments, last, comma = [], _Written("", behind="{"), ""
+    for name in _FIELDS:
+        written = _HOW[name](name)
+        arguments += [_between(last, f'{comma}"{name}":', written), written.value]
+        last, comma = written, ","
+    return ", ".join([*arguments, _between(last, "}\n", _Written(""))])
+
+
+def _between(last: _Written, text: str, next_: _Written) -> str:
+    def behind(end: str) -> str:
+        return _either(next_.is_null, f"'{end}{text}null'", f"'{end}{text}{next_.before}'")
+
+    return _either(last.is_null, behind(""), behind(last.behind))
+
+
+def _either(condition: str | None, then: str, otherwise: str) -> str:
+    return otherwise if condition is None else f"CASE WHEN {condition} THEN {then} ELSE {otherwise} END"
+
+
+_BRACED: Final = _line().replace("{", "{{").replace("}", "}}")
+SELECT: Final = f"SELECT true, convert_to(string_agg(concat({_BRACED}), ''), 'UTF8') FROM ({{select}}) page"
 """SQL for a `ViewReader` around the select of a page, whose order the lines keep. NULL of no rows.
 
 In JSON no newline and no quote is raw, so what is asked of the lines can be read from them.

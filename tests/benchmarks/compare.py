@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 from statistics import median
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from tests.benchmarks.result import Row, Target
+from tests.benchmarks.undisturbed import told, undisturbed
 from tests.benchmarks.wrk import Slice
 
 Load: TypeAlias = Callable[[], Slice]
@@ -34,7 +34,7 @@ class Comparison:
         """The ratio as a row. is_refusal: every answer of ours should be 400 or above, otherwise none."""
         notes = [note, _unexpected(self.floor, is_refusal=False, whose="floor")]
         notes.append(_unexpected(self.ours, is_refusal=is_refusal, whose="ours"))
-        notes.append(f"{self.thrown_away} pairs stolen" if self.thrown_away else "")
+        notes.append(told(self.thrown_away))
         return Row(
             what,
             self.ratios,
@@ -49,39 +49,11 @@ class Comparison:
         return Row(what, [ours.p99_ms for ours in self.ours], target, unit="ms")
 
 
-STOLEN_MAX: Final = 0.02
-"""Share of the processors' time that the host may give to others during a pair of slices."""
-
-TRIES: Final = 3
-"""Pairs that are run at most, for each that counts."""
-
-
 def compare(floor: Load, ours: Load, *, rounds: int) -> Comparison:
-    """Floor, ours, floor, ours, …; one slice of each before that, to warm up, is thrown away.
-
-    So is a pair during which the host gave the processors to somebody else, unless that goes on and on: then
-    the last ones count as they are.
-    """
+    """Floor, ours, floor, ours, …; one slice of each before that, to warm up, is thrown away."""
     floor(), ours()
-    pairs: list[tuple[Slice, Slice]] = []
-    thrown_away = 0
-    while len(pairs) < rounds:
-        total, stolen = _processor_time()
-        pair = floor(), ours()
-        total, stolen = (
-            after - before for after, before in zip(_processor_time(), (total, stolen), strict=True)
-        )
-        if stolen > STOLEN_MAX * total and thrown_away < (TRIES - 1) * rounds:
-            thrown_away += 1
-        else:
-            pairs.append(pair)
+    pairs, thrown_away = undisturbed(lambda: (floor(), ours()), rounds=rounds)
     return Comparison([pair[0] for pair in pairs], [pair[1] for pair in pairs], thrown_away)
-
-
-def _processor_time() -> tuple[int, int]:
-    """All of it and what was stolen, in ticks since the machine started (proc_stat(5))."""
-    ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return sum(ticks), ticks[7]
 
 
 def _unexpected(slices: Sequence[Slice], *, is_refusal: bool, whose: str) -> str:

@@ -1,6 +1,7 @@
 """Lines that the database writes are, byte for byte, what `AuditEvent` encodes to."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.doors import path_class
 from domain.eventstore.connection import READ_SESSION, ReadPool
 from projections import audit_lines
 from projections.audit_queries import LINES, AuditFilter, AuditQueries, Span, lines_statement
@@ -26,6 +28,8 @@ ADDRESSES: Final = [
     *("::192.0.2.1", "::ffff:192.0.2.1", "64:ff9b::192.0.2.1", "1:0:0:2::"),
 ]
 TEXTS: Final = st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+WORDS: Final = st.none() | st.from_regex(r"[ -!#-\[\]-~]{1,20}", fullmatch=True)
+"""Doors, methods, classes of paths: made by a release, of the letters of a token (RFC 9110) and braces."""
 IDS: Final = st.none() | st.uuids()
 INSTANTS: Final = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
     lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000)
@@ -42,7 +46,7 @@ ROWS: Final = st.lists(
             st.integers(1, 2**31 - 1),
             st.sampled_from(sorted(KINDS)),
         ),
-        *(TEXTS, TEXTS, st.sampled_from(ADDRESSES), TEXTS, TEXTS, TEXTS, TEXTS),
+        *(TEXTS, WORDS, st.sampled_from(ADDRESSES), TEXTS, WORDS, WORDS, TEXTS),
     ),
     max_size=7,
 )
@@ -83,7 +87,23 @@ def both(database: Database, span: Span, *, limit: int | None = None) -> tuple[b
 
 
 def row(at: datetime, text: str, source: str | None, id_: UUID) -> tuple[Any, ...]:
-    return (at, id_, id_, id_, None, id_, 3, "scim_token.refused", *[text] * 2, source, *[text] * 4)
+    return (
+        at,
+        id_,
+        id_,
+        id_,
+        None,
+        id_,
+        3,
+        "scim_token.refused",
+        text,
+        "scim",
+        source,
+        text,
+        "GET",
+        None,
+        text,
+    )
 
 
 @given(ROWS, st.booleans())
@@ -112,6 +132,11 @@ def test_pages_end_where_they_should(database: Database, limit: int | None, is_n
     written, expected = both(database, Span(is_newest_first), limit=limit)
     assert written == expected
     assert written.count(b"\n") == (2 * LINES if limit is None else limit)
+
+
+@given(st.text())
+def test_a_class_of_paths_is_a_word(path: str) -> None:
+    assert json.dumps(path_class(path)) == f'"{path_class(path)}"'
 
 
 def test_an_address_that_is_written_otherwise_is_left_to_python(

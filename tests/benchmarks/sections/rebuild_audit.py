@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import psycopg
@@ -14,6 +15,7 @@ from projections.rebuild import drop_old, rebuild
 from projections.registry import PROJECTIONS
 from tests.benchmarks.bench import MILLION, Bench
 from tests.benchmarks.result import Row, at_least
+from tests.benchmarks.undisturbed import told, undisturbed
 
 VIEW: Final = audit_trail.PROJECTION
 FLOOR_VERSION: Final = 900
@@ -24,20 +26,30 @@ def rebuild_audit(bench: Bench) -> Iterator[Row]:
     """The whole of it, from the first event to the switch; the floors only write what they are given."""
     ledger = bench.million
     rows = bench.work / "audit_rows"
-    ratios: dict[str, list[float]] = {"with its indexes": [], "indexes made afterwards": []}
-    rates = []
+    whats = {"with its indexes": at_least(0.5), "indexes made afterwards": None}
     with psycopg.connect(ledger.database.app, autocommit=True) as connection:
         _save(connection, rows)
         _rebuild_s(connection)  # warm, as the rows are
-        for _ in range(min(3, bench.rounds)):
+
+        def measure() -> tuple[float, dict[str, float]]:
             ours_s = _rebuild_s(connection)
-            rates.append(MILLION / ours_s)
-            for what, found in ratios.items():
-                found.append(_floor_s(connection, rows, is_indexed_first=what == "with its indexes") / ours_s)
+            floors_s = {
+                what: _floor_s(connection, rows, is_indexed_first=what == "with its indexes")
+                for what in whats
+            }
+            return ours_s, floors_s
+
+        found, thrown_away = undisturbed(measure, rounds=min(3, bench.rounds))
     rows.unlink()
-    rate = sorted(rates)[len(rates) // 2]
-    for what, target in (("with its indexes", at_least(0.5)), ("indexes made afterwards", None)):
-        yield Row(f"rebuild of audit_trail / COPY of its rows, {what}", ratios[what], target, rate=rate)
+    rate = median(MILLION / ours_s for ours_s, _ in found)
+    for what, target in whats.items():
+        yield Row(
+            f"rebuild of audit_trail / COPY of its rows, {what}",
+            [floors_s[what] / ours_s for ours_s, floors_s in found],
+            target,
+            rate=rate,
+            note=told(thrown_away),
+        )
 
 
 def _save(connection: Connection, rows: Path) -> None:
