@@ -90,10 +90,14 @@ def indexes(database: Database, version: int) -> list[str]:
     return sorted(definition.partition(" ON ")[2] for (definition,) in found)
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads and writes so small that a short history takes many, and rows written are found again."""
-    for name, value in (("READ", 3), ("READ_LAST_ONLY", 7), ("ROWS", 2)):
+@pytest.fixture(params=[(7, 2), (2, 4)], ids=str)
+def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads and writes so small that a short history takes many, and rows written are found again.
+
+    Where a write holds several reads, rows that were to be touched only are changed before it.
+    """
+    read, rows = request.param
+    for name, value in (("READ", 3), ("READ_LAST_ONLY", read), ("ROWS", rows)):
         monkeypatch.setattr(bulk, name, value)
 
 
@@ -456,7 +460,7 @@ class TestAtomic:
 
     def test_a_position_in_a_second_transaction_is_noticed(self, database: Database) -> None:
         def write(filling: bulk._Filling, position: int) -> None:
-            bulk._copy(filling._connection, VIEW, 2, filling.rows.values())
+            bulk._copy(filling._connection, VIEW, 2, filling._rows.values())
             move(filling._connection, VIEW, 2, position, after=0, role="building")
 
         assert not self.is_atomic(database, write)
@@ -477,7 +481,7 @@ class TestAtomic:
             create_version(connection, VIEW, 2, role="building")
             filling = bulk._Filling(connection, VIEW, 2)
             entries = log.read(connection, after=0, limit=1000)
-            VIEW.apply(filling.rows_for(entries), entries, REGISTRY)
+            filling.fold(entries, REGISTRY)
             with pytest.raises(psycopg.OperationalError):
                 write(filling, entries[-1].position)
         return select(database, "TABLE views.scim_tokens_v2") == []
