@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Request
 from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
 
 from api.problems import BadRequest, FieldError
 
@@ -30,7 +31,10 @@ class StrictRequest(Request[Any, Any, State]):
 
     async def body(self) -> bytes:
         """The body, of which there must be some where a handler reads it."""
-        return await super().body() or b" "
+        try:
+            return await super().body() or b" "
+        except InternalServerException:  # what Litestar makes of a client that hung up meanwhile
+            raise BadRequest("The body ended too early.") from None
 
 
 def decode(body: bytes, type_: Any, *, content_type: str) -> Any:

@@ -1,5 +1,6 @@
 """Strict JSON: one media type, one meaning; errors say where and never what."""
 
+import asyncio
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -9,8 +10,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from litestar.testing import RequestFactory
+from litestar.types import HTTPDisconnectEvent
 
-from api.json_body import decode
+from api.json_body import StrictRequest, decode
 from api.problems import BadRequest
 
 JSON: Final = "application/json"
@@ -158,3 +161,12 @@ def test_any_json_is_taken_or_refused_without_an_echo(document: Any) -> None:
 def test_any_bytes_are_taken_or_refused(sent: bytes) -> None:
     with suppress(BadRequest):
         decode(sent, Body, content_type=JSON)
+
+
+def test_a_client_that_hangs_up_is_no_failure_of_ours() -> None:
+    async def hang_up() -> HTTPDisconnectEvent:
+        return {"type": "http.disconnect"}
+
+    request = StrictRequest(RequestFactory().get("/").scope, receive=hang_up)
+    with pytest.raises(BadRequest, match="ended too early"):
+        asyncio.run(request.body())
