@@ -90,7 +90,7 @@ def _apply_whole(
         move(connection, projection, version, entries[-1].position, after=after, role=role)
         if projection.is_owned:
             mine = owners.told(connection, mine)
-        mine, touching = split(projection, mine)
+        mine, touching = _split(projection, mine)
         touch(connection, projection, version, touching)
         rows = load(connection, projection, version, {projection.key(entry) for entry in mine})
         loaded = {key: list(row) for key, row in rows.items()}
@@ -99,8 +99,8 @@ def _apply_whole(
         put(connection, projection, version, changed)
 
 
-def split(projection: Projection, entries: list[LogEntry]) -> tuple[list[LogEntry], dict[Any, LogEntry]]:
-    """What has to be folded, and by key the last entry of each row that nothing else of `entries` changes."""
+def _split(projection: Projection, entries: list[LogEntry]) -> tuple[list[LogEntry], dict[Any, LogEntry]]:
+    """What has to be folded, and by key the last entry of each row that nothing else in the batch changes."""
     if projection.touch is None:
         return entries, {}
     key = projection.key

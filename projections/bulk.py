@@ -2,12 +2,11 @@
 
 The fold is the view's own `apply`; only the way in and out differs from the runner's batches. Memory is
 bounded by READ entries and ROWS rows, whatever the ledger holds: rows that change together stay in memory
-until there are ROWS of them, then they are written and forgotten, with the position, in one transaction. Of a
-row that was written, an entry that only touches it stays in memory until then, not the row.
+until there are ROWS of them, then they are written and forgotten, with the position, in one transaction.
 """
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, LiteralString
 
@@ -15,18 +14,15 @@ from psycopg import Connection, sql
 
 from domain.eventstore.registry import EventRegistry
 from projections import log
-from projections.apply import load, move, put, split, touch
+from projections.apply import load, move, put
 from projections.owners import Owners
 from projections.projection import LogEntry, Projection
 
 READ: Final = 50_000
-"""Events of one read, all of them entries of the fold."""
-
-READ_LAST_ONLY: Final = 500_000
-"""Events of one read where the database leaves out what a later one makes void."""
+"""Events of one read."""
 
 ROWS: Final = 250_000
-"""Rows in memory between two writes; an entry that waits to touch one counts half."""
+"""Rows in memory between two writes."""
 
 OWNERS: Final = 250_000
 """Owners of streams that are remembered."""
@@ -58,18 +54,17 @@ def fill(
     Whatever the fold raises is raised.
     """
     filling = _Filling(connection, projection, version)
-    step = READ_LAST_ONLY if projection.last_only else READ
     at = 0
     owners = Owners(max_known=OWNERS)
     with _no_collector():
         while at < until:
-            before, at = at, min(at + step, until)
-            entries = log.read_for(connection, projection, after=before, until=at)
+            before, at = at, min(at + READ, until)
+            entries = log.read_for(connection, projection, after=before, until=at, end=until)
             if projection.is_owned:
                 entries = owners.told(connection, entries)
-            filling.fold(entries, registry)
+            projection.apply(filling.rows_for(entries), entries, registry)
             del entries
-            if filling.size >= ROWS or projection.is_append_only or at == until:
+            if len(filling.rows) >= ROWS or projection.is_append_only or at == until:
                 filling.write(at)
             report(at)
 
@@ -94,52 +89,32 @@ class _Filling:
         self._connection = connection
         self._projection = projection
         self._version = version
-        self._rows: dict[Any, list[Any]] = {}
+        self.rows: dict[Any, list[Any]] = {}
         self._stored: set[Any] = set()  # keys of rows in memory that the table has too
-        self._touching: dict[Any, LogEntry] = {}  # of rows that only the table has
         self._position = 0
         self._has_key = False
 
-    @property
-    def size(self) -> float:
-        """What is in memory, counted in rows."""
-        return len(self._rows) + len(self._touching) / 2
-
-    def fold(self, entries: list[LogEntry], registry: EventRegistry) -> None:
-        """Take in the next entries."""
+    def rows_for(self, entries: Sequence[LogEntry]) -> dict[Any, list[Any]]:
+        """All rows in memory, those that `entries` change among them if there are any."""
         if self._position and self._projection.merge is None:
-            entries = self._set_aside(entries)
-            self._load({self._projection.key(entry) for entry in entries} - self._rows.keys())
-        self._projection.apply(self._rows, entries, registry)
-
-    def _set_aside(self, entries: list[LogEntry]) -> list[LogEntry]:
-        """What has to be folded now: not what only touches a row of the table, which need not be loaded."""
-        entries, touching = split(self._projection, entries)
-        entries += [touching.pop(key) for key in touching.keys() & self._rows.keys()]
-        changed = {self._projection.key(entry) for entry in entries}
-        waited = [self._touching.pop(key) for key in changed & self._touching.keys()]
-        self._touching |= touching
-        return waited + entries
-
-    def _load(self, keys: set[Any]) -> None:
-        self._make_key()
-        found = load(self._connection, self._projection, self._version, keys)
-        self._stored |= found.keys()
-        self._rows |= found
+            self._make_key()
+            keys = {self._projection.key(entry) for entry in entries}
+            keys = {key for key in keys if key not in self.rows}
+            found = load(self._connection, self._projection, self._version, keys)
+            self._stored |= found.keys()
+            self.rows |= found
+        return self.rows
 
     def write(self, position: int) -> None:
         """Store what is in memory, and that the table has come to `position`; forget the rows."""
         if self._position and self._projection.merge is not None and not self._projection.is_append_only:
             self._make_key()
-            self._stored |= self._rows.keys()  # or may be: it merges with whatever is there
+            self._stored |= self.rows.keys()  # or may be: it merges with whatever is there
         with self._connection.transaction():
-            new = [row for key, row in self._rows.items() if key not in self._stored]
+            new = [row for key, row in self.rows.items() if key not in self._stored]
             _copy(self._connection, self._projection, self._version, new)
             for keys in _slices(list(self._stored), _PUT):
-                put(self._connection, self._projection, self._version, {key: self._rows[key] for key in keys})
-            for keys in _slices(list(self._touching), _PUT):
-                touching = {key: self._touching[key] for key in keys}
-                touch(self._connection, self._projection, self._version, touching)
+                put(self._connection, self._projection, self._version, {key: self.rows[key] for key in keys})
             move(
                 self._connection,
                 self._projection,
@@ -148,9 +123,8 @@ class _Filling:
                 after=self._position,
                 role="building",
             )
-        self._rows.clear()
+        self.rows.clear()
         self._stored.clear()
-        self._touching.clear()
         self._position = position
 
     def _make_key(self) -> None:

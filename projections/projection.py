@@ -56,10 +56,12 @@ class Projection:
     is_owned: whether `apply` needs each entry's `owner_id`.
     decodes: topics of which the fold reads more than position, originator and instant; None for all. A
         rebuild leaves the command ids and states of the others in the database.
-    last_only: topics of which the fold of any stretch of the log needs each stream's last entry alone. A
+    last_only: topics whose entries make each other void and leave alone what all others of the stream change:
+        the last one is enough, wherever it comes after the stream's first entry, which is of another topic. A
         rebuild lets the database leave out the others.
-    touched, touch: columns, and their values after an entry of `last_only` whatever the row held before; such
-        a row must exist. It is then set without being loaded and folded, which must come to the same.
+    touched, touch: the columns that an entry of `last_only` sets, and their values, whatever the row held
+        before; such a row must exist. It is then set without being loaded and folded, which must come to the
+        same.
     merge: for a view that folds a batch without what is stored, how a row of the batch goes onto the stored
         one: SQL by column, of `stored` and `excluded`; a column not named stays. None: rows are loaded.
     is_append_only: each entry has a row of its own, so that nothing is ever stored already.
