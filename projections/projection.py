@@ -100,9 +100,15 @@ class Projection:
         return f"views.{self.name}_v{version}"
 
     def create_table(self, version: int) -> str:
-        """DDL without secondary indexes: a rebuild adds them when the rows are in."""
+        """DDL without secondary indexes: a rebuild adds them when the rows are in.
+
+        Statistics are gathered when it has doubled, as rows that are rewritten for each use change none.
+        """
         columns = ", ".join(f"{name} {type_}" for name, type_ in self.columns.items())
-        return f"CREATE TABLE {self.table(version)} ({columns}) WITH (fillfactor = {self.fillfactor})"
+        return (
+            f"CREATE TABLE {self.table(version)} ({columns}) "
+            f"WITH (fillfactor = {self.fillfactor}, autovacuum_analyze_scale_factor = 1)"
+        )
 
     def create_indexes(self, version: int) -> list[str]:
         """DDL of the primary key and of every index."""
