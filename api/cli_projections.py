@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from api.console import AsJson, DataDir, connection, show
 from domain.errors import InvalidValue
 from projections import positions, rebuild
+from projections.background import give_way
 from projections.positions import Position
 from projections.projection import Projection, UnappliableEvent
 from projections.registry import PROJECTIONS
@@ -59,6 +60,7 @@ def rebuild_(
     """Build a view anew from the first event, beside the live one, and switch to it."""
     done = []
     with connection(data_dir) as opened:
+        give_way(opened)
         for projection in _asked(name, is_all=all_):
             with _progress(projection.name, as_json=as_json) as report:
                 version = rebuild.rebuild(
@@ -82,6 +84,7 @@ def verify_views(name: str | None = None, *, data_dir: DataDir = None, as_json: 
     """Fold a view anew, or all of them, and compare; nothing is switched. Exit code 1 on a difference."""
     found: list[Mapping[str, Any]] = []
     with connection(data_dir) as opened:
+        give_way(opened)
         for projection in _asked(name, is_all=name is None):
             with _progress(projection.name, as_json=as_json) as report:
                 try:
@@ -105,6 +108,7 @@ def drop_old(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
 def verify(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
     """Prove that states, heads, secrets and positions are what the events lead to. Exit code 1 when not."""
     with connection(data_dir) as opened, _counted(as_json=as_json) as report:
+        give_way(opened)
         verified = verify_ledger(opened, report=report)
     damage = None if verified.damage is None else str(verified.damage)
     show({"events": verified.events, "streams": verified.streams, "damage": damage}, as_json=as_json)

@@ -9,6 +9,7 @@ import structlog
 from psycopg import Connection
 
 from domain.eventstore.registry import REGISTRY, EventRegistry
+from projections.background import give_way
 from projections.projection import Projection, UnappliableEvent
 from projections.rebuild import Interrupted, Progress, RebuildUnderway, ViewsDiffer, rebuild
 from projections.rebuild_requests import underway
@@ -68,6 +69,7 @@ class Rebuilder:
             try:
                 with psycopg.connect(self._conninfo, autocommit=True, connect_timeout=2) as connection:
                     self._connection = connection
+                    give_way(connection)
                     while not self._stopping.is_set():
                         if not self.step(connection):
                             self._stopping.wait(POLL_S)
