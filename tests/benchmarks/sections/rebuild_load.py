@@ -11,10 +11,12 @@ from typing import Final
 
 from tests.benchmarks import wrk
 from tests.benchmarks.bench import Bench
+from tests.benchmarks.compare import Comparison
 from tests.benchmarks.result import Row, at_least, at_most
 from tests.benchmarks.sections.authenticate import STATUS, door
 from tests.benchmarks.servers import PEPPER_KEY
 from tests.benchmarks.store import Database
+from tests.benchmarks.undisturbed import undisturbed
 
 CLIENTS: Final = 32
 COMMAND: Final = Path(sys.executable).with_name("scim-ledger")
@@ -23,37 +25,31 @@ COMMAND: Final = Path(sys.executable).with_name("scim-ledger")
 def rebuild_load(bench: Bench) -> Iterator[Row]:
     """`scim-ledger projections rebuild --all` over a million events, one slice as long as it takes."""
     ledger = bench.million
-    ratios, rates, p99s, during_p99s = [], [], [], []
-    wrong = lost = 0
     with bench.service(ledger) as service:
         path = door(service, ledger)
         requests = bench.requests("GET", [path], ledger.tokens)
         normal_load = bench.load(service, requests)
         normal_load()
         lasts_s = _rebuild(ledger.database, normal_load)
-        for _ in range(min(3, bench.rounds)):
+
+        def measure() -> tuple[wrk.Slice, wrk.Slice]:
+            nonlocal lasts_s
             normal = normal_load()
-            seconds = max(1, int(lasts_s))
             found: list[wrk.Slice] = []
+            seconds = max(1, int(lasts_s))
             lasts_s = _rebuild(
                 ledger.database,
-                lambda: found.append(  # noqa: B023 - called before the next round
-                    wrk.load(service.url, requests, connections=CLIENTS, seconds=seconds)  # noqa: B023
-                ),
+                lambda: found.append(wrk.load(service.url, requests, connections=CLIENTS, seconds=seconds)),
             )
-            (during,) = found
             service.settle()
-            ratios.append(during.rate / normal.rate)
-            p99s.append(during.p99_ms / normal.p99_ms)
-            rates.append(during.rate)
-            during_p99s.append(during.p99_ms)
-            wrong += normal.refused + during.refused if STATUS[path] < 400 else 0
-            lost += normal.lost + during.lost
-    note = f"UNEXPECTED: {wrong} refused, {lost} lost" if wrong or lost else ""
+            return normal, found[0]
+
+        pairs, thrown_away = undisturbed(measure, rounds=min(3, bench.rounds))
+    found = Comparison([normal for normal, _ in pairs], [during for _, during in pairs], thrown_away)
     what = "authenticate, c32, while all views are rebuilt / else"
-    p99_ms, rate = median(during_p99s), median(rates)
-    yield Row(what, ratios, at_least(0.6), p99_ms=p99_ms, rate=rate, note=note)
-    yield Row(f"{what}, p99", p99s, at_most(2), p99_ms=p99_ms)
+    yield found.row(what, at_least(0.6), is_refusal=STATUS[path] >= 400)
+    p99s = [during.p99_ms / normal.p99_ms for normal, during in pairs]
+    yield Row(f"{what}, p99", p99s, at_most(2), p99_ms=median(during.p99_ms for _, during in pairs))
 
 
 def _rebuild(database: Database, meanwhile: Callable[[], object]) -> float:
