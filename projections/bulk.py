@@ -18,8 +18,8 @@ from projections.apply import load, move, put
 from projections.owners import Owners
 from projections.projection import LogEntry, Projection
 
-READ: Final = 50_000
-"""Events of one read."""
+READ: Final = 10_000
+"""Events of one read, so that what is written of them at once stays small: commits of the doors wait for it."""
 
 ROWS: Final = 250_000
 """Rows in memory between two writes."""
