@@ -19,7 +19,7 @@ from projections.owners import Owners
 from projections.projection import LogEntry, Projection
 
 READ: Final = 10_000
-"""Events of one read, so that what is written of them at once stays small: commits of the doors wait for it."""
+"""Events of one read. What is written of them at once stays small: commits of the doors wait for it."""
 
 ROWS: Final = 250_000
 """Rows in memory between two writes."""
