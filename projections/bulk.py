@@ -1,8 +1,9 @@
 """Filling a version of a view from a long stretch of the log: few large reads, COPY in, indexes afterwards.
 
 The fold is the view's own `apply`; only the way in and out differs from the runner's batches. Memory is
-bounded by READ entries and ROWS rows, whatever the ledger holds: rows that change together stay in memory
-until there are ROWS of them, then they are written and forgotten, with the position, in one transaction.
+bounded by READ entries, as many last uses, and ROWS rows, whatever the ledger holds: rows that change
+together stay in memory until there are ROWS of them, then they are written and forgotten, with the position,
+in one transaction.
 """
 
 import gc

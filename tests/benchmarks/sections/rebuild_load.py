@@ -11,12 +11,12 @@ from typing import Final
 
 from tests.benchmarks import wrk
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.compare import Comparison
+from tests.benchmarks.compare import compare
 from tests.benchmarks.result import Row, at_least, at_most
 from tests.benchmarks.sections.authenticate import STATUS, door
 from tests.benchmarks.servers import PEPPER_KEY
 from tests.benchmarks.store import Database
-from tests.benchmarks.undisturbed import undisturbed
+from tests.benchmarks.wrk import Slice
 
 CLIENTS: Final = 32
 COMMAND: Final = Path(sys.executable).with_name("scim-ledger")
@@ -28,28 +28,25 @@ def rebuild_load(bench: Bench) -> Iterator[Row]:
     with bench.service(ledger) as service:
         path = door(service, ledger)
         requests = bench.requests("GET", [path], ledger.tokens)
-        normal_load = bench.load(service, requests)
-        normal_load()
-        lasts_s = _rebuild(ledger.database, normal_load)
+        lasts_s = float(bench.seconds)
 
-        def measure() -> tuple[wrk.Slice, wrk.Slice]:
+        def beside_a_rebuild() -> Slice:
+            """As long as the rebuild before; of the first one only the beginning, which warms it up."""
             nonlocal lasts_s
-            normal = normal_load()
-            found: list[wrk.Slice] = []
+            found: list[Slice] = []
             seconds = max(1, int(lasts_s))
             lasts_s = _rebuild(
                 ledger.database,
                 lambda: found.append(wrk.load(service.url, requests, connections=CLIENTS, seconds=seconds)),
             )
             service.settle()
-            return normal, found[0]
+            return found[0]
 
-        pairs, thrown_away = undisturbed(measure, rounds=min(3, bench.rounds))
-    found = Comparison([normal for normal, _ in pairs], [during for _, during in pairs], thrown_away)
+        found = compare(bench.load(service, requests), beside_a_rebuild, rounds=min(3, bench.rounds))
     what = "authenticate, c32, while all views are rebuilt / else"
     yield found.row(what, at_least(0.6), is_refusal=STATUS[path] >= 400)
-    p99s = [during.p99_ms / normal.p99_ms for normal, during in pairs]
-    yield Row(f"{what}, p99", p99s, at_most(2), p99_ms=median(during.p99_ms for _, during in pairs))
+    p99s = [during.p99_ms / normal.p99_ms for normal, during in zip(found.floor, found.ours, strict=True)]
+    yield Row(f"{what}, p99", p99s, at_most(2), p99_ms=median(during.p99_ms for during in found.ours))
 
 
 def _rebuild(database: Database, meanwhile: Callable[[], object]) -> float:
