@@ -22,6 +22,7 @@ from api.settings import PREFIX, Settings, pepper_keys
 from api.sources import SOURCES
 from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
 from domain.eventstore.embedded import EmbeddedPostgresError
+from domain.eventstore.turn import new_turn
 from domain.ledger import NewApiToken, TokenLedger
 from domain.secret import Pepper, Secret
 from projections.rebuild import prepare
@@ -42,16 +43,18 @@ def serve(settings: Settings, *, migrates: bool) -> int:
         if first is not None:
             _welcome(*first, url=f"http://{host}:{port}")
         wake_read, wake_write = os.pipe()
-        _export(ready, wake_write)
+        turn_fd = new_turn() if ready.workers > 1 else None
+        _export(msgspec.structs.replace(ready, wake_fd=wake_write, turn_fd=turn_fd))
         supervisor = Supervisor()
         lifeline_fd, listen_fd = supervisor.lifeline_fd, listener.fileno()
         views = ("-m", "api.projector", "--wake-fd", str(wake_read), "--lifeline-fd", str(lifeline_fd))
         programs = [Program("projections", (sys.executable, *views), pass_fds=(wake_read,))]
+        inherited = tuple(fd for fd in (listen_fd, wake_write, turn_fd) if fd is not None)
         for number in range(1, ready.workers + 1):
             argv = worker_argv(
                 "api.app:create_app", listen_fd=listen_fd, lifeline_fd=lifeline_fd, worker_number=number
             )
-            programs.append(Program(f"worker-{number}", argv, pass_fds=(listen_fd, wake_write)))
+            programs.append(Program(f"worker-{number}", argv, pass_fds=inherited))
         print(f"scim-ledger listens on http://{host}:{port}", file=sys.stderr, flush=True)
         return supervisor.run(programs)
 
@@ -107,10 +110,10 @@ It acts for user {api_token.user_id} and expires in {DEFAULT_LIFETIME.days} days
     )
 
 
-def _export(settings: Settings, wake_fd: int) -> None:
+def _export(settings: Settings) -> None:
     """What the children are told, through the environment that they inherit."""
     names = {field.name: field.encode_name for field in msgspec.structs.fields(Settings)}
-    for name, value in msgspec.structs.asdict(msgspec.structs.replace(settings, wake_fd=wake_fd)).items():
+    for name, value in msgspec.structs.asdict(settings).items():
         if value is not None and not isinstance(value, bool):
             os.environ[PREFIX + names[name]] = str(value)
     os.environ.pop("DATABASE_URL", None)

@@ -66,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     rate_per_source: float = 1000.0
     log_level: str = "info"
     wake_fd: int | None = None
+    turn_fd: int | None = None
 
 
 def load(environment: Mapping[str, str] = os.environ, **flags: object) -> Settings:

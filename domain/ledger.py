@@ -27,6 +27,7 @@ from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate, Changes, Comma
 from domain.eventstore.mapper import LedgerMapper
 from domain.eventstore.recorder import LedgerFactory
 from domain.eventstore.registry import REGISTRY
+from domain.eventstore.turn import Turn
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
 from domain.recent_refusals import RecentRefusals, RecordedRefusal
 from domain.refusal_tally import RefusalTally, TallyKey
@@ -91,7 +92,7 @@ class TokenLedger(Application[UUID]):
     """The ledger of SCIM tokens and of the API tokens that manage them.
 
     conninfo: libpq connection string of the app role. pepper: digests secrets. is_live: which prefix new
-    secrets get. on_append: called after each commit that stored something.
+    secrets get. on_append: called after each commit that stored something. turn: see `AppendGate`.
     Every command raises Unavailable within its deadline when the store is away.
     """
 
@@ -105,6 +106,7 @@ class TokenLedger(Application[UUID]):
         sources: Sources,
         is_live: bool = True,
         on_append: Callable[[], None] = lambda: None,
+        turn: Turn | None = None,
     ) -> None:
         super().__init__({LedgerFactory.CONNINFO: conninfo})
         self.pepper = pepper
@@ -112,7 +114,12 @@ class TokenLedger(Application[UUID]):
         self._scim_kind = SecretKind.SCIM_LIVE if is_live else SecretKind.SCIM_TEST
         self._api_kind = SecretKind.API_LIVE if is_live else SecretKind.API_TEST
         self.gate = AppendGate(
-            conninfo, REGISTRY, clock=sources.clock, new_id=sources.new_id, on_append=on_append
+            conninfo,
+            REGISTRY,
+            clock=sources.clock,
+            new_id=sources.new_id,
+            on_append=on_append,
+            turn=turn,
         )
         self.reads = ReadPool(conninfo)
         self.callers = CallerLookup(self.reads)

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Final, Generic, TypeVar
 
 from domain.errors import Overloaded, StoreUnavailable
+from domain.eventstore.turn import Turn
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
@@ -47,6 +48,7 @@ class Batcher(Generic[Ask, Answer]):
 
     run: answers every job of the batch; whatever it raises refuses those that it left unanswered.
     max_batch, max_queue: jobs. A full queue refuses with Overloaded at once.
+    turn: taken before each batch and passed on after it, or sooner by `run`.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class Batcher(Generic[Ask, Answer]):
         *,
         max_batch: int = 1000,
         max_queue: int = 10_000,
+        turn: Turn | None = None,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_queue = max_queue
+        self._turn = turn
         self._queue: deque[Job[Ask, Answer]] = deque()
         self._under_way: Sequence[Job[Ask, Answer]] = ()
         self._drain: asyncio.Task[None] | None = None
@@ -88,6 +92,8 @@ class Batcher(Generic[Ask, Answer]):
     async def _drain_queue(self) -> None:
         try:
             while self._queue:
+                if self._turn is not None:
+                    await self._turn.take()
                 # Those whose caller gave up are left out: nothing is done for nobody.
                 taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
                 self._under_way = [job for job in taken if not job.answer.done()]
@@ -103,6 +109,9 @@ class Batcher(Generic[Ask, Answer]):
         except Exception as error:  # noqa: BLE001 - whatever broke, every caller gets an answer
             for job in batch:
                 job.fail(error)
+        finally:
+            if self._turn is not None:
+                self._turn.pass_on()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()

@@ -24,6 +24,7 @@ from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.connection import KeptConnection, cut_after
 from domain.eventstore.registry import EventRegistry
+from domain.eventstore.turn import Turn
 from domain.eventstore.uses import UseLane
 
 COMMAND_TIMEOUT_S: Final = 1.8
@@ -74,6 +75,7 @@ class AppendGate:
 
     clock: now, aware UTC. new_id: a fresh UUID, for a use.
     on_append: called after each commit that may have stored something.
+    turn: of the lane of uses; None for a process that shares its machine with no other.
     """
 
     def __init__(
@@ -84,13 +86,14 @@ class AppendGate:
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
         on_append: Callable[[], None] = lambda: None,
+        turn: Turn | None = None,
     ) -> None:
         self._registry = registry
         self._clock = clock
         self._on_append = on_append
         self._kept = KeptConnection(conninfo)
         self._commands: Batcher[Command, Outcome] = Batcher(self._run, max_batch=200)
-        self.uses = UseLane(conninfo, registry, clock=clock, new_id=new_id, on_append=on_append)
+        self.uses = UseLane(conninfo, registry, clock=clock, new_id=new_id, on_append=on_append, turn=turn)
         self.batch_sizes: deque[int] = deque(maxlen=1000)
 
     async def execute(self, command: Command, *, timeout_s: float = COMMAND_TIMEOUT_S) -> Outcome:

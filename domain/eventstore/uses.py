@@ -20,6 +20,7 @@ from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.connection import KeptConnection, cut_after
 from domain.eventstore.prepared import PreparedStatement
 from domain.eventstore.registry import EventRegistry
+from domain.eventstore.turn import Turn
 from domain.scim_token import Presentation, Used
 
 USE_TIMEOUT_S: Final = 0.45
@@ -70,7 +71,7 @@ class UseLane:
     """Group commit of uses for one process, on a connection of its own.
 
     clock: now, aware UTC. new_id: a fresh UUID, for a use.
-    on_append: called after each commit that stored something.
+    on_append: called after each commit that stored something. turn: see `AppendGate`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class UseLane:
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
         on_append: Callable[[], None],
+        turn: Turn | None = None,
     ) -> None:
         self._registry = registry
         self._clock = clock
@@ -88,7 +90,8 @@ class UseLane:
         self._on_append = on_append
         self._kept = KeptConnection(conninfo)
         self._record: PreparedStatement | None = None
-        self._jobs: Batcher[Presented, Decision | None] = Batcher(self._run)
+        self._turn = turn
+        self._jobs: Batcher[Presented, Decision | None] = Batcher(self._run, turn=turn)
 
     async def present(self, presented: Presented, *, timeout_s: float = USE_TIMEOUT_S) -> Decision | None:
         """Let a secret in, its use being committed, or not; None when no digest matches.
@@ -115,6 +118,8 @@ class UseLane:
             # Perhaps committed, perhaps not. No second try: it would be recorded twice.
             await self._kept.drop()
             raise StoreUnavailable("the database did not confirm the use") from error
+        if self._turn is not None:
+            self._turn.pass_on()
         if batch.answer(result):
             self._on_append()
 

@@ -36,6 +36,7 @@ def test_variables_are_converted() -> None:
             "SCIM_LEDGER_ENVIRONMENT": "test",
             "SCIM_LEDGER_ALLOW_UNSAFE_DATABASE": "true",
             "SCIM_LEDGER_WAKE_FD": "7",
+            "SCIM_LEDGER_TURN_FD": "8",
         }
     )
     assert settings == Settings(
@@ -46,6 +47,7 @@ def test_variables_are_converted() -> None:
         environment="test",
         allow_unsafe_database=True,
         wake_fd=7,
+        turn_fd=8,
     )
 
 

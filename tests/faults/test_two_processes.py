@@ -1,7 +1,11 @@
 """Two services on one database: what one answered, the other knows at once."""
 
+import os
+import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,7 +15,7 @@ import pytest
 from domain.scim_token import Created, Revoked, Used
 from tests.conftest import Database, new_database
 from tests.eventstore.consistency import assert_consistent
-from tests.service import Caller, RunningService, running_service
+from tests.service import Caller, RunningService, running_service, until
 
 ROUNDS = 30
 
@@ -142,3 +146,23 @@ def test_the_workers_of_one_service_keep_the_same_promises(server: str) -> None:
         Used.topic: ROUNDS,
         Revoked.topic: ROUNDS,
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel has no eventfd")
+def test_the_workers_of_one_service_pass_on_one_turn(server: str) -> None:
+    with new_database(server) as database, running_service(database, workers=2) as service:
+        pids = [service.program_pids()[name] for name in ("worker-1", "worker-2")]
+        assert len({_turn(pid) for pid in pids}) == 1
+        token = Pair(service, service).create(service.client).json()
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda: service.program_pids()["worker-1"] != pids[0], what="a new worker")
+        assert _turn(service.program_pids()["worker-1"]) == _turn(pids[1])
+        assert Pair.use(service.client, token) == 200
+
+
+def _turn(pid: int) -> str:
+    """The kernel's name for the eventfd that a worker was given."""
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    (fd,) = (entry.partition(b"=")[2] for entry in environment if entry.startswith(b"SCIM_LEDGER_TURN_FD="))
+    about = Path(f"/proc/{pid}/fdinfo/{fd.decode()}").read_text().splitlines()
+    return next(line for line in about if line.startswith("eventfd-id"))
