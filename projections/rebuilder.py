@@ -8,6 +8,7 @@ import psycopg
 import structlog
 from psycopg import Connection
 
+from domain.eventstore.connection import KEEPALIVES, watched
 from domain.eventstore.registry import REGISTRY, EventRegistry
 from projections.background import give_way
 from projections.projection import Projection, UnappliableEvent
@@ -67,7 +68,10 @@ class Rebuilder:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                with psycopg.connect(self._conninfo, autocommit=True, connect_timeout=2) as connection:
+                with psycopg.connect(
+                    watched(self._conninfo), autocommit=True, connect_timeout=2
+                ) as connection:
+                    connection.execute(KEEPALIVES)
                     self._connection = connection
                     give_way(connection)
                     while not self._stopping.is_set():

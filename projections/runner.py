@@ -15,6 +15,7 @@ import psycopg
 import structlog
 from psycopg import Connection
 
+from domain.eventstore.connection import KEEPALIVES, watched
 from domain.eventstore.registry import REGISTRY, EventRegistry
 from projections import locks, log, positions
 from projections.apply import PositionMoved, apply_batch
@@ -86,7 +87,10 @@ class Runner:
         while not should_stop():
             started = time.monotonic()
             try:
-                with psycopg.connect(self._conninfo, autocommit=True, connect_timeout=2) as connection:
+                with psycopg.connect(
+                    watched(self._conninfo), autocommit=True, connect_timeout=2
+                ) as connection:
+                    connection.execute(KEEPALIVES)
                     connection.execute("SET statement_timeout = '30s'")
                     # Rows and position are lost together and applied again: no view waits for the disk.
                     connection.execute("SET synchronous_commit = off")

@@ -11,6 +11,7 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
@@ -18,17 +19,24 @@ from domain.errors import StoreUnavailable
 
 CONNECT_TIMEOUT_S: Final = 1.0
 
-SESSION: Final[LiteralString] = """
-    SET lock_timeout = '800ms';
-    SET statement_timeout = '1500ms';
-    SET idle_in_transaction_session_timeout = '1500ms';
+KEEPALIVES: Final[LiteralString] = """
     SET tcp_keepalives_idle = 5;
     SET tcp_keepalives_interval = 1;
     SET tcp_keepalives_count = 3;
+"""
+"""The server notices within eight seconds that a client's machine has gone, and frees what it had locked."""
+
+SESSION: Final[LiteralString] = (
+    KEEPALIVES
+    + """
+    SET lock_timeout = '800ms';
+    SET statement_timeout = '1500ms';
+    SET idle_in_transaction_session_timeout = '1500ms';
     SET timezone = 'UTC';
     SET client_min_messages = 'error';
     SELECT set_config(name, '1500ms', false) FROM pg_settings WHERE name = 'transaction_timeout'
 """
+)
 """The server gives up before our callers do, so that an abandoned transaction never holds the append lock.
 
 A session between two messages of a pipeline is neither in a statement nor idle: only transaction_timeout
@@ -49,11 +57,7 @@ async def connect(
     try:
         async with asyncio.timeout_at(deadline):
             connection = await AsyncConnection.connect(
-                conninfo,
-                autocommit=True,
-                application_name="scim-ledger",
-                keepalives_idle=5,
-                tcp_user_timeout=3000,
+                watched(conninfo), autocommit=True, application_name="scim-ledger"
             )
         with cut_after(connection, deadline - asyncio.get_running_loop().time()):
             await connection.execute(session)
@@ -62,6 +66,16 @@ async def connect(
             await connection.close()
         raise StoreUnavailable("the database does not accept connections") from error
     return connection
+
+
+def watched(conninfo: str) -> str:
+    """The same connection string, for connections that break when the server's machine has been gone for 8 s.
+
+    One that only waits for an answer would wait for two hours.
+    """
+    return make_conninfo(
+        conninfo, keepalives_idle=5, keepalives_interval=1, keepalives_count=3, tcp_user_timeout=3000
+    )
 
 
 @contextmanager
