@@ -1,65 +1,93 @@
-"""The doors of the edge around a ledger of this process: a request in, status and headers out."""
+"""Every door of the edge, as a client sees it: a secret in; whether it was let in, and as whom, out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeAlias
+from uuid import UUID
 
-from api.doors import Doors
+import httpx
+
 from api.gateways import ROOT as GATEWAYS
-from api.gateways import GatewayDoors
-from api.rate_limit import RateLimits
-from api.refusals import RefusalCounter
-from api.scim.door import ScimDoor
 from api.scim.messages import ROOT as SCIM
-from api.source import ClientSources
-from domain.ledger import TokenLedger
 from domain.secret import Secret
+
+Ask: TypeAlias = Callable[[httpx.Client, Secret, Secret], httpx.Response]
+
+
+class LetIn(NamedTuple):
+    """Whose secret it was, as the door told."""
+
+    team_id: UUID
+    token_id: UUID
+    use_id: UUID
 
 
 @dataclass(frozen=True)
 class Door:
-    """name: in the trail. path, headers: of a request at it that a good token is answered 200 to."""
+    """name: in the trail. ask: how a client presents a secret, and an API token where one is needed.
+
+    told: what a yes tells.
+    """
 
     name: str
-    path: str
-    headers: Mapping[str, str]
+    ask: Ask
+    told: Callable[[httpx.Response], LetIn | None]
 
+
+def _bearer(secret: Secret) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret.reveal()}"}
+
+
+def _get(path: str, headers: Mapping[str, str] = MappingProxyType({})) -> Ask:
+    """A request that presents the secret itself."""
+
+    def ask(client: httpx.Client, secret: Secret, _: Secret) -> httpx.Response:
+        return client.get(path, headers={**headers, **_bearer(secret)})
+
+    return ask
+
+
+def _verify(client: httpx.Client, secret: Secret, caller: Secret) -> httpx.Response:
+    return client.post("/verify", json={"token": secret.reveal()}, headers=_bearer(caller))
+
+
+def _introspect(client: httpx.Client, secret: Secret, caller: Secret) -> httpx.Response:
+    return client.post("/introspect", data={"token": secret.reveal()}, headers=_bearer(caller))
+
+
+def _nothing(_: httpx.Response) -> None:
+    return None
+
+
+def _headers(answer: httpx.Response) -> LetIn:
+    return LetIn(*(UUID(answer.headers[f"x-scim-{name}-id"]) for name in ("team", "token", "use")))
+
+
+def _document(token: str) -> Callable[[httpx.Response], LetIn]:
+    return lambda answer: LetIn(*(UUID(answer.json()[name]) for name in ("team_id", token, "use_id")))
+
+
+_NGINX: Final = {"X-Original-URI": "/scim/v2/Users", "X-Original-Method": "GET"}
+_FORWARD: Final = {"X-Forwarded-Uri": "/scim/v2/Users", "X-Forwarded-Method": "PUT"}
 
 ALL: Final = (
-    Door("scim", f"{SCIM}/ResourceTypes", {}),
-    Door("nginx", f"{GATEWAYS}/nginx", {"x-original-uri": "/scim/v2/Users", "x-original-method": "GET"}),
-    Door(
-        "forward", f"{GATEWAYS}/forward", {"x-forwarded-uri": "/scim/v2/Users", "x-forwarded-method": "PUT"}
-    ),
-    Door("envoy", f"{GATEWAYS}/envoy/scim/v2/Groups/1", {}),
+    Door("scim", _get(f"{SCIM}/ResourceTypes"), _nothing),
+    Door("nginx", _get(f"{GATEWAYS}/nginx", _NGINX), _headers),
+    Door("forward", _get(f"{GATEWAYS}/forward", _FORWARD), _headers),
+    Door("envoy", _get(f"{GATEWAYS}/envoy/scim/v2/Groups/1"), _headers),
+    Door("verify", _verify, _document("token_id")),
+    Door("introspect", _introspect, _document("sub")),
 )
 
 
-async def knock(ledger: TokenLedger, door: Door, secret: Secret) -> tuple[int, dict[str, str]]:
-    """Present a secret at a door; the status and the headers of its answer."""
-    doors = Doors(
-        ledger,
-        sources=ClientSources(),
-        limits=RateLimits(),
-        refusals=RefusalCounter(ledger, clock=ledger.sources.clock, new_id=ledger.sources.new_id),
-    )
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    headers = {**door.headers, "authorization": f"Bearer {secret.reveal()}"}
-    scope: Any = {
-        "type": "http",
-        "method": "GET",
-        "path": door.path,
-        "query_string": b"",
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-        "client": ("127.0.0.1", 1),
-    }
-    application = ScimDoor(doors) if door.name == "scim" else GatewayDoors(doors)
-    await application(scope, receive, send)
-    return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+def is_let_in(answer: httpx.Response) -> bool:
+    """A yes. A no tells nobody's ids."""
+    if answer.request.method == "POST":  # asked by a service, not by the client itself
+        assert answer.status_code == 200
+        active: bool = answer.json()["active"]
+        assert active or answer.json().keys() <= {"active", "reason"}
+        return active
+    assert answer.status_code in {200, 401}
+    assert answer.status_code == 200 or not any(name.startswith("x-scim-") for name in answer.headers)
+    return answer.status_code == 200
