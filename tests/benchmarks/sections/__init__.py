@@ -19,6 +19,7 @@ from tests.benchmarks.sections.projections import projections
 from tests.benchmarks.sections.rebuild_audit import rebuild_audit
 from tests.benchmarks.sections.rebuild_load import rebuild_load
 from tests.benchmarks.sections.start import start
+from tests.benchmarks.sections.workers import workers
 
 Section: TypeAlias = Callable[[Bench], Iterator[Row]]
 
@@ -26,6 +27,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
     "postgres": postgres,
     "create": create,
     "authenticate": authenticate,
+    "workers": workers,
     "gateway": gateway,
     "list": list_tokens,
     "load": load,

@@ -41,10 +41,6 @@ def authenticate(bench: Bench) -> Iterator[Row]:
                 yield from _against_floor(bench, floor, service, path, case)
         yield from _against_pgbench(bench, service, path)
         yield from _against_naive(bench, service, path)
-        with bench.service(bench.small, workers=2) as two:
-            requests = bench.requests("GET", [path], bench.small.tokens)
-            found = compare(bench.load(service, requests), bench.load(two, requests), rounds=bench.rounds)
-            yield found.row("authenticate: two workers / one", None, is_refusal=STATUS[path] >= 400)
     if bench.is_large:
         yield from _against_fresh(bench, path)
 
