@@ -3,6 +3,7 @@
 A token in a query string or a body is never read.
 """
 
+import re
 from typing import Final
 
 import msgspec
@@ -16,6 +17,7 @@ DOUBLED: Final = 'The header says "Bearer" twice; paste the token alone into the
 BLANKS: Final = "There are blanks around or inside the token; remove them."
 SCHEME: Final = "The scheme must be Bearer."
 SEVERAL: Final = "The request carries more than one Authorization header."
+_BLANK: Final = re.compile(r"\s")
 
 
 class NotPresentable(Exception):
@@ -66,6 +68,6 @@ def read(scope: HTTPScope, *, is_bare_accepted: bool = False) -> Credentials:
 def _advice(text: str) -> str:
     if text.strip().lower().startswith("bearer"):
         return DOUBLED
-    if any(character.isspace() for character in text):
+    if _BLANK.search(text):
         return BLANKS
     return MALFORMED

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
 from uuid import UUID
@@ -45,7 +45,7 @@ class RefusalCounter:
         self._clock = clock
         self._new_id = new_id
         self._counts: dict[TallyKey, int] = {}
-        self._minute: datetime | None = None
+        self._minute = self._minute_ends = datetime.min.replace(tzinfo=UTC)
         self._sent: _Batch | None = None
 
     @property
@@ -56,9 +56,11 @@ class RefusalCounter:
 
     def count(self, reason: str, door: str) -> None:
         """Count one more."""
-        if self._minute is None or len(self._counts) < MAX_KEYS:
-            self._minute = self._clock().replace(second=0, microsecond=0)
-        # Else the minute stands still: memory stays bounded and no count is lost.
+        now = self._clock()
+        # With that many keys the minute stands still: memory stays bounded and no count is lost.
+        if not self._minute <= now < self._minute_ends and len(self._counts) < MAX_KEYS:
+            self._minute = now.replace(second=0, microsecond=0)
+            self._minute_ends = self._minute + timedelta(minutes=1)
         key = TallyKey(reason, door, self._minute)
         self._counts[key] = self._counts.get(key, 0) + 1
 
