@@ -75,7 +75,7 @@ def test_an_unknown_variable_is_named() -> None:
     assert refused({"SCIM_LEDGER_port": SECRET}) == "unknown setting SCIM_LEDGER_port"
 
 
-@pytest.mark.parametrize("name", ["PORT", "WORKERS", "WAKE_FD", "ALLOW_UNSAFE_DATABASE"])
+@pytest.mark.parametrize("name", ["PORT", "WORKERS", "WAKE_FD", "TURN_FD", "ALLOW_UNSAFE_DATABASE"])
 def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
     assert refused({f"SCIM_LEDGER_{name}": SECRET}) == f"SCIM_LEDGER_{name} is not a valid value"
 
