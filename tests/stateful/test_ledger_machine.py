@@ -340,6 +340,8 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         assert knocking.is_let_in(answer)
         ((token_id, use_id, event),) = used
+        # Nothing besides it, but for the use of the API token, once a minute.
+        assert self.head() - before in ({1, 2} if answer.request.method == "POST" else {1})
         assert (token_id, json.loads(event)["presentation"]["door"]) == (token.id, door.name)
         assert door.told(answer) in {None, (token.team, token.id, use_id)}
         token.last_used_at = at
