@@ -33,7 +33,7 @@ from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
 from api.source import ClientSources
 from api.sources import SOURCES
-from domain.eventstore.turn import Turn
+from domain.eventstore.turn import ALONE, SharedTurn
 from domain.ledger import Sources, TokenLedger
 from domain.secret import Pepper
 from projections.as_of import AsOfQueries
@@ -71,7 +71,7 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
         sources=sources,
         is_live=settings.environment == "live",
         on_append=_waker(settings.wake_fd),
-        turn=None if settings.turn_fd is None else Turn(settings.turn_fd),
+        turn=ALONE if settings.turn_fd is None else SharedTurn(settings.turn_fd),
     )
     refusals = RefusalCounter(ledger, clock=sources.clock, new_id=sources.new_id)
     clients = ClientSources(trusted_networks(settings))

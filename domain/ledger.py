@@ -27,7 +27,7 @@ from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate, Changes, Comma
 from domain.eventstore.mapper import LedgerMapper
 from domain.eventstore.recorder import LedgerFactory
 from domain.eventstore.registry import REGISTRY
-from domain.eventstore.turn import Turn
+from domain.eventstore.turn import ALONE, Turn
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
 from domain.recent_refusals import RecentRefusals, RecordedRefusal
 from domain.refusal_tally import RefusalTally, TallyKey
@@ -106,7 +106,7 @@ class TokenLedger(Application[UUID]):
         sources: Sources,
         is_live: bool = True,
         on_append: Callable[[], None] = lambda: None,
-        turn: Turn | None = None,
+        turn: Turn = ALONE,
     ) -> None:
         super().__init__({LedgerFactory.CONNINFO: conninfo})
         self.pepper = pepper

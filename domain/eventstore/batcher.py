@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Final, Generic, TypeVar
 
 from domain.errors import Overloaded, StoreUnavailable
-from domain.eventstore.turn import Turn
+from domain.eventstore.turn import ALONE, Turn
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
@@ -57,7 +57,7 @@ class Batcher(Generic[Ask, Answer]):
         *,
         max_batch: int = 1000,
         max_queue: int = 10_000,
-        turn: Turn | None = None,
+        turn: Turn = ALONE,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
@@ -92,8 +92,7 @@ class Batcher(Generic[Ask, Answer]):
     async def _drain_queue(self) -> None:
         try:
             while self._queue:
-                if self._turn is not None:
-                    await self._turn.take()
+                await self._turn.take()
                 # Those whose caller gave up are left out: nothing is done for nobody.
                 taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
                 self._under_way = [job for job in taken if not job.answer.done()]
@@ -110,8 +109,7 @@ class Batcher(Generic[Ask, Answer]):
             for job in batch:
                 job.fail(error)
         finally:
-            if self._turn is not None:
-                self._turn.pass_on()
+            self._turn.pass_on()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()

@@ -24,7 +24,7 @@ from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.connection import KeptConnection, cut_after
 from domain.eventstore.registry import EventRegistry
-from domain.eventstore.turn import Turn
+from domain.eventstore.turn import ALONE, Turn
 from domain.eventstore.uses import UseLane
 
 COMMAND_TIMEOUT_S: Final = 1.8
@@ -75,7 +75,7 @@ class AppendGate:
 
     clock: now, aware UTC. new_id: a fresh UUID, for a use.
     on_append: called after each commit that may have stored something.
-    turn: of the lane of uses; None for a process that shares its machine with no other.
+    turn: of the lane of uses.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class AppendGate:
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
         on_append: Callable[[], None] = lambda: None,
-        turn: Turn | None = None,
+        turn: Turn = ALONE,
     ) -> None:
         self._registry = registry
         self._clock = clock

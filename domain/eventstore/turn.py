@@ -20,30 +20,40 @@ LOST_AFTER_S: Final = 2.0
 
 
 def new_turn() -> int | None:
-    """An eventfd with the turn in it, for `Turn`; None where the kernel has no such thing."""
-    return os.eventfd(1) if sys.platform == "linux" else None
+    """An eventfd with the turn in it, for `SharedTurn`; None where the kernel has no such thing."""
+    return os.eventfd(1, os.EFD_NONBLOCK) if sys.platform == "linux" else None
 
 
 class Turn:
+    """Of a process that shares its machine with no other: always its own."""
+
+    async def take(self) -> None:
+        """Wait for the turn, but not for long."""
+
+    def pass_on(self) -> None:
+        """Let another batch go, if the turn is ours."""
+
+
+ALONE: Final = Turn()
+
+
+class SharedTurn(Turn):
     """A process's part in it. fd: of `new_turn`, shared by all of them.
 
     Reading an eventfd takes whatever was put in: two turns, should it come to that, become one again.
     """
 
     def __init__(self, fd: int) -> None:
-        os.set_blocking(fd, False)
         self._fd = fd
         self._is_ours = False
         self._missed_since: float | None = None
 
     async def take(self) -> None:
-        """Wait for the turn, but not for long."""
         await asyncio.sleep(0)  # whoever just passed it on lets the others be quicker
         if not self._is_taken():
             await self._wait(asyncio.get_running_loop())
 
     def pass_on(self) -> None:
-        """Let another batch go, if the turn is ours."""
         if self._is_ours:
             self._is_ours = False
             os.eventfd_write(self._fd, 1)

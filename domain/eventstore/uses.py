@@ -20,7 +20,7 @@ from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.connection import KeptConnection, cut_after
 from domain.eventstore.prepared import PreparedStatement
 from domain.eventstore.registry import EventRegistry
-from domain.eventstore.turn import Turn
+from domain.eventstore.turn import ALONE, Turn
 from domain.scim_token import Presentation, Used
 
 USE_TIMEOUT_S: Final = 0.45
@@ -82,7 +82,7 @@ class UseLane:
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
         on_append: Callable[[], None],
-        turn: Turn | None = None,
+        turn: Turn = ALONE,
     ) -> None:
         self._registry = registry
         self._clock = clock
@@ -118,8 +118,7 @@ class UseLane:
             # Perhaps committed, perhaps not. No second try: it would be recorded twice.
             await self._kept.drop()
             raise StoreUnavailable("the database did not confirm the use") from error
-        if self._turn is not None:
-            self._turn.pass_on()
+        self._turn.pass_on()
         if batch.answer(result):
             self._on_append()
 
