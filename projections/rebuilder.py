@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Self
 
 import psycopg
@@ -46,7 +47,8 @@ class Rebuilder:
         self._stopping.set()
         connection = self._connection
         if connection is not None:  # an index may be half made; nobody waits for it
-            connection.cancel_safe(timeout=1.0)
+            with suppress(psycopg.Error):  # it was about to end by itself
+                connection.cancel_safe(timeout=1.0)
         self._thread.join(STOP_TIMEOUT_S)
 
     def step(self, connection: Connection) -> bool:

@@ -19,6 +19,13 @@ from domain.errors import StoreUnavailable
 
 CONNECT_TIMEOUT_S: Final = 1.0
 
+OUT_OF_REACH: Final = (
+    psycopg.OperationalError,
+    psycopg.errors.TransactionTimeout,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+"""The server is away, or gave up: that a session took too long is no OperationalError to psycopg."""
+
 KEEPALIVES: Final[LiteralString] = """
     SET tcp_keepalives_idle = 5;
     SET tcp_keepalives_interval = 1;
@@ -61,7 +68,7 @@ async def connect(
             )
         with cut_after(connection, deadline - asyncio.get_running_loop().time()):
             await connection.execute(session)
-    except (TimeoutError, psycopg.OperationalError) as error:
+    except (TimeoutError, *OUT_OF_REACH) as error:
         if connection is not None:
             await connection.close()
         raise StoreUnavailable("the database does not accept connections") from error
@@ -225,7 +232,7 @@ class Lease:
     ) -> None:
         self._timer.cancel()
         await self._pool.give_back(self._connection)
-        if isinstance(error, psycopg.OperationalError):
+        if isinstance(error, OUT_OF_REACH):
             raise StoreUnavailable("the database did not answer") from error
 
 

@@ -128,7 +128,8 @@ class AppendGate:
         self, connection: AsyncConnection[TupleRow], jobs: Sequence[Job[Command, Outcome]]
     ) -> None:
         batch = await self._load(connection, [job.ask for job in jobs])
-        outcomes = [(job, batch.decide(job.ask)) for job in jobs]
+        # Those who gave up while it waited for the lock were told that the store is unavailable.
+        outcomes = [(job, batch.decide(job.ask)) for job in jobs if not job.answer.done()]
         await self._store(connection, batch)
         self._on_append()
         self.batch_sizes.append(len(jobs))

@@ -3,11 +3,21 @@
 import os
 import socket
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
+from psycopg import AsyncConnection
 from psycopg.pq import PGconn, PollingStatus
 
-from domain.eventstore.connection import watched
+from domain.errors import StoreUnavailable
+from domain.eventstore.connection import ReadPool, watched
+from tests.conftest import Database
+
+SET = "SELECT set_config(name, %(ms)s, false) FROM pg_settings WHERE name = ANY(%(names)s)"
+"""Of those that this server has: transaction_timeout is new in PostgreSQL 17."""
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the options have other names elsewhere")
@@ -32,3 +42,35 @@ def test_a_server_whose_machine_is_gone_is_noticed_within_eight_seconds() -> Non
         connection.finish()
     assert idle_s + interval_s * count <= 8
     assert unsent_ms <= 8000
+
+
+@pytest.mark.parametrize(
+    "limit",
+    ["transaction_timeout", "idle_in_transaction_session_timeout", "statement_timeout", "lock_timeout"],
+)
+def test_a_read_that_the_server_gives_up_on_finds_the_store_unavailable(
+    database: Database, run: Run, limit: str
+) -> None:
+    """Ours end first, but for a process that did not get a processor in time."""
+
+    async def read(pool: ReadPool, *, meanwhile: AsyncConnection[Any]) -> None:
+        async with pool.connection() as reader:
+            await reader.execute(SET, {"names": ["transaction_timeout"], "ms": "0"})  # it hides the others
+            await reader.execute(SET, {"names": [limit], "ms": "50"})
+            if limit == "idle_in_transaction_session_timeout":
+                await reader.execute("BEGIN")
+                await meanwhile.execute("SELECT pg_sleep(0.2)")
+            await reader.execute("SELECT pg_advisory_xact_lock(1)")
+
+    async def main() -> None:
+        pool = ReadPool(database.app)
+        async with pool.connection() as holder:
+            await holder.execute("BEGIN; SELECT pg_advisory_xact_lock(1)")
+            with pytest.raises(StoreUnavailable):
+                await read(pool, meanwhile=holder)
+            await holder.execute("ROLLBACK")
+        async with pool.connection() as reader:
+            await reader.execute("SELECT pg_advisory_xact_lock(1)")
+        await pool.close()
+
+    run(main())

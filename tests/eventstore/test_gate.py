@@ -11,8 +11,16 @@ import pytest
 
 from domain import scim_token
 from domain.api_token import Permission
-from domain.errors import CommandIdReused, SecretAlreadyShown, TokenExpired, TokenRevoked, TokenUnknown
+from domain.errors import (
+    CommandIdReused,
+    SecretAlreadyShown,
+    StoreUnavailable,
+    TokenExpired,
+    TokenRevoked,
+    TokenUnknown,
+)
 from domain.event import Actor
+from domain.eventstore import append
 from domain.eventstore.gate import Changes, Command, Outcome, States
 from domain.eventstore.uses import Decision
 from domain.ledger import CommandKey, NewApiToken, NewScimToken, Operator, TokenLedger
@@ -132,6 +140,25 @@ class TestGroupCommit:
             "scim_token.revoked.v1": 1,
             "scim_token.refused.v1": 1,
         }
+
+
+class TestGivenUp:
+    def test_a_command_whose_caller_gave_up_while_the_lock_was_held_changes_nothing(
+        self, database: Database, run: Run
+    ) -> None:
+        async def main() -> None:
+            async with open_ledger(database.app) as ledger:
+                await create(ledger)
+                with psycopg.connect(database.owner) as holder:
+                    holder.execute(append.LOCK)
+                    patient = asyncio.create_task(ledger.gate.execute(creation(name="patient")))
+                    with pytest.raises(StoreUnavailable):
+                        await ledger.gate.execute(creation(name="given up"), timeout_s=0.05)
+                assert isinstance(await patient, Outcome)
+
+        run(main())
+        names = select(database, "SELECT convert_from(state, 'utf8')::jsonb ->> 'name' FROM ledger.events")
+        assert names == [("Okta",), ("patient",)]
 
 
 class TestPoison:
