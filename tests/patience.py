@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import pytest
 
+from domain.eventstore.connection import ReadPool, connect
 from domain.eventstore.gate import AppendGate
 from domain.eventstore.uses import UseLane
 from domain.ledger import TokenLedger
@@ -15,6 +16,9 @@ PATIENCE_S: Final = 10.0
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a second is the promise to an IdP, not to a test beside seven others on two cores."""
     monkeypatch.setattr("domain.ledger.USE_TIMEOUT_S", PATIENCE_S)
-    methods: tuple[Any, ...] = (UseLane.present, AppendGate.execute, TokenLedger._execute)
-    for method in methods:
-        monkeypatch.setitem(method.__kwdefaults__, "timeout_s", PATIENCE_S)
+    waits: tuple[Any, ...] = (
+        *(UseLane.present, AppendGate.execute, TokenLedger._execute),
+        *(connect, ReadPool.__init__),
+    )
+    for wait in waits:
+        monkeypatch.setitem(wait.__kwdefaults__, "timeout_s", PATIENCE_S)

@@ -10,7 +10,10 @@ import pytest
 from projections.registry import PROJECTIONS
 from tests.api import forked_cli
 from tests.faults.walks import Walks, WrongAnswer, present
+from tests.patience import patient
 from tests.service import RunningService, service_environment
+
+__all__ = ["patient"]
 
 
 def test_nobody_notices(service: RunningService) -> None:

@@ -17,6 +17,9 @@ from domain.secret import Secret
 from tests.conftest import Database, open_ledger
 from tests.eventstore.consistency import assert_consistent
 from tests.faults.proxy import Fault, Proxy, open_proxy
+from tests.patience import patient
+
+__all__ = ["patient"]  # a lost connection is noticed at once; what a wait costs is another test's matter
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, None]], None]

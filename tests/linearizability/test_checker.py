@@ -115,13 +115,13 @@ def operations(kind: str) -> st.SearchStrategy[Operation]:
 
 
 @given(st.lists(st.sampled_from(KINDS).flatmap(operations), max_size=5), st.sampled_from(STATES))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_it_agrees_with_trying_all_orders(history: list[Operation], initial: str) -> None:
     assert is_linearizable(history, step, initial) == by_trying_all_orders(history, initial)
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_did_happen_in_some_order_is_accepted(data: st.DataObject) -> None:
     """A sequential run, each operation stretched around the instant of its effect, some answers lost."""
     state, history = data.draw(st.sampled_from(STATES)), []

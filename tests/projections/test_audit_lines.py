@@ -107,7 +107,7 @@ def row(at: datetime, text: str, source: str | None, id_: UUID) -> tuple[Any, ..
 
 
 @given(ROWS, st.booleans())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_they_are_the_same_bytes(
     database: Database, rows: list[tuple[Any, ...]], is_newest_first: bool
 ) -> None:

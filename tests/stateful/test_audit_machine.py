@@ -346,7 +346,6 @@ def examples(count: int, steps: int, *, phases: Sequence[Phase] = tuple(Phase)) 
     return settings(
         max_examples=count,
         stateful_step_count=steps,
-        deadline=None,
         phases=phases,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -519,7 +519,6 @@ class LedgerMachine(RuleBasedStateMachine):
 FAST: Final = settings(
     max_examples=6,
     stateful_step_count=25,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[phase for phase in Phase if phase is not Phase.explain],
     database=None,
