@@ -9,6 +9,7 @@ import select
 import signal
 
 from api.log import configure_logging
+from projections.background import NICE_FOLLOWING, process_gives_way
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
 
@@ -34,6 +35,7 @@ def main() -> None:
         # The other end of the pipe is the supervisor's alone: readable means that it has died.
         return stopping or (lifeline is not None and bool(select.select([lifeline], [], [], 0)[0]))
 
+    process_gives_way(nice=NICE_FOLLOWING)
     runner = Runner(os.environ["SCIM_LEDGER_DATABASE_URL"], PROJECTIONS, wake_fd=arguments.wake_fd)
     runner.run(should_stop)
 

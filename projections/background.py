@@ -1,4 +1,9 @@
-"""Work that can wait gives way to the doors, with which it may share a machine."""
+"""Work that can wait gives way to the doors, with which it may share a machine.
+
+Where the kernel (Linux) lets us, and for as long as the process lives; otherwise nothing happens. A kernel
+that schedules each session as one (sched(7), autogroup) heeds the niceness of a process only within its
+session: then that has to be nice. Each server process of PostgreSQL is a session, and each of our programs.
+"""
 
 import os
 import socket
@@ -12,32 +17,41 @@ from typing import Final
 from psycopg import Connection
 
 NICE: Final = 10
-"""Of 0 to 19. A process that wants all of a processor beside others with 0 gets a tenth of it."""
+"""Rebuilds and verifications. Beside another with 0, a process that wants all of a processor gets a tenth."""
+
+NICE_FOLLOWING: Final = 5
+"""The views that follow the ledger: a quarter. Readers wait for them, though not as those at a door do."""
 
 _CREDENTIALS: Final = struct.Struct("3i")  # unix(7), SO_PEERCRED: process, user, group
 
 
-def give_way(connection: Connection) -> None:
-    """Make this thread nice, and the server process of the connection, if that runs on this machine.
-
-    For as long as they live, and where the kernel (Linux) lets us; otherwise nothing happens.
-    """
+def give_way(connection: Connection, *, nice: int = NICE) -> None:
+    """Make this thread nice, and the server process of the connection, if that runs on this machine."""
     if sys.platform != "linux":
         return
-    _make_nice(threading.get_native_id())
+    _make_nice(threading.get_native_id(), nice)
     server = _server_process(connection)
     if server is not None:
-        _make_nice(server)
-        # Where each session is scheduled as one (sched(7), autogroup), being nice counts only within it, and
-        # each server process of PostgreSQL is a session: then the session has to be nice.
-        with suppress(OSError):
-            Path(f"/proc/{server}/autogroup").write_text(str(NICE))
+        _make_nice(server, nice)
+        _make_session_nice(server, nice)
 
 
-def _make_nice(process_id: int) -> None:
+def process_gives_way(*, nice: int) -> None:
+    """Make this process nice, and its session where it leads one: a shell's is not ours to slow down."""
+    if sys.platform == "linux":
+        _make_nice(os.getpid(), nice)
+        if os.getsid(0) == os.getpid():
+            _make_session_nice(os.getpid(), nice)
+
+
+def _make_nice(process_id: int, nice: int) -> None:
     with suppress(OSError):
-        nice = max(NICE, os.getpriority(os.PRIO_PROCESS, process_id))
-        os.setpriority(os.PRIO_PROCESS, process_id, nice)
+        os.setpriority(os.PRIO_PROCESS, process_id, max(nice, os.getpriority(os.PRIO_PROCESS, process_id)))
+
+
+def _make_session_nice(process_id: int, nice: int) -> None:
+    with suppress(OSError):
+        Path(f"/proc/{process_id}/autogroup").write_text(str(nice))
 
 
 def _server_process(connection: Connection) -> int | None:

@@ -19,6 +19,7 @@ from domain.eventstore.connection import KEEPALIVES, watched
 from domain.eventstore.registry import REGISTRY, EventRegistry
 from projections import locks, log, positions
 from projections.apply import PositionMoved, apply_batch
+from projections.background import NICE_FOLLOWING, give_way
 from projections.owners import Owners
 from projections.projection import LogEntry, Projection, UnappliableEvent
 from projections.rebuild import prepare
@@ -97,6 +98,7 @@ class Runner:
                     # All statements go by key. One that is prepared while a view is small would be planned
                     # as a scan and stay one while the view grows.
                     connection.execute("SET enable_seqscan = off")
+                    give_way(connection, nice=NICE_FOLLOWING)
                     self._lead(connection, should_stop)
             except psycopg.OperationalError:
                 logger.warning("projections.store_unavailable", retry_s=backoff_s)

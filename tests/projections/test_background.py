@@ -1,6 +1,7 @@
-"""Rebuilds give way: this thread and its server process, and nobody else's."""
+"""Work that can wait gives way: this thread or program and its server process, and nobody else's."""
 
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -9,14 +10,22 @@ import psycopg
 import pytest
 
 from projections import background
-from projections.background import NICE, give_way
+from projections.background import NICE, NICE_FOLLOWING, give_way
 from tests.conftest import Database
+from tests.faults.own_server import process_tree
+from tests.service import RunningService, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
 
 
 def nice(process_id: int) -> int:
     return os.getpriority(os.PRIO_PROCESS, process_id)
+
+
+def nice_session(process_id: int | str) -> int | None:
+    """Of the session that a process belongs to; None where the kernel does not schedule sessions."""
+    told = Path(f"/proc/{process_id}/autogroup")
+    return int(told.read_text().split()[-1]) if told.exists() else None
 
 
 @pytest.fixture
@@ -32,9 +41,7 @@ def seen(database: Database) -> dict[str, int]:
             found["thread"] = nice(threading.get_native_id())
             found["server"] = nice(mine.info.backend_pid)
             found["other"] = nice(other.info.backend_pid)
-            with_groups = Path(f"/proc/{mine.info.backend_pid}/autogroup")
-            if with_groups.exists():
-                found["session"] = int(with_groups.read_text().split()[-1])
+            found["session"] = nice_session(mine.info.backend_pid) or NICE
 
     worker = threading.Thread(target=work)
     worker.start()
@@ -46,12 +53,67 @@ def seen(database: Database) -> dict[str, int]:
 
 def test_the_thread_and_its_server_process_are_nice(seen: dict[str, int]) -> None:
     assert seen["thread"] == seen["server"] == NICE
-    assert seen.get("session", NICE) == NICE
+    assert seen["session"] == NICE
 
 
 def test_nobody_else_is(seen: dict[str, int]) -> None:
     assert seen["other"] < NICE
     assert nice(os.getpid()) == nice(threading.get_native_id()) < NICE
+
+
+LEADERS = """
+    SELECT DISTINCT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+    WHERE l.locktype = 'advisory' AND d.datname = current_database()
+"""
+
+
+def command_line(process_id: int) -> bytes:
+    return Path(f"/proc/{process_id}/cmdline").read_bytes()
+
+
+PROGRAM = f"""
+import sys
+from projections.background import process_gives_way
+process_gives_way(nice={NICE_FOLLOWING})
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_program_is_nice_and_its_session_if_that_is_its_own(*, leads: bool) -> None:
+    ours = nice_session("self")
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=leads,
+    )
+    with program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"done\n"
+        assert nice(program.pid) == NICE_FOLLOWING
+        if ours is not None:
+            assert nice_session(program.pid) == (NICE_FOLLOWING if leads else ours)
+            assert nice_session("self") == ours
+        program.stdin.close()
+
+
+def test_the_views_of_a_service_give_way(two_services: tuple[RunningService, RunningService]) -> None:
+    def are_nice() -> bool:
+        with psycopg.connect(database.owner) as connection:
+            leaders = connection.execute(LEADERS).fetchall()
+        return bool(leaders) and {nice(pid) for (pid,) in leaders} == {NICE_FOLLOWING}
+
+    database = two_services[0].database
+    for service in two_services:
+        programs = [pid for pid in process_tree(service.pid) if b"api.projector" in command_line(pid)]
+        assert [nice(pid) for pid in programs] == [NICE_FOLLOWING]
+        assert [nice_session(pid) or NICE_FOLLOWING for pid in programs] == [NICE_FOLLOWING]
+    with psycopg.connect(database.owner) as connection:
+        if background._server_process(connection) is not None:
+            until(are_nice, timeout_s=10, what="the leader's server process is nice")
 
 
 def test_a_process_that_is_not_the_postmasters_is_left_alone(
