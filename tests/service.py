@@ -24,6 +24,7 @@ from domain.api_token import Permission
 from domain.ledger import NewApiToken, Sources, TokenLedger
 from domain.secret import Pepper
 from tests.conftest import SOURCES, Database
+from tests.stopwatch import Stopwatch
 
 T = TypeVar("T")
 COMMAND: Final = str(Path(sys.executable).with_name("scim-ledger"))
@@ -157,9 +158,9 @@ def until(
     tell: Callable[[], str] = str,
 ) -> None:
     """Poll until something outside this process has happened; `tell` says why it did not."""
-    deadline = time.monotonic() + timeout_s
+    watch = Stopwatch()
     while not is_done():
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s} s\n{tell()}"
+        assert watch.read_s() < timeout_s, f"{what} did not happen within {timeout_s} s\n{tell()}"
         time.sleep(0.01)
 
 

@@ -27,6 +27,7 @@ from tests.api.expected import (
 )
 from tests.conftest import SOURCES, now
 from tests.service import PEPPER_KEY, Caller, RunningService, running_service, until
+from tests.stopwatch import Stopwatch
 
 JSON: Final = {"Content-Type": "application/json"}
 MAX_BODY: Final = 64 * 1024
@@ -791,10 +792,12 @@ def test_a_command_that_cannot_be_stored_is_503_and_changes_nothing(
     assert service.client.get("/scim-token?limit=1", auth=admin).status_code == 200
     before = head(service)
     with locked(service, "SELECT ledger.lock_appends()"):
+        watch = Stopwatch()
         answer = service.client.post("/scim-token", auth=admin, json=body)
+        took_s = watch.read_s()
     assert_problem(answer, 503, "unavailable", UNAVAILABLE)
     assert answer.headers["retry-after"] == "1"
-    assert answer.elapsed < timedelta(seconds=2.5)  # 2 s are promised; the machine is shared
+    assert took_s < 2.5  # 2 s are promised; the machine is shared
     assert head(service) == before
     assert create(service, admin, team=team)["team_id"] == str(team)
 

@@ -1,8 +1,9 @@
 """Measurements that count: those during which the host did not give the processors to other guests."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, TypeVar
+
+from tests.stopwatch import processor_time
 
 Found = TypeVar("Found")
 
@@ -36,9 +37,3 @@ def undisturbed(measure: Callable[[], Found], *, rounds: int) -> tuple[list[Foun
 def told(thrown_away: int) -> str:
     """For the note of a row."""
     return f"{thrown_away} stolen" if thrown_away else ""
-
-
-def processor_time() -> tuple[int, int]:
-    """All of it and what was stolen, in ticks since the machine started (proc_stat(5))."""
-    ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return sum(ticks), ticks[7]

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
-from time import monotonic
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
@@ -18,6 +17,7 @@ from tests.conftest import Database, open_ledger
 from tests.eventstore.consistency import assert_consistent
 from tests.faults.proxy import Fault, Proxy, open_proxy
 from tests.patience import patient
+from tests.stopwatch import Stopwatch
 
 __all__ = ["patient"]  # a lost connection is noticed at once; what a wait costs is another test's matter
 
@@ -56,10 +56,10 @@ def use_ids(database: Database) -> set[UUID]:
 
 
 async def unavailable_within(deadline_s: float, answer: Awaitable[object]) -> None:
-    started = monotonic()
+    watch = Stopwatch()
     with pytest.raises(StoreUnavailable):
         await answer
-    assert monotonic() - started < deadline_s + LOADED_S
+    assert watch.read_s() < deadline_s + LOADED_S
 
 
 async def until_answered(ask: Callable[[], Awaitable[T]]) -> T | SecretAlreadyShown:

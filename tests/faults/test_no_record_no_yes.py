@@ -5,7 +5,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
-from time import monotonic
 from typing import Final, NamedTuple
 
 import psycopg
@@ -21,6 +20,7 @@ from tests.faults.use_load import LOADED_S, TEAM, Load, Population, YesWithoutRe
 from tests.presenting import DOORS, FORWARD, NGINX, UNLIMITED, USE_ID_SEEN, VERIFY, Verdict
 from tests.raw_http import Client, request, run
 from tests.service import running_service
+from tests.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.xdist_group("no_record_no_yes")  # or each worker of a parallel run starts its own
 
@@ -100,10 +100,10 @@ OUTAGES: Final = (
 
 async def full_service_in_time(world: World) -> None:
     """Everything that a customer does works within 5 s from now, all clients going on as before."""
-    deadline = monotonic() + BACK_WITHIN_S + LOADED_S
+    watch = Stopwatch()
     async with Client(world.url) as client:
         while not await is_well(client, world.population.api_token):
-            assert monotonic() < deadline
+            assert watch.read_s() < BACK_WITHIN_S + LOADED_S
 
 
 async def is_well(client: Client, api_token: str) -> bool:

@@ -6,7 +6,6 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from time import monotonic
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
@@ -26,6 +25,7 @@ from tests.faults.own_server import OwnServer, own_server
 from tests.faults.proxy import Fault, Proxy, ProxyThread, open_proxy, proxy_thread
 from tests.faults.test_lost_replies import COMMAND_DEADLINE_S, COMMIT, LOADED_S, USE_DEADLINE_S, use_ids
 from tests.service import RunningService, running_service, until
+from tests.stopwatch import Stopwatch
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -125,13 +125,13 @@ async def bounded(asks: Sequence[Coroutine[Any, Any, T]], deadline_s: float) -> 
     """The answers, each given in time or refused as unavailable in time."""
 
     async def one(ask: Coroutine[Any, Any, T]) -> T | None:
-        started = monotonic()
+        watch = Stopwatch()
         try:
             return await ask
         except Unavailable:
             return None
         finally:
-            assert monotonic() - started < deadline_s + LOADED_S
+            assert watch.read_s() < deadline_s + LOADED_S
 
     return await asyncio.gather(*(one(ask) for ask in asks))
 
@@ -153,15 +153,14 @@ async def attempt_everything(ledger: TokenLedger, secret: Secret, token_id: UUID
 
 async def full_service_in_time(ledger: TokenLedger, secret: Secret) -> None:
     """Commands, uses and reads all succeed within 5 s from now."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + BACK_WITHIN_S + LOADED_S
+    watch = Stopwatch()
     while True:
         try:
             _, created = await create(ledger)
             await asyncio.gather(ledger.authenticate(created, IDP), ledger.authenticate(secret, IDP))
             await ledger.api_tokens()
         except Unavailable:
-            assert loop.time() < deadline
+            assert watch.read_s() < BACK_WITHIN_S + LOADED_S
         else:
             return
 
@@ -195,9 +194,9 @@ class TestTheLedger:
             async with open_proxy(database.app) as proxy, open_ledger(proxy.conninfo) as before:
                 token, secret = await create(before)
                 async with outage(proxy, database):
-                    started = monotonic()
+                    watch = Stopwatch()
                     async with open_ledger(proxy.conninfo) as ledger:
-                        assert monotonic() - started < LOADED_S
+                        assert watch.read_s() < LOADED_S
                         assert await attempt_everything(ledger, secret, token.id) == []
                 async with open_ledger(proxy.conninfo) as ledger:
                     await full_service_in_time(ledger, secret)
@@ -323,9 +322,9 @@ def outage_of(
 
 
 def timed(ask: Callable[[], httpx.Response], deadline_s: float) -> httpx.Response:
-    started = monotonic()
+    watch = Stopwatch()
     answer = ask()
-    assert monotonic() - started < deadline_s + LOADED_S, ask.__name__
+    assert watch.read_s() < deadline_s + LOADED_S, ask.__name__
     return answer
 
 
