@@ -105,18 +105,46 @@ def rebuild(
     Raises RebuildUnderway, UnappliableEvent, ViewsDiffer; and what `report` raises.
     """
     with _sole(connection, projection):
-        row = RebuildRow(connection, projection, accepts_difference=accepts_difference)
-        try:
-            version = _Rebuilding(connection, projection, registry, report, row).run()
-        except (Interrupted, psycopg.errors.QueryCanceled):  # told to stop: it stays asked for
-            raise
-        except BaseException as error:
-            with suppress(psycopg.Error):
-                _drop_unfinished(connection, projection)
-            # Gone with its connection, the row stays open: whoever takes it up starts over.
-            with suppress(psycopg.Error):
-                row.finish(error=_told(error))
-            raise
+        return _rebuild(connection, projection, registry, report, accepts_difference=accepts_difference)
+
+
+def take_up(
+    connection: Connection,
+    projection: Projection,
+    *,
+    registry: EventRegistry = REGISTRY,
+    report: Report = lambda _: None,
+) -> int | None:
+    """Carry out the rebuild that was asked for or left behind; None when somebody has done it meanwhile.
+
+    Raises as `rebuild`.
+    """
+    with _sole(connection, projection):
+        if not rebuild_requests.underway(connection, [projection]):
+            return None
+        return _rebuild(connection, projection, registry, report, accepts_difference=False)
+
+
+def _rebuild(
+    connection: Connection,
+    projection: Projection,
+    registry: EventRegistry,
+    report: Report,
+    *,
+    accepts_difference: bool,
+) -> int:
+    row = RebuildRow(connection, projection, accepts_difference=accepts_difference)
+    try:
+        version = _Rebuilding(connection, projection, registry, report, row).run()
+    except (Interrupted, psycopg.errors.QueryCanceled):  # told to stop: it stays asked for
+        raise
+    except BaseException as error:
+        with suppress(psycopg.Error):
+            _drop_unfinished(connection, projection)
+        # Gone with its connection, the row stays open: whoever takes it up starts over.
+        with suppress(psycopg.Error):
+            row.finish(error=_told(error))
+        raise
     logger.info("projections.rebuilt", name=projection.name, version=version)
     return version
 

@@ -13,7 +13,7 @@ from domain.eventstore.connection import KEEPALIVES, watched
 from domain.eventstore.registry import REGISTRY, EventRegistry
 from projections.background import give_way
 from projections.projection import Projection, UnappliableEvent
-from projections.rebuild import Interrupted, Progress, RebuildUnderway, ViewsDiffer, rebuild
+from projections.rebuild import Interrupted, Progress, RebuildUnderway, ViewsDiffer, take_up
 from projections.rebuild_requests import underway
 
 POLL_S: Final = 0.5
@@ -55,12 +55,14 @@ class Rebuilder:
         """Carry out the oldest rebuild that nobody else is at; whether there was one."""
         for projection in underway(connection, self._projections):
             try:
-                rebuild(connection, projection, registry=self._registry, report=self._stop_if_told)
+                version = take_up(connection, projection, registry=self._registry, report=self._stop_if_told)
             except RebuildUnderway:
                 continue
             except (UnappliableEvent, ViewsDiffer) as error:
                 logger.error("projections.rebuild_failed", name=projection.name, error=str(error))  # noqa: TRY400
-            return True
+                return True
+            if version is not None:
+                return True
         return False
 
     def _stop_if_told(self, _: Progress) -> None:

@@ -180,6 +180,16 @@ class TestBesideTheLiveOne:
         with app(database) as connection:
             assert [verify(connection, projection) for projection in PROJECTIONS] == [None] * 4
 
+    def test_what_somebody_finished_meanwhile_is_not_done_again(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        history(database)
+        with app(database) as connection:
+            rebuild(connection, VIEW)
+            monkeypatch.setattr("projections.rebuilder.underway", lambda *_: [VIEW])  # as it was just now
+            assert not Rebuilder(database.app, PROJECTIONS).step(connection)
+            assert tables(database) == ["scim_tokens_v1", "scim_tokens_v2"]
+
     def test_the_old_table_is_kept_until_it_is_dropped(self, database: Database) -> None:
         history(database)
         with app(database) as connection:
