@@ -32,9 +32,12 @@ from domain.secret import Pepper
 from projections.positions import ensure_live
 from projections.registry import PROJECTIONS
 from projections.runner import BATCH, Runner
+from tests.second_chance import pytest_report_teststatus, pytest_runtest_protocol, pytest_terminal_summary
 
 if TYPE_CHECKING:
     from tests.service import RunningService
+
+__all__ = ["pytest_report_teststatus", "pytest_runtest_protocol", "pytest_terminal_summary"]
 
 T = TypeVar("T")
 APP_ROLE = "scim_ledger_app_test"
