@@ -14,7 +14,7 @@ from litestar import Controller, MediaType, Response, delete, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
+from litestar.params import Body, FromPath, HeaderParameter, JSONBody, QueryParameter
 
 from api.cursor import InvalidCursor
 from api.instants import instant
@@ -76,6 +76,7 @@ class CreatedScimToken(TokenDocument, frozen=True, omit_defaults=True, kw_only=T
     token: Annotated[str, msgspec.Meta(description="Show-once bearer token; cannot be retrieved later.")]
 
 
+_ASK_EXAMPLE: Final = {"team_id": str(_EXAMPLE.team_id), "name": _EXAMPLE.name}
 _CREATED_EXAMPLE: Final = CreatedScimToken(
     **msgspec.structs.asdict(_EXAMPLE),
     token="scim_live_<49 letters and digits, shown once>",  # noqa: S106 - says what stands there
@@ -94,6 +95,16 @@ class RevokedScimToken(msgspec.Struct, frozen=True):
     """The token that is revoked now."""
 
     id: UUID
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="Up to 255 printable characters: for a day, a repeated call has no second effect.",
+        required=False,
+    ),
+]
 
 
 class ScimTokenController(Controller):
@@ -121,10 +132,8 @@ class ScimTokenController(Controller):
     async def create(
         self,
         request: StrictRequest,
-        data: JSONBody[CreateScimToken],
-        idempotency_key: Annotated[
-            str | None, HeaderParameter(name="Idempotency-Key", required=False)
-        ] = None,
+        data: Annotated[CreateScimToken, Body(examples=[Example(value=_ASK_EXAMPLE)])],
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[CreatedScimToken]:
         """Issue a token for a team. `token` is shown in this answer and cannot be retrieved later."""
         caller_id = caller_of(request.scope).api_token.id
@@ -276,9 +285,7 @@ class ScimTokenController(Controller):
         request: StrictRequest,
         token_id: FromPath[UUID],
         data: JSONBody[RotateScimToken],
-        idempotency_key: Annotated[
-            str | None, HeaderParameter(name="Idempotency-Key", required=False)
-        ] = None,
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[CreatedScimToken]:
         """A second secret, while the older ones go on for the overlap: no gap at the identity provider."""
         caller_id = caller_of(request.scope).api_token.id
