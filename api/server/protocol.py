@@ -16,12 +16,17 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from api.scim import messages
+
 _PROBLEMS = {
     400: ("/problems/bad-request", "Bad request"),
     414: ("/problems/uri-too-long", "URI too long"),
     431: ("/problems/header-fields-too-large", "Header fields too large"),
     503: ("/problems/too-many-connections", "Too many connections"),
 }
+
+
+_SCIM = messages.ROOT.encode()
 
 
 class Refusal(Exception):
@@ -35,17 +40,32 @@ class Refusal(Exception):
         self.status = status
         self.detail = detail
 
-    def to_bytes(self) -> bytes:
-        """Return the whole response, with a problem body (RFC 9457)."""
-        type_, title = _PROBLEMS[self.status]
-        body = msgspec.json.encode(
-            {"type": type_, "title": title, "status": self.status, "detail": self.detail}
-        )
+    def to_bytes(self, target: bytes = b"") -> bytes:
+        """Return the whole response: a SCIM error (RFC 7644) to who speaks SCIM, else a problem (RFC 9457).
+
+        target: of the request, as far as it is known.
+        """
+        path = target.partition(b"?")[0]
+        if path == _SCIM or path.startswith(_SCIM + b"/"):
+            media_type, body = messages.MEDIA_TYPE, messages.error(self.status, self.detail)
+        else:
+            type_, title = _PROBLEMS[self.status]
+            media_type = "application/problem+json"
+            body = msgspec.json.encode(
+                {"type": type_, "title": title, "status": self.status, "detail": self.detail}
+            )
         retry_after = b"retry-after: 1\r\n" if self.status == 503 else b""  # noqa: PLR2004
         return (
-            b"%scontent-type: application/problem+json\r\ncontent-length: %d\r\nx-request-id: %s\r\n"
+            b"%scontent-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n"
             b"cache-control: no-store\r\n%sconnection: close\r\n\r\n%s"
-        ) % (STATUS_LINE[self.status], len(body), secrets.token_hex(16).encode(), retry_after, body)
+        ) % (
+            STATUS_LINE[self.status],
+            media_type.encode(),
+            len(body),
+            secrets.token_hex(16).encode(),
+            retry_after,
+            body,
+        )
 
 
 class StrictHttpProtocol(HttpToolsProtocol):
@@ -217,6 +237,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
             # Earlier requests are answered first, and the connection ends with the last of these answers.
             self.shutdown()
             return
-        self.transport.write(refusal.to_bytes())
+        is_receiving = self.headers is not None
+        self.transport.write(refusal.to_bytes(self.url if is_receiving else b""))
         self.transport.write_eof()
         self.loop.call_later(self.linger_timeout_s, self.transport.abort)
