@@ -6,6 +6,7 @@ nor rendered again for that.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -35,6 +36,7 @@ class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     revoked_at: str | None = None
 
 
+@lru_cache(1024)  # uses that were committed together share their instant
 def rfc3339(at: datetime) -> str:
     """UTC with exactly three decimals and Z, also when the milliseconds are zero."""
     return at.isoformat(timespec="milliseconds")[:23] + "Z"
