@@ -237,7 +237,6 @@ class StrictHttpProtocol(HttpToolsProtocol):
             # Earlier requests are answered first, and the connection ends with the last of these answers.
             self.shutdown()
             return
-        is_receiving = self.headers is not None
-        self.transport.write(refusal.to_bytes(self.url if is_receiving else b""))
+        self.transport.write(refusal.to_bytes(self.url))
         self.transport.write_eof()
         self.loop.call_later(self.linger_timeout_s, self.transport.abort)
