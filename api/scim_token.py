@@ -101,7 +101,8 @@ IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
-        description="Up to 255 printable characters: for a day, a repeated call has no second effect.",
+        description=f"Up to {KEY_MAX_LENGTH} printable characters: "
+        "for a day, a repeated call has no second effect.",
         required=False,
     ),
 ]

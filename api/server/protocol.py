@@ -24,8 +24,6 @@ _PROBLEMS = {
     431: ("/problems/header-fields-too-large", "Header fields too large"),
     503: ("/problems/too-many-connections", "Too many connections"),
 }
-
-
 _SCIM = messages.ROOT.encode()
 
 
