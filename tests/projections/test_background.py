@@ -23,15 +23,20 @@ def nice(process_id: int) -> int:
 
 
 def nice_session(process_id: int | str) -> int | None:
-    """Of the session that a process belongs to; None where the kernel does not schedule sessions."""
+    """Of the session that a process belongs to; None where the kernel does not schedule that as one.
+
+    Either it schedules no session so and has no such file, or it does, but the process still belongs to the
+    first one of the machine, as in some containers: then the file is empty.
+    """
     told = Path(f"/proc/{process_id}/autogroup")
-    return int(told.read_text().split()[-1]) if told.exists() else None
+    words = told.read_text().split() if told.exists() else []
+    return int(words[-1]) if words else None
 
 
 @pytest.fixture
-def seen(database: Database) -> dict[str, int]:
+def seen(database: Database) -> dict[str, int | None]:
     """The values of a thread that gave way, of its server process, and of the server process of another."""
-    found: dict[str, int] = {}
+    found: dict[str, int | None] = {}
 
     def work() -> None:
         with psycopg.connect(database.app) as mine, psycopg.connect(database.app) as other:
@@ -41,7 +46,7 @@ def seen(database: Database) -> dict[str, int]:
             found["thread"] = nice(threading.get_native_id())
             found["server"] = nice(mine.info.backend_pid)
             found["other"] = nice(other.info.backend_pid)
-            found["session"] = nice_session(mine.info.backend_pid) or NICE
+            found["session"] = nice_session(mine.info.backend_pid)
 
     worker = threading.Thread(target=work)
     worker.start()
@@ -51,13 +56,13 @@ def seen(database: Database) -> dict[str, int]:
     return found
 
 
-def test_the_thread_and_its_server_process_are_nice(seen: dict[str, int]) -> None:
+def test_the_thread_and_its_server_process_are_nice(seen: dict[str, int | None]) -> None:
     assert seen["thread"] == seen["server"] == NICE
-    assert seen["session"] == NICE
+    assert seen["session"] in (NICE, None)
 
 
-def test_nobody_else_is(seen: dict[str, int]) -> None:
-    assert seen["other"] < NICE
+def test_nobody_else_is(seen: dict[str, int | None]) -> None:
+    assert seen["other"] == nice(os.getpid())
     assert nice(os.getpid()) == nice(threading.get_native_id()) < NICE
 
 
@@ -94,9 +99,11 @@ def test_a_program_is_nice_and_its_session_if_that_is_its_own(*, leads: bool) ->
         assert program.stdout is not None
         assert program.stdout.readline() == b"done\n"
         assert nice(program.pid) == NICE_FOLLOWING
-        if ours is not None:
-            assert nice_session(program.pid) == (NICE_FOLLOWING if leads else ours)
-            assert nice_session("self") == ours
+        if leads:
+            assert nice_session(program.pid) in (NICE_FOLLOWING, None)
+        else:
+            assert nice_session(program.pid) == ours
+        assert nice_session("self") == ours
         program.stdin.close()
 
 
@@ -110,7 +117,7 @@ def test_the_views_of_a_service_give_way(two_services: tuple[RunningService, Run
     for service in two_services:
         programs = [pid for pid in process_tree(service.pid) if b"api.projector" in command_line(pid)]
         assert [nice(pid) for pid in programs] == [NICE_FOLLOWING]
-        assert [nice_session(pid) or NICE_FOLLOWING for pid in programs] == [NICE_FOLLOWING]
+        assert all(nice_session(pid) in (NICE_FOLLOWING, None) for pid in programs)
     with psycopg.connect(database.owner) as connection:
         if background._server_process(connection) is not None:
             until(are_nice, timeout_s=10, what="the leader's server process is nice")
