@@ -65,16 +65,23 @@ class RefusalCounter:
         self._counts[key] = self._counts.get(key, 0) + 1
 
     async def flush(self) -> None:
-        """Write all that was counted. Raises Unavailable; the counts are kept then."""
-        while self._sent is not None or self._counts:
-            if self._sent is None:
-                counts = dict(islice(self._counts.items(), _BATCH))
-                for key in counts:
-                    del self._counts[key]
-                self._sent = _Batch(CommandKey(self._new_id(), b"refusals"), counts)
-            # A batch whose fate is unknown is sent again under the same key, and so never counted twice.
-            await self._ledger.record_refusals(self._sent.counts, key=self._sent.key)
-            self._sent = None
+        """Write what was counted until now. Raises Unavailable; the counts are kept then.
+
+        What comes meanwhile is for the next time: in a flood there is always something.
+        """
+        if self._sent is not None:
+            await self._send(self._sent)
+        for _ in range(-(-len(self._counts) // _BATCH)):
+            counts = dict(islice(self._counts.items(), _BATCH))
+            for key in counts:
+                del self._counts[key]
+            await self._send(_Batch(CommandKey(self._new_id(), b"refusals"), counts))
+
+    async def _send(self, batch: _Batch) -> None:
+        # A batch whose fate is unknown is sent again under the same key, and so never counted twice.
+        self._sent = batch
+        await self._ledger.record_refusals(batch.counts, key=batch.key)
+        self._sent = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

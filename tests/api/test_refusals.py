@@ -1,5 +1,6 @@
 """Refusals that name no token: counted in memory, written as tallies, never lost by a store that is away."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
@@ -114,6 +115,31 @@ def test_memory_is_bounded_and_no_count_is_lost(database: Database, run: Run) ->
                 clock.advance(MINUTE)
             assert counted.waiting == MAX_KEYS * 4
             assert len(counted._counts) <= MAX_KEYS + 1
+
+    run(story())
+
+
+def test_a_flood_that_goes_on_is_not_written_all_the_time(database: Database, run: Run) -> None:
+    """What comes while something is written waits for the next time, or each commit would be an event."""
+
+    async def story() -> None:
+        async with open_ledger(database.app) as ledger:
+            counted = counter(ledger, HandClock(T0))
+            flooding = asyncio.create_task(flood(counted))
+            try:
+                for times in (1, 2):
+                    await asyncio.sleep(0)
+                    await asyncio.wait_for(counted.flush(), timeout=10)
+                    [(_, _, _, _, events)] = tallies(database)
+                    assert events == times
+                    assert counted.waiting > 0
+            finally:
+                flooding.cancel()
+
+    async def flood(counted: RefusalCounter) -> None:
+        while True:
+            counted.count("unknown", "scim")
+            await asyncio.sleep(0)
 
     run(story())
 
