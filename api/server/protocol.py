@@ -17,6 +17,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.scim import messages
+from api.server.held_head import HeldHead
 
 _PROBLEMS = {
     400: ("/problems/bad-request", "Bad request"),
@@ -155,6 +156,10 @@ class StrictHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._check_head()
         super().on_headers_complete()
+        cycle = self.cycle
+        # What is written first must be the head of the answer, and not the last.
+        if cycle.scope["method"] != "HEAD" and not cycle.waiting_for_100_continue:
+            cycle.transport = HeldHead(self.transport)  # type: ignore[assignment]
         self._phase = "body"
         self._held_bytes = self._read_bytes = 0
         # The application keeps the list it was given; trailers, which could pose as headers, go to this one.

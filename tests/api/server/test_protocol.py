@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import re
@@ -39,7 +40,10 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     body = b"%s %d %d" % (scope["path"].encode(), seen, size)
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    if scope["path"] == "/late-body":
+        await asyncio.sleep(0.3)
+    if scope["path"] != "/no-body":
+        await send({"type": "http.response.body", "body": body})
 
 
 @contextlib.contextmanager
@@ -261,6 +265,60 @@ def test_a_broken_request_behind_a_sound_one_never_takes_its_answer(address: tup
 
     assert statuses(answer) == [200]
     assert answer.endswith(b"/slow 0 0")
+
+
+def test_the_head_waits_for_the_body(address: tuple[str, int]) -> None:
+    with connect(address) as client:
+        client.sendall(head(b"Connection: close", target=b"/late-body"))
+        client.settimeout(0.15)
+        with pytest.raises(TimeoutError):
+            client.recv(65536)
+        client.settimeout(5)
+        answer = read_to_end(client)
+
+    assert statuses(answer) == [200]
+    assert answer.endswith(b"\r\n\r\n/late-body 0 0")
+
+
+def test_a_head_that_no_body_comes_after_is_sent(address: tuple[str, int]) -> None:
+    answer = exchange(address, head(target=b"/no-body"))
+
+    assert statuses(answer) == [200]
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_an_answer_to_head_is_its_head(address: tuple[str, int]) -> None:
+    answer = exchange(address, head(method=b"HEAD") * 2 + head(b"Connection: close", method=b"HEAD"))
+
+    assert statuses(answer) == [200] * 3
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_who_waits_for_100_gets_it_before_the_body_is_sent(address: tuple[str, int]) -> None:
+    with connect(address) as client:
+        client.sendall(
+            head(b"Expect: 100-continue", b"Content-Length: 3", b"Connection: close", method=b"PUT")
+        )
+        assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"abc")
+        answer = read_to_end(client)
+
+    assert statuses(answer) == [200]
+    assert answer.endswith(b"/ 0 3")
+
+
+def test_a_request_leaves_nothing_to_the_garbage_collector(address: tuple[str, int]) -> None:
+    """Cycles of references cost a tenth of what a door can do, and pauses besides."""
+    with connect(address) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(200):
+                client.sendall(GOOD)
+                assert statuses(client.recv(65536)) == [200]
+            assert gc.collect() < 200
+        finally:
+            gc.enable()
 
 
 def test_trailers_are_not_headers(address: tuple[str, int]) -> None:
