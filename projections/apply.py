@@ -137,8 +137,7 @@ def put(connection: Connection, projection: Projection, version: int, rows: dict
     """Insert rows; those that are stored already are replaced or merged, as the view has it."""
     if not rows:
         return
-    full = [[*row, *projection.derive(row)] for row in rows.values()]
-    columns = _columns(projection, list(projection.columns), full)
+    columns = _columns(projection, list(projection.columns), list(map(projection.whole, rows.values())))
     connection.execute(projection.put_rows(version), columns, prepare=True)
 
 

@@ -207,7 +207,6 @@ PROJECTION: Final = Projection(
     },
     topics=REGISTRY.topics,
     apply=apply,
-    derive=lambda _: (),
     is_owned=True,
     merge={},
     is_append_only=True,

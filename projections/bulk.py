@@ -140,14 +140,13 @@ def _copy(connection: Connection, projection: Projection, version: int, rows: It
         "SELECT atttypid FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum",
         [projection.table(version)],
     ).fetchall()
-    derive = projection.derive if projection.stored < len(projection.columns) else None
     with (
         connection.cursor() as cursor,
         cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(table)) as copy,
     ):
         copy.set_types([oid for (oid,) in types])
         for row in rows:
-            copy.write_row(row if derive is None else [*row, *derive(row)])
+            copy.write_row(projection.whole(row))
 
 
 def _slices(items: list[Any], size: int) -> Iterator[list[Any]]:

@@ -52,7 +52,7 @@ class Projection:
     topics: what it folds. Anything else only moves its position.
     key: which row an entry changes, where rows are loaded (without `merge`).
     apply: folds entries, in order, into the rows given by key; new keys are added. A row is a list.
-    derive: the values of the derived columns of a row.
+    derive: the values of the derived columns of a row, where there are any.
     is_owned: whether `apply` needs each entry's `owner_id`.
     decodes: topics of which the fold reads more than position, originator and instant; None for all. A
         rebuild leaves the command ids and states of the others in the database.
@@ -75,7 +75,7 @@ class Projection:
     indexes: Mapping[str, str]
     topics: frozenset[str]
     apply: Callable[[dict[Any, list[Any]], Iterable[LogEntry], EventRegistry], None]
-    derive: Callable[[list[Any]], Sequence[Any]]
+    derive: Callable[[list[Any]], Sequence[Any]] | None = None
     key: Callable[[LogEntry], Any] = attrgetter("originator_id")
     is_owned: bool = False
     decodes: frozenset[str] | None = None
@@ -153,6 +153,10 @@ class Projection:
             f"UPDATE {self.table(version)} row SET {updates} "
             f"FROM unnest({self._arrays(names)}) AS new ({', '.join(names)}) WHERE row.{key} = new.{key}"
         )
+
+    def whole(self, row: list[Any]) -> Sequence[Any]:
+        """A row that `apply` made, with its derived columns."""
+        return row if self.derive is None else [*row, *self.derive(row)]
 
     def _arrays(self, names: Sequence[str]) -> str:
         return ", ".join(f"%s::{self.type_of(name)}[]" for name in names)

@@ -44,6 +44,5 @@ PROJECTION: Final = Projection(
     indexes={},
     topics=frozenset({Used.topic}),
     apply=apply,
-    derive=lambda _: (),
     merge={},
 )

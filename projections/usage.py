@@ -53,6 +53,5 @@ PROJECTION: Final = Projection(
     indexes={},
     topics=frozenset({Used.topic, Refused.topic}),
     apply=apply,
-    derive=lambda _: (),
     merge={"uses": "stored.uses + excluded.uses", "refusals": "stored.refusals + excluded.refusals"},
 )

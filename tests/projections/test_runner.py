@@ -46,7 +46,6 @@ def counting(name: str) -> Projection:
         topics=scim_tokens.PROJECTION.topics,
         key=lambda entry: entry.originator_id,
         apply=count,
-        derive=lambda _: (),
     )
 
 

@@ -146,8 +146,8 @@ class LibraryView(PostgresTrackingRecorder):
             cursor.execute(projection.select_rows(self.VERSION).encode(), [[entry.originator_id]])
             rows = {row["id"]: list(row.values()) for row in cursor.fetchall()}
             projection.apply(rows, [entry], REGISTRY)
-            full = [[*row, *projection.derive(row)] for row in rows.values()]
-            columns = [list(column) for column in zip(*full, strict=True)]
+            whole = map(projection.whole, rows.values())
+            columns = [list(column) for column in zip(*whole, strict=True)]
             cursor.execute(projection.put_rows(self.VERSION).encode(), columns)
             self._insert_tracking(cursor, tracking)
 
