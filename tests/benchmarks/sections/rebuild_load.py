@@ -19,23 +19,23 @@ from tests.benchmarks.store import Database
 from tests.benchmarks.wrk import Slice
 
 CLIENTS: Final = 32
+UNDER_LOAD: Final = 1.5
+"""How much longer it takes then. Slices as long as the rebuild before would grow with it,
+by the load and by the events that it makes."""
 COMMAND: Final = Path(sys.executable).with_name("scim-ledger")
 
 
 def rebuild_load(bench: Bench) -> Iterator[Row]:
-    """`scim-ledger projections rebuild --all` over a million events, one slice as long as it takes."""
+    """`scim-ledger projections rebuild --all` over a million events, and load for as long as it takes."""
     ledger = bench.million
     with bench.service(ledger) as service:
         path = door(service, ledger)
         requests = bench.requests("GET", [path], ledger.tokens)
-        lasts_s = float(bench.seconds)
+        seconds = int(UNDER_LOAD * _rebuild(ledger.database, lambda: None))
 
         def beside_a_rebuild() -> Slice:
-            """As long as the rebuild before; of the first one only the beginning, which warms it up."""
-            nonlocal lasts_s
             found: list[Slice] = []
-            seconds = max(1, int(lasts_s))
-            lasts_s = _rebuild(
+            _rebuild(
                 ledger.database,
                 lambda: found.append(wrk.load(service.url, requests, connections=CLIENTS, seconds=seconds)),
             )
