@@ -15,7 +15,7 @@ import psycopg
 from cyclopts import App, Parameter, Token
 
 from api import cli_audit, cli_projections
-from api.console import AsJson, DataDir, show
+from api.console import AsJson, DataDir, TokenId, show
 from api.deployment import NotMigrated, UnsafeDatabase, migrate_given, open_store
 from api.doctor import examine
 from api.log import configure_logging
@@ -55,6 +55,10 @@ app.command(cli_projections.verify)
 token_app.command(cli_audit.history)
 
 
+UNSET: Final = Settings()
+LIST_MAX: Final = 1000
+
+
 def _permissions(_: Any, tokens: Sequence[Token]) -> list[Permission]:
     """Permissions as the API names them; cyclopts would take the names of the enumeration alone."""
     try:
@@ -63,7 +67,12 @@ def _permissions(_: Any, tokens: Sequence[Token]) -> list[Permission]:
         raise InvalidValue("--permission", f"must be one of {', '.join(Permission)}") from None
 
 
-Teams = Annotated[list[UUID] | None, Parameter(negative="")]  # --empty-team would have meant every team
+Teams = Annotated[
+    list[UUID] | None,
+    Parameter(
+        negative="", help="A team that it may touch; repeat it for several."
+    ),  # no --empty-team: that is all
+]
 Permissions = Annotated[
     list[Permission] | None,
     Parameter(
@@ -86,9 +95,9 @@ def main() -> None:
 @app.command(name="serve")
 def serve_command(
     *,
-    host: str | None = None,
-    port: int | None = None,
-    workers: int | None = None,
+    host: Annotated[str | None, Parameter(help=f"Address to listen on; {UNSET.host} unless set.")] = None,
+    port: Annotated[int | None, Parameter(help=f"Port to listen on; {UNSET.port} unless set.")] = None,
+    workers: Annotated[int | None, Parameter(help=f"HTTP processes; {UNSET.workers} unless set.")] = None,
     data_dir: DataDir = None,
     migrate: Annotated[bool, Parameter(negative="", help="Apply pending migrations first.")] = False,
 ) -> int:
@@ -111,11 +120,13 @@ def migrate(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
 @api_token_app.command(name="create")
 def api_token_create(
     *,
-    user: UUID,
+    user: Annotated[UUID, Parameter(help="The user who will act through it.")],
     team: Teams = None,
     permission: Permissions = None,
-    expires_in_days: int | None = DEFAULT_LIFETIME.days,
-    never_expires: Annotated[bool, Parameter(negative="")] = False,
+    expires_in_days: Annotated[
+        int | None, Parameter(help=f"How long it is good, 1 to {LIFETIME_MAX_DAYS} days.")
+    ] = DEFAULT_LIFETIME.days,
+    never_expires: Annotated[bool, Parameter(negative="", help="Good until it is revoked.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -139,7 +150,7 @@ def api_token_list(*, data_dir: DataDir = None, as_json: AsJson = False) -> None
 
 
 @api_token_app.command(name="revoke")
-def api_token_revoke(token_id: UUID, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def api_token_revoke(token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Revoke an API token, from now on and everywhere."""
     _with_ledger(data_dir, lambda ledger: ledger.revoke_api_token(token_id))
     show({"id": str(token_id)}, as_json=as_json)
@@ -148,10 +159,12 @@ def api_token_revoke(token_id: UUID, *, data_dir: DataDir = None, as_json: AsJso
 @token_app.command(name="create")
 def token_create(
     *,
-    team: UUID,
-    name: str,
-    user: UUID,
-    expires_at: datetime | None = None,
+    team: Annotated[UUID, Parameter(help="The team that will own it.")],
+    name: Annotated[str, Parameter(help="What it is for, 1 to 255 characters.")],
+    user: Annotated[UUID, Parameter(help="The user on whose behalf it is made.")],
+    expires_at: Annotated[
+        datetime | None, Parameter(help="Its end, with a time zone; without it, none.")
+    ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -166,15 +179,17 @@ def token_create(
 @token_app.command(name="list")
 def token_list(
     *,
-    team: UUID | None = None,
-    status: str = "active",
-    limit: int = 100,
+    team: Annotated[UUID | None, Parameter(help="Only this team's.")] = None,
+    status: Annotated[str, Parameter(help="active, revoked, expired or all.")] = "active",
+    limit: Annotated[int, Parameter(help=f"How many at most, 1 to {LIST_MAX}.")] = 100,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """The newest SCIM tokens."""
     if status not in {"active", "revoked", "expired", "all"}:
         raise InvalidValue("--status", "must be active, revoked, expired or all")
+    if not 1 <= limit <= LIST_MAX:
+        raise InvalidValue("--limit", f"must be 1 to {LIST_MAX}")
 
     async def ask(ledger: TokenLedger) -> Sequence[str]:
         narrow = TokenFilter(None if team is None else (team,), status=status)
@@ -186,7 +201,7 @@ def token_list(
 
 
 @token_app.command(name="show")
-def token_show(token_id: UUID, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def token_show(token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """One SCIM token, as its own events tell it."""
 
     async def ask(ledger: TokenLedger) -> ScimToken:
@@ -200,10 +215,10 @@ def token_show(token_id: UUID, *, data_dir: DataDir = None, as_json: AsJson = Fa
 
 @token_app.command(name="revoke")
 def token_revoke(
-    token_id: UUID,
+    token_id: TokenId,
     *,
-    user: UUID | None = None,
-    reason: str | None = None,
+    user: Annotated[UUID | None, Parameter(help="The user on whose behalf; the trail names them.")] = None,
+    reason: Annotated[str | None, Parameter(help="Why, for the trail.")] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:

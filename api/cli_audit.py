@@ -18,7 +18,7 @@ import psycopg
 from cyclopts import App, Parameter
 
 from api.audit_text import csv_header, csv_rows, ndjson_rows
-from api.console import AsJson, DataDir, show
+from api.console import AsJson, DataDir, TokenId, show
 from api.deployment import open_store
 from api.settings import load
 from domain.errors import InvalidValue, NotFound
@@ -44,24 +44,26 @@ class ExportFormat(StrEnum):
 
 
 @Parameter(name="*")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Filters:
-    """What the trail is narrowed to.
+    """What the trail is narrowed to."""
 
-    team, token, user, api_token: ids. kind: event names such as scim_token.used, several if repeated.
-    outcome: success or refused. source: an address or a network.
-    since: the first instant. until: the first instant after.
-    """
-
-    team: UUID | None = None
-    token: UUID | None = None
-    user: UUID | None = None
-    api_token: UUID | None = None
-    kind: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
-    outcome: str | None = None
-    source: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    team: Annotated[UUID | None, Parameter(help="Only of this team.")] = None
+    token: Annotated[UUID | None, Parameter(help="Only of this SCIM token, by its id.")] = None
+    user: Annotated[UUID | None, Parameter(help="Only what this user did.")] = None
+    api_token: Annotated[
+        UUID | None, Parameter(help="Only what was done with this API token, by its id.")
+    ] = None
+    kind: Annotated[
+        tuple[str, ...] | None,
+        Parameter(negative="", help="Only this kind, such as scim_token.used; repeat it for several."),
+    ] = None
+    outcome: Annotated[str | None, Parameter(help="success or refused.")] = None
+    source: Annotated[
+        str | None, Parameter(help="Only from this address or network, such as 192.0.2.0/24.")
+    ] = None
+    since: Annotated[datetime | None, Parameter(help="From this instant on, with a time zone.")] = None
+    until: Annotated[datetime | None, Parameter(help="Until before this instant, with a time zone.")] = None
 
     def narrow(self) -> AuditFilter:
         """The same for a query. Raises InvalidValue."""
@@ -101,8 +103,8 @@ class Trail(NamedTuple):
 def list_(
     filters: Filters = ALL,
     *,
-    limit: int = 50,
-    oldest_first: Annotated[bool, Parameter(negative="")] = False,
+    limit: Annotated[int, Parameter(help="How many at most, 1 to 1000.")] = 50,
+    oldest_first: Annotated[bool, Parameter(negative="", help="Begin with the oldest.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -144,7 +146,7 @@ def tail(
     filters: Filters = ALL,
     *,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="", help="Go on for ever.")] = False,
-    lines: Annotated[int, Parameter(name=["--lines", "-n"])] = 10,
+    lines: Annotated[int, Parameter(name=["--lines", "-n"], help="How many to begin with, 0 to 1000.")] = 10,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -164,7 +166,7 @@ def tail(
         _ask(data_dir, ask)
 
 
-def history(token_id: UUID, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def history(token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """All that ever happened to one token, oldest first, also when it is revoked."""
 
     async def ask(trail: Trail) -> Sequence[AuditEvent]:

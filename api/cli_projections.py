@@ -24,6 +24,7 @@ _LINE_EVERY_S: Final = 1.0
 
 app = App(name="projections", help="Views: how far they are, and their rebuild.")
 
+Name = Annotated[str, Parameter(help=f"One of {', '.join(each.name for each in PROJECTIONS)}.")]
 All = Annotated[bool, Parameter(name="--all", negative="", help="Every view, one after another.")]
 
 
@@ -36,7 +37,7 @@ def list_(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 @app.command(name="show")
-def show_(name: str, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def show_(name: Name, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """One view, as this release reads it."""
     projection = _named(name)
     with connection(data_dir) as opened:
@@ -48,7 +49,7 @@ def show_(name: str, *, data_dir: DataDir = None, as_json: AsJson = False) -> No
 
 @app.command(name="rebuild")
 def rebuild_(
-    name: str | None = None,
+    name: Name | None = None,
     *,
     all_: All = False,
     accept_difference: Annotated[
@@ -71,7 +72,7 @@ def rebuild_(
 
 
 @app.command(name="retry")
-def retry(name: str, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def retry(name: Name, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Let a stopped view try its event again, after the cause was mended."""
     projection = _named(name)
     with connection(data_dir) as opened:
@@ -80,7 +81,7 @@ def retry(name: str, *, data_dir: DataDir = None, as_json: AsJson = False) -> No
 
 
 @app.command(name="verify")
-def verify_views(name: str | None = None, *, data_dir: DataDir = None, as_json: AsJson = False) -> int:
+def verify_views(name: Name | None = None, *, data_dir: DataDir = None, as_json: AsJson = False) -> int:
     """Fold a view anew, or all of them, and compare; nothing is switched. Exit code 1 on a difference."""
     found: list[Mapping[str, Any]] = []
     with connection(data_dir) as opened:

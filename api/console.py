@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import psycopg
 from cyclopts import Parameter
@@ -17,6 +18,7 @@ from api.settings import load
 
 DataDir = Annotated[Path | None, Parameter(help="Directory of the embedded server.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+TokenId = Annotated[UUID, Parameter(help="Its id; no command asks for a secret.")]
 
 
 @contextmanager

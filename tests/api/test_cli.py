@@ -14,7 +14,9 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from cyclopts import App
 
+from api.cli import app
 from domain.api_token import Permission
 from domain.secret import SECRET_PATTERN, parse
 from tests.api import forked_cli
@@ -156,6 +158,7 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
         (("token", "show", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such aggregate"),
         (("token", "revoke", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such token"),
         (("token", "list", "--status", VALUE), "--status: must be active, revoked, expired or all"),
+        (("token", "list", "--limit", "-1"), "--limit: must be 1 to 1000"),
         (("token", "create", "--team", TEAM, "--user", USER, "--name", " "), "/name: must not be blank"),
         (
             ("api-token", "create", "--user", USER, "--permission", "root"),
@@ -181,7 +184,7 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
             "--expires-at: needs a time zone, such as a Z at the end",
         ),
     ],
-    ids=["absent", "absent to revoke", "status", "name", "permission", "lifetime", "naive"],
+    ids=["absent", "absent to revoke", "status", "limit", "name", "permission", "lifetime", "naive"],
 )
 def test_a_refusal_is_one_clear_line(database: Database, arguments: tuple[str, ...], said: str) -> None:
     assert refused(database.app, *arguments) == said
@@ -268,6 +271,22 @@ def serving(data_dir: Path, output: Path) -> Iterator[Callable[[], str]]:
         process.terminate()
         exit_code = process.wait(STOP_TIMEOUT_S)
     assert exit_code == 0, log.read_text()
+
+
+def commands(group: App, *path: str) -> Iterator[tuple[str, App]]:
+    """Every command with its name."""
+    for name in group:
+        if not name.startswith("-"):
+            yield from commands(group[name], *path, name)
+    if group.default_command is not None:
+        yield " ".join(path), group
+
+
+@pytest.mark.parametrize("command", [pytest.param(each, id=name) for name, each in commands(app) if name])
+def test_every_command_and_every_option_says_what_it_does(command: App) -> None:
+    assert command.help
+    options = [option for option in command.assemble_argument_collection() if option.show]
+    assert [option.name for option in options if not option.parameter.help] == []
 
 
 @pytest.mark.slow  # the README's walk-through begins the same way
