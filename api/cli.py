@@ -15,7 +15,7 @@ import psycopg
 from cyclopts import App, Parameter, Token
 
 from api import cli_audit, cli_projections
-from api.console import AsJson, DataDir, TokenId, show
+from api.console import LIST_MAX, AsJson, DataDir, TokenId, show
 from api.deployment import NotMigrated, UnsafeDatabase, migrate_given, open_store
 from api.doctor import examine
 from api.log import configure_logging
@@ -27,7 +27,7 @@ from domain.errors import InvalidValue, LedgerError
 from domain.eventstore.embedded import EmbeddedPostgresError
 from domain.eventstore.migrate import available
 from domain.ledger import NewApiToken, NewScimToken, Operator, TokenLedger
-from domain.scim_token import ScimToken
+from domain.scim_token import NAME_MAX_LENGTH, ScimToken
 from projections.projection import UnappliableEvent
 from projections.queries import TokenFilter, TokenQueries
 from projections.scim_tokens import rfc3339
@@ -56,7 +56,6 @@ token_app.command(cli_audit.history)
 
 
 UNSET: Final = Settings()
-LIST_MAX: Final = 1000
 
 
 def _permissions(_: Any, tokens: Sequence[Token]) -> list[Permission]:
@@ -67,11 +66,8 @@ def _permissions(_: Any, tokens: Sequence[Token]) -> list[Permission]:
         raise InvalidValue("--permission", f"must be one of {', '.join(Permission)}") from None
 
 
-Teams = Annotated[
-    list[UUID] | None,
-    Parameter(
-        negative="", help="A team that it may touch; repeat it for several."
-    ),  # no --empty-team: that is all
+Teams = Annotated[  # negative: --empty-team would have meant every team
+    list[UUID] | None, Parameter(negative="", help="A team that it may touch; repeat it for several.")
 ]
 Permissions = Annotated[
     list[Permission] | None,
@@ -160,7 +156,7 @@ def api_token_revoke(token_id: TokenId, *, data_dir: DataDir = None, as_json: As
 def token_create(
     *,
     team: Annotated[UUID, Parameter(help="The team that will own it.")],
-    name: Annotated[str, Parameter(help="What it is for, 1 to 255 characters.")],
+    name: Annotated[str, Parameter(help=f"What it is for, 1 to {NAME_MAX_LENGTH} characters.")],
     user: Annotated[UUID, Parameter(help="The user on whose behalf it is made.")],
     expires_at: Annotated[
         datetime | None, Parameter(help="Its end, with a time zone; without it, none.")

@@ -18,7 +18,7 @@ import psycopg
 from cyclopts import App, Parameter
 
 from api.audit_text import csv_header, csv_rows, ndjson_rows
-from api.console import AsJson, DataDir, TokenId, show
+from api.console import LIST_MAX, AsJson, DataDir, TokenId, show
 from api.deployment import open_store
 from api.settings import load
 from domain.errors import InvalidValue, NotFound
@@ -103,14 +103,14 @@ class Trail(NamedTuple):
 def list_(
     filters: Filters = ALL,
     *,
-    limit: Annotated[int, Parameter(help="How many at most, 1 to 1000.")] = 50,
+    limit: Annotated[int, Parameter(help=f"How many at most, 1 to {LIST_MAX}.")] = 50,
     oldest_first: Annotated[bool, Parameter(negative="", help="Begin with the oldest.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """The newest facts, or the oldest."""
-    if not 1 <= limit <= 1000:  # noqa: PLR2004
-        raise InvalidValue("--limit", "must be 1 to 1000; export has no limit")
+    if not 1 <= limit <= LIST_MAX:
+        raise InvalidValue("--limit", f"must be 1 to {LIST_MAX}; export has no limit")
     narrow = filters.narrow()
 
     async def ask(trail: Trail) -> Sequence[AuditEvent]:
@@ -146,13 +146,15 @@ def tail(
     filters: Filters = ALL,
     *,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="", help="Go on for ever.")] = False,
-    lines: Annotated[int, Parameter(name=["--lines", "-n"], help="How many to begin with, 0 to 1000.")] = 10,
+    lines: Annotated[
+        int, Parameter(name=["--lines", "-n"], help=f"How many to begin with, 0 to {LIST_MAX}.")
+    ] = 10,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """The last facts, a line each, and with --follow every further one as it is recorded."""
-    if not 0 <= lines <= 1000:  # noqa: PLR2004
-        raise InvalidValue("--lines", "must be 0 to 1000")
+    if not 0 <= lines <= LIST_MAX:
+        raise InvalidValue("--lines", f"must be 0 to {LIST_MAX}")
     narrow = filters.narrow()
 
     async def ask(trail: Trail) -> None:

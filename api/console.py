@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import psycopg
@@ -18,6 +18,7 @@ from api.settings import load
 
 DataDir = Annotated[Path | None, Parameter(help="Directory of the embedded server.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+LIST_MAX: Final = 1000
 TokenId = Annotated[UUID, Parameter(help="Its id; no command asks for a secret.")]
 
 

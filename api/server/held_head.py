@@ -31,6 +31,3 @@ class HeldHead:
         if self._head:
             self._transport.write(self._head)
         self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
