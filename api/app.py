@@ -1,8 +1,7 @@
 """The application of one HTTP process, built from its environment."""
 
-import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +40,7 @@ from projections.audit_queries import AuditQueries
 from projections.head import HeadWatch
 from projections.queries import TokenQueries
 from projections.usage_queries import UsageQueries
+from projections.wake import Waker
 
 if TYPE_CHECKING:
     from api.scim.proxy import Upstream
@@ -65,12 +65,13 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
     """The application for given settings; it opens no connection before its first request."""
     assert settings.database_url is not None
     pepper = Pepper(pepper_keys(settings))
+    waker = Waker(settings.wake_fd)
     ledger = TokenLedger(
         settings.database_url,
         pepper=pepper,
         sources=sources,
         is_live=settings.environment == "live",
-        on_append=_waker(settings.wake_fd),
+        on_append=waker.appended,
         turn=ALONE if settings.turn_fd is None else SharedTurn(settings.turn_fd),
     )
     refusals = RefusalCounter(ledger, clock=sources.clock, new_id=sources.new_id)
@@ -78,13 +79,13 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
     limits = RateLimits(per_token=settings.rate_per_token, per_source=settings.rate_per_source)
     service = Service(
         ledger,
-        TokenQueries(ledger.reads),
+        TokenQueries(ledger.reads, waker=waker),
         Cursors(pepper.derive("cursor")),
         sources.clock,
         Doors(ledger, sources=clients, limits=limits, refusals=refusals),
-        as_of=AsOfQueries(ledger.reads),
-        audit=AuditQueries(ledger.reads),
-        usage=UsageQueries(ledger.reads),
+        as_of=AsOfQueries(ledger.reads, waker=waker),
+        audit=AuditQueries(ledger.reads, waker=waker),
+        usage=UsageQueries(ledger.reads, waker=waker),
         heads=HeadWatch(ledger.reads),
     )
     upstream = None if settings.scim_upstream_url is None else _upstream(settings, clients)
@@ -179,16 +180,3 @@ def _as_bad_request(error: ValidationException) -> problems.BadRequest:
         if isinstance(item, dict)
     ]
     return problems.BadRequest("A parameter is not valid.", fields)
-
-
-def _waker(wake_fd: int | None) -> Callable[[], None]:
-    """Tell the projection runner of this deployment that something was appended; it would see it anyway."""
-    if wake_fd is None:
-        return lambda: None
-    os.set_blocking(wake_fd, False)
-
-    def wake() -> None:
-        with suppress(BlockingIOError):  # the pipe is full of wake-ups already
-            os.write(wake_fd, b"\0")
-
-    return wake

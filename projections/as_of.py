@@ -16,6 +16,7 @@ from domain.eventstore.connection import ReadPool
 from projections import audit_trail, scim_tokens
 from projections.queries import Place, TokenFilter, TokenPage, ViewReader
 from projections.scim_tokens import document
+from projections.wake import NOBODY, Waker
 
 _AS_IT_WAS: Final = """
     WITH asked AS MATERIALIZED (
@@ -59,8 +60,8 @@ instant and the instant there are only refusals of secrets that a rotation had e
 class AsOfQueries:
     """Reads of tokens as they were. Each names the ledger head that the views must have reached."""
 
-    def __init__(self, pool: ReadPool) -> None:
-        self._view = ViewReader(pool, scim_tokens.PROJECTION, audit_trail.PROJECTION)
+    def __init__(self, pool: ReadPool, *, waker: Waker = NOBODY) -> None:
+        self._view = ViewReader(pool, scim_tokens.PROJECTION, audit_trail.PROJECTION, waker=waker)
 
     async def find(
         self, token_id: UUID, *, teams: Sequence[UUID] | None, at: datetime, head: int

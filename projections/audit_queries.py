@@ -14,6 +14,7 @@ from domain.eventstore.connection import ReadPool
 from projections import audit_lines, audit_trail
 from projections.audit_trail import SELECTED, USED, AuditEvent
 from projections.queries import ViewReader
+from projections.wake import NOBODY, Waker
 
 PAGE: Final = 500
 """Rows read at a time for a stream: a few milliseconds of an event loop that others wait for too."""
@@ -69,8 +70,8 @@ class AuditPage:
 class AuditQueries:
     """Reads of the view `audit_trail`. Each names the ledger head that it must have reached."""
 
-    def __init__(self, pool: ReadPool) -> None:
-        self._view = ViewReader(pool, audit_trail.PROJECTION)
+    def __init__(self, pool: ReadPool, *, waker: Waker = NOBODY) -> None:
+        self._view = ViewReader(pool, audit_trail.PROJECTION, waker=waker)
 
     async def page(self, narrow: AuditFilter, span: Span, *, limit: int, head: int) -> AuditPage:
         """`limit` rows at most, in the order of `span`."""

@@ -14,6 +14,7 @@ from domain.eventstore.connection import ReadPool
 from projections import scim_tokens, token_sources
 from projections.projection import Projection
 from projections.scim_tokens import DOCUMENT
+from projections.wake import NOBODY, Waker
 
 FRESH_TIMEOUT_S: Final = 1.5
 _LIVE: Final = """
@@ -27,10 +28,12 @@ class ViewReader:
     """Runs queries on the live versions of one view or several.
 
     projections: {table} in a query stands for the first one's table, and the name of each for its own.
+    waker: of the runner, who is told when a query has to wait.
     """
 
-    def __init__(self, pool: ReadPool, *projections: Projection) -> None:
+    def __init__(self, pool: ReadPool, *projections: Projection, waker: Waker = NOBODY) -> None:
         self._pool = pool
+        self._waker = waker
         self._names = [projection.name for projection in projections]
         self._shapes = [projection.shape for projection in projections]
         self._versions: Mapping[str, int] | None = None
@@ -52,6 +55,7 @@ class ViewReader:
                 return [row[2:] for row in rows if row[1] is not None]
             if not rows:  # a view was switched or never made: look the pointers up again
                 self._versions = None
+            self._waker.awaited()
             if asyncio.get_running_loop().time() + pause_s > deadline:
                 raise ProjectionBehind(f"the view {self._names[0]} has not reached the ledger's head")
             await asyncio.sleep(pause_s)
@@ -125,9 +129,11 @@ _SEPARATOR: Final = "\x1f"
 class TokenQueries:
     """Reads of the view `scim_tokens`."""
 
-    def __init__(self, pool: ReadPool) -> None:
-        self._view = ViewReader(pool, scim_tokens.PROJECTION)
-        self._view_and_sources = ViewReader(pool, scim_tokens.PROJECTION, token_sources.PROJECTION)
+    def __init__(self, pool: ReadPool, *, waker: Waker = NOBODY) -> None:
+        self._view = ViewReader(pool, scim_tokens.PROJECTION, waker=waker)
+        self._view_and_sources = ViewReader(
+            pool, scim_tokens.PROJECTION, token_sources.PROJECTION, waker=waker
+        )
 
     async def is_known(self, token_id: UUID, *, teams: Sequence[UUID] | None, head: int) -> bool:
         """Whether there is such a token of these teams (None for all), revoked or not."""

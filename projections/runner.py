@@ -5,8 +5,6 @@ within a second. Correctness does not rest on it: positions move with the rows, 
 read. Two releases at once have different views, where a shape has changed, and each drives its own.
 """
 
-import os
-import select
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, LiteralString
@@ -24,19 +22,19 @@ from projections.owners import Owners
 from projections.projection import LogEntry, Projection, UnappliableEvent
 from projections.rebuild import prepare
 from projections.rebuilder import Rebuilder
+from projections.wake import WakeUps
 
 BATCH: Final = 5000
 POLL_S: Final = 0.025
 STANDBY_S: Final = 0.5
 MAX_BACKOFF_S: Final = 2.0
 
-EVERY_S: Final = 0.01
-"""Between the beginnings of two batches while one append follows another. Each commit wakes the runner, some
-thousand times a second; the first one after a pause is applied at once, those behind it wait this long."""
+EVERY_S: Final = 0.1
+"""Between the beginnings of two batches while one append follows another, and nobody waits for a view. The
+first one after a pause is applied at once. Whatever its size, a batch costs two milliseconds and more."""
 
-CROWD: Final = 50
-CROWDED_EVERY_S: Final = 0.1
-"""The same when a batch was larger than that: fewer, larger batches leave the processors to the doors."""
+LOOK_S: Final = 0.01
+"""How often it looks meanwhile whether somebody does: to be woken by each commit would cost more."""
 
 HOUSEKEEPING_S: Final = 60.0
 
@@ -55,8 +53,8 @@ logger = structlog.get_logger()
 class Runner:
     """Keeps every view of this release up with the ledger.
 
-    conninfo: the app role. wake_fd: readable after an append of this deployment's processes; appends of
-    others are seen by polling, so no wake-up is ever needed for correctness.
+    conninfo: the app role. wake_fd: what this deployment's processes tell (`wake.py`); appends of others are
+    seen by polling, so no wake-up is ever needed for correctness.
     """
 
     def __init__(
@@ -71,7 +69,7 @@ class Runner:
         self._conninfo = conninfo
         self._projections = {projection.name: projection for projection in projections}
         self._registry = registry
-        self._wake_fd = wake_fd
+        self._wake_ups = WakeUps(wake_fd)
         self._batch = batch
         self._owners = Owners()
 
@@ -106,7 +104,7 @@ class Runner:
                 logger.exception("projections.runner_failed", retry_s=backoff_s)
             if time.monotonic() - started > MAX_BACKOFF_S:  # it ran: what failed now is a new trouble
                 backoff_s = 0.1
-            self._wait(backoff_s)
+            self._wake_ups.wait(backoff_s)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
 
     def catch_up(self, connection: Connection) -> int:
@@ -170,17 +168,16 @@ class Runner:
                 tried_at = began
                 led |= self._take_over(connection, led)
             if not led:
-                self._wait(STANDBY_S)
+                self._wake_ups.wait(STANDBY_S)
                 continue
             if began - kept_house_at >= HOUSEKEEPING_S:
                 kept_house_at = began
                 connection.execute(FORGET_COMMANDS)
             events = self.step(connection, led)
             if not events:
-                self._wait(POLL_S)
+                self._wake_ups.wait(POLL_S)
             elif events < self._batch:
-                every_s = EVERY_S if events <= CROWD else CROWDED_EVERY_S
-                time.sleep(max(0.0, began + every_s - time.monotonic()))
+                self._pause(until=began + EVERY_S)
 
     def _take_over(self, connection: Connection, led: Collection[str]) -> set[str]:
         """Lead every view that nobody else does."""
@@ -196,8 +193,9 @@ class Runner:
             logger.info("projections.leading", views=sorted(taken))
         return taken
 
-    def _wait(self, timeout_s: float) -> None:
-        if self._wake_fd is None:
-            time.sleep(timeout_s)
-        elif select.select([self._wake_fd], [], [], timeout_s)[0]:
-            os.read(self._wake_fd, 65536)
+    def _pause(self, *, until: float) -> None:
+        """Let appends come together, but let nobody wait for that."""
+        while (left_s := until - time.monotonic()) > 0:
+            time.sleep(min(left_s, LOOK_S))
+            if self._wake_ups.wait(0):
+                return

@@ -11,6 +11,7 @@ from domain.eventstore.connection import ReadPool
 from projections import usage
 from projections.queries import ViewReader
 from projections.scim_tokens import rfc3339
+from projections.wake import NOBODY, Waker
 
 SELECT: Final = """
     SELECT true, ('x' || encode(substring(key FROM 17 FOR 4), 'hex'))::bit(32)::int / %(hours)s AS step,
@@ -36,8 +37,8 @@ class UsageStep(msgspec.Struct, frozen=True):
 class UsageQueries:
     """Reads of the view `usage`."""
 
-    def __init__(self, pool: ReadPool) -> None:
-        self._view = ViewReader(pool, usage.PROJECTION)
+    def __init__(self, pool: ReadPool, *, waker: Waker = NOBODY) -> None:
+        self._view = ViewReader(pool, usage.PROJECTION, waker=waker)
 
     async def steps(
         self, token_id: UUID, *, from_at: datetime, to_at: datetime, step: timedelta, head: int

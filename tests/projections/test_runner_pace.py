@@ -1,5 +1,6 @@
-"""How often the runner looks: at once when woken, seldom while events keep coming; and that it tidies up."""
+"""How often the runner looks: when woken, seldom while events keep coming, at once when a query waits."""
 
+import asyncio
 import os
 import threading
 import time
@@ -16,8 +17,10 @@ import pytest
 from domain.eventstore.registry import EventRegistry
 from projections import runner as running
 from projections.projection import LogEntry, Projection
+from projections.queries import ViewReader
 from projections.runner import Runner
-from tests.conftest import Database
+from projections.wake import Waker, WakeUps
+from tests.conftest import Database, open_ledger
 from tests.domain.scenario import T0, created, used
 from tests.projections.given_events import position, record, select, until
 from tests.projections.test_runner import counting
@@ -33,7 +36,7 @@ def driven(database: Database, projection: Projection, wake: tuple[int, int]) ->
         yield
     finally:
         stop.set()
-        os.write(wake[1], b"\0")  # or it would poll once more before it looks
+        Waker(wake[1]).awaited()  # or it would poll once more before it looks
         thread.join()
 
 
@@ -51,10 +54,10 @@ def test_an_append_wakes_it(
     """With polling as good as off."""
     monkeypatch.setattr(running, "POLL_S", 60.0)
     with driven(database, counting("counter"), wake):
-        os.write(wake[1], b"\0")
+        Waker(wake[1]).appended()
         until(lambda: select(database, "SELECT to_regclass('views.counter_v1')") != [(None,)])
         record(database, created(T0))
-        os.write(wake[1], b"\0")
+        Waker(wake[1]).appended()
         until(lambda: position(database, "counter").position == 1, within_s=10)
 
 
@@ -74,11 +77,45 @@ def test_many_commits_are_applied_in_few_batches(
         began = time.monotonic()
         for _ in range(60):
             record(database, created(T0), used(T0))
-            os.write(wake[1], b"\0")
+            Waker(wake[1]).appended()
         until(lambda: position(database, "counter").lag == 0)
         elapsed_s = time.monotonic() - began
     assert sum(batches) == 120
     assert len(batches) <= elapsed_s / 0.25 + 2
+
+
+def test_a_query_does_not_wait_for_the_pace(
+    database: Database, monkeypatch: pytest.MonkeyPatch, wake: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(running, "EVERY_S", 60.0)
+    counter, waker = counting("counter"), Waker(wake[1])
+
+    async def count(*, head: int) -> list[tuple[Any, ...]]:
+        async with open_ledger(database.app) as ledger:
+            return await ViewReader(ledger.reads, counter, waker=waker).rows(
+                "SELECT true, sum(events)::int FROM {table}", [], head=head
+            )
+
+    with driven(database, counter, wake):
+        until(lambda: select(database, "SELECT to_regclass('views.counter_v1')") != [(None,)])
+        record(database, created(T0))
+        waker.appended()
+        until(lambda: position(database, "counter").position == 1)
+        record(database, created(T0))
+        waker.appended()
+        time.sleep(0.2)
+        assert position(database, "counter").position == 1, "it waits for more"
+        assert asyncio.run(count(head=2)) == [(2,)]
+
+
+def test_a_full_pipe_holds_nobody_up(wake: tuple[int, int]) -> None:
+    waker, wake_ups = Waker(wake[1]), WakeUps(wake[0])
+    for _ in range(70_000):
+        waker.appended()
+    waker.awaited()
+    assert not wake_ups.wait(1), "there was no room for that"
+    waker.awaited()
+    assert wake_ups.wait(1)
 
 
 def test_commands_of_more_than_a_day_ago_are_forgotten(database: Database, wake: tuple[int, int]) -> None:
