@@ -183,7 +183,7 @@ PROJECTION: Final = Projection(
         "use_id": "uuid NOT NULL",
         "user_id": "uuid",
         "api_token_id": "uuid",
-        "count": "int NOT NULL",
+        "count": "integer NOT NULL",
         "kind": "text NOT NULL",
         "reason": "text",
         "door": "text",

@@ -7,15 +7,15 @@ in one transaction.
 """
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, LiteralString
 
-from psycopg import Connection, sql
+from psycopg import Connection
 
 from domain.eventstore.registry import EventRegistry
 from projections import log
-from projections.apply import load, move, put
+from projections.apply import copy, load, move, put
 from projections.owners import Owners
 from projections.projection import LogEntry, Projection
 
@@ -113,9 +113,9 @@ class _Filling:
             self._stored |= self.rows.keys()  # or may be: it merges with whatever is there
         with self._connection.transaction():
             new = [row for key, row in self.rows.items() if key not in self._stored]
-            _copy(self._connection, self._projection, self._version, new)
+            copy(self._connection, self._projection, self._version, new)
             for keys in _slices(list(self._stored), _PUT):
-                put(self._connection, self._projection, self._version, {key: self.rows[key] for key in keys})
+                put(self._connection, self._projection, self._version, [self.rows[key] for key in keys])
             move(
                 self._connection,
                 self._projection,
@@ -132,21 +132,6 @@ class _Filling:
         if not self._has_key:
             self._connection.execute(self._projection.create_indexes(self._version)[0].encode())
             self._has_key = True
-
-
-def _copy(connection: Connection, projection: Projection, version: int, rows: Iterable[list[Any]]) -> None:
-    table = sql.Identifier("views", f"{projection.name}_v{version}")
-    types = connection.execute(
-        "SELECT atttypid FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum",
-        [projection.table(version)],
-    ).fetchall()
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(table)) as copy,
-    ):
-        copy.set_types([oid for (oid,) in types])
-        for row in rows:
-            copy.write_row(projection.whole(row))
 
 
 def _slices(items: list[Any], size: int) -> Iterator[list[Any]]:

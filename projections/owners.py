@@ -42,19 +42,19 @@ class Owners:
 
     def __init__(self, *, max_known: int = MAX_KNOWN) -> None:
         self._max_known = max_known
-        self._known: dict[UUID, UUID | None] = {}
+        self._known: dict[int, UUID | None] = {}  # by the number of the id: UUIDs are hashed by Python code
 
     def told(self, connection: Connection, entries: Sequence[LogEntry]) -> list[LogEntry]:
         """The same entries, each with its `owner_id`."""
         if len(self._known) > self._max_known:
             self._known.clear()
         known = self._known
-        asked = {entry.originator_id for entry in entries if entry.originator_id not in known}
+        asked = {entry.originator_id for entry in entries if entry.originator_id.int not in known}
         if asked:
             with connection.cursor(binary=True) as cursor:
                 cursor.execute(FIND, [arrays.uuids(asked)], prepare=True)
-                known |= {id_: _owner(state) for id_, state in cursor}
-        return [LogEntry._make((*entry[:7], known.get(entry.originator_id))) for entry in entries]
+                known |= {id_.int: _owner(state) for id_, state in cursor}
+        return [LogEntry._make((*entry[:7], known.get(entry.originator_id.int))) for entry in entries]
 
 
 def _owner(state: bytes) -> UUID | None:

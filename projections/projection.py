@@ -128,6 +128,10 @@ class Projection:
             f"SELECT {', '.join(names[: self.stored])} FROM {self.table(version)} WHERE {names[0]} = ANY(%s)"
         )
 
+    def copy_rows(self, version: int) -> bytes:
+        """SQL: COPY of new rows, all columns, in binary form."""
+        return f"COPY {self.table(version)} FROM STDIN (FORMAT binary)".encode()
+
     def put_rows(self, version: int) -> str:
         """SQL: insert rows, or replace or merge stored ones; one array parameter per column."""
         names = list(self.columns)
@@ -137,8 +141,6 @@ class Projection:
         )
 
     def _on_conflict(self) -> str:
-        if self.is_append_only:
-            return ""
         merge = self.merge
         if merge is None:
             merge = {name: f"excluded.{name}" for name in self.columns if name != self.key_column}

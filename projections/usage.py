@@ -46,8 +46,8 @@ PROJECTION: Final = Projection(
     shape=2,
     columns={
         "key": "bytea",
-        "uses": "int NOT NULL",
-        "refusals": "int NOT NULL",
+        "uses": "integer NOT NULL",
+        "refusals": "integer NOT NULL",
     },
     stored=3,
     indexes={},

@@ -6,7 +6,7 @@ largest cost of a batch. An array here is bytes that psycopg (or libpq itself) s
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from struct import Struct
@@ -118,13 +118,14 @@ OF_TYPE: Final[Mapping[str, Callable[[Iterable[Any]], Array]]] = {
     "text": texts,
     "bytea": byteas,
     "bigint": bigints,
-    "int": integers,
+    "integer": integers,
     "timestamptz": instants,
     "inet": addresses,
 }
 """By the name of the column's type."""
 
 
+@lru_cache(1024)  # events that were committed together share their instant
 def instant(value: datetime) -> bytes:
     """One timestamptz."""
     since = value - _EPOCH

@@ -5,13 +5,18 @@ what it does not understand is not a ledger. Resolving a topic never imports any
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
+from typing import Final
 
 import msgspec
 
 from domain import api_token, refusal_tally, scim_token
 from domain.errors import LedgerError
 from domain.event import Event
+
+REMEMBERED: Final = 8192
+"""Events: more than a batch of the runner, whose views ask one after the other."""
 
 
 class UnreadableEvent(LedgerError):
@@ -41,6 +46,7 @@ class EventRegistry:
             topic: msgspec.json.Decoder(event) for topic, event in stored.items()
         }
         self._upcasts = {upcaster.stored.topic: upcaster.upcast for upcaster in upcasters}
+        self._remembered = lru_cache(REMEMBERED)(self._decode)
 
     @property
     def topics(self) -> frozenset[str]:
@@ -54,6 +60,9 @@ class EventRegistry:
 
     def decode(self, topic: str, state: bytes) -> Event:
         """The newest form of a stored event. Raises UnreadableEvent, naming the topic and never the bytes."""
+        return self._remembered(topic, state)
+
+    def _decode(self, topic: str, state: bytes) -> Event:
         decoder = self._decoders.get(topic)
         if decoder is None:
             raise UnreadableEvent(f"no event is registered under the topic {topic!r}")

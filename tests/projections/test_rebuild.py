@@ -25,7 +25,7 @@ from domain.scim_token import Created, Presentation, Rotated
 from domain.secret import Digest
 from projections import bulk, locks, log, scim_tokens
 from projections import rebuild as rebuilding
-from projections.apply import move
+from projections.apply import copy, move
 from projections.audit_queries import AuditFilter, AuditQueries, Span
 from projections.compare import Difference
 from projections.positions import create_version, live_position
@@ -467,7 +467,7 @@ class TestAtomic:
 
     def test_a_position_in_a_second_transaction_is_noticed(self, database: Database) -> None:
         def write(filling: bulk._Filling, position: int) -> None:
-            bulk._copy(filling._connection, VIEW, 2, filling.rows.values())
+            copy(filling._connection, VIEW, 2, filling.rows.values())
             move(filling._connection, VIEW, 2, position, after=0, role="building")
 
         assert not self.is_atomic(database, write)

@@ -137,7 +137,7 @@ def rows_then_position(
 ) -> None:
     rows: dict[Any, list[Any]] = {}
     projection.apply(rows, entries, REGISTRY)
-    applying.put(connection, projection, 1, rows)
+    applying.put(connection, projection, 1, list(rows.values()))
     applying.move(connection, projection, 1, entries[-1].position, after=0, role="live")
 
 
@@ -147,7 +147,7 @@ def position_then_rows(
     rows: dict[Any, list[Any]] = {}
     projection.apply(rows, entries, REGISTRY)
     applying.move(connection, projection, 1, entries[-1].position, after=0, role="live")
-    applying.put(connection, projection, 1, rows)
+    applying.put(connection, projection, 1, list(rows.values()))
 
 
 def is_atomic(database: Database, apply: Apply) -> bool:
