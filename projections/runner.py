@@ -69,6 +69,7 @@ class Runner:
         self._conninfo = conninfo
         self._projections = {projection.name: projection for projection in projections}
         self._registry = registry
+        self._remembering = registry.remembering()
         self._wake_ups = WakeUps(wake_fd)
         self._batch = batch
         self._owners = Owners()
@@ -143,7 +144,7 @@ class Runner:
                 at.version,
                 entries,
                 after=at.position,
-                registry=self._registry,
+                registry=self._remembering,
                 owners=self._owners,
             )
         except UnappliableEvent as poison:

@@ -5,6 +5,7 @@ what it does not understand is not a ledger. Resolving a topic never imports any
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import lru_cache
 from itertools import chain
 from typing import Final
@@ -46,7 +47,7 @@ class EventRegistry:
             topic: msgspec.json.Decoder(event) for topic, event in stored.items()
         }
         self._upcasts = {upcaster.stored.topic: upcaster.upcast for upcaster in upcasters}
-        self._remembered = lru_cache(REMEMBERED)(self._decode)
+        self._read: Callable[[str, bytes], Event] = self._decode
 
     @property
     def topics(self) -> frozenset[str]:
@@ -60,7 +61,13 @@ class EventRegistry:
 
     def decode(self, topic: str, state: bytes) -> Event:
         """The newest form of a stored event. Raises UnreadableEvent, naming the topic and never the bytes."""
-        return self._remembered(topic, state)
+        return self._read(topic, state)
+
+    def remembering(self) -> "EventRegistry":
+        """The same for several readers of one batch: what is asked for again is not decoded again."""
+        same = copy(self)
+        same._read = lru_cache(REMEMBERED)(self._decode)  # noqa: SLF001 - of our own copy
+        return same
 
     def _decode(self, topic: str, state: bytes) -> Event:
         decoder = self._decoders.get(topic)
