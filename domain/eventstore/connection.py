@@ -59,18 +59,19 @@ async def connect(
     conninfo: str, *, session: LiteralString = SESSION, timeout_s: float = CONNECT_TIMEOUT_S
 ) -> AsyncConnection[TupleRow]:
     """A connection in autocommit mode. Raises StoreUnavailable within `timeout_s`."""
-    connection: AsyncConnection[TupleRow] | None = None
     deadline = asyncio.get_running_loop().time() + timeout_s
     try:
         async with asyncio.timeout_at(deadline):
             connection = await AsyncConnection.connect(
                 watched(conninfo), autocommit=True, application_name="scim-ledger"
             )
-        with cut_after(connection, deadline - asyncio.get_running_loop().time()):
-            await connection.execute(session)
-    except (TimeoutError, *OUT_OF_REACH) as error:
-        if connection is not None:
+        try:
+            with cut_after(connection, deadline - asyncio.get_running_loop().time()):
+                await connection.execute(session)
+        except BaseException:  # also of a caller who no longer waits
             await connection.close()
+            raise
+    except (TimeoutError, *OUT_OF_REACH) as error:
         raise StoreUnavailable("the database does not accept connections") from error
     return connection
 

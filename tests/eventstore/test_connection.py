@@ -1,21 +1,27 @@
 """What a connection to PostgreSQL is told about how long to wait."""
 
+import asyncio
 import os
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, LiteralString
 
+import psycopg
 import pytest
 from psycopg import AsyncConnection
 from psycopg.pq import PGconn, PollingStatus
 
 from domain.errors import StoreUnavailable
-from domain.eventstore.connection import ReadPool, watched
+from domain.eventstore.connection import ReadPool, connect, watched
 from tests.conftest import Database
 
 SET = "SELECT set_config(name, %(ms)s, false) FROM pg_settings WHERE name = ANY(%(names)s)"
 """Of those that this server has: transaction_timeout is new in PostgreSQL 17."""
+
+OTHERS = """
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -74,3 +80,33 @@ def test_a_read_that_the_server_gives_up_on_finds_the_store_unavailable(
         await pool.close()
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("session", "error"),
+    [("SELECT pg_sleep(60)", asyncio.CancelledError), ("SELECT 1 / 0", psycopg.errors.DivisionByZero)],
+)
+def test_a_connection_that_never_got_its_settings_is_closed(
+    database: Database, run: Run, session: LiteralString, error: type[BaseException]
+) -> None:
+    """Whatever the reason: a caller who no longer waits, or settings that the server does not take."""
+
+    async def main() -> None:
+        async with await AsyncConnection.connect(database.owner, autocommit=True) as owner:
+            connecting = asyncio.create_task(connect(database.app, session=session, timeout_s=60))
+            if error is asyncio.CancelledError:
+                await _others(owner, 1)
+                connecting.cancel()
+            with pytest.raises(error) as failed:
+                await connecting
+            await _others(owner, 0)
+            assert failed.tb is not None  # it would have kept the connection from being collected
+
+    run(main())
+
+
+async def _others(owner: AsyncConnection[Any], expected: int) -> None:
+    """Until the database has so many other sessions."""
+    async with asyncio.timeout(10):
+        while (await (await owner.execute(OTHERS)).fetchone()) != (expected,):
+            await asyncio.sleep(0.01)
