@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
+from litestar.testing import TestClient
 
 from api.app import build
 from api.settings import Settings
@@ -155,18 +156,17 @@ def stopped(database: Database) -> Database:
 
 
 def test_public_metrics_need_no_token_and_tell_of_a_stop(stopped: Database) -> None:
-    async def scrape(*, is_public: bool) -> httpx.Response:
-        edge = build(Settings(database_url=stopped.app, pepper=PEPPER_KEY, public_metrics=is_public))
-        transport = httpx.ASGITransport(app=edge)  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://it") as client:
-            return await client.get("/metrics")
+    def scrape(*, is_public: bool) -> httpx.Response:
+        told = Settings(database_url=stopped.app, pepper=PEPPER_KEY, public_metrics=is_public)
+        with TestClient(build(told)) as client:
+            return client.get("/metrics")
 
-    assert asyncio.run(scrape(is_public=False)).status_code == 401
-    answer = asyncio.run(scrape(is_public=True))
+    answer = scrape(is_public=True)
     assert answer.status_code == 200
     assert 'scim_ledger_projection_stopped{projection="usage",version="1",shape="2"} 1' in answer.text
     assert 'scim_ledger_projection_lag_events{projection="usage",version="1",shape="2"} 1' in answer.text
     assert position(stopped, "usage").lag_s(position(stopped, "usage").updated_at) >= 0
+    assert scrape(is_public=False).status_code == 401
 
 
 def test_a_stopped_view_is_told_to_go_on(service: RunningService, operator: Caller) -> None:
