@@ -16,6 +16,7 @@ import psycopg
 import structlog
 
 from api.deployment import embedded, open_store
+from api.server.accepting import new_counts
 from api.server.supervisor import Program, Supervisor, listen
 from api.server.worker import worker_argv
 from api.settings import PREFIX, Settings, pepper_keys
@@ -43,16 +44,20 @@ def serve(settings: Settings, *, migrates: bool) -> int:
         if first is not None:
             _welcome(*first, url=f"http://{host}:{port}")
         wake_read, wake_write = os.pipe()
-        turn_fd = new_turn() if ready.workers > 1 else None
+        turn_fd, counts_fd = (new_turn(), new_counts(ready.workers)) if ready.workers > 1 else (None, None)
         _export(msgspec.structs.replace(ready, wake_fd=wake_write, turn_fd=turn_fd))
         supervisor = Supervisor()
         lifeline_fd, listen_fd = supervisor.lifeline_fd, listener.fileno()
         views = ("-m", "api.projector", "--wake-fd", str(wake_read), "--lifeline-fd", str(lifeline_fd))
         programs = [Program("projections", (sys.executable, *views), pass_fds=(wake_read,))]
-        inherited = tuple(fd for fd in (listen_fd, wake_write, turn_fd) if fd is not None)
+        inherited = tuple(fd for fd in (listen_fd, wake_write, turn_fd, counts_fd) if fd is not None)
         for number in range(1, ready.workers + 1):
             argv = worker_argv(
-                "api.app:create_app", listen_fd=listen_fd, lifeline_fd=lifeline_fd, worker_number=number
+                "api.app:create_app",
+                listen_fd=listen_fd,
+                lifeline_fd=lifeline_fd,
+                counts_fd=counts_fd,
+                worker_number=number,
             )
             programs.append(Program(f"worker-{number}", argv, pass_fds=inherited))
         print(f"scim-ledger listens on http://{host}:{port}", file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """One HTTP worker process: a uvicorn server on a listening socket that the supervisor opened.
 
-    python -m api.server.worker APP_FACTORY --listen-fd N --lifeline-fd N [--worker-number N]
+    python -m api.server.worker APP_FACTORY --listen-fd N --lifeline-fd N [--counts-fd N] [--worker-number N]
 
 It leaves gracefully, finishing what it accepted, on SIGTERM and when the lifeline ends. The lifeline is the
 read end of a pipe whose other end only the supervisor holds: however that one dies, no worker outlives it.
@@ -19,6 +19,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
+from api.server.accepting import Acceptor, Counts
 from api.server.leaving import leave
 from api.server.protocol import StrictHttpProtocol
 
@@ -28,9 +29,11 @@ YOUNG_OBJECTS = 10_000
 
 
 class _WorkerServer(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, lifeline_fd: int) -> None:
+    def __init__(self, config: uvicorn.Config, lifeline_fd: int, counts: Counts | None) -> None:
         super().__init__(config)
         self._lifeline_fd = lifeline_fd
+        self._counts = counts
+        self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Keep the collector away from the application, which is loaded and stays; then open the sockets.
@@ -40,7 +43,26 @@ class _WorkerServer(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS)
-        await super().startup(sockets)
+        if self._counts is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        connections = self.server_state.connections
+        self._acceptors = [
+            Acceptor(listener, self._protocol, connections=connections, counts=self._counts)
+            for listener in sockets or []
+        ]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more; then as usual."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> StrictHttpProtocol:
+        return StrictHttpProtocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -67,11 +89,14 @@ class _WorkerServer(uvicorn.Server):
         signal.alarm(GRACE_S + 5)  # nobody is left to end us if the application hangs
 
 
-def run_worker(app_factory: str, *, listen_fd: int, lifeline_fd: int, worker_number: int) -> None:
+def run_worker(
+    app_factory: str, *, listen_fd: int, lifeline_fd: int, counts_fd: int | None, worker_number: int
+) -> None:
     """Serve until told to leave.
 
     app_factory: `module:function` that returns an ASGI application with a lifespan.
     listen_fd, lifeline_fd: inherited descriptors; both are owned by this process from here on.
+    counts_fd: of `new_counts`, where there are other workers.
     worker_number: 1 to N, in every log record of this process as `worker`.
     """
     structlog.contextvars.bind_contextvars(worker=worker_number)
@@ -89,16 +114,20 @@ def run_worker(app_factory: str, *, listen_fd: int, lifeline_fd: int, worker_num
         timeout_graceful_shutdown=GRACE_S,
         backlog=2048,
     )
-    _WorkerServer(config, lifeline_fd).run(sockets=[socket.socket(fileno=listen_fd)])
+    counts = None if counts_fd is None else Counts(counts_fd, worker_number)
+    _WorkerServer(config, lifeline_fd, counts).run(sockets=[socket.socket(fileno=listen_fd)])
 
 
-def worker_argv(app_factory: str, *, listen_fd: int, lifeline_fd: int, worker_number: int) -> tuple[str, ...]:
+def worker_argv(
+    app_factory: str, *, listen_fd: int, lifeline_fd: int, worker_number: int, counts_fd: int | None = None
+) -> tuple[str, ...]:
     """Return the command line that runs `run_worker` with these arguments in a process of its own."""
     return (
         *(sys.executable, "-m", "api.server.worker", app_factory),
         *("--listen-fd", str(listen_fd)),
         *("--lifeline-fd", str(lifeline_fd)),
         *("--worker-number", str(worker_number)),
+        *(() if counts_fd is None else ("--counts-fd", str(counts_fd))),
     )
 
 
@@ -107,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("app_factory", metavar="APP_FACTORY")
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--lifeline-fd", type=int, required=True)
+    parser.add_argument("--counts-fd", type=int, default=None)
     parser.add_argument("--worker-number", type=int, default=1)
     run_worker(**vars(parser.parse_args(argv)))
 
