@@ -56,6 +56,8 @@ _SETTINGS: Final = {
     "log_parameter_max_length_on_error": "0",
     "log_error_verbosity": "terse",
 }
+_SEGMENTS: Final = "--wal-segsize=2"
+"""MB. No commit ends while a segment is being made: 20 to 90 ms for the usual 16 MB, 3 for 2."""
 _PORT: Final = "5432"  # names the socket, nothing listens there; said everywhere, or PGPORT would decide
 _OVERFLOW_ID: Final = 65534  # the kernel's own `nobody`, where no passwd file names one
 _DURABILITY: Final = ("fsync", "full_page_writes", "synchronous_commit")
@@ -323,7 +325,8 @@ class EmbeddedPostgres:
         # Trust is enough: the socket lies in a directory only its owner (and root) can enter.
         cluster = ["-U", "postgres", "-A", "trust", "--locale=C", "-E", "UTF8", "--no-instructions"]
         speed = [] if self._is_durable else ["--no-sync"]
-        run = self._run(programs / "initdb", "-D", unfinished, *cluster, *speed, within_s=_INITDB_WITHIN_S)
+        how = [*cluster, _SEGMENTS, *speed]
+        run = self._run(programs / "initdb", "-D", unfinished, *how, within_s=_INITDB_WITHIN_S)
         if run.returncode != 0:
             raise EmbeddedPostgresError(f"No cluster could be created in {unfinished}.", run.stderr)
         unfinished.rename(self._data)
