@@ -438,12 +438,12 @@ def test_no_network_socket_and_no_statement_in_the_log(shared: EmbeddedPostgres)
     assert "hunter2" not in log
 
 
-@pytest.mark.slow
 def test_a_segment_of_the_log_is_small(shared: EmbeddedPostgres) -> None:
     """Every commit waits while one is made."""
     assert setting(shared, "wal_segment_size") == "2MB"
 
 
+@pytest.mark.slow
 def test_settings_of_the_caller_win(prepared: Path) -> None:
     with EmbeddedPostgres(prepared, is_durable=False, settings={"max_connections": "20"}) as server:
         assert setting(server, "max_connections") == "20"
