@@ -44,7 +44,8 @@ def serve(settings: Settings, *, migrates: bool) -> int:
         if first is not None:
             _welcome(*first, url=f"http://{host}:{port}")
         wake_read, wake_write = os.pipe()
-        turn_fd, counts_fd = (new_turn(), new_counts(ready.workers)) if ready.workers > 1 else (None, None)
+        turn_fd = new_turn() if ready.workers > 1 else None
+        counts_fd = new_counts(ready.workers) if ready.workers > 1 else None
         _export(msgspec.structs.replace(ready, wake_fd=wake_write, turn_fd=turn_fd))
         supervisor = Supervisor()
         lifeline_fd, listen_fd = supervisor.lifeline_fd, listener.fileno()

@@ -12,8 +12,9 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection, Iterator
+from math import inf
+from typing import Final
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -62,18 +63,9 @@ class Counts:
         """Accept no more."""
         self._slots[self._own] = 0
 
-    def fewer_than(self, connections: int) -> Mapping[int, int]:
-        """The workers that have fewer, and how many."""
-        return {
-            number: slot - 1 for number, slot in enumerate(self._slots, start=1) if 0 < slot <= connections
-        }
-
-
-class _Awaited(NamedTuple):
-    """A worker that connections are left to. connections: how many it has. since: loop time."""
-
-    connections: int
-    since: float
+    def fewer_than(self, connections: int) -> Iterator[tuple[int, int]]:
+        """The workers that have fewer, each with its slot, which changes with its count."""
+        return ((index, slot) for index, slot in enumerate(self._slots) if 0 < slot <= connections)
 
 
 class Acceptor:
@@ -95,7 +87,7 @@ class Acceptor:
         self._connections = connections
         self._counts = counts
         self._opening: dict[HttpToolsProtocol, asyncio.Task[None]] = {}
-        self._awaited: dict[int, _Awaited] = {}
+        self._left_since: dict[tuple[int, int], float] = {}  # loop time, by worker and what it has
         self._is_closed = False
         self._loop = asyncio.get_running_loop()
         listener.setblocking(False)
@@ -125,16 +117,11 @@ class Acceptor:
     def _is_left(self, own: int) -> bool:
         """Whether a connection is left to others, at first. Among many, a difference of an eighth is none."""
         now = self._loop.time()
-        fewer = self._counts.fewer_than(own - own // 8)
-        self._awaited = {
-            number: known
-            if (known := self._awaited.get(number))
-            and known.connections == count
-            and now < known.since + ABSENT_S
-            else _Awaited(count, now)
-            for number, count in fewer.items()
+        self._left_since = {
+            worker: since if now < (since := self._left_since.get(worker, -inf)) + ABSENT_S else now
+            for worker in self._counts.fewer_than(own - own // 8)
         }
-        return any(now < awaited.since + PATIENCE_S for awaited in self._awaited.values())
+        return any(now < since + PATIENCE_S for since in self._left_since.values())
 
     def _accept(self) -> socket.socket | None:
         try:

@@ -1,4 +1,4 @@
-"""What a connection to PostgreSQL is told about how long to wait."""
+"""Connections to PostgreSQL: what they are told about how long to wait, and that none is left open."""
 
 import asyncio
 import os
