@@ -81,7 +81,6 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
         ledger,
         TokenQueries(ledger.reads, waker=waker),
         Cursors(pepper.derive("cursor")),
-        sources.clock,
         Doors(ledger, sources=clients, limits=limits, refusals=refusals),
         as_of=AsOfQueries(ledger.reads, waker=waker),
         audit=AuditQueries(ledger.reads, waker=waker),

@@ -242,7 +242,7 @@ class TokenHistoryController(Controller):
         """Up to 1,000 steps; the last day by the hour unless asked otherwise. Also of a revoked token."""
         only_known(request)
         service, caller = service_of(request), _auditor(request)
-        to_at = instant("to", to) or service.clock()
+        to_at = instant("to", to) or caller.at
         from_at = instant("from", from_) or to_at - _SPANS[step]
         if not timedelta(0) < to_at - from_at <= _STEPS[step] * (STEPS_MAX - 1):
             detail = f"must be before `to`, by {STEPS_MAX - 1} steps at most"
@@ -280,7 +280,7 @@ def only_known(request: StrictRequest) -> None:
 
 def _auditor(request: StrictRequest) -> Caller:
     caller = caller_of(request.scope)
-    caller.api_token.authorise(Permission.AUDIT_READ, at=service_of(request).clock())
+    caller.api_token.authorise(Permission.AUDIT_READ, at=caller.at)
     return caller
 
 

@@ -88,14 +88,14 @@ class Edge:
                 raise BadRequest(refusal.detail) from None
             was_presented = refusal.reason == "malformed" and refusal.detail != SCHEME
             raise NoGoodToken(refusal.detail, was_presented=was_presented) from None
-        ledger, at = self._service.ledger, self._service.clock()
+        ledger = self._service.ledger
         caller = await ledger.callers.find(ledger.pepper.candidates(secret))
         if caller is None:
             self._service.doors.refusals.count("unknown", "api")
             raise Unauthenticated(_NOT_VALID)
-        if not caller.api_token.is_good(at=at):
+        if not caller.api_token.is_good(at=caller.at):
             raise Unauthenticated(_NOT_VALID)
-        if caller.api_token.use(at=at):
+        if caller.api_token.use(at=caller.at):
             await ledger.use_api_token(caller.api_token.id)
         scope["state"]["caller"] = caller
 

@@ -96,7 +96,7 @@ async def follow_events(
     """
     only_known(request)
     service, caller = service_of(request), caller_of(request.scope)
-    caller.api_token.authorise(Permission.AUDIT_READ, at=service.clock())
+    caller.api_token.authorise(Permission.AUDIT_READ, at=caller.at)
     if after > caller.head:
         detail = "is beyond the ledger: was it restored to an earlier state? Start from its last event."
         raise BadRequest("A parameter is not valid.", [FieldError("after", detail)])
@@ -139,7 +139,7 @@ async def _again(service: Service, caller: Caller) -> Caller:
     found = await service.ledger.callers.find([caller.api_token.digest.value])
     if found is None:
         raise Unauthenticated("the API token is not valid")
-    found.api_token.authorise(Permission.AUDIT_READ, at=service.clock())
+    found.api_token.authorise(Permission.AUDIT_READ, at=found.at)
     return found
 
 

@@ -1,6 +1,7 @@
 """Liveness and readiness, for orchestrators; both without authentication and without a secret to tell."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final, LiteralString
 
 import msgspec
@@ -9,7 +10,8 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from api.json_body import StrictRequest
 from api.service import service_of
-from domain.errors import Unavailable
+from domain.errors import ClockSkewed, Unavailable
+from domain.eventstore.clock import AHEAD_MAX
 from projections.registry import PROJECTIONS
 
 _KNOWN: Final = (
@@ -40,13 +42,16 @@ class ProjectionHealth(msgspec.Struct, frozen=True, omit_defaults=True):
 class Readiness(msgspec.Struct, frozen=True):
     """How the process is.
 
-    status: "ready", "degraded" (a view stopped; authentication goes on), "unavailable" (503), or "building"
+    status: "ready", "degraded" (a view stopped, or ledger time has jumped; authentication goes on),
+    "unavailable" (503: no database, or a clock that the database does not believe), or "building"
     (503): a view of this release is being built from the ledger for the first time. Its doors answer; its
     reads do not, so until then the release before goes on serving.
+    problems: in words, where the status is not about a view.
     """
 
     status: str
     projections: Sequence[ProjectionHealth] = ()
+    problems: Sequence[str] = ()
 
 
 @get("/healthz", operation_id="liveness", summary="Is the process alive", tags=["Operations"], security=[{}])
@@ -65,13 +70,24 @@ async def healthz() -> Readiness:
 )
 async def readyz(request: StrictRequest) -> Response[Readiness]:
     """200 when the ledger can be reached; a stopped view is told, and does not take the doors down."""
+    ledger = service_of(request).ledger
     try:
-        async with service_of(request).ledger.reads.connection() as connection:
+        problems = _jumped(await ledger.time() - ledger.clock())
+        async with ledger.reads.connection() as connection:
             rows = await (await connection.execute(VIEWS, _KNOWN)).fetchall()
+    except ClockSkewed as skew:
+        unready = Readiness("unavailable", problems=[f"{skew}; synchronise the clocks (NTP)"])
+        return Response(unready, status_code=503, headers={"Retry-After": "5"})
     except Unavailable:
         return Response(Readiness("unavailable"), status_code=503, headers={"Retry-After": "1"})
     projections = [ProjectionHealth(name, state, lag, stopped_at) for name, state, stopped_at, lag in rows]
     if any(projection.state == "building" for projection in projections):
         return Response(Readiness("building", projections), status_code=503, headers={"Retry-After": "5"})
-    is_degraded = any(projection.stopped_at is not None for projection in projections)
-    return Response(Readiness("degraded" if is_degraded else "ready", projections))
+    is_degraded = bool(problems) or any(projection.stopped_at is not None for projection in projections)
+    return Response(Readiness("degraded" if is_degraded else "ready", projections, problems))
+
+
+def _jumped(ahead: timedelta) -> Sequence[str]:
+    if ahead <= AHEAD_MAX:
+        return []
+    return [f"ledger time is {ahead.total_seconds():.0f} s ahead of the clocks: see scim-ledger doctor"]

@@ -281,9 +281,9 @@ async def _decide(service: Service, caller: ApiToken, text: str, presentation: P
 
 
 def _authorised(request: StrictRequest) -> ApiToken:
-    caller = caller_of(request.scope).api_token
-    caller.authorise(Permission.SCIM_TOKENS_READ, at=service_of(request).clock())
-    return caller
+    caller = caller_of(request.scope)
+    caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=caller.at)
+    return caller.api_token
 
 
 async def _token_of(request: StrictRequest) -> str:

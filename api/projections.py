@@ -284,7 +284,7 @@ def exposition(found: Sequence[Position]) -> Iterator[str]:
 
 def _authorise(request: StrictRequest) -> None:
     caller = caller_of(request.scope)
-    caller.api_token.authorise(Permission.PROJECTIONS_MANAGE, at=service_of(request).clock())
+    caller.api_token.authorise(Permission.PROJECTIONS_MANAGE, at=caller.at)
 
 
 def _named(name: str) -> Projection:

@@ -194,7 +194,7 @@ class ScimTokenController(Controller):
     ) -> Response[ScimTokenList]:
         """One page of the tokens that the caller may see, newest first by (`created_at`, `id`)."""
         service, caller = service_of(request), caller_of(request.scope)
-        at = service.clock()
+        at = caller.at
         caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=at)
         then = instant("as_of", as_of, latest=at)
         narrow = TokenFilter(
@@ -236,7 +236,7 @@ class ScimTokenController(Controller):
     ) -> Response[TokenDocument]:
         """The token, without its secret. Revoked, foreign and missing tokens are all 404."""
         service, caller = service_of(request), caller_of(request.scope)
-        at, teams, head = service.clock(), caller.api_token.teams, caller.head
+        at, teams, head = caller.at, caller.api_token.teams, caller.head
         caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=at)
         then = instant("as_of", as_of, latest=at)
         if then is None:

@@ -1,8 +1,7 @@
 """What the handlers of one process work with, and how they reach it from a request."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from litestar.types import Scope
@@ -26,7 +25,6 @@ class Service:
     ledger: TokenLedger
     tokens: TokenQueries
     cursors: Cursors
-    clock: Callable[[], datetime]
     doors: Doors
     as_of: AsOfQueries
     audit: AuditQueries

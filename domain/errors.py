@@ -98,6 +98,13 @@ class StoreUnavailable(Unavailable):
     """The database is away, hung, or closed the connection."""
 
 
+class ClockSkewed(Unavailable):
+    """The clock of this process and that of the database differ by more than a few seconds.
+
+    Nothing is decided by a clock that may be wrong: it would move ledger time for every process, for good.
+    """
+
+
 class Overloaded(Unavailable):
     """More is queued than can be answered in time."""
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Self, TypeAlias
 from uuid import UUID
 
 import msgspec
+import psycopg
 from eventsourcing.application import AggregateNotFoundError, Application
 from eventsourcing.persistence import Mapper
 from eventsourcing.utils import Environment
@@ -22,6 +23,7 @@ from domain.event import Actor, Aggregate
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.callers import CallerLookup
+from domain.eventstore.clock import LedgerClock
 from domain.eventstore.connection import ReadPool
 from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate, Changes, Command, Outcome, States
 from domain.eventstore.mapper import LedgerMapper
@@ -113,16 +115,17 @@ class TokenLedger(Application[UUID]):
         self.sources = sources
         self._scim_kind = SecretKind.SCIM_LIVE if is_live else SecretKind.SCIM_TEST
         self._api_kind = SecretKind.API_LIVE if is_live else SecretKind.API_TEST
+        self.clock = LedgerClock(sources.clock)
         self.gate = AppendGate(
             conninfo,
             REGISTRY,
-            clock=sources.clock,
+            clock=self.clock,
             new_id=sources.new_id,
             on_append=on_append,
             turn=turn,
         )
         self.reads = ReadPool(conninfo)
-        self.callers = CallerLookup(self.reads)
+        self.callers = CallerLookup(self.reads, self.clock)
         self._refusals = RecentRefusals()
 
     async def create_scim_token(
@@ -257,6 +260,19 @@ class TokenLedger(Application[UUID]):
         async with self.reads.connection() as connection:
             cursor = await connection.execute(append.HELD, [self.pepper.candidates(secret)], binary=True)
             return await cursor.fetchone()
+
+    async def time(self) -> datetime:
+        """Ledger time. Raises ClockSkewed where this process's clock is not believed, StoreUnavailable."""
+        async with self.reads.connection() as connection:
+            try:
+                row = await (await connection.execute(append.LEDGER_TIME, [self.clock()])).fetchone()
+            except psycopg.Error as error:
+                self.clock.refuse(error)
+                raise
+        assert row is not None
+        self.clock.believed()
+        at: datetime = row[0]
+        return at
 
     async def scim_token(self, token_id: UUID) -> ScimToken:
         """A token as it stands, whatever became of it. Raises NotFound."""

@@ -19,7 +19,10 @@ LOCK: Final[LiteralString] = "SELECT ledger.lock_appends()"
 """Waits at most lock_timeout. Conflicts with nothing but other appends: VACUUM and index builds go on."""
 
 LEDGER_TIME: Final[LiteralString] = "SELECT ledger.ledger_time(%s)"
-"""After the lock: no later event can exist, so the answer is this transaction's instant."""
+"""After the lock: no later event can exist, so the answer is this transaction's instant.
+
+Raises SQLSTATE SL001 for an instant that is away from the database's clock (`clock.py`).
+"""
 
 LOAD: Final[LiteralString] = """
     SELECT a.originator_id, a.kind, a.state, h.version, h.last_used_at, h.uses
@@ -47,8 +50,9 @@ RECORD_USES: Final[LiteralString] = """
 
 KNOWN_COMMANDS: Final[LiteralString] = """
     SELECT command_id, attempt, originator_id, request FROM ledger.commands
-    WHERE command_id = ANY(%s) AND at > %s - interval '24 hours'
+    WHERE command_id = ANY(%s) AND at > (SELECT ledger.ledger_time(%s)) - interval '24 hours'
 """
+"""Those of the last day of ledger time."""
 
 STORE: Final[LiteralString] = """
     WITH stored AS (

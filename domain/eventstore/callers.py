@@ -2,41 +2,48 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, LiteralString
+
+import psycopg
 
 from domain.api_token import ApiToken
 from domain.eventstore import arrays
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.batcher import Batcher, Job
+from domain.eventstore.clock import LedgerClock
 from domain.eventstore.connection import ReadPool
 
 FIND: Final[LiteralString] = """
     SELECT s.digest, a.state, h.version, h.last_used_at, h.uses,
-        (SELECT max(notification_id) FROM ledger.events)
+        (SELECT max(notification_id) FROM ledger.events), (SELECT ledger.ledger_time(%s))
     FROM ledger.secrets s
     JOIN ledger.aggregates a ON a.originator_id = s.originator_id AND a.kind = 'api_token'
     JOIN ledger.heads h ON h.originator_id = s.originator_id
     WHERE s.digest = ANY(%s)
 """
-"""At most one row per digest, by primary keys; the last column is the ledger's head as of this statement."""
+"""At most one row per digest, by primary keys; last the ledger's head and its time as of this statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A stored API token, good or not, and the ledger's head when it was looked up.
+    """A stored API token, good or not, and how the ledger stood when it was looked up.
 
     head: notification id; a read that reached it includes everything answered before the request arrived.
+    at: ledger time, by which the token and whatever the request asks for are judged.
     """
 
     api_token: ApiToken
     head: int
+    at: datetime
 
 
 class CallerLookup:
     """Finds API tokens by digest. Nothing is cached: a revoke is seen by the next request everywhere."""
 
-    def __init__(self, pool: ReadPool) -> None:
+    def __init__(self, pool: ReadPool, clock: LedgerClock) -> None:
         self._pool = pool
+        self._clock = clock
         self._lookups = Batcher(self._find)
 
     async def find(self, candidates: Sequence[bytes], *, timeout_s: float = 1.5) -> Caller | None:
@@ -46,13 +53,22 @@ class CallerLookup:
     async def _find(self, jobs: Sequence[Job[Sequence[bytes], Caller | None]]) -> None:
         digests = arrays.byteas({digest for job in jobs for digest in job.ask})
         async with self._pool.connection() as connection:
-            rows = await connection.execute(FIND, [digests], prepare=True, binary=True)
-            found = {digest: _caller(*fields) for digest, *fields in await rows.fetchall()}
+            try:
+                rows = await connection.execute(FIND, [self._clock(), digests], prepare=True, binary=True)
+            except psycopg.Error as error:
+                self._clock.refuse(error)
+                raise
+            found = {
+                digest: Caller(_api_token(*stored), head, at)
+                for digest, *stored, head, at in await rows.fetchall()
+            }
+        if found:
+            self._clock.believed()
         for job in jobs:
             job.resolve(next((found[digest] for digest in job.ask if digest in found), None))
 
 
-def _caller(state: bytes, version: int, last_used_at: object, uses: int, head: int) -> Caller:
-    api_token = decode_state("api_token", state, version=version, last_used_at=last_used_at, uses=uses)  # type: ignore[arg-type]
+def _api_token(state: bytes, version: int, last_used_at: datetime | None, uses: int) -> ApiToken:
+    api_token = decode_state("api_token", state, version=version, last_used_at=last_used_at, uses=uses)
     assert isinstance(api_token, ApiToken)
-    return Caller(api_token, head)
+    return api_token

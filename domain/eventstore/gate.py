@@ -22,6 +22,7 @@ from domain.event import Aggregate, Event, Recorded
 from domain.eventstore import append, arrays
 from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.batcher import Batcher, Job
+from domain.eventstore.clock import LedgerClock
 from domain.eventstore.connection import KeptConnection, cut_after
 from domain.eventstore.registry import EventRegistry
 from domain.eventstore.turn import ALONE, Turn
@@ -73,7 +74,7 @@ class AppendGate:
     other process, in one order. So a slow decision never holds up an authentication of the same process for
     longer than its own transaction takes.
 
-    clock: now, aware UTC. new_id: a fresh UUID, for a use.
+    clock: of this process. new_id: a fresh UUID, for a use.
     on_append: called after each commit that may have stored something.
     turn: of the lane of uses.
     """
@@ -83,7 +84,7 @@ class AppendGate:
         conninfo: str,
         registry: EventRegistry,
         *,
-        clock: Callable[[], datetime],
+        clock: LedgerClock,
         new_id: Callable[[], UUID],
         on_append: Callable[[], None] = lambda: None,
         turn: Turn = ALONE,
@@ -116,6 +117,7 @@ class AppendGate:
                 # Perhaps committed, perhaps not: the command ids tell the second try which. A third would
                 # come after the callers' deadline.
                 await self._kept.drop()
+                self._clock.refuse(error)
                 if is_last_try:
                     raise StoreUnavailable("the database did not confirm the append") from error
             except BaseException:
@@ -153,6 +155,7 @@ class AppendGate:
             )
         at = await time.fetchone()
         assert at is not None
+        self._clock.believed()
         return _Batch(
             self._registry,
             at=at[0],

@@ -10,10 +10,12 @@ What differs from the library's own, each for a measured reason:
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
 
+import psycopg
 from eventsourcing.persistence import IntegrityError, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore, PostgresFactory
 from psycopg import Cursor
@@ -24,6 +26,7 @@ from psycopg.sql import SQL, Composable
 from domain.event import Aggregate
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, evolve
+from domain.eventstore.clock import skew_of
 from domain.eventstore.mapper import LedgerEvent, LedgerMapper, LedgerNotification
 from domain.eventstore.registry import REGISTRY
 
@@ -40,7 +43,8 @@ class LedgerRecorder(PostgresApplicationRecorder):
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         """Append; returns the notification ids in order.
 
-        Raises IntegrityError where a version is not the next of its stream, or ledger time would go back.
+        Raises IntegrityError where a version is not the next of its stream or ledger time would go back, and
+        ClockSkewed where an instant is away from the database's clock.
         """
         if not stored_events:
             return []
@@ -52,12 +56,12 @@ class LedgerRecorder(PostgresApplicationRecorder):
 
     def _append(self, cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent]) -> Sequence[int]:
         recorded = [self._mapper.to_domain_event(event) for event in stored_events]
-        time = cursor.execute(append.LEDGER_TIME, [recorded[0].at]).fetchone()
-        assert time is not None
-        if any(
-            one > next_ for one, next_ in pairwise([time["ledger_time"], *(event.at for event in recorded)])
+        first, *_, last = [recorded[0], *recorded]
+        if self._ledger_time(cursor, first.at) != first.at or any(
+            one.at > next_.at for one, next_ in pairwise(recorded)
         ):
             raise IntegrityError("ledger time does not go back")
+        self._ledger_time(cursor, last.at)
         cursor.execute(append.LOAD, [list({event.originator_id for event in recorded})])
         states: dict[UUID, Aggregate] = {
             row["originator_id"]: decode_state(
@@ -76,6 +80,15 @@ class LedgerRecorder(PostgresApplicationRecorder):
             states[event.originator_id] = evolve(state, event)
         cursor.execute(append.STORE, append.columns(REGISTRY, recorded, states))
         return [row["notification_id"] for row in cursor.fetchall()]
+
+    def _ledger_time(self, cursor: Cursor[DictRow], clock: datetime) -> datetime:
+        try:
+            row = cursor.execute(append.LEDGER_TIME, [clock]).fetchone()
+        except psycopg.Error as error:
+            raise skew_of(error) or error from None
+        assert row is not None
+        at: datetime = row["ledger_time"]
+        return at
 
     def select_events(
         self,

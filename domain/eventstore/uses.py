@@ -5,7 +5,7 @@ statement only compares (`tests/eventstore/test_use_contract.py` proves that bot
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from domain.errors import StoreUnavailable
 from domain.eventstore import arrays
 from domain.eventstore.append import RECORD_USES
 from domain.eventstore.batcher import Batcher, Job
+from domain.eventstore.clock import LedgerClock
 from domain.eventstore.connection import KeptConnection, cut_after
 from domain.eventstore.prepared import PreparedStatement
 from domain.eventstore.registry import EventRegistry
@@ -25,6 +26,7 @@ from domain.scim_token import Presentation, Used
 
 USE_TIMEOUT_S: Final = 0.45
 STATEMENT_TIMEOUT_S: Final = 0.9
+_WAIT_MAX: Final = timedelta(seconds=USE_TIMEOUT_S)
 _TRUE: Final = b"\x01"
 
 
@@ -70,7 +72,7 @@ _Job: TypeAlias = Job[Presented, Decision | None]
 class UseLane:
     """Group commit of uses for one process, on a connection of its own.
 
-    clock: now, aware UTC. new_id: a fresh UUID, for a use.
+    clock: of this process. new_id: a fresh UUID, for a use.
     on_append: called after each commit that stored something. turn: see `AppendGate`.
     """
 
@@ -79,7 +81,7 @@ class UseLane:
         conninfo: str,
         registry: EventRegistry,
         *,
-        clock: Callable[[], datetime],
+        clock: LedgerClock,
         new_id: Callable[[], UUID],
         on_append: Callable[[], None],
         turn: Turn = ALONE,
@@ -115,10 +117,12 @@ class UseLane:
             with cut_after(connection, STATEMENT_TIMEOUT_S):
                 result = await self._record(batch.parameters(self._registry, clock, self._new_id))
         except psycopg.Error as error:
+            self._clock.refuse(error)  # before anything was written: the connection is as good as before
             # Perhaps committed, perhaps not. No second try: it would be recorded twice.
             await self._kept.drop()
             raise StoreUnavailable("the database did not confirm the use") from error
         self._turn.pass_on()
+        self._clock.believed()
         if batch.answer(result):
             self._on_append()
 
@@ -147,8 +151,8 @@ class _Batch:
             arrays.byteas(
                 [
                     registry.encode(
-                        # The clock may have gone back since the first one arrived; ledger time is >= clock.
-                        Used(len(jobs), min(clock, jobs[0].ask.at), presentation)
+                        # The clock may have jumped since the first one arrived; nobody waits for longer.
+                        Used(len(jobs), min(clock, max(jobs[0].ask.at, clock - _WAIT_MAX)), presentation)
                     )
                     for (_, presentation), jobs in self._groups.items()
                 ],

@@ -16,7 +16,7 @@ from domain.scim_token import Presentation
 from tests.conftest import Database, open_ledger
 from tests.domain.scenario import T0
 from tests.eventstore.consistency import assert_consistent
-from tests.eventstore.hand_clock import HandClock
+from tests.eventstore.hand_clock import HandClock, believing_any_clock
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 TEAM, FOREIGN_TEAM = uuid4(), uuid4()
@@ -43,7 +43,7 @@ async def refusal_of(command: Awaitable[object]) -> tuple[type[Refusal], str]:
 @asynccontextmanager
 async def opened(database: Database) -> AsyncIterator[tuple[TokenLedger, HandClock]]:
     clock = HandClock(T0)
-    async with open_ledger(database.app, sources=clock.sources) as ledger:
+    async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
         yield ledger, clock
     assert_consistent(database)
 

@@ -14,7 +14,7 @@ from domain.ledger import NewScimToken, Operator
 from domain.recent_refusals import RecentRefusals, RecordedRefusal
 from tests.conftest import Database, open_ledger
 from tests.domain.scenario import FIRST, IDP, MILLISECOND, MINUTE, SECOND, T0
-from tests.eventstore.hand_clock import HandClock
+from tests.eventstore.hand_clock import HandClock, believing_any_clock
 
 
 class Recording:
@@ -116,7 +116,7 @@ def events_of(database: Database, token_id: UUID) -> list[str]:
 def test_a_flood_of_a_known_bad_token_costs_one_command_a_minute(database: Database, run: Run) -> None:
     async def story() -> None:
         clock = HandClock(T0)
-        async with open_ledger(database.app, sources=clock.sources) as ledger:
+        async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
             operator = Operator(user_id=uuid4())
             token, secret = await ledger.create_scim_token(NewScimToken(uuid4(), "x"), by=operator)
             await ledger.revoke_scim_token(token.id, by=operator)

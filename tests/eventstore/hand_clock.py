@@ -1,10 +1,31 @@
-"""A clock that moves when a test says so."""
+"""A clock that moves when a test says so, and a ledger that believes it."""
 
 import os
 from datetime import datetime, timedelta
+from typing import Final, LiteralString
 from uuid import uuid4
 
+import psycopg
+
 from domain.ledger import Sources
+from tests.conftest import Database
+
+BELIEVES: Final[LiteralString] = """
+    CREATE OR REPLACE FUNCTION ledger.ledger_time(clock timestamptz) RETURNS timestamptz LANGUAGE sql STABLE
+    AS $$ SELECT greatest(clock, (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1)) $$
+"""
+"""Ledger time as it was before the database compared clocks: whoever is ahead moves it, for good."""
+
+
+def believing_any_clock(database: Database) -> str:
+    """The app role's connection string of a database that takes whatever instant a test gives it.
+
+    Nothing in the service can ask for that: it takes the owner, and another function.
+    """
+    with psycopg.connect(database.owner) as owner:
+        owner.execute("SELECT pg_advisory_xact_lock(1)")  # threads of one test may ask at the same time
+        owner.execute(BELIEVES)
+    return database.app
 
 
 class HandClock:

@@ -1,6 +1,7 @@
 """Migrations: once each, whoever comes at the same time, never onto a later release."""
 
 from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
 
 import psycopg
 import pytest
@@ -9,8 +10,9 @@ from domain.eventstore.migrate import MigrationError, applied, available, migrat
 from tests.conftest import APP_ROLE
 
 
-def test_migrations_are_numbered_without_a_gap() -> None:
-    assert sorted(available()) == [*range(1, len(available()) + 1)]
+def test_no_two_migrations_have_one_number() -> None:
+    names = [path.name for path in files("domain.eventstore").joinpath("migrations").iterdir()]
+    assert len(available()) == len([name for name in names if name.endswith(".sql")])
 
 
 def test_an_empty_database_lacks_every_migration(empty_database: str) -> None:

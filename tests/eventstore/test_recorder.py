@@ -24,6 +24,7 @@ from projections import log
 from tests.conftest import PEPPER, SOURCES, Database, open_ledger
 from tests.domain.scenario import ADA, MILLISECOND, T0, T1, T2, T4
 from tests.eventstore.consistency import assert_consistent
+from tests.eventstore.hand_clock import believing_any_clock
 
 IDP = Presentation(door="scim")
 
@@ -31,7 +32,7 @@ IDP = Presentation(door="scim")
 @contextmanager
 def ledger_of(database: Database) -> Iterator[TokenLedger]:
     """A ledger whose synchronous half is what the test is about."""
-    ledger = TokenLedger(database.app, pepper=PEPPER, sources=SOURCES)
+    ledger = TokenLedger(believing_any_clock(database), pepper=PEPPER, sources=SOURCES)
     try:
         yield ledger
     finally:

@@ -27,7 +27,7 @@ from domain.secret import SecretKind, mint
 from tests.conftest import PEPPER, Database, open_ledger
 from tests.domain.scenario import MILLISECOND, T0
 from tests.eventstore.consistency import assert_consistent
-from tests.eventstore.hand_clock import HandClock
+from tests.eventstore.hand_clock import HandClock, believing_any_clock
 
 MINUTE: Final = timedelta(minutes=1)
 ROTATIONS_AT: Final = (5 * MINUTE, 10 * MINUTE)
@@ -146,7 +146,7 @@ async def play_all(database: Database, histories: Sequence[History]) -> int:
     """Play histories one after the other, each in its own days: ledger time never goes back."""
     clock = HandClock(T0)
     compared = 0
-    async with open_ledger(database.app, sources=clock.sources) as ledger:
+    async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
         for number, history in enumerate(histories):
             clock.now = T0 + timedelta(days=number)
             compared += await play(ledger, clock, history)

@@ -19,6 +19,7 @@ from projections.positions import Position, all_positions
 from projections.projection import LogEntry
 from tests.conftest import Database
 from tests.domain.scenario import COMMAND_ID, TOKEN_ID, Given
+from tests.eventstore.hand_clock import believing_any_clock
 
 
 def log_entries(*events: Given, token_id: UUID = TOKEN_ID, after: int = 0) -> list[LogEntry]:
@@ -33,7 +34,7 @@ def record(database: Database, *events: Given, token_id: UUID | None = None) -> 
     """Append the life of one token, through the recorder; its secret is its own."""
     token_id = token_id or uuid4()
     mapper = LedgerMapper(REGISTRY)
-    with closing(LedgerFactory({LedgerFactory.CONNINFO: database.app})) as factory:
+    with closing(LedgerFactory({LedgerFactory.CONNINFO: believing_any_clock(database)})) as factory:
         recorder: LedgerRecorder = factory.application_recorder()
         recorder.insert_events(
             [

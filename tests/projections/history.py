@@ -18,6 +18,7 @@ from projections.rebuild import rebuild
 from projections.runner import BATCH
 from tests.conftest import PEPPER, SOURCES, Database, catch_up
 from tests.domain.scenario import COMMAND_ID
+from tests.eventstore.hand_clock import believing_any_clock
 
 Fact = tuple[UUID, Event, datetime]
 """An event, of which aggregate, and when."""
@@ -30,7 +31,7 @@ def given(database: Database, *facts: Fact, batch: int = BATCH) -> None:
     for id_, event, at in facts:
         versions[id_] = versions.get(id_, 0) + 1
         recorded.append(Recorded(id_, versions[id_], at, COMMAND_ID, event))
-    ledger = TokenLedger(database.app, pepper=PEPPER, sources=SOURCES)
+    ledger = TokenLedger(believing_any_clock(database), pepper=PEPPER, sources=SOURCES)
     ledger.save(*recorded)
     ledger.close()
     catch_up(database, batch=batch)

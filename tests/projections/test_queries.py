@@ -17,7 +17,7 @@ from domain.scim_token import Presentation
 from projections.queries import Place, TokenFilter, TokenPage, TokenQueries
 from tests.conftest import Database, catch_up, open_ledger
 from tests.domain.scenario import T0
-from tests.eventstore.hand_clock import HandClock
+from tests.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.projections.test_runner import running
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -66,7 +66,7 @@ def ids(page: TokenPage) -> list[UUID]:
 @asynccontextmanager
 async def reader(database: Database) -> AsyncIterator[Reader]:
     clock = HandClock(T0)
-    async with open_ledger(database.app, sources=clock.sources) as ledger:
+    async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
         yield Reader(ledger, clock, database)
 
 

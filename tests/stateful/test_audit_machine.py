@@ -41,7 +41,7 @@ from projections.scim_tokens import document
 from projections.usage_queries import UsageQueries
 from tests.conftest import PEPPER, Database, catch_up, new_database
 from tests.domain.scenario import T0
-from tests.eventstore.hand_clock import HandClock
+from tests.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.patience import patient
 
 __all__ = ["patient"]
@@ -69,6 +69,7 @@ class AuditMachine(RuleBasedStateMachine):
         super().__init__()
         self._stack = ExitStack()
         self.database: Database = self._stack.enter_context(new_database(self.server))
+        believing_any_clock(self.database)
         self.clock = HandClock(T0)
         self._runner = self._stack.enter_context(asyncio.Runner())
         self.ledger: TokenLedger = self.run(self._open())

@@ -60,7 +60,7 @@ from projections.scim_tokens import rfc3339
 from tests.conftest import Database, new_database
 from tests.domain.scenario import T0
 from tests.eventstore.consistency import assert_consistent
-from tests.eventstore.hand_clock import HandClock
+from tests.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.patience import patient
 from tests.service import PEPPER_KEY
 from tests.stateful import knocking
@@ -144,6 +144,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.revealed: set[str] = set()
         self._stack = ExitStack()
         self.database: Database = self._stack.enter_context(new_database(self.server))
+        believing_any_clock(self.database)
         self._owner = self._stack.enter_context(psycopg.connect(self.database.owner, autocommit=True))
         self._app = self._stack.enter_context(psycopg.connect(self.database.app, autocommit=True))
         self._loop = asyncio.new_event_loop()
