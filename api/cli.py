@@ -14,7 +14,7 @@ import msgspec
 import psycopg
 from cyclopts import App, Parameter, Token
 
-from api import cli_audit, cli_projections
+from api import cli_audit, cli_projections, cli_repair
 from api.console import LIST_MAX, AsJson, DataDir, TokenId, show
 from api.deployment import NotMigrated, UnsafeDatabase, migrate_given, open_store
 from api.doctor import examine
@@ -49,7 +49,7 @@ EXPECTED: Final = (
 app = App(name="scim-ledger", help="An event-sourced ledger of SCIM bearer tokens.")
 api_token_app = App(name="api-token", help="API tokens: who may call the administrative API.")
 token_app = App(name="token", help="SCIM tokens.")
-for sub in (api_token_app, token_app, cli_audit.app, cli_projections.app):
+for sub in (api_token_app, token_app, cli_audit.app, cli_projections.app, cli_repair.app):
     app.command(sub)
 app.command(cli_projections.verify)
 token_app.command(cli_audit.history)

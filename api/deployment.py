@@ -66,6 +66,13 @@ def embedded(settings: Settings) -> EmbeddedPostgres:
     return EmbeddedPostgres(settings.data_dir or default_base_dir())
 
 
+def owner_conninfo(settings: Settings) -> str:
+    """The connection string of the role that owns the schema; the embedded server is running."""
+    if settings.database_url is None:
+        return embedded(settings).conninfo(user=_OWNER, dbname=_DATABASE)
+    return settings.owner_database_url or settings.database_url
+
+
 def migrate_given(settings: Settings) -> list[int]:
     """Migrate the server that DATABASE_URL names, as the owner; returns the numbers applied."""
     assert settings.database_url is not None

@@ -29,6 +29,7 @@ KINDS: Final = {
         AggregateKind("refusal_tally", refusal_tally.RefusalTally, refusal_tally.evolve),
     )
 }
+_NAMES: Final[dict[type[Any], str]] = {kind.state: kind.name for kind in KINDS.values()}
 _encoder: Final = msgspec.json.Encoder(order="deterministic")
 _decoders: Final = {kind.name: msgspec.json.Decoder(kind.state) for kind in KINDS.values()}
 
@@ -36,6 +37,11 @@ _decoders: Final = {kind.name: msgspec.json.Decoder(kind.state) for kind in KIND
 def kind_of(recorded: Recorded) -> AggregateKind:
     """The kind of aggregate that an event belongs to."""
     return KINDS[recorded.event.topic.partition(".")[0]]
+
+
+def name_of(aggregate: Aggregate) -> str:
+    """The name of an aggregate's kind."""
+    return _NAMES[type(aggregate)]
 
 
 def evolve(aggregate: Aggregate | None, recorded: Recorded) -> Aggregate:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from domain.event import Aggregate, Recorded
 from domain.eventstore import arrays
-from domain.eventstore.aggregates import encode_state, kind_of
+from domain.eventstore.aggregates import encode_state, name_of
 from domain.eventstore.arrays import Array
 from domain.eventstore.registry import EventRegistry
 
@@ -103,7 +103,6 @@ def columns(
 
     changed: the state of each aggregate after its last event of `recorded`.
     """
-    kinds = {r.originator_id: kind_of(r).name for r in recorded}
     aggregates = list(changed.values())
     ids = arrays.uuids(a.id for a in aggregates)
     secrets = [(a, row) for a in aggregates for row in a.secret_rows()]
@@ -119,7 +118,7 @@ def columns(
         arrays.instants(a.last_used_at for a in aggregates),
         arrays.bigints(a.uses for a in aggregates),
         ids,
-        arrays.texts(kinds[a.id] for a in aggregates),
+        arrays.texts(name_of(a) for a in aggregates),
         arrays.byteas(encode_state(a) for a in aggregates),
         arrays.byteas(row.digest for _, row in secrets),
         arrays.uuids(a.id for a, _ in secrets),

@@ -92,6 +92,8 @@ def test_the_app_role_may_do_exactly_what_it_needs(empty_database: str) -> None:
         "migrations": "SELECT",
         "projection_positions": "DELETE INSERT SELECT UPDATE",
         "projection_rebuilds": "INSERT SELECT UPDATE",
+        "repaired_events": "SELECT",
+        "repairs": "SELECT",
         "secrets": "INSERT SELECT UPDATE",
     }
 

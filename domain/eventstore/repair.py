@@ -1,0 +1,195 @@
+"""The way back for a ledger whose time has jumped ahead of every clock.
+
+Since `ledger.ledger_time` compares clocks, no process of ours can make that happen; a ledger of before, or
+one whose database's own clock was wrong for a while, may have it behind it. Its events of that stretch all
+stand at an instant that has not come yet, and tokens expire by it.
+
+Run by the owner, while no service runs, in one transaction. What an event said before is kept beside it
+(`ledger.repaired_events`), so nothing is changed in silence and everything can be told apart later.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any, Final, LiteralString
+from uuid import UUID
+
+import msgspec
+from psycopg import Connection
+
+from domain import api_token, scim_token
+from domain.errors import LedgerError
+from domain.event import Aggregate, Event, Recorded
+from domain.eventstore import append, arrays
+from domain.eventstore.aggregates import evolve
+from domain.eventstore.registry import REGISTRY
+
+_BATCH: Final = 5_000
+_STREAMS: Final = 500
+
+_BEGIN: Final[LiteralString] = """
+    SET LOCAL statement_timeout = 0;
+    SET LOCAL idle_in_transaction_session_timeout = 0;
+    SET LOCAL lock_timeout = '10s'
+"""
+
+_OTHERS: Final[LiteralString] = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'scim-ledger%'
+"""
+
+_STRETCH: Final[LiteralString] = """
+    WITH now AS (SELECT date_trunc('milliseconds', clock_timestamp()) AS at),
+    jumped AS (
+        SELECT min(notification_id) AS first, max(notification_id) AS last, max(e.at) AS until
+        FROM ledger.events e, now WHERE e.at > now.at
+    )
+    SELECT first, last, until, now.at,
+        coalesce((SELECT max(at) FROM ledger.events WHERE notification_id < first), now.at)
+    FROM jumped, now
+"""
+"""The events later than the database's clock, their latest instant, that clock, and where to go back to."""
+
+_RECORD: Final[LiteralString] = """
+    INSERT INTO ledger.repairs (kind, by, reason) VALUES (%s, %s || ' as ' || session_user, %s) RETURNING id
+"""
+
+_EVENTS: Final[LiteralString] = """
+    SELECT notification_id, topic, at, state FROM ledger.events
+    WHERE notification_id >= %s ORDER BY notification_id
+"""
+
+_KEEP: Final[LiteralString] = """
+    INSERT INTO ledger.repaired_events (repair_id, notification_id, topic, at, state)
+    SELECT %s::bigint, e.notification_id, e.topic, e.at, e.state
+    FROM ledger.events e JOIN unnest(%s::bigint[]) AS r (id) ON e.notification_id = r.id
+"""
+
+_SET: Final[LiteralString] = """
+    UPDATE ledger.events e SET topic = r.topic, at = r.at, state = r.state
+    FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::bytea[]) AS r (id, topic, at, state)
+    WHERE e.notification_id = r.id
+"""
+
+_TOUCHED: Final[LiteralString] = """
+    SELECT DISTINCT originator_id FROM ledger.events WHERE notification_id >= %s
+"""
+
+_REPLAY: Final[LiteralString] = """
+    SELECT originator_id, originator_version, at, command_id, topic, state FROM ledger.events
+    WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version
+"""
+
+
+class NotRepairable(LedgerError):
+    """The repair cannot be done as things are; the text says what to do first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRepair:
+    """What was set right. first, last: notification ids. until: where ledger time stood.
+
+    since: the last instant before the jump. streams: how many were derived anew.
+    """
+
+    events: int
+    first: int
+    last: int
+    until: datetime
+    since: datetime
+    streams: int
+
+
+def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeRepair | None:
+    """Bring every event that is later than the database's clock back; None where there is none.
+
+    connection: the owner, in a transaction that the caller ends (rolled back, it was a trial).
+    An event gets the latest instant that it is known not to be before: that of the last one before the jump,
+    or the arrival that a later use noted by a clock that was right. Instants that were reckoned from it move
+    with it: the end of an overlap, the end of an API token's lifetime. What a caller asked for stays.
+    Raises NotRepairable while a service runs, UnreadableEvent for one of a later release.
+    """
+    connection.execute(_BEGIN)
+    connection.execute(append.LOCK)
+    row = connection.execute(_OTHERS).fetchone()
+    if row is None or row[0]:
+        # A process remembers what it refused, and until when, by the time that is about to be taken back.
+        raise NotRepairable("a service is connected to this ledger: stop every one, then repair")
+    row = connection.execute(_STRETCH).fetchone()
+    assert row is not None
+    first, last, until, now, since = row
+    if first is None:
+        return None
+    made = connection.execute(_RECORD, ["ledger-time", by, reason]).fetchone()
+    assert made is not None
+    events = _set_back(connection, made[0], first=first, since=since, now=now)
+    touched = [id_ for (id_,) in connection.execute(_TOUCHED, [first])]
+    for start in range(0, len(touched), _STREAMS):
+        _derive(connection, touched[start : start + _STREAMS])
+    connection.execute("UPDATE ledger.commands SET at = %s WHERE at > %s", [now, now])
+    return TimeRepair(events, first, last, until, since, len(touched))
+
+
+def _set_back(connection: Connection, repair_id: int, *, first: int, since: datetime, now: datetime) -> int:
+    at, count = since, 0
+    with connection.cursor(name="jumped", binary=True) as cursor:
+        cursor.execute(_EVENTS, [first])
+        while rows := cursor.fetchmany(_BATCH):
+            changed: list[tuple[int, str, datetime, bytes]] = []
+            for position, topic, was_at, state in rows:
+                event = REGISTRY.decode(topic, state)
+                if isinstance(event, scim_token.Used) and event.first_at <= now:
+                    at = max(at, event.first_at)
+                moved = _moved(event, at=at, back=was_at - at)
+                same = moved is event
+                changed.append(
+                    (position, topic if same else moved.topic, at, state if same else REGISTRY.encode(moved))
+                )
+            _write(connection, repair_id, changed)
+            count += len(changed)
+    return count
+
+
+def _write(
+    connection: Connection, repair_id: int, changed: Sequence[tuple[int, str, datetime, bytes]]
+) -> None:
+    ids = arrays.bigints(position for position, *_ in changed)
+    connection.execute(_KEEP, [repair_id, ids])
+    columns = (
+        arrays.texts(topic for _, topic, _, _ in changed),
+        arrays.instants(at for _, _, at, _ in changed),
+        arrays.byteas(state for *_, state in changed),
+    )
+    connection.execute(_SET, [ids, *columns])
+
+
+def _moved(event: Event, *, at: datetime, back: timedelta) -> Event:
+    """The same event, at `at`: instants that were reckoned from ledger time go back with it."""
+    match event:
+        case scim_token.Used() if event.first_at > at:
+            return msgspec.structs.replace(event, first_at=at)
+        case scim_token.Rotated():
+            return msgspec.structs.replace(event, overlap_until=event.overlap_until - back)
+        case api_token.Created(expires_at=datetime()):
+            assert event.expires_at is not None
+            return msgspec.structs.replace(event, expires_at=event.expires_at - back)
+        case _:
+            return event
+
+
+def _derive(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Heads, states and secrets of these streams, from their events."""
+    with connection.cursor(name="streams", binary=True) as cursor:
+        cursor.itersize = _BATCH
+        rows = cursor.execute(_REPLAY, [list(ids)])
+        states = {id_: _fold(stream) for id_, stream in groupby(rows, key=lambda row: row[0])}
+    connection.execute(append.STORE, append.columns(REGISTRY, [], states))
+
+
+def _fold(stream: Iterable[tuple[Any, ...]]) -> Aggregate:
+    state: Aggregate | None = None
+    for id_, version, at, command_id, topic, stored in stream:
+        state = evolve(state, Recorded(id_, version, at, command_id, REGISTRY.decode(topic, stored)))
+    assert state is not None
+    return state
