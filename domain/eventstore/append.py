@@ -26,10 +26,14 @@ Raises SQLSTATE SL001 for an instant that is away from the database's clock (`cl
 
 LOAD: Final[LiteralString] = """
     SELECT a.originator_id, a.kind, a.state, h.version, h.last_used_at, h.uses
-    FROM ledger.aggregates a JOIN ledger.heads h USING (originator_id)
+    FROM ledger.aggregates a CROSS JOIN LATERAL (
+        SELECT version, last_used_at, uses FROM ledger.heads
+        WHERE originator_id = a.originator_id ORDER BY chapter DESC LIMIT 1
+    ) h
     WHERE a.originator_id = ANY(%s)
 """
-"""State rows by primary key, in no order. Never replays a stream."""
+"""State rows by primary key, in no order. Never replays a stream, and of a stream's head passes no dead
+version but those of its newest chapter."""
 
 LIST_API_TOKENS: Final[LiteralString] = """
     SELECT a.state, h.version, h.last_used_at, h.uses
@@ -62,11 +66,22 @@ STORE: Final[LiteralString] = """
             WITH ORDINALITY AS e (originator_id, version, topic, at, command_id, state, ord)
         ORDER BY e.ord
         RETURNING notification_id
-    ), heads AS (
-        INSERT INTO ledger.heads (originator_id, version, last_used_at, uses)
-        SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::timestamptz[], %s::bigint[])
-        ON CONFLICT (originator_id) DO UPDATE
-        SET version = excluded.version, last_used_at = excluded.last_used_at, uses = excluded.uses
+    ), heads AS MATERIALIZED (
+        SELECT p.*, found.place
+        FROM unnest(%s::uuid[], %s::bigint[], %s::timestamptz[], %s::bigint[])
+            AS p (originator_id, version, last_used_at, uses)
+        LEFT JOIN LATERAL (
+            SELECT ctid AS place FROM ledger.heads WHERE originator_id = p.originator_id
+            ORDER BY chapter DESC LIMIT 1
+        ) found ON true
+    ), moved AS (
+        UPDATE ledger.heads h
+        SET version = new.version, chapter = new.version >> 6, last_used_at = new.last_used_at,
+            uses = new.uses
+        FROM heads new WHERE h.ctid = new.place
+    ), begun AS (
+        INSERT INTO ledger.heads (originator_id, version, chapter, last_used_at, uses)
+        SELECT originator_id, version, version >> 6, last_used_at, uses FROM heads WHERE place IS NULL
     ), aggregates AS (
         INSERT INTO ledger.aggregates (originator_id, kind, state)
         SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bytea[])
