@@ -17,6 +17,7 @@ from domain.errors import (
     InvalidValue,
     NotFound,
     PermissionDenied,
+    ProjectionStopped,
     SecretAlreadyShown,
     Unauthenticated,
     Unavailable,
@@ -105,6 +106,10 @@ _DETAILS: Final = {
     500: "The request failed on our side; the request id finds it in the log.",
     503: "The ledger cannot answer right now; nothing was lost. Try again.",
 }
+VIEW_STOPPED: Final = (
+    "The view that answers this has stopped, and goes on when whoever runs the service has mended it. "
+    "Authentication goes on; nothing was lost."
+)
 
 
 def problem(status: int, detail: str | None = None, **members: Any) -> Problem:
@@ -164,6 +169,8 @@ def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a tabl
             return Answer(problem(422, "The Idempotency-Key was used for another request."), {})
         case TooManyRequests():
             return Answer(problem(429), {"Retry-After": str(error.retry_after_s)})
+        case ProjectionStopped():
+            return Answer(problem(503, VIEW_STOPPED), {})  # no Retry-After: that would be a promise
         case Unavailable():
             return Answer(problem(503), {"Retry-After": str(RETRY_AFTER_S)})
         case HTTPException(status_code=status) if status < 500:  # noqa: PLR2004

@@ -111,3 +111,7 @@ class Overloaded(Unavailable):
 
 class ProjectionBehind(Unavailable):
     """A view did not reach the ledger head of the request's arrival in time."""
+
+
+class ProjectionStopped(Unavailable):
+    """A view stopped, or its table cannot be read: asking again does not help until it is mended."""

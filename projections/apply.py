@@ -1,6 +1,8 @@
 """Applying one batch to one version of a view: rows and position in one transaction."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any
 
 import psycopg
@@ -9,8 +11,9 @@ from psycopg import Connection
 from domain.eventstore import arrays
 from domain.eventstore.registry import EventRegistry
 from projections import positions
+from projections.faults import is_of_the_store, is_structural, told
 from projections.owners import Owners
-from projections.projection import LogEntry, Projection, UnappliableEvent
+from projections.projection import LogEntry, Projection, UnappliableEvent, UnknownTopic
 
 
 class PositionMoved(Exception):
@@ -31,10 +34,40 @@ def apply_batch(
     """Fold `entries` (non-empty, in order, the first one after `after`) and move the position to the last.
 
     owners: what earlier batches found out about owners.
-    Raises UnappliableEvent when one cannot be applied: those before it are, then. PositionMoved when the
-    position is not `after` any more.
+    Raises UnappliableEvent when one cannot be applied, UnknownTopic when this release does not know what it
+    is: those before it are applied, then. PositionMoved when the position is not `after` any more.
     """
     owners = owners or Owners()
+    known = list(takewhile(lambda entry: is_known(projection, entry.topic, registry), entries))
+    if known:
+        _apply_or_split(
+            connection, projection, version, known, after=after, registry=registry, owners=owners, role=role
+        )
+    if len(known) < len(entries):
+        unknown = entries[len(known)]
+        raise UnknownTopic(unknown.position, unknown.topic)
+
+
+def is_known(projection: Projection, topic: str, registry: EventRegistry) -> bool:
+    """Whether this release knows such events, be it that this view has no use for them.
+
+    One that it does not know may change any row: a newer release has written it, and must fold it.
+    """
+    return topic in projection.topics or topic in registry.topics
+
+
+def _apply_or_split(
+    connection: Connection,
+    projection: Projection,
+    version: int,
+    entries: Sequence[LogEntry],
+    *,
+    after: int,
+    registry: EventRegistry,
+    owners: Owners,
+    role: str,
+) -> None:
+    """Apply all of them, or find the one that cannot be by halves."""
     try:
         _apply_whole(
             connection,
@@ -50,11 +83,10 @@ def apply_batch(
         if isinstance(error, PositionMoved) or is_of_the_store(error):
             raise
         if len(entries) == 1:
-            reason = f"{type(error).__name__} on a {entries[0].topic}"
-            raise UnappliableEvent(entries[0].position, reason) from None
+            raise UnappliableEvent(entries[0].position, _reason(error, entries[0])) from None
         middle = len(entries) // 2
         for half, start in ((entries[:middle], after), (entries[middle:], entries[middle - 1].position)):
-            apply_batch(
+            _apply_or_split(
                 connection,
                 projection,
                 version,
@@ -66,11 +98,20 @@ def apply_batch(
             )
 
 
-def is_of_the_store(error: Exception) -> bool:
-    """Whether another try may succeed. A value that a column refuses belongs to an event, as a wrong fold."""
-    return isinstance(error, psycopg.Error) and not isinstance(
-        error, psycopg.DataError | psycopg.IntegrityError
-    )
+@contextmanager
+def _of_the_ledger() -> Iterator[None]:
+    """Around what touches the ledger's own tables: that they are missing or forbidden is no view's fault."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if is_structural(error):
+            raise psycopg.OperationalError(told(error)) from error
+        raise
+
+
+def _reason(error: Exception, entry: LogEntry) -> str:
+    name, _, text = told(error).partition(": ")
+    return f"{name} on a {entry.topic}" + (text and f": {text}")
 
 
 def _apply_whole(
@@ -87,9 +128,10 @@ def _apply_whole(
     mine = [entry for entry in entries if entry.topic in projection.topics]
     with connection.transaction():
         # First of all: a batch that is delivered twice gets no further, and two who deliver it wait here.
-        move(connection, projection, version, entries[-1].position, after=after, role=role)
-        if projection.is_owned:
-            mine = owners.told(connection, mine)
+        with _of_the_ledger():
+            move(connection, projection, version, entries[-1].position, after=after, role=role)
+            if projection.is_owned:
+                mine = owners.told(connection, mine)
         mine, touching = _split(projection, mine)
         touch(connection, projection, version, touching)
         rows: dict[Any, list[Any]] = {}

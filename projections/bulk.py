@@ -52,7 +52,7 @@ def fill(
     """Bring a version that was just made from its beginning to `until`, which must not be beyond the head.
 
     The table has no index afterwards, but for the primary key if rows had to be found again: see `index`.
-    Whatever the fold raises is raised.
+    Whatever the fold raises is raised; UnknownTopic at an event that this release does not know.
     """
     filling = _Filling(connection, projection, version)
     at = 0
@@ -60,7 +60,9 @@ def fill(
     with _no_collector():
         while at < until:
             before, at = at, min(at + READ, until)
-            entries = log.read_for(connection, projection, after=before, until=at, end=until)
+            entries = log.read_for(
+                connection, projection, after=before, until=at, end=until, known=registry.topics
+            )
             if projection.is_owned:
                 entries = owners.told(connection, entries)
             projection.apply(filling.rows_for(entries), entries, registry)

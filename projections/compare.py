@@ -1,7 +1,7 @@
 """Whether two versions of a view hold the same rows, told by the database."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, LiteralString
 
 from psycopg import Connection
 
@@ -13,6 +13,12 @@ _FIRST: Final = """
     FROM {live} l FULL JOIN {new} n ON l.{key} = n.{key}
     WHERE (l.*) IS DISTINCT FROM (n.*) ORDER BY coalesce(l.{key}, n.{key}) LIMIT 1
 """
+
+_COLUMNS: Final[LiteralString] = """
+    SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
+    WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+"""None of a table that is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,35 @@ class Difference:
         if self.is_surplus:
             return f"{self.view}: the row {self.key} should not be there"
         return f"{self.view}: the row {self.key} differs in {', '.join(self.columns)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A version whose table is not what its shape says, so that there is nothing to compare with.
+
+    what: in which way, without what is in it.
+    """
+
+    view: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.view}: {self.what}"
+
+
+def unreadable(connection: Connection, projection: Projection, live: int, new: int) -> Unreadable | None:
+    """What keeps the live version from being compared with the new one, which was made a moment ago."""
+    table = projection.table(live)
+    found, expected = (
+        connection.execute(_COLUMNS, [projection.table(version)]).fetchall() for version in (live, new)
+    )
+    if not found:
+        return Unreadable(projection.name, f"the table {table} is missing")
+    if found != expected:
+        return Unreadable(projection.name, f"the columns of {table} are not those of its shape")
+    if connection.execute("SELECT has_table_privilege(%s, 'SELECT')", [table]).fetchone() != (True,):
+        return Unreadable(projection.name, f"the table {table} may not be read")
+    return None
 
 
 def digest(connection: Connection, projection: Projection, version: int) -> str:

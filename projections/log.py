@@ -7,7 +7,7 @@ from typing import Final, LiteralString
 from psycopg import Connection
 from psycopg.rows import TupleRow, args_row
 
-from projections.projection import LogEntry, Projection
+from projections.projection import LogEntry, Projection, UnknownTopic
 
 NO_UNTIL: Final = sys.maxsize
 
@@ -22,11 +22,12 @@ _MINE: Final[LiteralString] = """
         CASE WHEN topic = ANY(%(decodes)s) THEN command_id ELSE '00000000-0000-0000-0000-000000000000' END,
         CASE WHEN topic = ANY(%(decodes)s) THEN state ELSE '' END
     FROM ledger.events
-    WHERE notification_id > %(after)s AND notification_id <= %(until)s AND topic = ANY(%(each)s)
+    WHERE notification_id > %(after)s AND notification_id <= %(until)s
+        AND (topic = ANY(%(each)s) OR topic <> ALL(%(known)s))
 """
 
 READ_FOR: Final[LiteralString] = f"{_MINE} ORDER BY 1"
-"""What one projection needs of a stretch of the log, in commit order."""
+"""What one projection needs of a stretch of the log, in commit order, and what nobody knows."""
 
 READ_FOR_LAST_ONLY: Final[LiteralString] = f"""
     WITH mine AS MATERIALIZED ({_MINE})
@@ -60,15 +61,23 @@ def read(
 
 
 def read_for(
-    connection: Connection[TupleRow], projection: Projection, *, after: int, until: int, end: int
+    connection: Connection[TupleRow],
+    projection: Projection,
+    *,
+    after: int,
+    until: int,
+    end: int,
+    known: frozenset[str],
 ) -> list[LogEntry]:
     """What one projection needs of the ledger between two positions, if it is read up to `end` at last.
 
+    known: topics of this release. Raises UnknownTopic for one that is neither there nor the projection's own.
     See `decodes` and `last_only`: entries of the latter may lie beyond `until`.
     One result, not COPY: psycopg builds its rows in C, 0.65 s of CPU for 300,000 entries against 1.3 s
     through `Copy.rows`, and the database has sent them before the fold begins.
     """
     decodes = projection.topics if projection.decodes is None else projection.decodes
+    known = projection.topics | known
     parameters = {
         "after": after,
         "until": until,
@@ -76,10 +85,15 @@ def read_for(
         "decodes": list(decodes),
         "each": list(projection.topics - projection.last_only),
         "last_only": list(projection.last_only),
+        "known": list(known),
     }
     statement = READ_FOR_LAST_ONLY if projection.last_only else READ_FOR
     with connection.cursor(row_factory=args_row(_entry), binary=True) as cursor:
-        return cursor.execute(statement, parameters).fetchall()
+        entries = cursor.execute(statement, parameters).fetchall()
+    if not known.issuperset({entry.topic for entry in entries}):
+        first = next(entry for entry in entries if entry.topic not in known)
+        raise UnknownTopic(first.position, first.topic)
+    return entries
 
 
 def head(connection: Connection[TupleRow]) -> int:

@@ -33,6 +33,16 @@ RETRY: Final[LiteralString] = """
 """
 """Lets a stopped view try its event again; one that cannot be applied stops it again."""
 
+_NEXT_VERSION: Final[LiteralString] = """
+    SELECT 1 + greatest(
+        (SELECT max(version) FROM ledger.projection_positions WHERE name = %(name)s),
+        (SELECT max(substring(relname FROM '[0-9]+$')::int) FROM pg_class
+            WHERE relnamespace = 'views'::regnamespace AND relname ~ ('^' || %(name)s || '_v[0-9]{1,6}$')),
+        0
+    )
+"""
+"""Beyond every row, and every table that somebody has left without one."""
+
 LOCK_VERSIONS: Final[LiteralString] = "SELECT pg_advisory_xact_lock(7239075816)"
 """Held while a version gets its number or loses its table."""
 
@@ -110,10 +120,7 @@ def ensure_live(connection: Connection, projection: Projection) -> None:
 
 def next_version(connection: Connection, projection: Projection) -> int:
     """A number that no version of the view has, while LOCK_VERSIONS is held."""
-    row = connection.execute(
-        "SELECT coalesce(max(version), 0) + 1 FROM ledger.projection_positions WHERE name = %s",
-        [projection.name],
-    ).fetchone()
+    row = connection.execute(_NEXT_VERSION, {"name": projection.name}).fetchone()
     assert row is not None
     version: int = row[0]
     return version

@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from domain.eventstore.registry import EventRegistry
+
+TOPIC_MAX: Final = 100
+"""Characters of an unknown topic in a message."""
 
 
 class LogEntry(NamedTuple):
@@ -38,6 +41,16 @@ class UnappliableEvent(Exception):
         super().__init__(f"event {position}: {reason}")
         self.position = position
         self.reason = reason
+
+
+class UnknownTopic(UnappliableEvent):
+    """No event of this release has this topic: a newer release has written it, and is to lead the view.
+
+    topic: as it is stored, which may be any text.
+    """
+
+    def __init__(self, position: int, topic: str) -> None:
+        super().__init__(position, f"unknown topic {topic[:TOPIC_MAX]!a}: was it written by a newer release?")
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,26 @@ from typing import Any, Final
 from uuid import UUID
 
 import psycopg
+import structlog
 
-from domain.errors import ProjectionBehind
+from domain.errors import ProjectionBehind, ProjectionStopped
 from domain.eventstore.connection import ReadPool
 from projections import scim_tokens, token_sources
+from projections.faults import is_damage, told
 from projections.projection import Projection
 from projections.scim_tokens import DOCUMENT
 from projections.wake import NOBODY, Waker
 
 FRESH_TIMEOUT_S: Final = 1.5
+LONGEST_PAUSE_S: Final = 0.05
+STOPPED_PAUSE_S: Final = 0.25
 _LIVE: Final = """
     SELECT name, version FROM ledger.projection_positions
     WHERE (name, shape) IN (SELECT * FROM unnest(%s::text[], %s::int[])) AND role = 'live'
 """
 """A release reads its own shape, also while another release's is live beside it."""
+
+logger = structlog.get_logger()
 
 
 class ViewReader:
@@ -45,21 +51,34 @@ class ViewReader:
 
         select: SQL with {table} for the live table, or the views' names; its first column is true.
         Positions and rows come from one statement, so from one snapshot.
-        Raises ProjectionBehind after 1.5 s, StoreUnavailable when the store is away.
+        Raises ProjectionBehind after 1.5 s, or ProjectionStopped where that is why, also where a table cannot
+        be read; StoreUnavailable when the store is away.
         """
         pause_s = 0.002
         deadline = asyncio.get_running_loop().time() + FRESH_TIMEOUT_S
+        damaged: Mapping[str, int] | None = None
         while True:
-            rows = await self._try(select, parameters)
+            try:
+                rows = await self._try(select, parameters)
+            except psycopg.Error as error:
+                if not is_damage(error):
+                    raise
+                if self._versions == damaged:
+                    logger.error("projections.unreadable", names=self._names, error=told(error))  # noqa: TRY400
+                    raise ProjectionStopped(f"the view {self._names[0]} cannot be read") from None
+                rows, damaged = [], self._versions  # or was it dropped since the pointers were read?
             if rows and rows[0][0] >= head:
-                return [row[2:] for row in rows if row[1] is not None]
+                return [row[3:] for row in rows if row[2] is not None]
+            if rows and rows[0][1]:  # unless a newer release takes it over
+                pause_s = max(pause_s, STOPPED_PAUSE_S)
             if not rows:  # a view was switched or never made: look the pointers up again
                 self._versions = None
             self._waker.awaited()
             if asyncio.get_running_loop().time() + pause_s > deadline:
-                raise ProjectionBehind(f"the view {self._names[0]} has not reached the ledger's head")
+                error_type = ProjectionStopped if rows and rows[0][1] else ProjectionBehind
+                raise error_type(f"the view {self._names[0]} has not reached the ledger's head")
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, 0.05)
+            pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
 
     async def _try(self, select: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any, ...]]:
         async with self._pool.connection() as connection:
@@ -68,21 +87,19 @@ class ViewReader:
                 if len(found) < len(self._names):
                     return []
                 self._versions = dict(found)
-            try:
-                cursor = connection.cursor(binary=True)
-                statement = _with_position(select, self._names, self._versions)
-                return await (await cursor.execute(statement, parameters, prepare=True)).fetchall()
-            except psycopg.errors.UndefinedTable:  # dropped since the pointers were read
-                return []
+            cursor = connection.cursor(binary=True)
+            statement = _with_position(select, self._names, self._versions)
+            return await (await cursor.execute(statement, parameters, prepare=True)).fetchall()
 
 
 def _with_position(select: str, names: Sequence[str], versions: Mapping[str, int]) -> str:
-    """`select` on the tables of these versions, each row behind how far all of them have come."""
+    """`select` on the tables of these versions, behind how far all have come and whether one has stopped."""
     tables = {name: f"views.{name}_v{version}" for name, version in versions.items()}
     live = ", ".join(f"('{name}', {version})" for name, version in versions.items())
     return f"""
-        SELECT p.position, r.* FROM (
-            SELECT min(position) AS position FROM ledger.projection_positions
+        SELECT p.position, p.has_stopped, r.* FROM (
+            SELECT min(position) AS position, bool_or(stopped_at IS NOT NULL) AS has_stopped
+            FROM ledger.projection_positions
             WHERE (name, version) IN ({live}) AND role = 'live' HAVING count(*) = {len(versions)}
         ) p
         LEFT JOIN LATERAL (

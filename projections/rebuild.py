@@ -21,8 +21,9 @@ from psycopg import Connection
 from domain.errors import AlreadyUnderway, LedgerError
 from domain.eventstore.registry import REGISTRY, EventRegistry
 from projections import bulk, locks, log, positions, rebuild_requests
-from projections.apply import apply_batch, is_of_the_store
-from projections.compare import Difference, digest, first_difference
+from projections.apply import apply_batch
+from projections.compare import Difference, Unreadable, digest, first_difference, unreadable
+from projections.faults import is_of_the_store, told
 from projections.owners import Owners
 from projections.projection import Projection, UnappliableEvent
 from projections.rebuild_requests import RebuildRow
@@ -36,11 +37,16 @@ BULK_FROM: Final = 20_000
 
 _TELL_EVERY_S: Final = 0.5
 
-_SERIAL: Final[Sequence[LiteralString]] = (
+SETTINGS: Final[Sequence[LiteralString]] = (
+    # One processor of the database at most; the others are the doors'.
     "SET max_parallel_maintenance_workers = 0",
     "SET max_parallel_workers_per_gather = 0",
+    # An index takes as long as it takes, whatever the role or the database says of everybody's statements.
+    "SET statement_timeout = 0",
+    "SET idle_in_transaction_session_timeout = 0",
+    "SET lock_timeout = '60s'",
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'",
 )
-"""A rebuild takes one processor of the database at most; the others are the doors'."""
 
 _VERSIONS: Final[LiteralString] = """
     SELECT version, position FROM ledger.projection_positions
@@ -90,6 +96,10 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
+def _never() -> bool:
+    return False
+
+
 def rebuild(
     connection: Connection,
     projection: Projection,
@@ -101,11 +111,14 @@ def rebuild(
     """Build a new version of a view and switch to it; returns its number.
 
     connection: autocommit, the app role. accepts_difference: switch even where the new rows differ from the
-    live ones, to repair a damaged view.
+    live ones, to repair a damaged view. Where the live version's table is missing or another one than its
+    shape says, there is nothing to compare with: that is told in the log, and the view switched.
     Raises RebuildUnderway, UnappliableEvent, ViewsDiffer; and what `report` raises.
     """
     with _sole(connection, projection):
-        return _rebuild(connection, projection, registry, report, accepts_difference=accepts_difference)
+        return _rebuild(
+            connection, projection, registry, report, _never, accepts_difference=accepts_difference
+        )
 
 
 def take_up(
@@ -113,16 +126,27 @@ def take_up(
     projection: Projection,
     *,
     registry: EventRegistry = REGISTRY,
-    report: Report = lambda _: None,
+    should_stop: Callable[[], bool] = _never,
 ) -> int | None:
     """Carry out the rebuild that was asked for or left behind; None when somebody has done it meanwhile.
 
-    Raises as `rebuild`.
+    should_stop: asked at each step, and when a statement was cancelled. Raises as `rebuild`; Interrupted when
+    told to stop.
     """
     with _sole(connection, projection):
         if not rebuild_requests.underway(connection, [projection]):
             return None
-        return _rebuild(connection, projection, registry, report, accepts_difference=False)
+        return _rebuild(
+            connection, projection, registry, _stopping(should_stop), should_stop, accepts_difference=False
+        )
+
+
+def _stopping(should_stop: Callable[[], bool]) -> Report:
+    def report(_: Progress) -> None:
+        if should_stop():
+            raise Interrupted
+
+    return report
 
 
 def _rebuild(
@@ -130,15 +154,20 @@ def _rebuild(
     projection: Projection,
     registry: EventRegistry,
     report: Report,
+    should_stop: Callable[[], bool],
     *,
     accepts_difference: bool,
 ) -> int:
     row = RebuildRow(connection, projection, accepts_difference=accepts_difference)
     try:
         version = _Rebuilding(connection, projection, registry, report, row).run()
-    except (Interrupted, psycopg.errors.QueryCanceled):  # told to stop: it stays asked for
+    except Interrupted:  # it stays asked for
         raise
     except BaseException as error:
+        # Whoever tells us to stop cancels what we wait for. Cancelled by anybody else, or by a limit of time,
+        # it has failed: taken up again, it would be cancelled again, for ever.
+        if isinstance(error, psycopg.errors.QueryCanceled) and should_stop():
+            raise Interrupted from error
         with suppress(psycopg.Error):
             _drop_unfinished(connection, projection)
         # Gone with its connection, the row stays open: whoever takes it up starts over.
@@ -155,16 +184,20 @@ def verify(
     *,
     registry: EventRegistry = REGISTRY,
     report: Report = lambda _: None,
-) -> Difference | None:
+) -> Difference | Unreadable | None:
     """Fold a view anew beside the live version and compare; the live version is left as it is.
 
-    Raises RebuildUnderway, UnappliableEvent.
+    Raises RebuildUnderway; UnappliableEvent also where the live version equals ours but has stopped.
     """
     with _sole(connection, projection):
         try:
             building = _Rebuilding(connection, projection, registry, report, None)
             building.build()
-            return building.compare()
+            found = building.compare()
+            live = positions.live_position(connection, projection)
+            if found is None and live is not None and live.stopped_at is not None:
+                raise UnappliableEvent(live.stopped_at, live.error or "the view has stopped")
+            return found
         finally:
             with suppress(psycopg.Error):
                 _drop_unfinished(connection, projection)
@@ -233,7 +266,9 @@ class _Rebuilding:
         assert self._row is not None
         self.build()
         difference = self.compare()
-        if difference is not None and not self._row.accepts_difference:
+        if isinstance(difference, Unreadable):
+            logger.warning("projections.not_compared", name=self._projection.name, reason=difference.what)
+        elif difference is not None and not self._row.accepts_difference:
             raise ViewsDiffer(difference)
         self._tell("switching", self._position())
         while not self._switch():
@@ -253,7 +288,7 @@ class _Rebuilding:
                 report=lambda at: self._tell("building", at),
             )
         except Exception as error:
-            if isinstance(error, Interrupted) or is_of_the_store(error):
+            if isinstance(error, Interrupted | UnappliableEvent) or is_of_the_store(error):
                 raise
             # The fold raised somewhere in a long stretch. The ordinary way finds out where, and says so.
             logger.warning("projections.bulk_failed", name=self._projection.name, error=type(error).__name__)
@@ -262,10 +297,11 @@ class _Rebuilding:
         bulk.index(self._connection, self._projection, self._version)
         self._catch_up()
 
-    def compare(self) -> Difference | None:
+    def compare(self) -> Difference | Unreadable | None:
         """The first row in which the live version, at the same position, is another than ours.
 
-        None also where there is no live version of this shape to compare with.
+        None also where there is no live version of this shape to compare with; Unreadable where there is but
+        its table cannot be compared.
         """
         connection, projection = self._connection, self._projection
         self._tell("comparing", self._position())
@@ -274,13 +310,28 @@ class _Rebuilding:
             live = positions.live_position(connection, projection)
             if live is None:
                 return None
-            expected = digest(connection, projection, live.version)
+            expected = self._digest_of_live(live.version)
+        if isinstance(expected, Unreadable):
+            return expected
         self._apply_until(live.position)
         if digest(connection, projection, self._version) == expected:
             return None
         with connection.transaction():
             self._apply_until(max(self._lock_versions().values()))
             return first_difference(connection, projection, live.version, self._version)
+
+    def _digest_of_live(self, live: int) -> str | Unreadable:
+        connection, projection = self._connection, self._projection
+        damage = unreadable(connection, projection, live, self._version)
+        if damage is not None:
+            return damage
+        try:
+            with connection.transaction():
+                return digest(connection, projection, live)
+        except psycopg.Error as error:
+            if is_of_the_store(error):
+                raise
+            return Unreadable(projection.name, f"{projection.table(live)} cannot be read ({told(error)})")
 
     def _begin(self) -> None:
         _drop_unfinished(self._connection, self._projection)
@@ -362,10 +413,10 @@ class _Rebuilding:
 @contextmanager
 def _sole(connection: Connection, projection: Projection) -> Iterator[None]:
     """Hold the view's rebuild lock. Raises RebuildUnderway."""
+    for setting in SETTINGS:
+        connection.execute(setting)
     if not locks.try_lock(connection, locks.REBUILD, projection):
         raise RebuildUnderway(f"the view {projection.name} is being rebuilt or verified already")
-    for setting in _SERIAL:
-        connection.execute(setting)
     try:
         yield
     finally:
@@ -387,4 +438,4 @@ def _told(error: BaseException) -> str:
     """One line for whoever asked, without data of events: a message of the database could quote them."""
     if isinstance(error, UnappliableEvent | ViewsDiffer):
         return str(error)
-    return "interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else told(error)

@@ -12,8 +12,9 @@ from psycopg import Connection
 from domain.eventstore.connection import KEEPALIVES, watched
 from domain.eventstore.registry import REGISTRY, EventRegistry
 from projections.background import give_way
+from projections.faults import told
 from projections.projection import Projection, UnappliableEvent
-from projections.rebuild import Interrupted, Progress, RebuildUnderway, ViewsDiffer, take_up
+from projections.rebuild import SETTINGS, Interrupted, RebuildUnderway, ViewsDiffer, take_up
 from projections.rebuild_requests import underway
 
 POLL_S: Final = 0.5
@@ -55,19 +56,22 @@ class Rebuilder:
         """Carry out the oldest rebuild that nobody else is at; whether there was one."""
         for projection in underway(connection, self._projections):
             try:
-                version = take_up(connection, projection, registry=self._registry, report=self._stop_if_told)
+                version = take_up(
+                    connection, projection, registry=self._registry, should_stop=self._stopping.is_set
+                )
             except RebuildUnderway:
                 continue
             except (UnappliableEvent, ViewsDiffer) as error:
-                logger.error("projections.rebuild_failed", name=projection.name, error=str(error))  # noqa: TRY400
+                _tell_failure(projection, str(error))
+                return True
+            except psycopg.Error as error:
+                if connection.broken:  # it is asked for still
+                    raise
+                _tell_failure(projection, told(error))
                 return True
             if version is not None:
                 return True
         return False
-
-    def _stop_if_told(self, _: Progress) -> None:
-        if self._stopping.is_set():
-            raise Interrupted
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -76,6 +80,8 @@ class Rebuilder:
                     watched(self._conninfo), autocommit=True, connect_timeout=2
                 ) as connection:
                     connection.execute(KEEPALIVES)
+                    for setting in SETTINGS:
+                        connection.execute(setting)
                     self._connection = connection
                     give_way(connection)
                     while not self._stopping.is_set():
@@ -89,3 +95,7 @@ class Rebuilder:
             finally:
                 self._connection = None
             self._stopping.wait(POLL_S)
+
+
+def _tell_failure(projection: Projection, error: str) -> None:
+    logger.error("projections.rebuild_failed", name=projection.name, error=error)

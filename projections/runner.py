@@ -18,8 +18,9 @@ from domain.eventstore.registry import REGISTRY, EventRegistry
 from projections import locks, log, positions
 from projections.apply import PositionMoved, apply_batch
 from projections.background import NICE_FOLLOWING, give_way
+from projections.faults import told
 from projections.owners import Owners
-from projections.projection import LogEntry, Projection, UnappliableEvent
+from projections.projection import LogEntry, Projection, UnappliableEvent, UnknownTopic
 from projections.rebuild import prepare
 from projections.rebuilder import Rebuilder
 from projections.wake import WakeUps
@@ -35,6 +36,20 @@ first one after a pause is applied at once. Whatever its size, a batch costs two
 
 LOOK_S: Final = 0.01
 """How often it looks meanwhile whether somebody does: to be woken by each commit would cost more."""
+
+REST_S: Final = 1.0
+"""A view whose batch failed for a reason of the store is left alone for so long; the others go on."""
+
+YIELD_S: Final = 60.0
+"""A view that met an event of a newer release is not led again for so long: that release shall lead it."""
+
+LIMITS: Final[LiteralString] = """
+    SET statement_timeout = '30s';
+    SET idle_in_transaction_session_timeout = '30s';
+    SET lock_timeout = '1s';
+    SELECT set_config(name, '60s', false) FROM pg_settings WHERE name = 'transaction_timeout'
+"""
+"""Our own, whatever the role or the database says. Whoever locks one view's table holds no other view up."""
 
 HOUSEKEEPING_S: Final = 60.0
 
@@ -73,6 +88,8 @@ class Runner:
         self._wake_ups = WakeUps(wake_fd)
         self._batch = batch
         self._owners = Owners()
+        self._resting: dict[str, tuple[float, psycopg.Error]] = {}
+        self._yielded: dict[str, float] = {}
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Lead when possible, until told to stop. Survives the database and its own mistakes.
@@ -91,7 +108,7 @@ class Runner:
                     watched(self._conninfo), autocommit=True, connect_timeout=2
                 ) as connection:
                     connection.execute(KEEPALIVES)
-                    connection.execute("SET statement_timeout = '30s'")
+                    connection.execute(LIMITS)
                     # Rows and position are lost together and applied again: no view waits for the disk.
                     connection.execute("SET synchronous_commit = off")
                     # All statements go by key. One that is prepared while a view is small would be planned
@@ -109,10 +126,16 @@ class Runner:
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
 
     def catch_up(self, connection: Connection) -> int:
-        """Apply everything that is committed by now; returns how many batches it took."""
+        """Apply everything that is committed by now; returns how many batches it took.
+
+        Raises what the store failed with, when every view has gone as far as it could.
+        """
         batches = 0
+        self._resting.clear()
         while self.step(connection):
             batches += 1
+        for _, error in self._resting.values():
+            raise error
         return batches
 
     def step(self, connection: Connection, led: Collection[str] | None = None) -> int:
@@ -126,6 +149,8 @@ class Runner:
             if projection is None or position.shape != projection.shape or position.state != "live":
                 continue
             if not position.lag or (led is not None and position.name not in led):
+                continue
+            if self._is_resting(position.name):
                 continue
             after = position.position
             if after not in read:
@@ -150,6 +175,8 @@ class Runner:
         except UnappliableEvent as poison:
             # Never skipped: the view stays at the event before, readers are told, everything else goes on.
             positions.stop(connection, at, poison)
+            if isinstance(poison, UnknownTopic):
+                self._yielded[at.name] = time.monotonic() + YIELD_S
             logger.error(  # noqa: TRY400 - a traceback could quote the event
                 "projections.stopped",
                 name=at.name,
@@ -159,6 +186,18 @@ class Runner:
             )
         except PositionMoved:
             logger.info("projections.position_moved", name=at.name, version=at.version)
+        except psycopg.Error as error:
+            if connection.broken:
+                raise
+            logger.warning("projections.retrying", name=at.name, error=told(error), retry_s=REST_S)
+            self._resting[at.name] = (time.monotonic() + REST_S, error)
+
+    def _is_resting(self, name: str) -> bool:
+        until, _ = self._resting.get(name, (0.0, None))
+        if time.monotonic() < until:
+            return True
+        self._resting.pop(name, None)
+        return False
 
     def _lead(self, connection: Connection, should_stop: Callable[[], bool]) -> None:
         led: set[str] = set()
@@ -175,24 +214,55 @@ class Runner:
                 kept_house_at = began
                 connection.execute(FORGET_COMMANDS)
             events = self.step(connection, led)
+            led -= self._give_up(connection, led)
             if not events:
                 self._wake_ups.wait(POLL_S)
             elif events < self._batch:
                 self._pause(until=began + EVERY_S)
 
     def _take_over(self, connection: Connection, led: Collection[str]) -> set[str]:
-        """Lead every view that nobody else does."""
+        """Lead every view that nobody else does, but for those that are left to a newer release."""
         taken: set[str] = set()
+        now = time.monotonic()
         with connection.transaction():
             connection.execute(locks.TAKE_OVER)  # one takes all: two that start together do not share them
-            for projection in self._projections.values():
-                if projection.name not in led and locks.try_lock(connection, locks.LEADER, projection):
-                    taken.add(projection.name)
-        for name in taken:
-            prepare(connection, self._projections[name])
+            for name, projection in self._projections.items():
+                is_left = name in led or now < self._yielded.get(name, 0.0)
+                if not is_left and locks.try_lock(connection, locks.LEADER, projection):
+                    taken.add(name)
+        for name in sorted(taken):
+            if not self._begin(connection, self._projections[name]):
+                taken.remove(name)
         if taken:
             logger.info("projections.leading", views=sorted(taken))
         return taken
+
+    def _begin(self, connection: Connection, projection: Projection) -> bool:
+        """See to it that there is a view to lead; False where that fails, which shall keep no other back.
+
+        One that has stopped tries its event again: whoever leads now may be the release that can apply it.
+        """
+        try:
+            prepare(connection, projection)
+            positions.retry(connection, projection)
+        except psycopg.Error as error:
+            if connection.broken:
+                raise
+            logger.error("projections.not_prepared", name=projection.name, error=told(error))  # noqa: TRY400
+            locks.unlock(connection, locks.LEADER, projection.name, projection.shape)
+            return False
+        return True
+
+    def _give_up(self, connection: Connection, led: Collection[str]) -> set[str]:
+        """Stop leading what met an event of a newer release; returns the names."""
+        now = time.monotonic()
+        given_up = {name for name in led if now < self._yielded.get(name, 0.0)}
+        for name in given_up:
+            projection = self._projections[name]
+            locks.unlock(connection, locks.LEADER, name, projection.shape)
+        if given_up:
+            logger.info("projections.yielding", views=sorted(given_up), retry_s=YIELD_S)
+        return given_up
 
     def _pause(self, *, until: float) -> None:
         """Let appends come together, but let nobody wait for that."""
