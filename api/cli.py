@@ -16,7 +16,7 @@ from cyclopts import App, Parameter, Token
 
 from api import cli_audit, cli_projections, cli_repair
 from api.console import LIST_MAX, AsJson, DataDir, TokenId, show
-from api.deployment import NotMigrated, UnsafeDatabase, migrate_given, open_store
+from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_store
 from api.doctor import examine
 from api.log import configure_logging
 from api.serve import open_ledger, serve
@@ -106,7 +106,7 @@ def migrate(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Apply pending migrations as the owner role (SCIM_LEDGER_OWNER_DATABASE_URL)."""
     settings = load(data_dir=data_dir)
     if settings.database_url is None:
-        with open_store(settings):
+        with open_store(settings, keys=Keys.RECORDED):
             numbers: list[int] = []
     else:
         numbers = migrate_given(settings)

@@ -11,9 +11,9 @@ import psycopg
 from cyclopts import App, Parameter
 
 from api.console import AsJson, DataDir, show
-from api.deployment import open_store, owner_conninfo
+from api.deployment import Keys, open_store, owner_conninfo
 from api.settings import load
-from domain.eventstore.repair import NotRepairable, repair_ledger_time
+from domain.eventstore.repair import NotRepairable, give_up_pepper, repair_ledger_time
 from projections import rebuild_requests
 from projections.registry import PROJECTIONS
 from projections.scim_tokens import rfc3339
@@ -63,11 +63,35 @@ def ledger_time(
     )
 
 
+@app.command(name="pepper")
+def pepper(
+    *, confirm: Confirm = False, reason: Reason = "", data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Give the pepper up for lost: the ledger takes a new one, and every secret so far stays void.
+
+    Only where no backup has its keys. Every token then needs a new secret.
+    """
+    with _owner(data_dir) as connection:
+        forgotten = give_up_pepper(connection, by=_operator(), reason=reason[:REASON_MAX])
+        if not confirm:
+            connection.rollback()
+    show(
+        {
+            "generations": forgotten,
+            "is_done": confirm,
+            "next": "start the service with a new pepper, then rotate every token"
+            if confirm
+            else "nothing was changed; repeat it with --confirm",
+        },
+        as_json=as_json,
+    )
+
+
 @contextmanager
 def _owner(data_dir: Path | None) -> Iterator[psycopg.Connection]:
     """A connection of the owner, in one transaction."""
     settings = load(data_dir=data_dir)
-    with open_store(settings), psycopg.connect(owner_conninfo(settings)) as connection:
+    with open_store(settings, keys=Keys.IGNORED), psycopg.connect(owner_conninfo(settings)) as connection:
         try:
             yield connection
         except psycopg.errors.InsufficientPrivilege:

@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Final, LiteralString
 
@@ -16,10 +17,12 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from api.settings import Settings, SettingsError
-from domain.errors import StoreUnavailable
+from api.settings import Settings, SettingsError, pepper_keys
+from domain.errors import PepperMismatch, StoreUnavailable
 from domain.eventstore.embedded import EmbeddedPostgres, default_base_dir
 from domain.eventstore.migrate import migrate, pending
+from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
+from domain.secret import Pepper
 
 _DATABASE: Final = "scim_ledger"
 _APP_ROLE: Final = "scim_ledger"
@@ -39,23 +42,38 @@ class UnsafeDatabase(Exception):
     """The server may lose what it has confirmed."""
 
 
+class Keys(Enum):
+    """What is done about the pepper's keys.
+
+    RECORDED: new ones are written down; of a start. COMPARED: they are those that the ledger knows; of every
+    other command. IGNORED: of a repair.
+    """
+
+    RECORDED = "recorded"
+    COMPARED = "compared"
+    IGNORED = "ignored"
+
+
 @contextmanager
-def open_store(settings: Settings, *, migrates: bool = False) -> Iterator[Settings]:
+def open_store(
+    settings: Settings, *, migrates: bool = False, keys: Keys = Keys.COMPARED
+) -> Iterator[Settings]:
     """Settings with `database_url` and a pepper; the embedded server runs for the block at least.
 
     migrates: apply pending migrations to a server that DATABASE_URL names. The embedded one always has them.
-    Raises SettingsError, EmbeddedPostgresError, StoreUnavailable, NotMigrated, UnsafeDatabase.
+    Raises SettingsError, EmbeddedPostgresError, StoreUnavailable, NotMigrated, UnsafeDatabase and
+    PepperMismatch.
     """
     if settings.database_url is not None:
         if migrates:
             migrate_given(settings)
-        yield _checked(settings)
+        yield _checked(settings, keys)
         return
     server = embedded(settings)
     was_running = server.is_running
     server.start()
     try:
-        yield _checked(_prepared(settings, server))
+        yield _checked(_prepared(settings, server, keys), keys)
     finally:
         if not was_running:
             server.stop()
@@ -74,18 +92,27 @@ def owner_conninfo(settings: Settings) -> str:
 
 
 def migrate_given(settings: Settings) -> list[int]:
-    """Migrate the server that DATABASE_URL names, as the owner; returns the numbers applied."""
+    """Migrate the server that DATABASE_URL names, as the owner; returns the numbers applied.
+
+    Where a pepper is given, too, its keys are recorded. Raises as `open_store`, and MigrationError.
+    """
     assert settings.database_url is not None
+    has_keys = settings.pepper is not None or settings.pepper_file is not None
+    pepper = Pepper(pepper_keys(settings)) if has_keys else None
     owner = settings.owner_database_url or settings.database_url
     user = conninfo_to_dict(settings.database_url).get("user")
     app_role = user if owner != settings.database_url else None
     try:
-        return migrate(owner, app_role=None if app_role is None else str(app_role))
+        numbers = migrate(owner, app_role=None if app_role is None else str(app_role))
+        if pepper is not None:
+            with psycopg.connect(owner) as connection:
+                record_pepper(connection, pepper)
     except psycopg.OperationalError as error:
         raise StoreUnavailable("the database does not accept connections") from error
+    return numbers
 
 
-def _prepared(settings: Settings, server: EmbeddedPostgres) -> Settings:
+def _prepared(settings: Settings, server: EmbeddedPostgres, keys: Keys) -> Settings:
     """The embedded server's role, database, schema and pepper; made once, kept with its data."""
     with psycopg.connect(server.conninfo(user=_OWNER, dbname="postgres"), autocommit=True) as admin:
         for known, statement in (
@@ -94,18 +121,26 @@ def _prepared(settings: Settings, server: EmbeddedPostgres) -> Settings:
         ):
             if admin.execute(known, [_DATABASE]).fetchone() is None:
                 admin.execute(statement.format(sql.Identifier(_DATABASE)))
-    migrate(server.conninfo(user=_OWNER, dbname=_DATABASE), app_role=_APP_ROLE)
+    owner = server.conninfo(user=_OWNER, dbname=_DATABASE)
+    migrate(owner, app_role=_APP_ROLE)
     pepper_file = settings.pepper_file
-    if pepper_file is None and settings.pepper is None:
-        pepper_file = _own_pepper(server.base_dir)
+    if pepper_file is None and settings.pepper is None and keys is not Keys.IGNORED:
+        pepper_file = _own_pepper(server.base_dir, owner)
     return msgspec.structs.replace(
         settings, database_url=server.conninfo(user=_APP_ROLE, dbname=_DATABASE), pepper_file=pepper_file
     )
 
 
-def _own_pepper(base_dir: Path) -> Path:
+def _own_pepper(base_dir: Path, owner: str) -> Path:
+    """The file of the embedded ledger's key, made with the ledger. Raises PepperMismatch where it is lost."""
     path = base_dir / "pepper"
     if not path.exists():
+        with psycopg.connect(owner) as connection:
+            if has_pepper(connection):
+                raise PepperMismatch(
+                    f"the key of this ledger's secrets is lost, {path}: restore the file from a backup; "
+                    "without it every token is void (docs/how-to/rotate-the-pepper.md)"
+                )
         written = path.with_suffix(".new")
         with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(48))
@@ -115,17 +150,33 @@ def _own_pepper(base_dir: Path) -> Path:
     return path
 
 
-def _checked(settings: Settings) -> Settings:
+def _checked(settings: Settings, keys: Keys) -> Settings:
     assert settings.database_url is not None
-    if settings.pepper is None and settings.pepper_file is None:
+    if settings.pepper is None and settings.pepper_file is None and keys is not Keys.IGNORED:
         raise SettingsError("with DATABASE_URL a pepper is needed: set SCIM_LEDGER_PEPPER_FILE")
     try:
         with psycopg.connect(settings.database_url, connect_timeout=5) as connection:
             if pending(connection):
                 raise NotMigrated("the database lacks migrations of this release: run scim-ledger migrate")
             unsafe = [setting for (setting,) in connection.execute(UNSAFE)]
+            _check_keys(connection, settings, keys)
     except psycopg.OperationalError as error:
         raise StoreUnavailable("the database does not accept connections") from error
     if unsafe and not settings.allow_unsafe_database:
         raise UnsafeDatabase(f"the database may lose confirmed events: {', '.join(unsafe)}")
     return settings
+
+
+def _check_keys(connection: psycopg.Connection, settings: Settings, keys: Keys) -> None:
+    if keys is Keys.IGNORED:
+        return
+    pepper = Pepper(pepper_keys(settings))
+    known = require_pepper(connection, pepper)
+    if keys is Keys.RECORDED or known == 0:
+        record_pepper(connection, pepper)
+    elif known < pepper.generation:
+        # A secret under a key that no running service knows would be unknown to all of them.
+        raise PepperMismatch(
+            f"the pepper has a key of generation {known + 1}, which this ledger does not know yet: "
+            "start the service with it first"
+        )

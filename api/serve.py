@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 import structlog
 
-from api.deployment import embedded, open_store
+from api.deployment import Keys, embedded, open_store
 from api.server.accepting import new_counts
 from api.server.supervisor import Program, Supervisor, listen
 from api.server.worker import worker_argv
@@ -36,7 +36,7 @@ logger = structlog.get_logger()
 
 def serve(settings: Settings, *, migrates: bool) -> int:
     """Run the service until SIGTERM or SIGINT; returns the exit code."""
-    with open_store(settings, migrates=migrates) as ready, _kept_running(settings):
+    with open_store(settings, migrates=migrates, keys=Keys.RECORDED) as ready, _kept_running(settings):
         listener = listen(ready.host, ready.port)
         host, port = listener.getsockname()[:2]
         _prepare_views(ready)

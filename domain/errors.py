@@ -105,6 +105,13 @@ class ClockSkewed(Unavailable):
     """
 
 
+class PepperMismatch(Unavailable):
+    """The keys of this process are not those that the ledger's digests were made with.
+
+    Every good token would look unknown; what is wrong is ours, so nobody is told 401 for it.
+    """
+
+
 class Overloaded(Unavailable):
     """More is queued than can be answered in time."""
 

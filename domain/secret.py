@@ -20,6 +20,7 @@ ENTROPY_BYTES: Final = 32
 BODY_LENGTH: Final = 43
 CHECKSUM_LENGTH: Final = 6
 DIGEST_BYTES: Final = 32
+FINGERPRINT_BYTES: Final = 16
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -119,6 +120,11 @@ class Pepper:
     def generation(self) -> int:
         """The newest key's generation."""
         return len(self._macs)
+
+    @property
+    def fingerprints(self) -> list[bytes]:
+        """16 bytes of each key, the oldest first: they tell keys apart, and nothing else about them."""
+        return [_mac(begun, "fingerprint:")[:FINGERPRINT_BYTES] for begun in self._macs]
 
     def digest(self, secret: Secret) -> Digest:
         """Digest a freshly minted secret under the newest key."""

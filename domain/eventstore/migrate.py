@@ -16,7 +16,7 @@ APP_ROLE_RIGHTS: Final = """
     GRANT USAGE ON SCHEMA ledger TO {role};
     GRANT USAGE, CREATE ON SCHEMA views TO {role};
     GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO {role};
-    GRANT INSERT ON ledger.events TO {role};
+    GRANT INSERT ON ledger.events, ledger.pepper_generations TO {role};
     GRANT INSERT, UPDATE ON ledger.heads, ledger.aggregates, ledger.secrets TO {role};
     GRANT INSERT, UPDATE ON ledger.projection_rebuilds TO {role};
     GRANT INSERT, UPDATE, DELETE ON ledger.commands, ledger.projection_positions TO {role};

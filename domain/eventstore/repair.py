@@ -131,6 +131,15 @@ def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeR
     return TimeRepair(events, first, last, until, since, len(touched))
 
 
+def give_up_pepper(connection: Connection, *, by: str, reason: str) -> int:
+    """Let the ledger take a new pepper, its own being lost for good; returns how many generations it forgets.
+
+    connection: the owner, in a transaction that the caller ends. Every secret so far stays void.
+    """
+    connection.execute(_RECORD, ["pepper", by, reason])
+    return connection.execute("DELETE FROM ledger.pepper_generations").rowcount
+
+
 def _set_back(connection: Connection, repair_id: int, *, first: int, since: datetime, now: datetime) -> int:
     at, count = since, 0
     with connection.cursor(name="jumped", binary=True) as cursor:

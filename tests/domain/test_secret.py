@@ -145,6 +145,14 @@ class TestDigest:
         assert PEPPER.derive("cursor") == Pepper([OLD_KEY]).derive("cursor")
         assert PEPPER.derive("cursor") != PEPPER.derive("other")
 
+    def test_a_fingerprint_is_of_its_key_alone_and_never_changes(self) -> None:
+        """Every ledger holds them: another text under the HMAC, and no service starts any more."""
+        assert [fingerprint.hex() for fingerprint in PEPPER.fingerprints] == [
+            "3e5b2686a4c8a1f7dbd7ea7228275f46",
+            "6ee598bfbcf33f68387a62d2676b459d",
+        ]
+        assert Pepper([NEW_KEY]).fingerprints == PEPPER.fingerprints[1:]
+
     @pytest.mark.parametrize("keys", [[], [b"k" * 31], [b"k" * 32, b""]])
     def test_a_pepper_without_a_long_key_is_refused(self, keys: list[bytes]) -> None:
         with pytest.raises(ValueError, match="pepper"):

@@ -90,6 +90,7 @@ def test_the_app_role_may_do_exactly_what_it_needs(empty_database: str) -> None:
         "events": "INSERT SELECT",
         "heads": "INSERT SELECT UPDATE",
         "migrations": "SELECT",
+        "pepper_generations": "INSERT SELECT",
         "projection_positions": "DELETE INSERT SELECT UPDATE",
         "projection_rebuilds": "INSERT SELECT UPDATE",
         "repaired_events": "SELECT",

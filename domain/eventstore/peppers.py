@@ -1,0 +1,87 @@
+"""Whether a process has the pepper of the ledger that it opens.
+
+Digests cannot be told apart without the secrets that they were made of: with another key every good token is
+unknown, and nothing looks wrong. So the ledger keeps a fingerprint of each generation's key.
+
+A ledger from before it did trusts the keys of the first start that comes: there is nothing to compare them
+with but their number, which the stored digests tell.
+"""
+
+from typing import Final, LiteralString
+
+import psycopg
+from psycopg import Connection
+
+from domain.errors import PepperMismatch
+from domain.secret import Pepper
+
+MISMATCH: Final = "SL002"
+"""The SQLSTATE that `ledger.require_pepper` raises."""
+
+REQUIRE: Final[LiteralString] = "SELECT ledger.require_pepper(%s::bytea[])"
+
+_KNOWN: Final[LiteralString] = "SELECT count(*) FROM ledger.pepper_generations"
+
+_RECORD: Final[LiteralString] = """
+    INSERT INTO ledger.pepper_generations (generation, fingerprint)
+    SELECT ord, fingerprint FROM unnest(%s::bytea[]) WITH ORDINALITY AS k (fingerprint, ord)
+    ON CONFLICT DO NOTHING
+"""
+
+
+_HAS: Final[LiteralString] = """
+    SELECT EXISTS (SELECT FROM ledger.pepper_generations) OR (
+        EXISTS (SELECT FROM ledger.secrets)
+        AND NOT EXISTS (SELECT FROM ledger.repairs WHERE kind = 'pepper')
+    )
+"""
+
+
+def has_pepper(connection: Connection) -> bool:
+    """Whether there is a key that this ledger needs: it has secrets that were not given up for lost."""
+    return connection.execute(_HAS).fetchone() == (True,)
+
+
+def require_pepper(connection: Connection, pepper: Pepper) -> int:
+    """How many generations the ledger knows. Raises PepperMismatch where they are not these keys'."""
+    try:
+        connection.execute(REQUIRE, [pepper.fingerprints])
+    except psycopg.Error as error:
+        raise mismatch_of(error) or error from None
+    row = connection.execute(_KNOWN).fetchone()
+    assert row is not None
+    known: int = row[0]
+    return known
+
+
+def record_pepper(connection: Connection, pepper: Pepper) -> int:
+    """Require the pepper, and write down the generations that the ledger does not know; returns how many.
+
+    Raises PepperMismatch, also where another process has just written down another key.
+    """
+    known = require_pepper(connection, pepper)
+    if known == pepper.generation:
+        return 0
+    if known == 0:
+        _require_enough(connection, pepper)
+    added = connection.execute(_RECORD, [pepper.fingerprints]).rowcount
+    require_pepper(connection, pepper)
+    return added
+
+
+def _require_enough(connection: Connection, pepper: Pepper) -> None:
+    """Of a ledger without fingerprints: each of its digests is of a generation that is there."""
+    if not has_pepper(connection):  # nor a ledger whose secrets were given up
+        return
+    row = connection.execute("SELECT ledger.newest_pepper_generation()").fetchone()
+    assert row is not None
+    if row[0] > pepper.generation:
+        raise PepperMismatch(
+            f"the pepper is not the one of this ledger: its key of generation {row[0]} is missing; "
+            "give every key that its secrets were made with, in order, the oldest first"
+        )
+
+
+def mismatch_of(error: psycopg.Error) -> PepperMismatch | None:
+    """What the database said, where the keys are not the ledger's; None for every other error."""
+    return PepperMismatch(error.diag.message_primary) if error.sqlstate == MISMATCH else None
