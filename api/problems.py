@@ -18,6 +18,8 @@ from domain.errors import (
     NotFound,
     PermissionDenied,
     ProjectionStopped,
+    RotatedTooSoon,
+    RotationUnderway,
     SecretAlreadyShown,
     Unauthenticated,
     Unavailable,
@@ -160,6 +162,18 @@ def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a tabl
                 "This request was carried out before; its secret was shown then. Revoke or rotate the token."
             )
             return Answer(problem(409, detail, token_id=str(error.originator_id)), {})
+        case RotationUnderway():
+            detail = (
+                "The token has two good secrets already. Wait until the older one ends, or rotate it with "
+                "overlap_seconds 0, which ends both at once."
+            )
+            return Answer(
+                Problem("/problems/rotation-underway", "A rotation is under way", status=409, detail=detail),
+                {},
+            )
+        case RotatedTooSoon():
+            detail = "The token was rotated a moment ago. Wait, then try again."
+            return Answer(problem(429, detail), {"Retry-After": str(error.retry_after_s)})
         case AlreadyUnderway():
             detail = "It is under way already; its status tells how far it is."
             return Answer(

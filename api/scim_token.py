@@ -278,7 +278,7 @@ class ScimTokenController(Controller):
                 description="The new secret is in this answer only.",
                 examples=[Example(value=_CREATED_EXAMPLE)],
             ),
-            **documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
+            **documented(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
         },
     )
     async def rotate(
@@ -288,7 +288,11 @@ class ScimTokenController(Controller):
         data: JSONBody[RotateScimToken],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[CreatedScimToken]:
-        """A second secret, while the older ones go on for the overlap: no gap at the identity provider."""
+        """A second secret, while the older one goes on for the overlap: no gap at the identity provider.
+
+        Two are good at most: 409 while the overlap before lasts, unless this one has none. 429 within ten
+        seconds of the rotation before.
+        """
         caller_id = caller_of(request.scope).api_token.id
         token, secret = await service_of(request).ledger.rotate_scim_token(
             token_id,

@@ -86,6 +86,18 @@ class CommandIdReused(Refusal):
     """A command id was presented before with another request."""
 
 
+class RotationUnderway(Refusal):
+    """The token has two good secrets already; a third has to wait until the older one has ended."""
+
+
+class RotatedTooSoon(Refusal):
+    """The token was rotated a moment ago. retry_after_s: whole seconds, at least 1."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"the token was rotated a moment ago; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
 class AlreadyUnderway(Refusal):
     """What is asked for is being done, or about to be; asking twice does not do it twice."""
 

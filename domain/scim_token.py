@@ -7,12 +7,22 @@ event into the state. Neither reads a clock, a random source or a database.
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from typing import ClassVar, Final
 from uuid import UUID
 
 import msgspec
 
-from domain.errors import InvalidValue, NotFound, TokenExpired, TokenRefused, TokenRevoked, TokenUnknown
+from domain.errors import (
+    InvalidValue,
+    NotFound,
+    RotatedTooSoon,
+    RotationUnderway,
+    TokenExpired,
+    TokenRefused,
+    TokenRevoked,
+    TokenUnknown,
+)
 from domain.event import Actor, Event, Recorded, SecretRow
 from domain.secret import Digest
 
@@ -21,6 +31,9 @@ REASON_MAX_LENGTH: Final = 200
 USER_AGENT_MAX_LENGTH: Final = 200
 OVERLAP_MAX: Final = timedelta(days=30)
 REFUSAL_EVERY: Final = timedelta(minutes=1)
+ROTATE_EVERY: Final = timedelta(seconds=10)
+"""Nobody who takes a secret somewhere is quicker; each rotation leaves an event and a digest for good."""
+GOOD_SECRETS_MAX: Final = 2
 EXPIRY_MAX: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """Later instants cannot be read back in every time zone: one of them would stop a view."""
 
@@ -181,10 +194,14 @@ class ScimToken(msgspec.Struct, frozen=True):
         return [Used(count=count, first_at=min(first_at, at), presentation=presentation)]
 
     def refusal(self, digest: bytes, *, at: datetime) -> TokenRefused | None:
-        """Why the secret of `digest` would be refused at `at`; None when it authenticates."""
+        """Why the secret of `digest` would be refused at `at`; None when it authenticates.
+
+        Of a token that was rotated, a digest that it does not hold (any more) is one whose time is over: its
+        row outlives it, and the gate asks for no digest that names another token.
+        """
         row = next((row for row in self.secret_rows() if row.digest == digest), None)
         if row is None:
-            return TokenUnknown()
+            return TokenUnknown() if self.rotated_at is None else TokenExpired()
         if row.is_void:
             return TokenRevoked()
         if row.good_until is not None and row.good_until <= at:
@@ -201,9 +218,11 @@ class ScimToken(msgspec.Struct, frozen=True):
     def rotate(
         self, *, digest: Digest, overlap: timedelta, rotated_by: Actor, at: datetime
     ) -> list[ScimTokenEvent]:
-        """Add a new secret; older ones go on for `overlap` (0 to 30 days).
+        """Add a new secret; older ones go on for `overlap` (0 to 30 days). At most two are good at a time.
 
-        Raises NotFound once revoked, InvalidValue on an overlap out of range or a token that has expired.
+        Without an overlap the older ones end at once, however many there are. Raises NotFound once revoked,
+        InvalidValue on an overlap out of range or a token that has expired, RotatedTooSoon within 10 s of the
+        rotation before, RotationUnderway while the overlap of that one lasts.
         """
         if self.revoked_at is not None:
             raise NotFound("no such token")
@@ -211,6 +230,11 @@ class ScimToken(msgspec.Struct, frozen=True):
             raise InvalidValue("", "the token has expired; create another")
         if not timedelta(0) <= overlap <= OVERLAP_MAX:
             raise InvalidValue("/overlap_seconds", f"must be 0 to {OVERLAP_MAX // timedelta(seconds=1)}")
+        if self.rotated_at is not None and at < self.rotated_at + ROTATE_EVERY:
+            raise RotatedTooSoon(ceil((self.rotated_at + ROTATE_EVERY - at).total_seconds()))
+        good = [held for held in self.secrets if held.overlap_until is None or at < held.overlap_until]
+        if overlap and len(good) >= GOOD_SECRETS_MAX:
+            raise RotationUnderway("the token has two good secrets; wait for the end of the older one")
         return [Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap)]
 
     def revoke(self, *, by: Actor | None, reason: str | None) -> list[ScimTokenEvent]:
@@ -233,6 +257,14 @@ class ScimToken(msgspec.Struct, frozen=True):
         end the token that was rotated away from it.
         """
         return [] if self.refusal(digest, at=at) is not None else self.revoke(by=None, reason=None)
+
+    def unended_secrets(self, at: datetime) -> tuple[HeldSecret, ...]:
+        """The secrets, without those whose overlap was over before `at`: their rows stand as they ended.
+
+        A command writes the rows of all secrets that its token holds, under the append lock: a token that is
+        rotated for years must not hold thousands.
+        """
+        return tuple(held for held in self.secrets if held.overlap_until is None or at <= held.overlap_until)
 
     def secret_rows(self) -> list[SecretRow]:
         """How each secret stands: the statement of the gate compares nothing but this."""
@@ -279,7 +311,7 @@ def _change(token: ScimToken, event: ScimTokenEvent, at: datetime) -> dict[str, 
         case Rotated():
             older = tuple(
                 HeldSecret(held.digest, _earliest(held.overlap_until, event.overlap_until))
-                for held in token.secrets
+                for held in token.unended_secrets(at)
             )
             return {"secrets": (*older, HeldSecret(event.digest)), "rotated_at": at, "updated_at": at}
         case Revoked():

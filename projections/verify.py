@@ -1,13 +1,14 @@
 """`scim-ledger verify`: everything that is stored beside the events equals what the events lead to.
 
-One snapshot, one connection, constant memory: the streams pass by in order of (originator_id, version), each
-is folded as it passes, and what is stored of it is fetched for a few thousand streams at once. A stream is
+One connection, constant memory: the streams pass by in order of (originator_id, version), each is folded as
+it passes, and what is stored of it is read in the snapshot in which its last event was. A snapshot is as
+short as a slice of the ledger: one that is held keeps the dead rows of the doors' tables alive. A stream is
 never held, however long it is. What is wrong is named by its place; nothing of its content is shown.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, LiteralString, NamedTuple, TypeAlias
 from uuid import UUID
@@ -16,19 +17,20 @@ from psycopg import Connection
 from psycopg.rows import args_row
 
 from domain.errors import LedgerError
-from domain.event import Aggregate, Recorded
-from domain.eventstore.aggregates import decode_state, evolve
+from domain.event import Aggregate, Recorded, SecretRow
+from domain.eventstore.aggregates import decode_state, ended_secrets, evolve
 from domain.eventstore.registry import REGISTRY, EventRegistry
 
-FETCH: Final = 10_000
+SLICE: Final = 10_000
 STREAMS: Final = 2_000
+_NO_STREAM: Final = UUID(int=0)
 
-_STREAMS: Final[LiteralString] = """
-    DECLARE streams NO SCROLL CURSOR FOR
+_SLICE: Final[LiteralString] = """
     SELECT originator_id, originator_version, notification_id, topic, at, command_id, state
-    FROM ledger.events ORDER BY originator_id, originator_version
+    FROM ledger.events WHERE (originator_id, originator_version) > (%s, %s)
+    ORDER BY originator_id, originator_version LIMIT %s
 """
-"""By the primary key, or by a sort on disk where the planner prefers it."""
+"""By the primary key: sorts and whole scans are off."""
 
 _STORED: Final[LiteralString] = """
     SELECT i.id, h.version, h.last_used_at, h.uses, a.kind, a.state
@@ -43,24 +45,30 @@ _SECRETS: Final[LiteralString] = """
     FROM ledger.secrets WHERE originator_id = ANY(%s)
 """
 
+_KEPT: Final[Mapping[str, LiteralString]] = {
+    "head": "SELECT originator_id FROM ledger.heads",
+    "state row": "SELECT originator_id FROM ledger.aggregates",
+    "secret": "SELECT originator_id FROM ledger.secrets",
+}
+
 _ORPHANS: Final[LiteralString] = """
-    SELECT kind, originator_id FROM (
-        SELECT 'head', originator_id FROM ledger.heads
-        UNION ALL SELECT 'state row', originator_id FROM ledger.aggregates
-        UNION ALL SELECT 'secret', originator_id FROM ledger.secrets
-    ) AS kept (kind, originator_id)
-    WHERE NOT EXISTS (
+    SELECT kept.originator_id, NOT EXISTS (
         SELECT FROM ledger.events e WHERE e.originator_id = kept.originator_id AND e.originator_version = 1
     )
-    ORDER BY originator_id, kind LIMIT 1
+    FROM ({kept} WHERE originator_id > %s ORDER BY originator_id LIMIT %s) AS kept
 """
+"""A slice of a table's streams, and which of them no event tells of; by the index on originator_id."""
 
 _TIME: Final[LiteralString] = """
-    SELECT notification_id FROM (
-        SELECT notification_id, at, lag(at) OVER (ORDER BY notification_id) AS before FROM ledger.events
-    ) e WHERE at < before ORDER BY notification_id LIMIT 1
+    SELECT count(*), max(notification_id), max(at), min(notification_id) FILTER (WHERE at < before) FROM (
+        SELECT notification_id, at, coalesce(lag(at) OVER (ORDER BY notification_id), %s) AS before
+        FROM (
+            SELECT notification_id, at FROM ledger.events WHERE notification_id > %s
+            ORDER BY notification_id LIMIT %s
+        ) slice
+    ) e
 """
-"""Along the index on notification_id: no sort, one row in memory."""
+"""A slice along the index on notification_id: where it ends, and the first event that is too early."""
 
 _POSITIONS: Final[LiteralString] = """
     SELECT p.name, p.version,
@@ -119,11 +127,24 @@ class _Stored(NamedTuple):
     state: bytes | None
 
 
-class _Stream(NamedTuple):
-    """One stream, folded to its end."""
+@dataclass(slots=True)
+class _Stream:
+    """One stream, as far as it was folded.
+
+    kind: what its first topic says. position: of its last event. ended: the rows of secrets that the
+    aggregate no longer holds, because their time was over.
+    """
 
     kind: str
-    aggregate: Aggregate
+    aggregate: Aggregate | None = None
+    position: int = 0
+    ended: list[SecretRow] = field(default_factory=list)
+
+    @property
+    def folded(self) -> Aggregate:
+        """The aggregate, of which there is one from the first event on."""
+        assert self.aggregate is not None
+        return self.aggregate
 
 
 def verify_ledger(
@@ -137,15 +158,13 @@ def verify_ledger(
     connection: autocommit, the app role. report: told the number of events looked at, now and then.
     """
     count = _Count(report)
-    with connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        try:
-            _check_order(connection)
-            _check_streams(connection, registry, count)
-            _check_orphans(connection)
-            _check_positions(connection)
-        except _Damaged as damaged:
-            return Verified(count.events, count.streams, damaged.damage)
+    try:
+        _check_order(connection)
+        _check_streams(connection, registry, count)
+        _check_orphans(connection)
+        _check_positions(connection)
+    except _Damaged as damaged:
+        return Verified(count.events, count.streams, damaged.damage)
     return Verified(count.events, count.streams, None)
 
 
@@ -155,79 +174,99 @@ class _Count:
         self.events = 0
         self.streams = 0
 
-    def add(self, events: int) -> None:
+    def add(self, *, events: int, streams: int) -> None:
         self.events += events
+        self.streams += streams
         self._report(self.events)
 
 
+@contextmanager
+def _snapshot(connection: Connection) -> Iterator[None]:
+    """One state of the database, for the length of a slice."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # In the order of an index whatever the statistics say: a sort would read the rest of the table.
+        connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+        connection.execute("SET LOCAL enable_bitmapscan = off")
+        yield
+
+
 def _check_order(connection: Connection) -> None:
-    row = connection.execute(_TIME).fetchone()
-    if row is not None:
-        raise _Damaged(f"event {row[0]}", "ledger time went back")
+    position, at = 0, None
+    while True:
+        with _snapshot(connection):
+            row = connection.execute(_TIME, [at, position, SLICE]).fetchone()
+        assert row is not None
+        count, position, at, earlier = row
+        if earlier is not None:
+            raise _Damaged(f"event {earlier}", "ledger time went back")
+        if count < SLICE:
+            return
 
 
 def _check_streams(connection: Connection, registry: EventRegistry, count: _Count) -> None:
-    finished: dict[UUID, _Stream] = {}
-    for stream in _streams(connection, registry, count):
-        finished[stream.aggregate.id] = stream
-        count.streams += 1
-        if len(finished) == STREAMS:
-            _check_stored(connection, finished)
-            finished.clear()
-    _check_stored(connection, finished)
-
-
-def _streams(connection: Connection, registry: EventRegistry, count: _Count) -> Iterator[_Stream]:
-    """Every stream of the ledger, folded event by event as the cursor passes."""
-    folded: Aggregate | None = None
-    kind, position = "", 0
-    with _cursor(connection) as fetch:
-        while rows := fetch():
+    """Slice by slice; a stream is compared with what is stored of it in the snapshot that showed its end."""
+    stream: _Stream | None = None
+    after, is_more = (_NO_STREAM, 0), True
+    while is_more:
+        finished: list[_Stream] = []
+        with _snapshot(connection):
+            with connection.cursor(row_factory=args_row(_Row), binary=True) as cursor:
+                rows = cursor.execute(_SLICE, [*after, SLICE]).fetchall()
+            is_more = len(rows) == SLICE
             for row in rows:
-                if folded is not None and row.originator_id != folded.id:
-                    yield _Stream(kind, folded)
-                    folded = None
-                if folded is None:
-                    kind, position = row.topic.partition(".")[0], 0
-                folded = _next(folded, row, after=position, registry=registry)
-                position = row.position
-            count.add(len(rows))
-    if folded is not None:
-        yield _Stream(kind, folded)
+                if stream is not None and row.originator_id != stream.folded.id:
+                    finished.append(stream)
+                    stream = None
+                stream = stream or _Stream(row.topic.partition(".")[0])
+                _fold(stream, row, registry)
+            if stream is not None and not is_more:
+                finished.append(stream)
+            for start in range(0, len(finished), STREAMS):
+                _check_stored(connection, finished[start : start + STREAMS])
+        if rows:
+            after = rows[-1].originator_id, rows[-1].version
+        count.add(events=len(rows), streams=len(finished))
 
 
-def _next(folded: Aggregate | None, row: _Row, *, after: int, registry: EventRegistry) -> Aggregate:
+def _fold(stream: _Stream, row: _Row, registry: EventRegistry) -> None:
     """One event further. Raises _Damaged."""
+    before = stream.aggregate
     where = f"event {row.position} ({row.topic}, version {row.version} of {row.originator_id})"
-    expected = 1 if folded is None else folded.version + 1
+    expected = 1 if before is None else before.version + 1
     if row.version != expected:
         raise _Damaged(where, f"version {expected} is missing before it")
-    if row.position <= after:
+    if row.position <= stream.position:
         raise _Damaged(where, "it is before its predecessor in the ledger")
     try:
         event = registry.decode(row.topic, row.state)
     except LedgerError as error:
         raise _Damaged(where, str(error)) from None
     try:
-        return evolve(folded, Recorded(row.originator_id, row.version, row.at, row.command_id, event))
+        after = evolve(before, Recorded(row.originator_id, row.version, row.at, row.command_id, event))
+        stream.ended += ended_secrets(before, after, event)
     except Exception as error:  # noqa: BLE001 - whatever a fold raises, this event does not belong here
         raise _Damaged(where, f"it cannot follow what is before it ({type(error).__name__})") from None
+    stream.aggregate, stream.position = after, row.position
 
 
-def _check_stored(connection: Connection, streams: dict[UUID, _Stream]) -> None:
-    ids = list(streams)
+def _check_stored(connection: Connection, streams: Sequence[_Stream]) -> None:
+    by_id = {stream.folded.id: stream for stream in streams}
+    ids = list(by_id)
     secrets: dict[UUID, set[tuple[Any, ...]]] = {id_: set() for id_ in ids}
     for id_, *columns in connection.execute(_SECRETS, [ids], binary=True):
         secrets[id_].add(tuple(columns))
     with connection.cursor(row_factory=args_row(_Stored), binary=True) as cursor:
         for stored in cursor.execute(_STORED, [ids]):
-            stream = streams[stored.originator_id]
+            stream = by_id.pop(stored.originator_id, None)
+            if stream is None:
+                raise _Damaged(f"the head of {stored.originator_id}", "there is more than one")
             _check_row(stream, stored)
-            _check_secrets(stream.aggregate, secrets[stored.originator_id])
+            _check_secrets(stream, secrets[stored.originator_id])
 
 
 def _check_row(stream: _Stream, stored: _Stored) -> None:
-    replayed = stream.aggregate
+    replayed = stream.folded
     if stored.version is None or stored.uses is None:
         raise _Damaged(f"the head of {replayed.id}", "it is missing")
     if stored.state is None:
@@ -251,10 +290,11 @@ def _check_row(stream: _Stream, stored: _Stored) -> None:
         raise _Damaged(f"the state row of {replayed.id}", "it is not what the events lead to")
 
 
-def _check_secrets(replayed: Aggregate, stored: set[tuple[Any, ...]]) -> None:
+def _check_secrets(stream: _Stream, stored: set[tuple[Any, ...]]) -> None:
+    replayed = stream.folded
     expected = {
         (row.digest, replayed.owner_id, None if row.is_void else row.good_until, row.is_void)
-        for row in replayed.secret_rows()
+        for row in (*replayed.secret_rows(), *stream.ended)
     }
     if stored == expected:
         return
@@ -269,9 +309,16 @@ def _check_secrets(replayed: Aggregate, stored: set[tuple[Any, ...]]) -> None:
 
 
 def _check_orphans(connection: Connection) -> None:
-    row = connection.execute(_ORPHANS).fetchone()
-    if row is not None:
-        raise _Damaged(f"the {row[0]} of {row[1]}", "no event tells of it")
+    for kind, kept in _KEPT.items():
+        after, is_more = _NO_STREAM, True
+        while is_more:
+            with _snapshot(connection):
+                rows = connection.execute(_ORPHANS.format(kept=kept), [after, SLICE], binary=True).fetchall()
+            for id_, is_orphan in rows:
+                if is_orphan:
+                    raise _Damaged(f"the {kind} of {id_}", "no event tells of it")
+            is_more = len(rows) == SLICE
+            after = rows[-1][0] if rows else after
 
 
 def _check_positions(connection: Connection) -> None:
@@ -280,14 +327,3 @@ def _check_positions(connection: Connection) -> None:
             raise _Damaged(f"the view {name}", f"the table of its version {version} is missing")
         if is_ahead:
             raise _Damaged(f"the view {name}", "its position is beyond the ledger's head")
-
-
-@contextmanager
-def _cursor(connection: Connection) -> Iterator[Callable[[], list[_Row]]]:
-    """A cursor in the database, with which other statements may alternate."""
-    connection.execute(_STREAMS)
-    cursor = connection.cursor(row_factory=args_row(_Row), binary=True)
-    try:
-        yield lambda: cursor.execute(f"FETCH {FETCH} FROM streams".encode()).fetchall()
-    finally:
-        cursor.close()

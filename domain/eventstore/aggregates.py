@@ -7,7 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from domain import api_token, refusal_tally, scim_token
-from domain.event import Aggregate, Recorded
+from domain.event import Aggregate, Event, Recorded, SecretRow
+from domain.scim_token import Rotated, ScimToken
 
 
 class AggregateKind(msgspec.Struct, frozen=True):
@@ -54,12 +55,24 @@ def encode_state(aggregate: Aggregate) -> bytes:
     return _encoder.encode(aggregate)
 
 
+def ended_secrets(before: Aggregate | None, after: Aggregate, event: Event) -> list[SecretRow]:
+    """The rows of secrets that the state let go with this event: they stand as they ended, for good."""
+    if before is None or not isinstance(event, Rotated):
+        return []
+    held = {row.digest for row in after.secret_rows()}
+    return [row for row in before.secret_rows() if row.digest not in held]
+
+
 def decode_state(
     kind: str, state: bytes, *, version: int, last_used_at: datetime | None, uses: int
 ) -> Aggregate:
     """The aggregate of a row; the head's three columns win, because a use moves nothing else."""
     aggregate = _decoders[kind].decode(state)
-    heads: Aggregate = msgspec.structs.replace(
+    if isinstance(aggregate, ScimToken) and aggregate.rotated_at is not None:
+        # An earlier release held every secret that there ever was.
+        secrets = aggregate.unended_secrets(aggregate.rotated_at)
+        aggregate = msgspec.structs.replace(aggregate, secrets=secrets)
+    found: Aggregate = msgspec.structs.replace(
         aggregate, version=version, last_used_at=last_used_at, uses=uses
     )
-    return heads
+    return found

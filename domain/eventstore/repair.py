@@ -20,9 +20,9 @@ from psycopg import Connection
 
 from domain import api_token, scim_token
 from domain.errors import LedgerError
-from domain.event import Aggregate, Event, Recorded
+from domain.event import Aggregate, Event, Recorded, SecretRow
 from domain.eventstore import append, arrays
-from domain.eventstore.aggregates import evolve
+from domain.eventstore.aggregates import ended_secrets, evolve
 from domain.eventstore.registry import REGISTRY
 
 _BATCH: Final = 5_000
@@ -80,6 +80,13 @@ _REPLAY: Final[LiteralString] = """
     SELECT originator_id, originator_version, at, command_id, topic, state FROM ledger.events
     WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version
 """
+
+
+_ENDED: Final[LiteralString] = """
+    UPDATE ledger.secrets s SET good_until = r.good_until
+    FROM unnest(%s::bytea[], %s::timestamptz[]) AS r (digest, good_until) WHERE s.digest = r.digest
+"""
+"""Secrets that their token no longer holds: no command would write their rows again."""
 
 
 class NotRepairable(LedgerError):
@@ -192,13 +199,19 @@ def _derive(connection: Connection, ids: Sequence[UUID]) -> None:
     with connection.cursor(name="streams", binary=True) as cursor:
         cursor.itersize = _BATCH
         rows = cursor.execute(_REPLAY, [list(ids)])
-        states = {id_: _fold(stream) for id_, stream in groupby(rows, key=lambda row: row[0])}
+        ended: list[SecretRow] = []
+        states = {id_: _fold(stream, ended) for id_, stream in groupby(rows, key=lambda row: row[0])}
     connection.execute(append.STORE, append.columns(REGISTRY, [], states))
+    digests = arrays.byteas(row.digest for row in ended)
+    connection.execute(_ENDED, [digests, arrays.instants(row.good_until for row in ended)])
 
 
-def _fold(stream: Iterable[tuple[Any, ...]]) -> Aggregate:
+def _fold(stream: Iterable[tuple[Any, ...]], ended: list[SecretRow]) -> Aggregate:
+    """The state, and into `ended` the rows of secrets that it let go."""
     state: Aggregate | None = None
     for id_, version, at, command_id, topic, stored in stream:
-        state = evolve(state, Recorded(id_, version, at, command_id, REGISTRY.decode(topic, stored)))
+        event = REGISTRY.decode(topic, stored)
+        before, state = state, evolve(state, Recorded(id_, version, at, command_id, event))
+        ended += ended_secrets(before, state, event)
     assert state is not None
     return state

@@ -23,6 +23,7 @@ _TITLES: Final = {
     "not-found": "Not found",
     "method-not-allowed": "Method not allowed",
     "already-underway": "Already under way",
+    "rotation-underway": "A rotation is under way",
     "secret-already-shown": "The secret was already shown",
     "too-large": "Body too large",
     "unsupported-media-type": "Unsupported media type",

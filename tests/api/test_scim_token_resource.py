@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -540,6 +540,42 @@ def test_rotate_without_overlap_ends_the_first_secret(
     rotated = service.client.post(path, auth=admin, json={"overlap_seconds": 0})
     assert use(service, token["token"]).status_code == 401
     assert use(service, rotated.json()["token"]).status_code == 501
+
+
+def test_a_second_rotation_has_to_wait_a_moment(service: RunningService, admin: Caller, team: UUID) -> None:
+    """B11."""
+    token = create(service, admin, team=team)
+    path = f"/scim-token/{token['id']}/rotate"
+    assert service.client.post(path, auth=admin, json={}).status_code == 200
+    again = service.client.post(path, auth=admin, json={"overlap_seconds": 0})
+    assert_problem(
+        again, 429, "too-many-requests", "The token was rotated a moment ago. Wait, then try again."
+    )
+    assert 1 <= int(again.headers["retry-after"]) <= 10
+    assert topics(service, token["id"]) == ["scim_token.created.v1", "scim_token.rotated.v1"]
+
+
+def test_a_third_good_secret_is_refused(service: RunningService, admin: Caller, team: UUID) -> None:
+    """B11. The rotation before was an hour ago: its event and the state that it led to are set back."""
+    token = create(service, admin, team=team)
+    path = f"/scim-token/{token['id']}/rotate"
+    rotated_at = service.client.post(path, auth=admin, json={}).json()["rotated_at"]
+    earlier = f"{datetime.fromisoformat(rotated_at) - timedelta(hours=1):%Y-%m-%dT%H:%M:%S.000Z}"
+    service.query(
+        "UPDATE ledger.aggregates SET state = convert_to(jsonb_set(convert_from(state, 'UTF8')::jsonb, "
+        "'{rotated_at}', to_jsonb(%s::text))::text, 'UTF8') WHERE originator_id = %s",
+        earlier,
+        token["id"],
+    )
+    again = service.client.post(path, auth=admin, json={"overlap_seconds": 60})
+    assert_problem(
+        again,
+        409,
+        "rotation-underway",
+        "The token has two good secrets already. Wait until the older one ends, or rotate it with "
+        "overlap_seconds 0, which ends both at once.",
+    )
+    assert service.client.post(path, auth=admin, json={"overlap_seconds": 0}).status_code == 200
 
 
 def test_a_repeated_rotation_mints_nothing(service: RunningService, admin: Caller, team: UUID) -> None:

@@ -5,7 +5,15 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from domain.errors import InvalidValue, NotFound, TokenExpired, TokenRevoked, TokenUnknown
+from domain.errors import (
+    InvalidValue,
+    NotFound,
+    RotatedTooSoon,
+    RotationUnderway,
+    TokenExpired,
+    TokenRevoked,
+    TokenUnknown,
+)
 from domain.event import Actor, Recorded, SecretRow
 from domain.scim_token import (
     OVERLAP_MAX,
@@ -37,6 +45,7 @@ from tests.domain.scenario import (
     THIRD,
     TOKEN_ID,
     UNKNOWN,
+    Given,
     created,
     given,
     recorded,
@@ -74,6 +83,7 @@ def revoke(reason: str | None = None) -> Callable[[ScimToken], Sequence[ScimToke
     return lambda token: token.revoke(by=ADA, reason=reason)
 
 
+SECONDS = timedelta(seconds=1)
 ACCEPTED = Used(count=1, first_at=T2, presentation=IDP)
 
 
@@ -285,6 +295,69 @@ class TestRotate:
             rotated(T2, digest=THIRD, overlap=timedelta(0)),
         )
         assert [row.good_until for row in token.secret_rows()] == [T2, T2, None]
+
+    def test_a_third_good_secret_is_refused(self) -> None:
+        """B11."""
+        past = created(), rotated(T1, overlap=T2 + MILLISECOND - T1)
+        given(*past).when(rotate(MILLISECOND, digest=THIRD)).refuses(RotationUnderway)
+
+    @pytest.mark.parametrize("overlap", [timedelta(0), T2 + MILLISECOND - T1])
+    def test_without_an_overlap_all_older_secrets_make_room(self, overlap: timedelta) -> None:
+        past = created(), rotated(T1, overlap=overlap)
+        given(*past).when(rotate(timedelta(0), digest=THIRD)).records(
+            Rotated(rotated_by=ADA, digest=THIRD, overlap_until=T2)
+        )
+
+    def test_a_secret_makes_room_exactly_at_the_end_of_its_overlap(self) -> None:
+        past = created(), rotated(T1, overlap=T2 - T1)
+        given(*past).when(rotate(MILLISECOND, digest=THIRD)).records(
+            Rotated(rotated_by=ADA, digest=THIRD, overlap_until=T2 + MILLISECOND)
+        )
+
+    def test_a_token_is_rotated_once_in_ten_seconds_at_most(self) -> None:
+        """B11."""
+        past = created(), rotated(T2 - 10 * SECONDS + MILLISECOND, overlap=timedelta(0))
+        given(*past).when(rotate(timedelta(0))).refuses(RotatedTooSoon, retry_after_s=1)
+        past = created(), rotated(T2, overlap=timedelta(0))
+        given(*past).when(rotate(timedelta(0))).refuses(RotatedTooSoon, retry_after_s=10)
+        past = created(), rotated(T2 - 10 * SECONDS, overlap=timedelta(0))
+        given(*past).when(rotate(timedelta(0), digest=THIRD)).records(
+            Rotated(rotated_by=ADA, digest=THIRD, overlap_until=T2)
+        )
+
+    def test_what_the_rules_refuse_anyhow_comes_before_the_rate(self) -> None:
+        given(created(), rotated(T2), revoked(T2)).when(rotate()).refuses(NotFound)
+        given(created(), rotated(T2)).when(rotate(-MILLISECOND)).refuses(InvalidValue)
+
+    def test_a_secret_that_was_over_is_let_go_by_the_next_rotation(self) -> None:
+        """B11."""
+        token = state_after(
+            created(), rotated(T1, overlap=T2 - T1 - MILLISECOND), rotated(T2, digest=THIRD, overlap=T3 - T2)
+        )
+        assert token.secret_rows() == [
+            SecretRow(SECOND.value, T3, is_void=False),
+            SecretRow(THIRD.value, None, is_void=False),
+        ]
+
+    @pytest.mark.parametrize("end", [(), (revoked(T3),)])
+    def test_a_secret_that_was_let_go_stays_over(self, end: tuple[Given, ...]) -> None:
+        past = created(), rotated(T1, overlap=timedelta(0)), rotated(T2, digest=THIRD), *end
+        given(*past).when(use(FIRST, at=T3)).refuses(TokenExpired)
+        given(*past).when(lambda token: token.burn(FIRST.value, at=T3)).stays_silent()
+        given(*past).when(lambda token: token.refuse(FIRST.value, presentation=IDP, at=T3)).records(
+            Refused(reason="expired", presentation=IDP)
+        )
+
+    def test_however_often_a_token_was_rotated_it_holds_three_secrets_at_most(self) -> None:
+        """B11. Two that are good, and one that ended with the last rotation."""
+        token = state_after(created())
+        for number in range(1, 2000):
+            digest = Digest(number.to_bytes(32, "big"), 1)
+            at = T1 + 10 * number * SECONDS
+            overlap = timedelta(0) if number % 3 else 10 * SECONDS
+            (event,) = token.rotate(digest=digest, overlap=overlap, rotated_by=ADA, at=at)
+            token = evolve(token, Recorded(token.id, token.version + 1, at, COMMAND_ID, event))
+            assert len(token.secrets) <= 3
 
     def test_a_rotation_updates_the_token(self) -> None:
         token = state_after(created(T0), rotated(T1))

@@ -1,14 +1,13 @@
 """What must hold of every ledger at every moment, whatever happened to it."""
 
 from collections import defaultdict
-from functools import reduce
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from domain.event import Aggregate, Recorded
-from domain.eventstore.aggregates import decode_state, evolve, kind_of
+from domain.eventstore.aggregates import decode_state, ended_secrets, evolve, kind_of
 from domain.eventstore.registry import REGISTRY
 from domain.scim_token import Used
 from tests.conftest import Database
@@ -51,9 +50,13 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
         streams[recorded.originator_id].append(recorded)
     for stream in streams.values():
         assert [r.originator_version for r in stream] == list(range(1, len(stream) + 1)), "not dense"
-    replayed: dict[UUID, Aggregate] = {
-        id_: reduce(evolve, stream[1:], evolve(None, stream[0])) for id_, stream in streams.items()
-    }
+    replayed: dict[UUID, Aggregate] = {}
+    ended: list[tuple[Any, ...]] = []
+    for id_, stream in streams.items():
+        for r in stream:
+            before, replayed[id_] = replayed.get(id_), evolve(replayed.get(id_), r)
+            gone = ended_secrets(before, replayed[id_], r.event)
+            ended += [(row.digest, id_, replayed[id_].owner_id, row.good_until, False) for row in gone]
 
     assert heads == {id_: (state.version, state.last_used_at, state.uses) for id_, state in replayed.items()}
     assert {id_: kind for id_, kind, _ in rows} == {id_: kind_of(s[0]).name for id_, s in streams.items()}
@@ -62,11 +65,14 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
         for id_, kind, state in rows
     } == replayed
     assert sorted(secrets, key=_first) == sorted(
-        (
-            (row.digest, id_, state.owner_id, None if row.is_void else row.good_until, row.is_void)
-            for id_, state in replayed.items()
-            for row in state.secret_rows()
-        ),
+        [
+            *ended,
+            *(
+                (row.digest, id_, state.owner_id, None if row.is_void else row.good_until, row.is_void)
+                for id_, state in replayed.items()
+                for row in state.secret_rows()
+            ),
+        ],
         key=_first,
     )
     return replayed

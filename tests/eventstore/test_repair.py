@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.api_token import Permission
-from domain.errors import TokenExpired, TokenRefused
+from domain.errors import RotatedTooSoon, RotationUnderway, TokenExpired, TokenRefused
 from domain.eventstore.migrate import available
 from domain.eventstore.registry import REGISTRY
 from domain.eventstore.repair import NotRepairable, TimeRepair, repair_ledger_time
@@ -165,8 +165,8 @@ async def live(ledgers: list[TokenLedger], clocks: list[Drifting], chance: rando
                     tokens.append((rotated, fresh))
                 case _:
                     await ledger.authenticate(secret, IDP)
-        except TokenRefused:
-            pass  # its overlap is over, by a time that has jumped
+        except (TokenRefused, RotatedTooSoon, RotationUnderway):
+            pass  # its overlap is over or under way, by a time that has jumped
     return [secret for _, secret in tokens]
 
 

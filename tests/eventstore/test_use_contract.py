@@ -56,7 +56,7 @@ class History(NamedTuple):
 HISTORIES: Final = [
     History(expires, overlaps, revoked)
     for expires, overlaps, revoked in product(
-        (None, 12, 20), ((), (0,), (7,), (30,), (30, 0), (3, 7), (7, 7)), (None, 15)
+        (None, 12, 20), ((), (0,), (7,), (30,), (30, 0), (3, 7), (4, 0)), (None, 15)
     )
 ]
 
@@ -125,7 +125,8 @@ async def play(ledger: TokenLedger, clock: HandClock, history: History) -> int:
         before = await stored(ledger, token)
         presented = [*digests, UNKNOWN]
         ways = (IDP, GATEWAY, IDP) if history.overlaps else (IDP, IDP)
-        expected, after = pure(before, presented, ways, at)
+        expected, after = pure(before, digests, ways, at)
+        expected.append(None)  # the rule is asked about its token's secrets; the unknown one has no token
         decisions = await asyncio.gather(
             *(ledger.gate.uses.present(Presented([digest], way, at)) for way in ways for digest in presented)
         )

@@ -79,6 +79,13 @@ DAMAGES = {
         f"DELETE FROM ledger.heads {OF_TOKEN}",
         "the head of {token}: it is missing",
     ),
+    "a head is there twice": (
+        (
+            f"INSERT INTO ledger.heads SELECT originator_id, version, last_used_at, uses, chapter + 1 "
+            f"FROM ledger.heads {OF_TOKEN}"
+        ),
+        "the head of {token}: there is more than one",
+    ),
     "a head is too many": (
         f"INSERT INTO ledger.heads (originator_id, version) VALUES ('{NOBODY}', 1)",
         f"the head of {NOBODY}: no event tells of it",
@@ -162,7 +169,7 @@ def filled(server: str) -> Database:  # type: ignore[misc]
 
 @pytest.mark.parametrize("streams", [1, 2, 1000])
 def test_a_good_ledger_is_found_good(filled: Database, monkeypatch: pytest.MonkeyPatch, streams: int) -> None:
-    monkeypatch.setattr(verifying, "FETCH", streams)
+    monkeypatch.setattr(verifying, "SLICE", streams)
     monkeypatch.setattr(verifying, "STREAMS", streams)
     with psycopg.connect(filled.app, autocommit=True) as connection:
         verified = verify_ledger(connection)

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from domain.api_token import Permission
-from domain.errors import NotFound
+from domain.errors import NotFound, RotatedTooSoon, RotationUnderway
 from domain.event import Actor, Recorded
 from domain.eventstore.registry import REGISTRY
 from domain.ledger import NewApiToken, NewScimToken, TokenLedger
@@ -149,7 +149,7 @@ class AuditMachine(RuleBasedStateMachine):
                     token_id, overlap=overlap, by=data.draw(st.sampled_from(self.callers))
                 )
             )
-        except NotFound:
+        except (NotFound, RotatedTooSoon, RotationUnderway):
             return
         self.secrets[token_id].append(secret)
 

@@ -38,6 +38,9 @@ from domain.errors import (
     CommandIdReused,
     InvalidValue,
     NotFound,
+    Refusal,
+    RotatedTooSoon,
+    RotationUnderway,
     SecretAlreadyShown,
     TokenExpired,
     TokenRefused,
@@ -79,7 +82,10 @@ STEPS: Final = st.sampled_from(
 
 @dataclass
 class ModelToken:
-    """What the contract says of one token. ends: by secret, when its own overlap is over."""
+    """What the contract says of one token. ends: by secret, when its own overlap is over.
+
+    over: the secrets whose overlap was over when the token was rotated again: of these, nothing else counts.
+    """
 
     id: UUID
     team: UUID
@@ -88,6 +94,7 @@ class ModelToken:
     updated_at: datetime
     expires_at: datetime | None
     ends: dict[str, datetime | None] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
     last_used_at: datetime | None = None
     rotated_at: datetime | None = None
     revoked_at: datetime | None = None
@@ -95,10 +102,19 @@ class ModelToken:
 
     def refusal(self, secret: str, at: datetime) -> type[TokenRefused] | None:
         """Why a secret is refused at an instant; None when it is let in."""
+        if secret in self.over:
+            return TokenExpired
         if self.revoked_at is not None:
             return TokenRevoked
         ends = (end for end in (self.expires_at, self.ends[secret]) if end is not None)
         return TokenExpired if any(end <= at for end in ends) else None
+
+    def refusal_to_rotate(self, overlap: timedelta, at: datetime) -> type[Refusal] | None:
+        """Why a third good secret, or one right after another, is not to be had."""
+        if self.rotated_at is not None and at < self.rotated_at + timedelta(seconds=10):
+            return RotatedTooSoon
+        good = [end for end in self.ends.values() if end is None or at < end]
+        return RotationUnderway if overlap and len(good) > 1 else None
 
     def document(self) -> dict[str, object]:
         """As the API shows it."""
@@ -267,9 +283,15 @@ class LedgerMachine(RuleBasedStateMachine):
             with pytest.raises(InvalidValue):
                 self.do(ask)
             return multiple()
+        refusal = token.refusal_to_rotate(overlap, self.at)
+        if refusal is not None:
+            with pytest.raises(refusal):
+                self.do(ask)
+            return multiple()
         state, secret = self.do(ask)
         at = self.recorded()
         ended = at + overlap
+        token.over |= {text for text, end in token.ends.items() if end is not None and end < at}
         token.ends = {text: ended if end is None else min(end, ended) for text, end in token.ends.items()} | {
             secret.reveal(): None
         }
