@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from api.settings import Settings, SettingsError, pepper_keys
 from domain.errors import PepperMismatch, StoreUnavailable
 from domain.eventstore.embedded import EmbeddedPostgres, default_base_dir
-from domain.eventstore.migrate import migrate, pending
+from domain.eventstore.migrate import migrate, pending, require_utf8
 from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
 from domain.secret import Pepper
 
@@ -61,8 +61,8 @@ def open_store(
     """Settings with `database_url` and a pepper; the embedded server runs for the block at least.
 
     migrates: apply pending migrations to a server that DATABASE_URL names. The embedded one always has them.
-    Raises SettingsError, EmbeddedPostgresError, StoreUnavailable, NotMigrated, UnsafeDatabase and
-    PepperMismatch.
+    Raises SettingsError, EmbeddedPostgresError, StoreUnavailable, NotMigrated, UnsafeDatabase,
+    WrongEncoding and PepperMismatch.
     """
     if settings.database_url is not None:
         if migrates:
@@ -156,6 +156,7 @@ def _checked(settings: Settings, keys: Keys) -> Settings:
         raise SettingsError("with DATABASE_URL a pepper is needed: set SCIM_LEDGER_PEPPER_FILE")
     try:
         with psycopg.connect(settings.database_url, connect_timeout=5) as connection:
+            require_utf8(connection)
             if pending(connection):
                 raise NotMigrated("the database lacks migrations of this release: run scim-ledger migrate")
             unsafe = [setting for (setting,) in connection.execute(UNSAFE)]

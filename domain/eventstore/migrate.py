@@ -29,6 +29,23 @@ class MigrationError(LedgerError):
     """The schema cannot be brought to what this release needs."""
 
 
+class WrongEncoding(LedgerError):
+    """The database cannot hold every text that a client may send."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"the database's encoding is {encoding}, in which names are garbled or refused: "
+            "create another, CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
+def require_utf8(connection: psycopg.Connection) -> None:
+    """Raise WrongEncoding unless the database is in UTF-8: it cannot be changed once it is made."""
+    encoding = connection.pgconn.parameter_status(b"server_encoding") or b"unknown"
+    if encoding != b"UTF8":
+        raise WrongEncoding(encoding.decode())
+
+
 def available() -> dict[int, str]:
     """The migrations of this release: number to SQL."""
     return {
@@ -60,9 +77,11 @@ def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
 
     owner_conninfo: a role that may create schemas. app_role: the existing role that the service runs as,
     which gets the least it needs; None when both are the same role.
-    Safe to run from several machines at once: the second waits and finds nothing to do.
+    Raises WrongEncoding, MigrationError. Safe to run from several machines at once: the second waits and
+    finds nothing to do.
     """
     with psycopg.connect(owner_conninfo) as connection:
+        require_utf8(connection)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         numbers = pending(connection)
         for number in numbers:
