@@ -1,6 +1,5 @@
 """The audit trail: `/audit`, the history of one token, and its use over time. Read-only."""
 
-import ipaddress
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
@@ -19,6 +18,7 @@ from api.instants import instant
 from api.json_body import StrictRequest
 from api.problems import BadRequest, FieldError, documented
 from api.service import Service, caller_of, service_of, visible_teams
+from api.source import plain_network
 from domain.api_token import Permission
 from domain.errors import NotFound
 from domain.eventstore.callers import Caller
@@ -291,7 +291,7 @@ async def _require(service: Service, caller: Caller, token_id: UUID) -> None:
 
 def _network(source: str | None) -> Network | None:
     try:
-        return None if source is None else ipaddress.ip_network(source, strict=False)
+        return None if source is None else plain_network(source)
     except ValueError:
         fields = [FieldError("source", "must be an address or a network, such as 192.0.2.0/24")]
         raise BadRequest("A parameter is not valid.", fields) from None

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
 from uuid import UUID
@@ -21,6 +20,7 @@ from api.audit_text import csv_header, csv_rows, ndjson_rows
 from api.console import LIST_MAX, AsJson, DataDir, TokenId, show
 from api.deployment import open_store
 from api.settings import load
+from api.source import plain_network
 from domain.errors import InvalidValue, NotFound
 from domain.eventstore.connection import ReadPool
 from projections.audit_queries import AuditFilter, AuditQueries, Network, Span
@@ -257,7 +257,7 @@ def _reader_may_leave() -> Iterator[None]:
 
 def _network(source: str | None) -> Network | None:
     try:
-        return None if source is None else ip_network(source, strict=False)
+        return None if source is None else plain_network(source)
     except ValueError:
         raise InvalidValue("--source", "must be an address or a network, such as 192.0.2.0/24") from None
 

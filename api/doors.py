@@ -21,6 +21,7 @@ from api.scim import messages
 from api.source import ClientSources
 from domain.errors import TokenRefused, TokenUnknown, Unavailable
 from domain.eventstore.uses import Decision
+from domain.kept_text import kept_bytes
 from domain.ledger import TokenLedger
 from domain.scim_token import USER_AGENT_MAX_LENGTH, Presentation
 from domain.secret import Secret
@@ -84,7 +85,7 @@ class Doors:
                 door=asked.door,
                 form=credentials.form,
                 source=source if self.sources.is_told else None,
-                user_agent=_user_agent(scope),
+                user_agent=user_agent_of(scope),
                 method=asked.method,
                 path_class=path_class(asked.path),
                 note=asked.note,
@@ -163,14 +164,9 @@ def path_class(path: str) -> str:
     return match[1] + ("/{id}" if match[2] else "")
 
 
-def plain_user_agent(text: str) -> str | None:
-    """A presenter's name of itself as the ledger keeps it: short and printable, or not at all."""
-    text = text[:USER_AGENT_MAX_LENGTH]
-    return text if text.isprintable() else None
-
-
-def _user_agent(scope: HTTPScope) -> str | None:
+def user_agent_of(scope: HTTPScope) -> str | None:
+    """A presenter's name of itself as the ledger keeps it."""
     for name, value in scope["headers"]:
         if name == b"user-agent":
-            return plain_user_agent(value.decode("latin-1"))
+            return kept_bytes(value, max_length=USER_AGENT_MAX_LENGTH)
     return None

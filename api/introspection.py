@@ -7,7 +7,6 @@ a use, committed before the answer leaves. `/revoke` is RFC 7009: holding the to
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from ipaddress import ip_address
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -17,15 +16,17 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import JSONBody
 
-from api.doors import path_class, plain_user_agent
+from api.doors import path_class
 from api.form_body import InvalidForm, TokenFormOperation, read_form
 from api.json_body import StrictRequest
 from api.problems import MEDIA_TYPE, BadRequest, FieldError, Problem
 from api.service import Service, caller_of, service_of
+from api.source import plain_address
 from domain.api_token import ApiToken, Permission
 from domain.errors import TokenRefused, TokenUnknown
 from domain.eventstore.uses import Decision
-from domain.scim_token import Presentation, ScimToken
+from domain.kept_text import kept
+from domain.scim_token import USER_AGENT_MAX_LENGTH, Presentation, ScimToken
 from domain.secret import MalformedSecretError, Secret, parse
 from projections.scim_tokens import rfc3339
 
@@ -140,7 +141,7 @@ async def verify(request: StrictRequest, data: JSONBody[VerifyToken]) -> Respons
     presentation = Presentation(
         door="verify",
         source=None if data.source is None else _address(data.source),
-        user_agent=None if data.user_agent is None else plain_user_agent(data.user_agent),
+        user_agent=kept(data.user_agent or "", max_length=USER_AGENT_MAX_LENGTH),
         method=None if data.method is None else _method(data.method),
         path_class=None if data.path is None else path_class(data.path.partition("?")[0]),
     )
@@ -305,11 +306,10 @@ def _method(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        raise BadRequest("The body is not valid.", [FieldError("/source", "must be an IP address")]) from None
-    return str(getattr(address, "ipv4_mapped", None) or address)
+    address = plain_address(text)
+    if address is None:
+        raise BadRequest("The body is not valid.", [FieldError("/source", "must be an IP address")])
+    return str(address)
 
 
 def _good_until(token: ScimToken, digest: bytes) -> datetime | None:

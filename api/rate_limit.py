@@ -8,10 +8,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, IPv6Network
 from math import ceil
 from typing import Final
 
+from api.source import plain_address
 from domain.secret import Secret
 
 MAX_KEYS: Final = 100_000
@@ -84,10 +85,9 @@ class RateLimits:
 
 
 @lru_cache(maxsize=4096)
-def _site(address: str) -> str:
+def _site(text: str) -> str:
     """An IPv6 address stands for its /64: whoever has one has all of them."""
-    try:
-        is_ipv6 = isinstance(ip_address(address), IPv6Address)
-    except ValueError:
-        return address
-    return str(ip_network((address.partition("%")[0], 64), strict=False)) if is_ipv6 else address
+    address = plain_address(text)
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((int(address), 64), strict=False))
+    return text if address is None else str(address)

@@ -5,14 +5,18 @@ are named in the settings; of the list they hand on, the right-most address that
 the left of it was written by the client. RFC 7239 `Forwarded` is never read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from litestar.types import HTTPScope
 
 MAX_HOPS: Final = 16
+REMEMBERED_BYTES: Final = 1024
+"""A longer list is no proxy's of ours; whoever sends many of them must not fill the memory."""
+_MAPPED_LENGTH: Final = 96
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -44,9 +48,11 @@ class ClientSources:
         is_relayed: the peer is a gateway that asks for somebody else, so that its own address says nothing.
         """
         peer = _peer(scope)
-        if not self._trusted or peer is None:
-            return None if is_relayed else peer
-        return self._address(peer, _joined(scope, b"x-forwarded-for"), is_relayed)
+        if peer is None:
+            return None
+        forwarded = _forwarded_for(scope) if self._trusted else b""
+        find = self._address if len(forwarded) <= REMEMBERED_BYTES else self._find
+        return find(peer, forwarded, is_relayed)
 
     def origin(self, scope: HTTPScope) -> Origin:
         """What to tell a service behind us about the client."""
@@ -63,10 +69,10 @@ class ClientSources:
         if not self._is_trusted(address):
             return None if is_relayed else _text(address)
         found = None if is_relayed else address
-        for hop in reversed(forwarded.split(b",")[-MAX_HOPS:]):
-            address = _parsed(hop.decode("latin-1").strip())
+        for hop in islice(_elements(forwarded), MAX_HOPS):
+            address = _parsed(hop)
             if address is None:
-                return None if hop.strip() else _text(found)
+                return None
             found = address
             if not self._is_trusted(address):
                 break
@@ -81,8 +87,17 @@ def _peer(scope: HTTPScope) -> str | None:
     return None if client is None else client[0]
 
 
-def _joined(scope: HTTPScope, wanted: bytes) -> bytes:
-    return b",".join(value for name, value in scope["headers"] if name == wanted)
+def _forwarded_for(scope: HTTPScope) -> bytes:
+    """All lines as the one list that they are (RFC 9110 §5.3)."""
+    return b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+
+
+def _elements(list_: bytes) -> Iterator[str]:
+    """The elements of a list, last first. Empty ones are none (RFC 9110 §5.6.1.2)."""
+    for element in reversed(list_.split(b",")):
+        stripped = element.strip(b" \t")
+        if stripped:
+            yield stripped.decode("latin-1")
 
 
 def _first(scope: HTTPScope, wanted: bytes) -> str | None:
@@ -93,15 +108,34 @@ def _text(address: Address | None) -> str | None:
     return None if address is None else str(address)
 
 
-def _parsed(text: str) -> Address | None:
-    """An address, with or without a port, an IPv4 one in IPv6 clothes as what it is."""
-    host = text
-    if text.startswith("["):
-        host = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        host = text.partition(":")[0]
+def plain_address(text: str) -> Address | None:
+    """The address that a text is; None where it is none.
+
+    Without its zone, which means nothing elsewhere and may be any text (RFC 4007 §11); an IPv4 address in
+    IPv6 clothes as what it is.
+    """
     try:
-        address = ip_address(host)
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def plain_network(text: str) -> Network:
+    """The network that a text is, or that of one address, read as above. Raises ValueError."""
+    address, slash, length = text.partition("/")
+    network = ip_network(address.partition("%")[0] + slash + length, strict=False)
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < _MAPPED_LENGTH:
+        return network
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_LENGTH))
+
+
+def _parsed(text: str) -> Address | None:
+    """An address as proxies write it: quoted or not, in brackets or not, with or without a port."""
+    host = text.strip('"')
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    return plain_address(host)

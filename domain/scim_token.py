@@ -24,11 +24,13 @@ from domain.errors import (
     TokenUnknown,
 )
 from domain.event import Actor, Event, Recorded, SecretRow
+from domain.kept_text import looks_like_a_secret
 from domain.secret import Digest
 
 NAME_MAX_LENGTH: Final = 255
 REASON_MAX_LENGTH: Final = 200
 USER_AGENT_MAX_LENGTH: Final = 200
+NO_SECRET: Final = "must not hold a secret"  # noqa: S105 - says what is wrong
 OVERLAP_MAX: Final = timedelta(days=30)
 REFUSAL_EVERY: Final = timedelta(minutes=1)
 ROTATE_EVERY: Final = timedelta(seconds=10)
@@ -240,7 +242,7 @@ class ScimToken(msgspec.Struct, frozen=True):
     def revoke(self, *, by: Actor | None, reason: str | None) -> list[ScimTokenEvent]:
         """Revoke; a second time records nothing (RFC 7009 §2.2).
 
-        Raises InvalidValue on a reason that is empty, too long or holds control characters.
+        Raises InvalidValue on a reason that is empty, too long or holds control characters or a secret.
         """
         if self.revoked_at is not None:
             return []
@@ -248,6 +250,8 @@ class ScimToken(msgspec.Struct, frozen=True):
             raise InvalidValue("/reason", f"must be 1 to {REASON_MAX_LENGTH} characters")
         if reason is not None and _has_control_characters(reason):
             raise InvalidValue("/reason", "must not hold control characters")
+        if reason is not None and looks_like_a_secret(reason):
+            raise InvalidValue("/reason", NO_SECRET)
         return [Revoked(revoked_by=by, reason=reason)]
 
     def burn(self, digest: bytes, *, at: datetime) -> list[ScimTokenEvent]:
@@ -321,7 +325,8 @@ def _change(token: ScimToken, event: ScimTokenEvent, at: datetime) -> dict[str, 
 
 
 def check_name(name: str) -> None:
-    """Raise InvalidValue unless `name` is 1 to 255 characters, not all blank, without control characters.
+    """Raise InvalidValue unless `name` is 1 to 255 characters, not all blank, without control characters
+    and without what looks like a secret of ours: it would be shown for as long as the token lives.
 
     Any script, emoji and right-to-left text is welcome; lone surrogates are not text.
     """
@@ -331,6 +336,8 @@ def check_name(name: str) -> None:
         raise InvalidValue("/name", "must not be blank")
     if _has_control_characters(name):
         raise InvalidValue("/name", "must not hold control characters")
+    if looks_like_a_secret(name):
+        raise InvalidValue("/name", NO_SECRET)
 
 
 def _expiry(asked: datetime, *, after: datetime) -> datetime:

@@ -150,6 +150,8 @@ def test_each_filter_leaves_what_it_says(service: RunningService, team: UUID) ->
     assert found(outcome="success", kind=[refused, revoked]) == [revoked]
     assert found(source="192.0.2.1") == [used]
     assert found(source="192.0.2.0/24") == [used]
+    assert found(source="::ffff:192.0.2.1") == [used]
+    assert found(source="2001:db8::1%any text", token_id=of_ada["id"]) == [used]
     assert found(source="2001:db8::/32", token_id=of_ada["id"]) == [used]
     assert found(source="198.51.100.0/24") == []
     assert found(**{"from": text(start), "to": text(end)}) == [created, used]

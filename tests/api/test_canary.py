@@ -86,7 +86,7 @@ def scene(server: str) -> Iterator[Scene]:
 
 
 def test_no_secret_is_in_the_database(scene: Scene) -> None:
-    places = _database_texts(scene.service.database)
+    places = database_texts(scene.service.database)
     assert {
         "ledger.events",
         "ledger.secrets",
@@ -146,7 +146,7 @@ def test_planted_a_secret_in_any_table_would_be_found(scene: Scene, coding: Call
     with psycopg.connect(scene.service.database.owner, autocommit=True) as connection:
         connection.execute(statement, [coding(secret)])
         try:
-            places = _database_texts(scene.service.database)
+            places = database_texts(scene.service.database)
         finally:
             connection.execute("DROP TABLE views.planted")
     assert {place for place, _ in scene.canaries.found_in(places)} == {"views.planted"}
@@ -288,7 +288,7 @@ async def _create(
         return await own.post("/scim-token", headers=headers, json=body)
 
 
-def _database_texts(database: Database) -> dict[str, str]:
+def database_texts(database: Database) -> dict[str, str]:
     """Every row of every table, bytes as the characters they are; and what the server is being asked."""
     texts: dict[str, str] = {}
     with psycopg.connect(database.owner, autocommit=True) as connection:

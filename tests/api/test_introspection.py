@@ -114,7 +114,13 @@ class TestVerify:
     @pytest.mark.parametrize(
         ("told", "kept"),
         [
-            ({"method": "EVIL METHOD", "user_agent": "a\x00b"}, {"method": "unknown"}),
+            ({"method": "EVIL METHOD"}, {"method": "unknown"}),
+            ({"user_agent": "a\x00b"}, {"user_agent": "a\ufffdb"}),
+            ({"user_agent": "Jos\u00e9 \U0001f680"}, {"user_agent": "Jos\u00e9 \U0001f680"}),
+            ({"user_agent": f"Okta {UNKNOWN}"}, {"user_agent": "Okta scim_live_***"}),
+            ({"user_agent": ""}, {}),
+            ({"source": f"::1%{UNKNOWN}"}, {"source": "::1"}),
+            ({"source": "FE80::1%any text"}, {"source": "fe80::1"}),
             ({"path": "/elsewhere/ada"}, {"path_class": "other"}),
             ({"source": None, "path": None, "method": None, "user_agent": None}, {}),
         ],

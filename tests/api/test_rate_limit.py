@@ -119,6 +119,27 @@ class TestKeys:
             limits.take_source("2001:db8::2")
         limits.take_source("2001:db8:0:1::2")
 
+    @pytest.mark.parametrize(
+        ("one", "same", "other"),
+        [
+            ("2001:db8::1", "2001:db8:0:0:ffff:ffff:ffff:ffff", "2001:db8:0:1::"),
+            ("2001:db8:0:ff00::1", "2001:DB8:0:FF00:0:0:0:2", "2001:db8:0:ff01::1"),
+            ("fe80::1%eth0", "fe80::ffff%eth1", "fe80:0:0:1::1%eth0"),
+            ("::1", "::2%lo", "0:0:0:1::1"),
+            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+            ("203.0.113.7", "203.0.113.7", "203.0.113.8"),
+        ],
+    )
+    def test_a_source_is_its_64_bits_and_an_ipv4_address_is_one_of_its_own(
+        self, one: str, same: str, other: str
+    ) -> None:
+        limits = RateLimits(per_source=1)
+        limits.take_source(one)
+        limits.take_source(same)
+        with pytest.raises(TooManyRequests):
+            limits.take_source(one)
+        limits.take_source(other)
+
     def test_an_unknown_source_is_not_limited(self) -> None:
         limits = RateLimits(per_source=1)
         for _ in range(10):
@@ -176,3 +197,40 @@ def test_a_source_without_any_token_is_limited_too_but_not_a_gateway_that_asks_f
     assert 429 in at_scim
     at_gateway = [limited.client.get("/gateway/nginx").status_code for _ in range(200)]
     assert set(at_gateway) == {401}
+
+
+@pytest.fixture
+def narrow(server: str) -> Iterator[RunningService]:
+    settings = {"SCIM_LEDGER_RATE_PER_TOKEN": "1", "SCIM_LEDGER_RATE_PER_SOURCE": "5"}
+    with new_database(server) as database, running_service(database, environment=settings) as service:
+        yield service
+
+
+def burst(service: RunningService, *forms: dict[str, str]) -> list[httpx.Response]:
+    """Forms that are sent to `/revoke` at once."""
+
+    async def send() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=service.url, trust_env=False, verify=False) as client:
+            return await asyncio.gather(*(client.post("/revoke", data=form) for form in forms))
+
+    return asyncio.run(send())
+
+
+def test_e7_whoever_burns_tokens_is_limited_by_source_whatever_they_send(narrow: RunningService) -> None:
+    unknown = [{"token": secret(number).reveal()} for number in range(40)]  # each of a bucket of its own
+    answers = burst(narrow, *unknown)
+    assert {answer.status_code for answer in answers} == {200, 429}
+    throttled = next(answer for answer in answers if answer.status_code == 429)
+    assert_problem(throttled, 429, "too-many-requests", "There are too many requests. Wait, then try again.")
+    assert throttled.headers["retry-after"] == "1"
+    assert [answer.status_code for answer in answers].count(200) <= 15, (
+        "two seconds' worth, and a little time"
+    )
+    nonsense = burst(narrow, *[{"token": "nonsense"}, {}, {"token": "x", "other": "y"}] * 15)
+    assert 429 in {answer.status_code for answer in nonsense}
+
+
+def test_e7_one_token_is_not_tried_again_and_again(limited: RunningService) -> None:
+    answers = burst(limited, *[{"token": secret(7).reveal()}] * 12)
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert [answer.status_code for answer in answers].count(200) <= 6

@@ -218,6 +218,27 @@ def test_a_use_tells_how_it_came_and_nothing_of_a_person(
     }
 
 
+@pytest.mark.parametrize(
+    ("raw", "kept"),
+    [
+        ("José".encode(), "José"),
+        ("José".encode("latin-1"), "José"),
+        ("Okta 🚀".encode(), "Okta 🚀"),
+        (b"Okta \x80", "Okta \ufffd"),
+        ("a\u202eb".encode(), "a\ufffdb"),
+        ("é".encode() * 300, "é" * 200),
+    ],
+)
+def test_a10_a_user_agent_is_told_as_it_was_meant(
+    service: RunningService, token: dict[str, Any], raw: bytes, kept: str
+) -> None:
+    headers = [(b"authorization", f"Bearer {token['token']}".encode()), (b"user-agent", raw)]
+    for path in ("/scim/v2/Users", "/gateway/nginx", "/gateway/forward", "/gateway/envoy/x"):
+        service.client.get(path, headers=headers)
+    told = [presentation["user_agent"] for presentation in presentations(service, token["id"])]
+    assert told == [kept] * 4
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
 def test_what_is_not_discovery_is_501(service: RunningService, token: dict[str, Any], method: str) -> None:
     assert_scim_error(present(service, f"Bearer {token['token']}", method=method), 501, LET_IN)
