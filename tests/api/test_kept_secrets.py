@@ -76,7 +76,7 @@ def in_verify(scene: Scene, text: Callable[[], str]) -> None:
 
 
 def in_a_command(scene: Scene, text: Callable[[], str]) -> None:
-    headers = {"Idempotency-Key": in_a_header(text()), "User-Agent": in_a_header(text())}
+    headers = [(b"idempotency-key", in_a_header(text())), (b"user-agent", in_a_header(text()))]
     body = {"team_id": str(uuid4()), "name": text()}
     made = scene.service.client.post("/scim-token", auth=scene.caller, json=body, headers=headers)
     assert made.status_code == 400, "either the name or the key is refused"
@@ -86,7 +86,7 @@ def in_a_command(scene: Scene, text: Callable[[], str]) -> None:
 
 def in_a_form(scene: Scene, text: Callable[[], str]) -> None:
     form = {"token": text(), "token_type_hint": text()}
-    headers = {"User-Agent": in_a_header(text())}
+    headers = [(b"user-agent", in_a_header(text()))]
     scene.service.client.post("/revoke", data=form, headers=headers)
     scene.service.client.post("/introspect", data=form, headers=headers, auth=scene.caller)
 
