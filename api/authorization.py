@@ -1,5 +1,7 @@
 """Reading the Authorization header: one function for every door (RFC 6750 §2.1, RFC 9110 §11.4).
 
+Between the scheme and the token stands one space or more. Blanks around the whole value are no part of it:
+the server took them off.
 A token in a query string or a body is never read.
 """
 
@@ -59,7 +61,7 @@ def read(scope: HTTPScope, *, is_bare_accepted: bool = False) -> Credentials:
         if not blank and is_bare_accepted:
             return Credentials(parse(text), "bare")
         if scheme.lower() == "bearer":
-            return Credentials(parse(rest), "bearer")
+            return Credentials(parse(rest.lstrip(" ")), "bearer")
     except MalformedSecretError:
         raise NotPresentable("malformed", _advice(rest if scheme.lower() == "bearer" else text)) from None
     raise NotPresentable("malformed", _advice(text) if is_bare_accepted and text != text.strip() else SCHEME)

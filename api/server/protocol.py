@@ -1,70 +1,26 @@
 """HTTP/1.1 as the workers speak it: uvicorn's httptools protocol with its open ends closed.
 
 The stock protocol bounds neither the size of a request head nor the time it may take, lets two Authorization
-headers through, puts trailers among the headers, and answers a broken pipelined request before the sound one
-that came first. Each of these is refused or repaired here, before the application sees anything.
+headers through, puts trailers among the headers, answers a broken pipelined request before the sound one that
+came first, lets an offer to upgrade decide where a body ends, reads the rest of a body as the next request,
+and takes blanks around a field value for a part of it. Each of these is refused or repaired here, before the
+application sees anything.
 
 Peers are judged by what they sent, never quoted: neither answers nor logs hold a byte of a request.
 """
 
 import asyncio
-import secrets
 from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import httptools
-import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.scim import messages
+from api.server.fields import check_fields
 from api.server.held_head import HeldHead
-
-_PROBLEMS = {
-    400: ("/problems/bad-request", "Bad request"),
-    414: ("/problems/uri-too-long", "URI too long"),
-    431: ("/problems/header-fields-too-large", "Header fields too large"),
-    503: ("/problems/too-many-connections", "Too many connections"),
-}
-_SCIM = messages.ROOT.encode()
-
-
-class Refusal(Exception):
-    """What the peer is told instead of an answer; the connection ends with it.
-
-    detail: a constant text of ours, never anything the peer sent.
-    """
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(status, detail)
-        self.status = status
-        self.detail = detail
-
-    def to_bytes(self, target: bytes = b"") -> bytes:
-        """Return the whole response: a SCIM error (RFC 7644) to who speaks SCIM, else a problem (RFC 9457).
-
-        target: of the request, as far as it is known.
-        """
-        path = target.partition(b"?")[0]
-        if path == _SCIM or path.startswith(_SCIM + b"/"):
-            media_type, body = messages.MEDIA_TYPE, messages.error(self.status, self.detail)
-        else:
-            type_, title = _PROBLEMS[self.status]
-            media_type = "application/problem+json"
-            body = msgspec.json.encode(
-                {"type": type_, "title": title, "status": self.status, "detail": self.detail}
-            )
-        retry_after = b"retry-after: 1\r\n" if self.status == 503 else b""  # noqa: PLR2004
-        return (
-            b"%scontent-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n"
-            b"cache-control: no-store\r\n%sconnection: close\r\n\r\n%s"
-        ) % (
-            STATUS_LINE[self.status],
-            media_type.encode(),
-            len(body),
-            secrets.token_hex(16).encode(),
-            retry_after,
-            body,
-        )
+from api.server.places import TURNED_AWAY_AT_ONCE, Place, Places, places_of
+from api.server.refusal import Refusal
+from api.server.unsent import Unsent
 
 
 class StrictHttpProtocol(HttpToolsProtocol):
@@ -74,20 +30,26 @@ class StrictHttpProtocol(HttpToolsProtocol):
     max_headers: ClassVar[int] = 100
     max_target_bytes: ClassVar[int] = 8 * 1024
     max_connections: ClassVar[int] = 2048
-    """Per worker."""
+    """Per worker, where its descriptors allow as many."""
     receive_timeout_s: ClassVar[float] = 10.0
     """For a first byte, for a whole request head, and between two pieces of a body."""
+    send_timeout_s: ClassVar[float] = 30.0
+    """For a peer that takes nothing of an answer; one that takes a little may take as long as it likes."""
     keep_alive_timeout_s: ClassVar[float] = 75.0
     """Longer than the 60 s for which nginx keeps an idle upstream connection, so that it closes first."""
-    linger_timeout_s: ClassVar[float] = 1.0
-    """How long a refused peer may keep sending, unheard, while it reads the refusal (RFC 9112 §9.6)."""
+    linger_timeout_s: ClassVar[float] = 2.0
+    """For how long a connection that ended for us waits for the peer to end it, or to send on, unheard."""
+    linger_at_most_s: ClassVar[float] = 30.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._phase: Literal["idle", "head", "body"] = "idle"
         self._is_deaf = False
+        self._ended_at: float | None = None
+        self._outlet: HeldHead | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._place: Place | None = None
         # Bytes the parser holds on to, of an unfinished head or of trailers; and those of them in this read.
         self._held_bytes = 0
         self._read_bytes = 0
@@ -95,53 +57,139 @@ class StrictHttpProtocol(HttpToolsProtocol):
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        if len(self.connections) >= self.max_connections:
-            self._is_deaf = True
-            self.transport = transport
-            transport.write(Refusal(503, "This server has all the connections it can serve.").to_bytes())
-            transport.close()
-            return
         super().connection_made(transport)
-        self._deadline = self.loop.time() + self.receive_timeout_s
-        self._enforce_deadline()
+        if self.client is not None and self.client[0].startswith("::ffff:"):
+            # An IPv4 peer of a socket for both: it has one name, whatever socket it came by.
+            self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
+        self._unsent = Unsent(transport, since=self.loop.time())
+        places = places_of(self.server_state, most=self.max_connections)
+        self._place = places.take(self, self.client[0] if self.client is not None else "")
+        if self._place is None:
+            self._turn_away(places)
+        else:
+            self._deadline = self.loop.time() + self.receive_timeout_s
+            self._enforce_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._place is not None:
+            self._place.leave()
+        else:
+            places_of(self.server_state, most=self.max_connections).turned_away.discard(self)
         super().connection_lost(exc)
+        self.cycle = self._outlet = None  # type: ignore[assignment]  # else only the collector would find them
+
+    def give_way(self) -> None:
+        """Leave the place to a newcomer."""
+        assert self._place is not None
+        self._place.leave()
+        self.connections.discard(self)
+        self.transport.abort()  # to close would be to wait for what the peer does not take
+
+    def _turn_away(self, places: Places) -> None:
+        self.connections.discard(self)
+        self.transport.write(Refusal(503, "This server has all the connections it can serve.").to_bytes())
+        if len(places.turned_away) < TURNED_AWAY_AT_ONCE:
+            places.turned_away.add(self)
+            self.end()
+        else:
+            self._is_deaf = True
+            self.transport.close()
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._ended_at is not None or self.transport.is_closing()
+
+    def end(self) -> None:
+        """Say that nothing more comes; hear no more, and hang up when the peer does.
+
+        A socket that is closed while the peer still sends throws away what the peer has not read yet: it
+        would never see why (RFC 9112 §9.6).
+        """
+        if self.is_closing():
+            return
+        self._ended_at = self.loop.time()
+        self._is_deaf = True
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._deadline = self._ended_at + self.linger_timeout_s
+        if self._place is not None:
+            self._place.idle()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._enforce_deadline()
 
     def _enforce_deadline(self) -> None:
         """Drop a peer that is late. Requests only move the deadline; the timer looks at it now and then."""
         now = self.loop.time()
         is_answering = self.cycle is not None and not self.cycle.response_complete
-        if self.flow.read_paused or (is_answering and (self.headers is None or self._is_deaf)):
-            self._deadline = max(
-                self._deadline, now + self.receive_timeout_s
-            )  # it is our turn, not the peer's
-        if now >= self._deadline:
+        if self._unsent.is_any(now):
+            # It takes our answer at its own pace, but for the one that takes nothing.
+            is_late = now >= self._unsent.since + self.send_timeout_s
+            self._deadline = max(self._deadline, now + self.linger_timeout_s)
+        else:
+            if self._ended_at is None and (
+                self.flow.read_paused or (is_answering and (self.headers is None or self._is_deaf))
+            ):
+                # It is our turn, not the peer's.
+                self._deadline = max(self._deadline, now + self.receive_timeout_s)
+            is_late = now >= self._deadline
+        if is_late:
             self.transport.abort()
         else:
-            delay = min(self._deadline - now, self.receive_timeout_s)
+            delay = min(max(self._deadline - now, 0.01), self.receive_timeout_s)
             self._timer = self.loop.call_later(delay, self._enforce_deadline)
 
     # The request. `headers` is a list while a message is being received, and None between two.
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
+            if self._ended_at is not None:
+                until = min(self.loop.time() + self.linger_timeout_s, self._ended_at + self.linger_at_most_s)
+                self._deadline = max(self._deadline, until)
             return
         self._read_bytes = len(data)
         try:
-            self.parser.feed_data(data)
+            self._parse(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, Refusal) else Refusal(400, "This is not valid HTTP."))
-        except httptools.HttpParserUpgrade:
-            # The request is answered as if it had not asked; what follows it is of no protocol we speak.
-            self._is_deaf = True
-            self.shutdown()
         else:
             if self.headers is not None:
                 self._await_rest()
+
+    def _parse(self, data: bytes) -> None:
+        """Hand the parser what came.
+
+        Behind a head that offers to upgrade it expects another protocol and no body, whatever length that
+        head declares. We accept no offer (RFC 9110 §7.8), so a new parser reads the head without it: the body
+        is framed by RFC 9112 §6 as any other, and refused as any other.
+        """
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as offer:
+                rest = memoryview(rest)[offer.args[0] :]
+                plain_head = self._without_offer()
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the stock one has it
+                self.parser.feed_data(plain_head)
+            else:
+                return
+
+    def _without_offer(self) -> bytes:
+        """The head that was just read, as it would be had the peer offered nothing."""
+        request_line = b"%s %s HTTP/%s\r\n" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
+        fields = [b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        return b"".join([request_line, *fields, b"\r\n"])
 
     def _await_rest(self) -> None:
         """Bound what an unfinished message may hold here, and for how long."""
@@ -153,13 +201,24 @@ class StrictHttpProtocol(HttpToolsProtocol):
             if self._phase == "idle":
                 self._phase = "head"
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take off white space around a value, which is no part of it (RFC 9110 §5.5)."""
+        name, value = name.lower(), value.strip(b" \t")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise Refusal(400, "CONNECT is for proxies; this is none.")
+            return  # the same head comes again, without the offer
         self._check_head()
         super().on_headers_complete()
-        cycle = self.cycle
-        # What is written first must be the head of the answer, and not the last.
-        if cycle.scope["method"] != "HEAD" and not cycle.waiting_for_100_continue:
-            cycle.transport = HeldHead(self.transport)  # type: ignore[assignment]
+        self._outlet = HeldHead(self, is_alone=self.cycle.scope["method"] == "HEAD")
+        self.cycle.transport = self._outlet  # type: ignore[assignment]
+        assert self._place is not None
+        self._place.busy()
         self._phase = "body"
         self._held_bytes = self._read_bytes = 0
         # The application keeps the list it was given; trailers, which could pose as headers, go to this one.
@@ -170,31 +229,39 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self._held_bytes = self._read_bytes = 0
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
+        assert self._outlet is not None
+        self._outlet.is_request_whole = True
+        self.cycle.waiting_for_100_continue = False
         self._phase = "idle"
         self._held_bytes = self._read_bytes = 0
         self.headers = None  # type: ignore[assignment]
-        if self.cycle.response_complete:
-            self._deadline = self.loop.time() + self.keep_alive_timeout_s
 
     def on_response_complete(self) -> None:
         """Go on with the connection as the stock method does, without its timer per response."""
         self.server_state.total_requests += 1
+        if self.is_closing():
+            return
+        if self._phase == "body" and self.cycle.response_complete:
+            # The request is not whole. The peer may send the rest or not (a gateway that copies
+            # Content-Length sends none), and nobody could tell it from the next request (RFC 9112 §9.3).
+            self.end()
+            return
         if self.headers is None:
             self._deadline = self.loop.time() + self.keep_alive_timeout_s
-        if self.transport.is_closing():
-            return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        else:
+            assert self._place is not None
+            self._place.idle()
 
     # Refusals
 
     def _check_head(self) -> None:
-        """Raise Refusal for a head that is too large, or that two readers could understand differently.
-
-        The parser itself refuses a second Content-Length, and one together with Transfer-Encoding.
-        """
+        """Raise Refusal for a head that is too large, or that two readers could understand differently."""
         headers = self.headers
         if len(self.url) > self.max_target_bytes or len(headers) > self.max_headers:
             raise self._too_large()
@@ -202,23 +269,10 @@ class StrictHttpProtocol(HttpToolsProtocol):
         is_surely_small = 0 < self._held_bytes + self._read_bytes <= self.max_header_bytes
         if not is_surely_small and sum(map(len, chain.from_iterable(headers))) > self.max_header_bytes:
             raise self._too_large()
-
-        fields = dict(headers)
-        if len(fields) < len(headers):
-            names = [name for name, _ in headers]
-            if names.count(b"authorization") > 1:
-                raise Refusal(400, "More than one Authorization header.")
-            if names.count(b"host") > 1:
-                raise Refusal(400, "More than one Host header.")
-
         version = self.parser.get_http_version()
-        if version == "1.1":
-            if b"host" not in fields:
-                raise Refusal(400, "HTTP/1.1 requires a Host header.")
-        elif version != "1.0":
-            raise Refusal(400, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-        elif b"transfer-encoding" in fields:  # RFC 9112 §6.1: its framing is to be treated as faulty
-            raise Refusal(400, "HTTP/1.0 has no Transfer-Encoding.")
+        check_fields(headers, version)
+        if version == "1.0":
+            self.expect_100_continue = False  # it knows no 100 (RFC 9110 §10.1.1)
 
     def _too_large(self) -> Refusal:
         if len(self.url) > self.max_target_bytes:
@@ -233,13 +287,12 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self._phase == "body":
             cycle.disconnected = True  # the application, waiting for the rest, learns that there is none
             cycle.message_event.set()
-            if cycle.response_started or self.pipeline:
-                self.transport.close()
-                return
+            if not cycle.response_started and not self.pipeline:
+                self.transport.write(refusal.to_bytes(self.url))
         elif cycle is not None and not cycle.response_complete:
             # Earlier requests are answered first, and the connection ends with the last of these answers.
             self.shutdown()
             return
-        self.transport.write(refusal.to_bytes(self.url))
-        self.transport.write_eof()
-        self.loop.call_later(self.linger_timeout_s, self.transport.abort)
+        else:
+            self.transport.write(refusal.to_bytes(self.url))
+        self.end()

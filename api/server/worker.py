@@ -21,6 +21,7 @@ import uvicorn
 
 from api.server.accepting import Acceptor, Counts
 from api.server.leaving import leave
+from api.server.places import raise_descriptor_limit
 from api.server.protocol import StrictHttpProtocol
 
 GRACE_S = 10
@@ -100,6 +101,7 @@ def run_worker(
     worker_number: 1 to N, in every log record of this process as `worker`.
     """
     structlog.contextvars.bind_contextvars(worker=worker_number)
+    raise_descriptor_limit()
     config = uvicorn.Config(
         app_factory,
         factory=True,

@@ -63,7 +63,7 @@ def test_a_token_in_the_body_is_not_read(service: RunningService, admin: Caller)
         ("Bearer", MALFORMED, True),
         ("Bearer nonsense", MALFORMED, True),
         ("Bearer {cut}", MALFORMED, True),
-        ("Bearer  {secret}", "There are blanks around or inside the token; remove them.", True),
+        ("Bearer \t{secret}", "There are blanks around or inside the token; remove them.", True),
         (
             "Bearer Bearer {secret}",
             'The header says "Bearer" twice; paste the token alone into the token field.',

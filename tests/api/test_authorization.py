@@ -43,6 +43,14 @@ def test_the_scheme_is_read_in_any_case(scheme: str, is_bare_accepted: bool) -> 
     assert (found.secret, found.form) == (SECRET, "bearer")
 
 
+@pytest.mark.parametrize("spaces", range(1, 9))
+@pytest.mark.parametrize("is_bare_accepted", [False, True])
+def test_spaces_after_the_scheme_may_be_several(spaces: int, is_bare_accepted: bool) -> None:
+    """A8: 1*SP (RFC 9110 §11.4)."""
+    found = read(scope(f"Bearer{' ' * spaces}{TEXT}".encode()), is_bare_accepted=is_bare_accepted)
+    assert (found.secret, found.form) == (SECRET, "bearer")
+
+
 def test_a_bare_secret_is_read_where_it_is_accepted() -> None:
     found = read(scope(TEXT.encode()), is_bare_accepted=True)
     assert (found.secret, found.form) == (SECRET, "bare")
@@ -72,7 +80,7 @@ def test_more_than_one_header_is_ambiguous_even_when_equal() -> None:
         (f"Bearer Bearer {TEXT}", DOUBLED),
         (f"Bearer bearer {TEXT}", DOUBLED),
         (f"bearer  BEARER {TEXT}", DOUBLED),
-        (f"Bearer  {TEXT}", BLANKS),
+        (f"Bearer  {TEXT[:9]} {TEXT[9:]}", BLANKS),
         (f"Bearer {TEXT} ", BLANKS),
         (f"Bearer \t{TEXT}", BLANKS),
         (f"Bearer {TEXT[:9]} {TEXT[9:]}", BLANKS),

@@ -81,7 +81,6 @@ def test_without_a_token_every_method_and_path_is_401(
     [
         ("Bearer Bearer {secret}", DOUBLED),
         ("bearer bearer {secret}", DOUBLED),
-        ("Bearer  {secret}", BLANKS),
         ("Bearer \t{secret}", BLANKS),
         ("Bearer {first} {rest}", BLANKS),
         ("Bearer {cut}", MALFORMED),

@@ -1,0 +1,40 @@
+"""The fields of a request's head that two readers could understand differently: such a request is refused."""
+
+from collections.abc import Sequence
+
+from api.server.refusal import Refusal
+
+
+def check_fields(headers: Sequence[tuple[bytes, bytes]], version: str) -> None:
+    """Raise Refusal. headers: names in lower case. version: of HTTP, such as "1.1".
+
+    The parser itself refuses a second Content-Length, and one together with Transfer-Encoding.
+    """
+    fields = dict(headers)
+    if len(fields) < len(headers):
+        names = [name for name, _ in headers]
+        if names.count(b"authorization") > 1:
+            raise Refusal(400, "More than one Authorization header.")
+        if names.count(b"host") > 1:
+            raise Refusal(400, "More than one Host header.")
+    if version == "1.1":
+        if b"host" not in fields:
+            raise Refusal(400, "HTTP/1.1 requires a Host header.")
+    elif version != "1.0":
+        raise Refusal(400, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+    elif b"transfer-encoding" in fields:  # RFC 9112 §6.1: its framing is to be treated as faulty
+        raise Refusal(400, "HTTP/1.0 has no Transfer-Encoding.")
+    if b"transfer-encoding" in fields:
+        _check_coding(b",".join(value for name, value in headers if name == b"transfer-encoding"))
+
+
+def _check_coding(value: bytes) -> None:
+    """Raise Refusal for a body whose coding we do not undo: it would pass for another (RFC 9112 §6.1).
+
+    value: of all fields of that name. The parser looks at the last coding only.
+    """
+    codings = [coding.strip().lower() for coding in value.split(b",")]
+    if codings[-1] != b"chunked" or b"chunked" in codings[:-1]:
+        raise Refusal(400, "A request with Transfer-Encoding ends in chunked, once.")
+    if len(codings) > 1:
+        raise Refusal(501, "Of transfer codings only chunked is understood here.")

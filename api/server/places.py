@@ -1,0 +1,154 @@
+"""The places that a worker has for connections, and who gives way when all are taken.
+
+One client must not take what others need: 2,100 connections, kept and not used, shut everybody out. So a
+newcomer gets the place of a connection that waits for nothing of ours: the longest idle one of the peer that
+has the most. Whoever floods is that peer before long, and then displaces only itself. RFC 9112 §9.3 lets a
+server close an idle connection at any time; clients that keep connections ask again on another.
+
+A connection that is being served never gives way. An eighth of the places is out of reach for any one peer,
+so that others are served even while one keeps all that it can get busy. That goes for a gateway too, whose
+clients all come from its one address: a rule without exceptions needs no list of who is trusted.
+"""
+
+import resource
+from functools import lru_cache
+from ipaddress import ip_network
+from typing import Final, Protocol
+from weakref import WeakKeyDictionary
+
+OTHER_DESCRIPTORS: Final = 256
+"""Of one worker: to the database and the upstream, listeners, logs, and peers that are being turned away."""
+TURNED_AWAY_AT_ONCE: Final = 32
+"""Peers without a place that are given the time to read so."""
+FEWEST: Final = 64
+"""Connections below which a worker is not worth starting."""
+
+
+class TooFewDescriptors(Exception):
+    """This process may not open enough files; the text says so, for an operator."""
+
+
+class Guest(Protocol):
+    """A connection that has a place."""
+
+    def give_way(self) -> None:
+        """End now, and leave the place; nothing is under way."""
+
+
+class _Peer:
+    __slots__ = ("connections", "idle", "site")
+
+    def __init__(self, site: str) -> None:
+        self.site = site
+        self.connections = 0
+        self.idle: dict[Guest, None] = {}  # in the order in which they fell idle
+
+
+class Place:
+    """What a guest has until it leaves; idle at first."""
+
+    __slots__ = ("_guest", "_is_left", "_peer", "_places")
+
+    def __init__(self, places: "Places", peer: _Peer, guest: Guest) -> None:
+        self._places = places
+        self._peer = peer
+        self._guest = guest
+        self._is_left = False
+        peer.idle[guest] = None
+
+    def busy(self) -> None:
+        """The guest is being served."""
+        self._peer.idle.pop(self._guest, None)
+
+    def idle(self) -> None:
+        """It is not."""
+        if not self._is_left:
+            self._peer.idle[self._guest] = None
+
+    def leave(self) -> None:
+        """Give the place back; a second time is nothing."""
+        if not self._is_left:
+            self._is_left = True
+            self.busy()
+            self._places.give_back(self._peer)
+
+
+class Places:
+    """limit: how many there are. turned_away: those that found none and have not left yet."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._limit_of_one = limit - limit // 8
+        self._taken = 0
+        self._peers: dict[str, _Peer] = {}
+        self.turned_away: set[Guest] = set()
+
+    def take(self, guest: Guest, address: str) -> Place | None:
+        """A place for a connection from this address; None when they are taken and nobody can give way."""
+        peer = self._peers.get(site := _site(address)) or _Peer(site)
+        if peer.connections >= self._limit_of_one:
+            _displace(peer)
+        elif self._taken >= self._limit:
+            _displace(max(self._peers.values(), key=_rank))
+        if peer.connections >= self._limit_of_one or self._taken >= self._limit:
+            return None
+        self._peers[site] = peer
+        self._taken += 1
+        peer.connections += 1
+        return Place(self, peer, guest)
+
+    def give_back(self, peer: _Peer) -> None:
+        """One place of this peer is free again."""
+        self._taken -= 1
+        peer.connections -= 1
+        if not peer.connections:
+            del self._peers[peer.site]
+
+
+def _rank(peer: _Peer) -> int:
+    return peer.connections if peer.idle else 0
+
+
+def _displace(peer: _Peer) -> None:
+    for guest in peer.idle:
+        guest.give_way()
+        return
+
+
+@lru_cache(maxsize=4096)
+def _site(address: str) -> str:
+    """An IPv6 address stands for its /64: whoever has one has all of them."""
+    plain = address.partition("%")[0]
+    return str(ip_network((plain, 64), strict=False)) if ":" in plain else plain
+
+
+_places: WeakKeyDictionary[object, Places] = WeakKeyDictionary()
+
+
+def places_of(worker: object, *, most: int) -> Places:
+    """The places of one worker of this process: `most`, or what its descriptors allow."""
+    found = _places.get(worker)
+    if found is None:
+        found = _places[worker] = Places(min(most, _allowed()))
+    return found
+
+
+def raise_descriptor_limit() -> None:
+    """Take all the descriptors that the system lets this process have; by default it hands out a part.
+
+    Raises TooFewDescriptors.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if _allowed() < FEWEST:
+        needed = OTHER_DESCRIPTORS + FEWEST
+        raise TooFewDescriptors(
+            f"a process may open {hard} files here, and a worker needs {needed}: "
+            "raise the limit (ulimit -n, LimitNOFILE= of systemd, or the ulimits of the container)"
+        )
+
+
+def _allowed() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (1 << 31) if soft == resource.RLIM_INFINITY else soft - OTHER_DESCRIPTORS
