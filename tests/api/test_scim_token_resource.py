@@ -279,6 +279,11 @@ def test_expires_at_of_any_zone_is_answered_in_utc(
             "Expected `datetime` with a timezone component",
             "The body is not valid.",
         ),
+        (
+            "9999-01-01T00:00:00Z",
+            "must be before the year 9999; without it, there is no end",
+            "A value is not valid.",
+        ),
         ("tomorrow", "is not valid", "The body is not valid."),
         (4_000_000_000, "Expected `datetime | null`, got `int`", "The body is not valid."),
     ],

@@ -1,7 +1,7 @@
 """The rules of a SCIM token, command by command: it records, it refuses, it stays silent."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -16,6 +16,7 @@ from domain.errors import (
 )
 from domain.event import Actor, Recorded, SecretRow
 from domain.scim_token import (
+    EXPIRY_MAX,
     OVERLAP_MAX,
     Created,
     Refused,
@@ -147,6 +148,44 @@ class TestCreate:
 
     def test_an_expiry_one_millisecond_ahead_is_accepted(self) -> None:
         assert len(create(expires_at=T0 + MILLISECOND)) == 1
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            datetime(9999, 1, 1, tzinfo=UTC),
+            datetime(9999, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
+            datetime(9998, 12, 31, 23, tzinfo=timezone(-timedelta(hours=1))),
+            datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+        ],
+    )
+    def test_an_expiry_at_the_end_of_the_calendar_is_refused(self, asked: datetime) -> None:
+        with pytest.raises(InvalidValue) as caught:
+            create(expires_at=asked)
+        detail = "must be before the year 9999; without it, there is no end"
+        assert (caught.value.pointer, caught.value.detail) == ("/expires_at", detail)
+
+    @pytest.mark.parametrize(
+        ("asked", "kept"),
+        [
+            (T0 + timedelta(microseconds=1999), T0 + MILLISECOND),
+            (EXPIRY_MAX - timedelta(microseconds=1), EXPIRY_MAX - MILLISECOND),
+            (
+                datetime(9999, 1, 1, 0, 59, 59, tzinfo=timezone(timedelta(hours=1))),
+                EXPIRY_MAX - timedelta(seconds=1),
+            ),
+        ],
+    )
+    def test_an_expiry_at_its_very_bound_is_kept_in_whole_milliseconds_of_utc(
+        self, asked: datetime, kept: datetime
+    ) -> None:
+        (event,) = create(expires_at=asked)
+        assert isinstance(event, Created)
+        assert event.expires_at == kept
+        assert event.expires_at.tzinfo is UTC
+
+    def test_an_expiry_less_than_a_millisecond_ahead_is_refused(self) -> None:
+        with pytest.raises(InvalidValue):
+            create(expires_at=T0 + timedelta(microseconds=999))
 
     def test_a_token_without_a_user_is_refused(self) -> None:
         with pytest.raises(InvalidValue) as caught:

@@ -145,6 +145,11 @@ class TestDigest:
         assert PEPPER.derive("cursor") == Pepper([OLD_KEY]).derive("cursor")
         assert PEPPER.derive("cursor") != PEPPER.derive("other")
 
+    def test_a_derived_key_never_changes(self) -> None:
+        """Another text under the HMAC, and every cursor that a client holds dies with the upgrade."""
+        derived = Pepper([b"0123456789abcdef0123456789abcdef", NEW_KEY]).derive("cursor")
+        assert derived.hex() == "071f0894fc0d6fceac1015c6d572ecd97e76cf0b7f5bee4f045baaf1206473f9"
+
     def test_a_fingerprint_is_of_its_key_alone_and_never_changes(self) -> None:
         """Every ledger holds them: another text under the HMAC, and no service starts any more."""
         assert [fingerprint.hex() for fingerprint in PEPPER.fingerprints] == [
