@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -16,10 +17,10 @@ from cyclopts import App, Parameter, Token
 
 from api import cli_audit, cli_projections, cli_repair
 from api.console import LIST_MAX, AsJson, DataDir, TokenId, show
-from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_store
+from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_ledger, open_store
 from api.doctor import examine
 from api.log import configure_logging
-from api.serve import open_ledger, serve
+from api.serve import serve
 from api.server.supervisor import ListenError
 from api.settings import Settings, SettingsError, load
 from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
@@ -79,12 +80,17 @@ Permissions = Annotated[
 
 def main() -> None:
     """Entry point: expected errors are one line and exit code 1."""
-    configure_logging(os.environ.get("SCIM_LEDGER_LOG_LEVEL", "info"))
+    configure_logging(os.environ.get("SCIM_LEDGER_LOG_LEVEL", "info").strip())
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that what was begun is ended, as after Ctrl-C
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _end)
     try:
         result = app(result_action="return_value")
     except EXPECTED as error:
         print(f"scim-ledger: {_line(error)}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     sys.exit(result if isinstance(result, int) else 0)
 
 
@@ -241,6 +247,10 @@ def _with_ledger(data_dir: Path | None, ask: Callable[[TokenLedger], Awaitable[T
 
     with open_store(load(data_dir=data_dir)) as settings:
         return asyncio.run(run(settings))
+
+
+def _end(number: int, _: object) -> None:
+    sys.exit(128 + number)
 
 
 def _api_token_fields(token: ApiToken) -> Mapping[str, Any]:

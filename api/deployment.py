@@ -6,6 +6,7 @@ the connection string and the pepper are known.
 
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -18,10 +19,12 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from api.settings import Settings, SettingsError, pepper_keys
+from api.sources import SOURCES
 from domain.errors import PepperMismatch, StoreUnavailable
-from domain.eventstore.embedded import EmbeddedPostgres, default_base_dir
+from domain.eventstore.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_base_dir
 from domain.eventstore.migrate import migrate, pending, require_utf8
 from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
+from domain.ledger import TokenLedger
 from domain.secret import Pepper
 
 _DATABASE: Final = "scim_ledger"
@@ -45,8 +48,8 @@ class UnsafeDatabase(Exception):
 class Keys(Enum):
     """What is done about the pepper's keys.
 
-    RECORDED: new ones are written down; of a start. COMPARED: they are those that the ledger knows; of every
-    other command. IGNORED: of a repair.
+    RECORDED: new ones are written down; of a start, which alone makes a ledger where a directory holds none.
+    COMPARED: they are those that the ledger knows; of every other command. IGNORED: of a repair.
     """
 
     RECORDED = "recorded"
@@ -70,13 +73,44 @@ def open_store(
         yield _checked(settings, keys)
         return
     server = embedded(settings)
-    was_running = server.is_running
+    if keys is not Keys.RECORDED and not server.has_cluster:
+        raise _no_ledger(server)
     server.start()
     try:
-        yield _checked(_prepared(settings, server, keys), keys)
+        with server.alone():
+            prepared = _prepared(settings, server, keys)
+        yield _checked(prepared, keys)
     finally:
-        if not was_running:
+        with _undisturbed():
             server.stop()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C does not cut short what the first has begun: it would leave the server behind."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _no_ledger(server: EmbeddedPostgres) -> EmbeddedPostgresError:
+    return EmbeddedPostgresError(
+        f"There is no ledger in {server.base_dir}: scim-ledger serve makes one; "
+        "one that is elsewhere is named with --data-dir or DATABASE_URL."
+    )
+
+
+def open_ledger(settings: Settings) -> TokenLedger:
+    """A ledger for one command of this process. Raises SettingsError."""
+    assert settings.database_url is not None
+    return TokenLedger(
+        settings.database_url,
+        pepper=Pepper(pepper_keys(settings)),
+        sources=SOURCES,
+        is_live=settings.environment == "live",
+    )
 
 
 def embedded(settings: Settings) -> EmbeddedPostgres:
@@ -120,6 +154,8 @@ def _prepared(settings: Settings, server: EmbeddedPostgres, keys: Keys) -> Setti
             ("SELECT 1 FROM pg_database WHERE datname = %s", sql.SQL("CREATE DATABASE {}")),
         ):
             if admin.execute(known, [_DATABASE]).fetchone() is None:
+                if keys is not Keys.RECORDED:  # the first start was cut short
+                    raise _no_ledger(server)
                 admin.execute(statement.format(sql.Identifier(_DATABASE)))
     owner = server.conninfo(user=_OWNER, dbname=_DATABASE)
     migrate(owner, app_role=_APP_ROLE)

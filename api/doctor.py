@@ -48,7 +48,12 @@ def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
     if settings.database_url is None:
         server = embedded(settings)
         if not server.is_running:
-            yield Finding("embedded server", True, f"not running; its data: {server.base_dir}")
+            yield Finding(
+                "embedded server",
+                server.has_cluster,
+                f"not running; {'its data:' if server.has_cluster else 'no ledger in'} {server.base_dir}",
+                "name the data directory with --data-dir, or make a ledger with scim-ledger serve",
+            )
             return
         conninfo = server.conninfo(user="scim_ledger", dbname="scim_ledger")
         yield Finding("embedded server", True, f"running; its data: {server.base_dir}")

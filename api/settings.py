@@ -33,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     owner_database_url: of the role that migrates; the app's when not given.
     host, port, workers: where `serve` listens, and how many HTTP processes.
     data_dir: of the embedded server; also where its pepper is kept.
+    first_token_file: where the first API token of a new ledger is written, where no terminal can show it.
     pepper: digest keys, newest last, separated by commas or white space; pepper_file: a file of them.
     environment: live or test, the prefix of new secrets.
     allow_unsafe_database: start although the server may lose what it confirmed (fsync=off and the like).
@@ -51,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     port: int = 8080
     workers: int = 1
     data_dir: Path | None = None
+    first_token_file: Path | None = None
     pepper: str | None = None
     pepper_file: Path | None = None
     environment: str = "live"

@@ -53,13 +53,15 @@ class RunningService:
     """A service that answers.
 
     url: without a slash at the end. pid: of the supervisor. log: its standard error; output: its standard
-    output, where the first API token of an empty ledger is printed. client: sends no credentials by itself.
+    output. first_token: where the first API token of an empty ledger is. client: sends no credentials by
+    itself.
     """
 
     url: str
     pid: int
     log: Path
     output: Path
+    first_token: Path
     database: Database
     client: httpx.Client
 
@@ -117,9 +119,10 @@ def running_service(
     SIGTERM, or whose log holds a traceback, fails the test.
     """
     arguments = ("serve", "--port", str(port), "--workers", str(workers))
-    given = service_environment(database.app, **(environment or {}))
     with tempfile.TemporaryDirectory(prefix="scim-ledger-service-") as directory:
-        log, output = Path(directory, "log"), Path(directory, "output")
+        log, output, token = (Path(directory, name) for name in ("log", "output", "first-api-token"))
+        more = {"SCIM_LEDGER_FIRST_TOKEN_FILE": str(token)} | dict(environment or {})
+        given = service_environment(database.app, **more)
         with log.open("wb") as stderr, output.open("wb") as stdout:
             process = subprocess.Popen(
                 [COMMAND, *arguments], env=given, stdout=stdout, stderr=stderr, start_new_session=True
@@ -127,7 +130,7 @@ def running_service(
         try:
             url = _address(process, log)
             with httpx.Client(base_url=url, timeout=10, trust_env=False, verify=False) as client:
-                service = RunningService(url, process.pid, log, output, database, client)
+                service = RunningService(url, process.pid, log, output, token, database, client)
                 _wait_until_ready(service, process)
                 yield service
         finally:

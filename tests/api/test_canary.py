@@ -160,7 +160,7 @@ def test_planted_a_secret_in_a_log_or_an_answer_would_be_found(scene: Scene) -> 
 def _provoke(service: RunningService, canaries: Canaries) -> None:
     client = service.client
     canaries.secrets.append(PEPPER_KEY)
-    canaries.secrets += re.findall(SECRET_PATTERN, service.output.read_text())
+    canaries.secrets += re.findall(SECRET_PATTERN, service.first_token.read_text())
     assert len(canaries.secrets) > 1, "an empty ledger shows its first API token"
     api = service.api_token()
     canaries.minted(api.secret)

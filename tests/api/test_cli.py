@@ -1,30 +1,23 @@
 """`scim-ledger` as a shell sees it: one clear line on an error, JSON on request, exit codes."""
 
 import json
-import re
-import shutil
 import socket
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Final
 from uuid import uuid4
 
-import httpx
 import pytest
 from cyclopts import App
 
 from api.cli import app
 from domain.api_token import Permission
 from domain.eventstore.migrate import available
-from domain.secret import SECRET_PATTERN, parse
+from domain.secret import parse
 from tests.api import forked_cli
 from tests.api.expected import FIELDS, INSTANT
 from tests.api.forked_cli import Done
 from tests.conftest import Database
-from tests.service import COMMAND, STOP_TIMEOUT_S, service_environment, until
+from tests.service import service_environment
 
 TEAM, USER, OTHER = (str(uuid4()) for _ in range(3))
 START_TIMEOUT_S: Final = 60
@@ -242,39 +235,6 @@ def test_a_port_in_use_is_one_clear_line(database: Database) -> None:
         assert refused(database.app, "serve", "--port", str(port)) == f"port {port} on 127.0.0.1 is in use"
 
 
-# The embedded server
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """Not below pytest's own 0700 directory: as root the server runs as another user."""
-    place = Path(tempfile.mkdtemp(prefix="scim-ledger-cli-", dir="/tmp"))
-    yield place
-    shutil.rmtree(place)
-
-
-@contextmanager
-def serving(data_dir: Path, output: Path) -> Iterator[Callable[[], str]]:
-    """A service on its embedded server, its standard output in `output`; yields a look at its log."""
-    log = output.with_suffix(".log")
-    arguments = ("serve", "--port", "0", "--data-dir", str(data_dir))
-    with log.open("wb") as stderr, output.open("wb") as stdout:
-        process = subprocess.Popen(
-            [COMMAND, *arguments], env=service_environment(None), stdout=stdout, stderr=stderr
-        )
-    try:
-        until(
-            lambda: process.poll() is not None or "listens on" in log.read_text(),
-            timeout_s=START_TIMEOUT_S,
-            what="listening",
-        )
-        yield log.read_text
-    finally:
-        process.terminate()
-        exit_code = process.wait(STOP_TIMEOUT_S)
-    assert exit_code == 0, log.read_text()
-
-
 def commands(group: App, *path: str) -> Iterator[tuple[str, App]]:
     """Every command with its name."""
     for name in group:
@@ -289,47 +249,6 @@ def test_every_command_and_every_option_says_what_it_does(command: App) -> None:
     assert command.help
     options = [option for option in command.assemble_argument_collection() if option.show]
     assert [option.name for option in options if not option.parameter.help] == []
-
-
-@pytest.mark.slow  # the README's walk-through begins the same way
-def test_a_newcomer_needs_nothing_but_a_directory(data_dir: Path, tmp_path: Path) -> None:
-    place, output = ("--data-dir", str(data_dir)), tmp_path / "output"
-    with serving(data_dir, output) as look:
-        (line,) = [line for line in look().splitlines() if "listens on" in line]
-        url = line.rpartition(" ")[2]
-        welcome = output.read_text()
-        (first,) = set(re.findall(SECRET_PATTERN, welcome))
-        body = {"team_id": TEAM, "name": "Okta"}
-
-        def asked(secret: str) -> httpx.Response:
-            headers = {"Authorization": f"Bearer {secret}"}
-            return httpx.post(f"{url}/scim-token", headers=headers, json=body, trust_env=False, verify=False)
-
-        until(lambda: _answers(url), timeout_s=START_TIMEOUT_S, what="answering")
-        assert asked(first).status_code == 201
-
-        # Beside the running service, on the same server.
-        made = told(
-            None,
-            *("api-token", "create", "--user", USER, "--team", TEAM),
-            *("--permission", "scim_tokens:write", *place),
-        )
-        created = asked(made["token"])
-        assert created.status_code == 201
-        assert created.json()["created_by"] == USER
-        assert len(told(None, "api-token", "list", *place)) == 2
-        findings = told(None, "doctor", *place)
-        assert all(finding["is_good"] for finding in findings), findings
-        assert asked(first).status_code == 201, "the commands did not stop the server"
-    left = told(None, "token", "list", "--team", TEAM, *place)
-    assert len(left) == 3, "stopped, the directory alone holds everything"
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", trust_env=False, verify=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _unreachable() -> str:

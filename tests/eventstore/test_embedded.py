@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import stat
@@ -21,7 +22,9 @@ from domain.eventstore.embedded import EmbeddedPostgres, EmbeddedPostgresError, 
 
 REPOSITORY = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
-SERVER_USER = pwd.getpwnam("nobody") if IS_ROOT else pwd.getpwuid(os.geteuid())
+NOBODY = pwd.getpwnam("nobody")
+ACCOUNT = (60706, 60706) if IS_ROOT else (os.geteuid(), os.getegid())
+"""Whom the server runs as: as root somebody whom no file names."""
 
 root_only = pytest.mark.skipif(not IS_ROOT, reason="only root starts the server as somebody else")
 linux_only = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc")
@@ -67,7 +70,7 @@ def prepared(stopped_cluster: Path, base_dir: Path) -> Path:
     shutil.copytree(stopped_cluster / "data", base_dir / "data")
     if IS_ROOT:
         for path in (base_dir / "data", *(base_dir / "data").rglob("*")):
-            os.chown(path, SERVER_USER.pw_uid, SERVER_USER.pw_gid)
+            os.chown(path, *ACCOUNT)
     return base_dir
 
 
@@ -95,11 +98,14 @@ def processes_in(directory: Path) -> list[str]:
     return found
 
 
-def python(code: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+def python(
+    code: str, *arguments: object, stdin: int | None = None, **environment: str
+) -> subprocess.Popen[str]:
     path = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(REPOSITORY)]))
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": path, **environment},
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -120,6 +126,22 @@ server = EmbeddedPostgres(Path(sys.argv[1]), is_durable=False)
 server.start()
 print((Path(sys.argv[1]) / "data" / "postmaster.pid").read_text().split()[0], flush=True)
 os._exit(0)
+"""
+
+
+USE_UNTIL_TOLD = """
+import select, signal, sys
+from pathlib import Path
+import psycopg
+from domain.eventstore.embedded import EmbeddedPostgres
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print("starting", file=sys.stderr, flush=True)
+with EmbeddedPostgres(Path(sys.argv[1]), is_durable=False) as server:
+    with psycopg.connect(server.conninfo(user="postgres", dbname="postgres"), autocommit=True) as connection:
+        while not select.select([sys.stdin], [], [], 0.02)[0]:
+            connection.execute("SELECT 1")
+        connection.execute("SELECT 1")
+print("undisturbed")
 """
 
 
@@ -222,7 +244,7 @@ def test_a_reused_pid_neither_stops_the_start_nor_is_signalled(prepared: Path) -
     server.start()
     real = postmaster_pid(prepared)
     os.kill(real, signal.SIGKILL)
-    identity = {"user": SERVER_USER.pw_uid} if IS_ROOT else {}
+    identity = {"user": ACCOUNT[0]} if IS_ROOT else {}
     with subprocess.Popen(["sleep", "600"], **identity) as bystander:  # type: ignore[call-overload]
         try:
             for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
@@ -278,14 +300,77 @@ def test_two_processes_at_once_end_with_one_server(base_dir: Path) -> None:
     EmbeddedPostgres(base_dir).stop()
 
 
-def test_the_starter_survives_that_another_object_stops_its_server(prepared: Path) -> None:
-    starter = EmbeddedPostgres(prepared, is_durable=False)
-    starter.start()
-    EmbeddedPostgres(prepared).stop()
-    assert not starter.is_running
-    starter.start()
-    assert starter.is_running
-    starter.stop()
+def test_only_the_last_user_stops_the_server(prepared: Path) -> None:
+    """C11, in every order in which two can leave."""
+    first, second = (EmbeddedPostgres(prepared, is_durable=False) for _ in range(2))
+    for leaves_first, leaves_last in ((first, second), (second, first)):
+        first.start()
+        second.start()
+        EmbeddedPostgres(prepared).stop()
+        leaves_first.stop()
+        assert leaves_last.is_running
+        leaves_last.stop()
+        assert not leaves_last.is_running
+
+
+@linux_only
+def test_whatever_starts_stops_and_is_killed_nobody_is_disturbed_and_nothing_is_left(base_dir: Path) -> None:
+    """C11: each process that uses the server sees it up for as long as it does; none sees a failure."""
+    base_dir.chmod(0o711)
+    dice = random.Random(seed := random.randrange(1 << 32))
+    users: list[subprocess.Popen[str]] = []
+    for _ in range(20):
+        if len(users) < 2 or (len(users) < 5 and dice.random() < 0.5):
+            users.append(python(USE_UNTIL_TOLD, base_dir, stdin=subprocess.PIPE))
+            continue
+        leaving = users.pop(dice.randrange(len(users)))
+        if dice.random() < 0.5:
+            leaving.kill()
+            assert "Traceback" not in leaving.communicate(timeout=60)[1]
+        else:
+            assert output_of(leaving) == "undisturbed", f"seed {seed}"
+    for leaving in users:
+        assert output_of(leaving) == "undisturbed", f"seed {seed}"
+    assert processes_in(base_dir / "data") == [], f"seed {seed}"
+
+
+@linux_only
+def test_one_that_is_told_to_end_while_it_starts_leaves_nothing(base_dir: Path) -> None:
+    base_dir.chmod(0o711)
+    for after_s in (0.0, 0.1, 0.2, 0.4, 0.8, 1.2):
+        child = python(USE_UNTIL_TOLD, base_dir, stdin=subprocess.PIPE)
+        assert child.stderr is not None
+        assert child.stderr.readline() == "starting\n"
+        time.sleep(after_s)  # no synchronisation: wherever it is by then
+        child.terminate()
+        child.communicate(timeout=60)
+        with EmbeddedPostgres(base_dir).alone():
+            pass
+        assert processes_in(base_dir / "data") == []
+
+
+@linux_only
+def test_an_initdb_that_outlives_its_starter_is_waited_for(base_dir: Path) -> None:
+    base_dir.chmod(0o711)
+    child = python(USE_UNTIL_TOLD, base_dir, stdin=subprocess.PIPE)
+    deadline = time.monotonic() + 30
+    while not list(base_dir.glob("data.new/data/*")):
+        assert time.monotonic() < deadline
+    child.kill()
+    child.communicate()
+    with EmbeddedPostgres(base_dir, is_durable=False) as server:
+        assert execute(server, "SELECT 1") == [(1,)]
+    assert not (base_dir / "data.new").exists()
+
+
+def test_a_lock_that_was_removed_as_left_over_still_keeps_others_out(prepared: Path) -> None:
+    server = EmbeddedPostgres(prepared)
+    with server.alone():
+        (prepared / "lock").unlink()
+        child = python(USE_UNTIL_TOLD, prepared, stdin=subprocess.DEVNULL)
+        assert output_of(child) == "undisturbed"
+    with server.alone():
+        assert (prepared / "lock").exists()
 
 
 # --- where it lives, and who may enter
@@ -304,7 +389,7 @@ def test_a_path_no_socket_can_have_gets_a_private_stand_in(base_dir: Path, name:
         stand_in = Path(str(host))
         assert stand_in.parent == Path("/tmp")
         assert stat.S_IMODE(stand_in.stat().st_mode) == 0o700
-        assert stand_in.stat().st_uid == SERVER_USER.pw_uid
+        assert stand_in.stat().st_uid == ACCOUNT[0]
     stand_in.rmdir()
 
 
@@ -334,7 +419,7 @@ def test_directories_have_the_promised_modes_and_owner(shared: EmbeddedPostgres)
     assert stat.S_IMODE(shared.base_dir.stat().st_mode) == 0o711
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
     assert stat.S_IMODE((shared.base_dir / "postgres.log").stat().st_mode) == 0o600
-    assert data.stat().st_uid == SERVER_USER.pw_uid
+    assert (data.stat().st_uid, data.stat().st_gid) == ACCOUNT
 
 
 @pytest.mark.slow
@@ -352,7 +437,7 @@ def test_a_directory_that_holds_something_and_its_parents_keep_their_modes(base_
 @root_only
 def test_as_root_a_closed_parent_is_named_and_not_opened(base_dir: Path) -> None:
     with pytest.raises(
-        EmbeddedPostgresError, match=r"not reachable for the unprivileged user 'nobody'.*--data-dir"
+        EmbeddedPostgresError, match=r"not reachable for the unprivileged user 60706 .*--data-dir"
     ):
         EmbeddedPostgres(base_dir / "closed" / "place").start()  # base_dir itself is 0700, as made by mkdtemp
     assert stat.S_IMODE(base_dir.stat().st_mode) == 0o700
@@ -399,11 +484,9 @@ with EmbeddedPostgres(default_base_dir(), is_durable=False) as server:
     "data_home", ["", *(pytest.param(home, marks=pytest.mark.slow) for home in ("relative", "/absolute"))]
 )
 def test_an_ordinary_user_needs_no_more_than_a_home(base_dir: Path, data_home: str) -> None:
-    os.chown(base_dir, SERVER_USER.pw_uid, SERVER_USER.pw_gid)
+    os.chown(base_dir, NOBODY.pw_uid, NOBODY.pw_gid)
     xdg = f"{base_dir}{data_home}" if data_home.startswith("/") else data_home
-    child = python(
-        AS_ORDINARY_USER, SERVER_USER.pw_uid, SERVER_USER.pw_gid, HOME=str(base_dir), XDG_DATA_HOME=xdg
-    )
+    child = python(AS_ORDINARY_USER, NOBODY.pw_uid, NOBODY.pw_gid, HOME=str(base_dir), XDG_DATA_HOME=xdg)
     expected = (Path(xdg) if xdg.startswith("/") else base_dir / ".local/share") / "scim-ledger"
     assert output_of(child) == f"{expected} 1"
 
@@ -411,6 +494,56 @@ def test_an_ordinary_user_needs_no_more_than_a_home(base_dir: Path, data_home: s
 @root_only
 def test_as_root_the_default_place_is_outside_the_closed_home() -> None:
     assert default_base_dir() == Path("/var/lib/scim-ledger")
+
+
+AS_NOBODY = """
+import fcntl, os, signal, sys
+from pathlib import Path
+base, user, postmaster = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+import psycopg
+os.setgroups([]); os.setgid(user); os.setuid(user)
+attempts = {
+    "connect": lambda: psycopg.connect(host=str(base / "data"), user="postgres", dbname="postgres"),
+    "read": lambda: os.listdir(base / "data"),
+    "lock": lambda: fcntl.flock(os.open(base / "lock", os.O_RDONLY), fcntl.LOCK_EX),
+    "users": lambda: fcntl.flock(os.open(base / "users", os.O_RDONLY), fcntl.LOCK_SH),
+    "signal": lambda: os.kill(postmaster, signal.SIGHUP),
+    "environment": lambda: Path(f"/proc/{postmaster}/environ").read_bytes(),
+}
+for name, attempt in attempts.items():
+    try:
+        attempt()
+    except (PermissionError, psycopg.OperationalError):
+        continue
+    print(name)
+"""
+
+
+@root_only
+def test_as_root_nobody_can_enter_the_database_or_hold_up_its_start(base_dir: Path) -> None:
+    """C12. `nobody` is what everything runs as that has no account of its own."""
+    base_dir.chmod(0o711)
+    (base_dir / "lock").touch(mode=0o644)  # as an earlier release left it
+    with EmbeddedPostgres(base_dir, is_durable=False):
+        assert output_of(python(AS_NOBODY, base_dir, NOBODY.pw_uid, postmaster_pid(base_dir))) == ""
+        assert output_of(python(AS_NOBODY, base_dir, ACCOUNT[0], postmaster_pid(base_dir))) != "", "planted"
+        assert {stat.S_IMODE((base_dir / name).stat().st_mode) for name in ("lock", "users")} == {0o600}
+        assert Path(f"/proc/{postmaster_pid(base_dir)}").stat().st_uid == ACCOUNT[0]
+
+
+@root_only
+def test_as_root_a_cluster_of_nobody_is_taken_away_from_it(prepared: Path) -> None:
+    """C12: an earlier release made it."""
+    data, outside = prepared / "data", prepared / "outside"
+    outside.touch()
+    (data / "planted").symlink_to(outside)
+    for path in (data, *data.rglob("*")):
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
+    with EmbeddedPostgres(prepared, is_durable=False) as server:
+        assert execute(server, "SELECT 1") == [(1,)]
+        assert Path(f"/proc/{postmaster_pid(prepared)}").stat().st_uid == ACCOUNT[0]
+        assert {path.lstat().st_uid for path in (data, *data.rglob("*"))} == {ACCOUNT[0]}
+        assert outside.stat().st_uid == 0
 
 
 @root_only
@@ -466,7 +599,7 @@ def test_the_environment_of_the_service_reaches_neither_server_nor_socket(
 
 def test_a_refusal_to_start_says_why(prepared: Path) -> None:
     server = EmbeddedPostgres(prepared, is_durable=False, settings={"shared_buffers": "nonsense"})
-    with pytest.raises(EmbeddedPostgresError, match=r"(?s)does not start\..*invalid value.*shared_buffers"):
+    with pytest.raises(EmbeddedPostgresError, match=r"does not start\. invalid value.*shared_buffers"):
         server.start()
     assert not server.is_running
 

@@ -159,13 +159,12 @@ class Serve:
         self.first_start_s = 0.0
 
     def start(self) -> None:
-        """Start, and wait until it is ready; the first start tells the API token."""
+        """Start, and wait until it is ready; the first start leaves an API token in the data directory."""
         watch = Stopwatch()
-        output = self.data_dir.with_suffix(".out")
-        with self._log.open("wb") as stderr, output.open("wb") as stdout:
+        with self._log.open("wb") as stderr:
             command = [COMMAND, "serve", "--port", "0", "--data-dir", str(self.data_dir)]
             process = subprocess.Popen(
-                command, env=service_environment(None), stdout=stdout, stderr=stderr, start_new_session=True
+                command, env=service_environment(None), stderr=stderr, start_new_session=True
             )
         self._processes.append(process)
         until(
@@ -173,9 +172,7 @@ class Serve:
         )
         assert process.poll() is None, self.log()
         self.url = next(line.split()[-1] for line in self.log().splitlines() if "listens on" in line)
-        self.admin = next(
-            (line.strip() for line in output.read_text().splitlines() if "api_live_" in line), self.admin
-        )
+        self.admin = (self.data_dir / "first-api-token").read_text().strip()
         self.wait_ready(60)
         self.first_start_s = self.first_start_s or watch.read_s()
 
