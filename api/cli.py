@@ -18,7 +18,8 @@ from cyclopts import App, Parameter, Token
 from api import cli_audit, cli_projections, cli_repair
 from api.console import LIST_MAX, AsJson, DataDir, TokenId, show
 from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_ledger, open_store
-from api.doctor import examine
+from api.doctor.examine import examine
+from api.doctor.finding import Status, lines
 from api.log import configure_logging
 from api.serve import serve
 from api.server.supervisor import ListenError
@@ -232,10 +233,16 @@ def token_revoke(
 
 @app.command
 def doctor(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
-    """Say what is wrong with the set-up, and how to mend it. Exit code 1 when something is."""
+    """Say what is wrong with the set-up, and how to mend it. Exit code 1 when something fails.
+
+    Each finding is ok, a warning, or a failure.
+    """
     findings = examine(lambda: load(data_dir=data_dir))
-    show([msgspec.structs.asdict(finding) for finding in findings], as_json=as_json)
-    return 0 if all(finding.is_good for finding in findings) else 1
+    if as_json:
+        show([msgspec.structs.asdict(finding) for finding in findings], as_json=True)
+    else:
+        print(*lines(findings), sep="\n")
+    return 1 if any(finding.status is Status.FAIL for finding in findings) else 0
 
 
 def _with_ledger(data_dir: Path | None, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:

@@ -161,15 +161,20 @@ def _prepared(settings: Settings, server: EmbeddedPostgres, keys: Keys) -> Setti
     migrate(owner, app_role=_APP_ROLE)
     pepper_file = settings.pepper_file
     if pepper_file is None and settings.pepper is None and keys is not Keys.IGNORED:
-        pepper_file = _own_pepper(server.base_dir, owner)
+        pepper_file = _own_pepper(server, owner)
     return msgspec.structs.replace(
         settings, database_url=server.conninfo(user=_APP_ROLE, dbname=_DATABASE), pepper_file=pepper_file
     )
 
 
-def _own_pepper(base_dir: Path, owner: str) -> Path:
+def own_pepper_file(server: EmbeddedPostgres) -> Path:
+    """Where the embedded ledger's key is, unless the settings name another place."""
+    return server.base_dir / "pepper"
+
+
+def _own_pepper(server: EmbeddedPostgres, owner: str) -> Path:
     """The file of the embedded ledger's key, made with the ledger. Raises PepperMismatch where it is lost."""
-    path = base_dir / "pepper"
+    path = own_pepper_file(server)
     if not path.exists():
         with psycopg.connect(owner) as connection:
             if has_pepper(connection):

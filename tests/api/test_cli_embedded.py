@@ -269,7 +269,7 @@ def test_a_newcomer_needs_nothing_but_a_directory(data_dir: Path) -> None:
     assert created.json()["created_by"] == USER
     assert len(told(data_dir, "api-token", "list")) == 2
     findings = told(data_dir, "doctor")
-    assert all(finding["is_good"] for finding in findings), findings
+    assert all(finding["status"] == "ok" for finding in findings), findings
     assert asked(first).status_code == 201, "the commands did not stop the server"
     service.stop()
     left = told(data_dir, "token", "list", "--team", TEAM)

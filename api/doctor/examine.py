@@ -1,0 +1,53 @@
+"""The order in which the doctor looks, and where it stops because the rest depends on what is wrong."""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+import psycopg
+
+from api.deployment import embedded, own_pepper_file
+from api.doctor import ledger, process, server
+from api.doctor.finding import Finding, Status, fail, ok
+from api.settings import Settings, SettingsError
+
+
+def examine(load: Callable[[], Settings]) -> list[Finding]:
+    """Look at everything that can be looked at. load: reads the settings, and may refuse them."""
+    return list(_examine(load))
+
+
+def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
+    yield process.python()
+    try:
+        settings = load()
+    except SettingsError as error:
+        yield fail("settings", str(error), "correct or remove the variable")
+        return
+    yield ok("settings", "every variable is known")
+    if settings.database_url is not None:
+        yield from process.pepper(settings)
+        yield from _database(settings.database_url, settings)
+        return
+    own = embedded(settings)
+    running = process.embedded_server(own)
+    yield running
+    if running.status is Status.FAIL:
+        return
+    yield process.disk(own.base_dir)
+    if settings.pepper is None and settings.pepper_file is None:
+        settings = msgspec.structs.replace(settings, pepper_file=own_pepper_file(own))
+    yield from process.pepper(settings)
+    if own.is_running:
+        yield from _database(own.conninfo(user="scim_ledger", dbname="scim_ledger"), settings)
+
+
+def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
+    try:
+        with psycopg.connect(conninfo, autocommit=True, connect_timeout=5) as connection:
+            for finding in server.examine(connection, settings):
+                yield finding
+                if finding.status is Status.FAIL and finding.what in {"database", "encoding"}:
+                    return
+            yield from ledger.examine(connection, settings)
+    except psycopg.OperationalError:
+        yield fail("database", "it does not accept connections", "check DATABASE_URL and the server")

@@ -1,0 +1,205 @@
+"""The ledger in its database: its schema, the role's rights, its keys, its time, its views."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Final, LiteralString
+
+from psycopg import Connection
+
+from api.doctor.finding import Finding, fail, ok, warn
+from api.settings import Settings, SettingsError, pepper_keys
+from domain.errors import PepperMismatch
+from domain.eventstore.clock import AHEAD_MAX
+from domain.eventstore.migrate import MigrationError, pending
+from domain.eventstore.peppers import require_pepper
+from domain.secret import Pepper
+from projections import positions
+from projections.registry import PROJECTIONS
+
+MAX_LAG: Final = 10_000
+_MIGRATE: Final = "run scim-ledger migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)"
+
+_MAY_LOOK: Final[LiteralString] = """
+    SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'ledger'
+"""
+
+_RIGHTS: Final[LiteralString] = """
+    SELECT r.rolsuper, pg_has_role(c.relowner, 'USAGE'),
+        array_remove(ARRAY[
+            CASE WHEN has_table_privilege('ledger.events', 'UPDATE') THEN 'UPDATE' END,
+            CASE WHEN has_table_privilege('ledger.events', 'DELETE') THEN 'DELETE' END,
+            CASE WHEN has_table_privilege('ledger.events', 'TRUNCATE') THEN 'TRUNCATE' END
+        ], NULL)
+    FROM pg_class c, pg_roles r WHERE c.oid = 'ledger.events'::regclass AND r.rolname = current_user
+"""
+
+_LACKING: Final[LiteralString] = """
+    SELECT privilege || ' on ' || needed.name
+    FROM unnest(%s::text[], %s::text[]) AS needed (name, privileges),
+        LATERAL unnest(string_to_array(needed.privileges, ' ')) AS privilege
+    WHERE to_regclass(needed.name) IS NULL OR NOT has_table_privilege(needed.name, privilege)
+    UNION ALL
+    SELECT 'CREATE on the schema views' WHERE NOT has_schema_privilege('views', 'CREATE')
+    UNION ALL
+    SELECT 'EXECUTE on ' || p.oid::regprocedure FROM pg_proc p
+    WHERE p.pronamespace = 'ledger'::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE')
+"""
+NEEDED: Final = {
+    "ledger.events": "SELECT INSERT",
+    "ledger.heads": "SELECT INSERT UPDATE",
+    "ledger.aggregates": "SELECT INSERT UPDATE",
+    "ledger.secrets": "SELECT INSERT UPDATE",
+    "ledger.commands": "SELECT INSERT UPDATE DELETE",
+    "ledger.pepper_generations": "SELECT INSERT",
+    "ledger.projection_positions": "SELECT INSERT UPDATE DELETE",
+    "ledger.projection_rebuilds": "SELECT INSERT UPDATE",
+}
+
+_TIME: Final[LiteralString] = """
+    SELECT clock_timestamp(), (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1)
+"""
+
+_REPAIRS: Final[LiteralString] = """
+    SELECT kind, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM ledger.repairs ORDER BY id
+"""
+
+_OLD: Final[LiteralString] = """
+    SELECT name || '_v' || version FROM ledger.projection_positions p
+    WHERE role = 'retired' OR (name, shape) NOT IN (SELECT * FROM unnest(%s::text[], %s::int[])) ORDER BY 1
+"""
+
+
+def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
+    """Every finding about the ledger; nothing but the migrations where they are not done."""
+    migrations_ = migrations(connection)
+    yield migrations_
+    if migrations_.remedy is not None:
+        return
+    yield role(connection)
+    yield rights(connection)
+    yield from keys(connection, settings)
+    yield clock(connection)
+    yield ledger_time(connection)
+    yield repairs(connection)
+    yield from views(connection)
+
+
+def migrations(connection: Connection) -> Finding:
+    """Whether the schema is that of this release."""
+    if connection.execute(_MAY_LOOK).fetchone() == (False,):
+        return fail("migrations", "the role may not look into the schema of the ledger", _MIGRATE)
+    try:
+        missing = pending(connection)
+    except MigrationError as error:
+        return fail("migrations", str(error), "run the release that made them, or a later one")
+    if missing:
+        return fail("migrations", f"pending: {', '.join(map(str, missing))}", _MIGRATE)
+    return ok("migrations", "none is pending")
+
+
+def role(connection: Connection) -> Finding:
+    """Whether the service could change what it may only add to."""
+    row = connection.execute(_RIGHTS).fetchone()
+    assert row is not None
+    is_superuser, is_owner, changes = row
+    what = "is a superuser" if is_superuser else "owns the ledger" if is_owner else ""
+    what = what or (f"may {', '.join(changes)} events" if changes else "")
+    if what:
+        return warn(
+            "role",
+            f"the role of the service {what}, so nothing but its code keeps it from changing the past",
+            "run the service as a role of its own, and migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)",
+        )
+    return ok("role", "it can read and add events, and change none")
+
+
+def rights(connection: Connection) -> Finding:
+    """Whether it may do all that it has to."""
+    rows = connection.execute(_LACKING, [list(NEEDED), list(NEEDED.values())])
+    lacking = ", ".join(what for (what,) in rows)
+    if lacking:
+        return fail("rights", f"the role of the service lacks {lacking}", _MIGRATE)
+    return ok("rights", "it has what it needs")
+
+
+def keys(connection: Connection, settings: Settings) -> Iterator[Finding]:
+    """Whether this is the pepper of the ledger."""
+    try:
+        pepper = Pepper(pepper_keys(settings))
+    except (SettingsError, ValueError):  # which is a finding of its own
+        return
+    try:
+        known = require_pepper(connection, pepper)
+    except PepperMismatch as mismatch:
+        found, _, remedy = str(mismatch).partition("; ")
+        yield fail("pepper generations", found, remedy)
+        return
+    if known == 0:
+        yield warn(
+            "pepper generations",
+            "the ledger does not know its pepper yet; it will take that of the first start",
+            "start the service, or run scim-ledger migrate, with the right one",
+        )
+    elif known < pepper.generation:
+        yield warn(
+            "pepper generations",
+            f"{pepper.generation - known} key(s) are new to the ledger",
+            "restart every service that shares it, one right after the other",
+        )
+    else:
+        yield ok("pepper generations", f"all {known} are those of the ledger")
+
+
+def clock(connection: Connection, *, here: Callable[[], datetime] = positions.now) -> Finding:
+    """This machine's and the database's."""
+    row = connection.execute(_TIME).fetchone()
+    assert row is not None
+    skew_s = (here() - row[0]).total_seconds()
+    found = f"{abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} the database's"
+    if abs(skew_s) > AHEAD_MAX.total_seconds():
+        return fail("clock", f"{found}: every request is answered 503", "synchronise both clocks (NTP)")
+    return ok("clock", found)
+
+
+def ledger_time(connection: Connection) -> Finding:
+    """Whether it has jumped ahead of the clocks."""
+    row = connection.execute(_TIME).fetchone()
+    assert row is not None
+    now, at = row
+    if at is None or at - now <= AHEAD_MAX:
+        return ok("ledger time", "not ahead of the database's clock")
+    return fail(
+        "ledger time",
+        f"{(at - now).total_seconds():.0f} s ahead of the database's clock: tokens expire too early",
+        "stop the service and run scim-ledger repair ledger-time (docs/how-to/clocks.md)",
+    )
+
+
+def repairs(connection: Connection) -> Finding:
+    """What an owner has set right; nothing is wrong with that, and nobody should have to search for it."""
+    made = [f"{kind} on {day}" for kind, day in connection.execute(_REPAIRS)]
+    return ok("repairs", f"ledger.repairs tells of {', '.join(made)}" if made else "none was made")
+
+
+def views(connection: Connection, *, max_lag: int = MAX_LAG) -> Iterator[Finding]:
+    """Each view that this release reads, and what older ones have left."""
+    live = {at.name: at for at in positions.all_positions(connection) if at.role == "live"}
+    for projection in PROJECTIONS:
+        what, at = f"view {projection.name}", live.get(projection.name)
+        if at is None or not at.is_live_of(projection):
+            yield warn(what, "not built yet in the shape of this release", "start the service: it builds it")
+        elif at.stopped_at is not None:
+            remedy = f"docs/how-to/a-stopped-view.md; then scim-ledger projections retry {at.name}"
+            yield fail(what, f"stopped at event {at.stopped_at}: {at.error}", remedy)
+        elif at.lag > max_lag:
+            yield warn(what, f"{at.lag} events behind", "start the service: its projection process follows")
+        else:
+            yield ok(what, f"{at.lag} events behind")
+    known = [projection.name for projection in PROJECTIONS], [each.shape for each in PROJECTIONS]
+    old = ", ".join(table for (table,) in connection.execute(_OLD, known))
+    if old:
+        yield warn(
+            "old views", f"tables that this release does not read: {old}", "scim-ledger projections drop-old"
+        )
+    else:
+        yield ok("old views", "none")

@@ -1,0 +1,83 @@
+"""What can be told without the database: this machine, the pepper's file, the embedded server."""
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from api.doctor.finding import Finding, fail, ok, warn
+from api.settings import PREFIX, Settings, SettingsError, pepper_keys
+from domain.eventstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from domain.secret import Pepper
+
+PYTHON: Final = (3, 11)
+ROOM: Final = 1 << 30
+"""Bytes: what a busy ledger grows by in some hours."""
+
+
+def python() -> Finding:
+    """The interpreter."""
+    found = sys.version.split()[0]
+    if sys.version_info < PYTHON:
+        return fail("python", found, "run it with Python 3.11 or later")
+    return ok("python", found)
+
+
+def pepper(settings: Settings) -> Iterator[Finding]:
+    """The keys that digest secrets, and who else can read them."""
+    try:
+        keys = Pepper(pepper_keys(settings))
+    except (SettingsError, ValueError) as error:
+        yield fail("pepper", str(error), f"set {PREFIX}PEPPER_FILE to a file with a random key")
+        return
+    if settings.pepper is not None:
+        yield warn(
+            "pepper",
+            f"{keys.generation} key(s), in the environment, which every process of this user can read",
+            f"put them into a file that only the service can read, and set {PREFIX}PEPPER_FILE",
+        )
+        return
+    yield ok("pepper", f"{keys.generation} key(s)")
+    assert settings.pepper_file is not None
+    yield pepper_file(settings.pepper_file)
+
+
+def pepper_file(path: Path) -> Finding:
+    """Its permissions."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return warn("pepper file", f"others may read or write it (mode {mode:04o})", f"chmod 600 {path}")
+    return ok("pepper file", "only its owner may read it")
+
+
+def embedded_server(server: EmbeddedPostgres) -> Finding:
+    """Whether it runs, and where its data is."""
+    try:
+        is_running, has_cluster = server.is_running, server.has_cluster
+    except EmbeddedPostgresError as error:
+        return fail(
+            "embedded server", str(error).splitlines()[0], "choose another with --data-dir, or mend it"
+        )
+    if is_running:
+        return ok("embedded server", f"running; its data: {server.base_dir}")
+    if has_cluster:
+        return ok("embedded server", f"not running; its data: {server.base_dir}")
+    return fail(
+        "embedded server",
+        f"there is no ledger in {server.base_dir}",
+        "name the data directory with --data-dir, or make a ledger with scim-ledger serve",
+    )
+
+
+def disk(directory: Path, *, room: int = ROOM) -> Finding:
+    """What is left where the embedded server keeps its data. room: bytes that are enough."""
+    while not directory.exists():
+        directory = directory.parent
+    free = shutil.disk_usage(directory).free
+    found = f"{free / (1 << 30):.1f} GB free"
+    if free < room or not os.access(directory, os.R_OK | os.X_OK):
+        return warn("disk", found, f"make room on the disk of {directory}: a full one stops every append")
+    return ok("disk", found)

@@ -1,0 +1,276 @@
+"""The PostgreSQL server as this service meets it: what it may lose, holds up and writes down."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import Final, LiteralString
+
+from psycopg import Connection
+
+from api.deployment import UNSAFE
+from api.doctor.finding import Finding, fail, ok, warn
+from api.settings import PREFIX, Settings
+from domain.eventstore.migrate import WrongEncoding, require_utf8
+
+OLDEST: Final = 15
+NEWEST: Final = 18
+_CONNECTIONS_PER_WORKER: Final = 6
+_CONNECTIONS_BESIDES: Final = 3
+"""Two for appends and four for reads; the projections, a rebuild and a command."""
+HELD_MAX: Final = timedelta(minutes=10)
+
+_WRITES: Final[LiteralString] = """
+    SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'
+"""
+
+_OVERRIDDEN: Final[LiteralString] = """
+    SELECT DISTINCT split_part(entry, '=', 1) FROM pg_db_role_setting, unnest(setconfig) AS entry
+    WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+        AND setrole IN (0, current_user::regrole) AND lower(split_part(entry, '=', 1)) = ANY(%s) ORDER BY 1
+"""
+STATED: Final = (
+    *("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"),
+    *("datestyle", "intervalstyle", "bytea_output", "extra_float_digits", "client_encoding", "search_path"),
+    *("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"),
+    *("idle_session_timeout", "synchronous_commit", "client_min_messages", "plan_cache_mode"),
+    *("standard_conforming_strings", "transform_null_equals", "row_security", "exit_on_error"),
+)
+"""What each session of the service sets for itself: a role's or a database's is without effect."""
+
+_STANDBYS: Final[LiteralString] = """
+    SELECT current_setting('synchronous_standby_names'), count(pid),
+        count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')), bool_or(pid IS NOT NULL AND state IS NULL)
+    FROM (SELECT) AS one LEFT JOIN pg_stat_replication ON true
+"""
+"""A role without pg_monitor sees that there are standbys, and not what they are."""
+
+_ROOM: Final[LiteralString] = """
+    SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true)::int, 0),
+        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
+            AND application_name NOT LIKE 'scim-ledger%'),
+        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
+        (SELECT datconnlimit FROM pg_database WHERE datname = current_database())
+"""
+
+_NEVER_VACUUMED: Final[LiteralString] = """
+    SELECT relnamespace::regnamespace || '.' || relname FROM pg_class
+    WHERE relnamespace IN (to_regnamespace('ledger'), to_regnamespace('views'))
+        AND EXISTS (
+            SELECT FROM unnest(reloptions) AS entry WHERE entry ~* '^autovacuum_enabled=(false|off|no|0)$'
+        )
+    ORDER BY 1
+"""
+
+_HELD: Final[LiteralString] = """
+    SELECT 'a transaction of ' || (clock_timestamp() - xact_start)::interval(0) || ' ago (pid ' || pid || ')'
+    FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
+        AND backend_type = 'client backend' AND xact_start < clock_timestamp() - %(max)s
+    UNION ALL
+    SELECT 'a prepared transaction of ' || (clock_timestamp() - prepared)::interval(0) || ' ago'
+    FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - %(max)s
+    UNION ALL
+    SELECT 'the replication slot ' || slot_name || ', which nobody reads'
+    FROM pg_replication_slots WHERE NOT active
+"""
+
+_LOGGED: Final[LiteralString] = """
+    SELECT name || '=' || setting FROM pg_settings
+    WHERE (name = 'log_statement' AND setting IN ('mod', 'all'))
+        OR (name IN ('log_min_duration_statement', 'log_min_duration_sample', 'auto_explain.log_min_duration')
+            AND setting <> '-1')
+        OR (name = 'log_transaction_sample_rate' AND setting <> '0')
+    ORDER BY 1
+"""
+
+
+def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
+    """Every finding about the server."""
+    for look in LOOKS:
+        yield look(connection)
+    yield durability(connection, is_allowed=settings.allow_unsafe_database)
+    yield room_for_connections(connection, workers=settings.workers)
+
+
+def version(connection: Connection, *, oldest: int = OLDEST, newest: int = NEWEST) -> Finding:
+    """Of PostgreSQL."""
+    found = connection.info.server_version // 10_000
+    if found < oldest:
+        return fail("database", f"PostgreSQL {found}", f"use PostgreSQL {oldest} to {newest}")
+    if found > newest:
+        return warn("database", f"PostgreSQL {found}, which was not tried", f"use {oldest} to {newest}")
+    return ok("database", f"PostgreSQL {found}")
+
+
+def encoding(connection: Connection) -> Finding:
+    """Whether it holds every text."""
+    try:
+        require_utf8(connection)
+    except WrongEncoding as wrong:
+        found, _, remedy = str(wrong).partition(": ")
+        return fail("encoding", found, remedy)
+    return ok("encoding", "UTF8")
+
+
+def writes(connection: Connection) -> Finding:
+    """Whether it takes any."""
+    row = connection.execute(_WRITES).fetchone()
+    assert row is not None
+    is_standby, is_read_only = row
+    if is_standby:
+        remedy = "name the primary in DATABASE_URL, or all hosts of the cluster"
+        return fail("writes", "the server is a standby", remedy)
+    if is_read_only:
+        return fail(
+            "writes",
+            "default_transaction_read_only is on for this role, database or server",
+            "find out who switched it on, a full disk perhaps, and reset it",
+        )
+    return ok("writes", "it takes writes")
+
+
+def role_settings(connection: Connection) -> Finding:
+    """Settings of the role or database that our sessions replace."""
+    names = [name for (name,) in connection.execute(_OVERRIDDEN, [list(STATED)])]
+    if names:
+        return warn(
+            "role settings",
+            f"of the role or the database, and replaced by each session of the service: {', '.join(names)}",
+            "ALTER ROLE … RESET, ALTER DATABASE … RESET: psql and backups then see what the service sees",
+        )
+    return ok("role settings", "none that matters to the service")
+
+
+def durability(connection: Connection, *, is_allowed: bool) -> Finding:
+    """Whether what is confirmed survives a crash."""
+    unsafe = ", ".join(setting for (setting,) in connection.execute(UNSAFE))
+    if not unsafe:
+        return ok("durability", "confirmed events survive a crash")
+    if is_allowed:
+        return warn(
+            "durability",
+            f"confirmed events may be lost in a crash: {unsafe}",
+            f"switch them on, and {PREFIX}ALLOW_UNSAFE_DATABASE off",
+        )
+    return fail(
+        "durability",
+        f"confirmed events may be lost in a crash: {unsafe}; it does not start",
+        "switch them on",
+    )
+
+
+def standbys(connection: Connection) -> Finding:
+    """Whether a commit has to wait for a standby that is not there."""
+    row = connection.execute(_STANDBYS).fetchone()
+    assert row is not None
+    demanded, count, synchronous, is_hidden = row
+    if not demanded:
+        return ok("synchronous standby", "none is demanded")
+    if synchronous:
+        return ok("synchronous standby", f"{synchronous} confirm(s) each commit")
+    if count and is_hidden:
+        return warn(
+            "synchronous standby",
+            f"demanded, and {count} standby(s) are connected; this role may not see which",
+            "GRANT pg_monitor to the role that runs doctor",
+        )
+    return fail(
+        "synchronous standby",
+        "demanded, and none is connected: each commit waits, and is answered 503",
+        "bring the standby back, or take it out of synchronous_standby_names",
+    )
+
+
+def tls(connection: Connection) -> Finding:
+    """Whether passwords, digests and names cross a network in the clear."""
+    if connection.pgconn.ssl_in_use:
+        return ok("tls", "the connection is encrypted")
+    if not is_remote(connection.info.host, connection.info.hostaddr):
+        return ok("tls", "not needed: the server is on this machine")
+    return warn(
+        "tls",
+        "the connection to another machine is not encrypted",
+        "set sslmode=verify-full and sslrootcert in DATABASE_URL",
+    )
+
+
+def is_remote(host: str, hostaddr: str) -> bool:
+    """Whether a connection leaves the machine. host: a name, an address, or the directory of a socket."""
+    if host.startswith(("/", "@")):
+        return False
+    try:
+        return not ip_address(hostaddr or host).is_loopback
+    except ValueError:
+        return host not in {"", "localhost"}
+
+
+def checksums(connection: Connection) -> Finding:
+    """Whether a disk that returns something else is noticed."""
+    if connection.execute("SHOW data_checksums").fetchone() == ("on",):
+        return ok("checksums", "a damaged page is noticed")
+    return warn(
+        "checksums",
+        "off: a page that the disk returns damaged is not noticed",
+        "stop the server and run pg_checksums --enable",
+    )
+
+
+def room_for_connections(connection: Connection, *, workers: int) -> Finding:
+    """Whether all that this service opens is allowed."""
+    row = connection.execute(_ROOM).fetchone()
+    assert row is not None
+    allowed, others, of_role, of_database = row
+    limits = [allowed - others, *(limit for limit in (of_role, of_database) if limit >= 0)]
+    needed, left = workers * _CONNECTIONS_PER_WORKER + _CONNECTIONS_BESIDES, max(0, min(limits))
+    found = f"{left} can be had, {needed} are used by {workers} worker(s)"
+    if left < needed:
+        return warn("connections", found, "raise max_connections or the limit of the role or database")
+    return ok("connections", found)
+
+
+def vacuum(connection: Connection) -> Finding:
+    """Whether dead rows are cleared away."""
+    off = [
+        name
+        for name in ("autovacuum", "track_counts")
+        if connection.execute("SELECT current_setting(%s)", [name]).fetchone() == ("off",)
+    ]
+    off += [table for (table,) in connection.execute(_NEVER_VACUUMED)]
+    if off:
+        return warn(
+            "autovacuum",
+            f"off: {', '.join(off)}; a token that is used all day grows slower by the hour",
+            "switch autovacuum and track_counts on, ALTER TABLE … RESET (autovacuum_enabled)",
+        )
+    return ok("autovacuum", "on")
+
+
+def snapshots(connection: Connection, *, max_: timedelta = HELD_MAX) -> Finding:
+    """What keeps dead rows and old log files from being cleared away. max_: a transaction that is old."""
+    held = [what for (what,) in connection.execute(_HELD, {"max": max_})]
+    if held:
+        return warn(
+            "old snapshots",
+            f"dead rows or log files are kept for {'; '.join(held)}",
+            "end it: pg_terminate_backend, ROLLBACK PREPARED, pg_drop_replication_slot",
+        )
+    return ok("old snapshots", "none")
+
+
+def server_log(connection: Connection) -> Finding:
+    """Whether digests, names and addresses are written into the server's log."""
+    logged = [setting for (setting,) in connection.execute(_LOGGED)]
+    hides = connection.execute("SHOW log_parameter_max_length").fetchone() == ("0",)
+    if logged and not hides:
+        return warn(
+            "server log",
+            f"it may hold digests, names and addresses, as parameters of statements: {', '.join(logged)}",
+            "as a superuser: ALTER ROLE … SET log_parameter_max_length = 0, for the app role and the owner",
+        )
+    return ok("server log", "no parameters of statements go into it")
+
+
+LOOKS: Final[Sequence[Callable[[Connection], Finding]]] = (
+    *(version, encoding, writes, role_settings, standbys, tls, checksums, vacuum, snapshots, server_log),
+)
+"""Those that need nothing but a connection."""
