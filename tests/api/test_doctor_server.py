@@ -26,7 +26,7 @@ def own() -> Iterator[EmbeddedPostgres]:
     try:
         made.start()
         made.stop()
-        done = made._run(made._programs() / "pg_checksums", "--disable", "-D", made.base_dir / "data")
+        done = made._run(made.programs() / "pg_checksums", "--disable", "-D", made.base_dir / "data")
         assert done.returncode == 0, done.stderr
         made.start()
         yield made
