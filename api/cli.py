@@ -196,7 +196,7 @@ def token_list(
 
     async def ask(ledger: TokenLedger) -> Sequence[str]:
         narrow = TokenFilter(None if team is None else (team,), status=status)
-        at = ledger.sources.clock()
+        at = await ledger.time()
         page = await TokenQueries(ledger.reads).page(narrow, after=None, limit=limit, at=at, head=0)
         return page.documents
 

@@ -51,3 +51,5 @@ def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
             yield from ledger.examine(connection, settings)
     except psycopg.OperationalError:
         yield fail("database", "it does not accept connections", "check DATABASE_URL and the server")
+    except psycopg.errors.InsufficientPrivilege:
+        yield fail("rights", "the role of the service may not read all that it has to", ledger.MIGRATE)

@@ -17,7 +17,7 @@ from projections import positions
 from projections.registry import PROJECTIONS
 
 MAX_LAG: Final = 10_000
-_MIGRATE: Final = "run scim-ledger migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)"
+MIGRATE: Final = "run scim-ledger migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)"
 
 _MAY_LOOK: Final[LiteralString] = """
     SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'ledger'
@@ -53,6 +53,7 @@ NEEDED: Final = {
     "ledger.pepper_generations": "SELECT INSERT",
     "ledger.projection_positions": "SELECT INSERT UPDATE DELETE",
     "ledger.projection_rebuilds": "SELECT INSERT UPDATE",
+    "ledger.repairs": "SELECT",
 }
 
 _TIME: Final[LiteralString] = """
@@ -70,13 +71,16 @@ _OLD: Final[LiteralString] = """
 
 
 def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
-    """Every finding about the ledger; nothing but the migrations where they are not done."""
+    """Every finding about the ledger, up to the first that keeps it from looking further."""
     migrations_ = migrations(connection)
     yield migrations_
     if migrations_.remedy is not None:
         return
     yield role(connection)
-    yield rights(connection)
+    rights_ = rights(connection)
+    yield rights_
+    if rights_.remedy is not None:
+        return
     yield from keys(connection, settings)
     yield clock(connection)
     yield ledger_time(connection)
@@ -87,13 +91,13 @@ def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
 def migrations(connection: Connection) -> Finding:
     """Whether the schema is that of this release."""
     if connection.execute(_MAY_LOOK).fetchone() == (False,):
-        return fail("migrations", "the role may not look into the schema of the ledger", _MIGRATE)
+        return fail("migrations", "the role may not look into the schema of the ledger", MIGRATE)
     try:
         missing = pending(connection)
     except MigrationError as error:
         return fail("migrations", str(error), "run the release that made them, or a later one")
     if missing:
-        return fail("migrations", f"pending: {', '.join(map(str, missing))}", _MIGRATE)
+        return fail("migrations", f"pending: {', '.join(map(str, missing))}", MIGRATE)
     return ok("migrations", "none is pending")
 
 
@@ -118,7 +122,7 @@ def rights(connection: Connection) -> Finding:
     rows = connection.execute(_LACKING, [list(NEEDED), list(NEEDED.values())])
     lacking = ", ".join(what for (what,) in rows)
     if lacking:
-        return fail("rights", f"the role of the service lacks {lacking}", _MIGRATE)
+        return fail("rights", f"the role of the service lacks {lacking}", MIGRATE)
     return ok("rights", "it has what it needs")
 
 

@@ -138,6 +138,15 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
         FAILS,
         "on ledger.pepper_generations",
     ),
+    ("rights", "REVOKE SELECT ON ledger.migrations FROM {role}", FAILS, "may not read all"),
+    ("rights", "REVOKE SELECT ON ledger.repairs FROM {role}", FAILS, "lacks SELECT on ledger.repairs"),
+    ("rights", "REVOKE UPDATE ON ledger.heads FROM {role}", FAILS, "lacks UPDATE on ledger.heads"),
+    (
+        "rights",
+        "REVOKE EXECUTE ON FUNCTION ledger.lock_appends() FROM {role}, PUBLIC",
+        FAILS,
+        "lacks EXECUTE on ledger.lock_appends()",
+    ),
     (
         "pepper generations",
         "INSERT INTO ledger.pepper_generations VALUES (1, decode(repeat('00', 16), 'hex'))",
