@@ -13,6 +13,7 @@ from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from api.audit import EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, Kind, kinds, only_known
+from api.deadline import Deadline, deadline_of
 from api.json_body import StrictRequest
 from api.problems import BadRequest, FieldError, documented
 from api.service import Service, caller_of, service_of
@@ -101,7 +102,8 @@ async def follow_events(
         detail = "is beyond the ledger: was it restored to an earlier state? Start from its last event."
         raise BadRequest("A parameter is not valid.", [FieldError("after", detail)])
     narrow = AuditFilter(teams=caller.api_token.teams, kinds=kinds(kind, None))
-    events, next_ = await _await_events(service, caller, narrow, after, limit=limit, wait_s=wait)
+    deadline = deadline_of(request.scope)
+    events, next_ = await _await_events(service, caller, narrow, after, deadline, limit=limit, wait_s=wait)
     source = f"{str(request.base_url).rstrip('/')}/events"
     again = [("after", next_), ("limit", limit), ("wait", wait), *(("kind", name) for name in kind or ())]
     return Response[Any](
@@ -112,17 +114,31 @@ async def follow_events(
 
 
 async def _await_events(
-    service: Service, caller: Caller, narrow: AuditFilter, after: int, *, limit: int, wait_s: float
+    service: Service,
+    caller: Caller,
+    narrow: AuditFilter,
+    after: int,
+    deadline: Deadline,
+    *,
+    limit: int,
+    wait_s: float,
 ) -> tuple[Sequence[AuditEvent], int]:
-    """Events after a position, and the position up to which there are no others."""
+    """Events after a position, and the position up to which there are no others.
+
+    deadline: of the request; the wait that the client asked for does not count against it.
+    """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait_s
+    until = loop.time() + wait_s
     while True:
         span = Span(is_newest_first=False, after=after)
         page = await service.audit.page(narrow, span, limit=limit, head=caller.head)
         after = _scanned(page, after, caller.head)
-        left_s = deadline - loop.time()
-        if page.events or left_s <= 0 or not await service.heads.beyond(after, timeout_s=left_s):
+        left_s = until - loop.time()
+        if page.events or left_s <= 0:
+            return page.events, after
+        with deadline.paused():
+            has_news = await service.heads.beyond(after, timeout_s=left_s)
+        if not has_news:
             return page.events, after
         # Who waited half a minute may have been revoked meanwhile.
         caller = await _again(service, caller)

@@ -16,6 +16,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from domain.errors import StoreUnavailable
+from domain.eventstore.cancellable import Cancellable
 
 CONNECT_TIMEOUT_S: Final = 1.0
 
@@ -62,7 +63,7 @@ async def connect(
     deadline = asyncio.get_running_loop().time() + timeout_s
     try:
         async with asyncio.timeout_at(deadline):
-            connection = await AsyncConnection.connect(
+            connection = await Cancellable.connect(
                 watched(conninfo), autocommit=True, application_name="scim-ledger"
             )
         try:

@@ -20,6 +20,7 @@ from tests.api.expected import assert_invalid, assert_unauthenticated, create, u
 from tests.api.trail import ROW, audit
 from tests.conftest import Database
 from tests.service import COMMAND, Caller, RunningService, running_service, service_environment, until
+from tests.stopwatch import Stopwatch
 
 BATCH = "application/cloudevents-batch+json"
 
@@ -153,6 +154,18 @@ def test_a_long_poll_without_news_ends_empty(service: RunningService, collector:
 
     assert events == []
     assert next_ >= after
+
+
+def test_a_wait_that_was_asked_for_may_be_longer_than_any_other_answer(
+    service: RunningService, collector: Caller
+) -> None:
+    """A13: it does not count against the deadline of the request."""
+    _, after = follow(service, collector)
+    watch = Stopwatch()
+    events, _ = follow(service, collector, after=after, wait=4)
+
+    assert events == []
+    assert 4 <= watch.read_s() < 6
 
 
 def test_many_can_wait_at_once(service: RunningService, collector: Caller, token: dict[str, Any]) -> None:
