@@ -18,6 +18,7 @@ def examine(load: Callable[[], Settings]) -> list[Finding]:
 
 def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
     yield process.python()
+    yield process.open_files()
     try:
         settings = load()
     except SettingsError as error:

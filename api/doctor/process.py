@@ -1,6 +1,7 @@
 """What can be told without the database: this machine, the pepper's file, the embedded server."""
 
 import os
+import resource
 import shutil
 import stat
 import sys
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from api.doctor.finding import Finding, fail, ok, warn
+from api.server.places import FEWEST, OTHER_DESCRIPTORS
 from api.settings import PREFIX, Settings, SettingsError, pepper_keys
 from domain.eventstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from domain.secret import Pepper
 
 PYTHON: Final = (3, 11)
+FILES: Final = 4096
+"""What the connections of a busy gateway and an upstream need."""
 ROOM: Final = 1 << 30
 """Bytes: what a busy ledger grows by in some hours."""
 
@@ -24,6 +28,17 @@ def python() -> Finding:
     if sys.version_info < PYTHON:
         return fail("python", found, "run it with Python 3.11 or later")
     return ok("python", found)
+
+
+def open_files(hard: int | None = None) -> Finding:
+    """How many connections a worker may hold. hard: the limit, of this process unless given."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if hard is None else hard
+    remedy = "raise it: ulimit -n, LimitNOFILE= of systemd, or the ulimits of the container"
+    if limit == resource.RLIM_INFINITY or limit >= FILES:
+        return ok("open files", "as many as a worker can use")
+    if limit < OTHER_DESCRIPTORS + FEWEST:
+        return fail("open files", f"a process may open {limit}, too few for a worker", remedy)
+    return warn("open files", f"a process may open {limit}: connections beyond that are refused", remedy)
 
 
 def pepper(settings: Settings) -> Iterator[Finding]:

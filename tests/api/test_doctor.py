@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.documents import ROOT
 from tests.domain.scenario import created
 from tests.eventstore.test_encoding import database_in
 from tests.projections.given_events import record
+from tests.service import COMMAND, service_environment
 
 KEY: Final = "k" * 40
 FAILS, WARNS, IS_OK = Status.FAIL, Status.WARN, Status.OK
@@ -77,7 +79,7 @@ def test_a_sound_installation_fails_in_nothing(database: Database) -> None:
     # The server of the tests does not fsync, and their pepper is in the environment.
     assert not_ok == {"durability": WARNS, "pepper": WARNS}
     assert list(findings) == [
-        *("python", "settings", "pepper", "database", "encoding", "writes", "role settings"),
+        *("python", "open files", "settings", "pepper", "database", "encoding", "writes", "role settings"),
         *(
             "synchronous standby",
             "tls",
@@ -310,6 +312,17 @@ def test_a_pepper_that_cannot_be_read_or_is_short_fails(database: Database, tmp_
         {"pepper": None},
     ):
         assert found(database, **changes)["pepper"].status is FAILS
+
+
+@pytest.mark.parametrize(("limit", "status"), [(200, "fail"), (2000, "warn"), (5000, "ok")])
+def test_few_descriptors_are_told(limit: int, status: str) -> None:
+    command = f"ulimit -n {limit} && exec {COMMAND} doctor --json"
+    environment = service_environment(_unreachable())
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    (finding,) = [each for each in json.loads(done.stdout) if each["what"] == "open files"]
+    assert finding["status"] == status
 
 
 def test_a_disk_that_is_nearly_full_warns(tmp_path: Path) -> None:
