@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
-import psycopg
 from cyclopts import App, Parameter
 
 from api.audit_text import csv_header, csv_rows, ndjson_rows
@@ -22,7 +21,7 @@ from api.deployment import open_store
 from api.settings import load
 from api.source import plain_network
 from domain.errors import InvalidValue, NotFound
-from domain.eventstore.connection import ReadPool
+from domain.eventstore.connection import ReadPool, open_connection
 from projections.audit_queries import AuditFilter, AuditQueries, Network, Span
 from projections.audit_trail import KINDS, AuditEvent, outcome_of
 from projections.head import HeadWatch
@@ -207,7 +206,7 @@ def _ask(data_dir: Path | None, ask: Callable[[Trail], Awaitable[T]]) -> T:
 
     with open_store(load(data_dir=data_dir)) as settings:
         assert settings.database_url is not None
-        with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        with open_connection(settings.database_url) as connection:
             for projection in PROJECTIONS:
                 ensure_live(connection, projection)
             Runner(settings.database_url, PROJECTIONS).catch_up(connection)

@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from api.console import AsJson, DataDir, show
 from api.deployment import Keys, open_store, owner_conninfo
 from api.settings import load
+from domain.eventstore.connection import open_connection
 from domain.eventstore.repair import NotRepairable, give_up_pepper, repair_ledger_time
 from projections import rebuild_requests
 from projections.registry import PROJECTIONS
@@ -91,7 +92,10 @@ def pepper(
 def _owner(data_dir: Path | None) -> Iterator[psycopg.Connection]:
     """A connection of the owner, in one transaction."""
     settings = load(data_dir=data_dir)
-    with open_store(settings, keys=Keys.IGNORED), psycopg.connect(owner_conninfo(settings)) as connection:
+    with (
+        open_store(settings, keys=Keys.IGNORED),
+        open_connection(owner_conninfo(settings), is_autocommit=False) as connection,
+    ):
         try:
             yield connection
         except psycopg.errors.InsufficientPrivilege:

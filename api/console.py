@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-import psycopg
 from cyclopts import Parameter
+from psycopg import Connection
 from rich.console import Console
 from rich.table import Table
 
 from api.deployment import open_store
 from api.settings import load
+from domain.eventstore.connection import open_connection
 
 DataDir = Annotated[Path | None, Parameter(help="Directory of the embedded server.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
@@ -23,11 +24,11 @@ TokenId = Annotated[UUID, Parameter(help="Its id; no command asks for a secret."
 
 
 @contextmanager
-def connection(data_dir: Path | None) -> Iterator[psycopg.Connection]:
+def connection(data_dir: Path | None) -> Iterator[Connection]:
     """The app role's, in autocommit mode, beside a running service or on a server started for it."""
     with open_store(load(data_dir=data_dir)) as settings:
         assert settings.database_url is not None
-        with psycopg.connect(settings.database_url, autocommit=True) as opened:
+        with open_connection(settings.database_url) as opened:
             yield opened
 
 

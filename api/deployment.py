@@ -20,10 +20,12 @@ from psycopg.conninfo import conninfo_to_dict
 
 from api.settings import Settings, SettingsError, pepper_keys
 from api.sources import SOURCES
-from domain.errors import PepperMismatch, StoreUnavailable
+from domain.errors import PepperMismatch
+from domain.eventstore.connection import OUT_OF_REACH, open_connection, unavailable
 from domain.eventstore.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_base_dir
-from domain.eventstore.migrate import migrate, pending, require_utf8
+from domain.eventstore.migrate import migrate, pending
 from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
+from domain.eventstore.session import SERVING
 from domain.ledger import TokenLedger
 from domain.secret import Pepper
 
@@ -139,16 +141,16 @@ def migrate_given(settings: Settings) -> list[int]:
     try:
         numbers = migrate(owner, app_role=None if app_role is None else str(app_role))
         if pepper is not None:
-            with psycopg.connect(owner) as connection:
+            with open_connection(owner) as connection:
                 record_pepper(connection, pepper)
-    except psycopg.OperationalError as error:
-        raise StoreUnavailable("the database does not accept connections") from error
+    except (*OUT_OF_REACH, psycopg.errors.InsufficientPrivilege) as error:
+        raise unavailable(error) from error
     return numbers
 
 
 def _prepared(settings: Settings, server: EmbeddedPostgres, keys: Keys) -> Settings:
     """The embedded server's role, database, schema and pepper; made once, kept with its data."""
-    with psycopg.connect(server.conninfo(user=_OWNER, dbname="postgres"), autocommit=True) as admin:
+    with open_connection(server.conninfo(user=_OWNER, dbname="postgres")) as admin:
         for known, statement in (
             ("SELECT 1 FROM pg_roles WHERE rolname = %s", sql.SQL("CREATE ROLE {} LOGIN")),
             ("SELECT 1 FROM pg_database WHERE datname = %s", sql.SQL("CREATE DATABASE {}")),
@@ -176,7 +178,7 @@ def _own_pepper(server: EmbeddedPostgres, owner: str) -> Path:
     """The file of the embedded ledger's key, made with the ledger. Raises PepperMismatch where it is lost."""
     path = own_pepper_file(server)
     if not path.exists():
-        with psycopg.connect(owner) as connection:
+        with open_connection(owner) as connection:
             if has_pepper(connection):
                 raise PepperMismatch(
                     f"the key of this ledger's secrets is lost, {path}: restore the file from a backup; "
@@ -196,14 +198,13 @@ def _checked(settings: Settings, keys: Keys) -> Settings:
     if settings.pepper is None and settings.pepper_file is None and keys is not Keys.IGNORED:
         raise SettingsError("with DATABASE_URL a pepper is needed: set SCIM_LEDGER_PEPPER_FILE")
     try:
-        with psycopg.connect(settings.database_url, connect_timeout=5) as connection:
-            require_utf8(connection)
+        with open_connection(settings.database_url, session=SERVING) as connection:
             if pending(connection):
                 raise NotMigrated("the database lacks migrations of this release: run scim-ledger migrate")
             unsafe = [setting for (setting,) in connection.execute(UNSAFE)]
             _check_keys(connection, settings, keys)
-    except psycopg.OperationalError as error:
-        raise StoreUnavailable("the database does not accept connections") from error
+    except (*OUT_OF_REACH, psycopg.errors.InsufficientPrivilege) as error:
+        raise unavailable(error) from error
     if unsafe and not settings.allow_unsafe_database:
         raise UnsafeDatabase(f"the database may lose confirmed events: {', '.join(unsafe)}")
     return settings

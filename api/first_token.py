@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Final, LiteralString
 from uuid import uuid4
 
-import psycopg
-
 from api.deployment import open_ledger
 from api.settings import Settings
 from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
+from domain.eventstore.connection import open_connection
 from domain.eventstore.embedded import EmbeddedPostgresError, default_base_dir
 from domain.ledger import NewApiToken
 from domain.secret import Secret
@@ -31,7 +30,7 @@ def hand_over(settings: Settings, *, url: str) -> None:
     token is made: one that nobody has would be good for 90 days.
     """
     assert settings.database_url is not None
-    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+    with open_connection(settings.database_url) as connection:
         connection.execute(_ONE_AT_A_TIME)
         if connection.execute("SELECT EXISTS (SELECT FROM ledger.events)").fetchone() == (True,):
             return

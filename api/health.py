@@ -10,7 +10,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from api.json_body import StrictRequest
 from api.service import service_of
-from domain.errors import ClockSkewed, Unavailable
+from domain.errors import ClockSkewed, StoreReadOnly, Unavailable
 from domain.eventstore.clock import AHEAD_MAX
 from projections.registry import PROJECTIONS
 
@@ -43,9 +43,10 @@ class Readiness(msgspec.Struct, frozen=True):
     """How the process is.
 
     status: "ready", "degraded" (a view stopped, or ledger time has jumped; authentication goes on),
-    "unavailable" (503: no database, or a clock that the database does not believe), or "building"
-    (503): a view of this release is being built from the ledger for the first time. Its doors answer; its
-    reads do not, so until then the release before goes on serving.
+    "unavailable" (503: no database, or a clock that the database does not believe), "read_only" (503: the
+    database takes no writes, so nothing can be authenticated), or "building" (503): a view of this release is
+    being built from the ledger for the first time. Its doors answer; its reads do not, so until then the
+    release before goes on serving.
     problems: in words, where the status is not about a view.
     """
 
@@ -73,10 +74,12 @@ async def readyz(request: StrictRequest) -> Response[Readiness]:
     ledger = service_of(request).ledger
     try:
         problems = _jumped(await ledger.time() - ledger.clock())
-        async with ledger.reads.connection() as connection:
-            rows = await (await connection.execute(VIEWS, _KNOWN)).fetchall()
+        rows = await ledger.reads.fetch(VIEWS, _KNOWN)
     except ClockSkewed as skew:
         unready = Readiness("unavailable", problems=[f"{skew}; synchronise the clocks (NTP)"])
+        return Response(unready, status_code=503, headers={"Retry-After": "5"})
+    except StoreReadOnly as error:
+        unready = Readiness("read_only", problems=[str(error)])
         return Response(unready, status_code=503, headers={"Retry-After": "5"})
     except Unavailable:
         return Response(Readiness("unavailable"), status_code=503, headers={"Retry-After": "1"})

@@ -13,7 +13,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct, structs
-from psycopg.rows import class_row
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow, class_row
 
 from api.json_body import StrictRequest
 from api.problems import documented
@@ -295,8 +296,11 @@ def _named(name: str) -> Projection:
 
 
 async def _positions(reads: ReadPool) -> list[Position]:
-    async with reads.connection() as connection, connection.cursor(row_factory=class_row(Position)) as cursor:
-        return await (await cursor.execute(positions.SELECT)).fetchall()
+    async def ask(connection: AsyncConnection[TupleRow]) -> list[Position]:
+        async with connection.cursor(row_factory=class_row(Position)) as cursor:
+            return await (await cursor.execute(positions.SELECT)).fetchall()
+
+    return await reads.read(ask)
 
 
 async def _live(reads: ReadPool, projection: Projection) -> Response[ProjectionStatus]:
@@ -307,9 +311,12 @@ async def _live(reads: ReadPool, projection: Projection) -> Response[ProjectionS
 
 
 async def _latest(reads: ReadPool, projection: Projection) -> Rebuild:
-    async with reads.connection() as connection, connection.cursor(row_factory=class_row(Rebuild)) as cursor:
-        asked: list[Any] = [projection.name, projection.shape]
-        found = await (await cursor.execute(rebuild_requests.SELECT_LATEST, asked)).fetchone()
+    async def ask(connection: AsyncConnection[TupleRow]) -> Rebuild | None:
+        async with connection.cursor(row_factory=class_row(Rebuild)) as cursor:
+            asked: list[Any] = [projection.name, projection.shape]
+            return await (await cursor.execute(rebuild_requests.SELECT_LATEST, asked)).fetchone()
+
+    found = await reads.read(ask)
     if found is None:
         raise NotFound("no rebuild")
     return found

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import psycopg
 import structlog
 
 from api import first_token
@@ -18,6 +17,7 @@ from api.server.accepting import new_counts
 from api.server.supervisor import Program, Supervisor, listen
 from api.server.worker import worker_argv
 from api.settings import PLAIN, PREFIX, Settings
+from domain.eventstore.connection import open_connection
 from domain.eventstore.embedded import EmbeddedPostgresError
 from domain.eventstore.turn import new_turn
 from projections.rebuild import prepare
@@ -68,7 +68,7 @@ def _serve(settings: Settings, *, migrates: bool) -> int:
 
 def _prepare_views(settings: Settings) -> None:
     assert settings.database_url is not None
-    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+    with open_connection(settings.database_url) as connection:
         for projection in PROJECTIONS:
             prepare(connection, projection)
 

@@ -110,6 +110,20 @@ class StoreUnavailable(Unavailable):
     """The database is away, hung, or closed the connection."""
 
 
+class WrongEncoding(StoreUnavailable):
+    """The database cannot hold every text that a client may send, and cannot be changed once it is made."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"the database's encoding is {encoding}, in which names are garbled or refused: "
+            "create another, CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
+class StoreReadOnly(StoreUnavailable):
+    """The database takes no writes: a standby, or one that its operator made read-only."""
+
+
 class ClockSkewed(Unavailable):
     """The clock of this process and that of the database differ by more than a few seconds.
 

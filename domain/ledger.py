@@ -24,7 +24,7 @@ from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.callers import CallerLookup
 from domain.eventstore.clock import LedgerClock
-from domain.eventstore.connection import ReadPool
+from domain.eventstore.connection import Primary, ReadPool
 from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate, Changes, Command, Outcome, States
 from domain.eventstore.mapper import LedgerMapper
 from domain.eventstore.recorder import LedgerFactory
@@ -116,15 +116,16 @@ class TokenLedger(Application[UUID]):
         self._scim_kind = SecretKind.SCIM_LIVE if is_live else SecretKind.SCIM_TEST
         self._api_kind = SecretKind.API_LIVE if is_live else SecretKind.API_TEST
         self.clock = LedgerClock(sources.clock)
+        primary = Primary(conninfo)
         self.gate = AppendGate(
-            conninfo,
+            primary,
             REGISTRY,
             clock=self.clock,
             new_id=sources.new_id,
             on_append=on_append,
             turn=turn,
         )
-        self.reads = ReadPool(conninfo)
+        self.reads = ReadPool(conninfo, primary=primary)
         self.callers = CallerLookup(self.reads, self.clock)
         self._refusals = RecentRefusals()
 
@@ -257,30 +258,26 @@ class TokenLedger(Application[UUID]):
 
     async def _held(self, secret: Secret) -> tuple[bytes, UUID, UUID] | None:
         """The digest, token id and team id of a SCIM token's secret."""
-        async with self.reads.connection() as connection:
-            cursor = await connection.execute(append.HELD, [self.pepper.candidates(secret)], binary=True)
-            return await cursor.fetchone()
+        held = await self.reads.fetch(append.HELD, [self.pepper.candidates(secret)], binary=True)
+        return (held[0][0], held[0][1], held[0][2]) if held else None
 
     async def time(self) -> datetime:
         """Ledger time. Raises ClockSkewed where this process's clock is not believed, StoreUnavailable."""
-        async with self.reads.connection() as connection:
-            try:
-                row = await (await connection.execute(append.LEDGER_TIME, [self.clock()])).fetchone()
-            except psycopg.Error as error:
-                self.clock.refuse(error)
-                raise
-        assert row is not None
+        try:
+            ((at,),) = await self.reads.fetch(append.LEDGER_TIME, [self.clock()])
+        except psycopg.Error as error:
+            self.clock.refuse(error)
+            raise
         self.clock.believed()
-        at: datetime = row[0]
+        assert isinstance(at, datetime)
         return at
 
     async def scim_token(self, token_id: UUID) -> ScimToken:
         """A token as it stands, whatever became of it. Raises NotFound."""
-        async with self.reads.connection() as connection:
-            row = await (await connection.execute(append.LOAD, [[token_id]])).fetchone()
-        if row is None:
+        rows = await self.reads.fetch(append.LOAD, [[token_id]])
+        if not rows:
             raise NotFound("no such token")
-        _, kind, state, version, last_used_at, uses = row
+        _, kind, state, version, last_used_at, uses = rows[0]
         token = decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
         return _scim_token({token_id: token}, token_id)
 
@@ -330,8 +327,7 @@ class TokenLedger(Application[UUID]):
 
     async def api_tokens(self) -> list[ApiToken]:
         """Every API token, oldest first, revoked ones included."""
-        async with self.reads.connection() as connection:
-            rows = await (await connection.execute(append.LIST_API_TOKENS)).fetchall()
+        rows = await self.reads.fetch(append.LIST_API_TOKENS)
         return sorted(
             (_stored_api_token(*row) for row in rows), key=lambda token: (token.created_at, token.id)
         )

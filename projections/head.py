@@ -26,10 +26,8 @@ class HeadWatch:
 
     async def now(self) -> int:
         """The last position of the ledger, 0 when it is empty. Raises StoreUnavailable."""
-        async with self._pool.connection() as connection:
-            row = await (await connection.execute(HEAD, prepare=True)).fetchone()
-        assert row is not None
-        head: int = row[0]
+        ((head,),) = await self._pool.fetch(HEAD, prepare=True)
+        assert isinstance(head, int)
         return head
 
     async def beyond(self, position: int, *, timeout_s: float) -> bool:

@@ -9,6 +9,8 @@ from uuid import UUID
 
 import psycopg
 import structlog
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 
 from domain.errors import ProjectionBehind, ProjectionStopped
 from domain.eventstore.connection import ReadPool
@@ -81,7 +83,7 @@ class ViewReader:
             pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
 
     async def _try(self, select: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        async with self._pool.connection() as connection:
+        async def ask(connection: AsyncConnection[TupleRow]) -> list[tuple[Any, ...]]:
             if self._versions is None:
                 found = await (await connection.execute(_LIVE, [self._names, self._shapes])).fetchall()
                 if len(found) < len(self._names):
@@ -90,6 +92,8 @@ class ViewReader:
             cursor = connection.cursor(binary=True)
             statement = _with_position(select, self._names, self._versions)
             return await (await cursor.execute(statement, parameters, prepare=True)).fetchall()
+
+        return await self._pool.read(ask)
 
 
 def _with_position(select: str, names: Sequence[str], versions: Mapping[str, int]) -> str:

@@ -19,7 +19,9 @@ import structlog
 from psycopg import Connection
 
 from domain.errors import AlreadyUnderway, LedgerError
+from domain.eventstore.connection import configure
 from domain.eventstore.registry import REGISTRY, EventRegistry
+from domain.eventstore.session import REBUILDING
 from projections import bulk, locks, log, positions, rebuild_requests
 from projections.apply import apply_batch
 from projections.compare import Difference, Unreadable, digest, first_difference, unreadable
@@ -36,17 +38,6 @@ BULK_FROM: Final = 20_000
 """A view of a ledger that is longer is made by a rebuild, not by the runner's batches."""
 
 _TELL_EVERY_S: Final = 0.5
-
-SETTINGS: Final[Sequence[LiteralString]] = (
-    # One processor of the database at most; the others are the doors'.
-    "SET max_parallel_maintenance_workers = 0",
-    "SET max_parallel_workers_per_gather = 0",
-    # An index takes as long as it takes, whatever the role or the database says of everybody's statements.
-    "SET statement_timeout = 0",
-    "SET idle_in_transaction_session_timeout = 0",
-    "SET lock_timeout = '60s'",
-    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'",
-)
 
 _VERSIONS: Final[LiteralString] = """
     SELECT version, position FROM ledger.projection_positions
@@ -413,8 +404,7 @@ class _Rebuilding:
 @contextmanager
 def _sole(connection: Connection, projection: Projection) -> Iterator[None]:
     """Hold the view's rebuild lock. Raises RebuildUnderway."""
-    for setting in SETTINGS:
-        connection.execute(setting)
+    configure(connection, REBUILDING)
     if not locks.try_lock(connection, locks.REBUILD, projection):
         raise RebuildUnderway(f"the view {projection.name} is being rebuilt or verified already")
     try:

@@ -1,6 +1,7 @@
 """Carrying out the rebuilds that are asked for, beside the runner, on a thread and connection of its own."""
 
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Self
@@ -9,16 +10,21 @@ import psycopg
 import structlog
 from psycopg import Connection
 
-from domain.eventstore.connection import KEEPALIVES, watched
+from domain.errors import StoreUnavailable
+from domain.eventstore.connection import OUT_OF_REACH, open_connection, require_writes
+from domain.eventstore.reasons import reason
 from domain.eventstore.registry import REGISTRY, EventRegistry
+from domain.eventstore.session import REBUILDING
 from projections.background import give_way
 from projections.faults import told
 from projections.projection import Projection, UnappliableEvent
-from projections.rebuild import SETTINGS, Interrupted, RebuildUnderway, ViewsDiffer, take_up
+from projections.rebuild import Interrupted, RebuildUnderway, ViewsDiffer, take_up
 from projections.rebuild_requests import underway
 
 POLL_S: Final = 0.5
 STOP_TIMEOUT_S: Final = 5.0
+CANCEL_EVERY_S: Final = 0.1
+"""What is cancelled between two statements goes on with the next."""
 
 logger = structlog.get_logger()
 
@@ -46,11 +52,13 @@ class Rebuilder:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        connection = self._connection
-        if connection is not None:  # an index may be half made; nobody waits for it
-            with suppress(psycopg.Error):  # it was about to end by itself
-                connection.cancel_safe(timeout=1.0)
-        self._thread.join(STOP_TIMEOUT_S)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            connection = self._connection
+            if connection is not None:  # an index may be half made; nobody waits for it
+                with suppress(psycopg.Error):  # it was about to end by itself
+                    connection.cancel_safe(timeout=1.0)
+            self._thread.join(CANCEL_EVERY_S)
 
     def step(self, connection: Connection) -> bool:
         """Carry out the oldest rebuild that nobody else is at; whether there was one."""
@@ -65,7 +73,8 @@ class Rebuilder:
                 _tell_failure(projection, str(error))
                 return True
             except psycopg.Error as error:
-                if connection.broken:  # it is asked for still
+                # It is asked for still.
+                if connection.broken or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
                     raise
                 _tell_failure(projection, told(error))
                 return True
@@ -76,20 +85,16 @@ class Rebuilder:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                with psycopg.connect(
-                    watched(self._conninfo), autocommit=True, connect_timeout=2
-                ) as connection:
-                    connection.execute(KEEPALIVES)
-                    for setting in SETTINGS:
-                        connection.execute(setting)
+                with open_connection(self._conninfo, session=REBUILDING, timeout_s=2) as connection:
                     self._connection = connection
                     give_way(connection)
                     while not self._stopping.is_set():
                         if not self.step(connection):
+                            require_writes(connection)
                             self._stopping.wait(POLL_S)
-            except (Interrupted, psycopg.OperationalError) as error:
+            except (Interrupted, StoreUnavailable, *OUT_OF_REACH) as error:
                 if not self._stopping.is_set():
-                    logger.warning("projections.rebuilder_disconnected", error=type(error).__name__)
+                    logger.warning("projections.rebuilder_disconnected", reason=reason(error))
             except Exception:
                 logger.exception("projections.rebuilder_failed")
             finally:

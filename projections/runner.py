@@ -13,8 +13,11 @@ import psycopg
 import structlog
 from psycopg import Connection
 
-from domain.eventstore.connection import KEEPALIVES, watched
+from domain.errors import StoreUnavailable
+from domain.eventstore.connection import OUT_OF_REACH, open_connection, require_writes
+from domain.eventstore.reasons import reason
 from domain.eventstore.registry import REGISTRY, EventRegistry
+from domain.eventstore.session import FOLLOWING
 from projections import locks, log, positions
 from projections.apply import PositionMoved, apply_batch
 from projections.background import NICE_FOLLOWING, give_way
@@ -42,14 +45,6 @@ REST_S: Final = 1.0
 
 YIELD_S: Final = 60.0
 """A view that met an event of a newer release is not led again for so long: that release shall lead it."""
-
-LIMITS: Final[LiteralString] = """
-    SET statement_timeout = '30s';
-    SET idle_in_transaction_session_timeout = '30s';
-    SET lock_timeout = '1s';
-    SELECT set_config(name, '60s', false) FROM pg_settings WHERE name = 'transaction_timeout'
-"""
-"""Our own, whatever the role or the database says. Whoever locks one view's table holds no other view up."""
 
 HOUSEKEEPING_S: Final = 60.0
 
@@ -104,20 +99,11 @@ class Runner:
         while not should_stop():
             started = time.monotonic()
             try:
-                with psycopg.connect(
-                    watched(self._conninfo), autocommit=True, connect_timeout=2
-                ) as connection:
-                    connection.execute(KEEPALIVES)
-                    connection.execute(LIMITS)
-                    # Rows and position are lost together and applied again: no view waits for the disk.
-                    connection.execute("SET synchronous_commit = off")
-                    # All statements go by key. One that is prepared while a view is small would be planned
-                    # as a scan and stay one while the view grows.
-                    connection.execute("SET enable_seqscan = off")
+                with open_connection(self._conninfo, session=FOLLOWING, timeout_s=2) as connection:
                     give_way(connection, nice=NICE_FOLLOWING)
                     self._lead(connection, should_stop)
-            except psycopg.OperationalError:
-                logger.warning("projections.store_unavailable", retry_s=backoff_s)
+            except (StoreUnavailable, *OUT_OF_REACH) as error:
+                logger.warning("projections.store_unavailable", reason=reason(error), retry_s=backoff_s)
             except Exception:
                 logger.exception("projections.runner_failed", retry_s=backoff_s)
             if time.monotonic() - started > MAX_BACKOFF_S:  # it ran: what failed now is a new trouble
@@ -187,7 +173,7 @@ class Runner:
         except PositionMoved:
             logger.info("projections.position_moved", name=at.name, version=at.version)
         except psycopg.Error as error:
-            if connection.broken:
+            if connection.broken or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
                 raise
             logger.warning("projections.retrying", name=at.name, error=told(error), retry_s=REST_S)
             self._resting[at.name] = (time.monotonic() + REST_S, error)
@@ -207,6 +193,7 @@ class Runner:
             if len(led) < len(self._projections) and began - tried_at >= STANDBY_S:
                 tried_at = began
                 led |= self._take_over(connection, led)
+                require_writes(connection)
             if not led:
                 self._wake_ups.wait(STANDBY_S)
                 continue
@@ -214,6 +201,7 @@ class Runner:
                 kept_house_at = began
                 connection.execute(FORGET_COMMANDS)
             events = self.step(connection, led)
+            require_writes(connection)
             led -= self._give_up(connection, led)
             if not events:
                 self._wake_ups.wait(POLL_S)
@@ -246,7 +234,7 @@ class Runner:
             prepare(connection, projection)
             positions.retry(connection, projection)
         except psycopg.Error as error:
-            if connection.broken:
+            if connection.broken or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
                 raise
             logger.error("projections.not_prepared", name=projection.name, error=told(error))  # noqa: TRY400
             locks.unlock(connection, locks.LEADER, projection.name, projection.shape)

@@ -9,6 +9,10 @@ from api.deployment import embedded, own_pepper_file
 from api.doctor import ledger, process, server
 from api.doctor.finding import Finding, Status, fail, ok
 from api.settings import Settings, SettingsError
+from domain.errors import StoreUnavailable
+from domain.eventstore.connection import OUT_OF_REACH, open_connection
+from domain.eventstore.reasons import reason
+from domain.eventstore.session import SERVING
 
 
 def examine(load: Callable[[], Settings]) -> list[Finding]:
@@ -44,13 +48,14 @@ def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
 
 def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
     try:
-        with psycopg.connect(conninfo, autocommit=True, connect_timeout=5) as connection:
+        with open_connection(conninfo, session=SERVING, is_examined=True) as connection:
             for finding in server.examine(connection, settings):
                 yield finding
                 if finding.status is Status.FAIL and finding.what in {"database", "encoding"}:
                     return
             yield from ledger.examine(connection, settings)
-    except psycopg.OperationalError:
-        yield fail("database", "it does not accept connections", "check DATABASE_URL and the server")
+    except (StoreUnavailable, *OUT_OF_REACH) as error:
+        found, _, remedy = reason(error).partition(": ")
+        yield fail("database", found, remedy)
     except psycopg.errors.InsufficientPrivilege:
         yield fail("rights", "the role of the service may not read all that it has to", ledger.MIGRATE)

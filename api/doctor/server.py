@@ -10,7 +10,8 @@ from psycopg import Connection
 from api.deployment import UNSAFE
 from api.doctor.finding import Finding, fail, ok, warn
 from api.settings import PREFIX, Settings
-from domain.eventstore.migrate import WrongEncoding, require_utf8
+from domain.errors import WrongEncoding
+from domain.eventstore.connection import require_utf8
 
 OLDEST: Final = 15
 NEWEST: Final = 18
@@ -105,7 +106,7 @@ def version(connection: Connection, *, oldest: int = OLDEST, newest: int = NEWES
 def encoding(connection: Connection) -> Finding:
     """Whether it holds every text."""
     try:
-        require_utf8(connection)
+        require_utf8(connection.pgconn)
     except WrongEncoding as wrong:
         found, _, remedy = str(wrong).partition(": ")
         return fail("encoding", found, remedy)

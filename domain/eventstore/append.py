@@ -15,6 +15,10 @@ from domain.eventstore.aggregates import encode_state, name_of
 from domain.eventstore.arrays import Array
 from domain.eventstore.registry import EventRegistry
 
+BEGIN: Final[LiteralString] = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Named here as well as by the session: with one snapshot for all, the statements after the lock would decide
+on what was before it. The lock itself refuses any other (migration 0005)."""
+
 LOCK: Final[LiteralString] = "SELECT ledger.lock_appends()"
 """Waits at most lock_timeout. Conflicts with nothing but other appends: VACUUM and index builds go on."""
 
@@ -100,6 +104,10 @@ STORE: Final[LiteralString] = """
 
 The primary key of events refuses a version that is taken.
 """
+
+TOUCH_COMMANDS: Final[LiteralString] = "UPDATE ledger.commands SET at = at WHERE command_id = ANY(%s)"
+"""A repeat is answered with what another transaction did, which perhaps no standby has yet. A transaction
+that writes nothing waits for nobody: this one writes, so its commit waits for that one, too."""
 
 PUT_COMMANDS: Final[LiteralString] = """
     INSERT INTO ledger.commands AS c (at, command_id, attempt, originator_id, request)

@@ -52,16 +52,12 @@ class CallerLookup:
 
     async def _find(self, jobs: Sequence[Job[Sequence[bytes], Caller | None]]) -> None:
         digests = arrays.byteas({digest for job in jobs for digest in job.ask})
-        async with self._pool.connection() as connection:
-            try:
-                rows = await connection.execute(FIND, [self._clock(), digests], prepare=True, binary=True)
-            except psycopg.Error as error:
-                self._clock.refuse(error)
-                raise
-            found = {
-                digest: Caller(_api_token(*stored), head, at)
-                for digest, *stored, head, at in await rows.fetchall()
-            }
+        try:
+            rows = await self._pool.fetch(FIND, [self._clock(), digests], prepare=True, binary=True)
+        except psycopg.Error as error:
+            self._clock.refuse(error)
+            raise
+        found = {digest: Caller(_api_token(*stored), head, at) for digest, *stored, head, at in rows}
         if found:
             self._clock.believed()
         for job in jobs:

@@ -17,13 +17,13 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from domain.errors import CommandIdReused, StoreUnavailable
+from domain.errors import CommandIdReused, StoreReadOnly, StoreUnavailable
 from domain.event import Aggregate, Event, Recorded
 from domain.eventstore import append, arrays
 from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.clock import LedgerClock
-from domain.eventstore.connection import KeptConnection, cut_after
+from domain.eventstore.connection import KeptConnection, Primary, cut_after
 from domain.eventstore.registry import EventRegistry
 from domain.eventstore.turn import ALONE, Turn
 from domain.eventstore.uses import UseLane
@@ -76,12 +76,12 @@ class AppendGate:
 
     clock: of this process. new_id: a fresh UUID, for a use.
     on_append: called after each commit that may have stored something.
-    turn: of the lane of uses.
+    turn: of the lane of uses. primary: shared by all connections of the process.
     """
 
     def __init__(
         self,
-        conninfo: str,
+        primary: Primary,
         registry: EventRegistry,
         *,
         clock: LedgerClock,
@@ -92,9 +92,9 @@ class AppendGate:
         self._registry = registry
         self._clock = clock
         self._on_append = on_append
-        self._kept = KeptConnection(conninfo)
+        self._kept = KeptConnection(primary)
         self._commands: Batcher[Command, Outcome] = Batcher(self._run, max_batch=200)
-        self.uses = UseLane(conninfo, registry, clock=clock, new_id=new_id, on_append=on_append, turn=turn)
+        self.uses = UseLane(primary, registry, clock=clock, new_id=new_id, on_append=on_append, turn=turn)
         self.batch_sizes: deque[int] = deque(maxlen=1000)
 
     async def execute(self, command: Command, *, timeout_s: float = COMMAND_TIMEOUT_S) -> Outcome:
@@ -113,11 +113,14 @@ class AppendGate:
                 connection = await self._kept.get()
                 with cut_after(connection, BATCH_TIMEOUT_S):
                     await self._transact(connection, jobs)
-            except psycopg.Error as error:
+            except (psycopg.Error, StoreReadOnly) as error:
                 # Perhaps committed, perhaps not: the command ids tell the second try which. A third would
                 # come after the callers' deadline.
-                await self._kept.drop()
-                self._clock.refuse(error)
+                await self._kept.drop(error)
+                if isinstance(error, psycopg.Error):
+                    self._clock.refuse(error)
+                elif is_last_try:
+                    raise
                 if is_last_try:
                     raise StoreUnavailable("the database did not confirm the append") from error
             except BaseException:
@@ -133,6 +136,7 @@ class AppendGate:
         # Those who gave up while it waited for the lock were told that the store is unavailable.
         outcomes = [(job, batch.decide(job.ask)) for job in jobs if not job.answer.done()]
         await self._store(connection, batch)
+        self._kept.confirm()
         self._on_append()
         self.batch_sizes.append(len(jobs))
         for job, outcome in outcomes:
@@ -146,7 +150,7 @@ class AppendGate:
         clock = self._clock()
         reads = {id_ for command in commands for id_ in command.reads}
         async with connection.pipeline():
-            await connection.execute("BEGIN")
+            await connection.execute(append.BEGIN)
             await connection.execute(append.LOCK)
             time = await connection.execute(append.LEDGER_TIME, [clock], prepare=True)
             rows = await connection.execute(append.LOAD, [arrays.uuids(reads)], prepare=True)
@@ -172,6 +176,8 @@ class AppendGate:
             if batch.recorded:
                 columns = append.columns(self._registry, batch.recorded, batch.changed)
                 await connection.execute(append.STORE, columns, prepare=True)
+            if batch.repeated:
+                await connection.execute(append.TOUCH_COMMANDS, [arrays.uuids(batch.repeated)], prepare=True)
             if batch.executed:
                 await connection.execute(
                     append.PUT_COMMANDS,
@@ -203,6 +209,7 @@ class _Batch:
         self.recorded: list[Recorded] = []
         self.changed: dict[UUID, Aggregate] = {}
         self.executed: list[Command] = []
+        self.repeated: set[UUID] = set()
         self._states = states
         self._known = known
 
@@ -238,4 +245,5 @@ class _Batch:
         attempt, originator_id, request = self._known[command.id]
         if request != command.request:
             return CommandIdReused("the command id was used for another request")
+        self.repeated.add(command.id)
         return Outcome(originator_id, self._states.get(originator_id), is_repeat=attempt != command.attempt)

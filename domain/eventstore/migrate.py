@@ -8,6 +8,8 @@ import psycopg
 from psycopg import sql
 
 from domain.errors import LedgerError
+from domain.eventstore.connection import open_connection
+from domain.eventstore.session import MIGRATING
 
 _LOCK: Final = 7239075815
 _NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
@@ -27,23 +29,6 @@ APP_ROLE_RIGHTS: Final = """
 
 class MigrationError(LedgerError):
     """The schema cannot be brought to what this release needs."""
-
-
-class WrongEncoding(LedgerError):
-    """The database cannot hold every text that a client may send."""
-
-    def __init__(self, encoding: str) -> None:
-        super().__init__(
-            f"the database's encoding is {encoding}, in which names are garbled or refused: "
-            "create another, CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
-        )
-
-
-def require_utf8(connection: psycopg.Connection) -> None:
-    """Raise WrongEncoding unless the database is in UTF-8: it cannot be changed once it is made."""
-    encoding = connection.pgconn.parameter_status(b"server_encoding") or b"unknown"
-    if encoding != b"UTF8":
-        raise WrongEncoding(encoding.decode())
 
 
 def available() -> dict[int, str]:
@@ -80,8 +65,7 @@ def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
     Raises WrongEncoding, MigrationError. Safe to run from several machines at once: the second waits and
     finds nothing to do.
     """
-    with psycopg.connect(owner_conninfo) as connection:
-        require_utf8(connection)
+    with open_connection(owner_conninfo, session=MIGRATING, is_autocommit=False) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         numbers = pending(connection)
         for number in numbers:

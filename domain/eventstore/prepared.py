@@ -7,7 +7,7 @@ on the event loop; psycopg's own interface is free for everything else between t
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg import AsyncConnection
@@ -15,10 +15,23 @@ from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
 
+class NotExecuted(psycopg.OperationalError):
+    """The statement surely had no effect, and would have one on another connection."""
+
+
+_BEFORE_IT: Final = (
+    psycopg.errors.AdminShutdown,
+    psycopg.errors.IdleSessionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
+"""The server's refusals that concern the connection and not the statement."""
+
+
 class PreparedStatement:
     """A statement prepared on one connection at its first call.
 
-    Raises psycopg.OperationalError when the connection breaks, and psycopg's own errors for the server's.
+    Raises NotExecuted; psycopg.OperationalError when the connection breaks in the middle, and psycopg's own
+    errors for the server's.
     """
 
     def __init__(self, connection: AsyncConnection[Any], name: str, statement: str) -> None:
@@ -35,18 +48,28 @@ class PreparedStatement:
     async def __call__(self, parameters: Sequence[bytes]) -> PGresult:
         """Execute with binary parameters, in a transaction of its own unless one is open; binary result."""
         if not self._is_prepared:
-            self._pgconn.send_prepare(self._name, self._statement)
-            await self._result(ExecStatus.COMMAND_OK)
+            try:
+                self._pgconn.send_prepare(self._name, self._statement)
+                await self._result(ExecStatus.COMMAND_OK)
+            except psycopg.OperationalError as error:
+                raise NotExecuted(str(error)) from error
             self._is_prepared = True
         self._pgconn.send_query_prepared(
             self._name, parameters, [Format.BINARY] * len(parameters), result_format=Format.BINARY
         )
-        return await self._result(ExecStatus.TUPLES_OK)
+        try:
+            return await self._result(ExecStatus.TUPLES_OK)
+        except _BEFORE_IT as error:
+            # As the first that came back: what ended the session in the commit comes behind the rows.
+            if self._results == 1:
+                raise NotExecuted(str(error)) from error
+            raise
 
     async def _result(self, expected: ExecStatus) -> PGresult:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[PGresult] = loop.create_future()
         self._received: PGresult | None = None
+        self._results = 0
         self._watched = self._pgconn.socket
         if self._pgconn.flush():
             loop.add_writer(self._watched, self._write, loop, done)
@@ -89,6 +112,7 @@ class PreparedStatement:
                     self._finish(done)
                     return
                 self._received = result
+                self._results += 1
         except psycopg.Error as error:
             self._unwatch()
             _fail(done, error)

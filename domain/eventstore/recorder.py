@@ -9,17 +9,19 @@ What differs from the library's own, each for a measured reason:
 - state, head and secrets are written with the events, in the same transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
 
 import psycopg
-from eventsourcing.persistence import IntegrityError, StoredEvent
+from eventsourcing.persistence import IntegrityError, OperationalError, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore, PostgresFactory
-from psycopg import Cursor
+from psycopg import Connection, Cursor
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import Diagnostic
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composable
 
@@ -27,8 +29,10 @@ from domain.event import Aggregate
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.clock import skew_of
+from domain.eventstore.connection import IN_DOUBT, configure
 from domain.eventstore.mapper import LedgerEvent, LedgerMapper, LedgerNotification
 from domain.eventstore.registry import REGISTRY
+from domain.eventstore.session import stated
 
 _COLUMNS: Final = SQL("notification_id, originator_id, originator_version, topic, at, command_id, state")
 
@@ -43,16 +47,27 @@ class LedgerRecorder(PostgresApplicationRecorder):
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         """Append; returns the notification ids in order.
 
-        Raises IntegrityError where a version is not the next of its stream or ledger time would go back, and
-        ClockSkewed where an instant is away from the database's clock.
+        Raises IntegrityError where a version is not the next of its stream or ledger time would go back,
+        ClockSkewed where an instant is away from the database's clock, and OperationalError where the events
+        are stored but perhaps not on the standby.
         """
         if not stored_events:
             return []
-        with self.datastore.get_connection() as connection, connection.transaction():
-            cursor = connection.cursor()
-            cursor.execute("SET LOCAL lock_timeout = '800ms'")
-            cursor.execute(append.LOCK)
-            return self._append(cursor, stored_events)
+        warnings: list[str | None] = []
+        with self.datastore.get_connection() as connection:
+            heed = partial(_heed, warnings)
+            connection.add_notice_handler(heed)
+            try:
+                with connection.transaction():
+                    cursor = connection.cursor()
+                    cursor.execute("SET LOCAL lock_timeout = '800ms'")
+                    cursor.execute(append.LOCK)
+                    ids = self._append(cursor, stored_events)
+            finally:
+                connection.remove_notice_handler(heed)
+        if warnings:
+            raise OperationalError(IN_DOUBT)
+        return ids
 
     def _append(self, cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent]) -> Sequence[int]:
         recorded = [self._mapper.to_domain_event(event) for event in stored_events]
@@ -167,8 +182,22 @@ class LedgerRecorder(PostgresApplicationRecorder):
         return head
 
 
+def _heed(warnings: list[str | None], notice: Diagnostic) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        warnings.append(notice.sqlstate)
+
+
 class LedgerDatastore(PostgresDatastore):
     """The library's connection pool, which opens nothing before it is first used."""
+
+    def after_connect_func(self) -> Callable[[Connection[Any]], None]:
+        """The library's hook: what every session of ours states."""
+
+        def after_connect(connection: Connection[Any]) -> None:
+            connection.autocommit = True
+            configure(connection)
+
+        return after_connect
 
     def register_type_adapters(self) -> None:
         """Nothing: the composite types are those of the library's insert function, which we never call.
@@ -206,7 +235,7 @@ class LedgerFactory(PostgresFactory):
         assert isinstance(pool.kwargs, dict)
         for part in ("dbname", "host", "port", "user", "password"):
             del pool.kwargs[part]
-        pool.kwargs |= conninfo_to_dict(env[self.CONNINFO])
+        pool.kwargs |= conninfo_to_dict(stated(env[self.CONNINFO]))
 
     def application_recorder(self) -> LedgerRecorder:
         """The recorder above, without creating anything."""

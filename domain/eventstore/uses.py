@@ -18,8 +18,8 @@ from domain.eventstore import arrays
 from domain.eventstore.append import RECORD_USES
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.clock import LedgerClock
-from domain.eventstore.connection import KeptConnection, cut_after
-from domain.eventstore.prepared import PreparedStatement
+from domain.eventstore.connection import KeptConnection, Primary, cut_after
+from domain.eventstore.prepared import NotExecuted, PreparedStatement
 from domain.eventstore.registry import EventRegistry
 from domain.eventstore.turn import ALONE, Turn
 from domain.scim_token import Presentation, Used
@@ -78,7 +78,7 @@ class UseLane:
 
     def __init__(
         self,
-        conninfo: str,
+        primary: Primary,
         registry: EventRegistry,
         *,
         clock: LedgerClock,
@@ -90,7 +90,7 @@ class UseLane:
         self._clock = clock
         self._new_id = new_id
         self._on_append = on_append
-        self._kept = KeptConnection(conninfo)
+        self._kept = KeptConnection(primary)
         self._record: PreparedStatement | None = None
         self._turn = turn
         self._jobs: Batcher[Presented, Decision | None] = Batcher(self._run, turn=turn)
@@ -108,23 +108,32 @@ class UseLane:
         await self._kept.drop()
 
     async def _run(self, jobs: Sequence[_Job]) -> None:
-        batch = _Batch(jobs)
-        clock = self._clock()
         try:
-            connection = await self._kept.get()
-            if self._record is None or not self._record.is_on(connection):
-                self._record = PreparedStatement(connection, "record_uses", RECORD_USES)
-            with cut_after(connection, STATEMENT_TIMEOUT_S):
-                result = await self._record(batch.parameters(self._registry, clock, self._new_id))
+            try:
+                batch, result = await self._execute(jobs)
+            except NotExecuted as error:
+                await self._kept.drop(error.__cause__)
+                batch, result = await self._execute(jobs)
         except psycopg.Error as error:
             self._clock.refuse(error)  # before anything was written: the connection is as good as before
             # Perhaps committed, perhaps not. No second try: it would be recorded twice.
-            await self._kept.drop()
+            await self._kept.drop(error)
             raise StoreUnavailable("the database did not confirm the use") from error
         self._turn.pass_on()
         self._clock.believed()
         if batch.answer(result):
             self._on_append()
+
+    async def _execute(self, jobs: Sequence[_Job]) -> tuple["_Batch", PGresult]:
+        connection = await self._kept.get()
+        if self._record is None or not self._record.is_on(connection):
+            self._record = PreparedStatement(connection, "record_uses", RECORD_USES)
+        # Those who gave up while it connected were told that the store is unavailable.
+        batch = _Batch([job for job in jobs if not job.answer.done()])
+        with cut_after(connection, STATEMENT_TIMEOUT_S):
+            result = await self._record(batch.parameters(self._registry, self._clock(), self._new_id))
+        self._kept.confirm()
+        return batch, result
 
 
 class _Batch:

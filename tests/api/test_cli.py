@@ -189,7 +189,7 @@ def test_settings_that_cannot_be_meant_are_one_clear_line(database: Database) ->
 
 
 def test_a_database_that_cannot_be_used_is_one_clear_line(database: Database, empty_database: str) -> None:
-    said = "the database does not accept connections"
+    said = "nothing listens at the host and port of DATABASE_URL: start the server, or correct them"
     assert refused(_unreachable(), "serve") == said
     assert refused(_unreachable(), "migrate") == said
     said = "the database lacks migrations of this release: run scim-ledger migrate"

@@ -5,15 +5,15 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, LiteralString
+from typing import Any
 
-import psycopg
 import pytest
 from psycopg import AsyncConnection
 from psycopg.pq import PGconn, PollingStatus
 
 from domain.errors import StoreUnavailable
-from domain.eventstore.connection import ReadPool, connect, watched
+from domain.eventstore.connection import ReadPool, connect
+from domain.eventstore.session import Session, stated
 from tests.conftest import Database
 
 SET = "SELECT set_config(name, %(ms)s, false) FROM pg_settings WHERE name = ANY(%(names)s)"
@@ -30,7 +30,7 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 def test_a_server_whose_machine_is_gone_is_noticed_within_eight_seconds() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        connection = PGconn.connect_start(watched(f"host=127.0.0.1 port={port} sslmode=disable").encode())
+        connection = PGconn.connect_start(stated(f"host=127.0.0.1 port={port} sslmode=disable").encode())
         while (status := connection.connect_poll()) == PollingStatus.WRITING:
             pass
         assert status == PollingStatus.READING
@@ -83,13 +83,15 @@ def test_a_read_that_the_server_gives_up_on_finds_the_store_unavailable(
 
 
 @pytest.mark.parametrize(
-    ("session", "error"),
-    [("SELECT pg_sleep(60)", asyncio.CancelledError), ("SELECT 1 / 0", psycopg.errors.DivisionByZero)],
+    ("statement", "error"),
+    [("SELECT pg_sleep(60)", asyncio.CancelledError), ("SELECT 1 / 0", StoreUnavailable)],
 )
 def test_a_connection_that_never_got_its_settings_is_closed(
-    database: Database, run: Run, session: LiteralString, error: type[BaseException]
+    database: Database, run: Run, statement: str, error: type[BaseException]
 ) -> None:
     """Whatever the reason: a caller who no longer waits, or settings that the server does not take."""
+
+    session = Session(more={"search_path": f"pg_catalog; {statement}"})
 
     async def main() -> None:
         async with await AsyncConnection.connect(database.owner, autocommit=True) as owner:

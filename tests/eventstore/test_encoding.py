@@ -10,7 +10,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from domain.eventstore.migrate import WrongEncoding, migrate
+from domain.errors import WrongEncoding
+from domain.eventstore.migrate import migrate
 from tests.api.test_cli import refused
 from tests.conftest import APP_ROLE
 

@@ -20,6 +20,7 @@ from domain.errors import StoreUnavailable
 from domain.eventstore.append import RECORD_USES
 from domain.eventstore.batcher import Job
 from domain.eventstore.clock import LedgerClock
+from domain.eventstore.connection import Primary
 from domain.eventstore.prepared import PreparedStatement
 from domain.eventstore.registry import REGISTRY
 from domain.eventstore.uses import UseLane, _Batch
@@ -54,7 +55,11 @@ def create_app() -> Edge:
     conninfo = load().database_url
     assert conninfo is not None
     edge._service.ledger.gate.uses = AnswersBeforeCommit(
-        conninfo, REGISTRY, clock=LedgerClock(SOURCES.clock), new_id=SOURCES.new_id, on_append=lambda: None
+        Primary(conninfo),
+        REGISTRY,
+        clock=LedgerClock(SOURCES.clock),
+        new_id=SOURCES.new_id,
+        on_append=lambda: None,
     )
     return edge
 

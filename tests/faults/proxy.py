@@ -5,6 +5,7 @@ refers to (a prepared statement's text is sent once), and the ReadyForQuery that
 """
 
 import asyncio
+import re
 import shutil
 import tempfile
 import threading
@@ -40,6 +41,10 @@ class _Order:
     fault: Fault
     text: str
     skip: int
+
+    def is_for(self, statement: str) -> bool:
+        """Whole words: READ COMMITTED is no COMMIT."""
+        return re.search(rf"\b{re.escape(self.text)}\b", statement) is not None
 
 
 class Proxy:
@@ -127,7 +132,7 @@ class Proxy:
 
     def order_for(self, statement: str) -> Fault | None:
         """What to do to `statement`; an order is used up by it."""
-        order = next((order for order in self._orders if order.text in statement), None)
+        order = next((order for order in self._orders if order.is_for(statement)), None)
         if order is None:
             return None
         if order.skip > 0:

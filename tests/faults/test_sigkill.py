@@ -25,6 +25,7 @@ from psycopg.rows import TupleRow
 from domain.errors import Unavailable
 from domain.eventstore.batcher import Job
 from domain.eventstore.clock import LedgerClock
+from domain.eventstore.connection import Primary
 from domain.eventstore.embedded import EmbeddedPostgres
 from domain.eventstore.gate import AppendGate, Command, Outcome
 from domain.eventstore.registry import REGISTRY
@@ -64,7 +65,7 @@ class AnswersBeforeCommit(AppendGate):
 def plant(ledger: TokenLedger, conninfo: str) -> None:
     """Give a ledger the gate with the bug."""
     ledger.gate = AnswersBeforeCommit(
-        conninfo, REGISTRY, clock=LedgerClock(SOURCES.clock), new_id=SOURCES.new_id
+        Primary(conninfo), REGISTRY, clock=LedgerClock(SOURCES.clock), new_id=SOURCES.new_id
     )
 
 

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.doors import path_class
-from domain.eventstore.connection import READ_SESSION, ReadPool
+from domain.eventstore.connection import ReadPool, configure
+from domain.eventstore.session import READING
 from projections import audit_lines
 from projections.audit_queries import LINES, AuditFilter, AuditQueries, Span, lines_statement
 from projections.audit_trail import KINDS, PROJECTION
@@ -155,7 +156,7 @@ def test_an_address_that_is_written_otherwise_is_left_to_python(
 def test_they_are_read_in_the_order_of_an_index(server: str) -> None:
     with new_database(server) as made, psycopg.connect(made.app, autocommit=True) as connection:
         generate(connection, 20_000)
-        connection.execute(READ_SESSION)
+        configure(connection, READING)
         for narrow, index in ((AuditFilter(), "pkey"), (AuditFilter(teams=[team(5)]), "team")):
             select, parameters = lines_statement(narrow, Span(), limit=50)
             explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {select.format(table=TABLE)}"

@@ -9,7 +9,8 @@ from typing import Any, Final
 import psycopg
 import pytest
 
-from domain.eventstore.connection import READ_SESSION
+from domain.eventstore.connection import configure
+from domain.eventstore.session import READING
 from projections.audit_queries import FEW, AuditFilter, Span, statement
 from projections.audit_trail import PROJECTION
 from tests.conftest import new_database
@@ -54,7 +55,7 @@ def connection(server: str) -> Iterator[psycopg.Connection]:
     """A trail of two hundred thousand rows, with statistics."""
     with new_database(server) as database, psycopg.connect(database.app, autocommit=True) as opened:
         generate(opened, ROWS)
-        opened.execute(READ_SESSION)
+        configure(opened, READING)
         yield opened
 
 
@@ -136,7 +137,7 @@ def test_a_row_is_small(connection: psycopg.Connection) -> None:
 def test_ten_million_rows_are_no_slower(server: str) -> None:
     with new_database(server) as database, psycopg.connect(database.app, autocommit=True) as connection:
         generate(connection, MANY_ROWS)
-        connection.execute(READ_SESSION)
+        configure(connection, READING)
         for question, (narrow, expected) in QUESTIONS.items():
             plan = explain(connection, narrow, Span())
             print(question, json.dumps(sorted(indexes(plan))), pages(plan))

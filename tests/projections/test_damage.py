@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import pytest
 
 from domain.errors import ProjectionStopped
 from domain.eventstore.connection import ReadPool
+from domain.eventstore.session import FOLLOWING
 from projections import faults
 from projections import runner as running_views
 from projections.compare import Unreadable
@@ -204,7 +206,7 @@ def test_a_table_that_somebody_locks_holds_no_other_view_up(
 ) -> None:
     """That is a matter of the store: nobody stops, and the view goes on when it can."""
     monkeypatch.setattr(running_views, "REST_S", 0.05)
-    monkeypatch.setattr(running_views, "LIMITS", running_views.LIMITS.replace("'1s'", "'50ms'"))
+    monkeypatch.setattr(running_views, "FOLLOWING", replace(FOLLOWING, lock_ms=50))
     history(database)
     with running(database):
         until(lambda: all(at.lag == 0 for at in states(database).values()))

@@ -1,0 +1,98 @@
+"""Why a database cannot be used: one sentence with the remedy, for a terminal, a log or a finding.
+
+PostgreSQL's and libpq's own texts are never passed on: they quote roles, databases and parts of connection
+strings. libpq gives no SQLSTATE for a connection that was refused, so its text is told apart by its words.
+"""
+
+import re
+from typing import Final
+
+import psycopg
+
+from domain.errors import LedgerError
+
+TAKES_NO_WRITES: Final = (
+    "the database takes no writes, it is a standby or default_transaction_read_only is on: "
+    "name the primary in DATABASE_URL, or all hosts of the cluster"
+)
+_NO_ANSWER: Final = "the database did not answer in time: check the server and the network"
+_UNKNOWN: Final = "the database does not accept connections: its log says why"
+_LACKS_A_RIGHT: Final = (
+    "the role lacks a right: run scim-ledger migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)"
+)
+
+_SAID: Final = {
+    "session is read-only|server is in hot standby mode": TAKES_NO_WRITES,
+    "no password supplied|password authentication failed|SASL authentication failed": (
+        "the database refuses the user's password: check the user and the password of DATABASE_URL"
+    ),
+    "is not permitted to log in": (
+        "the role may not log in to the database: ALTER ROLE … LOGIN, or name another in DATABASE_URL"
+    ),
+    "no pg_hba.conf entry|pg_hba.conf rejects": (
+        "the server's pg_hba.conf does not let this user in from here, or not without TLS: "
+        "add a line to it, or set sslmode=require"
+    ),
+    r"role \S+ does not exist|no such user": (
+        "the database has no such role: check the user of DATABASE_URL, or create it"
+    ),
+    r"database \S+ does not exist|no such database": (
+        "the server has no such database: check the name in DATABASE_URL, or create it"
+    ),
+    "permission denied for database": "the role may not connect: GRANT CONNECT ON DATABASE to it",
+    "too many (clients|connections)|remaining connection slots|no more connections allowed": (
+        "the database has no connection left: raise max_connections or the role's limit, or run fewer workers"
+    ),
+    "is starting up|is shutting down|not yet accepting connections|in recovery mode": (
+        "the database is starting or stopping: try again"
+    ),
+    "not currently accepting connections": (
+        "the database is closed to connections: ALTER DATABASE … ALLOW_CONNECTIONS true"
+    ),
+    "server does not support SSL": (
+        "the server offers no TLS, which sslmode demands: switch it on there, or choose another sslmode"
+    ),
+    "root certificate file|certificate verify failed|server certificate for": (
+        "the server's certificate cannot be verified: set sslrootcert to the authority that signed it, "
+        "and the host of DATABASE_URL to the name that it is made out to"
+    ),
+    "certificate|private key": "the client certificate is not accepted: check sslcert and sslkey",
+    "SSL|TLS": "TLS with the server failed: check sslmode and the server's TLS settings",
+    "could not translate host name|name or service not known|name resolution|failed to resolve host": (
+        "the host of DATABASE_URL is unknown: check its name, and the name server"
+    ),
+    "nodename nor servname|no address associated": (
+        "the host of DATABASE_URL is unknown: check its name, and the name server"
+    ),
+    "connection refused|no such file or directory": (
+        "nothing listens at the host and port of DATABASE_URL: start the server, or correct them"
+    ),
+    "permission denied": "this operating system user may not open the server's socket: check its directory",
+    "timeout expired|timed out|no route to host|network is unreachable|host is down": (
+        "the host of DATABASE_URL does not answer: check the server, the network and its firewalls"
+    ),
+    "unsupported startup parameter|unrecognized configuration parameter": (
+        "the database, or a pooler before it, does not take a parameter of the connection string: remove it"
+    ),
+    "server closed the connection|connection reset|broken pipe|terminating connection": (
+        "the database closed the connection: its log says why"
+    ),
+    "FATAL|authentication": "the database refuses the connection: its log says why",
+}
+"""What the text holds, and what it means, in the order in which they are looked for."""
+
+_PATTERNS: Final = [(re.compile(said, re.IGNORECASE), means) for said, means in _SAID.items()]
+
+
+def reason(error: BaseException) -> str:
+    """What is wrong, from an error of psycopg's; one of ours has its reason already."""
+    if isinstance(error, LedgerError):
+        return str(error)
+    if isinstance(error, TimeoutError | psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
+        return _NO_ANSWER
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return TAKES_NO_WRITES
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return _LACKS_A_RIGHT
+    text = str(error)
+    return next((means for said, means in _PATTERNS if said.search(text)), _UNKNOWN)

@@ -1,0 +1,165 @@
+"""What every session of ours states before it is used: nothing that we rely on is left to a role, a database,
+the server's configuration or a PG* variable of the process.
+
+By SET after connecting, in one round trip; not by libpq's `options`, which PgBouncer refuses. What only an
+operator can mean stays as it is: a read-only server (`ReadPool`, `KeptConnection` leave it), a stronger
+synchronous_commit, memory and cost settings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from psycopg.conninfo import make_conninfo
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+_TRANSACTION_TIMEOUT_SINCE: Final = 170000
+
+_STATED: Final = {
+    # Each statement after the append lock must see what was committed before it.
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    # Every name of ours is qualified; nobody's functions or tables may stand in front of PostgreSQL's own.
+    "search_path": "pg_catalog, pg_temp",
+    # How values are written and read as text.
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "array_nulls": "on",
+    "quote_all_identifiers": "off",
+    # How statements are read, and what they find.
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
+    "row_security": "on",
+    "gin_fuzzy_search_limit": "0",
+    "default_table_access_method": "heap",
+    # What our statements are planned by; a profile may switch the others off.
+    "plan_cache_mode": "auto",
+    "enable_indexscan": "on",
+    "enable_indexonlyscan": "on",
+    "enable_nestloop": "on",
+    "enable_sort": "on",
+    # A refused statement must not end the session; a warning in a commit must reach us; what we sent must not
+    # reach the server's log.
+    "exit_on_error": "off",
+    "client_min_messages": "warning",
+    "log_parameter_max_length_on_error": "0",
+    # We keep idle connections. A client's machine that has gone is noticed within eight seconds, and what it
+    # had locked is free.
+    "idle_session_timeout": "0",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "8000",
+}
+
+_CONFIRMED: Final = """
+    SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') IN ('off', 'local')
+"""
+"""What is confirmed is on disk, and with the standby where the server demands one. Stronger ones stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A profile: how long the server lets this session wait and work, and what else it needs.
+
+    lock_ms, statement_ms, idle_ms (in a transaction), transaction_ms: 0 for no limit. is_confirmed: a commit
+    waits for the disk, and for a standby that is demanded. more: further settings.
+    """
+
+    lock_ms: int = 0
+    statement_ms: int = 0
+    idle_ms: int = 0
+    transaction_ms: int = 0
+    is_confirmed: bool = True
+    more: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+
+    def statements(self, server_version: int) -> bytes:
+        """All that it states, for one round trip. server_version: as libpq has it, such as 170002."""
+        limits = {
+            "lock_timeout": str(self.lock_ms),
+            "idle_in_transaction_session_timeout": str(self.idle_ms),
+            "statement_timeout": str(self.statement_ms),
+        }
+        unlimited = {"statement_timeout": "0"}
+        if server_version >= _TRANSACTION_TIMEOUT_SINCE:
+            limits["transaction_timeout"] = str(self.transaction_ms)
+            unlimited["transaction_timeout"] = "0"
+        # First of all no limit: a role's of a millisecond would end the statement that replaces it.
+        settings = [*unlimited.items(), *_STATED.items(), *self.more.items()]
+        if not self.is_confirmed:
+            settings.append(("synchronous_commit", "off"))
+        lines = [_set(name, value) for name, value in settings]
+        if self.is_confirmed:
+            lines.append(_CONFIRMED)
+        return ";".join([*lines, *(_set(name, value) for name, value in limits.items())]).encode()
+
+
+SERVING: Final = Session(lock_ms=800, statement_ms=1500, idle_ms=1500, transaction_ms=1500)
+"""The server gives up before our callers do, so that an abandoned transaction never holds the append lock.
+
+A session between two messages of a pipeline is neither in a statement nor idle: only transaction_timeout
+(PostgreSQL 17) ends that one, and before 17 the keep-alives do, once its client's machine is gone.
+"""
+
+READING: Final = Session(
+    lock_ms=800,
+    statement_ms=1500,
+    idle_ms=1500,
+    transaction_ms=1500,
+    more={"enable_bitmapscan": "off", "enable_seqscan": "off"},
+)
+"""Every list is read in the order of an index and stops at its limit. The planner, who cannot know how many
+rows lie in a range of positions, would rather collect all of them and sort: as slow as the range is long."""
+
+COMMAND: Final = Session()
+"""A command of the operator, who waits as long as it takes and can interrupt it."""
+
+FOLLOWING: Final = Session(
+    lock_ms=1000,
+    statement_ms=30_000,
+    idle_ms=30_000,
+    transaction_ms=60_000,
+    is_confirmed=False,
+    more={"enable_seqscan": "off"},
+)
+"""The projections. Whoever locks one view's table holds no other view up. Rows and position are lost together
+and applied again: no view waits for the disk. All statements go by key; one that is prepared while a view is
+small would be planned as a scan and stay one."""
+
+REBUILDING: Final = Session(
+    lock_ms=60_000, more={"max_parallel_maintenance_workers": "0", "max_parallel_workers_per_gather": "0"}
+)
+"""A rebuild: an index takes as long as it takes. One processor of the database at most; the others are the
+doors'."""
+
+MIGRATING: Final = Session(more={"check_function_bodies": "on"})
+"""DDL as the owner: it waits for whoever uses the tables."""
+
+
+def stated(conninfo: str, *, needs_writes: bool = True) -> str:
+    """The same connection string with what must be said before the session begins.
+
+    It breaks when the server's machine has been gone for 8 s: one that only waits for an answer would wait
+    for two hours. needs_writes: of several hosts it is the one that takes writes, and none where none does.
+    """
+    return make_conninfo(
+        conninfo,
+        application_name="scim-ledger",
+        target_session_attrs="read-write" if needs_writes else "any",
+        keepalives=1,
+        keepalives_idle=5,
+        keepalives_interval=1,
+        keepalives_count=3,
+        tcp_user_timeout=3000,
+    )
+
+
+def _set(name: str, value: str) -> str:
+    # search_path is the one list: quoted as a whole it would be one name.
+    return f"SET {name} = {value}" if name == "search_path" else f"SET {name} = '{value}'"
