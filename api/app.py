@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from litestar import Litestar, Request, Response
 from litestar.exceptions import ValidationException
@@ -26,6 +26,7 @@ from api.problems import FieldError
 from api.projections import METRICS_PATH, ProjectionController, metrics
 from api.rate_limit import RateLimits
 from api.refusals import RefusalCounter
+from api.scim.proxy import Upstream
 from api.scim_token import ScimTokenController
 from api.server.leaving import on_leave
 from api.service import Service
@@ -41,9 +42,6 @@ from projections.head import HeadWatch
 from projections.queries import TokenQueries
 from projections.usage_queries import UsageQueries
 from projections.wake import Waker
-
-if TYPE_CHECKING:
-    from api.scim.proxy import Upstream
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _ASSETS: Final = "/docs/assets"
@@ -87,7 +85,7 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
         usage=UsageQueries(ledger.reads, waker=waker),
         heads=HeadWatch(ledger.reads),
     )
-    upstream = None if settings.scim_upstream_url is None else _upstream(settings, clients)
+    upstream = None if settings.scim_upstream_url is None else Upstream(settings, clients)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -123,12 +121,6 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
     admin.state.service = service
     public = (*PUBLIC, METRICS_PATH) if settings.public_metrics else PUBLIC
     return Edge(admin, service, upstream, public=public)
-
-
-def _upstream(settings: Settings, clients: ClientSources) -> "Upstream":
-    from api.scim.proxy import Upstream  # noqa: PLC0415 - 0.3 s of start-up that only a proxy needs
-
-    return Upstream(settings, clients)
 
 
 def _openapi() -> OpenAPIConfig:

@@ -12,8 +12,9 @@ from api.gateways import ROOT as GATEWAY_ROOT
 from api.gateways import GatewayDoors
 from api.identifiers import request_ids
 from api.problems import BadRequest, NoGoodToken, answer, send_problem
-from api.scim.door import ScimDoor, Upstream
+from api.scim.door import ScimDoor
 from api.scim.messages import ROOT as SCIM_ROOT
+from api.scim.proxy import Upstream
 from api.service import Service
 from domain.errors import StoreUnavailable, Unauthenticated
 

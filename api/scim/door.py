@@ -1,26 +1,18 @@
 """`/scim/v2/*`: raw ASGI, so that every method gets here and no body is touched."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Final
 
 from litestar.types import HTTPScope, Receive, Send
 
 from api.asgi import respond
 from api.doors import Asked, Doors, Refused, deny, identity
 from api.scim import messages
-from api.scim.messages import ROOT
+from api.scim.proxy import Upstream
+from api.scim.target import PLAINLY, NotPlain, below_root
 
 _OPEN: Final = "ServiceProviderConfig"
 _READS: Final = "GET, HEAD"
-
-
-class Upstream(Protocol):
-    """What stands behind the door: `proxy.Upstream`, whose client library takes 0.3 s to import."""
-
-    async def forward(
-        self, scope: HTTPScope, receive: Receive, send: Send, identity: Sequence[tuple[bytes, bytes]]
-    ) -> None:
-        """Answer an authenticated request. identity: its headers, all of them."""
 
 
 class ScimDoor:
@@ -36,13 +28,18 @@ class ScimDoor:
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """One request."""
-        path = scope["path"].removeprefix(ROOT).strip("/")
+        try:
+            path = below_root(scope).decode().strip("/")
+        except NotPlain:
+            path = None
         if self._upstream is None and path == _OPEN and not _has_authorization(scope):
             await self._discover(scope, send, path)
             return
-        decision = await self._doors.authenticate(scope, Asked("scim", scope["method"], path))
+        decision = await self._doors.authenticate(scope, Asked("scim", scope["method"], path or ""))
         if isinstance(decision, Refused):
             await deny(send, scope, decision)
+        elif path is None:
+            await _error(send, scope, 400, PLAINLY)
         elif self._upstream is None:
             await self._discover(scope, send, path)
         else:

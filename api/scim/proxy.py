@@ -1,38 +1,42 @@
 """The streaming reverse proxy behind `/scim/v2`: authenticated requests go on to the SCIM service upstream.
 
-Bodies pass in pieces, both ways; neither side is read faster than the other one takes it. They are never
-looked at: links inside them are the upstream's, made from X-Forwarded-Host and X-Forwarded-Proto if it cares.
-A Location that names the upstream's own address is rewritten to ours (RFC 9110 §10.2.2 allows a reference
-without a host), so that nobody is sent around the authentication. Redirects are passed on, never followed.
+A request goes on as its own parts: a method of SCIM, a path below the upstream's own (`target.py`), headers
+from end to end, and a body whose length is counted here. Bodies pass in pieces, both ways; neither side is
+read faster than the other one takes it, and they are never looked at: links inside them are the upstream's,
+made from X-Forwarded-Proto, -Host and -Prefix if it cares. Its own address in a Location becomes ours
+(`location.py`). Redirects are passed on, never followed.
 """
 
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
-import aiohttp
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, HTTPScope, Receive, Send
-from yarl import URL
 
 from api.asgi import respond
 from api.scim import messages
+from api.scim.connection import Answer, Broken, Connection
+from api.scim.location import UpstreamAddress, public_origin
 from api.scim.messages import ROOT
+from api.scim.pool import MAX_CONNECTIONS, NoPlace, Origin, Places, Pool, ShareTaken
+from api.scim.target import PLAINLY, NotPlain, below_root
 from api.settings import Settings
 from api.source import ClientSources
 
+__all__ = ["MAX_CONNECTIONS", "METHODS", "Upstream"]
+
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-MAX_CONNECTIONS: Final = 100
-"""To the upstream, per worker."""
-KEEP_ALIVE_S: Final = 4.0
-"""Less than the 5 s after which common servers close an idle connection, so that we close first."""
+BODY_WITHIN_S: Final = 60.0
+"""From the first piece of a request's body to the last; each piece has the server's own deadline besides."""
 RETRY_AFTER_S: Final = 1
 
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
-    b"transfer-encoding upgrade".split()
+    b"transfer-encoding upgrade http2-settings".split()
 )
 """RFC 9110 §7.6.1. Trailers could pose as headers; the server in front drops them."""
 _REPLACED: Final = frozenset(b"content-length expect forwarded host via x-real-ip x-request-id".split())
@@ -46,7 +50,7 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 
 class Unforwardable(Exception):
-    """The request cannot go on as it is. status: a 4xx; detail: for the client."""
+    """The request cannot go on as it is. status, detail, headers: for the client."""
 
     def __init__(self, status: int, detail: str, **headers: str) -> None:
         super().__init__(detail)
@@ -59,19 +63,34 @@ class BadAnswer(Exception):
     """The upstream's answer is not one that could be passed on."""
 
 
+class Framing(NamedTuple):
+    """How long a request's body is (RFC 9112 §6). length: in bytes, where it is known beforehand."""
+
+    kind: Literal["none", "length", "chunked"]
+    length: int = 0
+
+
 class Upstream:
     """The SCIM service of the settings, with a pool of connections of this process."""
 
     def __init__(self, settings: Settings, sources: ClientSources) -> None:
         assert settings.scim_upstream_url is not None
-        self._base = settings.scim_upstream_url.rstrip("/")
-        self._own_address = _below(self._base)
+        base = settings.scim_upstream_url.rstrip("/")
+        address = urlsplit(base)
+        assert address.hostname is not None
+        is_tls = address.scheme == "https"
+        origin = Origin(is_tls, address.hostname, address.port or (443 if is_tls else 80))
+        self._host = address.netloc.encode()
+        self._path = address.path.encode()
+        # An upstream that puts the prefix before its own path gets ours, where ours ends as its does.
+        self._prefix = ROOT.removesuffix(address.path).encode()
+        self._own_address = UpstreamAddress(base)
         self._sources = sources
         self._forwards_authorization = settings.forward_authorization
-        self._connect_timeout_s = settings.upstream_connect_timeout_s
         self._head_timeout_s = settings.upstream_head_timeout_s
         self._idle_timeout_s = settings.upstream_idle_timeout_s
-        self._opened: aiohttp.ClientSession | None = None
+        self._places = Places()
+        self._pool = Pool(origin, connect_timeout_s=settings.upstream_connect_timeout_s)
 
     async def forward(
         self, scope: HTTPScope, receive: Receive, send: Send, identity: Sequence[tuple[bytes, bytes]]
@@ -82,17 +101,30 @@ class Upstream:
         answering = _Answering(send)
         failure: tuple[int, str, Mapping[str, str]]
         try:
-            url, headers = self._url(scope), self._request_headers(scope, identity)
-            async with deadline, client.watched(has_body=_has_body(scope)):
-                await self._exchange(url, headers, scope, client, answering)
+            head, framing = self._head(scope, identity), _framing(scope)
+            async with (
+                self._places.taken(dict(identity)[b"x-scim-token-id"]),
+                deadline,
+                client.watched(has_body=framing.kind != "none"),
+            ):
+                await self._exchange(head, framing, scope, client, answering)
         except Unforwardable as error:
             failure = error.status, error.detail, error.headers
+        except NotPlain:
+            failure = 400, PLAINLY, {}
+        except ShareTaken:
+            detail = "This token has too many requests under way. Wait, then try again."
+            failure = 429, detail, {"Retry-After": str(RETRY_AFTER_S)}
+        except NoPlace:
+            detail = "There are too many requests under way. Wait, then try again."
+            failure = 503, detail, {"Retry-After": str(RETRY_AFTER_S)}
         except TimeoutError:
-            failure = 504, "The SCIM service behind this address did not answer in time.", {}
-        except (aiohttp.ClientError, OSError, BadAnswer):
+            if client.is_awaited:
+                failure = 408, "The request took too long to arrive.", {}
+            else:
+                failure = 504, "The SCIM service behind this address did not answer in time.", {}
+        except (Broken, OSError, BadAnswer):
             failure = 502, "The SCIM service behind this address cannot be reached.", {}
-        except ValueError:  # of the client library, about what it is to send
-            failure = 400, "The request cannot be passed on as it is.", {}
         else:
             return
         if answering.has_begun or client.has_left:
@@ -103,39 +135,32 @@ class Upstream:
 
     async def aclose(self) -> None:
         """Close the idle connections; there are no others when the server has stopped."""
-        if self._opened is not None:
-            await self._opened.close()
+        self._pool.close()
 
-    def _session(self) -> aiohttp.ClientSession:
-        if self._opened is None:
-            self._opened = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=self._connect_timeout_s, sock_connect=self._connect_timeout_s
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-            )
-        return self._opened
+    # What goes out
 
-    def _url(self, scope: HTTPScope) -> URL:
-        """The upstream's address of what was asked for. Raises Unforwardable."""
+    def _head(self, scope: HTTPScope, identity: Headers) -> list[bytes]:
+        """Request line and header lines. Raises Unforwardable, NotPlain."""
         if scope["method"] not in METHODS:
             raise Unforwardable(405, "This method is not one of SCIM.", Allow=", ".join(METHODS))
-        raw_path, query = scope["raw_path"], scope["query_string"]
-        is_plain = raw_path.startswith(ROOT.encode()) and raw_path.isascii() and query.isascii()
-        # Also where a dot is written as %2e or a slash as %2f: no way out of the upstream's own path.
-        steps = re.split(r"[/\\]", scope["path"])
-        if not is_plain or "." in steps or ".." in steps:
-            raise Unforwardable(400, "The address must be written plainly, without . and .. steps.")
-        target = self._base + raw_path.decode().removeprefix(ROOT)
-        return URL(f"{target}?{query.decode()}" if query else target, encoded=True)
+        target = (self._path + below_root(scope)) or b"/"
+        if target.startswith(b"//"):  # it would be read as a host
+            raise NotPlain
+        query = scope["query_string"]
+        request_line = b"%s %s%s HTTP/1.1" % (
+            scope["method"].encode(),
+            target,
+            b"?" + query if query else b"",
+        )
+        lines = [request_line, b"host: " + self._host]
+        for name, value in (*self._passed_on(scope), *identity, *self._told(scope)):
+            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+                raise Unforwardable(400, "A header cannot be passed on as it is.")
+            lines.append(b"%s: %s" % (name, value))
+        return lines
 
-    def _request_headers(
-        self, scope: HTTPScope, identity: Sequence[tuple[bytes, bytes]]
-    ) -> list[tuple[str, str]]:
-        headers: list[tuple[str, str]] = []
+    def _passed_on(self, scope: HTTPScope) -> Iterable[tuple[bytes, bytes]]:
+        """The client's headers from end to end, and the framing of its body."""
         dropped = _HOP_BY_HOP | _REPLACED | _named_by_connection(scope["headers"])
         if not self._forwards_authorization:
             dropped |= {b"authorization"}
@@ -143,76 +168,109 @@ class Upstream:
             # Behind CGI and WSGI, X_Scim_Team_Id and X-Scim-Team-Id are one header.
             folded = name.replace(b"_", b"-")
             if folded not in dropped and not folded.startswith(_OURS):
-                headers.append((name.decode("latin-1"), _text(value)))
-            elif name == b"content-length" and value != b"0":
-                headers.append(("Content-Length", _text(value)))
-        headers += [(name.decode(), value.decode()) for name, value in identity]
-        via = [value.decode("latin-1") for name, value in scope["headers"] if name == b"via"]
-        headers.append(("Via", ", ".join([*via, f"{scope['http_version']} scim-ledger"])))
-        headers.append(("X-Request-Id", scope["state"]["request_id"]))
+                yield name, value
+        framing = _framing(scope)
+        if framing.kind == "chunked":
+            yield b"transfer-encoding", b"chunked"
+        elif framing.kind == "length":
+            yield b"content-length", b"%d" % framing.length
+
+    def _told(self, scope: HTTPScope) -> Iterable[tuple[bytes, bytes]]:
+        """What the upstream is told about the client and the way to us."""
+        via = [value for name, value in scope["headers"] if name == b"via"]
+        yield b"via", b", ".join([*via, f"{scope['http_version']} scim-ledger".encode()])
+        yield b"x-request-id", scope["state"]["request_id"].encode()
         origin = self._sources.origin(scope)
-        headers.append(("X-Forwarded-Proto", origin.scheme))
+        yield b"x-forwarded-proto", origin.scheme.encode()
         if origin.address is not None:
-            headers.append(("X-Forwarded-For", origin.address))
+            yield b"x-forwarded-for", origin.address.encode()
         if origin.host is not None:
-            headers.append(("X-Forwarded-Host", origin.host))
-        return headers
+            yield b"x-forwarded-host", origin.host.encode("latin-1")
+        if self._prefix:
+            yield b"x-forwarded-prefix", self._prefix
+
+    # The exchange
 
     async def _exchange(
         self,
-        url: URL,
-        headers: list[tuple[str, str]],
+        head: Sequence[bytes],
+        framing: Framing,
         scope: HTTPScope,
         client: "_Client",
         answering: "_Answering",
     ) -> None:
-        body = client.body() if _has_body(scope) else None
-        answer = await self._session().request(
-            scope["method"], url, headers=headers, data=body, allow_redirects=False
-        )
+        connection, answer = await self._ask(head, framing, scope, client)
         try:
             await self._relay(answer, scope, client, answering)
         finally:
-            answer.close()  # a connection whose answer was read to its end is back in the pool by now
+            self._pool.give_back(connection)
+
+    async def _ask(
+        self, head: Sequence[bytes], framing: Framing, scope: HTTPScope, client: "_Client"
+    ) -> tuple[Connection, Answer]:
+        """Ask over a connection that was kept, if there is one.
+
+        Where that turns out to have been closed meanwhile, whatever is safe to ask twice goes over a new one.
+        """
+        is_head = scope["method"] == "HEAD"
+        body = None if framing.kind == "none" else client.body(framing)
+        kind: Literal["length", "chunked"] = "chunked" if framing.kind == "chunked" else "length"
+        connection = self._pool.kept()
+        if connection is not None:
+            try:
+                return connection, await connection.ask(head, body, framing=kind, is_head=is_head)
+            except Broken:
+                connection.close()
+                if body is not None or scope["method"] not in _SAFE or connection.was_answered:
+                    raise
+            except BaseException:
+                connection.close()
+                raise
+        connection = await self._pool.fresh()
+        try:
+            return connection, await connection.ask(head, body, framing=kind, is_head=is_head)
+        except BaseException:
+            connection.close()
+            raise
 
     async def _relay(
-        self, answer: aiohttp.ClientResponse, scope: HTTPScope, client: "_Client", answering: "_Answering"
+        self, answer: Answer, scope: HTTPScope, client: "_Client", answering: "_Answering"
     ) -> None:
         if not 200 <= answer.status <= 599:  # noqa: PLR2004 - 101 would be another protocol, 600 is none
             raise BadAnswer
         client.is_answered = True
         is_bodiless = scope["method"] == "HEAD" or answer.status in _BODILESS
-        await answering.begin(answer.status, self._response_headers(answer))
+        await answering.begin(answer.status, self._response_headers(answer, scope))
         is_last = is_bodiless
         while not is_last:
             client.grant_idle()
-            piece = await answer.content.readany()
-            is_last = not piece or answer.content.at_eof()
+            piece = await answer.read()
+            is_last = not piece or answer.is_read
             client.grant_idle()
             await answering.go_on(piece, is_last=is_last)
         if is_bodiless:
             await answering.go_on(b"", is_last=True)
 
-    def _response_headers(self, answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+    def _response_headers(self, answer: Answer, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
         """What of the answer's head is passed on. Raises BadAnswer on what is no header."""
-        found = [(name.lower(), value) for name, value in answer.raw_headers]
-        names = {name for name, _ in found}
-        dropped = _HOP_BY_HOP | {b"date", b"x-request-id"} | _named_by_connection(found)
+        names = {name for name, _ in answer.headers}
+        dropped = _HOP_BY_HOP | {b"date", b"x-request-id"} | _named_by_connection(answer.headers)
         if answer.status in _BODILESS or b"transfer-encoding" in names:
             dropped |= {b"content-length"}
         headers = []
-        for name, value in found:
+        for name, value in answer.headers:
             if name in dropped:
                 continue
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
                 raise BadAnswer
             is_address = name in {b"location", b"content-location"}
-            headers.append((name, self._our_address(value) if is_address else value))
+            headers.append((name, self._our_address(value, scope) if is_address else value))
         return headers
 
-    def _our_address(self, value: bytes) -> bytes:
-        """An address below the upstream's as one below ours; any other as it is."""
-        return self._own_address.sub(ROOT.encode(), value)
+    def _our_address(self, value: bytes, scope: HTTPScope) -> bytes:
+        origin = self._sources.origin(scope)
+        public = public_origin(origin.scheme, origin.host)
+        return self._own_address.made_ours(value, asked=scope["raw_path"].decode("ascii"), public=public)
 
 
 class _Answering:
@@ -235,8 +293,8 @@ class _Answering:
 class _Client:
     """The client's side of one exchange: its body in pieces, whether it is still there, whose turn it is.
 
-    deadline: ends the whole exchange. While the client has the turn it is off: the server in front bounds how
-    late a client may be. has_left: the client hung up. is_answered: the upstream's answer has begun.
+    deadline: ends the whole exchange. is_awaited: it is the client's turn, to send the rest of its body.
+    has_left: the client hung up. is_answered: the upstream's answer has begun.
     """
 
     def __init__(self, receive: Receive, deadline: asyncio.Timeout, *, idle_s: float, head_s: float) -> None:
@@ -245,6 +303,7 @@ class _Client:
         self._idle_s = idle_s
         self._head_s = head_s
         self._has_sent_all = asyncio.Event()
+        self.is_awaited = False
         self.has_left = False
         self.is_answered = False
 
@@ -260,22 +319,33 @@ class _Client:
         finally:
             watching.cancel()
 
-    async def body(self) -> AsyncIterator[bytes]:
-        """The request's body; each piece is asked for when the one before was taken."""
+    async def body(self, framing: Framing) -> AsyncIterator[bytes]:
+        """The request's body; each piece is asked for when the one before was taken.
+
+        Raises Unforwardable where it is not as long as its head says, whatever the server in front thinks.
+        """
+        ends_at, length = asyncio.get_running_loop().time() + BODY_WITHIN_S, 0
         try:
             is_more = True
             while is_more:
                 if not self.is_answered:
-                    self._end_at(None)
+                    self._end_at(ends_at)
+                self.is_awaited = True
                 message = await self._receive()
+                self.is_awaited = False
                 if message["type"] != "http.request":
                     self.has_left = True
                     raise ConnectionResetError("the client left")
                 is_more = message["more_body"]
                 if not self.is_answered:
                     self.grant_idle()
+                length += len(message["body"])
+                if framing.kind == "length" and length > framing.length:
+                    break
                 if message["body"]:
                     yield message["body"]
+            if framing.kind == "length" and length != framing.length:
+                raise Unforwardable(400, "The body is not as long as the request says.")
             if not self.is_answered:
                 self._grant(self._head_s)
         finally:
@@ -288,7 +358,7 @@ class _Client:
     def _grant(self, timeout_s: float) -> None:
         self._end_at(asyncio.get_running_loop().time() + timeout_s)
 
-    def _end_at(self, when: float | None) -> None:
+    def _end_at(self, when: float) -> None:
         # Once the client has left, nothing puts the end off.
         if not self.has_left and not self._deadline.expired():
             self._deadline.reschedule(when)
@@ -301,19 +371,25 @@ class _Client:
         self.has_left = True
 
 
-def _below(base: str) -> re.Pattern[bytes]:
-    """What an address below `base` begins with, written with its host or without."""
-    path = urlsplit(base).path
-    without_host = rf"{re.escape(path)}(?=[/?#]|\Z)" if path else r"(?=/(?!/))"
-    return re.compile(rf"\A(?:{re.escape(base)}(?=[/?#]|\Z)|{without_host})".encode())
-
-
-def _has_body(scope: HTTPScope) -> bool:
-    """RFC 9112 §6: a request has a body when its head says how long it is."""
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-        for name, value in scope["headers"]
-    )
+def _framing(scope: HTTPScope) -> Framing:
+    """How the request's head says that its body is framed. Raises Unforwardable on what we do not speak."""
+    headers = scope["headers"]
+    lengths = [value for name, value in headers if name == b"content-length"]
+    codings = [
+        coding.strip().lower()
+        for name, value in headers
+        if name == b"transfer-encoding"
+        for coding in value.split(b",")
+    ]
+    if codings and codings != [b"chunked"]:
+        raise Unforwardable(501, "No transfer coding but chunked is understood here.")
+    if len(lengths) + len(codings) > 1 or not all(length.isdigit() for length in lengths):
+        raise Unforwardable(400, "The length of the body is not clear.")
+    if codings:
+        return Framing("chunked")
+    if lengths and int(lengths[0]):
+        return Framing("length", int(lengths[0]))
+    return Framing("none")
 
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:
@@ -324,11 +400,3 @@ def _named_by_connection(headers: Headers) -> frozenset[bytes]:
         if name == b"connection"
         for option in value.split(b",")
     )
-
-
-def _text(value: bytes) -> str:
-    """A field value as the client library takes it, which writes UTF-8."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
