@@ -22,7 +22,8 @@ from api.doctor.examine import examine
 from api.doctor.finding import Status, lines
 from api.log import configure_logging
 from api.serve import serve
-from api.server.supervisor import ListenError
+from api.server.listening import ListenError
+from api.server.places import TooFewDescriptors
 from api.settings import Settings, SettingsError, load
 from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
 from domain.errors import InvalidValue, LedgerError
@@ -41,6 +42,7 @@ EXPECTED: Final = (
     SettingsError,
     EmbeddedPostgresError,
     ListenError,
+    TooFewDescriptors,
     LedgerError,
     NotMigrated,
     UnsafeDatabase,
@@ -98,14 +100,19 @@ def main() -> None:
 @app.command(name="serve")
 def serve_command(
     *,
-    host: Annotated[str | None, Parameter(help=f"Address to listen on; {UNSET.host} unless set.")] = None,
+    host: Annotated[
+        list[str] | None, Parameter(help=f"Address to listen on; may be repeated; {UNSET.host} unless set.")
+    ] = None,
     port: Annotated[int | None, Parameter(help=f"Port to listen on; {UNSET.port} unless set.")] = None,
     workers: Annotated[int | None, Parameter(help=f"HTTP processes; {UNSET.workers} unless set.")] = None,
     data_dir: DataDir = None,
     migrate: Annotated[bool, Parameter(negative="", help="Apply pending migrations first.")] = False,
 ) -> int:
     """Run the service: on its embedded PostgreSQL, or on the server that DATABASE_URL names."""
-    return serve(load(host=host, port=port, workers=workers, data_dir=data_dir), migrates=migrate)
+    return serve(
+        load(host=",".join(host) if host else None, port=port, workers=workers, data_dir=data_dir),
+        migrates=migrate,
+    )
 
 
 @app.command

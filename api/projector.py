@@ -9,6 +9,7 @@ import select
 import signal
 
 from api.log import configure_logging
+from api.server.heartbeat import keep_beating_aside
 from projections.background import NICE_FOLLOWING, process_gives_way
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
@@ -19,6 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m api.projector")
     parser.add_argument("--wake-fd", type=int, default=None)
     parser.add_argument("--lifeline-fd", type=int, default=None)
+    parser.add_argument("--beat-fd", type=int, default=None)
     arguments = parser.parse_args()
     configure_logging(os.environ.get("SCIM_LEDGER_LOG_LEVEL", "info"))
     stopping = False
@@ -35,6 +37,8 @@ def main() -> None:
         # The other end of the pipe is the supervisor's alone: readable means that it has died.
         return stopping or (lifeline is not None and bool(select.select([lifeline], [], [], 0)[0]))
 
+    if arguments.beat_fd is not None:
+        keep_beating_aside(arguments.beat_fd)
     process_gives_way(nice=NICE_FOLLOWING)
     runner = Runner(os.environ["SCIM_LEDGER_DATABASE_URL"], PROJECTIONS, wake_fd=arguments.wake_fd)
     runner.run(should_stop)

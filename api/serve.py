@@ -1,9 +1,10 @@
 """`scim-ledger serve`: the store, the first API token, then workers and the projection process."""
 
 import os
+import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -14,9 +15,12 @@ import structlog
 from api import first_token
 from api.deployment import Keys, embedded, open_store
 from api.server.accepting import new_counts
-from api.server.supervisor import Program, Supervisor, listen
+from api.server.heartbeat import Pulse
+from api.server.listening import listen_on, url_of
+from api.server.places import check_descriptor_limit
+from api.server.supervisor import Program, Supervisor
 from api.server.worker import worker_argv
-from api.settings import PLAIN, PREFIX, Settings
+from api.settings import PLAIN, PREFIX, Settings, hosts
 from domain.eventstore.connection import open_connection
 from domain.eventstore.embedded import EmbeddedPostgresError
 from domain.eventstore.turn import new_turn
@@ -39,31 +43,47 @@ def serve(settings: Settings, *, migrates: bool) -> int:
 
 
 def _serve(settings: Settings, *, migrates: bool) -> int:
+    check_descriptor_limit()
     with open_store(settings, migrates=migrates, keys=Keys.RECORDED) as ready, _kept_running(settings):
-        listener = listen(ready.host, ready.port)
-        host, port = listener.getsockname()[:2]
+        listeners = listen_on(hosts(ready), ready.port)
         _prepare_views(ready)
-        first_token.hand_over(ready, url=f"http://{host}:{port}")
-        wake_read, wake_write = os.pipe()
-        turn_fd = new_turn() if ready.workers > 1 else None
-        counts_fd = new_counts(ready.workers) if ready.workers > 1 else None
-        _export(msgspec.structs.replace(ready, wake_fd=wake_write, turn_fd=turn_fd))
+        first_token.hand_over(ready, url=url_of(listeners[0]))
         supervisor = Supervisor()
-        lifeline_fd, listen_fd = supervisor.lifeline_fd, listener.fileno()
-        views = ("-m", "api.projector", "--wake-fd", str(wake_read), "--lifeline-fd", str(lifeline_fd))
-        programs = [Program("projections", (sys.executable, *views), pass_fds=(wake_read,))]
-        inherited = tuple(fd for fd in (listen_fd, wake_write, turn_fd, counts_fd) if fd is not None)
-        for number in range(1, ready.workers + 1):
-            argv = worker_argv(
-                "api.app:create_app",
-                listen_fd=listen_fd,
-                lifeline_fd=lifeline_fd,
-                counts_fd=counts_fd,
-                worker_number=number,
-            )
-            programs.append(Program(f"worker-{number}", argv, pass_fds=inherited))
-        print(f"scim-ledger listens on http://{host}:{port}", file=sys.stderr, flush=True)
+        programs = _programs(ready, supervisor, listeners)
+        for listener in listeners:
+            print(f"scim-ledger listens on {url_of(listener)}", file=sys.stderr, flush=True)
         return supervisor.run(programs)
+
+
+def _programs(
+    settings: Settings, supervisor: Supervisor, listeners: Sequence[socket.socket]
+) -> list[Program]:
+    """The projection process and the workers, and what they share."""
+    wake_read, wake_write = os.pipe()
+    turn_fd = new_turn() if settings.workers > 1 else None
+    counts_fd = new_counts(settings.workers)
+    _export(msgspec.structs.replace(settings, wake_fd=wake_write, turn_fd=turn_fd))
+    listen_fds = [listener.fileno() for listener in listeners]
+    inherited = tuple(fd for fd in (*listen_fds, wake_write, turn_fd, counts_fd) if fd is not None)
+    pulse, lifeline_fd = Pulse(), supervisor.lifeline_fd
+    views = (
+        *(sys.executable, "-m", "api.projector", "--wake-fd", str(wake_read)),
+        *("--lifeline-fd", str(lifeline_fd), "--beat-fd", str(pulse.beat_fd)),
+    )
+    # Reads that the workers still answer wait for their view.
+    programs = [Program("projections", views, pass_fds=(wake_read,), pulse=pulse, is_last=True)]
+    for number in range(1, settings.workers + 1):
+        pulse = Pulse()
+        argv = worker_argv(
+            "api.app:create_app",
+            listen_fds=listen_fds,
+            lifeline_fd=lifeline_fd,
+            counts_fd=counts_fd,
+            beat_fd=pulse.beat_fd,
+            worker_number=number,
+        )
+        programs.append(Program(f"worker-{number}", argv, pass_fds=inherited, pulse=pulse))
+    return programs
 
 
 def _prepare_views(settings: Settings) -> None:

@@ -31,7 +31,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
 
     database_url: libpq URL of the app role (also plain DATABASE_URL); None for the embedded server.
     owner_database_url: of the role that migrates; the app's when not given.
-    host, port, workers: where `serve` listens, and how many HTTP processes.
+    host, port, workers: where `serve` listens, several addresses separated by commas, and how many HTTP
+        processes.
     data_dir: of the embedded server; also where its pepper is kept.
     first_token_file: where the first API token of a new ledger is written, where no terminal can show it.
     pepper: digest keys, newest last, separated by commas or white space; pepper_file: a file of them.
@@ -117,6 +118,14 @@ def trusted_networks(settings: Settings) -> list[IPv4Network | IPv6Network]:
         raise SettingsError(f"{PREFIX}TRUSTED_PROXIES must be networks, such as 10.0.0.0/8,::1") from None
 
 
+def hosts(settings: Settings) -> list[str]:
+    """The addresses of `host`, in their order. Raises SettingsError."""
+    found = [text.strip().removeprefix("[").removesuffix("]") for text in settings.host.split(",")]
+    if not all(found):
+        raise SettingsError(f"{PREFIX}HOST must be addresses, such as 127.0.0.1,::1")
+    return found
+
+
 def _check_connection_string(name: str, text: str | None) -> None:
     try:
         conninfo_to_dict(text or "")
@@ -147,6 +156,7 @@ def _checked(settings: Settings) -> Settings:
             f"{PREFIX}SCIM_UPSTREAM_URL must be http(s)://host[:port][/path] without user, query and fragment"
         )
     trusted_networks(settings)
+    hosts(settings)
     return settings
 
 

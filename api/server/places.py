@@ -134,15 +134,17 @@ def places_of(worker: object, *, most: int) -> Places:
 
 
 def raise_descriptor_limit() -> None:
-    """Take all the descriptors that the system lets this process have; by default it hands out a part.
-
-    Raises TooFewDescriptors.
-    """
+    """Take all the descriptors that the system lets this process have; by default it hands out a part."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if _allowed() < FEWEST:
-        needed = OTHER_DESCRIPTORS + FEWEST
+
+
+def check_descriptor_limit() -> None:
+    """Raise TooFewDescriptors where no worker could serve."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = OTHER_DESCRIPTORS + FEWEST
+    if hard != resource.RLIM_INFINITY and hard < needed:
         raise TooFewDescriptors(
             f"a process may open {hard} files here, and a worker needs {needed}: "
             "raise the limit (ulimit -n, LimitNOFILE= of systemd, or the ulimits of the container)"

@@ -1,61 +1,45 @@
 """The parent process: keeps a handful of child processes alive, and takes them down with it.
 
-It knows nothing of what they do. HTTP workers share one listening socket, which this process opens and never
-reads from: while a worker is being replaced, connections wait in its backlog instead of being refused.
+It knows nothing of what they do. HTTP workers share the listening sockets, which this process opens and never
+reads from: while a worker is being replaced, connections wait in the backlog instead of being refused.
 """
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
+from api.server.heartbeat import EVERY_S, Pulse
+
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
 HEALTHY_AFTER_S = 10.0
 """A child that lived this long is restarted after the first back-off again."""
+LAST_GRACE_S = 5.0
+"""For programs that are told to stop when the others have ended."""
 
 _log = structlog.get_logger()
-
-
-class ListenError(Exception):
-    """The address cannot be served; the text says why, for an operator."""
-
-
-def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
-    """Return an inheritable listening socket, IPv4 or IPv6 as the host asks; port 0 takes a free one.
-
-    Raises ListenError.
-    """
-    try:
-        family, *_, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.create_server(address[:2], family=family, backlog=backlog)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ListenError(f"port {port} on {host} is in use") from error
-        raise ListenError(f"cannot listen on port {port} of {host}: {error.strerror}") from error
-    listener.set_inheritable(True)
-    return listener
 
 
 @dataclass(frozen=True)
 class Program:
     """What to run as a child.
 
-    pass_fds: descriptors it inherits under the same numbers, besides the lifeline.
+    pass_fds: descriptors it inherits under the same numbers, besides the lifeline and its pulse's.
+    pulse: of a program that beats; None for one that need not.
+    is_last: the others need it until they have ended.
     """
 
     name: str
     argv: tuple[str, ...]
     pass_fds: tuple[int, ...] = ()
+    pulse: Pulse | None = None
+    is_last: bool = False
 
 
 class Supervisor:
@@ -68,8 +52,10 @@ class Supervisor:
     def __init__(self, *, grace_s: float = 15.0) -> None:
         self._grace_s = grace_s
         self.lifeline_fd, self._lifeline_write_fd = os.pipe()
+        self._running: dict[subprocess.Popen[bytes], Program] = {}
         self._exits: dict[subprocess.Popen[bytes], asyncio.Future[int]] = {}
-        self._stopping = asyncio.Event()
+        # By whether a program is one of the last.
+        self._stopping = {False: asyncio.Event(), True: asyncio.Event()}
 
     def run(self, programs: Sequence[Program]) -> int:
         """Return the exit code, 0, once all children are gone after a signal to stop."""
@@ -80,30 +66,50 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
+            loop.add_signal_handler(number, self._on_signal, number)
+        watching = loop.create_task(self._watch())
         try:
             async with asyncio.TaskGroup() as group:
-                for program in programs:
+                # The last come up first as well: the others need them.
+                for program in sorted(programs, key=lambda program: not program.is_last):
                     group.create_task(self._keep_running(program))
+                group.create_task(self._stop_the_last())
         finally:
-            self._signal_all(signal.SIGKILL)
+            watching.cancel()
+            self._signal(signal.SIGKILL)
+
+    async def _watch(self) -> None:
+        """Kill whoever has a pulse and no longer beats."""
+        loop = asyncio.get_running_loop()
+        looked_at = loop.time()
+        while True:
+            await asyncio.sleep(EVERY_S)
+            was_away, looked_at = loop.time() - looked_at > 2 * EVERY_S, loop.time()
+            for process, program in self._running.items():
+                if program.pulse is None:
+                    continue
+                if was_away:
+                    program.pulse.excuse(looked_at)
+                elif program.pulse.is_silent(looked_at):
+                    _log.error("program does not answer", program=program.name, pid=process.pid)
+                    process.kill()
 
     async def _keep_running(self, program: Program) -> None:
         loop = asyncio.get_running_loop()
         log = _log.bind(program=program.name)
-        backoff_s = BACKOFF_FIRST_S
-        while True:
+        backoff_s, stopping = BACKOFF_FIRST_S, self._stopping[program.is_last]
+        while not stopping.is_set():
             started_at = loop.time()
             exit_code = await self._run_once(program)
             lived_s = loop.time() - started_at
-            if self._stopping.is_set():
+            if stopping.is_set():
                 log.info("program stopped", exit_code=exit_code)
                 return
             if lived_s >= HEALTHY_AFTER_S:
                 backoff_s = BACKOFF_FIRST_S
             log.error("program died", exit_code=exit_code, lived_s=round(lived_s, 3), restart_in_s=backoff_s)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), backoff_s)
+                await asyncio.wait_for(stopping.wait(), backoff_s)
                 return
             backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
 
@@ -115,13 +121,18 @@ class Supervisor:
             _log.error("program did not start", program=program.name, reason=error.strerror)
             return None
         _log.info("program started", program=program.name, pid=process.pid)
+        self._running[process] = program
         self._exits[process] = asyncio.get_running_loop().create_future()
         return await self._exits[process]
 
     def _start(self, program: Program) -> subprocess.Popen[bytes]:
+        pulse_fds: tuple[int, ...] = ()
+        if program.pulse is not None:
+            program.pulse.expect(asyncio.get_running_loop().time())
+            pulse_fds = (program.pulse.beat_fd,)
         return subprocess.Popen(  # noqa: S603 - the command lines are our own
             program.argv,
-            pass_fds=(*program.pass_fds, self.lifeline_fd),
+            pass_fds=(*program.pass_fds, *pulse_fds, self.lifeline_fd),
             start_new_session=True,  # Ctrl-C reaches this process only, and children once: through it
         )
 
@@ -129,18 +140,34 @@ class Supervisor:
         for process, exited in list(self._exits.items()):
             exit_code = process.poll()
             if exit_code is not None:
-                del self._exits[process]
+                del self._exits[process], self._running[process]
                 exited.set_result(exit_code)
 
-    def _stop(self, number: signal.Signals) -> None:
-        if self._stopping.is_set():
-            if number == signal.SIGINT:
-                self._signal_all(signal.SIGKILL)
-            return
-        self._stopping.set()
-        self._signal_all(signal.SIGTERM)
-        asyncio.get_running_loop().call_later(self._grace_s, self._signal_all, signal.SIGKILL)
+    def _on_signal(self, number: signal.Signals) -> None:
+        if not self._stopping[False].is_set():
+            self._stop(is_last=False, grace_s=self._grace_s)
+            _log.info("stopping", signal=number.name)
+        elif number == signal.SIGINT:
+            self._stopping[True].set()
+            self._signal(signal.SIGKILL)
 
-    def _signal_all(self, number: signal.Signals) -> None:
-        for process in self._exits:
+    async def _stop_the_last(self) -> None:
+        """Once the others have ended: what they were still answering needed the last."""
+        await self._stopping[False].wait()
+        while others := [self._exits[process] for process in self._of(is_last=False)]:
+            await asyncio.wait(others)
+        self._stop(is_last=True, grace_s=LAST_GRACE_S)
+
+    def _stop(self, *, is_last: bool, grace_s: float) -> None:
+        self._stopping[is_last].set()
+        self._signal(signal.SIGTERM, is_last=is_last)
+        loop = asyncio.get_running_loop()
+        loop.call_later(grace_s, lambda: self._signal(signal.SIGKILL, is_last=is_last))
+
+    def _signal(self, number: signal.Signals, *, is_last: bool | None = None) -> None:
+        for process in self._of(is_last=is_last):
             process.send_signal(number)
+
+    def _of(self, *, is_last: bool | None) -> list[subprocess.Popen[bytes]]:
+        """The processes that run, or those of one kind."""
+        return [process for process, program in self._running.items() if is_last in {None, program.is_last}]

@@ -1,6 +1,7 @@
-"""One HTTP worker process: a uvicorn server on a listening socket that the supervisor opened.
+"""One HTTP worker process: a uvicorn server on the listening sockets that the supervisor opened.
 
-    python -m api.server.worker APP_FACTORY --listen-fd N --lifeline-fd N [--counts-fd N] [--worker-number N]
+    python -m api.server.worker APP_FACTORY --listen-fd N [--listen-fd N ...] --lifeline-fd N [--counts-fd N]
+        [--beat-fd N] [--worker-number N]
 
 It leaves gracefully, finishing what it accepted, on SIGTERM and when the lifeline ends. The lifeline is the
 read end of a pipe whose other end only the supervisor holds: however that one dies, no worker outlives it.
@@ -20,6 +21,7 @@ import structlog
 import uvicorn
 
 from api.server.accepting import Acceptor, Counts
+from api.server.heartbeat import keep_beating
 from api.server.leaving import leave
 from api.server.places import raise_descriptor_limit
 from api.server.protocol import StrictHttpProtocol
@@ -30,9 +32,13 @@ YOUNG_OBJECTS = 10_000
 
 
 class _WorkerServer(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, lifeline_fd: int, counts: Counts | None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, lifeline_fd: int, counts: Counts | None, beat_fd: int | None
+    ) -> None:
         super().__init__(config)
         self._lifeline_fd = lifeline_fd
+        self._beat_fd = beat_fd
+        self._beating: asyncio.Task[None] | None = None
         self._counts = counts
         self._acceptors: list[Acceptor] = []
 
@@ -46,13 +52,15 @@ class _WorkerServer(uvicorn.Server):
         gc.set_threshold(YOUNG_OBJECTS)
         if self._counts is None:
             await super().startup(sockets)
-            return
-        await super().startup([])
-        connections = self.server_state.connections
-        self._acceptors = [
-            Acceptor(listener, self._protocol, connections=connections, counts=self._counts)
-            for listener in sockets or []
-        ]
+        else:
+            await super().startup([])
+            connections = self.server_state.connections
+            self._acceptors = [
+                Acceptor(listener, self._protocol, connections=connections, counts=self._counts)
+                for listener in sockets or []
+            ]
+        if self._beat_fd is not None:
+            self._beating = asyncio.create_task(keep_beating(self._beat_fd))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more; then as usual."""
@@ -91,13 +99,19 @@ class _WorkerServer(uvicorn.Server):
 
 
 def run_worker(
-    app_factory: str, *, listen_fd: int, lifeline_fd: int, counts_fd: int | None, worker_number: int
+    app_factory: str,
+    *,
+    listen_fds: Sequence[int],
+    lifeline_fd: int,
+    counts_fd: int | None,
+    beat_fd: int | None,
+    worker_number: int,
 ) -> None:
     """Serve until told to leave.
 
     app_factory: `module:function` that returns an ASGI application with a lifespan.
-    listen_fd, lifeline_fd: inherited descriptors; both are owned by this process from here on.
-    counts_fd: of `new_counts`, where there are other workers.
+    listen_fds, lifeline_fd: inherited descriptors; they are owned by this process from here on.
+    counts_fd: of `new_counts`. beat_fd: of a `Pulse`.
     worker_number: 1 to N, in every log record of this process as `worker`.
     """
     structlog.contextvars.bind_contextvars(worker=worker_number)
@@ -117,28 +131,37 @@ def run_worker(
         backlog=2048,
     )
     counts = None if counts_fd is None else Counts(counts_fd, worker_number)
-    _WorkerServer(config, lifeline_fd, counts).run(sockets=[socket.socket(fileno=listen_fd)])
+    sockets = [socket.socket(fileno=fd) for fd in listen_fds]
+    _WorkerServer(config, lifeline_fd, counts, beat_fd).run(sockets=sockets)
 
 
 def worker_argv(
-    app_factory: str, *, listen_fd: int, lifeline_fd: int, worker_number: int, counts_fd: int | None = None
+    app_factory: str,
+    *,
+    listen_fds: Sequence[int],
+    lifeline_fd: int,
+    worker_number: int,
+    counts_fd: int | None = None,
+    beat_fd: int | None = None,
 ) -> tuple[str, ...]:
     """Return the command line that runs `run_worker` with these arguments in a process of its own."""
     return (
         *(sys.executable, "-m", "api.server.worker", app_factory),
-        *("--listen-fd", str(listen_fd)),
+        *(argument for fd in listen_fds for argument in ("--listen-fd", str(fd))),
         *("--lifeline-fd", str(lifeline_fd)),
         *("--worker-number", str(worker_number)),
         *(() if counts_fd is None else ("--counts-fd", str(counts_fd))),
+        *(() if beat_fd is None else ("--beat-fd", str(beat_fd))),
     )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="api.server.worker")
     parser.add_argument("app_factory", metavar="APP_FACTORY")
-    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--listen-fd", dest="listen_fds", type=int, action="append", required=True)
     parser.add_argument("--lifeline-fd", type=int, required=True)
     parser.add_argument("--counts-fd", type=int, default=None)
+    parser.add_argument("--beat-fd", type=int, default=None)
     parser.add_argument("--worker-number", type=int, default=1)
     run_worker(**vars(parser.parse_args(argv)))
 

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -222,14 +222,32 @@ def test_a_number_out_of_range_is_refused(
 def test_the_command_line_follows_too(service: RunningService, token: dict[str, Any]) -> None:
     command = [COMMAND, "audit", "tail", "-f", "-n", "1", "--json", "--token", token["id"]]
     environment = service_environment(service.database.app)
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as following:
-        assert following.stdout is not None
-        kinds = [json.loads(following.stdout.readline())["kind"]]
+    with following(command, environment) as tail:
+        assert tail.stdout is not None
+        kinds = [json.loads(tail.stdout.readline())["kind"]]
         use(service, token["token"])
-        kinds.append(json.loads(following.stdout.readline())["kind"])
-        following.send_signal(signal.SIGINT)
-        assert following.wait(30) == 0
+        kinds.append(json.loads(tail.stdout.readline())["kind"])
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait(30) == 0
     assert kinds == ["scim_token.created", "scim_token.used"]
+
+
+@contextmanager
+def following(command: Sequence[str], environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command that goes on until it is interrupted, also where SIGINT is inherited as ignored."""
+    heeding = signal.signal(signal.SIGINT, signal.default_int_handler)  # what is not ignored is the default
+    try:
+        tail = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, heeding)
+    with tail:
+        bound = threading.Timer(60, tail.kill)
+        bound.start()
+        try:
+            yield tail
+        finally:
+            bound.cancel()
+            tail.kill()
 
 
 def test_a_service_that_ends_lets_the_waiting_go(database: Database) -> None:

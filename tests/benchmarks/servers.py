@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from api.server.supervisor import listen
+from api.server.listening import listen
 from api.server.worker import worker_argv
 
 ROOT: Final = Path(__file__).parents[2]
@@ -106,7 +106,10 @@ def floor(factory: str, *, log: Path, environment: Mapping[str, str] = {}) -> It
     listener = listen("127.0.0.1", 0)
     lifeline_read, lifeline_write = os.pipe()
     argv = worker_argv(
-        f"tests.benchmarks.{factory}", listen_fd=listener.fileno(), lifeline_fd=lifeline_read, worker_number=1
+        f"tests.benchmarks.{factory}",
+        listen_fds=[listener.fileno()],
+        lifeline_fd=lifeline_read,
+        worker_number=1,
     )
     with listener, log.open("ab") as output:
         process = subprocess.Popen(

@@ -13,7 +13,7 @@ import psycopg
 
 from api import app
 from api.edge import Edge
-from api.server.supervisor import listen
+from api.server.listening import listen
 from api.server.worker import worker_argv
 from api.settings import load
 from domain.errors import StoreUnavailable
@@ -71,7 +71,7 @@ def running_worker_with_the_bug(database: Database) -> Iterator[str]:
     with listen("127.0.0.1", 0) as listener:
         host, port = listener.getsockname()
         argv = worker_argv(
-            f"{__name__}:create_app", listen_fd=listener.fileno(), lifeline_fd=lifeline, worker_number=1
+            f"{__name__}:create_app", listen_fds=[listener.fileno()], lifeline_fd=lifeline, worker_number=1
         )
         process = subprocess.Popen(
             argv,

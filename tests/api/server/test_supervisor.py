@@ -5,7 +5,6 @@ import contextlib
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +16,10 @@ from typing import Any
 
 import pytest
 
-from api.server.supervisor import ListenError, Program, Supervisor, listen
+from api.server import heartbeat
+from api.server.heartbeat import Pulse
+from api.server.listening import ListenError, listen
+from api.server.supervisor import Program, Supervisor
 from api.server.worker import worker_argv
 
 ROOT = Path(__file__).parents[3]
@@ -26,6 +28,18 @@ STUBBORN = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("not listening", flush=True)
+time.sleep(60)
+"""
+UNHURRIED = """
+import signal, time
+signal.signal(signal.SIGTERM, lambda *_: (print("first told", flush=True), time.sleep(0.5), exit()))
+print("first runs", flush=True)
+time.sleep(60)
+"""
+NEEDED = """
+import signal, time
+signal.signal(signal.SIGTERM, lambda *_: (print("last told", flush=True), exit()))
+print("last runs", flush=True)
 time.sleep(60)
 """
 
@@ -56,11 +70,17 @@ def create_app() -> Any:
 def main(number_of_workers: int, grace_s: float, *others: str) -> int:
     listener = listen("127.0.0.1", 0)
     supervisor = Supervisor(grace_s=grace_s)
-    programs = [Program("other", (sys.executable, "-c", code)) for code in others]
+    programs = [Program("other", (sys.executable, "-c", code), is_last=code == NEEDED) for code in others]
     for number in range(1, number_of_workers + 1):
-        fds = {"listen_fd": listener.fileno(), "lifeline_fd": supervisor.lifeline_fd}
-        argv = worker_argv(f"{THIS}:create_app", **fds, worker_number=number)
-        programs.append(Program(f"http-{number}", argv, (listener.fileno(),)))
+        pulse = Pulse()
+        argv = worker_argv(
+            f"{THIS}:create_app",
+            listen_fds=[listener.fileno()],
+            lifeline_fd=supervisor.lifeline_fd,
+            beat_fd=pulse.beat_fd,
+            worker_number=number,
+        )
+        programs.append(Program(f"http-{number}", argv, (listener.fileno(),), pulse))
     print(f"port {listener.getsockname()[1]} is open", flush=True)
     return supervisor.run(programs)
 
@@ -85,10 +105,10 @@ class Deployment:
         self.port = int(self.said.split("port ")[1].split()[0])
         self.wait_for("welcome", times=workers)
 
-    def wait_for(self, text: str, *, times: int = 1) -> None:
+    def wait_for(self, text: str, *, times: int = 1, timeout_s: float = 10) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._output, selectors.EVENT_READ)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + timeout_s
             while self.said.count(text) < times:
                 assert selector.select(deadline - time.monotonic()), f"no {text!r} in: {self.said}"
                 self.said += (self._output.read() or b"").decode()
@@ -238,27 +258,109 @@ def test_a_program_that_does_not_stop_is_killed_when_its_time_is_over(
     assert "exit_code=-9" in deployment.said
 
 
-def test_a_port_in_use_is_named() -> None:
-    with listen("127.0.0.1", 0) as first:
-        port = first.getsockname()[1]
-        with pytest.raises(ListenError, match=f"^port {port} on 127.0.0.1 is in use$"):
-            listen("127.0.0.1", port)
-
-
-def test_an_unknown_host_is_named() -> None:
-    with pytest.raises(ListenError, match=r"^cannot listen on port 8080 of host\.invalid: "):
-        listen("host.invalid", 8080)
-
-
-@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
-def test_the_listening_socket_is_of_the_family_of_its_host_and_inheritable(
-    host: str, family: socket.AddressFamily
+def test_what_the_others_need_is_told_to_stop_when_they_have_ended(
+    deploy: Callable[..., Deployment],
 ) -> None:
-    if not socket.has_ipv6 and family == socket.AF_INET6:
-        pytest.skip("no IPv6 here")
-    with listen(host, 0) as listener:
-        assert listener.family == family
-        assert listener.get_inheritable()
+    deployment = deploy(0, UNHURRIED, NEEDED)
+    deployment.wait_for("first runs")
+    deployment.wait_for("last runs")
+
+    deployment.process.terminate()
+
+    assert deployment.wait_for_end() == 0
+    told, _, after = deployment.said.partition("first told")
+    assert "program stopped" not in told
+    assert after.index("program stopped") < after.index("last told")
+
+
+def test_what_the_others_need_is_restarted_while_they_end(deploy: Callable[..., Deployment]) -> None:
+    slow = UNHURRIED.replace("0.5", "2")
+    deployment = deploy(0, slow, NEEDED)
+    deployment.wait_for("first runs")
+    deployment.wait_for("last runs")
+
+    deployment.process.terminate()
+    deployment.wait_for("first told")
+    last = next(
+        int(line.split("pid=")[1].split()[0])
+        for line in deployment.said.splitlines()
+        if "program started" in line
+    )
+    os.kill(last, signal.SIGKILL)
+
+    assert deployment.wait_for_end() == 0
+    assert deployment.said.count("last runs") == 2
+
+
+def worker_pids(deployment: Deployment) -> list[int]:
+    lines = deployment.said.splitlines()
+    return [int(line.split("pid=")[1].split()[0]) for line in lines if "program started" in line]
+
+
+def test_a_worker_that_stands_still_is_replaced(deploy: Callable[..., Deployment]) -> None:
+    """A23."""
+    deployment = deploy(2)
+    stopped = deployment.get()
+    os.kill(stopped, signal.SIGSTOP)
+    began = time.monotonic()
+
+    deployment.wait_for("program does not answer", timeout_s=heartbeat.SILENT_S + 10)
+
+    waited_s = time.monotonic() - began
+    assert waited_s > heartbeat.SILENT_S - heartbeat.EVERY_S - 0.5
+    deployment.wait_for("exit_code=-9")
+    deployment.wait_for("welcome", times=3)
+    for _ in range(8):
+        assert deployment.get() != stopped
+    assert not is_running(stopped)
+    assert deployment.said.count("program does not answer") == 1
+    deployment.process.terminate()
+    assert deployment.wait_for_end() == 0
+
+
+def test_a_machine_that_stood_still_costs_no_worker(deploy: Callable[..., Deployment]) -> None:
+    deployment = deploy(2)
+    deployment.wait_for("program started", times=2)
+    everybody = [deployment.process.pid, *worker_pids(deployment)]
+    eventually(lambda: deployment.get() > 0, timeout_s=1)
+    time.sleep(2 * heartbeat.EVERY_S)  # so that each has beaten
+
+    for pid in everybody:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(heartbeat.SILENT_S + 2 * heartbeat.EVERY_S)
+    for pid in everybody:
+        os.kill(pid, signal.SIGCONT)
+
+    time.sleep(3 * heartbeat.EVERY_S)
+    assert deployment.get() in everybody
+    deployment.process.terminate()
+    assert deployment.wait_for_end() == 0
+    assert "does not answer" not in deployment.said
+
+
+def test_a_process_that_starts_has_more_time_than_one_that_beat() -> None:
+    pulse = Pulse()
+    pulse.expect(1000.0)
+    assert not pulse.is_silent(1000.0 + heartbeat.STARTING_S)
+    assert pulse.is_silent(1000.1 + heartbeat.STARTING_S)
+
+    heartbeat.beat(pulse.beat_fd)
+    assert not pulse.is_silent(1100.0)
+    assert not pulse.is_silent(1100.0 + heartbeat.SILENT_S)
+    assert pulse.is_silent(1100.1 + heartbeat.SILENT_S)
+    pulse.excuse(1200.0)
+    assert not pulse.is_silent(1200.0 + heartbeat.SILENT_S)
+
+    heartbeat.beat(pulse.beat_fd)
+    pulse.expect(2000.0)
+    assert not pulse.is_silent(2001.0 + heartbeat.SILENT_S)
+
+
+def test_a_supervisor_that_does_not_read_stops_nobody() -> None:
+    pulse = Pulse()
+    for _ in range(70_000):
+        heartbeat.beat(pulse.beat_fd)
+    assert not pulse.is_silent(1.0)
 
 
 if __name__ == "__main__":

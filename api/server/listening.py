@@ -1,0 +1,64 @@
+"""The sockets that the service listens on: opened once, by the supervisor, and inherited by every worker."""
+
+import errno
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+_EVERY_IPV4 = "0.0.0.0"  # noqa: S104 - what an operator may ask for
+_EVERY_IPV6 = "::"
+UNSENT_BYTES = 128 * 1024
+"""What the kernel takes of an answer that has not left yet; by default up to 4 MB, of each slow reader."""
+
+
+class ListenError(Exception):
+    """The address cannot be served; the text says why, for an operator."""
+
+
+def listen_on(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """A listening socket for each host, all on one port; 0 takes a free one. Raises ListenError."""
+    listeners: list[socket.socket] = []
+    with ExitStack() as opened:
+        for host in dict.fromkeys(hosts):
+            # Beside a socket for every IPv4 address, the one for IPv6 must not claim them too.
+            listener = listen(host, port, is_alone=_EVERY_IPV4 not in hosts)
+            listeners.append(opened.enter_context(listener))
+            port = listener.getsockname()[1]
+        opened.pop_all()
+    return listeners
+
+
+def listen(host: str, port: int, backlog: int = 2048, *, is_alone: bool = True) -> socket.socket:
+    """Return an inheritable listening socket, IPv4 or IPv6 as the host asks; port 0 takes a free one.
+
+    `::` means every address of both families where the system has it so (net.ipv6.bindv6only is 0, as by
+    default), unless it is not alone. Raises ListenError.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        is_dual = family == socket.AF_INET6 and address[0] == _EVERY_IPV6 and is_alone and _is_dual_stack()
+        listener = socket.create_server(address, family=family, backlog=backlog, dualstack_ipv6=is_dual)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ListenError(f"port {port} on {host} is in use") from error
+        raise ListenError(f"cannot listen on port {port} of {host}: {error.strerror}") from error
+    listener.set_inheritable(True)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a client finds it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _is_dual_stack() -> bool:
+    """Whether the system lets a socket of IPv6 take IPv4 too, if nobody says otherwise."""
+    with socket.socket(socket.AF_INET6) as any_socket:
+        return socket.has_dualstack_ipv6() and not any_socket.getsockopt(
+            socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+        )

@@ -1,0 +1,90 @@
+"""C7: the addresses that the service listens on."""
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+import pytest
+
+from api.server.listening import ListenError, listen, listen_on, url_of
+
+pytestmark = pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+
+
+@pytest.fixture
+def opened() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def reached(port: int) -> set[str]:
+    """By which address of this machine a port is reached."""
+    found = set()
+    for host in ("127.0.0.1", "127.0.0.2", "::1"):
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+        except ConnectionRefusedError:
+            continue
+        found.add(host)
+    return found
+
+
+def test_a_port_in_use_is_named() -> None:
+    with listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ListenError, match=f"^port {port} on 127.0.0.1 is in use$"):
+            listen("127.0.0.1", port)
+
+
+def test_an_unknown_host_is_named() -> None:
+    with pytest.raises(ListenError, match=r"^cannot listen on port 8080 of host\.invalid: "):
+        listen("host.invalid", 8080)
+
+
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_the_listening_socket_is_of_the_family_of_its_host_and_inheritable(
+    host: str, family: socket.AddressFamily
+) -> None:
+    with listen(host, 0) as listener:
+        assert listener.family == family
+        assert listener.get_inheritable()
+
+
+ALL = {"127.0.0.1", "127.0.0.2", "::1"}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "found"),
+    [
+        (["::"], ALL),
+        (["0.0.0.0"], ALL - {"::1"}),
+        (["::1"], {"::1"}),
+        (["127.0.0.1"], {"127.0.0.1"}),
+        (["127.0.0.1", "::1"], {"127.0.0.1", "::1"}),
+        (["0.0.0.0", "::"], ALL),
+        (["::", "0.0.0.0"], ALL),
+        (["127.0.0.1", "127.0.0.2", "127.0.0.1"], {"127.0.0.1", "127.0.0.2"}),
+    ],
+    ids=str,
+)
+def test_every_address_that_was_asked_for_is_served_on_one_port(
+    hosts: Sequence[str], found: set[str], opened: ExitStack
+) -> None:
+    listeners = [opened.enter_context(listener) for listener in listen_on(hosts, 0)]
+
+    (port,) = {listener.getsockname()[1] for listener in listeners}
+    assert reached(port) == found
+
+
+def test_one_address_that_cannot_be_served_leaves_none_open() -> None:
+    with listen("127.0.0.2", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ListenError, match=r"127\.0\.0\.2 is in use"):
+            listen_on(["127.0.0.1", "127.0.0.2"], port)
+        assert reached(port) == {"127.0.0.2"}
+
+
+@pytest.mark.parametrize(("host", "shown"), [("::", "[::]"), ("::1", "[::1]"), ("127.0.0.1", "127.0.0.1")])
+def test_an_address_is_printed_as_a_client_writes_it(host: str, shown: str) -> None:
+    with listen(host, 0) as listener:
+        assert url_of(listener) == f"http://{shown}:{listener.getsockname()[1]}"

@@ -1,0 +1,102 @@
+"""The processes of one `serve`: how they stop, which are replaced (A23), where they listen (C7)."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from domain.api_token import Permission
+from tests.conftest import Database
+from tests.service import Caller, RunningService, running_service, until
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def create(service: RunningService, caller: Caller) -> dict[str, Any]:
+    answer = service.client.post("/scim-token", auth=caller, json={"team_id": str(uuid4()), "name": "x"})
+    assert answer.status_code == 201
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def test_a_read_that_waits_for_its_view_is_answered_while_the_service_ends(database: Database) -> None:
+    """What it waits for ends last: here it goes on only after the service was told to end."""
+    with ThreadPoolExecutor(1) as pool, running_service(database) as service:
+        made = create(service, service.api_token())
+        reader = service.api_token(Permission.SCIM_TOKENS_READ)
+        with standing_still(service.program_pids()["projections"]):
+            again = create(service, service.api_token())
+            address = f"{service.url}/scim-token"
+            answer = pool.submit(httpx.get, address, auth=reader, timeout=10, trust_env=False)
+            used = "SELECT 1 FROM ledger.events WHERE originator_id = %s AND topic = 'api_token.used.v1'"
+            until(lambda: bool(service.query(used, reader.id)), what="the request")
+            os.kill(service.pid, signal.SIGTERM)
+            until(lambda: "stopping" in {record.get("event") for record in service.records()})
+        found = answer.result(10)
+        assert found.status_code == 200, found.text
+        assert [token["id"] for token in found.json()["result"]] == [again["id"], made["id"]]
+
+
+def test_processes_that_stand_still_are_replaced(database: Database) -> None:
+    """A23: a worker, and the process of the views. Who connects meanwhile waits, and is served."""
+    with running_service(database) as service:
+        caller = service.api_token()
+        stopped = service.program_pids()
+        assert set(stopped) == {"projections", "worker-1"}
+        for pid in stopped.values():
+            os.kill(pid, signal.SIGSTOP)
+
+        def are_replaced() -> bool:
+            return all(service.program_pids()[name] != pid for name, pid in stopped.items())
+
+        until(are_replaced, timeout_s=30, what="the replacement", tell=service.log.read_text)
+
+        def is_served() -> bool:
+            made = create(service, caller)
+            answer = service.client.get("/scim-token", auth=caller, params={"limit": "1"})
+            return answer.status_code == 200 and bool(answer.json()["result"][0]["id"] == made["id"])
+
+        until(is_served, timeout_s=20, what="service", tell=service.log.read_text)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_service_listens_on_several_addresses(database: Database, workers: int) -> None:
+    """C7: the second is printed as a client writes it; both are served by each worker."""
+    hosts = {"SCIM_LEDGER_HOST": "127.0.0.1,::1"}
+    with running_service(database, workers=workers, environment=hosts) as service:
+        port = httpx.URL(service.url).port
+        assert f"scim-ledger listens on http://[::1]:{port}\n" in service.log.read_text()
+        for _ in range(6):
+            answer = httpx.get(f"http://[::1]:{port}/readyz", trust_env=False)
+            assert answer.status_code == 200
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_a_peer_has_one_name_on_a_socket_for_both(database: Database) -> None:
+    """C7: behind a proxy that is trusted by its IPv4 address."""
+    environment = {"SCIM_LEDGER_HOST": "::", "SCIM_LEDGER_TRUSTED_PROXIES": "127.0.0.1"}
+    with running_service(database, environment=environment) as service:
+        caller = service.api_token()
+        made = create(service, caller)
+        port = httpx.URL(service.url).port
+        assert service.url == f"http://[::]:{port}"
+        headers = {"Authorization": f"Bearer {made['token']}", "X-Forwarded-For": "192.0.2.7"}
+        answer = httpx.get(f"http://127.0.0.1:{port}/gateway/nginx", headers=headers, trust_env=False)
+        assert answer.status_code == 200
+        events = service.client.get(f"/scim-token/{made['id']}/events", auth=caller).json()["result"]
+        assert events[0]["source"] == "192.0.2.7"
