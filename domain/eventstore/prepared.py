@@ -115,7 +115,14 @@ class PreparedStatement:
                 self._results += 1
         except psycopg.Error as error:
             self._unwatch()
-            _fail(done, error)
+            if (
+                self._results
+                and self._received is not None
+                and self._received.status == ExecStatus.FATAL_ERROR
+            ):
+                self._finish(done)  # the server said why it ends the connection
+            else:
+                _fail(done, error)
 
     def _finish(self, done: asyncio.Future[PGresult]) -> None:
         if self._received is None:
