@@ -5,7 +5,7 @@ row. The two instants that later events overwrite, the last use and the last rot
 trail, one index probe each, and only where the row holds a later one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -16,6 +16,7 @@ from domain.eventstore.connection import ReadPool
 from projections import audit_trail, scim_tokens
 from projections.queries import Place, TokenFilter, TokenPage, ViewReader
 from projections.scim_tokens import document
+from projections.token_walk import along, of_teams
 from projections.wake import NOBODY, Waker
 
 _AS_IT_WAS: Final = """
@@ -37,7 +38,7 @@ _AS_IT_WAS: Final = """
         CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
         CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
     FROM asked CROSS JOIN (
-        SELECT * FROM {table} WHERE <where> ORDER BY created_at DESC, id DESC LIMIT %(limit)s
+        <newest>
     ) t
     LEFT JOIN LATERAL (
         SELECT a.at FROM {audit_trail} a
@@ -67,31 +68,26 @@ class AsOfQueries:
         self, token_id: UUID, *, teams: Sequence[UUID] | None, at: datetime, head: int
     ) -> str | None:
         """The document at `at`; None for a token that was missing, foreign or revoked then."""
-        conditions = ["id = %(id)s", "created_at <= %(at)s", "(revoked_at IS NULL OR revoked_at > %(at)s)"]
-        parameters: dict[str, Any] = {"id": token_id}
+        conditions = ["id = %(id)s", _CREATED, _NOT_REVOKED]
+        parameters: dict[str, Any] = {"id": token_id, "at": at, "limit": 1}
         if teams is not None:
             conditions.append("team_id = ANY(%(teams)s)")
             parameters["teams"] = list(teams)
-        rows = await self._rows(conditions, parameters, at=at, limit=1, head=head)
+        newest = f"SELECT * FROM {{table}} WHERE {' AND '.join(conditions)} LIMIT %(limit)s"
+        rows = await self._rows(newest, parameters, head=head)
         return _render(rows[0]) if rows else None
 
     async def page(
         self, narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime, head: int
     ) -> TokenPage:
         """One page of the list at `at`, narrowed by team, name and the status that the tokens had then."""
-        conditions, parameters = _conditions(narrow)
-        if after is not None:
-            conditions.append("(created_at, id) < (%(after_at)s, %(after_id)s)")
-            parameters |= {"after_at": after.created_at, "after_id": after.id}
-        rows = await self._rows(conditions, parameters, at=at, limit=limit + 1, head=head)
+        newest, parameters = _newest(narrow, after=after, limit=limit, at=at)
+        rows = await self._rows(newest, parameters, head=head)
         last = Place(rows[limit - 1][5], rows[limit - 1][0]) if len(rows) > limit else None
         return TokenPage([_render(row) for row in rows[:limit]], last)
 
-    async def _rows(
-        self, conditions: Sequence[str], parameters: dict[str, Any], *, at: datetime, limit: int, head: int
-    ) -> list[tuple[Any, ...]]:
-        select = _AS_IT_WAS.replace("<where>", " AND ".join(conditions))
-        return await self._view.rows(select, parameters | {"at": at, "limit": limit}, head=head)
+    async def _rows(self, newest: str, parameters: Mapping[str, Any], *, head: int) -> list[tuple[Any, ...]]:
+        return await self._view.rows(_AS_IT_WAS.replace("<newest>", newest), parameters, head=head)
 
 
 def _render(row: tuple[Any, ...]) -> str:
@@ -101,21 +97,24 @@ def _render(row: tuple[Any, ...]) -> str:
 _encoder: Final = msgspec.json.Encoder()
 
 
-def _conditions(narrow: TokenFilter) -> tuple[list[str], dict[str, Any]]:
-    conditions, parameters = ["created_at <= %(at)s"], dict[str, Any]()
-    if narrow.teams is not None and len(narrow.teams) == 1:
-        conditions.append("team_id = %(team)s")
-        parameters["team"] = narrow.teams[0]
-    elif narrow.teams is not None:
-        conditions.append("team_id = ANY(%(teams)s)")
-        parameters["teams"] = list(narrow.teams)
+def _newest(
+    narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime
+) -> tuple[str, dict[str, Any]]:
+    """SQL: the tokens of a page, and one more if any."""
+    is_of_one_team, parameters = of_teams(narrow.teams)
+    parameters |= {"at": at, "limit": limit + 1}
+    index = ["revoked_at IS NOT NULL"] if narrow.status == "revoked" else []
+    bounds, filters = [_CREATED], list(_STATUS[narrow.status])
     if narrow.name is not None:
-        conditions.append("name = %(name)s")
+        index = ["name = %(name)s"]
         parameters["name"] = narrow.name
-    conditions += _STATUS[narrow.status]
-    return conditions, parameters
+    if after is not None:
+        bounds.append("(created_at, id) < (%(after_at)s, %(after_id)s)")
+        parameters |= {"after_at": after.created_at, "after_id": after.id}
+    return along(index, bounds, filters, is_of_one_team=is_of_one_team), parameters
 
 
+_CREATED: Final = "created_at <= %(at)s"
 _NOT_REVOKED: Final = "(revoked_at IS NULL OR revoked_at > %(at)s)"
 _STATUS: Final = {
     "active": [_NOT_REVOKED, "(expires_at IS NULL OR expires_at > %(at)s)"],

@@ -205,12 +205,15 @@ def _from_network(
     range_ = [source, source.broadcast_address, source, FEW + 1]
     is_rare = "(SELECT count(*) FROM few)"
     rare = ["position = ANY(ARRAY(SELECT position FROM few))", f"{is_rare} <= {FEW}", *conditions]
-    common = ["source <<= %s", f"{is_rare} > {FEW}", *conditions]
     of_rare, rare_parameters = _from_anywhere(rare, parameters, order, limit)
-    of_common, common_parameters = _from_anywhere(common, [source, *parameters], order, limit)
+    # OFFSET 0: the network is no condition of the walk, or its index would be read to the end, and sorted.
+    walked = (
+        f"SELECT * FROM {{table}} WHERE {' AND '.join([f'{is_rare} > {FEW}', *conditions])} {order} OFFSET 0"
+    )
+    of_common = f"SELECT true, {SELECTED} FROM ({walked}) walked WHERE source <<= %s {order} LIMIT %s"
     return (
         f"WITH few AS MATERIALIZED ({few}) (({of_rare}) UNION ALL ({of_common}))",
-        [*range_, *rare_parameters, *common_parameters],
+        [*range_, *rare_parameters, *parameters, source, limit],
     )
 
 

@@ -210,6 +210,9 @@ PROJECTION: Final = Projection(
     is_owned=True,
     merge={},
     is_append_only=True,
+    gathered=frozenset(
+        {"kind"}
+    ),  # that nearly all are uses is what makes the indexes of the rest worth while
     fillfactor=100,
 )
 

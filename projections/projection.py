@@ -78,6 +78,7 @@ class Projection:
     merge: for a view that folds a batch without what is stored, how a row of the batch goes onto the stored
         one: SQL by column, of `stored` and `excluded`; a column not named stays. None: rows are loaded.
     is_append_only: each entry has a row of its own, so that nothing is ever stored already.
+    gathered: columns of which the planner knows how often each value is there.
     fillfactor: per cent of a page that inserts fill; 100 where rows never change, less where they often do.
     """
 
@@ -97,6 +98,7 @@ class Projection:
     touch: Callable[[LogEntry], Sequence[Any]] | None = None
     merge: Mapping[str, str] | None = None
     is_append_only: bool = False
+    gathered: frozenset[str] = frozenset()
     fillfactor: int = 80
 
     @property
@@ -115,12 +117,18 @@ class Projection:
     def create_table(self, version: int) -> str:
         """DDL without secondary indexes: a rebuild adds them when the rows are in.
 
-        Statistics are gathered when it has doubled, as rows that are rewritten for each use change none.
+        Statistics of values are gathered of `gathered` alone, so that no other plan depends on them: on a
+        team that had nearly all tokens the day before, or on their absence in the first minute. Sizes are,
+        when the table has doubled, as rows that are rewritten for each use change none.
         """
         columns = ", ".join(f"{name} {type_}" for name, type_ in self.columns.items())
+        unknown = ", ".join(
+            f"ALTER {name} SET STATISTICS 0" for name in self.columns if name not in self.gathered
+        )
         return (
             f"CREATE TABLE {self.table(version)} ({columns}) "
-            f"WITH (fillfactor = {self.fillfactor}, autovacuum_analyze_scale_factor = 1)"
+            f"WITH (fillfactor = {self.fillfactor}, autovacuum_analyze_scale_factor = 1); "
+            f"ALTER TABLE {self.table(version)} {unknown}"
         )
 
     def create_indexes(self, version: int) -> list[str]:

@@ -18,6 +18,7 @@ from projections import scim_tokens, token_sources
 from projections.faults import is_damage, told
 from projections.projection import Projection
 from projections.scim_tokens import DOCUMENT
+from projections.token_walk import ORDER, along, of_teams
 from projections.wake import NOBODY, Waker
 
 FRESH_TIMEOUT_S: Final = 1.5
@@ -179,64 +180,91 @@ class TokenQueries:
         self, narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime, head: int
     ) -> TokenPage:
         """One page of documents, `limit` at most. at: the instant that expiry is judged at."""
-        conditions, parameters = _conditions(narrow, at)
-        if after is not None:
-            conditions.append("(created_at, id) < (%s, %s)")
-            parameters += [after.created_at, after.id]
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        # One value instead of a row each: half the cost of a page of a hundred. JSON text never holds a raw
-        # control character, so the separator cannot be part of a document.
-        select = (
-            f"SELECT true, string_agg(document, '{_SEPARATOR}'), count(*), "
-            f"(array_agg(created_at))[{limit}], (array_agg(id))[{limit}] FROM ("
-            f"SELECT {DOCUMENT} AS document, created_at, id FROM {{table}} {where} "
-            "ORDER BY created_at DESC, id DESC LIMIT %s) page"
-        )
+        select, parameters = statement(narrow, after=after, limit=limit, at=at)
         view = self._view if narrow.new_source_since is None else self._view_and_sources
-        rows = await view.rows(select, [*parameters, limit + 1], head=head)
+        rows = await view.rows(select, parameters, head=head)
         ((joined, count, *last),) = rows
         documents = [] if joined is None else joined.split(_SEPARATOR)
         return TokenPage(documents[:limit], Place(*last) if count > limit else None)
 
 
-def _conditions(narrow: TokenFilter, at: datetime) -> tuple[list[str], list[Any]]:
-    conditions: list[str] = []
-    parameters: list[Any] = []
-    if narrow.teams is not None and len(narrow.teams) == 1:
-        conditions.append("team_id = %s")  # an equality keeps the index's order; ANY would sort
-        parameters.append(narrow.teams[0])
-    elif narrow.teams is not None:
-        conditions.append("team_id = ANY(%s)")
-        parameters.append(list(narrow.teams))
-    if narrow.name is not None:
-        conditions.append("name = %s")
-        parameters.append(narrow.name)
-    conditions += _use_conditions(narrow, parameters)
+def statement(
+    narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime
+) -> tuple[str, Mapping[str, Any]]:
+    """SQL for a `ViewReader`, and its parameters: one row, of one token more than `limit` if any."""
+    is_of_one_team, parameters = of_teams(narrow.teams)
+    parameters |= {"limit": limit + 1, "at": at}
+    index, filters = _conditions(narrow, parameters)
+    bounds = []
+    if narrow.unused_since is not None:
+        bounds.append("created_at < %(unused_since)s")
+    if after is not None:
+        bounds.append("(created_at, id) < (%(after_at)s, %(after_id)s)")
+        parameters |= {"after_at": after.created_at, "after_id": after.id}
+    if narrow.new_source_since is None:
+        newest = along(index, bounds, filters, is_of_one_team=is_of_one_team)
+    else:
+        parameters["new_source_since"] = narrow.new_source_since
+        newest = _with_new_source(index, bounds, filters, is_of_one_team=is_of_one_team)
+    # One value instead of a row each: half the cost of a page of a hundred. JSON text never holds a raw
+    # control character, so the separator cannot be part of a document.
+    select = (
+        f"SELECT true, string_agg({DOCUMENT}, '{_SEPARATOR}'), count(*), "
+        f"(array_agg(created_at))[{limit}], (array_agg(id))[{limit}] FROM ({newest}) page"
+    )
+    return select, parameters
+
+
+def _with_new_source(
+    index: Sequence[str], bounds: Sequence[str], filters: Sequence[str], *, is_of_one_team: bool | None
+) -> str:
+    """New addresses are either few, and lead to their tokens, or they are met on the way."""
+    any_team = {True: ["team_id = %(team)s"], False: ["team_id = ANY(%(teams)s)"], None: []}[is_of_one_team]
+    few = f"SELECT * FROM {{table}} WHERE {token_sources.IS_ONE_OF_FEW} OFFSET 0"
+    of_few = " AND ".join(["true", *any_team, *index, *bounds, *filters])
+    many = along(
+        index,
+        [*bounds, token_sources.ARE_MANY],
+        [*filters, token_sources.IS_NEW_SINCE],
+        is_of_one_team=is_of_one_team,
+    )
+    return (
+        f"WITH {token_sources.NEW_SINCE} SELECT * FROM ("
+        f"(SELECT * FROM ({few}) few WHERE {of_few} {ORDER} LIMIT %(limit)s) UNION ALL ({many})"
+        f") found {ORDER} LIMIT %(limit)s"
+    )
+
+
+def _conditions(narrow: TokenFilter, parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Those of the index to walk along, and those that are compared on the way; adds to `parameters`."""
+    filters = _use_filters(narrow, parameters)
     match narrow.status:
         case "active":
-            conditions += ["revoked_at IS NULL", "(expires_at IS NULL OR expires_at > %s)"]
-            parameters.append(at)
-        case "revoked":
-            conditions.append("revoked_at IS NOT NULL")
+            index = ["revoked_at IS NULL"]
+            filters.append("(expires_at IS NULL OR expires_at > %(at)s)")
         case "expired":
-            conditions += ["revoked_at IS NULL", "expires_at <= %s"]
-            parameters.append(at)
+            index = ["revoked_at IS NULL", "expires_at IS NOT NULL"]
+            filters.append("expires_at <= %(at)s")
+        case "revoked":
+            index = ["revoked_at IS NOT NULL"]
         case "all":
-            pass
+            index = []
         case _:
             raise AssertionError(narrow.status)
-    return conditions, parameters
-
-
-def _use_conditions(narrow: TokenFilter, parameters: list[Any]) -> list[str]:
-    """What asks for the use of a token; adds to `parameters`."""
-    conditions: list[str] = []
-    if narrow.unused_since is not None:
-        conditions.append("created_at < %s AND (last_used_at IS NULL OR last_used_at < %s)")
-        parameters += [narrow.unused_since, narrow.unused_since]
+    if narrow.name is not None:
+        parameters["name"] = narrow.name
+        return ["name = %(name)s"], filters + index
     if narrow.is_never_used:
-        conditions.append("last_used_at IS NULL")
-    if narrow.new_source_since is not None:
-        conditions.append(token_sources.IS_NEW_SINCE)
-        parameters.append(narrow.new_source_since)
-    return conditions
+        return ["NOT is_used"], filters + index
+    return index, filters
+
+
+def _use_filters(narrow: TokenFilter, parameters: dict[str, Any]) -> list[str]:
+    """What asks for the use of a token."""
+    filters: list[str] = []
+    if narrow.unused_since is not None:
+        filters.append("(last_used_at IS NULL OR last_used_at < %(unused_since)s)")
+        parameters["unused_since"] = narrow.unused_since
+    if narrow.is_never_used:
+        filters.append("NOT is_used")
+    return filters

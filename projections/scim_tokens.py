@@ -106,15 +106,18 @@ def apply(rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: Ev
 
 
 def derive(row: list[Any]) -> Sequence[Any]:
-    """The rendered document in three parts: a read sends stored bytes, and a use writes few of them."""
+    """The rendered document in three parts: a read sends stored bytes, and a use writes few of them.
+
+    And whether the token was used: a column by itself, since it changes once and may stand in an index.
+    """
     head, name, rest = _encoder.encode(document(*row)).decode().partition('"last_used_at":')
     used, comma, tail = rest.partition(",")
-    return head + name, used, comma + tail
+    return head + name, used, comma + tail, row[LAST_USED_AT] is not None
 
 
 def touch(entry: LogEntry) -> Sequence[Any]:
     """What a use sets, whatever the row was before."""
-    return entry.at, f'"{rfc3339(entry.at)}"'
+    return entry.at, f'"{rfc3339(entry.at)}"', True
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -122,9 +125,20 @@ _encoder: Final = msgspec.json.Encoder()
 DOCUMENT: Final = "head || used || tail"
 """SQL: the token object of a row. A name cannot look like the key of a field: its quotes are escaped."""
 
+_LISTS: Final = (
+    ("active", "", " WHERE revoked_at IS NULL"),
+    ("all", "", ""),
+    ("named", "name, ", ""),
+    ("unused", "", " WHERE NOT is_used"),
+    ("revoked", "", " WHERE revoked_at IS NOT NULL"),
+    ("expiring", "", " WHERE revoked_at IS NULL AND expires_at IS NOT NULL"),
+)
+"""What is listed, each of one team and of all: see `token_walk`. No column here changes with each use, which
+would have to write all of the indexes then (`pg_stat_user_tables.n_tup_hot_upd`)."""
+
 PROJECTION: Final = Projection(
     name="scim_tokens",
-    shape=1,
+    shape=2,
     columns={
         "id": "uuid",
         "team_id": "uuid NOT NULL",
@@ -139,19 +153,20 @@ PROJECTION: Final = Projection(
         "head": "text NOT NULL",
         "used": "text NOT NULL",
         "tail": "text NOT NULL",
+        "is_used": "boolean NOT NULL DEFAULT false",
     },
     stored=10,
     indexes={
-        "active_by_team": "(team_id, created_at DESC, id DESC) WHERE revoked_at IS NULL",
-        "by_team": "(team_id, created_at DESC, id DESC)",
-        "by_time": "(created_at DESC, id DESC)",
+        f"{name}{suffix}": f"({columns}created_at DESC, id DESC){where}"
+        for name, columns, where in _LISTS
+        for suffix, columns in (("_of_team", f"team_id, {columns}"), ("", columns))
     },
     topics=frozenset({Created.topic, Used.topic, Rotated.topic, Revoked.topic}),
     apply=apply,
     derive=derive,
     decodes=frozenset({Created.topic}),
     last_only=frozenset({Used.topic}),
-    touched=("last_used_at", "used"),
+    touched=("last_used_at", "used", "is_used"),
     touch=touch,
     fillfactor=50,  # each use rewrites its row: half as dear where the page has room for a few
 )

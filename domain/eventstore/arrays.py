@@ -121,6 +121,7 @@ OF_TYPE: Final[Mapping[str, Callable[[Iterable[Any]], Array]]] = {
     "integer": integers,
     "timestamptz": instants,
     "inet": addresses,
+    "boolean": booleans,
 }
 """By the name of the column's type."""
 

@@ -506,7 +506,7 @@ async def _head(reads: Any) -> int:
 class TestPreparing:
     def test_a_view_of_a_short_ledger_is_there_at_once(self, database: Database) -> None:
         history(database)
-        grown = replace(VIEW, shape=2)
+        grown = replace(VIEW, shape=VIEW.shape + 1)
         with app(database) as connection:
             rebuilding.prepare(connection, grown)
             at = live_position(connection, grown)
@@ -520,7 +520,7 @@ class TestPreparing:
     ) -> None:
         history(database)
         monkeypatch.setattr(rebuilding, "BULK_FROM", 10)
-        grown = replace(VIEW, shape=2)
+        grown = replace(VIEW, shape=VIEW.shape + 1)
         with app(database) as connection:
             rebuilding.prepare(connection, grown)
             assert live_position(connection, grown) is None

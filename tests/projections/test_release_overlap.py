@@ -43,7 +43,7 @@ def derive(row: Sequence[Any]) -> Sequence[Any]:
 _columns = list(OLD.columns.items())
 NEW = replace(
     OLD,
-    shape=2,
+    shape=OLD.shape + 1,
     columns=dict([*_columns[: OLD.stored], ("use_events", "bigint NOT NULL"), *_columns[OLD.stored :]]),
     stored=OLD.stored + 1,
     apply=apply,
@@ -105,7 +105,7 @@ def test_both_releases_answer_while_the_new_view_is_built_and_after(
                     answers["new"] += 1
 
     with runner(database, OLD):
-        until(lambda: live_shapes(database) == {1: 0})
+        until(lambda: live_shapes(database) == {OLD.shape: 0})
         with runner(database, NEW):
             asyncio.run(serve_both())
             assert answers["old"] >= answers["new"] == 20
@@ -116,18 +116,18 @@ def test_both_releases_answer_while_the_new_view_is_built_and_after(
         # Nor would the older release, taken up again, drop the newer one's.
         assert drop_old(connection, [OLD]) == []
         assert drop_old(connection, [NEW]) == ["views.scim_tokens_v1"]
-    assert live_shapes(database) == {2: 0}
+    assert live_shapes(database) == {NEW.shape: 0}
 
 
 def test_the_older_release_goes_on_after_the_newer_one_was_taken_back(database: Database) -> None:
     history(database)
     with runner(database, NEW):
-        until(lambda: live_shapes(database).get(2) == 0)
+        until(lambda: live_shapes(database).get(NEW.shape) == 0)
     with runner(database, OLD):
         history_after(database)
-        until(lambda: live_shapes(database)[1] == 0)
+        until(lambda: live_shapes(database)[OLD.shape] == 0)
     with runner(database, NEW):
-        until(lambda: live_shapes(database) == {1: 0, 2: 0})
+        until(lambda: live_shapes(database) == {OLD.shape: 0, NEW.shape: 0})
     counts = select(
         database,
         "SELECT (SELECT count(*) FROM views.scim_tokens_v1), (SELECT count(*) FROM views.scim_tokens_v2)",

@@ -39,7 +39,8 @@ def row_of(*events: Given) -> list[Any]:
 
 
 def document_of(*events: Given) -> str:
-    return "".join(derive(row_of(*events)))
+    *parts, _ = derive(row_of(*events))
+    return "".join(parts)
 
 
 HEAD = (
@@ -118,3 +119,16 @@ def test_what_a_use_sets_is_what_the_fold_comes_to(database: Database, batch: in
         Runner(database.app, [PROJECTION], batch=batch).catch_up(connection)
     expected = row_of(*history)
     assert select(database, "TABLE views.scim_tokens_v1") == [tuple(PROJECTION.whole(expected))]
+
+
+def test_a_use_writes_no_index_but_the_first_one(database: Database) -> None:
+    """C16: what a list of unused tokens costs. Each would write an index on what changes with each."""
+    record(database, created(T0), *(used(T0 + n * MILLISECOND) for n in range(1, 21)))
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        Runner(database.app, [PROJECTION], batch=1).catch_up(connection)
+        connection.execute("SELECT pg_stat_force_next_flush()")
+    ((updates, without_index),) = select(
+        database,
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'scim_tokens_v1'",
+    )
+    assert (updates, updates - without_index) == (20, 1)
