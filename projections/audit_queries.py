@@ -19,8 +19,10 @@ from projections.wake import NOBODY, Waker
 PAGE: Final = 500
 """Rows read at a time for a stream: a few milliseconds of an event loop that others wait for too."""
 
-LINES: Final = 4000
-"""Rows read at a time for a stream of lines: less than 2 MB, and some twenty milliseconds of the database."""
+LINES: Final = 500
+"""Rows read at a time for a stream of lines: a quarter of a megabyte, and three of them wait for one
+who does not read. Eight times as many are a tenth faster.
+"""
 
 FEW: Final = 10_000
 """A network with no more rows than this is rare."""

@@ -38,8 +38,10 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextlib.contextmanager
-def serving(protocol: type[asyncio.Protocol], app: Any = app) -> Iterator[tuple[str, int]]:
-    listener = socket.create_server(("127.0.0.1", 0))
+def serving(
+    protocol: type[asyncio.Protocol], app: Any = app, listener: socket.socket | None = None
+) -> Iterator[tuple[str, int]]:
+    listener = listener or socket.create_server(("127.0.0.1", 0))
     address = listener.getsockname()
     config = uvicorn.Config(
         app, http=protocol, loop="uvloop", ws="none", lifespan="off", log_config=None, access_log=False
