@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -22,9 +23,10 @@ from domain.secret import Pepper
 from projections.positions import ensure_live
 from projections.registry import PROJECTIONS
 from tests.benchmarks.seed import seed
+from tests.conftest import new_database
 from tests.gateways.programs import DEPLOY, PROGRAMS, SEARCH_PATH, free_port, require
 from tests.meanwhile import meanwhile
-from tests.service import until
+from tests.service import running_service, until
 
 pytestmark = pytest.mark.gateway
 
@@ -63,6 +65,28 @@ def test_the_token_opens_and_addresses_are_the_fronts(variant: str) -> None:
         assert location == made.json()["meta"]["location"]
         assert location.startswith(f"{users}/")
         assert client.get(location, headers=held).json() == made.json()
+
+
+@pytest.mark.parametrize("base", ["/v2", "/scim/v2"])
+def test_an_upstream_that_heeds_the_prefix_names_the_public_address(base: str, server: str) -> None:
+    """A22: header and body agree, and the address works, whatever the upstream's own path ends with."""
+    require(TOOLS)
+    port = free_port()
+    tenant = ["--tenant", "scim"] if base == "/scim/v2" else []
+    argv = [str(BIN / "scim2-server"), *tenant, "--reverse-proxy", "--port", str(port)]
+    upstream = f"http://127.0.0.1:{port}{base}"
+    with _running(argv), new_database(server) as database:
+        until(lambda: _answers(upstream), what="the backend's start")
+        with running_service(database, environment={"SCIM_UPSTREAM_URL": upstream}) as service:
+            ask = {"team_id": str(uuid4()), "name": "behind"}
+            made = service.client.post("/scim-token", auth=service.api_token(), json=ask).json()
+            held = {"Authorization": f"Bearer {made['token']}"}
+            user = {"schemas": [SCHEMA], "userName": "bjensen"}
+            created = service.client.post("/scim/v2/Users", headers=held, json=user)
+            location = created.headers["location"]
+            assert location == created.json()["meta"]["location"] == created.headers["content-location"]
+            assert location.startswith(f"{service.url}/scim/v2/Users/")
+            assert service.client.get(location, headers=held).json() == created.json()
 
 
 @pytest.mark.parametrize("tokens", [10, pytest.param(100_000, marks=pytest.mark.slow)])
