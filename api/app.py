@@ -33,6 +33,7 @@ from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
 from api.source import ClientSources
 from api.sources import SOURCES
+from domain.errors import PermissionDenied
 from domain.eventstore.turn import ALONE, SharedTurn
 from domain.ledger import Sources, TokenLedger
 from domain.secret import Pepper
@@ -153,6 +154,8 @@ def _openapi() -> OpenAPIConfig:
 
 
 def _handle(request: Request[Any, Any, Any], error: Any) -> Response[bytes]:
+    if isinstance(error, PermissionDenied):
+        request.scope["state"][problems.DENIED] = error.permission
     found = problems.answer(_as_bad_request(error) if isinstance(error, ValidationException) else error)
     return Response(
         problems.encode(found.problem, request.scope["state"]["request_id"]),

@@ -25,6 +25,7 @@ from api.serve import serve
 from api.server.listening import ListenError
 from api.server.places import TooFewDescriptors
 from api.settings import Settings, SettingsError, load
+from api.sources import operator_name
 from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
 from domain.errors import InvalidValue, LedgerError
 from domain.eventstore.embedded import EmbeddedPostgresError
@@ -148,7 +149,7 @@ def api_token_create(
         raise InvalidValue("--expires-in-days", f"must be 1 to {LIFETIME_MAX_DAYS}")
     lifetime = None if never_expires or expires_in_days is None else timedelta(days=expires_in_days)
     ask = NewApiToken(user, tuple(team) if team else None, tuple(permission or Permission), lifetime)
-    token, secret = _with_ledger(data_dir, lambda ledger: ledger.create_api_token(ask))
+    token, secret = _with_ledger(data_dir, lambda ledger: ledger.create_api_token(ask, by=_operator()))
     show({**_api_token_fields(token), "token": secret.reveal()}, as_json=as_json)
 
 
@@ -162,7 +163,7 @@ def api_token_list(*, data_dir: DataDir = None, as_json: AsJson = False) -> None
 @api_token_app.command(name="revoke")
 def api_token_revoke(token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Revoke an API token, from now on and everywhere."""
-    _with_ledger(data_dir, lambda ledger: ledger.revoke_api_token(token_id))
+    _with_ledger(data_dir, lambda ledger: ledger.revoke_api_token(token_id, by=_operator()))
     show({"id": str(token_id)}, as_json=as_json)
 
 
@@ -182,7 +183,8 @@ def token_create(
     if expires_at is not None and expires_at.tzinfo is None:
         raise InvalidValue("--expires-at", "needs a time zone, such as a Z at the end")
     ask = NewScimToken(team, name, expires_at)
-    token, secret = _with_ledger(data_dir, lambda ledger: ledger.create_scim_token(ask, by=Operator(user)))
+    by = _operator(user)
+    token, secret = _with_ledger(data_dir, lambda ledger: ledger.create_scim_token(ask, by=by))
     show({**_scim_token_fields(token), "token": secret.reveal()}, as_json=as_json)
 
 
@@ -233,7 +235,7 @@ def token_revoke(
     as_json: AsJson = False,
 ) -> None:
     """Revoke a SCIM token, from now on and everywhere."""
-    by = Operator(user)
+    by = _operator(user)
     _with_ledger(data_dir, lambda ledger: ledger.revoke_scim_token(token_id, by=by, reason=reason))
     show({"id": str(token_id)}, as_json=as_json)
 
@@ -265,6 +267,11 @@ def _with_ledger(data_dir: Path | None, ask: Callable[[TokenLedger], Awaitable[T
 
 def _end(number: int, _: object) -> None:
     sys.exit(128 + number)
+
+
+def _operator(user_id: UUID | None = None) -> Operator:
+    """Whoever gives the command, on behalf of a user if one is named."""
+    return Operator(user_id, operator_name())
 
 
 def _api_token_fields(token: ApiToken) -> Mapping[str, Any]:

@@ -1,7 +1,5 @@
 """`scim-ledger repair …`: what only the owner of the database may set right, and what is kept of it."""
 
-import getpass
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +11,10 @@ from cyclopts import App, Parameter
 from api.console import AsJson, DataDir, show
 from api.deployment import Keys, open_store, owner_conninfo
 from api.settings import load
+from api.sources import operator_name
 from domain.eventstore.connection import open_connection
 from domain.eventstore.repair import NotRepairable, give_up_pepper, repair_ledger_time
+from domain.kept_text import kept
 from projections import rebuild_requests
 from projections.registry import PROJECTIONS
 from projections.scim_tokens import rfc3339
@@ -38,7 +38,7 @@ def ledger_time(
     For a ledger in which a wrong clock has made tokens expire early. Stop every service first.
     """
     with _owner(data_dir) as connection:
-        repair = repair_ledger_time(connection, by=_operator(), reason=reason[:REASON_MAX])
+        repair = repair_ledger_time(connection, by=operator_name(), reason=_kept(reason))
         if repair is not None:
             for projection in PROJECTIONS:
                 rebuild_requests.request(connection, projection, accepts_difference=True)
@@ -73,7 +73,7 @@ def pepper(
     Only where no backup has its keys. Every token then needs a new secret.
     """
     with _owner(data_dir) as connection:
-        forgotten = give_up_pepper(connection, by=_operator(), reason=reason[:REASON_MAX])
+        forgotten = give_up_pepper(connection, by=operator_name(), reason=_kept(reason))
         if not confirm:
             connection.rollback()
     show(
@@ -104,10 +104,5 @@ def _owner(data_dir: Path | None) -> Iterator[psycopg.Connection]:
             ) from None
 
 
-def _operator() -> str:
-    """Who gives the command, as the operating system knows them."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a uid without an entry
-        user = "an unnamed user"
-    return f"{user}@{socket.gethostname()}"
+def _kept(reason: str) -> str:
+    return kept(reason, max_length=REASON_MAX) or ""

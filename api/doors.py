@@ -84,7 +84,7 @@ class Doors:
             presentation = Presentation(
                 door=asked.door,
                 form=credentials.form,
-                source=source if self.sources.is_told else None,
+                source=source,
                 user_agent=user_agent_of(scope),
                 method=asked.method,
                 path_class=path_class(asked.path),

@@ -3,26 +3,32 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
+import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from api.authorization import SCHEME, NotPresentable, read
+from api.calls import presentation_of
 from api.deadline import ANSWER_WITHIN_S, AUTHENTICATE_WITHIN_S, answer_in_time
 from api.gateways import ROOT as GATEWAY_ROOT
 from api.gateways import GatewayDoors
 from api.identifiers import request_ids
-from api.problems import BadRequest, NoGoodToken, answer, send_problem
+from api.problems import DENIED, BadRequest, NoGoodToken, answer, send_problem
 from api.scim.door import ScimDoor
 from api.scim.messages import ROOT as SCIM_ROOT
 from api.scim.proxy import Upstream
 from api.service import Service
-from domain.errors import StoreUnavailable, Unauthenticated
+from domain.api_token import Permission
+from domain.errors import StoreUnavailable, Unauthenticated, Unavailable
+from domain.eventstore.callers import Caller
 
 PUBLIC: Final = ("/healthz", "/readyz", "/openapi", "/docs", "/revoke")
 AUTHENTICATING: Final = ("/verify", "/introspect")
 """What a service asks while its own client waits to be let in."""
 Door: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 _NOT_VALID: Final = "The API token is not valid."
+
+logger = structlog.get_logger()
 
 
 class Edge:
@@ -77,7 +83,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - answered like any other, from one table
             await send_problem(send, scope, answer(error))
             return
-        await self._admin(scope, receive, send)
+        await self._admin(scope, receive, self._recording(scope, send))
 
     async def _authenticate(self, scope: HTTPScope) -> None:
         """Put the caller into the scope. Raises NoGoodToken, BadRequest, Unauthenticated, Unavailable."""
@@ -95,10 +101,36 @@ class Edge:
             self._service.doors.refusals.count("unknown", "api")
             raise Unauthenticated(_NOT_VALID)
         if not caller.api_token.is_good(at=caller.at):
+            await self._record_refusal(scope, caller, lacking=None)
             raise Unauthenticated(_NOT_VALID)
         if caller.api_token.use(at=caller.at):
-            await ledger.use_api_token(caller.api_token.id)
+            await ledger.use_api_token(
+                caller.api_token.id, presentation_of(scope, self._service.doors.sources)
+            )
         scope["state"]["caller"] = caller
+
+    def _recording(self, scope: HTTPScope, send: Send) -> Send:
+        """Records a refusal for want of a permission before its answer leaves."""
+
+        async def recording(message: Message) -> None:
+            denied = scope["state"].pop(DENIED, None)
+            if denied is not None:
+                await self._record_refusal(scope, scope["state"]["caller"], lacking=Permission(denied))
+            await send(message)
+
+        return recording
+
+    async def _record_refusal(self, scope: HTTPScope, caller: Caller, *, lacking: Permission | None) -> None:
+        """It is refused whether this can be recorded or not: a no needs no record."""
+        try:
+            await self._service.ledger.refuse_api_token(
+                caller.api_token.id,
+                lacking=lacking,
+                presentation=presentation_of(scope, self._service.doors.sources),
+                at=caller.at,
+            )
+        except Unavailable:
+            logger.warning("refusal.not_recorded", api_token_id=str(caller.api_token.id))
 
 
 async def _refuse(scope: HTTPScope, _: Receive, send: Send) -> None:

@@ -12,10 +12,11 @@ from uuid import uuid4
 
 from api.deployment import open_ledger
 from api.settings import Settings
+from api.sources import operator_name
 from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
 from domain.eventstore.connection import open_connection
 from domain.eventstore.embedded import EmbeddedPostgresError, default_base_dir
-from domain.ledger import NewApiToken
+from domain.ledger import NewApiToken, Operator
 from domain.secret import Secret
 
 FILE_NAME: Final = "first-api-token"
@@ -79,7 +80,8 @@ def _new_file(path: Path) -> Iterator[tuple[int, Path]]:
 async def _create(settings: Settings) -> tuple[ApiToken, Secret]:
     async with open_ledger(settings) as ledger:
         lifetime = timedelta(DEFAULT_LIFETIME.days)
-        return await ledger.create_api_token(NewApiToken(uuid4(), None, tuple(Permission), lifetime))
+        ask = NewApiToken(uuid4(), None, tuple(Permission), lifetime)
+        return await ledger.create_api_token(ask, by=Operator(name=operator_name()))
 
 
 def _welcome(api_token: ApiToken, secret: Secret, *, url: str) -> str:

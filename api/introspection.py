@@ -16,7 +16,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import JSONBody
 
-from api.doors import path_class
+from api.doors import path_class, user_agent_of
 from api.form_body import InvalidForm, TokenFormOperation, read_form
 from api.json_body import StrictRequest
 from api.problems import MEDIA_TYPE, BadRequest, FieldError, Problem
@@ -251,7 +251,9 @@ async def revoke(request: StrictRequest) -> Response[Burned]:
         if not secret.kind.startswith("scim_"):
             raise InvalidForm("unsupported_token_type", "Only SCIM tokens can be revoked here.")
         service.doors.throttle(request.scope, "revoke", secret=secret)
-        await service.ledger.burn_scim_token(secret)
+        source = service.doors.sources.address(request.scope)
+        presentation = Presentation("revoke", source=source, user_agent=user_agent_of(request.scope))
+        await service.ledger.burn_scim_token(secret, presentation)
     except TokenRefused as refusal:  # RFC 7009 §2.2: what is not valid needs no revocation
         service.doors.refusals.count(refusal.reason, "revoke")
     return Response(Burned(), headers=_NO_STORE)

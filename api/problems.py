@@ -27,6 +27,8 @@ from domain.errors import (
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
+DENIED: Final = "denied"
+"""Of a request's state: the permission that its caller lacked, for whoever records the refusal."""
 CHALLENGE: Final = 'Bearer realm="scim-ledger"'
 INVALID_TOKEN: Final = f'{CHALLENGE}, error="invalid_token"'
 

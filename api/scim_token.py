@@ -16,6 +16,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Body, FromPath, HeaderParameter, JSONBody, QueryParameter
 
+from api.calls import call_of
 from api.cursor import InvalidCursor
 from api.instants import instant
 from api.json_body import StrictRequest
@@ -137,11 +138,11 @@ class ScimTokenController(Controller):
         idempotency_key: IdempotencyKey = None,
     ) -> Response[CreatedScimToken]:
         """Issue a token for a team. `token` is shown in this answer and cannot be retrieved later."""
-        caller_id = caller_of(request.scope).api_token.id
+        call = call_of(request)
         token, secret = await service_of(request).ledger.create_scim_token(
             NewScimToken(data.team_id, data.name, data.expires_at),
-            by=caller_id,
-            key=await _command_key(request, caller_id, idempotency_key),
+            by=call,
+            key=await _command_key(request, call.api_token_id, idempotency_key),
         )
         return _shown_once(token, secret, status_code=201)
 
@@ -263,8 +264,7 @@ class ScimTokenController(Controller):
     )
     async def revoke(self, request: StrictRequest, token_id: FromPath[UUID]) -> RevokedScimToken:
         """Final and immediate. Repeated, it answers the same and records nothing new."""
-        caller_id = caller_of(request.scope).api_token.id
-        await service_of(request).ledger.revoke_scim_token(token_id, by=caller_id)
+        await service_of(request).ledger.revoke_scim_token(token_id, by=call_of(request))
         return RevokedScimToken(token_id)
 
     @post(
@@ -293,12 +293,12 @@ class ScimTokenController(Controller):
         Two are good at most: 409 while the overlap before lasts, unless this one has none. 429 within ten
         seconds of the rotation before.
         """
-        caller_id = caller_of(request.scope).api_token.id
+        call = call_of(request)
         token, secret = await service_of(request).ledger.rotate_scim_token(
             token_id,
             overlap=timedelta(seconds=data.overlap_seconds),
-            by=caller_id,
-            key=await _command_key(request, caller_id, idempotency_key),
+            by=call,
+            key=await _command_key(request, call.api_token_id, idempotency_key),
         )
         return _shown_once(token, secret, status_code=200)
 

@@ -37,11 +37,6 @@ class ClientSources:
         # Peers are few and their headers repeat; parsing them anew costs more than a decision may.
         self._address = lru_cache(maxsize=4096)(self._find)
 
-    @property
-    def is_told(self) -> bool:
-        """Whether proxies are named at all: without them an address may be that of any proxy in between."""
-        return bool(self._trusted)
-
     def address(self, scope: HTTPScope, *, is_relayed: bool = False) -> str | None:
         """The client's address, None where it is not known.
 

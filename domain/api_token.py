@@ -10,6 +10,7 @@ import msgspec
 
 from domain.errors import InvalidValue, NotFound, PermissionDenied, Unauthenticated
 from domain.event import Actor, Event, Recorded, SecretRow
+from domain.scim_token import REFUSAL_EVERY, Presentation
 from domain.secret import Digest
 
 DEFAULT_LIFETIME: Final = timedelta(days=90)
@@ -34,7 +35,7 @@ class Created(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
     """An API token came into being; its secret was shown to its creator, once.
 
     user_id: the user it acts for. teams: the teams it may touch, None for all.
-    created_by: None when it was made at the command line. expires_at: None for no end.
+    created_by: None when an early release made it at the command line. expires_at: None for no end.
     """
 
     topic: ClassVar[str] = "api_token.created.v1"
@@ -46,20 +47,40 @@ class Created(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
     expires_at: datetime | None
 
 
-class Used(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
-    """The token was used; at most one a minute is recorded. Each command names its caller by itself."""
+class Used(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The token was used; at most one a minute is recorded. Each command names its caller by itself.
+
+    presentation: of the call that is recorded; None in events of early releases.
+    """
 
     topic: ClassVar[str] = "api_token.used.v1"
+    presentation: Presentation | None = None
+
+
+class Refused(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """A call with the token was refused; at most one a minute is recorded.
+
+    reason: "permission", "revoked" or "expired". permission: the one that was missing, None for the others.
+    presentation: of the call; its `path_class` is the class of its route, e.g. "scim-token/{id}".
+    """
+
+    topic: ClassVar[str] = "api_token.refused.v1"
+    reason: str
+    permission: Permission | None
+    presentation: Presentation
 
 
 class Revoked(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
-    """The token stopped being valid. Final. revoked_by: None at the command line."""
+    """The token stopped being valid. Final.
+
+    revoked_by: None when an early release did it at the command line.
+    """
 
     topic: ClassVar[str] = "api_token.revoked.v1"
     revoked_by: Actor | None
 
 
-EVENTS: Final[Sequence[type[ApiTokenEvent]]] = (Created, Used, Revoked)
+EVENTS: Final[Sequence[type[ApiTokenEvent]]] = (Created, Used, Refused, Revoked)
 
 
 class ApiToken(msgspec.Struct, frozen=True):
@@ -74,6 +95,8 @@ class ApiToken(msgspec.Struct, frozen=True):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None = None
+    refused_at: datetime | None = None
+    refused_for: str | None = None
     last_used_at: datetime | None = None
     uses: int = 0
 
@@ -131,13 +154,31 @@ class ApiToken(msgspec.Struct, frozen=True):
         if self.teams is not None and team_id not in self.teams:
             raise NotFound("no such token")
 
-    def use(self, *, at: datetime) -> list[ApiTokenEvent]:
+    def refuse(
+        self, *, lacking: Permission | None, presentation: Presentation, at: datetime
+    ) -> list[ApiTokenEvent]:
+        """Record that a call was refused: the token is over, or lacks a permission.
+
+        Silent within a minute of the last refusal of the same reason, and where there is none.
+        """
+        if not self.is_good(at=at):
+            lacking, reason = None, "expired" if self.revoked_at is None else "revoked"
+        elif lacking is not None and lacking not in self.permissions:
+            reason = "permission"
+        else:
+            return []
+        last = self.refused_at if reason == self.refused_for else None
+        if last is not None and at < last + REFUSAL_EVERY:
+            return []
+        return [Refused(reason=reason, permission=lacking, presentation=presentation)]
+
+    def use(self, *, at: datetime, presentation: Presentation | None = None) -> list[ApiTokenEvent]:
         """Record a use; silent within a minute of the last one recorded. Raises Unauthenticated once over."""
         if not self.is_good(at=at):
             raise Unauthenticated("the API token is not valid")
         if self.last_used_at is not None and at < self.last_used_at + USE_EVERY:
             return []
-        return [Used()]
+        return [Used(presentation=presentation)]
 
     def revoke(self, *, by: Actor | None) -> list[ApiTokenEvent]:
         """Revoke; a second time records nothing."""
@@ -175,6 +216,8 @@ def _change(token: ApiToken, event: Event, at: datetime) -> dict[str, object]:
     match event:
         case Used():
             return {"last_used_at": at, "uses": token.uses + 1}
+        case Refused():
+            return {"refused_at": at, "refused_for": event.reason}
         case Revoked():
             return {"revoked_at": at}
         case _:

@@ -32,14 +32,19 @@ class Recorded(msgspec.Struct, frozen=True):
     event: Event
 
 
-class Actor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Actor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Who gave a command: the user, and the API token that the user's call presented.
 
     At the command line there is no API token, and no user unless one was named.
+    source, user_agent: of the call, as in `Presentation`.
+    operator: user and host of the operating system that a command line ran on, e.g. "root@db1".
     """
 
     user_id: UUID | None
     api_token_id: UUID | None
+    source: str | None = None
+    user_agent: str | None = None
+    operator: str | None = None
 
 
 class SecretRow(msgspec.Struct, frozen=True):

@@ -37,6 +37,7 @@ from domain.scim_token import REFUSAL_EVERY, Presentation, ScimToken
 from domain.secret import Pepper, Secret, SecretKind, mint
 
 DEFAULT_OVERLAP: Final = timedelta(hours=24)
+REFUSAL_TIMEOUT_S: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,32 @@ class CommandKey:
 class Operator:
     """Whoever runs the service, at the command line: may do everything.
 
-    user_id: on whose behalf, if named.
+    user_id: on whose behalf, if named. name: user and host of the operating system, for the trail.
     """
 
     user_id: UUID | None = None
+    name: str | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """How the operator's commands are signed."""
+        return Actor(user_id=self.user_id, api_token_id=None, operator=self.name)
 
 
-Authority: TypeAlias = UUID | Operator
-"""On whose word a command is given: an API token, by its id, or the operator."""
+@dataclass(frozen=True, slots=True)
+class ApiCall:
+    """A call that presents an API token. source, user_agent: as in `Presentation`."""
+
+    api_token_id: UUID
+    source: str | None = None
+    user_agent: str | None = None
+
+
+Authority: TypeAlias = UUID | ApiCall | Operator
+"""On whose word a command is given: an API token, by its id or as a call came with it, or the operator."""
+
+
+NOBODY_NAMED: Final = Operator()
 
 
 class NewScimToken(msgspec.Struct, frozen=True):
@@ -128,6 +147,7 @@ class TokenLedger(Application[UUID]):
         self.reads = ReadPool(conninfo, primary=primary)
         self.callers = CallerLookup(self.reads, self.clock)
         self._refusals = RecentRefusals()
+        self._refused_calls = RecentRefusals()
 
     async def create_scim_token(
         self, ask: NewScimToken, *, by: Authority, key: CommandKey | None = None
@@ -236,7 +256,7 @@ class TokenLedger(Application[UUID]):
         asked = (decision.digest, decision.is_void)
         return await self._refusals.cause(asked, at=decision.at, record=record)
 
-    async def burn_scim_token(self, secret: Secret) -> None:
+    async def burn_scim_token(self, secret: Secret, presentation: Presentation | None = None) -> None:
         """Revoke on the word of whoever holds the secret; silent when it names no token that is good.
 
         Raises TokenUnknown when no token has it: there was nothing to burn.
@@ -247,7 +267,7 @@ class TokenLedger(Application[UUID]):
         digest, token_id, _ = held
 
         def decide(states: States, at: datetime) -> Changes:
-            return [(token_id, _scim_token(states, token_id).burn(digest, at=at))]
+            return [(token_id, _scim_token(states, token_id).burn(digest, at=at, presentation=presentation))]
 
         await self._execute(token_id, decide, by=Operator())
 
@@ -291,7 +311,9 @@ class TokenLedger(Application[UUID]):
         ids = [tally.id for tally in counts]
         await self._execute(ids[0], decide, by=Operator(), key=key, reads=ids)
 
-    async def create_api_token(self, ask: NewApiToken) -> tuple[ApiToken, Secret]:
+    async def create_api_token(
+        self, ask: NewApiToken, *, by: Operator = NOBODY_NAMED
+    ) -> tuple[ApiToken, Secret]:
         """Create an API token on the word of whoever runs the service. Raises InvalidValue."""
         token_id = self.sources.new_id()
         secret = mint(self._api_kind, self.sources.entropy())
@@ -306,7 +328,7 @@ class TokenLedger(Application[UUID]):
                         teams=ask.teams,
                         permissions=ask.permissions,
                         digest=digest,
-                        created_by=None,
+                        created_by=by.actor,
                         expires_at=None if ask.lifetime is None else at + ask.lifetime,
                         at=at,
                     ),
@@ -317,13 +339,13 @@ class TokenLedger(Application[UUID]):
         assert isinstance(outcome.state, ApiToken)
         return outcome.state, secret
 
-    async def revoke_api_token(self, token_id: UUID) -> None:
+    async def revoke_api_token(self, token_id: UUID, *, by: Operator = NOBODY_NAMED) -> None:
         """Revoke on the word of whoever runs the service. Raises NotFound."""
 
         def decide(states: States, _: datetime) -> Changes:
-            return [(token_id, _api_token(states, token_id).revoke(by=None))]
+            return [(token_id, _api_token(states, token_id).revoke(by=by.actor))]
 
-        await self._execute(token_id, decide, by=Operator())
+        await self._execute(token_id, decide, by=by)
 
     async def api_tokens(self) -> list[ApiToken]:
         """Every API token, oldest first, revoked ones included."""
@@ -332,13 +354,33 @@ class TokenLedger(Application[UUID]):
             (_stored_api_token(*row) for row in rows), key=lambda token: (token.created_at, token.id)
         )
 
-    async def use_api_token(self, token_id: UUID) -> None:
+    async def use_api_token(self, token_id: UUID, presentation: Presentation | None = None) -> None:
         """Record that an API token was used. Raises Unauthenticated when it is over by now."""
 
         def decide(states: States, at: datetime) -> Changes:
-            return [(token_id, _api_token(states, token_id).use(at=at))]
+            return [(token_id, _api_token(states, token_id).use(at=at, presentation=presentation))]
 
         await self._execute(token_id, decide, by=Operator())
+
+    async def refuse_api_token(
+        self, token_id: UUID, *, lacking: Permission | None, presentation: Presentation, at: datetime
+    ) -> None:
+        """Record that a call with an API token was refused, once a minute however many there are.
+
+        lacking: the permission that it was refused for; None where the token is over. at: ledger time of
+        the call. Raises Unavailable in the time that a caller who waits for a refusal can spare.
+        """
+
+        async def record() -> RecordedRefusal:
+            def decide(states: States, at: datetime) -> Changes:
+                token = _api_token(states, token_id)
+                return [(token_id, token.refuse(lacking=lacking, presentation=presentation, at=at))]
+
+            outcome = await self._execute(token_id, decide, by=Operator(), timeout_s=REFUSAL_TIMEOUT_S)
+            assert isinstance(outcome.state, ApiToken)
+            return RecordedRefusal(TokenRefused, (outcome.state.refused_at or at) + REFUSAL_EVERY)
+
+        await self._refused_calls.cause((token_id, lacking is None), at=at, record=record)
 
     def replay(self, aggregate_id: UUID, *, version: int | None = None) -> Aggregate:
         """Fold a stream from its first event. Raises NotFound.
@@ -368,12 +410,13 @@ class TokenLedger(Application[UUID]):
         timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> Outcome:
         attempt = self.sources.new_id()
+        signed = _api_token_of(by)
         return await self.gate.execute(
             Command(
                 id=attempt if key is None else key.id,
                 attempt=attempt,
                 originator_id=originator_id,
-                reads=frozenset({originator_id, *reads, *(() if isinstance(by, Operator) else (by,))}),
+                reads=frozenset({originator_id, *reads, *(() if signed is None else (signed,))}),
                 request=b"" if key is None else key.request,
                 decide=decide,
             ),
@@ -413,14 +456,25 @@ def _authorise(states: States, by: Authority, at: datetime, *, team_id: UUID | N
     Raises Unauthenticated, PermissionDenied, NotFound.
     """
     if isinstance(by, Operator):
-        return Actor(user_id=by.user_id, api_token_id=None)
-    caller = states.get(by)
+        return by.actor
+    call = by if isinstance(by, ApiCall) else ApiCall(by)
+    caller = states.get(call.api_token_id)
     if not isinstance(caller, ApiToken):
         raise Unauthenticated("the API token is not valid")
     caller.authorise(Permission.SCIM_TOKENS_WRITE, at=at)
     if team_id is not None:
         caller.require_team(team_id)
-    return caller.actor
+    return msgspec.structs.replace(caller.actor, source=call.source, user_agent=call.user_agent)
+
+
+def _api_token_of(by: Authority) -> UUID | None:
+    match by:
+        case Operator():
+            return None
+        case ApiCall():
+            return by.api_token_id
+        case _:
+            return by
 
 
 def _authorised(states: States, by: Authority, at: datetime, *, token_id: UUID) -> tuple[ScimToken, Actor]:

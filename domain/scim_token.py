@@ -117,16 +117,17 @@ class Rotated(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
     overlap_until: datetime
 
 
-class Revoked(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+class Revoked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The token stopped being valid. Final.
 
     revoked_by: user and API token of the caller, or None for a burn by whoever held the secret (RFC 7009).
-    reason: the caller's words, 1 to 200 characters, or None.
+    reason: the caller's words, 1 to 200 characters, or None. presentation: of a burn, how the secret came.
     """
 
     topic: ClassVar[str] = "scim_token.revoked.v1"
     revoked_by: Actor | None
     reason: str | None
+    presentation: Presentation | None = None
 
 
 EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (Created, Used, Refused, Rotated, Revoked)
@@ -254,13 +255,17 @@ class ScimToken(msgspec.Struct, frozen=True):
             raise InvalidValue("/reason", NO_SECRET)
         return [Revoked(revoked_by=by, reason=reason)]
 
-    def burn(self, digest: bytes, *, at: datetime) -> list[ScimTokenEvent]:
+    def burn(
+        self, digest: bytes, *, at: datetime, presentation: Presentation | None = None
+    ) -> list[ScimTokenEvent]:
         """Revoke on the word of whoever holds the secret of `digest` (RFC 7009).
 
         Silent unless it authenticates: a secret whose overlap is over, perhaps because it leaked, must not
         end the token that was rotated away from it.
         """
-        return [] if self.refusal(digest, at=at) is not None else self.revoke(by=None, reason=None)
+        if self.revoked_at is not None or self.refusal(digest, at=at) is not None:
+            return []
+        return [Revoked(revoked_by=None, reason=None, presentation=presentation)]
 
     def unended_secrets(self, at: datetime) -> tuple[HeldSecret, ...]:
         """The secrets, without those whose overlap was over before `at`: their rows stand as they ended.

@@ -1,6 +1,6 @@
 """Audit rows as lines of JSON, written by the database: the same bytes that `AuditEvent` encodes to.
 
-Making 17 Python values of each row, an `AuditEvent` of them and JSON of that was three quarters of an export,
+Making 18 Python values of each row, an `AuditEvent` of them and JSON of that was three quarters of an export,
 on the loop that everybody waits for. Written where the rows are, a page is one value, passed on as it is.
 """
 
@@ -73,6 +73,7 @@ _HOW: Final[Mapping[str, Callable[[str], _Written]]] = {
     "note": _text,
     "count": _bare,
     "use_id": _word,
+    "operator": _text,
 }
 _FIELDS: Final = [field.encode_name for field in msgspec.structs.fields(AuditEvent)]
 

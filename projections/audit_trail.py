@@ -30,11 +30,13 @@ class AuditEvent(msgspec.Struct, frozen=True):
     at: ledger time, UTC with three decimals and Z. kind: the event's name, stable, e.g. "scim_token.used".
     outcome: "success" or "refused". reason: why it was refused, or the caller's words on a revocation.
     team_id: whose token it was. token_id: the SCIM token (for `api_token.*` the API token) that it is about.
-    user_id, api_token_id: who acted; for the use of an API token its holder; null for an identity provider,
-        for a burn by whoever held the secret, and where nobody signed at the command line.
-    door, source, user_agent, method, path_class, note: how a secret was presented; source is an address.
+    user_id, api_token_id: who acted; of an API token's use or refusal its holder; null for an identity
+        provider, for a burn by whoever held the secret, and where nobody was named at the command line.
+    source, user_agent: where a secret or a command came from; source is an address.
+    door, method, path_class, note: how a secret was presented.
     count: how many presentations the row stands for, 1 for everything else.
     use_id: of the use (`X-Scim-Use-Id`) or of the command that caused it.
+    operator: of a command at the command line: user and host of the operating system, such as "root@db1".
     """
 
     position: int
@@ -54,15 +56,20 @@ class AuditEvent(msgspec.Struct, frozen=True):
     note: str | None
     count: int
     use_id: UUID
+    operator: str | None
 
 
 class _Detail(msgspec.Struct, frozen=True):
-    """What an event adds to its place in the ledger. A struct: one is made for each row."""
+    """What an event adds to its place in the ledger. A struct: one is made for each row.
+
+    is_its_own: what an API token's holder does with it, which nobody signs.
+    """
 
     reason: str | None = None
     actor: Actor | None = None
     how: Presentation | None = None
     count: int = 1
+    is_its_own: bool = False
 
 
 _TOKENS: Final = frozenset({"scim_token", "api_token"})
@@ -74,13 +81,20 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], _Detail]]] = {
     scim_token.Used: lambda event: _Detail(how=event.presentation, count=event.count),
     scim_token.Refused: lambda event: _Detail(reason=event.reason, how=event.presentation),
     scim_token.Rotated: lambda event: _Detail(actor=event.rotated_by),
-    scim_token.Revoked: lambda event: _Detail(reason=event.reason, actor=event.revoked_by),
+    scim_token.Revoked: lambda event: _Detail(event.reason, event.revoked_by, event.presentation),
     api_token.Created: lambda event: _Detail(actor=event.created_by),
-    api_token.Used: lambda _: _Detail(),
+    api_token.Used: lambda event: _Detail(how=event.presentation, is_its_own=True),
+    api_token.Refused: lambda event: _Detail(event.reason, how=_with_permission(event), is_its_own=True),
     api_token.Revoked: lambda event: _Detail(actor=event.revoked_by),
     refusal_tally.Counted: lambda event: _Detail(event.reason, None, Presentation(event.door), event.count),
 }
 """How each event is told. An event that is missing here stops the view, and a test before that."""
+
+
+def _with_permission(event: api_token.Refused) -> Presentation:
+    if event.permission is None:
+        return event.presentation
+    return msgspec.structs.replace(event.presentation, note=f"lacks {event.permission}")
 
 
 def kind_of(topic: str) -> str:
@@ -92,7 +106,7 @@ _NAMES: Final = {topic: (kind_of(topic), topic.partition(".")[0]) for topic in R
 """Of each topic its kind, and the name of the aggregate."""
 
 KINDS: Final = frozenset(kind for kind, _ in _NAMES.values())
-REFUSALS: Final = frozenset({"scim_token.refused", "refusal_tally.counted"}) & KINDS
+REFUSALS: Final = frozenset({"scim_token.refused", "api_token.refused", "refusal_tally.counted"}) & KINDS
 
 
 def outcome_of(kind: str) -> str:
@@ -110,7 +124,7 @@ def _row(entry: LogEntry, event: Event) -> list[Any]:
     kind, aggregate = _NAMES[entry.topic]
     detail = DETAILS[type(event)](event)
     actor, how = detail.actor or _NOBODY, detail.how or _UNTOLD
-    if aggregate == "api_token" and actor == _NOBODY:  # its own use, or the command line on its behalf
+    if detail.is_its_own:
         actor = Actor(user_id=entry.owner_id, api_token_id=entry.originator_id)
     return [
         entry.position,
@@ -124,11 +138,12 @@ def _row(entry: LogEntry, event: Event) -> list[Any]:
         kind,
         detail.reason,
         how.door or None,
-        address_of(how.source),
-        how.user_agent,
+        address_of(how.source or actor.source),
+        how.user_agent or actor.user_agent,
         how.method,
         how.path_class,
         how.note,
+        actor.operator,
     ]
 
 
@@ -149,6 +164,7 @@ def event(  # noqa: PLR0917 - the columns of the view, in their order
     method: str | None,
     path_class: str | None,
     note: str | None,
+    operator: str | None,
 ) -> AuditEvent:
     """The documented row from the view's columns."""
     return AuditEvent(
@@ -169,12 +185,13 @@ def event(  # noqa: PLR0917 - the columns of the view, in their order
         note=note,
         count=count,
         use_id=use_id,
+        operator=operator,
     )
 
 
 PROJECTION: Final = Projection(
     name="audit_trail",
-    shape=1,
+    shape=2,
     columns={  # the wide ones first: no padding between them
         "position": "bigint",
         "at": "timestamptz NOT NULL",
@@ -192,8 +209,9 @@ PROJECTION: Final = Projection(
         "method": "text",
         "path_class": "text",
         "note": "text",
+        "operator": "text",
     },
-    stored=16,
+    stored=17,
     indexes={
         "team": "(team_id, position) WHERE team_id IS NOT NULL",
         "token": "(token_id, position) WHERE token_id IS NOT NULL",

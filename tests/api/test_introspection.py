@@ -278,7 +278,15 @@ class TestRevoke:
         assert service.client.get("/scim/v2/Schemas", headers=headers).status_code == 401
         assert events(service, made.id)[1] == (
             "scim_token.revoked.v1",
-            {"revoked_by": None, "reason": None},
+            {
+                "revoked_by": None,
+                "reason": None,
+                "presentation": {
+                    "door": "revoke",
+                    "source": "127.0.0.1",
+                    "user_agent": service.client.headers["User-Agent"],
+                },
+            },
         )
         assert topics(service, made.id)[2:] == ["scim_token.refused.v1"]
         assert service.client.get(f"/scim-token/{made.id}", auth=made.caller).status_code == 404

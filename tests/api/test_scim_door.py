@@ -211,6 +211,7 @@ def test_a_use_tells_how_it_came_and_nothing_of_a_person(
     (presentation,) = presentations(service, token["id"])
     assert presentation == {
         "door": "scim",
+        "source": "127.0.0.1",
         "user_agent": "Okta SCIM Client 1.0.0",
         "method": "PATCH",
         "path_class": "Users/{id}",

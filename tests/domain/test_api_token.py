@@ -13,16 +13,19 @@ from domain.api_token import (
     ApiTokenEvent,
     Created,
     Permission,
+    Refused,
     Revoked,
     Used,
     evolve,
 )
 from domain.errors import InvalidValue, NotFound, PermissionDenied, Unauthenticated
 from domain.event import Actor, Recorded, SecretRow
+from domain.scim_token import REFUSAL_EVERY, Presentation
 from tests.domain import scenario
 from tests.domain.scenario import ADA, COMMAND_ID, FIRST, MILLISECOND, T0, T1, T2, TEAM_ID, TOKEN_ID
 
 USER_ID = UUID(int=11)
+CALL = Presentation("api", source="192.0.2.1", method="POST", path_class="scim-token")
 READ, WRITE = Permission.SCIM_TOKENS_READ, Permission.SCIM_TOKENS_WRITE
 
 
@@ -134,6 +137,9 @@ class TestAuthorise:
 
 
 class TestUse:
+    def test_how_it_was_used_is_recorded(self) -> None:
+        assert state_after(created()).use(at=T1, presentation=CALL) == [Used(presentation=CALL)]
+
     def test_the_first_use_is_recorded(self) -> None:
         assert state_after(created()).use(at=T1) == [Used()]
 
@@ -154,6 +160,42 @@ class TestUse:
     def test_an_expired_token_cannot_be_used(self) -> None:
         with pytest.raises(Unauthenticated):
             state_after(created(expires_at=T1)).use(at=T1)
+
+
+class TestRefuse:
+    def test_a_missing_permission_is_recorded_with_its_name(self) -> None:
+        token = state_after(created(permissions=[READ]))
+        assert refuse(token, WRITE, at=T1) == [Refused("permission", WRITE, CALL)]
+
+    def test_a_token_that_is_over_is_recorded_with_why_whatever_it_lacks(self) -> None:
+        for lacking in (None, WRITE):
+            expired = state_after(created(expires_at=T1))
+            assert refuse(expired, lacking, at=T1) == [Refused("expired", None, CALL)]
+            revoked = state_after(created(expires_at=T1), REVOKED)
+            assert refuse(revoked, lacking, at=T2) == [Refused("revoked", None, CALL)]
+
+    @pytest.mark.parametrize("lacking", [None, READ])
+    def test_what_is_not_refused_any_more_is_not_recorded(self, lacking: Permission | None) -> None:
+        assert refuse(state_after(created(permissions=[READ])), lacking, at=T1) == []
+
+    def test_a_second_refusal_within_a_minute_stays_silent_whatever_it_lacks(self) -> None:
+        token = state_after(created(), (Refused("permission", WRITE, CALL), T1))
+        silent_until = T1 + REFUSAL_EVERY
+        for lacking in (WRITE, Permission.AUDIT_READ):
+            assert refuse(token, lacking, at=silent_until - MILLISECOND) == []
+            assert refuse(token, lacking, at=silent_until) == [Refused("permission", lacking, CALL)]
+
+    def test_a_refusal_for_another_reason_is_recorded_at_once(self) -> None:
+        token = state_after(created(), (Refused("permission", WRITE, CALL), T1), (Revoked(ADA), T1))
+        assert refuse(token, WRITE, at=T1) == [Refused("revoked", None, CALL)]
+
+    def test_a_refusal_is_no_use(self) -> None:
+        token = state_after(created(), (Refused("permission", WRITE, CALL), T1))
+        assert (token.uses, token.last_used_at, token.refused_at) == (0, None, T1)
+
+
+def refuse(token: ApiToken, lacking: Permission | None, *, at: datetime) -> list[ApiTokenEvent]:
+    return token.refuse(lacking=lacking, presentation=CALL, at=at)
 
 
 class TestRevoke:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.calls import route_class
 from api.doors import path_class
 from domain.eventstore.connection import ReadPool, configure
 from domain.eventstore.session import READING
@@ -47,7 +48,7 @@ ROWS: Final = st.lists(
             st.integers(1, 2**31 - 1),
             st.sampled_from(sorted(KINDS)),
         ),
-        *(TEXTS, WORDS, st.sampled_from(ADDRESSES), TEXTS, WORDS, WORDS, TEXTS),
+        *(TEXTS, WORDS, st.sampled_from(ADDRESSES), TEXTS, WORDS, WORDS, TEXTS, TEXTS),
     ),
     max_size=7,
 )
@@ -104,6 +105,7 @@ def row(at: datetime, text: str, source: str | None, id_: UUID) -> tuple[Any, ..
         "GET",
         None,
         text,
+        text,
     )
 
 
@@ -137,7 +139,8 @@ def test_pages_end_where_they_should(database: Database, limit: int | None, is_n
 
 @given(st.text())
 def test_a_class_of_paths_is_a_word(path: str) -> None:
-    assert json.dumps(path_class(path)) == f'"{path_class(path)}"'
+    for class_ in (path_class(path), route_class(path)):
+        assert json.dumps(class_) == f'"{class_}"'
 
 
 def test_an_address_that_is_written_otherwise_is_left_to_python(

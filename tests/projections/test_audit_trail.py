@@ -16,7 +16,21 @@ from domain.scim_token import Presentation
 from projections import audit_trail
 from projections.audit_trail import DETAILS, PROJECTION, SELECTED, AuditEvent, event
 from tests.conftest import Database, catch_up
-from tests.domain.scenario import ADA, COMMAND_ID, FIRST, SECOND, T0, T1, T2, T3, T4, TEAM_ID, THIRD, TOKEN_ID
+from tests.domain.scenario import (
+    ADA,
+    COMMAND_ID,
+    FIRST,
+    SECOND,
+    T0,
+    T1,
+    T2,
+    T3,
+    T4,
+    TEAM_ID,
+    THIRD,
+    TOKEN_ID,
+    UNKNOWN,
+)
 from tests.projections.history import Fact, content, deliver_again, given, rebuilt, rows
 
 API_TOKEN_ID, USER_ID, ADMIN = UUID(int=20), UUID(int=21), Actor(UUID(int=30), UUID(int=31))
@@ -100,20 +114,72 @@ def test_the_life_of_a_token_is_told_with_its_team_on_every_row(database: Databa
     ]
 
 
-def test_an_api_token_names_its_holder_where_nobody_signed(database: Database) -> None:
+@pytest.mark.parametrize("operator", [None, "root@db1"])
+def test_b12_what_the_command_line_did_to_an_api_token_is_not_its_holders_doing(
+    database: Database, operator: str | None
+) -> None:
+    """None: of an event that a release stored which knew no name of the operator."""
+    by = None if operator is None else Actor(None, None, operator=operator)
     given(
         database,
-        created_api_token(by=None),
+        created_api_token(by=by),
         (API_TOKEN_ID, api_token.Used(), T1),
-        (API_TOKEN_ID, api_token.Revoked(revoked_by=ADMIN), T2),
+        (API_TOKEN_ID, api_token.Revoked(revoked_by=by), T2),
     )
 
-    holder = {"token_id": API_TOKEN_ID, "user_id": USER_ID, "api_token_id": API_TOKEN_ID}
-    admin = {"token_id": API_TOKEN_ID, "user_id": ADMIN.user_id, "api_token_id": ADMIN.api_token_id}
+    it = {"token_id": API_TOKEN_ID}
     assert same_but_position(trail(database)) == [
-        told(**holder, at="2021-08-10T10:00:00.000Z", kind="api_token.created"),
-        told(**holder, at="2021-08-10T11:00:00.000Z", kind="api_token.used"),
-        told(**admin, at="2021-08-10T12:00:00.000Z", kind="api_token.revoked"),
+        told(**it, at="2021-08-10T10:00:00.000Z", kind="api_token.created", operator=operator),
+        told(
+            **it,
+            user_id=USER_ID,
+            api_token_id=API_TOKEN_ID,
+            at="2021-08-10T11:00:00.000Z",
+            kind="api_token.used",
+        ),
+        told(**it, at="2021-08-10T12:00:00.000Z", kind="api_token.revoked", operator=operator),
+    ]
+
+
+def test_b13_a_command_tells_from_where_it_came(database: Database) -> None:
+    ada = msgspec.structs.replace(ADA, source="2001:db8::7", user_agent="curl/8")
+    root = Actor(user_id=ADA.user_id, api_token_id=None, operator="root@db1")
+    burnt = scim_token.Revoked(None, None, Presentation("revoke", source="192.0.2.9", user_agent="Okta"))
+    given(
+        database,
+        created_api_token(by=ada),
+        CREATED,
+        (TOKEN_ID, scim_token.Rotated(rotated_by=ada, digest=SECOND, overlap_until=T2), T1),
+        (TOKEN_ID, scim_token.Rotated(rotated_by=root, digest=UNKNOWN, overlap_until=T2), T2),
+        (TOKEN_ID, burnt, T3),
+    )
+
+    made, _, rotated, by_root, of_holder = same_but_position(trail(database))
+    from_ada = {"user_id": ADA.user_id, "api_token_id": ADA.api_token_id, "operator": None, "door": None}
+    from_ada |= {"source": "2001:db8::7", "user_agent": "curl/8"}
+    assert from_ada.items() <= made.items()
+    assert from_ada.items() <= rotated.items()
+    signed = {"user_id": ADA.user_id, "api_token_id": None, "source": None, "operator": "root@db1"}
+    assert signed.items() <= by_root.items()
+    held = {"user_id": None, "api_token_id": None, "operator": None, "door": "revoke"}
+    assert (held | {"source": "192.0.2.9", "user_agent": "Okta"}).items() <= of_holder.items()
+
+
+def test_b13_a_refused_call_is_told_with_its_caller_and_what_it_lacked(database: Database) -> None:
+    asked = Presentation("api", source="192.0.2.1", user_agent="curl", method="POST", path_class="scim-token")
+    given(
+        database,
+        created_api_token(by=ADMIN),
+        (API_TOKEN_ID, api_token.Refused("permission", Permission.SCIM_TOKENS_WRITE, asked), T1),
+        (API_TOKEN_ID, api_token.Refused("revoked", None, asked), T2),
+    )
+
+    same = {"token_id": API_TOKEN_ID, "user_id": USER_ID, "api_token_id": API_TOKEN_ID}
+    same |= {"kind": "api_token.refused", "outcome": "refused", "door": "api", "source": "192.0.2.1"}
+    same |= {"user_agent": "curl", "method": "POST", "path_class": "scim-token"}
+    assert same_but_position(trail(database))[1:] == [
+        told(**same, at="2021-08-10T11:00:00.000Z", reason="permission", note="lacks scim_tokens:write"),
+        told(**same, at="2021-08-10T12:00:00.000Z", reason="revoked"),
     ]
 
 
