@@ -25,7 +25,7 @@ from tests.service import Caller, RunningService, running_service, service_envir
 ME: Final = f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
 CLIENT: Final = "203.0.113.7"
 AGENT: Final = "back office/7 (José)"
-FROM: Final = {"X-Forwarded-For": CLIENT.encode(), "User-Agent": AGENT.encode()}
+FROM: Final = [(b"x-forwarded-for", CLIENT.encode()), (b"user-agent", AGENT.encode())]
 WHO: Final = ("user_id", "api_token_id", "operator", "source", "user_agent")
 UNASKED: Final = Permission.AUDIT_READ
 

@@ -155,13 +155,18 @@ def test_b13_a_command_tells_from_where_it_came(database: Database) -> None:
     )
 
     made, _, rotated, by_root, of_holder = same_but_position(trail(database))
-    from_ada = {"user_id": ADA.user_id, "api_token_id": ADA.api_token_id, "operator": None, "door": None}
+    from_ada: dict[str, Any] = {
+        "user_id": ADA.user_id,
+        "api_token_id": ADA.api_token_id,
+        "operator": None,
+        "door": None,
+    }
     from_ada |= {"source": "2001:db8::7", "user_agent": "curl/8"}
     assert from_ada.items() <= made.items()
     assert from_ada.items() <= rotated.items()
     signed = {"user_id": ADA.user_id, "api_token_id": None, "source": None, "operator": "root@db1"}
     assert signed.items() <= by_root.items()
-    held = {"user_id": None, "api_token_id": None, "operator": None, "door": "revoke"}
+    held: dict[str, Any] = {"user_id": None, "api_token_id": None, "operator": None, "door": "revoke"}
     assert (held | {"source": "192.0.2.9", "user_agent": "Okta"}).items() <= of_holder.items()
 
 
@@ -174,7 +179,7 @@ def test_b13_a_refused_call_is_told_with_its_caller_and_what_it_lacked(database:
         (API_TOKEN_ID, api_token.Refused("revoked", None, asked), T2),
     )
 
-    same = {"token_id": API_TOKEN_ID, "user_id": USER_ID, "api_token_id": API_TOKEN_ID}
+    same: dict[str, Any] = {"token_id": API_TOKEN_ID, "user_id": USER_ID, "api_token_id": API_TOKEN_ID}
     same |= {"kind": "api_token.refused", "outcome": "refused", "door": "api", "source": "192.0.2.1"}
     same |= {"user_agent": "curl", "method": "POST", "path_class": "scim-token"}
     assert same_but_position(trail(database))[1:] == [
