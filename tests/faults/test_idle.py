@@ -148,7 +148,7 @@ def test_a_read_is_asked_once_more_where_the_look_was_not_enough(
 def test_a_use_is_recorded_once_where_the_look_was_not_enough(
     database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server's farewell is the answer to the statement: it was not executed, and is on a fresh connection."""
+    """The server's farewell is the answer: the statement was not executed, and is on a fresh connection."""
     monkeypatch.setattr(connections, "is_alive", lambda _: True)
 
     async def main() -> None:
