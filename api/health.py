@@ -10,7 +10,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from api.json_body import StrictRequest
 from api.service import service_of
-from domain.errors import ClockSkewed, StoreReadOnly, Unavailable
+from domain.errors import ClockSkewed, PepperMismatch, StoreReadOnly, Unavailable
 from domain.eventstore.clock import AHEAD_MAX
 from projections.registry import PROJECTIONS
 
@@ -43,10 +43,10 @@ class Readiness(msgspec.Struct, frozen=True):
     """How the process is.
 
     status: "ready", "degraded" (a view stopped, or ledger time has jumped; authentication goes on),
-    "unavailable" (503: no database, or a clock that the database does not believe), "read_only" (503: the
-    database takes no writes, so nothing can be authenticated), or "building" (503): a view of this release is
-    being built from the ledger for the first time. Its doors answer; its reads do not, so until then the
-    release before goes on serving.
+    "unavailable" (503: no database, a clock that the database does not believe, another pepper),
+    "read_only" (503: the database takes no writes, so nothing can be authenticated), or "building" (503): a
+    view of this release is being built from the ledger for the first time. Its doors answer; its reads do
+    not, so until then the release before goes on serving.
     problems: in words, where the status is not about a view.
     """
 
@@ -77,6 +77,9 @@ async def readyz(request: StrictRequest) -> Response[Readiness]:
         rows = await ledger.reads.fetch(VIEWS, _KNOWN)
     except ClockSkewed as skew:
         unready = Readiness("unavailable", problems=[f"{skew}; synchronise the clocks (NTP)"])
+        return Response(unready, status_code=503, headers={"Retry-After": "5"})
+    except PepperMismatch as mismatch:
+        unready = Readiness("unavailable", problems=[str(mismatch)])
         return Response(unready, status_code=503, headers={"Retry-After": "5"})
     except StoreReadOnly as error:
         unready = Readiness("read_only", problems=[str(error)])

@@ -135,7 +135,7 @@ class TokenLedger(Application[UUID]):
         self._scim_kind = SecretKind.SCIM_LIVE if is_live else SecretKind.SCIM_TEST
         self._api_kind = SecretKind.API_LIVE if is_live else SecretKind.API_TEST
         self.clock = LedgerClock(sources.clock)
-        primary = Primary(conninfo)
+        primary = Primary(conninfo, pepper=pepper)
         self.gate = AppendGate(
             primary,
             REGISTRY,

@@ -69,7 +69,8 @@ hypothesis.settings.register_profile(
     "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("busy machine")
-PEPPER = Pepper([b"tests know this key, nobody else"])
+TESTS_KEY = "tests-and-their-services-know-this-key"
+PEPPER = Pepper([TESTS_KEY.encode()])
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from api.settings import PREFIX
 from domain.api_token import Permission
 from domain.ledger import NewApiToken, Sources, TokenLedger
 from domain.secret import Pepper
-from tests.conftest import SOURCES, Database
+from tests.conftest import SOURCES, TESTS_KEY, Database
 from tests.stopwatch import Stopwatch
 
 T = TypeVar("T")
 COMMAND: Final = str(Path(sys.executable).with_name("scim-ledger"))
-PEPPER_KEY: Final = "the-service-under-test-knows-this-key"
+PEPPER_KEY: Final = TESTS_KEY
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 30.0
 _LISTENS: Final = "scim-ledger listens on "

@@ -17,10 +17,12 @@ from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 
-from domain.errors import StoreReadOnly, StoreUnavailable, WrongEncoding
+from domain.errors import PepperMismatch, StoreReadOnly, StoreUnavailable, WrongEncoding
 from domain.eventstore.cancellable import Cancellable
+from domain.eventstore.peppers import mismatch_of, requirement
 from domain.eventstore.reasons import TAKES_NO_WRITES, reason
 from domain.eventstore.session import COMMAND, READING, SERVING, Session, stated
+from domain.secret import Pepper
 
 T = TypeVar("T")
 
@@ -40,11 +42,16 @@ logger = structlog.get_logger()
 
 
 async def connect(
-    conninfo: str, *, session: Session = SERVING, timeout_s: float = CONNECT_TIMEOUT_S
+    conninfo: str,
+    *,
+    session: Session = SERVING,
+    requires: bytes | None = None,
+    timeout_s: float = CONNECT_TIMEOUT_S,
 ) -> AsyncConnection[TupleRow]:
     """A connection in autocommit mode that has stated all we rely on.
 
-    Raises WrongEncoding, StoreReadOnly and StoreUnavailable within `timeout_s`.
+    requires: a statement that refuses it where the ledger is not ours (`peppers.py`).
+    Raises PepperMismatch, WrongEncoding, StoreReadOnly and StoreUnavailable within `timeout_s`.
     """
     deadline = asyncio.get_running_loop().time() + timeout_s
     try:
@@ -52,12 +59,13 @@ async def connect(
             connection = await Cancellable.connect(stated(conninfo), autocommit=True)
         try:
             with cut_after(connection, deadline - asyncio.get_running_loop().time()):
-                await connection.execute(_statements(connection.pgconn, session))
+                stating = _statements(connection.pgconn, session)
+                await connection.execute(stating if requires is None else stating + b";" + requires)
         except BaseException:  # also of a caller who no longer waits
             await connection.close()
             raise
     except (TimeoutError, psycopg.Error) as error:
-        raise unavailable(error) from error
+        raise mismatch_of(error) or unavailable(error) from error
     return connection
 
 
@@ -134,22 +142,34 @@ class Primary:
     Once one of them learns that its server takes no writes any more, all that were made before are closed: a
     read from the server of yesterday finds neither the tokens of today nor what was revoked.
 
+    pepper: the keys that the ledger there must have been written with, None for who digests nothing.
     generation: of the connections that may be used. One line of the log tells when writes stop and when they
     are back.
     """
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, *, pepper: Pepper | None = None) -> None:
         self.generation = 0
         self._conninfo = conninfo
+        self._pepper = pepper
+        self._has_begun = False
         self._takes_writes = True
+        self._has_our_pepper = True
 
     async def connect(self, session: Session) -> AsyncConnection[TupleRow]:
-        """A connection of this generation. Raises StoreReadOnly, StoreUnavailable."""
+        """A connection of this generation. Raises PepperMismatch, StoreReadOnly, StoreUnavailable."""
+        pepper = self._pepper
+        requires = None if pepper is None else requirement(pepper, may_lack_newer=self._has_begun)
         try:
-            connection = await connect(self._conninfo, session=session)
+            connection = await connect(self._conninfo, session=session, requires=requires)
         except StoreReadOnly:
             self.lost()
             raise
+        except PepperMismatch as mismatch:
+            if self._has_our_pepper:
+                self._has_our_pepper = False
+                logger.error("pepper.refused", reason=str(mismatch))  # noqa: TRY400
+            raise
+        self._has_begun = self._has_our_pepper = True
         if not self._takes_writes:
             self._takes_writes = True
             logger.warning("store.takes_writes_again")

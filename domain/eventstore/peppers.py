@@ -82,6 +82,22 @@ def _require_enough(connection: Connection, pepper: Pepper) -> None:
         )
 
 
-def mismatch_of(error: psycopg.Error) -> PepperMismatch | None:
+def requirement(pepper: Pepper, *, may_lack_newer: bool) -> bytes:
+    """REQUIRE without parameters, for the end of what a session states: no round trip of its own.
+
+    may_lack_newer: keys that were added since the process began are no reason to refuse it.
+    """
+    # Not as '\\x…': whether that is an escape is one of the things that the session has just stated.
+    keys = ", ".join(f"decode('{fingerprint.hex()}', 'hex')" for fingerprint in pepper.fingerprints)
+    newer = (
+        "SELECT fingerprint FROM ledger.pepper_generations "
+        f"WHERE generation > {pepper.generation if may_lack_newer else 'NULL'} ORDER BY generation"
+    )
+    return f"SELECT ledger.require_pepper(ARRAY[{keys}] || ARRAY({newer}))".encode()
+
+
+def mismatch_of(error: BaseException) -> PepperMismatch | None:
     """What the database said, where the keys are not the ledger's; None for every other error."""
-    return PepperMismatch(error.diag.message_primary) if error.sqlstate == MISMATCH else None
+    if not isinstance(error, psycopg.Error) or error.sqlstate != MISMATCH:
+        return None
+    return PepperMismatch(error.diag.message_primary)

@@ -25,7 +25,7 @@ from tests.api.expected import (
     topics,
     use,
 )
-from tests.conftest import SOURCES, now
+from tests.conftest import SOURCES, Database, now
 from tests.service import PEPPER_KEY, Caller, RunningService, running_service, until
 from tests.stopwatch import Stopwatch
 
@@ -751,13 +751,15 @@ def test_a_cursor_that_is_not_of_this_list_is_refused(
 
 
 def test_cursors_and_secrets_are_good_in_a_later_process_with_a_new_pepper(
-    service: RunningService, admin: Caller, team: UUID
+    database: Database, team: UUID
 ) -> None:
-    tokens = [create(service, admin, team=team) for _ in range(3)]
-    query: dict[str, str | int] = {"team_id": str(team), "limit": 2}
-    page = service.client.get("/scim-token", auth=admin, params=query).json()
+    with running_service(database) as service:
+        admin = service.api_token()
+        tokens = [create(service, admin, team=team) for _ in range(3)]
+        query: dict[str, str | int] = {"team_id": str(team), "limit": 2}
+        page = service.client.get("/scim-token", auth=admin, params=query).json()
     keys = {"SCIM_LEDGER_PEPPER": f"{PEPPER_KEY},a-second-key-that-was-added-at-the-restart"}
-    with running_service(service.database, environment=keys) as later:
+    with running_service(database, environment=keys) as later:
         query["next_cursor"] = page["next_cursor"]
         rest = later.client.get("/scim-token", auth=admin, params=query).json()
         listed = [token["id"] for token in page["result"] + rest["result"]]

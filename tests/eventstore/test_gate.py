@@ -27,7 +27,7 @@ from domain.eventstore.uses import Decision
 from domain.ledger import CommandKey, NewApiToken, NewScimToken, Operator, TokenLedger
 from domain.scim_token import Presentation, ScimToken
 from domain.secret import Digest, Pepper, Secret, SecretKind, mint
-from tests.conftest import Database, open_ledger
+from tests.conftest import TESTS_KEY, Database, open_ledger
 from tests.domain.scenario import T0
 from tests.eventstore.consistency import assert_consistent
 from tests.eventstore.hand_clock import HandClock, believing_any_clock
@@ -426,7 +426,7 @@ class TestUses:
         async def main() -> None:
             async with open_ledger(database.app) as ledger:
                 _, old = await create(ledger)
-                ledger.pepper = Pepper([b"tests know this key, nobody else", b"k" * 32])
+                ledger.pepper = Pepper([TESTS_KEY.encode(), b"k" * 32])
                 _, new = await create(ledger)
                 decisions = await asyncio.gather(*(ledger.authenticate(s, IDP) for s in (old, new, old)))
                 assert decisions[0].token_id == decisions[2].token_id != decisions[1].token_id

@@ -1,5 +1,6 @@
 """B6: a service starts with the keys of its ledger, and says which one is wrong before it refuses anybody."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from domain.errors import PepperMismatch
 from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
+from domain.ledger import TokenLedger
 from domain.secret import Pepper
-from tests.conftest import Database
+from tests.conftest import SOURCES, Database
 from tests.domain.scenario import created
 from tests.projections.given_events import record
 
@@ -100,6 +102,53 @@ def test_a_ledger_from_before_trusts_the_first_start_that_has_enough_keys(databa
         with pytest.raises(PepperMismatch, match="generation 2 is missing"):
             record_pepper(connection, Pepper(KEYS[:1]))
         assert record_pepper(connection, Pepper(KEYS[:2])) == 2
+
+
+def test_a_process_that_has_begun_goes_on_while_another_brings_a_new_key(database: Database) -> None:
+    """A rolling restart: the old ones reconnect with the keys that they have, a new one needs them all."""
+    old, both = Pepper(KEYS[:1]), Pepper(KEYS[:2])
+
+    def of(pepper: Pepper) -> TokenLedger:
+        return TokenLedger(database.app, pepper=pepper, sources=SOURCES)
+
+    async def main() -> None:
+        async with of(old) as running, of(old) as late:
+            await running.time()
+            with psycopg.connect(database.app) as connection:
+                record_pepper(connection, both)
+            with psycopg.connect(database.owner) as owner:
+                owner.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            assert await running.time()
+            with pytest.raises(PepperMismatch, match="generation 2 is missing"):
+                await late.time()
+
+    with psycopg.connect(database.app) as connection:
+        record_pepper(connection, old)
+    asyncio.run(main())
+
+
+def test_a_process_that_has_begun_is_refused_by_another_ledger(database: Database) -> None:
+    """One that was restored, or that a connection string leads to by now."""
+
+    async def main() -> None:
+        async with TokenLedger(database.app, pepper=Pepper(KEYS[:2]), sources=SOURCES) as running:
+            await running.time()
+            with psycopg.connect(database.owner) as owner:
+                owner.execute("DELETE FROM ledger.pepper_generations")
+                record_pepper(owner, Pepper(KEYS[2:]))
+                owner.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            with pytest.raises(PepperMismatch, match="generation 1 is another"):
+                await running.time()
+
+    with psycopg.connect(database.app) as connection:
+        record_pepper(connection, Pepper(KEYS[:2]))
+    asyncio.run(main())
 
 
 def test_the_app_role_can_neither_change_nor_forget_a_generation(database: Database) -> None:
