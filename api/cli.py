@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 from cyclopts import App, Parameter, Token
 
-from api import cli_audit, cli_projections, cli_repair
+from api import cli_audit, cli_backup, cli_projections, cli_repair
 from api.console import LIST_MAX, AsJson, DataDir, TokenId, show
 from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_ledger, open_store
 from api.doctor.examine import examine
@@ -57,6 +57,8 @@ token_app = App(name="token", help="SCIM tokens.")
 for sub in (api_token_app, token_app, cli_audit.app, cli_projections.app, cli_repair.app):
     app.command(sub)
 app.command(cli_projections.verify)
+app.command(cli_backup.backup)
+app.command(cli_backup.restore)
 token_app.command(cli_audit.history)
 
 

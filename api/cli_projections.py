@@ -20,6 +20,7 @@ from projections.registry import PROJECTIONS
 from projections.scim_tokens import rfc3339
 from projections.verify import verify_ledger
 
+EMPTY: Final = 3
 _LINE_EVERY_S: Final = 1.0
 
 app = App(name="projections", help="Views: how far they are, and their rebuild.")
@@ -106,13 +107,22 @@ def drop_old(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     show({"dropped": dropped}, as_json=as_json)
 
 
-def verify(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
+ExpectEvents = Annotated[
+    bool, Parameter(negative="", help=f"An empty ledger is a failure, too: exit code {EMPTY}.")
+]
+
+
+def verify(*, expect_events: ExpectEvents = False, data_dir: DataDir = None, as_json: AsJson = False) -> int:
     """Prove that states, heads, secrets and positions are what the events lead to. Exit code 1 when not."""
     with connection(data_dir) as opened, _counted(as_json=as_json) as report:
         give_way(opened)
         verified = verify_ledger(opened, report=report)
     damage = None if verified.damage is None else str(verified.damage)
     show({"events": verified.events, "streams": verified.streams, "damage": damage}, as_json=as_json)
+    if verified.events == 0:
+        print("scim-ledger: this is an empty ledger: nothing was proven", file=sys.stderr)
+    if damage is None and verified.events == 0 and expect_events:
+        return EMPTY
     return 0 if damage is None else 1
 
 

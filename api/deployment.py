@@ -88,6 +88,23 @@ def open_store(
 
 
 @contextmanager
+def empty_store(settings: Settings) -> Iterator[None]:
+    """The server runs for the block and has the database; nothing is made in it, for a restore will."""
+    if settings.database_url is not None:
+        yield
+        return
+    server = embedded(settings)
+    server.start()
+    try:
+        with server.alone():
+            _make_database(server, makes=True)
+        yield
+    finally:
+        with _undisturbed():
+            server.stop()
+
+
+@contextmanager
 def _undisturbed() -> Iterator[None]:
     """A second Ctrl-C does not cut short what the first has begun: it would leave the server behind."""
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
@@ -148,17 +165,22 @@ def migrate_given(settings: Settings) -> list[int]:
     return numbers
 
 
-def _prepared(settings: Settings, server: EmbeddedPostgres, keys: Keys) -> Settings:
-    """The embedded server's role, database, schema and pepper; made once, kept with its data."""
+def _make_database(server: EmbeddedPostgres, *, makes: bool) -> None:
+    """The embedded server's role and database. Raises EmbeddedPostgresError where they are not to be made."""
     with open_connection(server.conninfo(user=_OWNER, dbname="postgres")) as admin:
         for known, statement in (
             ("SELECT 1 FROM pg_roles WHERE rolname = %s", sql.SQL("CREATE ROLE {} LOGIN")),
             ("SELECT 1 FROM pg_database WHERE datname = %s", sql.SQL("CREATE DATABASE {}")),
         ):
             if admin.execute(known, [_DATABASE]).fetchone() is None:
-                if keys is not Keys.RECORDED:  # the first start was cut short
+                if not makes:  # the first start was cut short
                     raise _no_ledger(server)
                 admin.execute(statement.format(sql.Identifier(_DATABASE)))
+
+
+def _prepared(settings: Settings, server: EmbeddedPostgres, keys: Keys) -> Settings:
+    """The embedded server's role, database, schema and pepper; made once, kept with its data."""
+    _make_database(server, makes=keys is Keys.RECORDED)
     owner = server.conninfo(user=_OWNER, dbname=_DATABASE)
     migrate(owner, app_role=_APP_ROLE)
     pepper_file = settings.pepper_file
@@ -172,6 +194,17 @@ def _prepared(settings: Settings, server: EmbeddedPostgres, keys: Keys) -> Setti
 def own_pepper_file(server: EmbeddedPostgres) -> Path:
     """Where the embedded ledger's key is, unless the settings name another place."""
     return server.base_dir / "pepper"
+
+
+def needs_pepper(settings: Settings) -> None:
+    """Raises SettingsError where there is no pepper yet: what is restored has one."""
+    if settings.pepper is not None or settings.pepper_file is not None:
+        return
+    if settings.database_url is not None:
+        raise SettingsError("with DATABASE_URL a pepper is needed: set SCIM_LEDGER_PEPPER_FILE")
+    kept = own_pepper_file(embedded(settings))
+    if not kept.is_file():
+        raise SettingsError(f"put the pepper of the backup in its place first, {kept}")
 
 
 def _own_pepper(server: EmbeddedPostgres, owner: str) -> Path:

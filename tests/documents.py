@@ -1,14 +1,43 @@
 """Scripts that a document tells its reader to run."""
 
 import re
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-_BLOCK: Final = re.compile(r"^```sh (?P<words>[a-z ]+)\n(?P<script>.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK: Final = re.compile(
+    r"^(?P<indent> *)```(?P<language>sh|sql)(?P<words>[a-z ]*)\n(?P<script>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
+RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
+    "README.md": {
+        "run": "tests/test_readme.py",
+        "test": "tests/test_readme.py",
+        "walk": "tests/test_readme.py",
+    },
+    "docs/how-to/a-stopped-view.md": dict.fromkeys(
+        ("show", "verify", "retry", "rebuild"), "tests/test_how_to.py"
+    ),
+    "docs/how-to/back-up-and-restore.md": dict.fromkeys(("backup", "restore"), "tests/test_backup.py"),
+    "docs/how-to/clocks.md": {"repair": "tests/test_how_to.py"},
+    "docs/how-to/own-postgresql.md": dict.fromkeys(
+        ("roles", "pepper", "migrate", "serve"), "tests/prescribed.py"
+    ),
+    "docs/how-to/rotate-the-pepper.md": dict.fromkeys(("add", "repair"), "tests/test_how_to.py"),
+}
+"""By which file each block of a document is run, by its word."""
 
 
 def blocks(word: str, *, document: str = "README.md") -> list[str]:
     """The scripts of a document that are marked with a word, in order."""
-    text = (ROOT / document).read_text("utf-8")
-    return [found["script"] for found in _BLOCK.finditer(text) if word in found["words"].split()]
+    return [script for words, script in all_blocks(ROOT / document) if word in words]
+
+
+def all_blocks(document: Path) -> list[tuple[list[str], str]]:
+    """The words of each script of a document, and the script."""
+    return [
+        (found["words"].split(), textwrap.dedent(found["script"]))
+        for found in _BLOCK.finditer(document.read_text("utf-8"))
+    ]

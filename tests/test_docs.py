@@ -7,6 +7,7 @@ import msgspec
 
 from api.settings import Settings
 from domain.eventstore.registry import REGISTRY
+from tests.documents import RUN_BY, all_blocks
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -22,13 +23,27 @@ def test_every_event_is_in_the_reference_and_no_other() -> None:
     assert set(re.findall(r"`([a-z_]+\.[a-z_]+\.v\d+)`", text)) == REGISTRY.topics
 
 
+def documents() -> list[Path]:
+    root = DOCS.parent
+    return [*root.glob("*.md"), *root.glob("*/README.md"), *DOCS.rglob("*.md"), *root.glob("deploy/**/*.md")]
+
+
+def test_every_command_that_a_document_tells_is_run_by_a_test() -> None:
+    """C9: a how-to that nobody runs is wrong after a while."""
+    found = {
+        (str(document.relative_to(DOCS.parent)), word)
+        for document in documents()
+        for words, _ in all_blocks(document)
+        for word in words[:1] or ["no word"]
+    }
+    assert found == {(document, word) for document, words in RUN_BY.items() for word in words}
+    for document, words in RUN_BY.items():
+        for word, test in words.items():
+            assert f'"{word}"' in (DOCS.parent / test).read_text("utf-8"), f"{document}: {word}"
+
+
 def test_every_link_between_the_documents_leads_somewhere() -> None:
     root = DOCS.parent
-    for page in [
-        *root.glob("*.md"),
-        *root.glob("*/README.md"),
-        *DOCS.rglob("*.md"),
-        *root.glob("deploy/**/*.md"),
-    ]:
+    for page in documents():
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.relative_to(root)}: {target}"

@@ -120,6 +120,16 @@ def default_base_dir() -> Path:
     return data_home / "scim-ledger"
 
 
+def installed_programs() -> Path:
+    """Return the directory of `postgres`, `pg_dump` and the others. Raises EmbeddedPostgresError."""
+    spec = find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedPostgresError(
+            f"The package {_PACKAGE} is not installed; name a server in DATABASE_URL."
+        )
+    return Path(spec.submodule_search_locations[0]) / _INSTALLATION / "bin"
+
+
 class EmbeddedPostgres:
     """A PostgreSQL server of our own, reachable only through a Unix socket in its data directory.
 
@@ -282,17 +292,11 @@ class EmbeddedPostgres:
 
     def programs(self) -> Path:
         """Return the directory of `postgres` and the others, where the server's user can run them."""
-        spec = find_spec(_PACKAGE)
-        if spec is None or not spec.submodule_search_locations:
-            raise EmbeddedPostgresError(
-                f"The package {_PACKAGE} is not installed; name a server in DATABASE_URL."
-            )
-        package = Path(spec.submodule_search_locations[0])
-        programs = package / _INSTALLATION / "bin"
+        programs = installed_programs()
         with suppress(PermissionError):
             self._run(programs / "postgres", "--version")
             return programs
-        return self._copy_of(package) / _PACKAGE / _INSTALLATION / "bin"
+        return self._copy_of(programs.parents[1]) / _PACKAGE / _INSTALLATION / "bin"
 
     def _copy_of(self, package: Path) -> Path:
         """Copy the programs to where the server's user can read them: theirs is a closed directory."""

@@ -75,6 +75,8 @@ def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
                 "(number int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
             )
             connection.execute("INSERT INTO ledger.migrations (number) VALUES (%s)", [number])
+        if connection.execute("SELECT to_regnamespace('views')").fetchone() == (None,):  # no backup has it
+            connection.execute("CREATE SCHEMA views")
         if app_role is not None:
             connection.execute(sql.SQL(APP_ROLE_RIGHTS).format(role=sql.Identifier(app_role)))
     return numbers
