@@ -16,7 +16,7 @@ import psycopg
 from cyclopts import App, Parameter, Token
 
 from api import cli_audit, cli_backup, cli_projections, cli_repair
-from api.console import LIST_MAX, AsJson, DataDir, TokenId, show
+from api.console import LIST_MAX, AsJson, DataDir, TokenId, caught_up, show
 from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_ledger, open_store
 from api.doctor.examine import examine
 from api.doctor.finding import Status, lines
@@ -27,11 +27,12 @@ from api.server.places import TooFewDescriptors
 from api.settings import Settings, SettingsError, load
 from api.sources import operator_name
 from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
-from domain.errors import InvalidValue, LedgerError
+from domain.errors import InvalidValue, LedgerError, ProjectionStopped
 from domain.eventstore.embedded import EmbeddedPostgresError
 from domain.eventstore.migrate import available
 from domain.ledger import NewApiToken, NewScimToken, Operator, TokenLedger
 from domain.scim_token import NAME_MAX_LENGTH, ScimToken
+from projections.head import HeadWatch
 from projections.projection import UnappliableEvent
 from projections.queries import TokenFilter, TokenQueries
 from projections.scim_tokens import rfc3339
@@ -207,11 +208,13 @@ def token_list(
 
     async def ask(ledger: TokenLedger) -> Sequence[str]:
         narrow = TokenFilter(None if team is None else (team,), status=status)
-        at = await ledger.time()
-        page = await TokenQueries(ledger.reads).page(narrow, after=None, limit=limit, at=at, head=0)
+        at, head = await ledger.time(), await HeadWatch(ledger.reads).now()
+        page = await TokenQueries(ledger.reads).page(narrow, after=None, limit=limit, at=at, head=head)
         return page.documents
 
-    show([json.loads(document) for document in _with_ledger(data_dir, ask)], as_json=as_json)
+    with caught_up(data_dir) as settings:
+        documents = asyncio.run(_asked(settings, ask))
+    show([json.loads(document) for document in documents], as_json=as_json)
 
 
 @token_app.command(name="show")
@@ -259,12 +262,13 @@ def doctor(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
 def _with_ledger(data_dir: Path | None, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:
     """Run one command on the ledger, beside a running service or on a server started for it."""
 
-    async def run(settings: Settings) -> T:
-        async with open_ledger(settings) as ledger:
-            return await ask(ledger)
-
     with open_store(load(data_dir=data_dir)) as settings:
-        return asyncio.run(run(settings))
+        return asyncio.run(_asked(settings, ask))
+
+
+async def _asked(settings: Settings, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:
+    async with open_ledger(settings) as ledger:
+        return await ask(ledger)
 
 
 def _end(number: int, _: object) -> None:
@@ -308,4 +312,6 @@ def _optional(at: datetime | None) -> str | None:
 
 
 def _line(error: Exception) -> str:
+    if isinstance(error, ProjectionStopped):
+        return f"{error}; it has stopped: scim-ledger projections list says at which event and why"
     return str(error).splitlines()[0] if str(error) else type(error).__name__

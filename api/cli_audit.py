@@ -16,18 +16,13 @@ import msgspec
 from cyclopts import App, Parameter
 
 from api.audit_text import csv_header, csv_rows, ndjson_rows
-from api.console import LIST_MAX, AsJson, DataDir, TokenId, show
-from api.deployment import open_store
-from api.settings import load
+from api.console import LIST_MAX, AsJson, DataDir, TokenId, caught_up, show
 from api.source import plain_network
 from domain.errors import InvalidValue, NotFound
-from domain.eventstore.connection import ReadPool, open_connection
+from domain.eventstore.connection import ReadPool
 from projections.audit_queries import AuditFilter, AuditQueries, Network, Span
 from projections.audit_trail import KINDS, AuditEvent, outcome_of
 from projections.head import HeadWatch
-from projections.positions import ensure_live
-from projections.registry import PROJECTIONS
-from projections.runner import Runner
 
 T = TypeVar("T")
 _FOLLOW_S: Final = 30.0
@@ -204,12 +199,8 @@ def _ask(data_dir: Path | None, ask: Callable[[Trail], Awaitable[T]]) -> T:
         finally:
             await pool.close()
 
-    with open_store(load(data_dir=data_dir)) as settings:
+    with caught_up(data_dir) as settings:
         assert settings.database_url is not None
-        with open_connection(settings.database_url) as connection:
-            for projection in PROJECTIONS:
-                ensure_live(connection, projection)
-            Runner(settings.database_url, PROJECTIONS).catch_up(connection)
         return asyncio.run(run(settings.database_url))
 
 

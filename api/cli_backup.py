@@ -21,6 +21,7 @@ from api.console import AsJson, DataDir, show
 from api.deployment import Keys, empty_store, migrate_given, needs_pepper, open_store, owner_conninfo
 from api.settings import load
 from domain.errors import LedgerError
+from domain.eventstore.connection import open_connection
 from domain.eventstore.embedded import installed_programs
 from projections.verify import verify_ledger
 
@@ -47,7 +48,7 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
     settings = load(data_dir=data_dir)
     with open_store(settings, keys=Keys.IGNORED):
         owner = owner_conninfo(settings)
-        with psycopg.connect(owner) as connection:
+        with open_connection(owner) as connection:
             program = _program("pg_dump", connection)
             row = connection.execute(_EVENTS).fetchone()
         assert row is not None
@@ -69,7 +70,7 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
     needs_pepper(settings)
     with empty_store(settings):
         owner = owner_conninfo(settings)
-        with psycopg.connect(owner) as connection:
+        with open_connection(owner) as connection:
             program = _program("pg_restore", connection)
             if connection.execute(_HAS_LEDGER).fetchone() == (True,):
                 raise BackupError("the database has a ledger already: restore to an empty one")
@@ -78,7 +79,7 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
         migrate_given(settings)
     with open_store(settings) as ready:
         assert ready.database_url is not None
-        with psycopg.connect(ready.database_url, autocommit=True) as connection:
+        with open_connection(ready.database_url) as connection:
             found = verify_ledger(connection)
     damage = None if found.damage is None else str(found.damage)
     show({"events": found.events, "streams": found.streams, "damage": damage}, as_json=as_json)
@@ -116,9 +117,9 @@ def _program(name: str, connection: psycopg.Connection) -> Path:
 
 def _run(program: Path, conninfo: str, *arguments: str) -> None:
     # A command line is for everybody to read; the environment is not.
-    parts = conninfo_to_dict(conninfo)
+    parts = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
     password = parts.pop("password", None)
-    secret = {} if password is None else {"PGPASSWORD": str(password)}
+    secret = {} if password is None else {"PGPASSWORD": password}
     done = subprocess.run(  # noqa: S603 - PostgreSQL's own program, our own arguments
         [program, "--no-password", f"--dbname={make_conninfo(**parts)}", *arguments],
         env={**os.environ, **secret}, capture_output=True, text=True, check=False,

@@ -14,8 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from api.deployment import open_store
-from api.settings import load
+from api.settings import Settings, load
 from domain.eventstore.connection import open_connection
+from projections.positions import ensure_live
+from projections.registry import PROJECTIONS
+from projections.runner import Runner
 
 DataDir = Annotated[Path | None, Parameter(help="Directory of the embedded server.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
@@ -30,6 +33,18 @@ def connection(data_dir: Path | None) -> Iterator[Connection]:
         assert settings.database_url is not None
         with open_connection(settings.database_url) as opened:
             yield opened
+
+
+@contextmanager
+def caught_up(data_dir: Path | None) -> Iterator[Settings]:
+    """Settings of a ledger whose views know all that is recorded by now, also where no service runs."""
+    with open_store(load(data_dir=data_dir)) as settings:
+        assert settings.database_url is not None
+        with open_connection(settings.database_url) as opened:
+            for projection in PROJECTIONS:
+                ensure_live(opened, projection)
+            Runner(settings.database_url, PROJECTIONS).catch_up(opened)
+        yield settings
 
 
 def show(found: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

@@ -110,6 +110,14 @@ class TestAStoppedView:
         assert ERROR in row
         assert "hunter2" not in done.stdout + table
 
+    @pytest.mark.parametrize(
+        "command", [("token", "list"), ("audit", "list"), ("token", "history", str(uuid4()))], ids=" ".join
+    )
+    def test_what_is_read_from_it_is_not_answered(self, poisoned: Database, command: tuple[str, ...]) -> None:
+        """D5: a list that lacks what came after the event is worse than none."""
+        said = refused(poisoned, *command)
+        assert said.endswith("it has stopped: scim-ledger projections list says at which event and why")
+
     def test_it_tries_again_when_it_is_told_to(self, poisoned: Database) -> None:
         retry = ("projections", "retry", "scim_tokens")
         assert told(poisoned, *retry) == {"name": "scim_tokens", "was_stopped": True}
