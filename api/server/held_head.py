@@ -4,14 +4,14 @@ The head of a response goes out with the first piece of its body: one system cal
 the ASGI specification has it (HTTP connection scope, Response Start); uvicorn writes the head at once.
 """
 
+import asyncio
 from typing import Protocol
 
 
 class Connection(Protocol):
     """Whose response it is."""
 
-    def write(self, data: bytes) -> None:
-        """Send it."""
+    transport: asyncio.Transport
 
     def is_closing(self) -> bool:
         """Whether nothing can be sent any more."""
@@ -38,10 +38,10 @@ class HeldHead:
 
     def write(self, data: bytes) -> None:
         if self._head is not None:
-            self._connection.write(self._head + data if self._head else data)
+            self._connection.transport.write(self._head + data if self._head else data)
             self._head = b""
         elif data.startswith(b"HTTP/1.1 100 "):
-            self._connection.write(data)
+            self._connection.transport.write(data)
         else:
             self._head = data if self.is_request_whole else _announcing_the_end(data)
             if self._is_alone:
@@ -53,7 +53,7 @@ class HeldHead:
     def close(self) -> None:
         """Close when all has been written, also a head that no body came after."""
         if self._head:
-            self._connection.write(self._head)
+            self._connection.transport.write(self._head)
             self._head = b""
         self._connection.end()
 

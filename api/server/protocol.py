@@ -97,9 +97,6 @@ class StrictHttpProtocol(HttpToolsProtocol):
             self._is_deaf = True
             self.transport.close()
 
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
-
     def is_closing(self) -> bool:
         return self._ended_at is not None or self.transport.is_closing()
 
