@@ -219,7 +219,7 @@ def _brief(event: AuditEvent) -> Mapping[str, Any]:
         "outcome": event.reason if event.outcome == "refused" else event.outcome,
         "token": event.token_id,
         "team": event.team_id,
-        "by": event.user_id or event.source,
+        "by": event.operator or event.user_id or event.source,
     }
 
 

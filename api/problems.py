@@ -24,6 +24,7 @@ from domain.errors import (
     Unauthenticated,
     Unavailable,
 )
+from domain.kept_text import without_secrets
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
@@ -198,8 +199,12 @@ def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a tabl
 
 
 def encode(found: Problem, request_id: str) -> bytes:
-    """The body's bytes."""
-    return msgspec.json.encode(msgspec.structs.replace(found, instance=f"urn:uuid:{request_id}"))
+    """The body's bytes. A pointer may be of a client's making: of a secret in it only stars are repeated."""
+    errors = found.errors and [
+        FieldError(without_secrets(each.pointer), each.detail) for each in found.errors
+    ]
+    stamped = msgspec.structs.replace(found, instance=f"urn:uuid:{request_id}", errors=errors)
+    return msgspec.json.encode(stamped)
 
 
 async def send_problem(send: Send, scope: HTTPScope, found: Answer) -> None:

@@ -246,6 +246,10 @@ def _misuse_paths(service: RunningService, canaries: Canaries, api: httpx.Auth) 
             "/scim-token?name=%%00%s",
             "/scim/v2/%s",
             "/docs/%s",
+            "/audit?%s=1",
+            "/audit?source=%s",
+            "/events?%s=1",
+            "/projections/%s/rebuild",
             "/readyz?%s",
         ):
             answer = service.client.get(path % canaries.sent(), auth=auth)

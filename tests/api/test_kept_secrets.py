@@ -153,3 +153,12 @@ def found(scene: Scene) -> Sequence[tuple[str, str]]:
         for secret in scene.sent
         for piece in pieces_left(text, secret)
     ]
+
+
+@pytest.mark.parametrize("path", ["/audit", "/scim-token", "/events", "/projections"])
+@pytest.mark.parametrize("way", ["as it is", "its prefix in capitals", "twice", "cut short"])
+def test_the_name_of_a_parameter_that_is_a_secret_is_not_repeated(scene: Scene, path: str, way: str) -> None:
+    secret = mint(SecretKind.API_LIVE, bytes(range(32))).reveal()
+    answer = scene.service.client.get(path, auth=scene.caller, params={WAYS[way](secret): "1"})
+    assert answer.status_code < 500
+    assert pieces_left(answer.text, secret) == []
