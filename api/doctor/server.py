@@ -12,6 +12,7 @@ from api.doctor.finding import Finding, fail, ok, warn
 from api.settings import PREFIX, Settings
 from domain.errors import WrongEncoding
 from domain.eventstore.connection import require_utf8
+from domain.eventstore.session import stated_names
 
 OLDEST: Final = 15
 NEWEST: Final = 18
@@ -29,14 +30,6 @@ _OVERRIDDEN: Final[LiteralString] = """
     WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
         AND setrole IN (0, current_user::regrole) AND lower(split_part(entry, '=', 1)) = ANY(%s) ORDER BY 1
 """
-STATED: Final = (
-    *("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"),
-    *("datestyle", "intervalstyle", "bytea_output", "extra_float_digits", "client_encoding", "search_path"),
-    *("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"),
-    *("idle_session_timeout", "synchronous_commit", "client_min_messages", "plan_cache_mode"),
-    *("standard_conforming_strings", "transform_null_equals", "row_security", "exit_on_error"),
-)
-"""What each session of the service sets for itself: a role's or a database's is without effect."""
 
 _STANDBYS: Final[LiteralString] = """
     SELECT current_setting('synchronous_standby_names'), count(pid),
@@ -132,7 +125,7 @@ def writes(connection: Connection) -> Finding:
 
 def role_settings(connection: Connection) -> Finding:
     """Settings of the role or database that our sessions replace."""
-    names = [name for (name,) in connection.execute(_OVERRIDDEN, [list(STATED)])]
+    names = [name for (name,) in connection.execute(_OVERRIDDEN, [list(stated_names())])]
     if names:
         return warn(
             "role settings",

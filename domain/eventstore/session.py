@@ -164,3 +164,14 @@ def stated(conninfo: str, *, needs_writes: bool = True) -> str:
 def _set(name: str, value: str) -> str:
     # search_path is the one list: quoted as a whole it would be one name.
     return f"SET {name} = {value}" if name == "search_path" else f"SET {name} = '{value}'"
+
+
+def stated_names() -> frozenset[str]:
+    """Every setting that a session of ours states, in lower case: a role's or a database's has no effect."""
+    limits = {
+        "lock_timeout",
+        "statement_timeout",
+        "idle_in_transaction_session_timeout",
+        "transaction_timeout",
+    }
+    return frozenset({*(name.lower() for name in _STATED), *limits, "synchronous_commit"})

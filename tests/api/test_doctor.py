@@ -99,6 +99,8 @@ LOGS: Final[LiteralString] = (
 )
 """The server of the tests writes no parameters down, whatever else it logs."""
 
+EACH: Final[LiteralString] = "ALTER DATABASE {database} SET "
+
 TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
     ("writes", "ALTER DATABASE {database} SET default_transaction_read_only = on", FAILS, "read_only is on"),
     (
@@ -113,12 +115,11 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
         WARNS,
         "IntervalStyle",
     ),
-    (
-        "role settings",
-        "ALTER DATABASE {database} SET statement_timeout = '100ms'",
-        WARNS,
-        "statement_timeout",
-    ),
+    ("role settings", EACH + "statement_timeout = '1ms'", WARNS, "statement_timeout"),
+    ("role settings", EACH + "datestyle = 'German'", WARNS, "DateStyle"),
+    ("role settings", EACH + "client_encoding = 'LATIN1'", WARNS, "client_encoding"),
+    ("role settings", EACH + "search_path = 'nowhere'", WARNS, "search_path"),
+    ("role settings", EACH + "synchronous_commit = off", WARNS, "synchronous_commit"),
     ("connections", "ALTER DATABASE {database} CONNECTION LIMIT 5", WARNS, "5 can be had, 9 are used"),
     ("autovacuum", "ALTER TABLE ledger.heads SET (autovacuum_enabled = off)", WARNS, "ledger.heads"),
     ("server log", LOGS + "SET log_statement = 'all'", WARNS, "log_statement=all"),
