@@ -21,7 +21,7 @@ from domain.errors import PepperMismatch, StoreReadOnly, StoreUnavailable, Wrong
 from domain.eventstore.cancellable import Cancellable
 from domain.eventstore.peppers import mismatch_of, requirement
 from domain.eventstore.reasons import TAKES_NO_WRITES, reason
-from domain.eventstore.session import COMMAND, READING, SERVING, Session, stated
+from domain.eventstore.session import COMMAND, READING, SERVING, Session, each_host, stated
 from domain.secret import Pepper
 
 T = TypeVar("T")
@@ -55,8 +55,7 @@ async def connect(
     """
     deadline = asyncio.get_running_loop().time() + timeout_s
     try:
-        async with asyncio.timeout_at(deadline):
-            connection = await Cancellable.connect(stated(conninfo), autocommit=True)
+        connection = await _reach(each_host(stated(conninfo)), deadline)
         try:
             with cut_after(connection, deadline - asyncio.get_running_loop().time()):
                 stating = _statements(connection.pgconn, session)
@@ -67,6 +66,24 @@ async def connect(
     except (TimeoutError, psycopg.Error) as error:
         raise mismatch_of(error) or unavailable(error) from error
     return connection
+
+
+async def _reach(hosts: Sequence[str], deadline: float) -> Cancellable:
+    """A connection to the first host that takes writes.
+
+    Each has its share of the time: one that swallows everything must not use up that of the next.
+    """
+    loop = asyncio.get_running_loop()
+    errors: list[Exception] = []
+    for number, host in enumerate(hosts):
+        share_s = (deadline - loop.time()) / (len(hosts) - number)
+        try:
+            async with asyncio.timeout(share_s):
+                return await Cancellable.connect(host, autocommit=True)
+        except (TimeoutError, psycopg.Error) as error:
+            errors.append(error)
+    # That a standby answers says more than that another host does not.
+    raise next((error for error in errors if reason(error) == TAKES_NO_WRITES), errors[-1])
 
 
 def open_connection(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _TRANSACTION_TIMEOUT_SINCE: Final = 170000
@@ -159,6 +159,19 @@ def stated(conninfo: str, *, needs_writes: bool = True) -> str:
         keepalives_count=3,
         tcp_user_timeout=3000,
     )
+
+
+def each_host(conninfo: str) -> list[str]:
+    """One connection string for each host that it names, in their order."""
+    parts = conninfo_to_dict(conninfo)
+    lists = {name: str(parts[name]).split(",") for name in ("host", "hostaddr", "port") if parts.get(name)}
+    count = max((len(values) for values in lists.values()), default=1)
+    if any(len(values) not in (1, count) for values in lists.values()):
+        return [conninfo]  # libpq says what is wrong with it
+    return [
+        make_conninfo(conninfo, **{name: (values * count)[number] for name, values in lists.items()})
+        for number in range(count)
+    ]
 
 
 def _set(name: str, value: str) -> str:
