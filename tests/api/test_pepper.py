@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -14,7 +14,7 @@ from tests.api.test_cli import refused, run, told
 from tests.conftest import Database
 
 FIRST, SECOND, OTHER = (letter * 40 for letter in "abc")
-TEAM, USER = str(uuid4()), str(uuid4())
+TEAM, USER = str(UUID(int=1)), str(UUID(int=2))
 ANOTHER: Final = (
     "the pepper is not the one of this ledger: its key of generation {} is another; "
     "give every key that the ledger knows, in order, the oldest first"
