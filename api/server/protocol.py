@@ -14,7 +14,8 @@ from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.server.fields import check_fields
 from api.server.held_head import HeldHead
@@ -47,6 +48,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self._is_deaf = False
         self._ended_at: float | None = None
         self._outlet: HeldHead | None = None
+        self._not_begun: asyncio.Task[None] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._place: Place | None = None
@@ -149,6 +151,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
                 self._deadline = max(self._deadline, until)
             return
         self._read_bytes = len(data)
+        self._not_begun = None
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
@@ -236,6 +239,11 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self._held_bytes = self._read_bytes = 0
         self.headers = None  # type: ignore[assignment]
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._not_begun = task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
     def on_response_complete(self) -> None:
         """Go on with the connection as the stock method does, without its timer per response."""
         self.server_state.total_requests += 1
@@ -251,6 +259,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._is_deaf:
+            self.end()  # what came behind was refused
         else:
             assert self._place is not None
             self._place.idle()
@@ -284,7 +294,12 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self._phase == "body":
             cycle.disconnected = True  # the application, waiting for the rest, learns that there is none
             cycle.message_event.set()
-            if not cycle.response_started and not self.pipeline:
+            if self.pipeline:
+                self.pipeline.popleft()  # those before it are answered first
+                return
+            if self._not_begun is not None:
+                self._not_begun.cancel()  # what is refused has no effect
+            if not cycle.response_started:
                 self.transport.write(refusal.to_bytes(self.url))
         elif cycle is not None and not cycle.response_complete:
             # Earlier requests are answered first, and the connection ends with the last of these answers.

@@ -376,3 +376,50 @@ def test_a_chunked_body_stays_one_with_blanks_after_the_word(blanks: bytes, addr
         assert statuses(answer) == [400]
     else:
         assert [body for *_, body in told(answer)] == [b"abc"]
+
+
+# What is refused has no effect
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        head(b"Transfer-Encoding: chunked", method=b"DELETE") + b"zz\r\n",
+        head(b"Transfer-Encoding: chunked", method=b"DELETE") + b"1\r\nabc\r\n",
+        head(b"Transfer-Encoding: chunked\t", method=b"DELETE") + b"0\r\n\r\n",
+        head(b"Transfer-Encoding: chunked", method=b"DELETE") + b"0\r\nContent-Length: 3\r\n\r\n",
+        head(b"Connection: upgrade", b"Upgrade: x", b"Transfer-Encoding: chunked", method=b"DELETE")
+        + b"zz\r\n",
+    ],
+    ids=lambda request: repr(request[-20:]),
+)
+def test_a_request_that_is_broken_where_its_body_is_reaches_nobody(request_: bytes) -> None:
+    """Also one that nobody would read a body of."""
+    reached = []
+
+    async def note(scope: Any, _: Any, send: Any) -> None:
+        reached.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    with serving(StrictHttpProtocol, note) as noting:
+        answer = exchange(noting, request_)
+        assert statuses(exchange(noting, head(b"Connection: close", target=b"/next"))) == [200]
+
+    assert statuses(answer) == [400]
+    assert reached == ["/next"]
+
+
+@pytest.mark.parametrize("sound", [1, 3])
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_those_before_a_broken_body_are_answered(sound: int, is_cut: bool, address: Address) -> None:
+    broken = head(b"Transfer-Encoding: chunked", method=b"POST"), b"zz\r\n" + SMUGGLED
+    before = b"".join(head(target=b"/%d" % number) for number in range(sound))
+    packets = [before + broken[0], broken[1]] if is_cut else [before + b"".join(broken)]
+
+    answers = exchange(address, *packets)
+
+    assert [path for _, path, _, _ in told(answers.partition(b"HTTP/1.1 400")[0])] == [
+        f"/{number}" for number in range(sound)
+    ]
+    assert statuses(answers)[sound:] in ([], [400])

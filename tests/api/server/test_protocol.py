@@ -9,10 +9,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from api.server import heartbeat, supervisor
+from api.server.places import OTHER_DESCRIPTORS
 from api.server.protocol import StrictHttpProtocol
 from api.server.refusal import Refusal
 from tests.api.server.serving import (
@@ -382,3 +385,20 @@ def test_a_refusal_is_a_whole_response() -> None:
 
     assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert answer.endswith(b',"title":"Too many connections","status":503,"detail":"Enough."}')
+
+
+def test_the_limits_are_those_of_the_reference() -> None:
+    reference = (Path(__file__).parents[3] / "docs/reference/settings.md").read_text()
+    of = StrictHttpProtocol
+    for row in (
+        f"| connections | {of.max_connections}, or the descriptors a process may open "
+        f"(`ulimit -n`, the hard limit) less {OTHER_DESCRIPTORS} |",
+        f"| target, headers | {of.max_target_bytes // 1024} KiB; {of.max_header_bytes // 1024} KiB "
+        f"and {of.max_headers} of them |",
+        f"| first byte, whole head, next piece of a body | {of.receive_timeout_s:.0f} s |",
+        f"| idle | {of.keep_alive_timeout_s:.0f} s:",
+        f"| an answer that the client does not take | {of.send_timeout_s:.0f} s ",
+        f"| an event loop or a process that stands still | {heartbeat.SILENT_S:.0f} s |",
+        f"then {supervisor.LAST_GRACE_S:.0f} s for the projection process |",
+    ):
+        assert row in reference
