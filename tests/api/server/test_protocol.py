@@ -391,10 +391,14 @@ def test_the_limits_are_those_of_the_reference() -> None:
     reference = (Path(__file__).parents[3] / "docs/reference/settings.md").read_text()
     of = StrictHttpProtocol
     for row in (
-        f"| connections | {of.max_connections}, or the descriptors a process may open "
-        f"(`ulimit -n`, the hard limit) less {OTHER_DESCRIPTORS} |",
-        f"| target, headers | {of.max_target_bytes // 1024} KiB; {of.max_header_bytes // 1024} KiB "
-        f"and {of.max_headers} of them |",
+        (
+            f"| connections | {of.max_connections}, or the descriptors a process may open "
+            f"(`ulimit -n`, the hard limit) less {OTHER_DESCRIPTORS} |"
+        ),
+        (
+            f"| target, headers | {of.max_target_bytes // 1024} KiB; {of.max_header_bytes // 1024} KiB "
+            f"and {of.max_headers} of them |"
+        ),
         f"| first byte, whole head, next piece of a body | {of.receive_timeout_s:.0f} s |",
         f"| idle | {of.keep_alive_timeout_s:.0f} s:",
         f"| an answer that the client does not take | {of.send_timeout_s:.0f} s ",
