@@ -65,7 +65,7 @@ ALL = {"127.0.0.1", "127.0.0.2", "::1"}
         (["::", "0.0.0.0"], ALL),
         (["127.0.0.1", "127.0.0.2", "127.0.0.1"], {"127.0.0.1", "127.0.0.2"}),
     ],
-    ids=str,
+    ids=lambda given: ",".join(sorted(given)),
 )
 def test_every_address_that_was_asked_for_is_served_on_one_port(
     hosts: Sequence[str], found: set[str], opened: ExitStack
