@@ -34,6 +34,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
     """Per worker, where its descriptors allow as many."""
     receive_timeout_s: ClassVar[float] = 10.0
     """For a first byte, for a whole request head, and between two pieces of a body."""
+    body_timeout_s: ClassVar[float] = 90.0
+    """For the whole of a body: a byte now and then must not keep a place for hours."""
     send_timeout_s: ClassVar[float] = 30.0
     """For a peer that takes nothing of an answer; one that takes a little may take as long as it likes."""
     keep_alive_timeout_s: ClassVar[float] = 75.0
@@ -55,6 +57,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         # Bytes the parser holds on to, of an unfinished head or of trailers; and those of them in this read.
         self._held_bytes = 0
         self._read_bytes = 0
+        self._body_by: float | None = None
 
     # The connection
 
@@ -197,9 +200,13 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self._held_bytes > self.max_target_bytes + self.max_header_bytes:
             self._refuse(self._too_large())
         elif self._phase != "head":  # a body has until its next piece, a head one deadline for all its pieces
-            self._deadline = self.loop.time() + self.receive_timeout_s
+            now = self.loop.time()
+            self._deadline = now + self.receive_timeout_s
             if self._phase == "idle":
                 self._phase = "head"
+            else:
+                self._body_by = self._body_by or now + self.body_timeout_s
+                self._deadline = min(self._deadline, self._body_by)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take off white space around a value, which is no part of it (RFC 9110 §5.5)."""
@@ -235,7 +242,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         assert self._outlet is not None
         self._outlet.is_request_whole = True
         self.cycle.waiting_for_100_continue = False
-        self._phase = "idle"
+        self._phase, self._body_by = "idle", None
         self._held_bytes = self._read_bytes = 0
         self.headers = None  # type: ignore[assignment]
 

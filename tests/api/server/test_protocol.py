@@ -285,6 +285,7 @@ def test_trailers_are_not_headers(address: tuple[str, int]) -> None:
 class Impatient(StrictHttpProtocol):
     receive_timeout_s: ClassVar[float] = 0.3
     keep_alive_timeout_s: ClassVar[float] = 0.9
+    body_timeout_s: ClassVar[float] = 1.5
 
 
 @pytest.fixture(scope="module")
@@ -331,6 +332,11 @@ def send_half_a_body(client: socket.socket) -> None:
     assert client.recv(1) == b""
 
 
+def send_a_body_of_many_pieces(client: socket.socket) -> None:
+    client.sendall(CHUNKED)
+    drip(client, b"1\r\na\r\n" * 50)
+
+
 def stay_idle(client: socket.socket) -> None:
     get(client)
     assert client.recv(1) == b""
@@ -347,6 +353,7 @@ LATE: list[tuple[Callable[[socket.socket], None], float]] = [
     (send_slow_head, Impatient.receive_timeout_s),
     (send_slow_second_head, Impatient.receive_timeout_s),
     (send_half_a_body, Impatient.receive_timeout_s),
+    (send_a_body_of_many_pieces, Impatient.body_timeout_s),
     (stay_idle, Impatient.keep_alive_timeout_s),
     (stay_idle_with_blank_lines, Impatient.keep_alive_timeout_s),
 ]
@@ -400,6 +407,7 @@ def test_the_limits_are_those_of_the_reference() -> None:
             f"and {of.max_headers} of them |"
         ),
         f"| first byte, whole head, next piece of a body | {of.receive_timeout_s:.0f} s |",
+        f"| the whole of a body | {of.body_timeout_s:.0f} s |",
         f"| idle | {of.keep_alive_timeout_s:.0f} s:",
         f"| an answer that the client does not take | {of.send_timeout_s:.0f} s ",
         f"| an event loop or a process that stands still | {heartbeat.SILENT_S:.0f} s |",
