@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
 from litestar import Litestar, Request, Response
@@ -11,7 +10,6 @@ from litestar.exceptions import ValidationException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
-from litestar.static_files import create_static_files_router
 
 from api import introspection, problems
 from api.audit import AuditController, TokenHistoryController
@@ -22,6 +20,8 @@ from api.feed import follow_events
 from api.health import healthz, readyz
 from api.json_body import StrictRequest
 from api.log import configure_logging
+from api.pages import ASSETS, PAGES
+from api.parameters import check_parameters
 from api.problems import FieldError
 from api.projections import METRICS_PATH, ProjectionController, metrics
 from api.rate_limit import RateLimits
@@ -45,7 +45,6 @@ from projections.usage_queries import UsageQueries
 from projections.wake import Waker
 
 MAX_BODY_BYTES: Final = 64 * 1024
-_ASSETS: Final = "/docs/assets"
 
 DESCRIPTION: Final = """
 Issues SCIM bearer tokens (shown once), answers whose they are, revokes with immediate effect,
@@ -108,11 +107,10 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
             *introspection.OPERATIONS,
             healthz,
             readyz,
-            create_static_files_router(
-                path=_ASSETS, directories=[Path(__file__).parent / "assets"], include_in_schema=False
-            ),
+            *PAGES,
         ],
         request_class=StrictRequest,
+        guards=[check_parameters],
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Exception: _handle},
         lifespan=[lifespan],
@@ -143,9 +141,9 @@ def _openapi() -> OpenAPIConfig:
         render_plugins=[
             SwaggerRenderPlugin(
                 path="/",
-                js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-                css_url=f"{_ASSETS}/swagger-ui.css",
-                standalone_preset_js_url=f"{_ASSETS}/swagger-ui-standalone-preset.js",
+                js_url=f"{ASSETS}/swagger-ui-bundle.js",
+                css_url=f"{ASSETS}/swagger-ui.css",
+                standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
                 favicon='<link rel="icon" href="data:,">',
             ),
             JsonRenderPlugin(path="/openapi.json"),

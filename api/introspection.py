@@ -19,11 +19,13 @@ from litestar.params import JSONBody
 from api.doors import path_class, user_agent_of
 from api.form_body import InvalidForm, TokenFormOperation, read_form
 from api.json_body import StrictRequest
-from api.problems import MEDIA_TYPE, BadRequest, FieldError, Problem
+from api.parameters import REFUSAL
+from api.problems import MEDIA_TYPE, FieldError, Problem
 from api.service import Service, caller_of, service_of
 from api.source import plain_address
+from api.values import Check
 from domain.api_token import ApiToken, Permission
-from domain.errors import TokenRefused, TokenUnknown
+from domain.errors import InvalidValue, TokenRefused, TokenUnknown
 from domain.eventstore.uses import Decision
 from domain.kept_text import kept
 from domain.scim_token import USER_AGENT_MAX_LENGTH, Presentation, ScimToken
@@ -49,9 +51,14 @@ class VerifyToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: Annotated[str, msgspec.Meta(max_length=_TEXT_MAX_LENGTH, description="As it was presented.")]
     method: Annotated[str, msgspec.Meta(max_length=_TEXT_MAX_LENGTH)] | None = None
     path: Annotated[str, msgspec.Meta(max_length=_TEXT_MAX_LENGTH)] | None = None
-    source: Annotated[str, msgspec.Meta(max_length=_TEXT_MAX_LENGTH, description="An IP address.")] | None = (
-        None
-    )
+    source: (
+        Annotated[
+            str,
+            msgspec.Meta(max_length=_TEXT_MAX_LENGTH, description="An IP address."),
+            Check(lambda source, _: _check_address(source)),
+        ]
+        | None
+    ) = None
     user_agent: Annotated[str, msgspec.Meta(max_length=_TEXT_MAX_LENGTH)] | None = None
 
 
@@ -102,6 +109,10 @@ def _refuse_form(_: Request[Any, Any, Any], error: InvalidForm) -> Response[OAut
     return Response(OAuthError(error.error, error.detail), status_code=400, headers=_NO_STORE)
 
 
+def _invalid_request(detail: str, _: Sequence[FieldError]) -> InvalidForm:
+    return InvalidForm("invalid_request", detail)
+
+
 def _responses(answer: ResponseSpec, *problems: int) -> dict[int, ResponseSpec]:
     described = ResponseSpec(
         Problem, generate_examples=False, media_type=MEDIA_TYPE, description="RFC 9457 problem"
@@ -140,7 +151,7 @@ async def verify(request: StrictRequest, data: JSONBody[VerifyToken]) -> Respons
     service, caller = service_of(request), _authorised(request)
     presentation = Presentation(
         door="verify",
-        source=None if data.source is None else _address(data.source),
+        source=None if data.source is None else str(plain_address(data.source)),
         user_agent=kept(data.user_agent or "", max_length=USER_AGENT_MAX_LENGTH),
         method=None if data.method is None else _method(data.method),
         path_class=None if data.path is None else path_class(data.path.partition("?")[0]),
@@ -169,6 +180,7 @@ async def verify(request: StrictRequest, data: JSONBody[VerifyToken]) -> Respons
     status_code=200,
     operation_class=TokenFormOperation,
     exception_handlers={InvalidForm: _refuse_form},
+    opt={REFUSAL: _invalid_request},
     responses={
         **_responses(
             ResponseSpec(
@@ -229,6 +241,7 @@ async def introspect(request: StrictRequest) -> Response[Introspection]:
     security=[{}],
     operation_class=TokenFormOperation,
     exception_handlers={InvalidForm: _refuse_form},
+    opt={REFUSAL: _invalid_request},
     responses={
         **_responses(
             ResponseSpec(
@@ -307,11 +320,9 @@ def _method(text: str) -> str:
     return text.upper() if _METHOD.fullmatch(text) else "unknown"
 
 
-def _address(text: str) -> str:
-    address = plain_address(text)
-    if address is None:
-        raise BadRequest("The body is not valid.", [FieldError("/source", "must be an IP address")])
-    return str(address)
+def _check_address(text: str) -> None:
+    if plain_address(text) is None:
+        raise InvalidValue("/source", "must be an IP address")
 
 
 def _good_until(token: ScimToken, digest: bytes) -> datetime | None:

@@ -72,11 +72,19 @@ class BadRequest(Exception):
     detail, errors: written for clients. status: a 4xx.
     """
 
-    def __init__(self, detail: str, errors: Sequence[FieldError] = (), *, status: int = 400) -> None:
+    def __init__(
+        self,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        *,
+        status: int = 400,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = errors
         self.status = status
+        self.headers = headers or {}
 
 
 class NoGoodToken(Exception):
@@ -148,7 +156,7 @@ def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a tabl
             fields = [FieldError(error.pointer, error.detail)]
             return Answer(problem(400, "A value is not valid.", errors=fields), {})
         case BadRequest():
-            return Answer(problem(error.status, error.detail, errors=error.errors or None), {})
+            return Answer(problem(error.status, error.detail, errors=error.errors or None), error.headers)
         case NoGoodToken():
             challenge = INVALID_TOKEN if error.was_presented else CHALLENGE
             return Answer(problem(401, error.detail), {"WWW-Authenticate": challenge})

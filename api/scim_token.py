@@ -22,10 +22,19 @@ from api.instants import instant
 from api.json_body import StrictRequest
 from api.problems import BadRequest, FieldError, documented
 from api.service import caller_of, service_of, visible_teams
+from api.values import Check
 from domain.api_token import Permission
-from domain.errors import InvalidValue, NotFound
+from domain.errors import NotFound
 from domain.ledger import DEFAULT_OVERLAP, CommandKey, NewScimToken
-from domain.scim_token import NAME_MAX_LENGTH, OVERLAP_MAX, ScimToken, check_name
+from domain.scim_token import (
+    NAME_MAX_LENGTH,
+    OVERLAP_MAX,
+    REASON_MAX_LENGTH,
+    ScimToken,
+    check_expiry,
+    check_name,
+    check_reason,
+)
 from domain.secret import Secret
 from projections.queries import TokenFilter
 from projections.scim_tokens import TokenDocument, document
@@ -52,6 +61,9 @@ AsOf = Annotated[
 ]
 
 
+_IsName: Final = Check(lambda name, _: check_name(name))
+
+
 class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A token to create. name: 1 to 255 characters. expires_at: an extension; without it, no end."""
 
@@ -59,8 +71,12 @@ class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[
         str,
         msgspec.Meta(min_length=1, max_length=NAME_MAX_LENGTH, description="A descriptive name."),
+        _IsName,
     ]
-    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    expires_at: (
+        Annotated[datetime, msgspec.Meta(tz=True), Check(lambda ends, at: check_expiry(ends, after=at))]
+        | None
+    ) = None
 
 
 class RotateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,7 +181,7 @@ class ScimTokenController(Controller):
             UUID | None, QueryParameter(description="Only this team's.", required=False)
         ] = None,
         name: Annotated[
-            str | None, QueryParameter(description="Only of exactly this name.", required=False)
+            str | None, QueryParameter(description="Only of exactly this name.", required=False), _IsName
         ] = None,
         limit: Annotated[
             int, QueryParameter(ge=1, le=LIMIT_MAX, description="Tokens a page.", required=False)
@@ -200,7 +216,7 @@ class ScimTokenController(Controller):
         then = instant("as_of", as_of, latest=at)
         narrow = TokenFilter(
             visible_teams(caller.api_token.teams, team_id),
-            _name_filter(name),
+            name,
             status,
             unused_since=instant("unused_since", unused_since),
             is_never_used=never_used,
@@ -262,9 +278,23 @@ class ScimTokenController(Controller):
             **documented(400, 401, 403, 404, 503),
         },
     )
-    async def revoke(self, request: StrictRequest, token_id: FromPath[UUID]) -> RevokedScimToken:
+    async def revoke(
+        self,
+        request: StrictRequest,
+        token_id: FromPath[UUID],
+        reason: Annotated[
+            str | None,
+            QueryParameter(
+                min_length=1,
+                max_length=REASON_MAX_LENGTH,
+                description="An extension: why, for the audit trail.",
+                required=False,
+            ),
+            Check(lambda reason, _: check_reason(reason)),
+        ] = None,
+    ) -> RevokedScimToken:
         """Final and immediate. Repeated, it answers the same and records nothing new."""
-        await service_of(request).ledger.revoke_scim_token(token_id, by=call_of(request))
+        await service_of(request).ledger.revoke_scim_token(token_id, by=call_of(request), reason=reason)
         return RevokedScimToken(token_id)
 
     @post(
@@ -334,17 +364,8 @@ async def _command_key(request: StrictRequest, caller_id: UUID, key: str | None)
             "The Idempotency-Key is not valid.",
             [FieldError("Idempotency-Key", f"must be 1 to {KEY_MAX_LENGTH} printable characters")],
         )
-    asked = request.url.path.encode() + b"\0" + await request.body()
+    asked = request.scope["path"].encode() + b"\0" + await request.body()
     return CommandKey(uuid5(caller_id, key), sha256(asked).digest())
-
-
-def _name_filter(name: str | None) -> str | None:
-    if name is not None:
-        try:
-            check_name(name)
-        except InvalidValue as error:
-            raise BadRequest("A filter is not valid.", [FieldError("name", error.detail)]) from None
-    return name
 
 
 def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:

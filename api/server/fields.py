@@ -1,8 +1,14 @@
 """The fields of a request's head that two readers could understand differently: such a request is refused."""
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from api.server.refusal import Refusal
+
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::([0-9]{0,5}))?")
+"""RFC 9110 §7.2, RFC 3986 §3.2.2: a name or an address, and a port."""
+_PORT_MAX: Final = 65535
 
 
 def check_fields(headers: Sequence[tuple[bytes, bytes]], version: str) -> None:
@@ -24,6 +30,9 @@ def check_fields(headers: Sequence[tuple[bytes, bytes]], version: str) -> None:
         raise Refusal(400, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
     elif b"transfer-encoding" in fields:  # RFC 9112 §6.1: its framing is to be treated as faulty
         raise Refusal(400, "HTTP/1.0 has no Transfer-Encoding.")
+    host = _HOST.fullmatch(fields.get(b"host", b""))
+    if host is None or int(host[1] or 0) > _PORT_MAX:
+        raise Refusal(400, "The Host header is not valid.")
     if b"transfer-encoding" in fields:
         _check_coding(b",".join(value for name, value in headers if name == b"transfer-encoding"))
 

@@ -209,14 +209,20 @@ def test_a_position_beyond_the_ledger_is_refused(service: RunningService, admin:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("after", "-1"), ("after", str(2**63)), ("wait", "31"), ("limit", "1001"), ("limit", "0")],
+    ("name", "value", "range_"),
+    [
+        ("after", "-1", "0 to 9223372036854775807"),
+        ("after", str(2**63), "0 to 9223372036854775807"),
+        ("wait", "31", "0 to 30"),
+        ("limit", "1001", "1 to 1000"),
+        ("limit", "0", "1 to 1000"),
+    ],
 )
 def test_a_number_out_of_range_is_refused(
-    service: RunningService, admin: Caller, name: str, value: str
+    service: RunningService, admin: Caller, name: str, value: str, range_: str
 ) -> None:
     answer = service.client.get("/events", auth=admin, params={name: value})
-    assert_invalid(answer, name, "is not valid", about="A parameter is not valid.")
+    assert_invalid(answer, name, f"must be a whole number from {range_}", about="A parameter is not valid.")
 
 
 def test_the_command_line_follows_too(service: RunningService, token: dict[str, Any]) -> None:

@@ -140,7 +140,7 @@ def test_a_name_with_a_secret_in_it_is_refused_and_not_repeated(scene: Scene, wa
         name = f"Okta {WAYS[way](secret)}"[:255]
         body = {"team_id": str(uuid4()), "name": name}
         answer = scene.service.client.post("/scim-token", auth=scene.caller, json=body)
-        assert_invalid(answer, "/name", "must not hold a secret", about="A value is not valid.")
+        assert_invalid(answer, "/name", "must not hold a secret")
         assert pieces_left(answer.text, secret) == []
 
 

@@ -94,7 +94,7 @@ def test_a_token_never_used_has_zeros(service: RunningService, caller: Caller, t
             "from",
             "must be before `to`, by 999 steps at most",
         ),
-        ({"step": "minute"}, "step", "is not valid"),
+        ({"step": "minute"}, "step", "must be one of: day, hour"),
         ({"from": "1950-01-01T00:00:00Z"}, "from", "is out of range"),
     ],
 )

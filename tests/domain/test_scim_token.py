@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 
+import msgspec
 import pytest
 
 from domain.errors import (
@@ -84,6 +85,8 @@ def revoke(reason: str | None = None) -> Callable[[ScimToken], Sequence[ScimToke
     return lambda token: token.revoke(by=ADA, reason=reason)
 
 
+OVERRIDES = "must not hold bidirectional overrides"
+UNSEEN = "must hold a character that can be seen"
 SECONDS = timedelta(seconds=1)
 ACCEPTED = Used(count=1, first_at=T2, presentation=IDP)
 
@@ -107,7 +110,8 @@ class TestCreate:
             "👩🏽‍💻 team",
             "e\u0301 is not é",
             "'; DROP TABLE events; --",
-            "\u202eright to left",
+            "\u200fright to left\u200f",
+            "\u200d\u0646\u200c\u0627\u0645",
             "100 % {of} \\ it",
         ],
     )
@@ -131,6 +135,11 @@ class TestCreate:
             ("a\x7f", "must not hold control characters"),
             ("a\x85b", "must not hold control characters"),
             ("half \ud83d", "must not hold control characters"),
+            ("\u202ekatO", OVERRIDES),
+            ("Okta \u2067x\u2069", OVERRIDES),
+            ("\u200b", UNSEEN),
+            ("\u00ad\u3164\u2800", UNSEEN),
+            ("\u0301", UNSEEN),
         ],
     )
     def test_a_name_that_is_no_name_is_refused_without_repeating_it(self, name: str, detail: str) -> None:
@@ -139,6 +148,12 @@ class TestCreate:
         assert (caught.value.pointer, caught.value.detail) == ("/name", detail)
         with pytest.raises(InvalidValue, match=r"^/name: "):
             create(name)
+
+    def test_a_name_from_before_its_rule_is_folded_as_it_was(self) -> None:
+        """A20: rules are for decisions; what is in the ledger stays readable."""
+        (event,) = create("Okta")
+        old = msgspec.structs.replace(event, name="\u202eatkO\u200b")
+        assert state_after((old, T0)).name == "\u202eatkO\u200b"
 
     @pytest.mark.parametrize("expires_at", [T0, T0 - MILLISECOND])
     def test_an_expiry_that_is_not_in_the_future_is_refused(self, expires_at: datetime) -> None:
