@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from api.audit_text import COLUMNS
 from api.settings import Settings
 from domain.eventstore.registry import REGISTRY
 from tests.documents import RUN_BY, all_blocks
@@ -16,6 +17,12 @@ def test_every_setting_is_in_the_reference_and_no_other() -> None:
     text = (DOCS / "reference" / "settings.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `([A-Z_]+)` \|", text, re.MULTILINE))
     assert documented == {field.encode_name for field in msgspec.structs.fields(Settings)}
+
+
+def test_every_column_of_the_trail_is_in_the_reference_in_its_order() -> None:
+    text = (DOCS / "reference" / "audit-trail.md").read_text("utf-8")
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == list(COLUMNS)
 
 
 def test_every_event_is_in_the_reference_and_no_other() -> None:

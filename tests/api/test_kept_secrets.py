@@ -146,7 +146,8 @@ def test_a_name_with_a_secret_in_it_is_refused_and_not_repeated(scene: Scene, wa
 
 def found(scene: Scene) -> Sequence[tuple[str, str]]:
     """Where a piece of a secret that was sent is."""
-    places = database_texts(scene.service.database)
+    service = scene.service
+    places = database_texts(service.database) | {"log": service.log.read_text() + service.output.read_text()}
     return [
         (place, piece)
         for place, text in places.items()
