@@ -111,14 +111,18 @@ class RunningService:
 
 @contextmanager
 def running_service(
-    database: Database, *, workers: int = 1, port: int = 0, environment: Mapping[str, str] | None = None
+    database: Database,
+    *more_arguments: str,
+    workers: int = 1,
+    port: int = 0,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[RunningService]:
     """Start the service, wait until it is ready, and in the end stop it and look at how it went.
 
-    port: 0 takes a free one. environment: further variables. A service that does not leave with 0 after
-    SIGTERM, or whose log holds a traceback, fails the test.
+    more_arguments: of `serve`. port: 0 takes a free one. environment: further variables. A service that does
+    not leave with 0 after SIGTERM, or whose log holds a traceback, fails the test.
     """
-    arguments = ("serve", "--port", str(port), "--workers", str(workers))
+    arguments = ("serve", "--port", str(port), "--workers", str(workers), *more_arguments)
     with tempfile.TemporaryDirectory(prefix="scim-ledger-service-") as directory:
         log, output, token = (Path(directory, name) for name in ("log", "output", "first-api-token"))
         more = {"SCIM_LEDGER_FIRST_TOKEN_FILE": str(token)} | dict(environment or {})

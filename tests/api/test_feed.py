@@ -165,7 +165,7 @@ def test_a_wait_that_was_asked_for_may_be_longer_than_any_other_answer(
     events, _ = follow(service, collector, after=after, wait=4)
 
     assert events == []
-    assert 4 <= watch.read_s() < 6
+    assert 3.5 < watch.read_s() < 6  # timers of the two processes differ by some milliseconds
 
 
 def test_many_can_wait_at_once(service: RunningService, collector: Caller, token: dict[str, Any]) -> None:

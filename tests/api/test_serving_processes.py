@@ -75,10 +75,12 @@ def test_processes_that_stand_still_are_replaced(database: Database) -> None:
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 @pytest.mark.parametrize("workers", [1, 2])
-def test_one_service_listens_on_several_addresses(database: Database, workers: int) -> None:
+@pytest.mark.parametrize("is_flag", [True, False])
+def test_one_service_listens_on_several_addresses(database: Database, workers: int, is_flag: bool) -> None:
     """C7: the second is printed as a client writes it; both are served by each worker."""
-    hosts = {"SCIM_LEDGER_HOST": "127.0.0.1,::1"}
-    with running_service(database, workers=workers, environment=hosts) as service:
+    flags = ("--host", "127.0.0.1", "--host", "::1") if is_flag else ()
+    hosts = {} if is_flag else {"SCIM_LEDGER_HOST": "127.0.0.1, ::1"}
+    with running_service(database, *flags, workers=workers, environment=hosts) as service:
         port = httpx.URL(service.url).port
         assert f"scim-ledger listens on http://[::1]:{port}\n" in service.log.read_text()
         for _ in range(6):
