@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from api.server import heartbeat
+from api.server import heartbeat, supervisor
 from api.server.heartbeat import Pulse
 from api.server.listening import ListenError, listen
 from api.server.supervisor import Program, Supervisor
@@ -36,7 +36,7 @@ signal.signal(signal.SIGTERM, lambda *_: (print("first told", flush=True), time.
 print("first runs", flush=True)
 time.sleep(60)
 """
-NEEDED = """
+NEEDED = """# last
 import signal, time
 signal.signal(signal.SIGTERM, lambda *_: (print("last told", flush=True), exit()))
 print("last runs", flush=True)
@@ -70,7 +70,9 @@ def create_app() -> Any:
 def main(number_of_workers: int, grace_s: float, *others: str) -> int:
     listener = listen("127.0.0.1", 0)
     supervisor = Supervisor(grace_s=grace_s)
-    programs = [Program("other", (sys.executable, "-c", code), is_last=code == NEEDED) for code in others]
+    programs = [
+        Program("other", (sys.executable, "-c", code), is_last=code.startswith("# last")) for code in others
+    ]
     for number in range(1, number_of_workers + 1):
         pulse = Pulse()
         argv = worker_argv(
@@ -271,6 +273,19 @@ def test_what_the_others_need_is_told_to_stop_when_they_have_ended(
     told, _, after = deployment.said.partition("first told")
     assert "program stopped" not in told
     assert after.index("program stopped") < after.index("last told")
+
+
+def test_what_the_others_need_has_a_time_of_its_own_to_stop(deploy: Callable[..., Deployment]) -> None:
+    deployment = deploy(0, UNHURRIED, f"# last\n{STUBBORN}", grace_s=0.3)
+    deployment.wait_for("first runs")
+    deployment.wait_for("not listening")
+
+    began = time.monotonic()
+    deployment.process.terminate()
+
+    assert deployment.wait_for_end(timeout_s=supervisor.LAST_GRACE_S + 5) == 0
+    assert time.monotonic() - began > supervisor.LAST_GRACE_S
+    assert deployment.said.count("exit_code=-9") == 2
 
 
 def test_what_the_others_need_is_restarted_while_they_end(deploy: Callable[..., Deployment]) -> None:
