@@ -153,4 +153,4 @@ def check_descriptor_limit() -> None:
 
 def _allowed() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (1 << 31) if soft == resource.RLIM_INFINITY else soft - OTHER_DESCRIPTORS
+    return (1 << 31) if soft == resource.RLIM_INFINITY else max(FEWEST, soft - OTHER_DESCRIPTORS)
