@@ -25,6 +25,7 @@ from domain.eventstore.connection import OUT_OF_REACH, open_connection, unavaila
 from domain.eventstore.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_base_dir
 from domain.eventstore.migrate import migrate, pending
 from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
+from domain.eventstore.pooler import require_own_session
 from domain.eventstore.session import SERVING
 from domain.ledger import TokenLedger
 from domain.secret import Pepper
@@ -66,12 +67,13 @@ def open_store(
     """Settings with `database_url` and a pepper; the embedded server runs for the block at least.
 
     migrates: apply pending migrations to a server that DATABASE_URL names. The embedded one always has them.
-    Raises SettingsError, EmbeddedPostgresError, StoreUnavailable, NotMigrated, UnsafeDatabase,
+    Raises SettingsError, EmbeddedPostgresError, StoreUnavailable, SharedSession, NotMigrated, UnsafeDatabase,
     WrongEncoding and PepperMismatch.
     """
     if settings.database_url is not None:
         if migrates:
             migrate_given(settings)
+        require_own_session(settings.database_url)
         yield _checked(settings, keys)
         return
     server = embedded(settings)
@@ -153,6 +155,7 @@ def migrate_given(settings: Settings) -> list[int]:
     has_keys = settings.pepper is not None or settings.pepper_file is not None
     pepper = Pepper(pepper_keys(settings)) if has_keys else None
     owner = settings.owner_database_url or settings.database_url
+    require_own_session(owner)
     user = conninfo_to_dict(settings.database_url).get("user")
     app_role = user if owner != settings.database_url else None
     try:

@@ -120,6 +120,16 @@ class WrongEncoding(StoreUnavailable):
         )
 
 
+class SharedSession(StoreUnavailable):
+    """A pooler gives each transaction another session."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a pooler before the database gives each transaction another session: "
+            "use its session mode (pool_mode = session), or connect to the server itself"
+        )
+
+
 class StoreReadOnly(StoreUnavailable):
     """The database takes no writes: a standby, or one that its operator made read-only."""
 

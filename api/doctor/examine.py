@@ -1,6 +1,7 @@
 """The order in which the doctor looks, and where it stops because the rest depends on what is wrong."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import msgspec
 import psycopg
@@ -9,8 +10,9 @@ from api.deployment import embedded, own_pepper_file
 from api.doctor import ledger, process, server
 from api.doctor.finding import Finding, Status, fail, ok
 from api.settings import Settings, SettingsError
-from domain.errors import StoreUnavailable
+from domain.errors import SharedSession, StoreUnavailable
 from domain.eventstore.connection import OUT_OF_REACH, open_connection
+from domain.eventstore.pooler import require_own_session
 from domain.eventstore.reasons import reason
 from domain.eventstore.session import SERVING
 
@@ -46,6 +48,17 @@ def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
         yield from _database(own.conninfo(user="scim_ledger", dbname="scim_ledger"), settings)
 
 
+def _sessions(conninfo: str) -> Iterator[Finding]:
+    """Whether each connection has one. What else is wrong with the database the others tell."""
+    with suppress(StoreUnavailable):
+        try:
+            require_own_session(conninfo)
+            yield ok("sessions", "each connection has one of its own")
+        except SharedSession as shared:
+            found, _, remedy = str(shared).partition(": ")
+            yield fail("sessions", found, remedy)
+
+
 def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
     try:
         with open_connection(conninfo, session=SERVING, is_examined=True) as connection:
@@ -53,6 +66,7 @@ def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
                 yield finding
                 if finding.status is Status.FAIL and finding.what in {"database", "encoding"}:
                     return
+            yield from _sessions(conninfo)
             yield from ledger.examine(connection, settings)
     except (StoreUnavailable, *OUT_OF_REACH) as error:
         found, _, remedy = reason(error).partition(": ")

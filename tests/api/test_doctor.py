@@ -89,7 +89,16 @@ def test_a_sound_installation_fails_in_nothing(database: Database) -> None:
             "server log",
             "durability",
         ),
-        *("connections", "migrations", "role", "rights", "pepper generations", "clock", "ledger time"),
+        *(
+            "connections",
+            "sessions",
+            "migrations",
+            "role",
+            "rights",
+            "pepper generations",
+            "clock",
+            "ledger time",
+        ),
         *("repairs", "view scim_tokens", "view audit_trail", "view usage", "view token_sources", "old views"),
     ]
 

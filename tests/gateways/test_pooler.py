@@ -1,0 +1,131 @@
+"""C4: PgBouncer before the database. Its session mode is a database; any other is refused in one sentence."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from domain.errors import SharedSession
+from domain.eventstore.pooler import require_own_session
+from tests.api.test_cli import refused, run
+from tests.conftest import Database
+from tests.gateways.programs import SEARCH_PATH, require
+from tests.service import running_service, until
+
+pytestmark = pytest.mark.gateway
+
+SENTENCE: Final = str(SharedSession())
+
+
+@contextmanager
+def pgbouncer(database: Database, *, mode: str, **settings: str) -> Iterator[Database]:
+    """PgBouncer before the server of a database, on a Unix socket of its own; the database through it."""
+    require({"pgbouncer": "apt-get install pgbouncer"})
+    parts = conninfo_to_dict(database.app)
+    directory = Path(tempfile.mkdtemp(prefix="scim-ledger-pgbouncer-", dir="/tmp"))
+    given = {
+        "listen_port": "6432",
+        "unix_socket_dir": str(directory),
+        "auth_type": "trust",
+        "auth_file": str(directory / "users"),
+        "pool_mode": mode,
+        "default_pool_size": "40",
+        **settings,
+    }
+    users = {str(conninfo_to_dict(conninfo)["user"]) for conninfo in (database.app, database.owner)}
+    (directory / "users").write_text("".join(f'"{user}" ""\n' for user in users))
+    configured = "".join(f"{name} = {value}\n" for name, value in given.items())
+    server = f"host={parts['host']} port={parts['port']}"
+    (directory / "ini").write_text(f"[databases]\n* = {server}\n[pgbouncer]\n{configured}")
+    as_user: dict[str, Any] = {}
+    if os.geteuid() == 0:  # it refuses to run as root, and the server's socket is for its owner
+        owner = Path(str(parts["host"])).stat()
+        as_user = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+        os.chown(directory, owner.st_uid, owner.st_gid)
+    program = shutil.which("pgbouncer", path=SEARCH_PATH)
+    assert program is not None
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen([program, directory / "ini"], stdout=log, stderr=log, cwd="/", **as_user)
+    try:
+        socket = directory / ".s.PGSQL.6432"
+        until(socket.exists, what="pgbouncer", tell=(directory / "log").read_text)
+        through = {"host": str(directory), "port": "6432"}
+        yield Database(make_conninfo(database.owner, **through), make_conninfo(database.app, **through))
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(directory)
+
+
+OTHERS: Final = [
+    pytest.param("transaction", {}, id="transaction"),
+    pytest.param("transaction", {"server_round_robin": "1", "min_pool_size": "5"}, id="in turns"),
+    pytest.param("transaction", {"default_pool_size": "1"}, id="of one"),
+    pytest.param("statement", {}, id="statement"),
+]
+
+
+@pytest.mark.parametrize(("mode", "settings"), OTHERS)
+def test_another_mode_is_refused_by_every_command_and_found_by_the_doctor(
+    database: Database, mode: str, settings: dict[str, str]
+) -> None:
+    with pgbouncer(database, mode=mode, **settings) as through:
+        for command in (("serve", "--port", "0"), ("token", "list"), ("migrate",)):
+            assert refused(through.app, *command) == SENTENCE
+        examined = json.loads(run(through.app, "doctor", "--json").stdout)
+    (finding,) = [finding for finding in examined if finding["what"] == "sessions"]
+    assert (finding["status"], f"{finding['found']}: {finding['remedy']}") == ("fail", SENTENCE)
+
+
+@pytest.mark.parametrize(("mode", "settings"), OTHERS[:3])
+def test_it_is_found_also_while_others_use_the_pool(
+    database: Database, mode: str, settings: dict[str, str]
+) -> None:
+    with pgbouncer(database, mode=mode, **settings) as through, ThreadPoolExecutor(4) as threads:
+
+        def busy(_: int) -> None:
+            with psycopg.connect(through.app, autocommit=True, prepare_threshold=None) as connection:
+                for _ in range(200):
+                    connection.execute("SELECT 1")
+
+        others = [threads.submit(busy, number) for number in range(4)]
+        for _ in range(10):
+            with pytest.raises(SharedSession):
+                require_own_session(through.app)
+        for other in others:
+            other.result()
+
+
+def test_session_mode_is_a_database_like_any_other(database: Database) -> None:
+    with pgbouncer(database, mode="session") as through:
+        require_own_session(through.app)
+        with running_service(Database(database.owner, through.app), workers=2) as service:
+            admin, team = service.api_token(), str(uuid4())
+            for _ in range(5):
+                made = service.client.post("/scim-token", json={"team_id": team, "name": "Zoë"}, auth=admin)
+                assert made.status_code == 201
+                bearer = {"Authorization": f"Bearer {made.json()['token']}"}
+                assert service.client.get("/gateway/nginx", headers=bearer).status_code == 200
+                read = service.client.get(f"/scim-token/{made.json()['id']}", auth=admin)
+                assert (read.status_code, read.json()["name"]) == (200, "Zoë")
+
+
+def test_without_a_pooler_each_connection_has_its_own(database: Database) -> None:
+    for _ in range(20):
+        require_own_session(database.app)
