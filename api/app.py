@@ -20,6 +20,7 @@ from api.feed import follow_events
 from api.health import healthz, readyz
 from api.json_body import StrictRequest
 from api.log import configure_logging
+from api.methods import Methods
 from api.pages import ASSETS, PAGES
 from api.parameters import check_parameters
 from api.problems import FieldError
@@ -119,7 +120,7 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
     )
     admin.state.service = service
     public = (*PUBLIC, METRICS_PATH) if settings.public_metrics else PUBLIC
-    return Edge(admin, service, upstream, public=public)
+    return Edge(admin, Methods(admin.routes), service, upstream, public=public)
 
 
 def _openapi() -> OpenAPIConfig:

@@ -29,6 +29,7 @@ from domain.secret import Secret
 CHALLENGE: Final = 'Bearer realm="scim"'
 INVALID_TOKEN: Final = f'{CHALLENGE}, error="invalid_token"'
 REFUSED: Final = "The token is not valid."
+IS_API: Final = "This is an API token; here a SCIM token is presented"
 THROTTLED: Final = "There are too many requests. Wait, then try again."
 UNAVAILABLE: Final = "The token cannot be checked right now. Try again."
 RETRY_AFTER_S: Final = 1
@@ -80,7 +81,7 @@ class Doors:
             self._take(source, asked.door)
             credentials = read(scope, is_bare_accepted=True)
             if not credentials.secret.kind.startswith("scim_"):
-                raise NotPresentable("malformed", REFUSED)  # noqa: TRY301 - one answer for both
+                raise NotPresentable("malformed", IS_API)  # noqa: TRY301 - one answer for both
             presentation = Presentation(
                 door=asked.door,
                 form=credentials.form,

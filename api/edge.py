@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import structlog
-from litestar.enums import ScopeType
+from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from api.authorization import SCHEME, NotPresentable, read
@@ -13,7 +13,10 @@ from api.deadline import ANSWER_WITHIN_S, AUTHENTICATE_WITHIN_S, answer_in_time
 from api.gateways import ROOT as GATEWAY_ROOT
 from api.gateways import GatewayDoors
 from api.identifiers import request_ids
-from api.problems import DENIED, BadRequest, NoGoodToken, answer, send_problem
+from api.methods import Methods, head_only, send_options
+from api.pages import PUBLIC_PAGES
+from api.problem_types import ROOT as PROBLEMS
+from api.problems import DENIED, Answer, BadRequest, NoGoodToken, answer, problem, send_problem
 from api.scim.door import ScimDoor
 from api.scim.messages import ROOT as SCIM_ROOT
 from api.scim.proxy import Upstream
@@ -22,10 +25,12 @@ from domain.api_token import Permission
 from domain.errors import StoreUnavailable, Unauthenticated, Unavailable
 from domain.eventstore.callers import Caller
 
-PUBLIC: Final = ("/healthz", "/readyz", "/openapi", "/docs", "/revoke")
+PUBLIC: Final = ("/healthz", "/readyz", "/openapi", "/docs", "/revoke", PROBLEMS)
 AUTHENTICATING: Final = ("/verify", "/introspect")
 """What a service asks while its own client waits to be let in."""
 Door: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
+_IS_SCIM: Final = "This is a SCIM token; the base URL ends in /scim/v2"
+"""The prefix tells, so nobody is asked: whoever configures an identity provider forgets the path."""
 _NOT_VALID: Final = "The API token is not valid."
 
 logger = structlog.get_logger()
@@ -40,12 +45,14 @@ class Edge:
     def __init__(
         self,
         admin: ASGIApp,
+        methods: Methods,
         service: Service,
         upstream: Upstream | None = None,
         *,
         public: Sequence[str] = PUBLIC,
     ) -> None:
         self._admin = admin
+        self._methods = methods
         self._public = public
         self._service = service
         self._next_request_id = request_ids()
@@ -78,12 +85,21 @@ class Edge:
 
     async def _administer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         try:
-            if not _is_within(scope["path"], self._public):
+            is_page = scope["path"] in PUBLIC_PAGES and scope["method"] in {"GET", "HEAD"}
+            if not is_page and not _is_within(scope["path"], self._public):
                 await self._authenticate(scope)
         except Exception as error:  # noqa: BLE001 - answered like any other, from one table
             await send_problem(send, scope, answer(error))
             return
-        await self._admin(scope, receive, self._recording(scope, send))
+        method, allowed = scope["method"], self._methods.of(scope["path"])
+        if method == "OPTIONS" and allowed:
+            await send_options(send, allowed)
+        elif method in allowed or not allowed:
+            if method == "HEAD":
+                scope, send = {**scope, "method": HttpMethod.GET}, head_only(send)
+            await self._admin(scope, receive, self._recording(scope, send))
+        else:
+            await send_problem(send, scope, Answer(problem(405), {"Allow": ", ".join(allowed)}))
 
     async def _authenticate(self, scope: HTTPScope) -> None:
         """Put the caller into the scope. Raises NoGoodToken, BadRequest, Unauthenticated, Unavailable."""
@@ -95,6 +111,9 @@ class Edge:
                 raise BadRequest(refusal.detail) from None
             was_presented = refusal.reason == "malformed" and refusal.detail != SCHEME
             raise NoGoodToken(refusal.detail, was_presented=was_presented) from None
+        if secret.kind.startswith("scim_"):
+            self._service.doors.refusals.count("malformed", "api")
+            raise NoGoodToken(_IS_SCIM, was_presented=True)
         ledger = self._service.ledger
         caller = await ledger.callers.find(ledger.pepper.candidates(secret))
         if caller is None:

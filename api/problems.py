@@ -10,6 +10,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import HTTPScope, Send
 
 from api.asgi import respond
+from api.problem_types import PROBLEM_TYPES
 from api.rate_limit import TooManyRequests
 from domain.errors import (
     AlreadyUnderway,
@@ -96,21 +97,22 @@ class NoGoodToken(Exception):
         self.was_presented = was_presented
 
 
-_TITLES: Final = {
-    400: ("bad-request", "Bad request"),
-    401: ("unauthenticated", "Authentication needed"),
-    403: ("permission-denied", "Permission denied"),
-    404: ("not-found", "Not found"),
-    405: ("method-not-allowed", "Method not allowed"),
-    406: ("not-acceptable", "Not acceptable"),
-    409: ("secret-already-shown", "The secret was already shown"),
-    413: ("too-large", "Body too large"),
-    415: ("unsupported-media-type", "Unsupported media type"),
-    422: ("idempotency-key-reused", "Idempotency key reused"),
-    429: ("too-many-requests", "Too many requests"),
-    500: ("internal", "Internal error"),
-    503: ("unavailable", "Temporarily unavailable"),
+_USUAL: Final = {
+    400: "bad-request",
+    401: "unauthenticated",
+    403: "permission-denied",
+    404: "not-found",
+    405: "method-not-allowed",
+    406: "not-acceptable",
+    409: "secret-already-shown",
+    413: "too-large",
+    415: "unsupported-media-type",
+    422: "idempotency-key-reused",
+    429: "too-many-requests",
+    500: "internal",
+    503: "unavailable",
 }
+"""The type of a problem of which nothing is known but its status."""
 _DETAILS: Final = {
     404: "There is no such resource.",
     405: "The resource does not support this method.",
@@ -125,16 +127,16 @@ VIEW_STOPPED: Final = (
 )
 
 
-def problem(status: int, detail: str | None = None, **members: Any) -> Problem:
-    """A problem with the title of its status."""
-    slug, title = _TITLES.get(status, ("error", "Error"))
+def problem(status: int, detail: str | None = None, *, slug: str | None = None, **members: Any) -> Problem:
+    """A problem of a type from the table: of `slug`, or of what is usual for the status."""
     if members.get("errors"):
-        slug, title = "validation", "The request is not valid"
+        slug = "validation"
+    kind = PROBLEM_TYPES[slug or _USUAL.get(status, "bad-request")]
     return Problem(
-        type=f"/problems/{slug}",
-        title=title,
+        type=kind.uri,
+        title=kind.title,
         status=status,
-        detail=detail or _DETAILS.get(status, title),
+        detail=detail or _DETAILS.get(status, kind.title),
         **members,
     )
 
@@ -178,18 +180,13 @@ def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a tabl
                 "The token has two good secrets already. Wait until the older one ends, or rotate it with "
                 "overlap_seconds 0, which ends both at once."
             )
-            return Answer(
-                Problem("/problems/rotation-underway", "A rotation is under way", status=409, detail=detail),
-                {},
-            )
+            return Answer(problem(409, detail, slug="rotation-underway"), {})
         case RotatedTooSoon():
             detail = "The token was rotated a moment ago. Wait, then try again."
             return Answer(problem(429, detail), {"Retry-After": str(error.retry_after_s)})
         case AlreadyUnderway():
             detail = "It is under way already; its status tells how far it is."
-            return Answer(
-                Problem("/problems/already-underway", "Already under way", status=409, detail=detail), {}
-            )
+            return Answer(problem(409, detail, slug="already-underway"), {})
         case CommandIdReused():
             return Answer(problem(422, "The Idempotency-Key was used for another request."), {})
         case TooManyRequests():

@@ -5,14 +5,15 @@ import secrets
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from api.problem_types import PROBLEM_TYPES
 from api.scim import messages
 
-_PROBLEMS = {
-    400: ("/problems/bad-request", "Bad request"),
-    414: ("/problems/uri-too-long", "URI too long"),
-    431: ("/problems/header-fields-too-large", "Header fields too large"),
-    501: ("/problems/not-implemented", "Not implemented"),
-    503: ("/problems/too-many-connections", "Too many connections"),
+_SLUGS = {
+    400: "bad-request",
+    414: "uri-too-long",
+    431: "header-fields-too-large",
+    501: "not-implemented",
+    503: "too-many-connections",
 }
 _SCIM = messages.ROOT.encode()
 
@@ -37,10 +38,10 @@ class Refusal(Exception):
         if path == _SCIM or path.startswith(_SCIM + b"/"):
             media_type, body = messages.MEDIA_TYPE, messages.error(self.status, self.detail)
         else:
-            type_, title = _PROBLEMS[self.status]
+            kind = PROBLEM_TYPES[_SLUGS[self.status]]
             media_type = "application/problem+json"
             body = msgspec.json.encode(
-                {"type": type_, "title": title, "status": self.status, "detail": self.detail}
+                {"type": kind.uri, "title": kind.title, "status": self.status, "detail": self.detail}
             )
         retry_after = b"retry-after: 1\r\n" if self.status == 503 else b""  # noqa: PLR2004
         return (

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from domain.secret import SecretKind, mint
-from tests.api.expected import assert_unauthenticated, create, topics
+from tests.api.expected import assert_unauthenticated, topics
 from tests.conftest import now
 from tests.service import Caller, RunningService, until
 
@@ -116,11 +116,7 @@ def _over(service: RunningService) -> str:
     return caller.secret
 
 
-def _scim(service: RunningService) -> str:
-    return str(create(service, service.api_token())["token"])
-
-
-@pytest.mark.parametrize("made", [_unknown, _revoked, _over, _scim])
+@pytest.mark.parametrize("made", [_unknown, _revoked, _over])
 def test_api_tokens_that_are_not_good_all_look_alike(
     service: RunningService, made: Callable[[RunningService], str]
 ) -> None:

@@ -167,13 +167,7 @@ def _rotated_away(service: RunningService, admin: Caller) -> str:
     return str(made["token"])
 
 
-def _api_token(_: RunningService, admin: Caller) -> str:
-    return admin.secret
-
-
-@pytest.mark.parametrize(
-    "made", [_unknown, _of_production_elsewhere, _revoked, _over, _rotated_away, _api_token]
-)
+@pytest.mark.parametrize("made", [_unknown, _of_production_elsewhere, _revoked, _over, _rotated_away])
 def test_tokens_that_are_not_good_all_look_alike(
     service: RunningService, admin: Caller, made: Callable[[RunningService, Caller], str]
 ) -> None:

@@ -839,11 +839,11 @@ def test_cursors_and_secrets_are_good_in_a_later_process_with_a_new_pepper(
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/scim-token", {"GET", "POST", "OPTIONS"}),
-        ("DELETE", "/scim-token", {"GET", "POST", "OPTIONS"}),
-        ("PROPFIND", "/scim-token", {"GET", "POST", "OPTIONS"}),
-        ("PATCH", f"/scim-token/{ABSENT}", {"GET", "DELETE", "OPTIONS"}),
-        ("POST", f"/scim-token/{ABSENT}", {"GET", "DELETE", "OPTIONS"}),
+        ("PUT", "/scim-token", {"GET", "HEAD", "POST", "OPTIONS"}),
+        ("DELETE", "/scim-token", {"GET", "HEAD", "POST", "OPTIONS"}),
+        ("PROPFIND", "/scim-token", {"GET", "HEAD", "POST", "OPTIONS"}),
+        ("PATCH", f"/scim-token/{ABSENT}", {"GET", "HEAD", "DELETE", "OPTIONS"}),
+        ("POST", f"/scim-token/{ABSENT}", {"GET", "HEAD", "DELETE", "OPTIONS"}),
         ("GET", f"/scim-token/{ABSENT}/rotate", {"POST", "OPTIONS"}),
     ],
 )
@@ -855,7 +855,7 @@ def test_another_method_is_refused_with_those_that_work(
     assert set(answer.headers["allow"].split(", ")) == allowed
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/scim-tokens", f"/scim-token/{ABSENT}/nothing"])
+@pytest.mark.parametrize("path", ["/nowhere", "/scim-tokens", f"/scim-token/{ABSENT}/nothing"])
 def test_an_unknown_route_is_not_found(service: RunningService, admin: Caller, path: str) -> None:
     assert_not_found(service.client.get(path, auth=admin))
 

@@ -1,0 +1,57 @@
+"""One table of methods per path, for 405, OPTIONS and HEAD alike."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from litestar.routes import BaseRoute, HTTPRoute
+from litestar.types import Message, Send
+from litestar.utils import normalize_path
+
+_VARIABLE: Final = re.compile(r"\\\{[^/]+\\\}")
+
+
+class Methods:
+    """What each path takes. HEAD wherever GET (RFC 9110 §9.1), OPTIONS everywhere."""
+
+    def __init__(self, routes: Iterable[BaseRoute]) -> None:
+        found: dict[str, set[str]] = {}
+        for route in routes:
+            if isinstance(route, HTTPRoute):
+                found.setdefault(route.path_format, {"OPTIONS"}).update(route.methods)
+        for methods in found.values():
+            if "GET" in methods:
+                methods.add("HEAD")
+        # A path that is written out goes before one with something in its place.
+        self._table = [
+            (re.compile(_VARIABLE.sub("[^/]+", re.escape(path))), tuple(sorted(found[path])))
+            for path in sorted(found, key=lambda path: (path.count("{"), path))
+        ]
+
+    def of(self, path: str) -> Sequence[str]:
+        """The methods of a path, none where there is no such path."""
+        normal = normalize_path(path)
+        return next((methods for pattern, methods in self._table if pattern.fullmatch(normal)), ())
+
+
+def head_only(send: Send) -> Send:
+    """Of the answer to a GET what a HEAD is answered with: its headers, Content-Length among them."""
+    is_over = False
+
+    async def send_head(message: Message) -> None:
+        nonlocal is_over
+        if is_over:
+            return
+        if message["type"] == "http.response.body":
+            is_over = True
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await send(message)
+
+    return send_head
+
+
+async def send_options(send: Send, allowed: Sequence[str]) -> None:
+    """Answer OPTIONS: 204, which has no content and no length of one (RFC 9110 §8.6)."""
+    headers = [(b"allow", ", ".join(allowed).encode()), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
