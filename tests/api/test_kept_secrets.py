@@ -144,6 +144,20 @@ def test_a_name_with_a_secret_in_it_is_refused_and_not_repeated(scene: Scene, wa
         assert pieces_left(answer.text, secret) == []
 
 
+@pytest.mark.parametrize(
+    "way", ["as it is", "its prefix in capitals", "percent-encoded", "twice", "cut short"]
+)
+def test_a_reason_with_a_secret_in_it_is_refused_and_ends_nothing(scene: Scene, way: str) -> None:
+    secret = mint(SecretKind.SCIM_LIVE, bytes(range(32))).reveal()
+    made = create(scene.service, scene.caller)
+    params = {"reason": f"leaked: {WAYS[way](secret)}"[:200]}
+    answer = scene.service.client.delete(f"/scim-token/{made['id']}", auth=scene.caller, params=params)
+    assert answer.status_code == 400
+    assert "must not hold a secret" in answer.text
+    assert pieces_left(answer.text, secret) == []
+    assert topics(scene.service, made["id"]) == ["scim_token.created.v1"]
+
+
 def found(scene: Scene) -> Sequence[tuple[str, str]]:
     """Where a piece of a secret that was sent is."""
     service = scene.service
