@@ -25,7 +25,7 @@ WAYS: Final[dict[str, Callable[[str], str]]] = {
     "as it is": str,
     "its prefix in capitals": lambda secret: secret[:10].upper() + secret[10:],
     "percent-encoded": lambda secret: "".join(f"%{ord(character):02X}" for character in secret),
-    "percent-encoded twice": lambda secret: quote(secret.replace("_", "%5f")),
+    "percent-encoded twice": lambda secret: quote("".join(f"%{ord(character):02x}" for character in secret)),
     "an invisible character in it": lambda secret: f"{secret[:30]}\u200b{secret[30:]}",
     "a NUL in its prefix": lambda secret: f"{secret[:6]}\x00{secret[6:]}",
     "behind a prefix": lambda secret: f"scim_live_{secret}",
@@ -58,6 +58,18 @@ def test_planted_cutting_the_text_before_the_secret_would_be_found(room: int, se
     cut_first = text[:MAX]
     assert bool(pieces_left(cut_first, secret)) is (MAX - room - 1 >= PIECE)
     assert pieces_left(kept(text, max_length=MAX), secret) == []
+
+
+@given(secret=secrets, length=st.integers(4, 49))
+def test_what_is_left_of_one_that_was_cut_short_is_cut_out_too(secret: str, length: int) -> None:
+    prefix, separator, body = secret.rpartition("_")
+    cut = f"Okta {prefix}{separator}{body[:length]}"
+    assert kept(cut, max_length=MAX) == f"Okta {prefix}{separator}***"
+
+
+def test_what_is_remembered_is_cut_to_the_length_that_is_asked_for() -> None:
+    for max_length in (150, 100, 150):
+        assert kept("y" * 150, max_length=max_length) == "y" * max_length
 
 
 @given(secret=secrets, before=around)
