@@ -146,12 +146,15 @@ def api_token_create(
 ) -> None:
     """Create an API token for a user; its secret is printed once.
 
-    Without --team it may touch every team; without --permission it has every permission.
+    Without --team it may touch every team; without --permission it has every permission, or with --team every
+    one but those of the whole deployment: projections:manage and api_tokens:manage.
     """
     if expires_in_days is not None and not 1 <= expires_in_days <= LIFETIME_MAX_DAYS:
         raise InvalidValue("--expires-in-days", f"must be 1 to {LIFETIME_MAX_DAYS}")
     lifetime = None if never_expires or expires_in_days is None else timedelta(days=expires_in_days)
-    ask = NewApiToken(user, tuple(team) if team else None, tuple(permission or Permission), lifetime)
+    ask = NewApiToken(
+        user, tuple(team) if team else None, tuple(permission) if permission else None, lifetime
+    )
     token, secret = _with_ledger(data_dir, lambda ledger: ledger.create_api_token(ask, by=_operator()))
     show({**_api_token_fields(token), "token": secret.reveal()}, as_json=as_json)
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 from api.deployment import open_ledger
 from api.settings import Settings
 from api.sources import operator_name
-from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
+from domain.api_token import DEFAULT_LIFETIME, ApiToken
 from domain.eventstore.connection import open_connection
 from domain.eventstore.embedded import EmbeddedPostgresError, default_base_dir
 from domain.ledger import NewApiToken, Operator
@@ -80,7 +80,7 @@ def _new_file(path: Path) -> Iterator[tuple[int, Path]]:
 async def _create(settings: Settings) -> tuple[ApiToken, Secret]:
     async with open_ledger(settings) as ledger:
         lifetime = timedelta(DEFAULT_LIFETIME.days)
-        ask = NewApiToken(uuid4(), None, tuple(Permission), lifetime)
+        ask = NewApiToken(uuid4(), teams=None, permissions=None, lifetime=lifetime)
         return await ledger.create_api_token(ask, by=Operator(name=operator_name()))
 
 

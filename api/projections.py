@@ -32,6 +32,8 @@ from projections.scim_tokens import rfc3339
 METRICS_PATH: Final = "/metrics"
 METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
+_OF_ALL: Final = frozenset({"position", "lag_events"})
+"""Metrics that count the events of every team."""
 
 
 class ProjectionStatus(Struct, frozen=True):
@@ -40,15 +42,16 @@ class ProjectionStatus(Struct, frozen=True):
     shape: the release's version of its columns; another release may read another shape beside it.
     position, head: last event applied, and last of the ledger. lag: events behind; lag_s: how long the first
     of them has waited. stopped_at, error: the event that could not be applied, and why.
+    To a caller confined to teams, position, head, lag, stopped_at and error are null: they tell of all.
     """
 
     name: str
     version: int
     shape: int
     state: str
-    position: int
-    head: int
-    lag: int
+    position: int | None
+    head: int | None
+    lag: int | None
     lag_s: float
     stopped_at: int | None
     error: str | None
@@ -66,13 +69,14 @@ class RebuildStatus(Struct, frozen=True):
 
     state: requested, building, indexing, comparing, switching; then done or failed, with `error`.
     position, target: events so far, and all. eta_s: None when it is over or nobody knows.
+    To a caller confined to teams, position, target, events_per_s and error are null: they tell of all.
     """
 
     name: str
     state: str
     version: int | None
-    position: int
-    target: int
+    position: int | None
+    target: int | None
     events_per_s: float | None
     eta_s: float | None
     error: str | None
@@ -131,7 +135,8 @@ class ProjectionController(Controller):
         """Every version that is live or building, other releases' included."""
         _authorise(request)
         found = await _positions(service_of(request).ledger.reads)
-        return Response(ProjectionList([_status(at) for at in found]), headers=_NO_STORE)
+        sees_all = _sees_all(request)
+        return Response(ProjectionList([_status(at, sees_all=sees_all) for at in found]), headers=_NO_STORE)
 
     @get(
         "/{name:str}",
@@ -145,7 +150,7 @@ class ProjectionController(Controller):
     async def read(self, request: StrictRequest, name: FromPath[str]) -> Response[ProjectionStatus]:
         """The live version in the shape that this release reads; 404 while there is none."""
         _authorise(request)
-        return await _live(service_of(request).ledger.reads, _named(name))
+        return await _live(request, _named(name))
 
     @post(
         "/{name:str}/rebuild",
@@ -190,7 +195,7 @@ class ProjectionController(Controller):
         if asked.rowcount != 1:
             raise AlreadyUnderway("the view is being rebuilt already")
         return Response(
-            _rebuild(await _latest(reads, projection)),
+            _rebuild(await _latest(reads, projection), sees_all=_sees_all(request)),
             status_code=202,
             headers={"Location": f"/projections/{name}/rebuild", **_NO_STORE},
         )
@@ -209,9 +214,8 @@ class ProjectionController(Controller):
     async def rebuild_status(self, request: StrictRequest, name: FromPath[str]) -> Response[RebuildStatus]:
         """The latest rebuild, under way or over; 404 when there never was one."""
         _authorise(request)
-        return Response(
-            _rebuild(await _latest(service_of(request).ledger.reads, _named(name))), headers=_NO_STORE
-        )
+        found = await _latest(service_of(request).ledger.reads, _named(name))
+        return Response(_rebuild(found, sees_all=_sees_all(request)), headers=_NO_STORE)
 
     @post(
         "/{name:str}/retry",
@@ -233,7 +237,7 @@ class ProjectionController(Controller):
         reads = service_of(request).ledger.reads
         async with reads.connection() as connection:
             await connection.execute(positions.RETRY, [projection.name, projection.shape])
-        return await _live(reads, projection)
+        return await _live(request, projection)
 
 
 @get(
@@ -250,24 +254,28 @@ class ProjectionController(Controller):
 async def metrics(request: StrictRequest) -> Response[bytes]:
     """The views and the ledger's head, as the database knows them: every worker tells the same.
 
-    Needs `projections:manage`; with SCIM_LEDGER_PUBLIC_METRICS=true it is for anyone who can reach it.
+    Needs `projections:manage`, and without a confinement to teams tells how many events there are; with
+    SCIM_LEDGER_PUBLIC_METRICS=true all of it is for anyone who can reach it.
     """
+    sees_all = True
     if "caller" in request.scope["state"]:
         _authorise(request)
+        sees_all = _sees_all(request)
     found = await _positions(service_of(request).ledger.reads)
-    body = "".join(f"{line}\n" for line in exposition(found))
+    body = "".join(f"{line}\n" for line in exposition(found, sees_all=sees_all))
     return Response(body.encode(), headers={"Content-Type": METRICS_MEDIA_TYPE, **_NO_STORE})
 
 
-def exposition(found: Sequence[Position]) -> Iterator[str]:
+def exposition(found: Sequence[Position], *, sees_all: bool) -> Iterator[str]:
     """Prometheus' text format 0.0.4, by hand: a dozen lines without labels of unknown text to escape.
 
     A client library would bring a registry per process and a directory to share it; ours is the database.
     """
-    head = max((at.head for at in found), default=0)
-    yield "# HELP scim_ledger_head_position Last event of the ledger."
-    yield "# TYPE scim_ledger_head_position gauge"
-    yield f"scim_ledger_head_position {head}"
+    if sees_all:
+        head = max((at.head for at in found), default=0)
+        yield "# HELP scim_ledger_head_position Last event of the ledger."
+        yield "# TYPE scim_ledger_head_position gauge"
+        yield f"scim_ledger_head_position {head}"
     now = positions.now()
     for name, help_, value in (
         ("position", "Last event applied.", lambda at: at.position),
@@ -276,6 +284,8 @@ def exposition(found: Sequence[Position]) -> Iterator[str]:
         ("stopped", "1 when an event could not be applied.", lambda at: int(at.stopped_at is not None)),
         ("building", "1 while a version is being built.", lambda at: int(at.role == "building")),
     ):
+        if name in _OF_ALL and not sees_all:
+            continue
         yield f"# HELP scim_ledger_projection_{name} {help_}"
         yield f"# TYPE scim_ledger_projection_{name} gauge"
         for at in found:
@@ -286,6 +296,11 @@ def exposition(found: Sequence[Position]) -> Iterator[str]:
 def _authorise(request: StrictRequest) -> None:
     caller = caller_of(request.scope)
     caller.api_token.authorise(Permission.PROJECTIONS_MANAGE, at=caller.at)
+
+
+def _sees_all(request: StrictRequest) -> bool:
+    """Whether the caller may know what the teams do together: how many events there are, and which failed."""
+    return caller_of(request.scope).api_token.teams is None
 
 
 def _named(name: str) -> Projection:
@@ -303,10 +318,10 @@ async def _positions(reads: ReadPool) -> list[Position]:
     return await reads.read(ask)
 
 
-async def _live(reads: ReadPool, projection: Projection) -> Response[ProjectionStatus]:
-    for at in await _positions(reads):
+async def _live(request: StrictRequest, projection: Projection) -> Response[ProjectionStatus]:
+    for at in await _positions(service_of(request).ledger.reads):
         if at.is_live_of(projection):
-            return Response(_status(at), headers=_NO_STORE)
+            return Response(_status(at, sees_all=_sees_all(request)), headers=_NO_STORE)
     raise NotFound("no such view")
 
 
@@ -322,8 +337,8 @@ async def _latest(reads: ReadPool, projection: Projection) -> Rebuild:
     return found
 
 
-def _status(at: Position) -> ProjectionStatus:
-    return ProjectionStatus(
+def _status(at: Position, *, sees_all: bool) -> ProjectionStatus:
+    status = ProjectionStatus(
         name=at.name,
         version=at.version,
         shape=at.shape,
@@ -336,10 +351,13 @@ def _status(at: Position) -> ProjectionStatus:
         error=at.error,
         updated_at=rfc3339(at.updated_at),
     )
+    if sees_all:
+        return status
+    return structs.replace(status, position=None, head=None, lag=None, stopped_at=None, error=None)
 
 
-def _rebuild(found: Rebuild) -> RebuildStatus:
-    return RebuildStatus(
+def _rebuild(found: Rebuild, *, sees_all: bool) -> RebuildStatus:
+    status = RebuildStatus(
         name=found.name,
         state=found.state,
         version=found.version,
@@ -353,3 +371,6 @@ def _rebuild(found: Rebuild) -> RebuildStatus:
         started_at=None if found.started_at is None else rfc3339(found.started_at),
         finished_at=None if found.finished_at is None else rfc3339(found.finished_at),
     )
+    if sees_all:
+        return status
+    return structs.replace(status, position=None, target=None, events_per_s=None, error=None)

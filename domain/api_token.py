@@ -27,6 +27,10 @@ class Permission(StrEnum):
     API_TOKENS_MANAGE = "api_tokens:manage"
 
 
+DEPLOYMENT_WIDE: Final = frozenset({Permission.PROJECTIONS_MANAGE, Permission.API_TOKENS_MANAGE})
+"""They are about no team, so a token that is confined to teams has them only where they were asked for."""
+
+
 class ApiTokenEvent(Event, frozen=True, forbid_unknown_fields=True):
     """Any event of an `ApiToken`."""
 
@@ -105,13 +109,19 @@ class ApiToken(msgspec.Struct, frozen=True):
         *,
         user_id: UUID,
         teams: Sequence[UUID] | None,
-        permissions: Sequence[Permission],
+        permissions: Sequence[Permission] | None,
         digest: Digest,
         created_by: Actor | None,
         expires_at: datetime | None,
         at: datetime,
     ) -> list[ApiTokenEvent]:
-        """Create an API token. Raises InvalidValue without a permission, or with an expiry in the past."""
+        """Create an API token.
+
+        permissions: None for every one, and for every one but the deployment-wide where teams are named.
+        Raises InvalidValue without a permission, or with an expiry in the past.
+        """
+        if permissions is None:
+            permissions = [each for each in Permission if teams is None or each not in DEPLOYMENT_WIDE]
         if not permissions:
             raise InvalidValue("/permissions", "at least one is needed")
         if teams is not None and not teams:

@@ -101,11 +101,14 @@ class NewScimToken(msgspec.Struct, frozen=True):
 
 
 class NewApiToken(msgspec.Struct, frozen=True):
-    """What an administrator asks for. lifetime: None for no end. Rules: `ApiToken.create`."""
+    """What an administrator asks for. lifetime: None for no end. Rules: `ApiToken.create`.
+
+    permissions: None for those that go with the teams.
+    """
 
     user_id: UUID
     teams: tuple[UUID, ...] | None
-    permissions: tuple[Permission, ...]
+    permissions: tuple[Permission, ...] | None
     lifetime: timedelta | None
 
 

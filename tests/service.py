@@ -72,7 +72,10 @@ class RunningService:
         user_id: UUID | None = None,
         lifetime: timedelta | None = timedelta(days=1),
     ) -> Caller:
-        """A new API token; it may do everything unless permissions or teams are named."""
+        """A new API token; it may do everything unless permissions or teams are named.
+
+        All permissions are asked for, so that teams do not take any away.
+        """
         ask = NewApiToken(
             user_id or uuid4(),
             None if teams is None else tuple(teams),

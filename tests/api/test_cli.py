@@ -64,8 +64,11 @@ def test_api_tokens_are_created_listed_and_revoked(database: Database) -> None:
     assert INSTANT.fullmatch(made["expires_at"])
 
     assert told(database.app, "api-token", "list") == [made]
+    confined = told(database.app, "api-token", "create", "--user", USER, "--team", TEAM)
+    assert confined["permissions"] == ["scim_tokens:read", "scim_tokens:write", "audit:read"]
+    told(database.app, "api-token", "revoke", confined["id"])
     assert told(database.app, "api-token", "revoke", made["id"]) == {"id": made["id"]}
-    (revoked,) = told(database.app, "api-token", "list")
+    revoked = told(database.app, "api-token", "list")[0]
     assert INSTANT.fullmatch(revoked["revoked_at"])
 
     listed = run(database.app, "api-token", "list")

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from domain.api_token import Permission
+from domain.ledger import NewApiToken
 from domain.secret import SecretKind, mint
 from tests.api.expected import assert_not_found, create, use
 from tests.service import Caller, RunningService, until
@@ -264,3 +265,67 @@ def test_a_scim_token_calls_no_operation(service: RunningService, admin: Caller,
             path = route.path.format(token=target.token, view=target.view)
             answer = service.client.request(route.method, path, headers=bearer)
             assert answer.status_code == 401, path
+
+
+OF_THE_SERVICE: Final = {name: route for name, route in ROUTES.items() if route.is_of_the_service}
+TOLD_OF_TIME: Final = re.compile(r'"(?:lag_s|updated_at)":[^,}]+|^.*_lag_seconds.*$', re.MULTILINE)
+"""What may differ from one moment to the next for whoever is confined: how fresh a view is."""
+
+
+@pytest.fixture(scope="module")
+def rebuilt(service: RunningService) -> str:
+    """A view whose rebuild is over, so that its status stands still."""
+    operator, path = service.api_token(MANAGE), "/projections/usage/rebuild"
+    service.client.post(path, auth=operator)
+    until(lambda: service.client.get(path, auth=operator).json()["finished_at"] is not None)
+    return "usage"
+
+
+def told_of(service: RunningService, caller: Caller, route: Route, view: str) -> str:
+    """The answer, without what tells of time, once all views have caught up."""
+
+    def is_caught_up() -> bool:
+        views = service.client.get("/readyz").json()["projections"]
+        return all(each["lag"] == 0 for each in views)
+
+    until(is_caught_up)
+    answer = route.ask(service.client, Target("", "", "", view=view), caller)
+    assert answer.status_code == 200
+    return TOLD_OF_TIME.sub("", answer.text)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, route in OF_THE_SERVICE.items() if route.success != {202, 409}]
+)
+def test_to_a_confined_caller_the_routes_of_the_service_do_not_tell_what_others_do(
+    service: RunningService, admin: Caller, team: UUID, rebuilt: str, name: str
+) -> None:
+    """A19: it has the permission because somebody asked for it, and still learns no count of all events."""
+    route, confined = OF_THE_SERVICE[name], service.api_token(MANAGE, teams=[team])
+    before, to_all = (told_of(service, caller, route, rebuilt) for caller in (confined, admin))
+    use(service, create(service, admin, team=uuid4())["token"])
+    assert told_of(service, confined, route, rebuilt) == before
+    if name != "getProjectionRebuild":  # of a rebuild that is over
+        assert told_of(service, admin, route, rebuilt) != to_all
+
+
+def test_of_a_rebuild_a_confined_caller_learns_whether_it_is_over(
+    service: RunningService, admin: Caller, team: UUID, rebuilt: str
+) -> None:
+    path = f"/projections/{rebuilt}/rebuild"
+    found = service.client.get(path, auth=service.api_token(MANAGE, teams=[team])).json()
+    whole = service.client.get(path, auth=admin).json()
+    untold = {"position": None, "target": None, "events_per_s": None, "error": None}
+    assert found == whole | untold
+    assert whole["target"] > 0
+
+
+@pytest.mark.parametrize("name", OF_THE_SERVICE)
+def test_teams_alone_give_no_permission_that_is_about_no_team(
+    service: RunningService, team: UUID, rebuilt: str, name: str
+) -> None:
+    ask = NewApiToken(uuid4(), (team,), None, timedelta(days=1))
+    token, secret = service.command(lambda ledger: ledger.create_api_token(ask))
+    caller = Caller(token.id, token.user_id, secret.reveal())
+    answer = OF_THE_SERVICE[name].ask(service.client, Target("", "", "", view=rebuilt), caller)
+    assert answer.status_code == 403

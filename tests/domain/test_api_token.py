@@ -32,7 +32,7 @@ READ, WRITE = Permission.SCIM_TOKENS_READ, Permission.SCIM_TOKENS_WRITE
 def create(
     *,
     teams: Sequence[UUID] | None = None,
-    permissions: Sequence[Permission] = (READ,),
+    permissions: Sequence[Permission] | None = (READ,),
     expires_at: datetime | None = None,
 ) -> list[ApiTokenEvent]:
     return ApiToken.create(
@@ -90,6 +90,22 @@ class TestCreate:
         with pytest.raises(InvalidValue) as caught:
             create(permissions=[])
         assert caught.value.pointer == "/permissions"
+
+    def test_unasked_a_token_of_every_team_has_every_permission(self) -> None:
+        (event,) = create(permissions=None)
+        assert isinstance(event, Created)
+        assert event.permissions == tuple(Permission)
+
+    def test_unasked_a_token_of_some_teams_has_nothing_that_is_about_no_team(self) -> None:
+        """A19: named one by one, so that a new permission is looked at here."""
+        (event,) = create(teams=[TEAM_ID], permissions=None)
+        assert isinstance(event, Created)
+        assert event.permissions == (READ, WRITE, Permission.AUDIT_READ)
+
+    def test_asked_for_a_token_of_some_teams_has_it(self) -> None:
+        (event,) = create(teams=[TEAM_ID], permissions=[Permission.PROJECTIONS_MANAGE])
+        assert isinstance(event, Created)
+        assert event.permissions == (Permission.PROJECTIONS_MANAGE,)
 
     def test_an_empty_list_of_teams_is_refused(self) -> None:
         with pytest.raises(InvalidValue) as caught:
