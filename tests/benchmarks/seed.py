@@ -40,7 +40,7 @@ _IDP: Final = Presentation(
 _EVENTS: Final = "ledger.events"
 _COLUMNS: Final = {
     _EVENTS: ["int8", "uuid", "int8", "text", "timestamptz", "uuid", "bytea"],
-    "ledger.heads": ["uuid", "int8", "timestamptz", "int8"],
+    "ledger.heads": ["uuid", "int8", "timestamptz", "int8", "int8"],
     "ledger.aggregates": ["uuid", "text", "bytea"],
     "ledger.secrets": ["bytea", "uuid", "uuid", "timestamptz"],
 }
@@ -221,7 +221,8 @@ def _copy_states(connection: Connection, history: _History, numbers: range) -> N
         created = history.created(number)
         last_used_at = history.use(number, history.uses_each).at if history.uses_each else None
         token = evolve(None, created)
-        heads.append((token.id, token.version + history.uses_each, last_used_at, history.uses_each))
+        version = token.version + history.uses_each
+        heads.append((token.id, version, last_used_at, history.uses_each, version >> 6))
         aggregates.append((token.id, kind_of(created).name, encode_state(token)))
         # Text, because "infinity" has no Python value.
         secrets += [(row.digest, token.id, token.owner_id, "infinity") for row in token.secret_rows()]
