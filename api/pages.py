@@ -17,6 +17,8 @@ ASSETS: Final = "/docs/assets"
 PUBLIC_PAGES: Final = ("/", "/favicon.ico", "/robots.txt")
 WHAT: Final = "This is a ledger of SCIM bearer tokens: it issues them, says whose they are, and revokes them."
 _FILES: Final = {path.name: path for path in (Path(__file__).parent / "assets").iterdir()}
+_MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript"}
+"""Not left to a table of the machine's, which may not know them."""
 _CACHED: Final = {"Cache-Control": "public, max-age=86400"}
 _VARIES: Final = {"Vary": "Accept", "Content-Security-Policy": "default-src 'none'", **_CACHED}
 _PAGE: Final = """<!doctype html>
@@ -65,7 +67,8 @@ async def asset(name: FromPath[str]) -> File:
     """A file of the documentation's page: one of those that there are, whatever a name would lead to."""
     if name not in _FILES:
         raise NotFound("no such file")
-    return File(_FILES[name], content_disposition_type="inline")
+    media_type = _MEDIA_TYPES.get(_FILES[name].suffix, "text/plain")
+    return File(_FILES[name], media_type=media_type, content_disposition_type="inline")
 
 
 PAGES: Final[Sequence[Any]] = (root, problem_page, favicon, robots, asset)

@@ -58,6 +58,12 @@ def test_no_problem_is_told_that_has_no_page() -> None:
         assert TYPE.findall(Refusal(status, "x").to_bytes().decode())[0] in PROBLEM_TYPES
 
 
+def test_no_page_is_for_a_problem_that_nobody_is_told() -> None:
+    paths = (path for path in Path(api.__file__).parent.rglob("*.py") if path.name != "problem_types.py")
+    sources = "".join(path.read_text() for path in paths)
+    assert [slug for slug in PROBLEM_TYPES if f'"{slug}"' not in sources] == []
+
+
 def test_a_browser_that_asks_for_more_is_not_told_to_authenticate(service: RunningService) -> None:
     assert service.client.get("/favicon.ico").status_code == 204
     robots = service.client.get("/robots.txt")
