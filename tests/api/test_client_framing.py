@@ -56,6 +56,7 @@ def scene(server: str) -> Iterator[Scene]:
         yield Scene(service, upstream, caller, made["token"], team_id)
 
 
+@pytest.mark.gateway
 def test_a_jdk_client_is_served_as_it_comes(scene: Scene) -> None:
     """A2: it offers h2c with each request, bodies of a known length and chunked ones."""
     require({"java": "apt-get install openjdk-17-jdk-headless"})
