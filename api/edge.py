@@ -112,7 +112,7 @@ class Edge:
             was_presented = refusal.reason == "malformed" and refusal.detail != SCHEME
             raise NoGoodToken(refusal.detail, was_presented=was_presented) from None
         if secret.kind.startswith("scim_"):
-            self._service.doors.refusals.count("malformed", "api")
+            self._service.doors.refusals.count("unknown", "api")
             raise NoGoodToken(_IS_SCIM, was_presented=True)
         ledger = self._service.ledger
         caller = await ledger.callers.find(ledger.pepper.candidates(secret))

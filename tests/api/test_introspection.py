@@ -182,7 +182,8 @@ class TestVerify:
         answer = service.client.post(
             "/verify", headers={"Authorization": f"Bearer {made.secret}"}, json={"token": made.secret}
         )
-        assert_unauthenticated(answer, "The API token is not valid.", was_presented=True)
+        detail = "This is a SCIM token; the base URL ends in /scim/v2"
+        assert_unauthenticated(answer, detail, was_presented=True)
         assert topics(service, made.id) == ["scim_token.created.v1"]
 
     def test_the_caller_needs_the_permission(self, service: RunningService, made: Made) -> None:
