@@ -129,7 +129,10 @@ class UseLane:
         if self._record is None or not self._record.is_on(connection):
             self._record = PreparedStatement(connection, "record_uses", RECORD_USES)
         # Those who gave up while it connected were told that the store is unavailable.
-        batch = _Batch([job for job in jobs if not job.answer.done()])
+        waiting = [job for job in jobs if not job.answer.done()]
+        if not waiting:
+            raise StoreUnavailable("the database did not accept a connection in time")
+        batch = _Batch(waiting)
         with cut_after(connection, STATEMENT_TIMEOUT_S):
             result = await self._record(batch.parameters(self._registry, self._clock(), self._new_id))
         self._kept.confirm()
