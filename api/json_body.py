@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
 from typing import Any, Final, NamedTuple, NoReturn
@@ -10,6 +11,7 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
+from litestar.openapi.spec import Operation, RequestBody
 
 from api.problems import BadRequest, FieldError
 from api.values import Value, errors_of, named
@@ -44,6 +46,16 @@ class StrictRequest(Request[Any, Any, State]):
             return await super().body() or b" "
         except InternalServerException:  # what Litestar makes of a client that hung up meanwhile
             raise BadRequest("The body ended too early.") from None
+
+
+@dataclass
+class OptionalBody(Operation):
+    """An operation whose body may be left out, for the OpenAPI document."""
+
+    def __post_init__(self) -> None:
+        """Litestar's hook for what it cannot see in the handler."""
+        assert isinstance(self.request_body, RequestBody)
+        self.request_body.required = False
 
 
 class _Field(NamedTuple):

@@ -22,16 +22,19 @@ class Methods:
         for methods in found.values():
             if "GET" in methods:
                 methods.add("HEAD")
-        # A path that is written out goes before one with something in its place.
-        self._table = [
+        self._fixed = {path: tuple(sorted(found[path])) for path in found if "{" not in path}
+        self._variable = [
             (re.compile(_VARIABLE.sub("[^/]+", re.escape(path))), tuple(sorted(found[path])))
-            for path in sorted(found, key=lambda path: (path.count("{"), path))
+            for path in sorted(found.keys() - self._fixed.keys(), key=lambda path: (path.count("{"), path))
         ]
 
     def of(self, path: str) -> Sequence[str]:
         """The methods of a path, none where there is no such path."""
+        if path in self._fixed:
+            return self._fixed[path]
         normal = normalize_path(path)
-        return next((methods for pattern, methods in self._table if pattern.fullmatch(normal)), ())
+        variable = (methods for pattern, methods in self._variable if pattern.fullmatch(normal))
+        return self._fixed.get(normal) or next(variable, ())
 
 
 def head_only(send: Send) -> Send:

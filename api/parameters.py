@@ -4,7 +4,6 @@ A parameter that is not known, or said twice, is a mistake that would widen an a
 effect than was meant. All that is wrong is told at once.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -35,9 +34,9 @@ def check_parameters(connection: ASGIConnection[Any, Any, Any, Any], handler: Ba
 
     A handler whose `opt` has a REFUSAL raises that instead.
     """
-    doubled = Counter(name for name, _ in connection.scope["headers"] if name in SINGLE)
-    errors = [FieldError(SINGLE[name], ONCE) for name, count in doubled.items() if count > 1]
-    if errors:
+    single = [name for name, _ in connection.scope["headers"] if name in SINGLE]
+    if len(single) > len(set(single)):
+        errors = [FieldError(text, ONCE) for name, text in SINGLE.items() if single.count(name) > 1]
         raise _refusal(handler, "A header is given more than once.", errors)
     if not connection.scope["query_string"]:
         return

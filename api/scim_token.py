@@ -19,7 +19,7 @@ from litestar.params import Body, FromPath, HeaderParameter, JSONBody, QueryPara
 from api.calls import call_of
 from api.cursor import InvalidCursor
 from api.instants import instant
-from api.json_body import StrictRequest
+from api.json_body import OptionalBody, StrictRequest
 from api.problems import BadRequest, FieldError, documented
 from api.service import caller_of, service_of, visible_teams
 from api.values import Check
@@ -300,6 +300,7 @@ class ScimTokenController(Controller):
     @post(
         "/{token_id:uuid}/rotate",
         operation_id="rotateScimToken",
+        operation_class=OptionalBody,
         summary="Give a SCIM token a new secret (extension)",
         status_code=200,
         responses={

@@ -624,6 +624,8 @@ def test_a_rotation_without_a_body_is_one_with_the_usual_overlap(
     assert answer.status_code == 200
     assert answer.json()["token"] != token["token"]
     assert use(service, token["token"]).status_code == 501  # let in, and forwarded to nobody
+    document = service.client.get("/docs/openapi.json").json()
+    assert document["paths"]["/scim-token/{token_id}/rotate"]["post"]["requestBody"]["required"] is False
 
 
 @pytest.mark.parametrize("reason", ["left the company", "x" * 200, "نقل", "\N{ROCKET}"])
