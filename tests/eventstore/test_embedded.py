@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final, LiteralString
 
 import psycopg
 import pytest
@@ -569,6 +570,53 @@ def test_no_network_socket_and_no_statement_in_the_log(shared: EmbeddedPostgres)
     log = (shared.base_dir / "postgres.log").read_text()
     assert "duplicate key value" in log
     assert "hunter2" not in log
+
+
+FAILING: Final[list[LiteralString]] = [
+    "INSERT INTO kept VALUES (%(value)s, 1)",  # a key that is taken: its DETAIL quotes it
+    "INSERT INTO kept VALUES (%(value)s || 'x', NULL)",  # the whole row
+    "INSERT INTO kept VALUES (%(value)s || 'y', -1)",  # a check
+    "SELECT 1 / (length(%(value)s) - length(%(value)s))",
+    "SELECT pg_sleep(1), %(value)s::text",  # cancelled
+    "SELECT no_such_column FROM kept WHERE value = %(value)s",
+]
+
+
+def fail_with(server: EmbeddedPostgres, value: str) -> str:
+    """What the server's log says of statements that fail with a parameter."""
+    with psycopg.connect(server.conninfo(user="postgres", dbname="postgres"), autocommit=True) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS kept (value text PRIMARY KEY, number int NOT NULL)")
+        connection.execute("ALTER TABLE kept DROP CONSTRAINT IF EXISTS positive")
+        connection.execute("ALTER TABLE kept ADD CONSTRAINT positive CHECK (number > 0)")
+        connection.execute("INSERT INTO kept VALUES (%s, 1) ON CONFLICT DO NOTHING", [value])
+        connection.execute("SET statement_timeout = 20")
+        for statement in FAILING:
+            for is_prepared in (False, True):
+                with pytest.raises(psycopg.Error):
+                    connection.execute(statement, {"value": value}, prepare=is_prepared)
+    return (server.base_dir / "postgres.log").read_text()
+
+
+def test_parameters_of_failed_statements_are_not_in_the_log(shared: EmbeddedPostgres) -> None:
+    """E12: a secret's digest, a name, an address."""
+    log = fail_with(shared, "swordfish")
+    assert "canceling statement due to statement timeout" in log
+    assert "division by zero" in log
+    assert "swordfish" not in log
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"log_error_verbosity": "default"},
+        {"log_parameter_max_length_on_error": "-1", "log_error_verbosity": "default"},
+        {"log_statement": "all", "log_parameter_max_length": "-1", "log_error_verbosity": "default"},
+    ],
+)
+def test_with_other_settings_they_are(prepared: Path, settings: dict[str, str]) -> None:
+    """The planted bug: each of ours is needed."""
+    with EmbeddedPostgres(prepared, is_durable=False, settings=settings) as server:
+        assert "swordfish" in fail_with(server, "swordfish")
 
 
 def test_a_segment_of_the_log_is_small(shared: EmbeddedPostgres) -> None:
