@@ -21,6 +21,7 @@ from api.health import healthz, readyz
 from api.json_body import StrictRequest
 from api.log import configure_logging
 from api.methods import Methods
+from api.openapi import DescribedStrings
 from api.pages import ASSETS, PAGES
 from api.parameters import check_parameters
 from api.problems import FieldError
@@ -116,6 +117,7 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
         exception_handlers={Exception: _handle},
         lifespan=[lifespan],
         openapi_config=_openapi(),
+        plugins=[DescribedStrings()],
         logging_config=None,
     )
     admin.state.service = service

@@ -24,7 +24,8 @@ from domain.api_token import Permission
 from domain.errors import InvalidValue, NotFound
 from domain.eventstore.callers import Caller
 from projections.audit_queries import AuditFilter, Span
-from projections.audit_trail import KINDS, AuditEvent, outcome_of
+from projections.audit_trail import KINDS, AuditEvent, Kind, outcome_of
+from projections.described import Instant
 from projections.scim_tokens import rfc3339
 from projections.usage_queries import UsageStep
 
@@ -69,9 +70,9 @@ class AuditList(msgspec.Struct, frozen=True):
 class TokenUsage(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     """A token's use from `from` to `to`, a step at a time, oldest first; steps without any use are zeros."""
 
-    from_: str
-    to: str
-    step: str
+    from_: Instant
+    to: Instant
+    step: Literal["hour", "day"]
     result: Sequence[UsageStep]
 
 
@@ -89,8 +90,8 @@ Limit = Annotated[
 Cursor = Annotated[
     str | None, QueryParameter(description="From the page before; empty for the first.", required=False)
 ]
-Kind = Annotated[
-    list[str] | None,
+Kinds = Annotated[
+    list[Kind] | None,
     QueryParameter(name="kind", description="Only these events.", required=False),
     Check(lambda kind, _: _check_kind(kind)),
 ]
@@ -141,7 +142,7 @@ class AuditController(Controller):
         api_token_id: Annotated[
             UUID | None, QueryParameter(description="Only what this API token did.", required=False)
         ] = None,
-        kind: Kind = None,
+        kind: Kinds = None,
         outcome: Outcome = None,
         source: Annotated[
             str | None,
@@ -188,7 +189,7 @@ class TokenHistoryController(Controller):
         self,
         request: StrictRequest,
         token_id: FromPath[UUID],
-        kind: Kind = None,
+        kind: Kinds = None,
         outcome: Outcome = None,
         from_: From = None,
         to: To = None,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
 import msgspec
@@ -12,7 +12,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
-from api.audit import EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, Kind, kinds
+from api.audit import EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, Kinds, kinds
 from api.deadline import Deadline, deadline_of
 from api.json_body import StrictRequest
 from api.problems import BadRequest, FieldError, documented
@@ -21,7 +21,8 @@ from domain.api_token import Permission
 from domain.errors import Unauthenticated
 from domain.eventstore.callers import Caller
 from projections.audit_queries import AuditFilter, AuditPage, Span
-from projections.audit_trail import AuditEvent
+from projections.audit_trail import AuditEvent, Kind
+from projections.described import Instant
 
 BATCH_MEDIA_TYPE: Final = "application/cloudevents-batch+json"
 WAIT_MAX_S: Final = 30
@@ -36,14 +37,14 @@ class CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     kind. subject: what it is about, e.g. "scim_token/<uuid>". data: the row of the audit trail.
     """
 
-    id: str
-    source: str
-    type: str
-    time: str
+    id: Annotated[str, msgspec.Meta(pattern="^[0-9]+$")]
+    source: Annotated[str, msgspec.Meta(extra_json_schema={"format": "uri"})]
+    type: Kind
+    time: Instant
     data: AuditEvent
     subject: str | None = None
-    specversion: str = msgspec.field(default_factory=lambda: "1.0")
-    datacontenttype: str = msgspec.field(default_factory=lambda: "application/json")
+    specversion: Literal["1.0"] = msgspec.field(default_factory=lambda: "1.0")
+    datacontenttype: Literal["application/json"] = msgspec.field(default_factory=lambda: "application/json")
 
 
 EXAMPLE_EVENT: Final = CloudEvent(
@@ -68,6 +69,7 @@ EXAMPLE_EVENT: Final = CloudEvent(
         200: ResponseSpec(
             list[CloudEvent],
             media_type=BATCH_MEDIA_TYPE,
+            generate_examples=False,
             description="Events after the position, in commit order; empty when there were none in time.",
             examples=[Example(value=[EXAMPLE_EVENT])],
         ),
@@ -89,7 +91,7 @@ async def follow_events(
             ge=0, le=WAIT_MAX_S, description="Seconds to wait where there is nothing yet.", required=False
         ),
     ] = 0,
-    kind: Kind = None,
+    kind: Kinds = None,
 ) -> Response[list[CloudEvent]]:
     """Every event at least once, in order: go on after the last position that you stored.
 

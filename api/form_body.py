@@ -12,6 +12,7 @@ from litestar.enums import RequestEncodingType
 from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
 from api.json_body import StrictRequest
+from api.openapi import or_problem
 from api.problems import BadRequest
 
 MAX_FIELDS: Final = 20
@@ -59,6 +60,7 @@ class TokenFormOperation(Operation):
 
     def __post_init__(self) -> None:
         """Litestar's hook for what it cannot see in the handler."""
+        or_problem(self, 400)
         self.request_body = RequestBody(
             required=True,
             content={

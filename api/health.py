@@ -1,17 +1,22 @@
 """Liveness and readiness, for orchestrators; both without authentication and without a secret to tell."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, LiteralString
+from typing import Annotated, Final, Literal, LiteralString
 
 import msgspec
 from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Operation
 
 from api.json_body import StrictRequest
+from api.openapi import or_problem
+from api.problems import documented
 from api.service import service_of
 from domain.errors import ClockSkewed, PepperMismatch, StoreReadOnly, Unavailable
 from domain.eventstore.clock import AHEAD_MAX
+from projections.described import one_of
 from projections.registry import PROJECTIONS
 
 _KNOWN: Final = (
@@ -34,7 +39,7 @@ class ProjectionHealth(msgspec.Struct, frozen=True, omit_defaults=True):
     """One view. state: live, stopped, building. lag: events behind. stopped_at: what it could not apply."""
 
     name: str
-    state: str
+    state: Annotated[str, one_of("live", "building", "stopped")]
     lag: int
     stopped_at: int | None = None
 
@@ -50,12 +55,28 @@ class Readiness(msgspec.Struct, frozen=True):
     problems: in words, where the status is not about a view.
     """
 
-    status: str
+    status: Literal["ready", "degraded", "unavailable", "read_only", "building"]
     projections: Sequence[ProjectionHealth] = ()
     problems: Sequence[str] = ()
 
 
-@get("/healthz", operation_id="liveness", summary="Is the process alive", tags=["Operations"], security=[{}])
+@dataclass
+class Probe(Operation):
+    """An operation whose 503 is its own, or a problem where it is not even asked."""
+
+    def __post_init__(self) -> None:
+        """Litestar's hook for what it cannot see in the handler."""
+        or_problem(self, 503)
+
+
+@get(
+    "/healthz",
+    operation_id="liveness",
+    summary="Is the process alive",
+    tags=["Operations"],
+    security=[{}],
+    responses=documented(),
+)
 async def healthz() -> Readiness:
     """Always 200 while the process answers at all."""
     return Readiness("ready")
@@ -67,7 +88,8 @@ async def healthz() -> Readiness:
     summary="Can the process answer",
     tags=["Operations"],
     security=[{}],
-    responses={503: ResponseSpec(Readiness, description="The ledger cannot be reached.")},
+    operation_class=Probe,
+    responses={**documented(), 503: ResponseSpec(Readiness, description="The ledger cannot be reached.")},
 )
 async def readyz(request: StrictRequest) -> Response[Readiness]:
     """200 when the ledger can be reached; a stopped view is told, and does not take the doors down."""

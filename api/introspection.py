@@ -7,7 +7,7 @@ a use, committed before the answer leaves. `/revoke` is RFC 7009: holding the to
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -20,7 +20,7 @@ from api.doors import path_class, user_agent_of
 from api.form_body import InvalidForm, TokenFormOperation, read_form
 from api.json_body import StrictRequest
 from api.parameters import REFUSAL
-from api.problems import MEDIA_TYPE, FieldError, Problem
+from api.problems import FieldError, documented
 from api.service import Service, caller_of, service_of
 from api.source import plain_address
 from api.values import Check
@@ -30,6 +30,7 @@ from domain.eventstore.uses import Decision
 from domain.kept_text import kept
 from domain.scim_token import USER_AGENT_MAX_LENGTH, Presentation, ScimToken
 from domain.secret import MalformedSecretError, Secret, parse
+from projections.described import Instant, one_of
 from projections.scim_tokens import rfc3339
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
@@ -72,8 +73,8 @@ class Verified(msgspec.Struct, frozen=True, omit_defaults=True):
     team_id: UUID | None = None
     token_id: UUID | None = None
     use_id: UUID | None = None
-    used_at: str | None = None
-    reason: str | None = None
+    used_at: Instant | None = None
+    reason: Annotated[str, one_of("malformed", "unknown", "revoked", "expired")] | None = None
 
 
 class Introspection(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,8 +85,8 @@ class Introspection(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     active: bool
-    token_type: str | None = None
-    scope: str | None = None
+    token_type: Literal["Bearer"] | None = None
+    scope: Literal["scim"] | None = None
     sub: UUID | None = None
     client_id: UUID | None = None
     team_id: UUID | None = None
@@ -101,7 +102,7 @@ class Burned(msgspec.Struct, frozen=True):
 class OAuthError(msgspec.Struct, frozen=True):
     """RFC 6749 §5.2."""
 
-    error: str
+    error: Annotated[str, one_of("invalid_request", "unsupported_token_type")]
     error_description: str
 
 
@@ -114,10 +115,7 @@ def _invalid_request(detail: str, _: Sequence[FieldError]) -> InvalidForm:
 
 
 def _responses(answer: ResponseSpec, *problems: int) -> dict[int, ResponseSpec]:
-    described = ResponseSpec(
-        Problem, generate_examples=False, media_type=MEDIA_TYPE, description="RFC 9457 problem"
-    )
-    return {200: answer, **dict.fromkeys(problems, described)}
+    return {200: answer, **documented(*problems)}
 
 
 _FORM_ERROR: Final = ResponseSpec(

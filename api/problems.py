@@ -1,7 +1,8 @@
 """RFC 9457 problems: one table from what went wrong to what a client is told."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -29,6 +30,8 @@ from domain.kept_text import without_secrets
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
+ANYWHERE: Final = (400, 414, 431, 500, 501, 503)
+"""Where a request is not understood, or nobody can answer it, whatever it asks for."""
 DENIED: Final = "denied"
 """Of a request's state: the permission that its caller lacked, for whoever records the refusal."""
 CHALLENGE: Final = 'Bearer realm="scim-ledger"'
@@ -51,13 +54,13 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     errors: with /problems/validation only. token_id: with /problems/secret-already-shown only.
     """
 
-    type: str
+    type: Annotated[str, msgspec.Meta(extra_json_schema={"format": "uri-reference"})]
     title: str
     status: int
     detail: str
-    instance: str | None = None
+    instance: Annotated[str, msgspec.Meta(extra_json_schema={"format": "uri"})] | None = None
     errors: Sequence[FieldError] | None = None
-    token_id: str | None = None
+    token_id: UUID | None = None
 
 
 class Answer(NamedTuple):
@@ -142,12 +145,12 @@ def problem(status: int, detail: str | None = None, *, slug: str | None = None, 
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """The problem responses of an operation, for its OpenAPI description."""
+    """The problem responses of an operation, for its OpenAPI description; some are everywhere."""
     return {
         status: ResponseSpec(
             Problem, generate_examples=False, media_type=MEDIA_TYPE, description="RFC 9457 problem"
         )
-        for status in statuses
+        for status in sorted({*ANYWHERE, *statuses})
     }
 
 
@@ -174,7 +177,7 @@ def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a tabl
             detail = (
                 "This request was carried out before; its secret was shown then. Revoke or rotate the token."
             )
-            return Answer(problem(409, detail, token_id=str(error.originator_id)), {})
+            return Answer(problem(409, detail, token_id=error.originator_id), {})
         case RotationUnderway():
             detail = (
                 "The token has two good secrets already. Wait until the older one ends, or rotate it with "

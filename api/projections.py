@@ -23,6 +23,7 @@ from domain.api_token import Permission
 from domain.errors import AlreadyUnderway, NotFound
 from domain.eventstore.connection import ReadPool
 from projections import positions, rebuild_requests
+from projections.described import Instant, one_of
 from projections.positions import Position
 from projections.projection import Projection
 from projections.rebuild_requests import Rebuild
@@ -48,14 +49,14 @@ class ProjectionStatus(Struct, frozen=True):
     name: str
     version: int
     shape: int
-    state: str
+    state: Annotated[str, one_of("live", "building", "stopped")]
     position: int | None
     head: int | None
     lag: int | None
     lag_s: float
     stopped_at: int | None
     error: str | None
-    updated_at: str
+    updated_at: Instant
 
 
 class ProjectionList(Struct, frozen=True):
@@ -73,7 +74,9 @@ class RebuildStatus(Struct, frozen=True):
     """
 
     name: str
-    state: str
+    state: Annotated[
+        str, one_of("requested", "building", "indexing", "comparing", "switching", "done", "failed")
+    ]
     version: int | None
     position: int | None
     target: int | None
@@ -81,9 +84,9 @@ class RebuildStatus(Struct, frozen=True):
     eta_s: float | None
     error: str | None
     accepts_difference: bool
-    requested_at: str
-    started_at: str | None
-    finished_at: str | None
+    requested_at: Instant
+    started_at: Instant | None
+    finished_at: Instant | None
 
 
 _EXAMPLE: Final = ProjectionStatus(
@@ -247,7 +250,9 @@ class ProjectionController(Controller):
     tags=["Operations"],
     media_type=METRICS_MEDIA_TYPE,
     responses={
-        200: ResponseSpec(str, description="One sample a line.", media_type=METRICS_MEDIA_TYPE),
+        200: ResponseSpec(
+            str, description="One sample a line.", media_type=METRICS_MEDIA_TYPE, generate_examples=False
+        ),
         **documented(401, 403, 503),
     },
 )

@@ -36,7 +36,7 @@ class Value:
         self._is_optional = type(None) in get_args(type_)
         self._type = type_
         info = _info(type_)
-        self._info = info.item_type if isinstance(info, inspect.ListType) else info
+        self._info = _plain(info.item_type) if isinstance(info, inspect.ListType) else info
         self.must_be = _must_be(self._info)
 
     def read(self, value: Any, *, at: datetime) -> Any:
@@ -127,6 +127,11 @@ def _info(type_: Any) -> inspect.Type:
     info = inspect.type_info(type_)
     if isinstance(info, inspect.UnionType):
         (info,) = (part for part in info.types if not isinstance(part, inspect.NoneType))
+    return _plain(info)
+
+
+def _plain(info: inspect.Type) -> inspect.Type:
+    """The type without what is said of it for people."""
     return info.type if isinstance(info, inspect.Metadata) else info
 
 

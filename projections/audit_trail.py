@@ -6,7 +6,7 @@ back), so a range of time is a range of positions, and every index that ends in 
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -16,11 +16,26 @@ from domain.event import Actor, Event
 from domain.eventstore.registry import REGISTRY, EventRegistry
 from domain.scim_token import Presentation
 from projections.addresses import Address, address_of
+from projections.described import Instant, one_of
 from projections.projection import LogEntry, Projection
 from projections.scim_tokens import rfc3339
 
 USED: Final = "scim_token.used"
 """The kind of nearly every row; what is not of it has small indexes of its own."""
+
+
+def kind_of(topic: str) -> str:
+    """The public name of an event: its topic without the version, which is a matter of our bytes."""
+    return topic.rpartition(".")[0]
+
+
+_NAMES: Final = {topic: (kind_of(topic), topic.partition(".")[0]) for topic in REGISTRY.topics}
+"""Of each topic its kind, and the name of the aggregate."""
+
+KINDS: Final = frozenset(kind for kind, _ in _NAMES.values())
+REFUSALS: Final = frozenset({"scim_token.refused", "api_token.refused", "refusal_tally.counted"}) & KINDS
+DOORS: Final = ("api", "envoy", "forward", "introspect", "nginx", "revoke", "scim", "verify")
+Kind: TypeAlias = Annotated[str, one_of(*sorted(KINDS))]
 
 
 class AuditEvent(msgspec.Struct, frozen=True):
@@ -40,15 +55,15 @@ class AuditEvent(msgspec.Struct, frozen=True):
     """
 
     position: int
-    at: str
-    kind: str
-    outcome: str
+    at: Instant
+    kind: Kind
+    outcome: Annotated[str, one_of("success", "refused")]
     reason: str | None
     team_id: UUID | None
     token_id: UUID | None
     user_id: UUID | None
     api_token_id: UUID | None
-    door: str | None
+    door: Annotated[str, one_of(*DOORS)] | None
     source: str | None
     user_agent: str | None
     method: str | None
@@ -95,18 +110,6 @@ def _with_permission(event: api_token.Refused) -> Presentation:
     if event.permission is None:
         return event.presentation
     return msgspec.structs.replace(event.presentation, note=f"lacks {event.permission}")
-
-
-def kind_of(topic: str) -> str:
-    """The public name of an event: its topic without the version, which is a matter of our bytes."""
-    return topic.rpartition(".")[0]
-
-
-_NAMES: Final = {topic: (kind_of(topic), topic.partition(".")[0]) for topic in REGISTRY.topics}
-"""Of each topic its kind, and the name of the aggregate."""
-
-KINDS: Final = frozenset(kind for kind, _ in _NAMES.values())
-REFUSALS: Final = frozenset({"scim_token.refused", "api_token.refused", "refusal_tally.counted"}) & KINDS
 
 
 def outcome_of(kind: str) -> str:

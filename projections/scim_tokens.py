@@ -14,6 +14,7 @@ import msgspec
 
 from domain.eventstore.registry import EventRegistry
 from domain.scim_token import Created, Revoked, Rotated, Used
+from projections.described import Instant
 from projections.projection import LogEntry, Projection
 
 
@@ -28,12 +29,12 @@ class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     team_id: UUID
     name: str
     created_by: UUID
-    last_used_at: str | None
-    created_at: str
-    updated_at: str
-    expires_at: str | None = None
-    rotated_at: str | None = None
-    revoked_at: str | None = None
+    last_used_at: Instant | None
+    created_at: Instant
+    updated_at: Instant
+    expires_at: Instant | None = None
+    rotated_at: Instant | None = None
+    revoked_at: Instant | None = None
 
 
 @lru_cache(1024)  # uses that were committed together share their instant

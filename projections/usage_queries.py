@@ -9,6 +9,7 @@ import msgspec
 
 from domain.eventstore.connection import ReadPool
 from projections import usage
+from projections.described import Instant
 from projections.queries import ViewReader
 from projections.scim_tokens import rfc3339
 from projections.wake import NOBODY, Waker
@@ -28,7 +29,7 @@ class UsageStep(msgspec.Struct, frozen=True):
     secrets was turned away, counted once a minute. sources: addresses that presented it.
     """
 
-    at: str
+    at: Instant
     uses: int
     refusals: int
     sources: int

@@ -9,14 +9,28 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
+from litestar.testing import TestClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from api.app import build
+from api.settings import Settings
 from domain.api_token import Permission
 from domain.secret import SECRET_PATTERN
+from projections.audit_trail import KINDS, outcome_of
 from tests.api.documented import Documented, Undocumented
 from tests.api.expected import create, use
-from tests.service import Caller, RunningService
+from tests.service import PEPPER_KEY, Caller, RunningService
 
+PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+OTHER_BODIES: Final = {("introspectScimToken", "400"), ("burnScimToken", "400"), ("readiness", "503")}
+"""Where a refusal may have the body of another standard, or of an orchestrator's probe."""
+FREE: Final = {
+    "ours": {"detail", "error_description", "problems", "title"},
+    "of people and programs": {"name", "note", "operator", "reason", "user_agent", "method", "error"},
+    "of a request": {"path", "path_class", "source", "Idempotency-Key", "token_type_hint", "pointer"},
+    "opaque": {"token", "next_cursor", "subject"},
+}
+"""The strings that may be anything: no list of words and no format would be true of them."""
 METHODS: Final = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
 
@@ -83,6 +97,13 @@ def test_nothing_in_the_document_looks_like_a_secret(service: RunningService) ->
         text = service.client.get(path).text
         assert re.search(SECRET_PATTERN, text) is None
         assert re.search(r"Bearer [0-9A-Za-z_.-]{8,}", text) is None
+
+
+def test_the_document_is_the_same_in_every_process(service: RunningService, document: dict[str, Any]) -> None:
+    """No example in it is made up by chance."""
+    settings = Settings(database_url=service.database.app, pepper=PEPPER_KEY)
+    with TestClient(build(settings)) as other:
+        assert other.get("/docs/openapi.json").json() == document
 
 
 def test_schemas_are_schemas(document: dict[str, Any]) -> None:
@@ -198,3 +219,122 @@ def test_planted_an_example_against_its_schema_would_be_found() -> None:
     node = json.loads(json.dumps({"content": {"schema": schema, "examples": {"one": {"value": {}}}}}))
     ((found, value),) = _examples(node)
     assert not Draft202012Validator(found).is_valid(value)
+
+
+def bare_strings(node: Any, name: str = "") -> Iterator[str]:
+    """The names of all strings of which nothing is said but that they are strings."""
+    if isinstance(node, list):
+        for child in node:
+            yield from bare_strings(child, name)
+    elif isinstance(node, dict):
+        types = node.get("type")
+        is_string = types == "string" or (isinstance(types, list) and "string" in types)
+        if is_string and not node.keys() & {"enum", "const", "format", "pattern"}:
+            yield name
+        for key, child in node.items():
+            if key == "properties":
+                for property_, schema in child.items():
+                    yield from bare_strings(schema, property_)
+            elif key == "content":
+                # A stream of lines is no string of JSON.
+                yield from bare_strings(
+                    [child[kind] for kind in child if kind.endswith(("/json", "+json", "form-urlencoded"))]
+                )
+            elif key not in {"examples", "example", "enum"}:
+                yield from bare_strings(child, str(node.get("name", name)))
+
+
+def test_of_every_string_it_is_said_what_it_may_be(document: dict[str, Any]) -> None:
+    """A18: an enumeration, an instant, a UUID; or it is one of those above."""
+    free = {name for names in FREE.values() for name in names}
+    assert set(bare_strings(document)) == free
+
+
+def test_planted_a_bare_string_would_be_found() -> None:
+    loose = {"type": "string"}
+    optional = {"oneOf": [{"type": "string"}, {"type": "null"}]}
+    schema = {"properties": {"state": loose, "ends_at": optional, "kinds": {"type": "array", "items": loose}}}
+    query = [{"name": "order", "in": "query", "schema": optional}]
+    body = {"content": {"application/json": {"schema": {"type": ["string", "null"]}}}}
+    assert list(bare_strings([schema, query, body])) == ["state", "ends_at", "kinds", "order", ""]
+    exact = {"type": "string", "format": "date-time"}
+    assert list(bare_strings({"properties": {"ends_at": exact}, "examples": [schema]})) == []
+
+
+def test_the_words_of_an_enumeration_are_those_that_there_are(document: dict[str, Any]) -> None:
+    def words(schema: str, name: str) -> set[str]:
+        found = document["components"]["schemas"][schema]["properties"][name]
+        return set(found.get("enum") or found["oneOf"][0]["enum"])
+
+    assert words("AuditEvent", "kind") == words("CloudEvent", "type") == KINDS
+    assert words("AuditEvent", "outcome") == {outcome_of(kind) for kind in KINDS}
+    assert words("AuditEvent", "door") == {
+        *("scim", "nginx", "forward", "envoy"),
+        *("verify", "introspect", "revoke", "api"),
+    }
+    assert words("Verified", "reason") == {"malformed", "unknown", "revoked", "expired"}
+    assert words("ProjectionStatus", "state") == words("ProjectionHealth", "state")
+    for _, parameter in _parameters(document):
+        if parameter["name"] == "kind":
+            assert set(parameter["schema"]["oneOf"][0]["items"]["enum"]) == KINDS
+
+
+def test_every_refusal_is_documented_as_a_problem(operations: dict[str, dict[str, Any]]) -> None:
+    """A18: also where the framework would add a shape of its own."""
+    for name, operation in operations.items():
+        refusals = {status: found for status, found in operation["responses"].items() if status[0] in "45"}
+        assert {"400", "414", "431", "500", "501", "503"} <= refusals.keys(), name
+        assert ("401" in refusals) == ("security" not in operation), name
+        for status, refusal in refusals.items():
+            more = refusal["content"].keys() - PROBLEM.keys()
+            assert refusal["content"].items() >= PROBLEM.items(), (name, status)
+            assert not more or (more == {"application/json"} and (name, status) in OTHER_BODIES), name
+
+
+def test_each_operation_answers_what_is_documented(
+    service: RunningService, document: dict[str, Any], admin: Caller
+) -> None:
+    """A18: good, without a token, with a parameter that is not known, with too much of everything."""
+    documented = Documented(document)
+    with httpx.Client(
+        base_url=service.url, trust_env=False, event_hooks={"response": [documented]}
+    ) as client:
+        client.post("/projections/usage/rebuild", auth=admin)
+        for path, method, operation in _operations(document):
+            token = create(service, admin)
+            url = path.format(token_id=token["id"], name="usage")
+            sent = _sent(operation, token)
+            client.request(method, url, auth=admin, **sent)
+            client.request(method, url, **sent)
+            client.request(method, url, auth=admin, params={"unheard-of": "1"}, **sent)
+            client.request(method, url, headers={"Host": "a b"}, **sent)
+            client.request(method, f"{url}?{'x' * 9000}", **sent)
+            client.request(method, url, headers={"X-Much": "x" * 20_000}, **sent)
+            answered = {status for name, status in documented.seen if name == operation["operationId"]}
+            assert answered >= {400, 414, 431}, operation["operationId"]
+            assert answered & {200, 201, 202, 409}, operation["operationId"]
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method.upper(), operation
+
+
+def _parameters(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for _, _, operation in _operations(document):
+        for parameter in operation.get("parameters", []):
+            yield operation["operationId"], parameter
+
+
+def _sent(operation: dict[str, Any], token: dict[str, Any]) -> dict[str, Any]:
+    """A good body of an operation."""
+    if "requestBody" not in operation:
+        return {}
+    if "application/x-www-form-urlencoded" in operation["requestBody"]["content"]:
+        return {"data": {"token": token["token"]}}
+    bodies: dict[str, Any] = {
+        "createScimToken": {"team_id": token["team_id"], "name": "Okta"},
+        "verifyScimToken": {"token": token["token"]},
+    }
+    return {"json": bodies.get(operation["operationId"], {})}
