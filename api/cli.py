@@ -1,23 +1,33 @@
 """The command `scim-ledger`. Every command prints one clear line on an error, and JSON with --json."""
 
-import asyncio
-import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from importlib.metadata import version
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
 import psycopg
-from cyclopts import App, Parameter, Token
+import structlog
+from cyclopts import App, CycloptsError, Parameter, Token
 
-from api import cli_audit, cli_backup, cli_projections, cli_repair
-from api.console import LIST_MAX, AsJson, DataDir, TokenId, caught_up, show
-from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_ledger, open_store
+from api import cli_audit, cli_backup, cli_projections, cli_repair, cli_token
+from api.console import (
+    AsJson,
+    DataDir,
+    TokenId,
+    complain,
+    instant,
+    operator,
+    printable,
+    settings_of,
+    show,
+    with_ledger,
+)
+from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_store
 from api.doctor.examine import examine
 from api.doctor.finding import Status, lines
 from api.log import configure_logging
@@ -25,16 +35,13 @@ from api.serve import serve
 from api.server.listening import ListenError
 from api.server.places import TooFewDescriptors
 from api.settings import Settings, SettingsError, load
-from api.sources import operator_name
+from api.usage import usage_line
 from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
 from domain.errors import InvalidValue, LedgerError, ProjectionStopped
 from domain.eventstore.embedded import EmbeddedPostgresError
 from domain.eventstore.migrate import available
-from domain.ledger import NewApiToken, NewScimToken, Operator, TokenLedger
-from domain.scim_token import NAME_MAX_LENGTH, ScimToken
-from projections.head import HeadWatch
+from domain.ledger import NewApiToken
 from projections.projection import UnappliableEvent
-from projections.queries import TokenFilter, TokenQueries
 from projections.scim_tokens import rfc3339
 
 T = TypeVar("T")
@@ -49,18 +56,22 @@ EXPECTED: Final = (
     NotMigrated,
     UnsafeDatabase,
     UnappliableEvent,
-    psycopg.OperationalError,
+    psycopg.Error,
 )
 
-app = App(name="scim-ledger", help="An event-sourced ledger of SCIM bearer tokens.")
+app = App(
+    name="scim-ledger",
+    help="An event-sourced ledger of SCIM bearer tokens.",
+    version=version("scim-ledger"),
+    suppress_keyboard_interrupt=False,
+)
 api_token_app = App(name="api-token", help="API tokens: who may call the administrative API.")
-token_app = App(name="token", help="SCIM tokens.")
-for sub in (api_token_app, token_app, cli_audit.app, cli_projections.app, cli_repair.app):
+for sub in (api_token_app, cli_token.app, cli_audit.app, cli_projections.app, cli_repair.app):
     app.command(sub)
 app.command(cli_projections.verify)
 app.command(cli_backup.backup)
 app.command(cli_backup.restore)
-token_app.command(cli_audit.history)
+cli_token.app.command(cli_audit.history)
 
 
 UNSET: Final = Settings()
@@ -86,19 +97,37 @@ Permissions = Annotated[
 
 
 def main() -> None:
-    """Entry point: expected errors are one line and exit code 1."""
+    """Entry point. An error is one line: exit code 2 for what cannot be meant, 1 for what is refused."""
     configure_logging(os.environ.get("SCIM_LEDGER_LOG_LEVEL", "info").strip())
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that what was begun is ended, as after Ctrl-C
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _end)
-    try:
-        result = app(result_action="return_value")
-    except EXPECTED as error:
-        print(f"scim-ledger: {_line(error)}", file=sys.stderr)
+    if sys.stdout is None:  # or a secret that is shown once would be shown to nobody
+        complain("standard output is closed")
         sys.exit(1)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        result = app(result_action="return_value", exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-    sys.exit(result if isinstance(result, int) else 0)
+        return 128 + signal.SIGINT
+    except CycloptsError as error:
+        complain(usage_line(error))
+        return 2
+    except InvalidValue as error:
+        complain(str(error))
+        return 2
+    except Exception as error:  # noqa: BLE001 - nobody at a terminal is helped by a traceback
+        complain(_line(error))
+        structlog.get_logger().debug("command failed", exc_info=True)
+        return 1
+    return result if isinstance(result, int) else 0
 
 
 @app.command(name="serve")
@@ -113,10 +142,9 @@ def serve_command(
     migrate: Annotated[bool, Parameter(negative="", help="Apply pending migrations first.")] = False,
 ) -> int:
     """Run the service: on its embedded PostgreSQL, or on the server that DATABASE_URL names."""
-    return serve(
-        load(host=",".join(host) if host else None, port=port, workers=workers, data_dir=data_dir),
-        migrates=migrate,
-    )
+    hosts = ",".join(host) if host else None
+    settings = settings_of(host=hosts, port=port, workers=workers, data_dir=data_dir)
+    return serve(settings, migrates=migrate)
 
 
 @app.command
@@ -155,96 +183,21 @@ def api_token_create(
     ask = NewApiToken(
         user, tuple(team) if team else None, tuple(permission) if permission else None, lifetime
     )
-    token, secret = _with_ledger(data_dir, lambda ledger: ledger.create_api_token(ask, by=_operator()))
+    token, secret = with_ledger(data_dir, lambda ledger: ledger.create_api_token(ask, by=operator()))
     show({**_api_token_fields(token), "token": secret.reveal()}, as_json=as_json)
 
 
 @api_token_app.command(name="list")
 def api_token_list(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Every API token, revoked ones included."""
-    tokens = _with_ledger(data_dir, lambda ledger: ledger.api_tokens())
+    tokens = with_ledger(data_dir, lambda ledger: ledger.api_tokens())
     show([_api_token_fields(token) for token in tokens], as_json=as_json)
 
 
 @api_token_app.command(name="revoke")
 def api_token_revoke(token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Revoke an API token, from now on and everywhere."""
-    _with_ledger(data_dir, lambda ledger: ledger.revoke_api_token(token_id, by=_operator()))
-    show({"id": str(token_id)}, as_json=as_json)
-
-
-@token_app.command(name="create")
-def token_create(
-    *,
-    team: Annotated[UUID, Parameter(help="The team that will own it.")],
-    name: Annotated[str, Parameter(help=f"What it is for, 1 to {NAME_MAX_LENGTH} characters.")],
-    user: Annotated[UUID, Parameter(help="The user on whose behalf it is made.")],
-    expires_at: Annotated[
-        datetime | None, Parameter(help="Its end, with a time zone; without it, none.")
-    ] = None,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Create a SCIM token for a team on behalf of a user; its secret is printed once."""
-    if expires_at is not None and expires_at.tzinfo is None:
-        raise InvalidValue("--expires-at", "needs a time zone, such as a Z at the end")
-    ask = NewScimToken(team, name, expires_at)
-    by = _operator(user)
-    token, secret = _with_ledger(data_dir, lambda ledger: ledger.create_scim_token(ask, by=by))
-    show({**_scim_token_fields(token), "token": secret.reveal()}, as_json=as_json)
-
-
-@token_app.command(name="list")
-def token_list(
-    *,
-    team: Annotated[UUID | None, Parameter(help="Only this team's.")] = None,
-    status: Annotated[str, Parameter(help="active, revoked, expired or all.")] = "active",
-    limit: Annotated[int, Parameter(help=f"How many at most, 1 to {LIST_MAX}.")] = 100,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """The newest SCIM tokens."""
-    if status not in {"active", "revoked", "expired", "all"}:
-        raise InvalidValue("--status", "must be active, revoked, expired or all")
-    if not 1 <= limit <= LIST_MAX:
-        raise InvalidValue("--limit", f"must be 1 to {LIST_MAX}")
-
-    async def ask(ledger: TokenLedger) -> Sequence[str]:
-        narrow = TokenFilter(None if team is None else (team,), status=status)
-        at, head = await ledger.time(), await HeadWatch(ledger.reads).now()
-        page = await TokenQueries(ledger.reads).page(narrow, after=None, limit=limit, at=at, head=head)
-        return page.documents
-
-    with caught_up(data_dir) as settings:
-        documents = asyncio.run(_asked(settings, ask))
-    show([json.loads(document) for document in documents], as_json=as_json)
-
-
-@token_app.command(name="show")
-def token_show(token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """One SCIM token, as its own events tell it."""
-
-    async def ask(ledger: TokenLedger) -> ScimToken:
-        found = ledger.replay(token_id)
-        if not isinstance(found, ScimToken):
-            raise InvalidValue("id", "is not a SCIM token")
-        return found
-
-    show(_scim_token_fields(_with_ledger(data_dir, ask)), as_json=as_json)
-
-
-@token_app.command(name="revoke")
-def token_revoke(
-    token_id: TokenId,
-    *,
-    user: Annotated[UUID | None, Parameter(help="The user on whose behalf; the trail names them.")] = None,
-    reason: Annotated[str | None, Parameter(help="Why, for the trail.")] = None,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Revoke a SCIM token, from now on and everywhere."""
-    by = _operator(user)
-    _with_ledger(data_dir, lambda ledger: ledger.revoke_scim_token(token_id, by=by, reason=reason))
+    with_ledger(data_dir, lambda ledger: ledger.revoke_api_token(token_id, by=operator()))
     show({"id": str(token_id)}, as_json=as_json)
 
 
@@ -258,29 +211,13 @@ def doctor(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
     if as_json:
         show([msgspec.structs.asdict(finding) for finding in findings], as_json=True)
     else:
-        print(*lines(findings), sep="\n")
+        for line in lines(findings):
+            print(printable(line))
     return 1 if any(finding.status is Status.FAIL for finding in findings) else 0
-
-
-def _with_ledger(data_dir: Path | None, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:
-    """Run one command on the ledger, beside a running service or on a server started for it."""
-
-    with open_store(load(data_dir=data_dir)) as settings:
-        return asyncio.run(_asked(settings, ask))
-
-
-async def _asked(settings: Settings, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:
-    async with open_ledger(settings) as ledger:
-        return await ask(ledger)
 
 
 def _end(number: int, _: object) -> None:
     sys.exit(128 + number)
-
-
-def _operator(user_id: UUID | None = None) -> Operator:
-    """Whoever gives the command, on behalf of a user if one is named."""
-    return Operator(user_id, operator_name())
 
 
 def _api_token_fields(token: ApiToken) -> Mapping[str, Any]:
@@ -290,31 +227,19 @@ def _api_token_fields(token: ApiToken) -> Mapping[str, Any]:
         "teams": None if token.teams is None else [str(team) for team in token.teams],
         "permissions": [str(permission) for permission in token.permissions],
         "created_at": rfc3339(token.created_at),
-        "expires_at": _optional(token.expires_at),
-        "revoked_at": _optional(token.revoked_at),
-        "last_used_at": _optional(token.last_used_at),
+        "expires_at": instant(token.expires_at),
+        "revoked_at": instant(token.revoked_at),
+        "last_used_at": instant(token.last_used_at),
     }
-
-
-def _scim_token_fields(token: ScimToken) -> Mapping[str, Any]:
-    return {
-        "id": str(token.id),
-        "team_id": str(token.team_id),
-        "name": token.name,
-        "created_by": str(token.created_by),
-        "last_used_at": _optional(token.last_used_at),
-        "created_at": rfc3339(token.created_at),
-        "updated_at": rfc3339(token.updated_at),
-        "expires_at": _optional(token.expires_at),
-        "revoked_at": _optional(token.revoked_at),
-    }
-
-
-def _optional(at: datetime | None) -> str | None:
-    return None if at is None else rfc3339(at)
 
 
 def _line(error: Exception) -> str:
-    if isinstance(error, ProjectionStopped):
-        return f"{error}; it has stopped: scim-ledger projections list says at which event and why"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    match error:
+        case ProjectionStopped():
+            return f"{error}; it has stopped: scim-ledger projections list says at which event and why"
+        case OSError(strerror=str() as reason):
+            return reason if error.filename is None else f"{error.filename}: {reason}"
+    said = next(iter(str(error).splitlines()), "")
+    if isinstance(error, EXPECTED) and said:
+        return said
+    return f"{type(error).__name__}: {said} (a fault of ours; SCIM_LEDGER_LOG_LEVEL=debug says where)"

@@ -16,7 +16,18 @@ import msgspec
 from cyclopts import App, Parameter
 
 from api.audit_text import csv_header, csv_rows, ndjson_rows
-from api.console import LIST_MAX, AsJson, DataDir, TokenId, caught_up, show
+from api.console import (
+    LIST_MAX,
+    AsJson,
+    DataDir,
+    TokenId,
+    aware,
+    caught_up,
+    printable,
+    printable_json,
+    show,
+    text_of,
+)
 from api.source import plain_network
 from domain.errors import InvalidValue, NotFound
 from domain.eventstore.connection import ReadPool
@@ -68,8 +79,8 @@ class Filters:
             api_token_id=self.api_token,
             kinds=self._kinds(),
             source=_network(self.source),
-            from_at=_aware("--since", self.since),
-            to_at=_aware("--until", self.until),
+            from_at=aware("--since", self.since),
+            to_at=aware("--until", self.until),
         )
 
     def _kinds(self) -> frozenset[str] | None:
@@ -129,7 +140,10 @@ def export(
             _write(csv_header())
         pages = trail.audit.stream(narrow, Span(is_newest_first=False), limit=None, head=trail.head)
         async for page in pages:
-            _write(csv_rows(page) if as_ is ExportFormat.CSV else ndjson_rows(page))
+            if as_ is ExportFormat.CSV:  # a file's bytes are the trail's; a terminal is not a file
+                _write(_for_eyes(csv_rows(page)) if sys.stdout.isatty() else csv_rows(page))
+            else:
+                _write(printable_json(ndjson_rows(page).decode()).encode())
 
     with _reader_may_leave():
         _ask(data_dir, ask)
@@ -173,7 +187,7 @@ def history(token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = Fa
     found = _ask(data_dir, ask)
     if not found:
         raise NotFound("no such token")
-    _show(found, as_json=as_json)
+    _show(found, as_json=as_json, fields=_of_one_token)
 
 
 async def _news(trail: Trail, narrow: AuditFilter) -> AsyncIterator[Sequence[AuditEvent]]:
@@ -204,11 +218,14 @@ def _ask(data_dir: Path | None, ask: Callable[[Trail], Awaitable[T]]) -> T:
         return asyncio.run(run(settings.database_url))
 
 
-def _show(events: Sequence[AuditEvent], *, as_json: bool) -> None:
-    if as_json:
-        show([msgspec.to_builtins(event) for event in events], as_json=True)
-    else:
-        show([_brief(event) for event in events], as_json=False)
+def _show(
+    events: Sequence[AuditEvent],
+    *,
+    as_json: bool,
+    fields: Callable[[AuditEvent], Mapping[str, Any]] | None = None,
+) -> None:
+    fields = msgspec.to_builtins if as_json else fields or _brief
+    show([fields(event) for event in events], as_json=as_json)
 
 
 def _brief(event: AuditEvent) -> Mapping[str, Any]:
@@ -223,12 +240,28 @@ def _brief(event: AuditEvent) -> Mapping[str, Any]:
     }
 
 
+def _of_one_token(event: AuditEvent) -> Mapping[str, Any]:
+    """Its team and id are known; so there is room for why and where from."""
+    return {
+        "at": event.at,
+        "kind": event.kind if event.count == 1 else f"{event.kind} x{event.count}",
+        "outcome": event.outcome,
+        "reason": event.reason,
+        "by": event.operator or event.user_id,
+        "source": event.source,
+    }
+
+
 def _print_lines(events: Sequence[AuditEvent], *, as_json: bool) -> None:
     if as_json:
-        _write(ndjson_rows(events))
+        _write(printable_json(ndjson_rows(events).decode()).encode())
         return
     for event in events:
-        _write((" ".join(str(value or "-") for value in _brief(event).values()) + "\n").encode())
+        _write((" ".join(text_of(value) for value in _brief(event).values()) + "\n").encode())
+
+
+def _for_eyes(data: bytes) -> bytes:
+    return "".join(f"{printable(line)}\n" for line in data.decode().split("\n")[:-1]).encode()
 
 
 def _write(data: bytes) -> None:
@@ -250,9 +283,3 @@ def _network(source: str | None) -> Network | None:
         return None if source is None else plain_network(source)
     except ValueError:
         raise InvalidValue("--source", "must be an address or a network, such as 192.0.2.0/24") from None
-
-
-def _aware(name: str, at: datetime | None) -> datetime | None:
-    if at is not None and at.tzinfo is None:
-        raise InvalidValue(name, "needs a time zone, such as a Z at the end")
-    return at

@@ -11,7 +11,7 @@ import rich.progress
 from cyclopts import App, Parameter
 
 from api.console import AsJson, DataDir, connection, show
-from domain.errors import InvalidValue
+from domain.errors import InvalidValue, NotFound
 from projections import positions, rebuild
 from projections.background import give_way
 from projections.positions import Position
@@ -44,7 +44,7 @@ def show_(name: Name, *, data_dir: DataDir = None, as_json: AsJson = False) -> N
     with connection(data_dir) as opened:
         at = positions.live_position(opened, projection)
     if at is None:
-        raise InvalidValue("name", "is not built yet in the shape of this release")
+        raise NotFound("name: is not built yet in the shape of this release")
     show(_fields(at), as_json=as_json)
 
 

@@ -1,24 +1,32 @@
 """What the commands share: how they reach the ledger's database, and how they print."""
 
+import asyncio
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 from cyclopts import Parameter
 from psycopg import Connection
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
 
-from api.deployment import open_store
-from api.settings import Settings, load
+from api.deployment import open_ledger, open_store
+from api.settings import PREFIX, Settings, SettingsError, load
+from api.sources import operator_name
+from domain.errors import InvalidValue
 from domain.eventstore.connection import open_connection
+from domain.kept_text import without_secrets
+from domain.ledger import Operator, TokenLedger
 from projections.positions import ensure_live
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
+from projections.scim_tokens import rfc3339
+
+T = TypeVar("T")
 
 DataDir = Annotated[Path | None, Parameter(help="Directory of the embedded server.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
@@ -29,7 +37,7 @@ TokenId = Annotated[UUID, Parameter(help="Its id; no command asks for a secret."
 @contextmanager
 def connection(data_dir: Path | None) -> Iterator[Connection]:
     """The app role's, in autocommit mode, beside a running service or on a server started for it."""
-    with open_store(load(data_dir=data_dir)) as settings:
+    with open_store(settings_of(data_dir=data_dir)) as settings:
         assert settings.database_url is not None
         with open_connection(settings.database_url) as opened:
             yield opened
@@ -38,7 +46,7 @@ def connection(data_dir: Path | None) -> Iterator[Connection]:
 @contextmanager
 def caught_up(data_dir: Path | None) -> Iterator[Settings]:
     """Settings of a ledger whose views know all that is recorded by now, also where no service runs."""
-    with open_store(load(data_dir=data_dir)) as settings:
+    with open_store(settings_of(data_dir=data_dir)) as settings:
         assert settings.database_url is not None
         with open_connection(settings.database_url) as opened:
             for projection in PROJECTIONS:
@@ -47,23 +55,103 @@ def caught_up(data_dir: Path | None) -> Iterator[Settings]:
         yield settings
 
 
+def ask_ledger(settings: Settings, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:
+    """Run one command on the ledger."""
+
+    async def run() -> T:
+        async with open_ledger(settings) as ledger:
+            return await ask(ledger)
+
+    return asyncio.run(run())
+
+
+def with_ledger(data_dir: Path | None, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:
+    """Run one command on the ledger, beside a running service or on a server started for it."""
+    with open_store(settings_of(data_dir=data_dir)) as settings:
+        return ask_ledger(settings, ask)
+
+
+def operator(user_id: UUID | None = None) -> Operator:
+    """Whoever gives the command, on behalf of a user if one is named."""
+    return Operator(user_id, operator_name())
+
+
+def settings_of(**flags: object) -> Settings:
+    """The settings; a flag that cannot be meant has its own name. Raises SettingsError, InvalidValue."""
+    try:
+        return load(**flags)
+    except SettingsError as error:
+        load()  # a variable that is wrong as well is told as a variable
+        for name in flags:
+            said = str(error).partition(f"{PREFIX}{name.upper()} ")
+            if said[1]:
+                raise InvalidValue(f"--{name.replace('_', '-')}", said[2]) from None
+        raise
+
+
+def aware(name: str, at: datetime | None) -> datetime | None:
+    """An instant that was given. Raises InvalidValue where it lacks a time zone."""
+    if at is not None and at.tzinfo is None:
+        raise InvalidValue(name, "needs a time zone, such as a Z at the end")
+    return at
+
+
+def instant(at: datetime | None) -> str | None:
+    """As the API writes it."""
+    return None if at is None else rfc3339(at)
+
+
 def show(found: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """One object as lines, several as a table; or JSON, for scripts."""
+    """One object as lines, several as a table; or JSON, for scripts. A cell is never broken in two."""
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(printable_json(json.dumps(found, ensure_ascii=False)))
     elif isinstance(found, Mapping):
         for name, value in found.items():
-            print(f"{name}: {_text(value)}")
-    else:
-        table = Table(box=None, pad_edge=False)
-        for name in found[0] if found else ():
-            table.add_column(name, overflow="fold", no_wrap=name == "id")  # ids are copied whole
-        for row in found:
-            table.add_row(*(_text(value) for value in row.values()))
-        Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False)
+            print(f"{name}: {text_of(value)}")
+    elif found:
+        rows = [list(found[0]), *([text_of(value) for value in row.values()] for row in found)]
+        widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+            print("  ".join(cells).rstrip())
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """A value for a person's eyes."""
     if value is None:
         return "-"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return printable(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+
+
+def printable(text: str) -> str:
+    """What a terminal shows as it is. Everything else could move the cursor, turn the line around or hide."""
+    if text.isprintable() and _can_be_shown(text):
+        return text
+    return "".join(each if each.isprintable() and _can_be_shown(each) else _escape(each) for each in text)
+
+
+def printable_json(text: str) -> str:
+    """The same JSON: what is not printable can only stand within a string."""
+    return "".join(
+        each if each == "\n" or (each.isprintable() and _can_be_shown(each)) else json.dumps(each)[1:-1]
+        for each in text
+    )
+
+
+def complain(sentence: str) -> None:
+    """One line on standard error, without a secret, whoever gave it to us, and printable to its end."""
+    print(f"scim-ledger: {printable(without_secrets(sentence))}", file=sys.stderr, flush=True)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def _can_be_shown(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 import os
 import re
+import string
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -17,6 +18,8 @@ from domain.secret import Pepper
 PREFIX: Final = "SCIM_LEDGER_"
 PLAIN: Final = frozenset({"DATABASE_URL", "SCIM_UPSTREAM_URL"})
 """Read without the prefix too, where the prefixed variable is not given."""
+_AT_THE_ENDS: Final = string.whitespace + "\u0085\u00a0\u2028\u2029\ufeff"
+"""What `echo`, an editor or a spreadsheet leaves around a value; no value of ours begins or ends with it."""
 _TIMEOUT_MAX_S: Final = 3600
 _RATE_MAX: Final = 1_000_000
 _PLAIN_URL: Final = re.compile(r"[!-~]+").fullmatch
@@ -72,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     turn_fd: int | None = None
 
 
-def load(environment: Mapping[str, str] = os.environ, **flags: object) -> Settings:
+def load(environment: Mapping[str, str] = os.environ, /, **flags: object) -> Settings:
     """Settings from the environment; flags that are not None win. Raises SettingsError."""
     given = {
         name.removeprefix(PREFIX): value for name, value in environment.items() if name.startswith(PREFIX)
@@ -83,7 +86,11 @@ def load(environment: Mapping[str, str] = os.environ, **flags: object) -> Settin
     for name in PLAIN & environment.keys():
         given.setdefault(name, environment[name])
     given |= {name.upper(): str(value) for name, value in flags.items() if value is not None}
-    given = {name: value for name, value in given.items() if value}
+    given = {name: stripped for name, value in given.items() if (stripped := value.strip(_AT_THE_ENDS))}
+    for name, value in given.items():
+        # PEPPER is a list that may stand on several lines.
+        if not ("".join(value.split()) if name == "PEPPER" else value).isprintable():
+            raise SettingsError(f"{PREFIX}{name} holds a character that is not printable, such as a newline")
     try:
         settings = msgspec.convert(given, Settings, strict=False, dec_hook=lambda type_, value: type_(value))
     except msgspec.ValidationError as error:
@@ -128,9 +135,13 @@ def hosts(settings: Settings) -> list[str]:
 
 def _check_connection_string(name: str, text: str | None) -> None:
     try:
-        conninfo_to_dict(text or "")
+        parts = conninfo_to_dict(text or "")
     except psycopg.ProgrammingError:  # its message quotes the text, password included
         raise SettingsError(f"{PREFIX}{name} is not a connection string of PostgreSQL") from None
+    for part, value in parts.items():
+        plain = str(value)  # a URL's escapes are gone: %0A is a newline in a name
+        if part != "password" and (not plain.isprintable() or plain != plain.strip()):
+            raise SettingsError(f"{PREFIX}{name} holds a {part} with a blank at an end or a newline in it")
 
 
 def _checked(settings: Settings) -> Settings:

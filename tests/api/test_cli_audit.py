@@ -47,9 +47,9 @@ def kinds(rows: list[dict[str, Any]]) -> list[str]:
     return [row["kind"] for row in rows]
 
 
-def refused(ledger: Database, *arguments: str) -> str:
+def refused(ledger: Database, *arguments: str, exit_code: int = 2) -> str:
     done = run(ledger, *arguments)
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (exit_code, "")
     (line,) = done.stderr.splitlines()
     return line.removeprefix("scim-ledger: ")
 
@@ -94,7 +94,7 @@ def test_a_table_is_for_people(ledger: Database) -> None:
 
 def test_the_history_of_a_token_is_whole(ledger: Database) -> None:
     assert kinds(told(ledger, "token", "history", str(TOKEN_ID))) == ALL
-    assert refused(ledger, "token", "history", str(uuid4())) == "no such token"
+    assert refused(ledger, "token", "history", str(uuid4()), exit_code=1) == "no such token"
 
 
 def test_an_export_holds_every_row(ledger: Database) -> None:

@@ -240,14 +240,14 @@ class TestVerify:
 @pytest.mark.parametrize("command", ["show", "retry", "rebuild", "verify"])
 def test_a_view_that_does_not_exist_is_one_clear_line(database: Database, command: str) -> None:
     done = run(database, "projections", command, "hunter2", "--json")
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == f"scim-ledger: name: must be one of {', '.join(NAMES)}\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("scim_tokens", "--all")], ids=["neither", "both"])
 def test_a_rebuild_is_of_one_view_or_of_all(database: Database, arguments: tuple[str, ...]) -> None:
     done = run(database, "projections", "rebuild", *arguments)
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == "scim-ledger: name: give the name of one view, or --all\n"
 
 

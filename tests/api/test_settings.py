@@ -10,7 +10,7 @@ from api.settings import Settings, SettingsError, load, pepper_keys, trusted_net
 SECRET: Final = "hunter2-hunter2-hunter2-hunter2-hunter2"
 
 
-def refused(environment: dict[str, str], **flags: object) -> str:
+def refused(environment: dict[str, str], /, **flags: object) -> str:
     """What is said about settings that are not taken; never a value."""
     with pytest.raises(SettingsError) as refusal:
         load(environment, **flags)
@@ -185,3 +185,56 @@ def test_trusted_proxies_are_networks_or_addresses() -> None:
 
 def test_a_limit_of_zero_is_none() -> None:
     assert load({"SCIM_LEDGER_RATE_PER_SOURCE": "0"}).rate_per_source == 0
+
+
+GOOD: Final = {
+    "DATABASE_URL": "postgresql://a/b",
+    "OWNER_DATABASE_URL": "host=a dbname=b password=c",
+    "HOST": "::1",
+    "PORT": "1",
+    "WORKERS": "2",
+    "DATA_DIR": "/data",
+    "FIRST_TOKEN_FILE": "/run/token",
+    "PEPPER": "k" * 32,
+    "PEPPER_FILE": "/run/pepper",
+    "ENVIRONMENT": "test",
+    "ALLOW_UNSAFE_DATABASE": "true",
+    "PUBLIC_METRICS": "true",
+    "SCIM_UPSTREAM_URL": "http://a:1/scim",
+    "FORWARD_AUTHORIZATION": "true",
+    "TRUSTED_PROXIES": "10.0.0.0/8",
+    "RATE_PER_TOKEN": "5",
+    "LOG_LEVEL": "debug",
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("around", ["{}\n", "{}\r\n", " {}", "\t{} ", "\ufeff{}", "{}\u00a0", "{}\u2028"])
+def test_what_an_editor_or_echo_leaves_around_a_value_is_no_part_of_it(name: str, around: str) -> None:
+    """C6: `echo` into a Kubernetes secret."""
+    value = GOOD[name]
+    plain = load({f"SCIM_LEDGER_{name}": value})
+    assert plain != Settings()
+    assert load({f"SCIM_LEDGER_{name}": around.format(value)}) == plain
+    assert load({}, **{name.lower(): around.format(value)}) == plain
+    if name in {"DATABASE_URL", "SCIM_UPSTREAM_URL"}:
+        assert load({name: around.format(value)}) == plain
+
+
+@pytest.mark.parametrize("name", sorted(GOOD.keys() - {"PEPPER"}))
+@pytest.mark.parametrize("within", ["\n", "\r", "\x00", "\x1b", "\u202e", "\u2028", "\u200b", "\udc80"])
+def test_a_character_that_nobody_sees_within_a_value_is_refused_by_the_settings_name(
+    name: str, within: str
+) -> None:
+    """C6."""
+    value = f"{SECRET}{within}{SECRET}"
+    said = f"SCIM_LEDGER_{name} holds a character that is not printable, such as a newline"
+    assert refused({f"SCIM_LEDGER_{name}": value}) == said
+    assert refused({}, **{name.lower(): value}) == said
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "OWNER_DATABASE_URL"])
+@pytest.mark.parametrize("url", ["postgresql://h/b%0A", "postgresql://u%20@h/b", "host=h dbname='b '"])
+def test_a_database_is_not_named_with_a_newline_or_a_blank(name: str, url: str) -> None:
+    """C6: the escapes of a URL, and quotes, would let one through."""
+    assert "with a blank at an end or a newline in it" in refused({f"SCIM_LEDGER_{name}": url})
