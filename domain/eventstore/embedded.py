@@ -66,6 +66,16 @@ _ACCOUNTS: Final = range(60706, 61184)
 (systemd, UIDS-GIDS.md), and they lie within the 65536 that a container usually has."""
 _DURABILITY: Final = ("fsync", "full_page_writes", "synchronous_commit")
 
+_PLAIN: Final = {
+    "hostaddr": "",
+    "sslmode": "disable",
+    "sslnegotiation": "postgres",
+    "gssencmode": "disable",
+    "channel_binding": "disable",
+    "require_auth": "",
+}
+"""What PG* variables say of another server, an address or how to be sure of it, is not about this socket."""
+
 # Nothing of the service's own environment: it may hold secrets, and PG* variables would change the server.
 # A backend keeps up to 16 MB that it freed: glibc gave a megabyte back and took it again with every page of
 # an export, which was a fifth of what a page costs.
@@ -214,7 +224,7 @@ class EmbeddedPostgres:
 
     def conninfo(self, *, user: str, dbname: str) -> str:
         """Return a libpq connection string. There are no passwords: whoever reaches the socket is trusted."""
-        return make_conninfo(host=str(self._socket_dir()), port=_PORT, user=user, dbname=dbname)
+        return make_conninfo(host=str(self._socket_dir()), port=_PORT, user=user, dbname=dbname, **_PLAIN)
 
     # --- who runs, and where -------------------------------------------------------------------------------
 

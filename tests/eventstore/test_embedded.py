@@ -645,6 +645,27 @@ def test_the_environment_of_the_service_reaches_neither_server_nor_socket(
             assert b"hunter2" not in environment
 
 
+@pytest.mark.parametrize(
+    "variable",
+    [
+        ("PGHOSTADDR", "127.0.0.9"),
+        ("PGSSLMODE", "verify-full"),
+        ("PGSSLNEGOTIATION", "direct"),
+        ("PGGSSENCMODE", "require"),
+        ("PGCHANNELBINDING", "require"),
+        ("PGREQUIREAUTH", "scram-sha-256"),
+    ],
+    ids=lambda variable: variable[0],
+)
+def test_what_a_variable_says_of_another_server_is_not_about_this_one(
+    shared: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, variable: tuple[str, str]
+) -> None:
+    """B3: libpq reads variables of its own."""
+    monkeypatch.setenv(*variable)
+    assert shared.is_running
+    assert execute(shared, "SELECT 1") == [(1,)]
+
+
 def test_a_refusal_to_start_says_why(prepared: Path) -> None:
     server = EmbeddedPostgres(prepared, is_durable=False, settings={"shared_buffers": "nonsense"})
     with pytest.raises(EmbeddedPostgresError, match=r"does not start\. invalid value.*shared_buffers"):
