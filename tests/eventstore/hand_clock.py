@@ -11,8 +11,8 @@ from domain.ledger import Sources
 from tests.conftest import Database
 
 BELIEVES: Final[LiteralString] = """
-    CREATE OR REPLACE FUNCTION ledger.ledger_time(clock timestamptz) RETURNS timestamptz LANGUAGE sql STABLE
-    AS $$ SELECT greatest(clock, (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1)) $$
+    CREATE OR REPLACE FUNCTION ledger.is_believed(clock timestamptz) RETURNS boolean LANGUAGE sql
+    AS $$ SELECT true $$
 """
 """Ledger time as it was before the database compared clocks: whoever is ahead moves it, for good."""
 
