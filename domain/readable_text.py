@@ -15,9 +15,9 @@ _OVERRIDES: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\
 """They turn what follows around, also what stands behind the text in a line of a log or a table."""
 _UNSEEN_CATEGORIES: Final = frozenset("CZM")
 """Controls, formats, unassigned; blanks; marks, which need a letter to stand on."""
-_UNSEEN: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")
-"""Letters and symbols by category, and blank: the Hangul fillers, Braille without a dot, a note without a
-head."""
+_UNSEEN: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0\U00013441\U00013442\U0001d159")
+"""Letters and symbols by category, and blank: the Hangul fillers, Braille without a dot, the blank
+hieroglyphs (which Python knows from 3.12 on), a note without a head."""
 
 
 def check_text(text: str, pointer: str, *, max_length: int) -> None:

@@ -1,16 +1,20 @@
 """D3: what a browser is shown, and a page for every type of problem that anybody is told."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
+from litestar.testing import TestClient
 
 import api
+from api.app import build
 from api.problem_types import PROBLEM_TYPES
 from api.problems import problem
 from api.server.refusal import Refusal
-from tests.service import Caller, RunningService
+from api.settings import Settings
+from tests.service import PEPPER_KEY, Caller, RunningService
 
 HTML: Final = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 TYPE: Final = re.compile(r"/problems/([a-z-]+)")
@@ -28,6 +32,28 @@ def test_the_root_says_what_this_is_and_where_its_documentation_is(service: Runn
     assert said.headers["content-type"] == "application/json"
     assert said.json()["documentation"] == "/docs"
     assert page.headers["vary"] == said.headers["vary"] == "Accept"
+
+
+PAGES: Final = ("/", "/favicon.ico", "/robots.txt", *(kind.uri for kind in PROBLEM_TYPES.values()))
+
+
+@pytest.fixture(scope="module")
+def without_database() -> Iterator["TestClient[Any]"]:
+    with TestClient(build(Settings(database_url="host=/nowhere dbname=none", pepper=PEPPER_KEY))) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("accept", ["*/*", HTML["Accept"], "text/html;q=x", ",;,\xe9", ""])
+def test_a_page_needs_no_database_and_loads_nothing(
+    without_database: "TestClient[Any]", path: str, accept: str
+) -> None:
+    headers = {b"Accept": accept.encode("latin-1")}
+    page, head = (without_database.request(method, path, headers=headers) for method in ("GET", "HEAD"))
+    assert page.status_code in {200, 204}
+    assert re.search(r"<(?:script|link|img|iframe|style)|https?:", page.text) is None
+    assert (head.status_code, head.content) == (page.status_code, b"")
+    assert head.headers.get("content-length") == page.headers.get("content-length")
 
 
 @pytest.mark.parametrize("slug", PROBLEM_TYPES)

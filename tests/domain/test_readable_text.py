@@ -12,7 +12,7 @@ from domain.errors import InvalidValue
 from domain.readable_text import check_text
 
 OVERRIDES: Final = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-BLANK_LETTERS: Final = "\u115f\u1160\u2800\u3164\uffa0\U0001d159"
+BLANK_LETTERS: Final = "\u115f\u1160\u2800\u3164\uffa0\U00013441\U00013442\U0001d159"
 ALL: Final = [chr(code) for code in range(sys.maxunicode + 1)]
 
 
