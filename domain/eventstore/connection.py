@@ -295,6 +295,7 @@ class ReadPool:
         self.timeout_s = timeout_s
         self.primary = primary or Primary(conninfo)
         self._places = size
+        self._is_closed = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._idle: list[tuple[int, AsyncConnection[TupleRow]]] = []
 
@@ -338,7 +339,8 @@ class ReadPool:
         return await self.read(ask)
 
     async def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle, and what is given back from now on."""
+        self._is_closed = True
         while self._idle:
             _, connection = self._idle.pop()
             await connection.close()
@@ -368,6 +370,7 @@ class ReadPool:
             if (
                 connection.pgconn.transaction_status == TransactionStatus.IDLE
                 and generation == self.primary.generation
+                and not self._is_closed
             ):
                 self._idle.append((generation, connection))
             else:  # in the middle of something, broken, or of a server that was left
