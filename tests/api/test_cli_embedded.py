@@ -25,7 +25,7 @@ from tests.service import COMMAND, service_environment, until
 
 TEAM, USER = str(uuid4()), str(uuid4())
 START_TIMEOUT_S: Final = 60.0
-MAKERS: Final = {"serve", "migrate"}
+MAKERS: Final = {"serve", "migrate", "restore"}
 CREATE: Final = ("token", "create", "--team", TEAM, "--user", USER, "--name")
 
 
@@ -109,7 +109,7 @@ def nothing_runs(data_dir: Path) -> bool:
     return True
 
 
-# C10: only `serve` and `migrate` make a ledger
+# C10: only `serve` and `migrate` make a ledger, and `restore` out of a backup
 
 
 def arguments_of(name: str, command: App) -> list[str]:
