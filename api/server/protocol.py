@@ -30,6 +30,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
     max_header_bytes: ClassVar[int] = 16 * 1024
     max_headers: ClassVar[int] = 100
     max_target_bytes: ClassVar[int] = 8 * 1024
+    max_waiting: ClassVar[int] = 32
+    """Requests of one connection behind the one that is being answered; one read may hold 9,000 of them."""
     max_connections: ClassVar[int] = 2048
     """Per worker, where its descriptors allow as many."""
     receive_timeout_s: ClassVar[float] = 10.0
@@ -50,6 +52,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self._is_deaf = False
         self._ended_at: float | None = None
         self._outlet: HeldHead | None = None
+        self._answering: RequestResponseCycle | None = None
         self._not_begun: asyncio.Task[None] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -82,8 +85,13 @@ class StrictHttpProtocol(HttpToolsProtocol):
             self._place.leave()
         else:
             places_of(self.server_state, most=self.max_connections).turned_away.discard(self)
+        if self._answering is not None:  # the stock method tells the newest request alone
+            self._answering.disconnected = not self._answering.response_complete
+            self._answering.message_event.set()
         super().connection_lost(exc)
-        self.cycle = self._outlet = None  # type: ignore[assignment]  # else only the collector would find them
+        self.pipeline.clear()
+        # Else only the collector would find them.
+        self.cycle = self._outlet = self._answering = None  # type: ignore[assignment]
 
     def give_way(self) -> None:
         """Leave the place to a newcomer."""
@@ -177,12 +185,12 @@ class StrictHttpProtocol(HttpToolsProtocol):
                 self.parser.feed_data(rest)
             except httptools.HttpParserUpgrade as offer:
                 rest = memoryview(rest)[offer.args[0] :]
-                plain_head = self._without_offer()
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the stock one has it
-                self.parser.feed_data(plain_head)
             else:
                 return
+            plain_head = self._without_offer()
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the stock one has it
+            self.parser.feed_data(plain_head)
 
     def _without_offer(self) -> bytes:
         """The head that was just read, as it would be had the peer offered nothing."""
@@ -220,6 +228,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise Refusal(400, "CONNECT is for proxies; this is none.")
             return  # the same head comes again, without the offer
+        if len(self.pipeline) >= self.max_waiting:
+            raise Refusal(503, "Too many requests wait on this connection.")
         self._check_head()
         super().on_headers_complete()
         self._outlet = HeldHead(self, is_alone=self.cycle.scope["method"] == "HEAD")
@@ -247,6 +257,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self.headers = None  # type: ignore[assignment]
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
         self._not_begun = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)

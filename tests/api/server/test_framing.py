@@ -228,6 +228,22 @@ def test_what_is_refused_is_refused_beside_an_offer_too(
     assert statuses(exchange(address, head(*lines, method=b"POST") + b"abc" + SMUGGLED)) == [400]
 
 
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ((b"Transfer-Encoding: gzip, chunked",), 501),
+        ((b"X-Long: " + b"x" * 17_000,), 431),
+        ((b"X-Many: x",) * 101, 431),
+    ],
+    ids=["coding", "long", "many"],
+)
+def test_an_offer_does_not_change_why_a_request_is_refused(
+    fields: tuple[bytes, ...], status: int, address: Address
+) -> None:
+    """A2, A4: the refusal was lost between the two parsers, and told as 400 and not valid HTTP."""
+    assert statuses(exchange(address, head(*OFFER, *fields, method=b"POST"))) == [status]
+
+
 @pytest.mark.parametrize("target", [b"ledger:443", b"/scim/v2/Users", b"*"])
 def test_a_tunnel_is_refused(target: bytes, address: Address) -> None:
     request = head(b"Content-Length: 3", method=b"CONNECT", target=target)

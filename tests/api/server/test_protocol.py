@@ -6,11 +6,12 @@ import json
 import logging
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -202,16 +203,48 @@ def test_a_request_may_arrive_byte_by_byte(address: tuple[str, int]) -> None:
 
 
 def test_pipelined_requests_are_answered_in_order(address: tuple[str, int]) -> None:
-    answer = exchange(address, head(target=b"/slow"), GOOD * 300 + LAST)
+    answer = exchange(address, head(target=b"/slow"), GOOD * 30 + LAST)
 
-    assert statuses(answer) == [200] * 302
+    assert statuses(answer) == [200] * 32
     assert answer.index(b"/slow 0 0") < answer.index(b"/good 0 0") < answer.index(b"/last 0 0")
 
 
 def test_pipelined_requests_cut_anywhere_are_not_taken_for_one_large_head(address: tuple[str, int]) -> None:
-    many = GOOD * 2000
+    many = head(b"X-Padding: " + b"x" * 1000) * 30
 
-    assert statuses(exchange(address, many[:50_001], many[50_001:] + LAST)) == [200] * 2001
+    assert statuses(exchange(address, many[:20_001], many[20_001:] + LAST)) == [200] * 31
+
+
+@pytest.mark.parametrize("offered", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"])
+def test_few_requests_wait_on_a_connection(offered: bytes, address: tuple[str, int]) -> None:
+    """A6: 230 KB of small requests in one read took 16 MB, and whoever sends them needs no token."""
+    many = (GOOD[:-2] + offered + b"\r\n") * 3000
+
+    answer = exchange(address, head(target=b"/slow") + many)
+
+    assert statuses(answer) == [200] * (1 + StrictHttpProtocol.max_waiting)
+
+
+def test_every_request_learns_that_its_peer_has_left(caplog: pytest.LogCaptureFixture) -> None:
+    """A14: the stock protocol tells the newest of several alone; the one being answered wrote on, and failed."""
+    is_told, is_asked = threading.Event(), threading.Event()
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        is_asked.set()
+        if (await receive())["type"] == "http.disconnect":
+            is_told.set()
+        await send({"type": "http.response.body", "body": b"b"})
+
+    with serving(StrictHttpProtocol, stream) as bound:
+        with connect(bound) as client:
+            client.sendall(GOOD + GOOD)
+            assert is_asked.wait(5)
+        assert is_told.wait(5)
+
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_a_broken_request_behind_a_sound_one_never_takes_its_answer(address: tuple[str, int]) -> None:
@@ -406,6 +439,7 @@ def test_the_limits_are_those_of_the_reference() -> None:
             f"| target, headers | {of.max_target_bytes // 1024} KiB; {of.max_header_bytes // 1024} KiB "
             f"and {of.max_headers} of them |"
         ),
+        f"| requests of one connection behind the one being answered | {of.max_waiting} |",
         f"| first byte, whole head, next piece of a body | {of.receive_timeout_s:.0f} s |",
         f"| the whole of a body | {of.body_timeout_s:.0f} s |",
         f"| idle | {of.keep_alive_timeout_s:.0f} s:",
