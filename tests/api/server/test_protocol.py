@@ -226,10 +226,10 @@ def test_few_requests_wait_on_a_connection(offered: bytes, address: tuple[str, i
 
 
 def test_every_request_learns_that_its_peer_has_left(caplog: pytest.LogCaptureFixture) -> None:
-    """A14: the stock protocol tells the newest of several alone; the one being answered wrote on, and failed."""
+    """A14: the stock protocol tells the newest alone; the one being answered wrote on, and failed."""
     is_told, is_asked = threading.Event(), threading.Event()
 
-    async def stream(scope: Any, receive: Any, send: Any) -> None:
+    async def stream(_: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"a", "more_body": True})
