@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 from api.scim.messages import ROOT
+from api.source import plain_address
 
 _PORTS: Final = {"http": 80, "https": 443}
 _SCHEME: Final = re.compile(r"\A(https?):/*", re.IGNORECASE)
@@ -82,4 +83,4 @@ def _host(found: SplitResult) -> str:
     try:
         return socket.inet_ntoa(socket.inet_aton(name))  # 127.1 and 0x7f000001 are 127.0.0.1, too
     except OSError:
-        return name
+        return str(plain_address(name) or name)
