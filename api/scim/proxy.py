@@ -252,8 +252,11 @@ class Upstream:
             await answering.go_on(b"", is_last=True)
 
     def _response_headers(self, answer: Answer, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
-        """What of the answer's head is passed on. Raises BadAnswer on what is no header."""
+        """What of the answer's head is passed on. Raises BadAnswer on what is no header, and on a coding."""
         names = {name for name, _ in answer.headers}
+        codings = [value.lower() for name, value in answer.headers if name == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"]):  # any other is dropped here, and the body would go on coded
+            raise BadAnswer
         dropped = _HOP_BY_HOP | {b"date", b"x-request-id"} | _named_by_connection(answer.headers)
         if answer.status in _BODILESS or b"transfer-encoding" in names:
             dropped |= {b"content-length"}

@@ -69,9 +69,20 @@ async def answer_to(raw: bytes, **settings: Any) -> tuple[list[Message], bytes]:
         b"HTTP/1.1 200 OK\r\nX Odd: a\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"x" * 100_000 + b"\r\n\r\n",
+        *(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + codings + b"\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+            for codings in (
+                b"gzip, chunked",
+                b"gzip,chunked",
+                b"gzip\r\nTransfer-Encoding: chunked",
+                b"identity, chunked",
+            )
+        ),
     ],
 )
 def test_what_is_no_answer_is_502(run: Run, raw: bytes) -> None:
+    """A4 too: a transfer coding that nobody asked for."""
+
     async def story() -> None:
         (start, body), _ = await answer_to(raw)
         assert start["type"] == "http.response.start"
