@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from litestar.types import HTTPScope, Message
 
@@ -152,6 +152,7 @@ def assert_own_answer(request: Request, name: bytes, messages: Sequence[Any], *,
 
 
 @settings(max_examples=150, deadline=None)
+@example(asked=[Request([FORGED, b"x", b"y"], len(FORGED) + 1, "reads", "POST")])
 @given(asked=st.lists(requests(), min_size=1, max_size=5))
 def test_the_upstream_gets_what_was_sent_and_every_answer_is_to_its_own_request(
     asked: list[Request],
