@@ -15,6 +15,8 @@ from tests import prescribed
 from tests.documents import blocks
 from tests.prescribed import Prescribed, migrated
 
+pytestmark = pytest.mark.long
+
 DOCUMENT: Final = "docs/how-to/back-up-and-restore.md"
 TEAM, USER = str(uuid4()), str(uuid4())
 

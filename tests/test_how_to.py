@@ -12,6 +12,8 @@ from tests import prescribed
 from tests.documents import blocks
 from tests.prescribed import Prescribed, migrated
 
+pytestmark = pytest.mark.long
+
 STOPPED: Final = "docs/how-to/a-stopped-view.md"
 CLOCKS: Final = "docs/how-to/clocks.md"
 PEPPER: Final = "docs/how-to/rotate-the-pepper.md"

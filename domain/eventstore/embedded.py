@@ -88,6 +88,9 @@ _ENVIRONMENT: Final = {
     "MALLOC_MMAP_THRESHOLD_": _KEPT,
 }
 
+_HANDED_ON: Final[list["subprocess.Popen[bytes]"]] = []
+"""Servers that this process started and others go on using: Python would warn that nobody waited for them."""
+
 # Backends outlive a killed postmaster for a moment, and PostgreSQL rightly refuses to start beside them.
 _PASSING_REFUSALS: Final = ("pre-existing shared memory block", "lock file")
 
@@ -200,6 +203,9 @@ class EmbeddedPostgres:
         with self._explained(), self.alone():
             if self._locks.leave():
                 self._shut_down()
+            elif self._process is not None:
+                _HANDED_ON.append(self._process)
+                self._process = None
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -23,6 +23,8 @@ from tests.api.test_cli import commands
 from tests.faults.own_server import postmaster_pid, process_tree, send
 from tests.service import COMMAND, service_environment, until
 
+pytestmark = pytest.mark.long
+
 TEAM, USER = str(uuid4()), str(uuid4())
 START_TIMEOUT_S: Final = 60.0
 MAKERS: Final = {"serve", "migrate", "restore"}

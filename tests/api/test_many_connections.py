@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import Database
 from tests.service import running_service
 
+pytestmark = pytest.mark.long
+
 CONNECTIONS = 2100
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: ledger\r\n\r\n"
 

@@ -16,6 +16,8 @@ from domain.api_token import Permission
 from tests.conftest import Database
 from tests.service import Caller, RunningService, running_service, until
 
+pytestmark = pytest.mark.long
+
 
 @contextmanager
 def standing_still(pid: int) -> Iterator[None]:

@@ -20,6 +20,8 @@ from tests.conftest import Database
 from tests.faults.own_server import process_tree
 from tests.service import COMMAND, running_service, service_environment, until
 
+pytestmark = pytest.mark.long
+
 OWNER_PASSWORD: Final = "hunter2-of-the-owner"
 
 

@@ -13,6 +13,8 @@ import pytest
 from tests.conftest import Database
 from tests.service import RunningService, running_service
 
+pytestmark = pytest.mark.long
+
 EXPORTS = 100
 ROWS = 40_000
 EACH_KB = 1800

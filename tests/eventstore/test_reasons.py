@@ -45,7 +45,7 @@ def server() -> Iterator[str]:
             admin.execute(f"REVOKE CONNECT ON DATABASE {CANARY}_private FROM PUBLIC".encode())
         parts = conninfo_to_dict(conninfo)
         del parts["require_auth"]  # of a server that asks nobody for a password; this one does
-        yield make_conninfo(**parts)
+        yield make_conninfo(**{name: str(value) for name, value in parts.items()})
     finally:
         own.stop()
         shutil.rmtree(base)

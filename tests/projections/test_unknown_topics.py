@@ -101,6 +101,7 @@ PLACES: Final = st.lists(st.none() | TOPICS, max_size=4).flatmap(
 """At least one of them unknown."""
 
 
+@pytest.mark.long
 @settings(max_examples=25)
 @given(places=PLACES, batch=st.sampled_from([1, 3, 5000]))
 @example(places=["scim_token.used.v2", None], batch=5000)

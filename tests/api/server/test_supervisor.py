@@ -275,6 +275,7 @@ def test_what_the_others_need_is_told_to_stop_when_they_have_ended(
     assert after.index("program stopped") < after.index("last told")
 
 
+@pytest.mark.long
 def test_what_the_others_need_has_a_time_of_its_own_to_stop(deploy: Callable[..., Deployment]) -> None:
     deployment = deploy(0, UNHURRIED, f"# last\n{STUBBORN}", grace_s=0.3)
     deployment.wait_for("first runs")
@@ -312,6 +313,7 @@ def worker_pids(deployment: Deployment) -> list[int]:
     return [int(line.split("pid=")[1].split()[0]) for line in lines if "program started" in line]
 
 
+@pytest.mark.long
 def test_a_worker_that_stands_still_is_replaced(deploy: Callable[..., Deployment]) -> None:
     """A23."""
     deployment = deploy(2)
@@ -333,6 +335,7 @@ def test_a_worker_that_stands_still_is_replaced(deploy: Callable[..., Deployment
     assert deployment.wait_for_end() == 0
 
 
+@pytest.mark.long
 def test_a_machine_that_stood_still_costs_no_worker(deploy: Callable[..., Deployment]) -> None:
     deployment = deploy(2)
     deployment.wait_for("program started", times=2)
