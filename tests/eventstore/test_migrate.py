@@ -10,6 +10,10 @@ from domain.eventstore.migrate import MigrationError, applied, available, migrat
 from tests.conftest import APP_ROLE
 
 
+def test_migrations_are_numbered_without_a_gap() -> None:
+    assert sorted(available()) == [*range(1, len(available()) + 1)]
+
+
 def test_no_two_migrations_have_one_number() -> None:
     names = [path.name for path in files("domain.eventstore").joinpath("migrations").iterdir()]
     assert len(available()) == len([name for name in names if name.endswith(".sql")])
