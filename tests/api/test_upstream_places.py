@@ -103,17 +103,24 @@ def test_slow_uploads_of_one_token_leave_room_for_all_others(
     )
     address = urlsplit(running.url)
     with ExitStack() as uploads:
-        for _ in range(SHARE):
+
+        def begin_upload() -> None:
             upload = socket.create_connection((address.hostname, address.port), timeout=10)
             uploads.enter_context(upload)
             upload.sendall(
                 f"POST /scim/v2/sink HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {slow}\r\n"
                 "Content-Length: 1000\r\n\r\nx".encode()
             )
+
+        for _ in range(SHARE - 1):
+            begin_upload()
         headers = {"Authorization": f"Bearer {slow}"}
-        until(
-            lambda: running.client.get("/scim/v2/Users", headers=headers).status_code == 429, what="the share"
-        )
+
+        def is_share_taken() -> bool:
+            begin_upload()  # in place of one that came while the look below had the last place
+            return running.client.get("/scim/v2/Users", headers=headers).status_code == 429
+
+        until(is_share_taken, what="the share")
         refused = running.client.get("/scim/v2/Users", headers=headers)
         assert refused.headers["retry-after"] == "1"
         assert refused.headers["content-type"] == "application/scim+json"
