@@ -33,6 +33,8 @@ BODY_WITHIN_S: Final = 60.0
 """From the first piece of a request's body to the last; each piece has the server's own deadline besides."""
 RETRY_AFTER_S: Final = 1
 
+_EXPECTING_A_BODY: Final = frozenset({"PATCH", "POST", "PUT"})
+"""Without a body they say so (RFC 9110 §8.6): some servers answer 411 otherwise."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
@@ -174,6 +176,8 @@ class Upstream:
             yield b"transfer-encoding", b"chunked"
         elif framing.kind == "length":
             yield b"content-length", b"%d" % framing.length
+        elif scope["method"] in _EXPECTING_A_BODY:
+            yield b"content-length", b"0"
 
     def _told(self, scope: HTTPScope) -> Iterable[tuple[bytes, bytes]]:
         """What the upstream is told about the client and the way to us."""

@@ -329,6 +329,15 @@ class TestBodies:
         assert proxied.upstream.last.values("content-length") == ["5"]
         assert "transfer-encoding" not in proxied.upstream.last.names
 
+    @pytest.mark.parametrize(
+        ("method", "said"), [("POST", ["0"]), ("PUT", ["0"]), ("PATCH", ["0"]), ("GET", [])]
+    )
+    def test_that_there_is_no_body_is_said_where_one_is_expected(
+        self, proxied: Proxied, method: str, said: list[str]
+    ) -> None:
+        assert proxied.request(method, "Users").json() == {"length": 0}
+        assert proxied.upstream.last.values("content-length") == said
+
     def test_a_chunked_body_stays_chunked(self, proxied: Proxied) -> None:
         assert proxied.request("POST", "Users", content=iter([b"123", b"45"])).json() == {"length": 5}
         assert proxied.upstream.last.values("transfer-encoding") == ["chunked"]
