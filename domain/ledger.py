@@ -27,6 +27,7 @@ from domain.eventstore.clock import LedgerClock
 from domain.eventstore.connection import Primary, ReadPool
 from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate, Changes, Command, Outcome, States
 from domain.eventstore.mapper import LedgerMapper
+from domain.eventstore.newer_keys import NewerKeys
 from domain.eventstore.recorder import LedgerFactory
 from domain.eventstore.registry import REGISTRY
 from domain.eventstore.turn import ALONE, Turn
@@ -148,7 +149,8 @@ class TokenLedger(Application[UUID]):
             turn=turn,
         )
         self.reads = ReadPool(conninfo, primary=primary)
-        self.callers = CallerLookup(self.reads, self.clock)
+        self._newer_keys = NewerKeys(self.reads, pepper)
+        self.callers = CallerLookup(self.reads, self.clock, self._newer_keys)
         self._refusals = RecentRefusals()
         self._refused_calls = RecentRefusals()
 
@@ -231,6 +233,7 @@ class TokenLedger(Application[UUID]):
         presented = Presented(self.pepper.candidates(secret), presentation, self.sources.clock())
         decision = await self.gate.uses.present(presented)
         if decision is None:
+            await self._newer_keys.require_none(timeout_s=deadline - loop.time())
             raise TokenUnknown
         if decision.use_id is None:
             raise await self._refuse(decision, presentation, timeout_s=deadline - loop.time())
@@ -282,7 +285,10 @@ class TokenLedger(Application[UUID]):
     async def _held(self, secret: Secret) -> tuple[bytes, UUID, UUID] | None:
         """The digest, token id and team id of a SCIM token's secret."""
         held = await self.reads.fetch(append.HELD, [self.pepper.candidates(secret)], binary=True)
-        return (held[0][0], held[0][1], held[0][2]) if held else None
+        if not held:
+            await self._newer_keys.require_none()
+            return None
+        return held[0][0], held[0][1], held[0][2]
 
     async def time(self) -> datetime:
         """Ledger time. Raises ClockSkewed where this process's clock is not believed, StoreUnavailable."""

@@ -13,6 +13,7 @@ from domain.eventstore.aggregates import decode_state
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.clock import LedgerClock
 from domain.eventstore.connection import ReadPool
+from domain.eventstore.newer_keys import NewerKeys
 
 FIND: Final[LiteralString] = """
     SELECT s.digest, a.state, h.version, h.last_used_at, h.uses,
@@ -41,14 +42,18 @@ class Caller:
 class CallerLookup:
     """Finds API tokens by digest. Nothing is cached: a revoke is seen by the next request everywhere."""
 
-    def __init__(self, pool: ReadPool, clock: LedgerClock) -> None:
+    def __init__(self, pool: ReadPool, clock: LedgerClock, newer_keys: NewerKeys) -> None:
         self._pool = pool
         self._clock = clock
+        self._newer_keys = newer_keys
         self._lookups = Batcher(self._find)
 
     async def find(self, candidates: Sequence[bytes], *, timeout_s: float = 1.5) -> Caller | None:
         """The API token of a presented secret's digests. Raises Unavailable within `timeout_s`."""
-        return await self._lookups.submit(candidates, timeout_s=timeout_s)
+        caller = await self._lookups.submit(candidates, timeout_s=timeout_s)
+        if caller is None:
+            await self._newer_keys.require_none(timeout_s=timeout_s)
+        return caller
 
     async def _find(self, jobs: Sequence[Job[Sequence[bytes], Caller | None]]) -> None:
         digests = arrays.byteas({digest for job in jobs for digest in job.ask})

@@ -3,16 +3,20 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Final
+from uuid import uuid4
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.errors import PepperMismatch
+from domain.api_token import Permission
+from domain.errors import PepperMismatch, TokenUnknown
+from domain.eventstore.newer_keys import GOOD_FOR_S
 from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
-from domain.ledger import TokenLedger
-from domain.secret import Pepper
+from domain.ledger import NewApiToken, NewScimToken, Operator, TokenLedger
+from domain.scim_token import Presentation
+from domain.secret import Pepper, SecretKind, mint
 from tests.conftest import SOURCES, Database
 from tests.domain.scenario import created
 from tests.projections.given_events import record
@@ -124,6 +128,46 @@ def test_a_process_that_has_begun_goes_on_while_another_brings_a_new_key(databas
             assert await running.time()
             with pytest.raises(PepperMismatch, match="generation 2 is missing"):
                 await late.time()
+
+    with psycopg.connect(database.app) as connection:
+        record_pepper(connection, old)
+    asyncio.run(main())
+
+
+def test_a_secret_under_a_newer_key_is_not_said_to_be_unknown(database: Database) -> None:
+    """By a process of before the key was added: neither to who presents it, nor to who burns it."""
+    old, both = Pepper(KEYS[:1]), Pepper(KEYS[:2])
+    operator, idp = Operator(uuid4()), Presentation(door="scim")
+    ask = NewApiToken(uuid4(), None, tuple(Permission), None)
+
+    async def main() -> None:
+        async with (
+            TokenLedger(database.app, pepper=old, sources=SOURCES) as running,
+            TokenLedger(database.app, pepper=both, sources=SOURCES) as new,
+        ):
+            _, known = await running.create_scim_token(NewScimToken(uuid4(), "Okta"), by=operator)
+            unknown = mint(SecretKind.SCIM_LIVE, bytes(32))
+            with pytest.raises(TokenUnknown):
+                await running.authenticate(unknown, idp)
+            with psycopg.connect(database.app) as connection:
+                record_pepper(connection, both)
+            _, newer = await new.create_scim_token(NewScimToken(uuid4(), "Okta"), by=operator)
+            _, api = await new.create_api_token(ask)
+            await asyncio.sleep(GOOD_FOR_S)  # what a start takes, at least
+            for question in (
+                running.authenticate(newer, idp),
+                running.burn_scim_token(newer),
+                running.team_of(newer),
+                running.callers.find(old.candidates(api)),
+                running.authenticate(unknown, idp),
+            ):
+                with pytest.raises(PepperMismatch, match="restart it with all"):
+                    await question
+            assert (await running.authenticate(known, idp)).use_id is not None
+            for secret in (known, newer):
+                assert (await new.authenticate(secret, idp)).use_id is not None
+            with pytest.raises(TokenUnknown):
+                await new.authenticate(unknown, idp)
 
     with psycopg.connect(database.app) as connection:
         record_pepper(connection, old)
