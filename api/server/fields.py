@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from api.server.refusal import Refusal
@@ -30,11 +31,17 @@ def check_fields(headers: Sequence[tuple[bytes, bytes]], version: str) -> None:
         raise Refusal(400, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
     elif b"transfer-encoding" in fields:  # RFC 9112 §6.1: its framing is to be treated as faulty
         raise Refusal(400, "HTTP/1.0 has no Transfer-Encoding.")
-    host = _HOST.fullmatch(fields.get(b"host", b""))
-    if host is None or int(host[1] or 0) > _PORT_MAX:
+    if not _is_host(fields.get(b"host", b"")):
         raise Refusal(400, "The Host header is not valid.")
     if b"transfer-encoding" in fields:
         _check_coding(b",".join(value for name, value in headers if name == b"transfer-encoding"))
+
+
+@lru_cache(maxsize=64)
+def _is_host(value: bytes) -> bool:
+    """Clients name a few hosts, with each request."""
+    host = _HOST.fullmatch(value)
+    return host is not None and int(host[1] or 0) <= _PORT_MAX
 
 
 def _check_coding(value: bytes) -> None:
