@@ -1,0 +1,197 @@
+"""E1, E2, E3: whatever happened, in whatever batches it came, the views are exact, now and at each instant.
+
+Told by the plainest fold, one event after the other; instants are coarse, so that many events share one.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from hypothesis import example, settings
+from hypothesis import given as given_any
+from hypothesis import strategies as st
+
+from domain.event import Event
+from domain.eventstore.connection import ReadPool
+from domain.scim_token import Created, Presentation, Refused, Revoked, Rotated, Used
+from domain.secret import Digest
+from projections.as_of import AsOfQueries
+from projections.queries import TokenFilter, TokenQueries
+from projections.rebuild import verify
+from projections.registry import PROJECTIONS
+from projections.scim_tokens import document
+from tests.conftest import Database, new_database
+from tests.domain.scenario import ADA, MILLISECOND, MINUTE, T0, TEAM_ID
+from tests.projections.history import Fact, given, rows
+from tests.projections.test_rebuild import app
+
+TOKENS: Final = tuple(UUID(int=number) for number in (1, 2, 3))
+SOURCES: Final = ("192.0.2.1", "2001:db8::1", None)
+HOUR: Final = timedelta(hours=1)
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What happens next, to which token, and how much later than what was before."""
+
+    token: int
+    kind: str
+    later: timedelta
+    source: str | None
+    count: int
+
+
+STEPS: Final = st.lists(
+    st.builds(
+        Step,
+        token=st.integers(0, 2),
+        kind=st.sampled_from(["used"] * 6 + ["refused"] * 3 + ["rotated", "rotated", "revoked"]),
+        later=st.sampled_from([timedelta(0)] * 4 + [MILLISECOND, MINUTE, 20 * MINUTE]),
+        source=st.sampled_from(SOURCES),
+        count=st.integers(1, 5),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+def facts(steps: Sequence[Step]) -> list[Fact]:
+    """Three tokens, two of which expire, and what happens to them; a revoked one is only refused."""
+    at = T0
+    found: list[Fact] = []
+    revoked: set[UUID] = set()
+    for number, token_id in enumerate(TOKENS):
+        expires_at = None if number == 0 else T0 + number * 30 * MINUTE
+        digest = Digest(sha256(token_id.bytes).digest(), 1)
+        found.append((token_id, Created(TEAM_ID, f"token {number}", ADA, digest, expires_at), at))
+    for number, step in enumerate(steps):
+        at += step.later
+        token_id = TOKENS[step.token]
+        how = Presentation(door="scim", source=step.source)
+        event: Event
+        if step.kind == "refused" or token_id in revoked:
+            event = Refused("revoked", how)
+        elif step.kind == "used":
+            event = Used(step.count, at, how)
+        elif step.kind == "rotated":
+            event = Rotated(ADA, Digest(sha256(bytes([number])).digest(), 1), at + HOUR)
+        else:
+            event = Revoked(ADA, None)
+            revoked.add(token_id)
+        found.append((token_id, event, at))
+    return found
+
+
+def as_told(history: Sequence[Fact], at: datetime) -> Mapping[UUID, dict[str, Any]]:
+    """The columns of each token after the events up to and at an instant."""
+    found: dict[UUID, dict[str, Any]] = {}
+    for token_id, event, then in history:
+        if then > at:
+            break
+        if isinstance(event, Created):
+            found[token_id] = {
+                "id_": token_id,
+                "team_id": event.team_id,
+                "name": event.name,
+                "created_by": event.created_by.user_id,
+                "created_at": then,
+                "updated_at": then,
+                "expires_at": event.expires_at,
+                "last_used_at": None,
+                "rotated_at": None,
+                "revoked_at": None,
+            }
+        elif isinstance(event, Used):
+            found[token_id]["last_used_at"] = then
+        elif isinstance(event, Rotated):
+            found[token_id] |= {"rotated_at": then, "updated_at": then}
+        elif isinstance(event, Revoked):
+            found[token_id] |= {"revoked_at": then, "updated_at": then}
+    return found
+
+
+def status_at(token: Mapping[str, Any], at: datetime) -> str:
+    """One rule for instants: what happens at one has happened at it, and a token expires at its expiry."""
+    if token["revoked_at"] is not None:
+        return "revoked"
+    is_over = token["expires_at"] is not None and token["expires_at"] <= at
+    return "expired" if is_over else "active"
+
+
+def decoded(documents: Sequence[str]) -> list[Any]:
+    return [msgspec.json.decode(each) for each in documents]
+
+
+def rendered(token: Mapping[str, Any]) -> Any:
+    return msgspec.to_builtins(document(**token))
+
+
+async def check_as_of(database: Database, history: Sequence[Fact], instants: Sequence[datetime]) -> None:
+    """Each token and each list, as it was; and the lists of now, as of the last instant."""
+    pool = ReadPool(database.app, timeout_s=10)
+    try:
+        queries, present = AsOfQueries(pool), TokenQueries(pool)
+        for at in instants:
+            told = as_told(history, at)
+            for token_id in TOKENS:
+                found = await queries.find(token_id, teams=None, at=at, head=0)
+                is_there = token_id in told and told[token_id]["revoked_at"] is None
+                assert (found is not None) == is_there
+                assert found is None or msgspec.json.decode(found) == rendered(told[token_id])
+            newest = sorted(
+                told.values(), key=lambda token: (token["created_at"], token["id_"]), reverse=True
+            )
+            for status in ("active", "expired", "revoked", "all"):
+                expected = [rendered(each) for each in newest if status in {"all", status_at(each, at)}]
+                narrow = TokenFilter(status=status)
+                page = await queries.page(narrow, after=None, limit=9, at=at, head=0)
+                assert decoded(page.documents) == expected, (status, at)
+                if at >= history[-1][2]:
+                    page = await present.page(narrow, after=None, limit=9, at=at, head=0)
+                    assert decoded(page.documents) == expected, status
+    finally:
+        await pool.close()
+
+
+def check_counts(database: Database, history: Sequence[Fact]) -> None:
+    """Uses and refusals of each token, hour and address are sums of what the events say."""
+    uses, refusals = Counter[bytes](), Counter[bytes]()
+    for token_id, event, at in history:
+        if isinstance(event, Used | Refused):
+            hour = int(at.timestamp()) // 3600
+            key = token_id.bytes + hour.to_bytes(4, "big") + (event.presentation.source or "").encode()
+            if isinstance(event, Used):
+                uses[key] += event.count
+            else:
+                refusals[key] += 1
+    found = rows(database, PROJECTIONS[2], "key, uses, refusals FROM {table}")
+    assert PROJECTIONS[2].name == "usage"
+    assert {key: (one, other) for key, one, other in found} == {
+        key: (uses[key], refusals[key]) for key in uses | refusals
+    }
+
+
+def uses_of_one(kind: str, *, later: timedelta) -> list[Step]:
+    """The same token, in the same way, again and again."""
+    return [Step(0, kind, later, SOURCES[0], 2)] * 6
+
+
+@settings(max_examples=25)
+@example(steps=uses_of_one("used", later=MINUTE), batch=3)  # E1: the last of several in a batch
+@example(steps=uses_of_one("refused", later=MINUTE), batch=2)  # E2: counts of batches add up
+@given_any(steps=STEPS, batch=st.sampled_from([1, 2, 3, 7, 5000]))
+def test_the_views_are_exact(server: str, steps: list[Step], batch: int) -> None:
+    with new_database(server) as database:
+        history = facts(steps)
+        given(database, *history, batch=batch)
+        check_counts(database, history)
+        turns = {at for _, _, at in history} | {T0 + 30 * MINUTE, T0 + HOUR}
+        instants = sorted(turns)[:6] + sorted(turns)[-3:]
+        around = {at + step for at in instants for step in (-MILLISECOND, timedelta(0), MILLISECOND)}
+        asyncio.run(check_as_of(database, history, sorted(around)))
+        with app(database) as connection:
+            assert [verify(connection, each) for each in PROJECTIONS] == [None] * len(PROJECTIONS)
