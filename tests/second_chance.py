@@ -15,6 +15,9 @@ from tests.stopwatch import stolen_s
 STOLEN_MAX_S: Final = 0.2
 """What no deadline of ours is broken by."""
 
+NEVER_EXCUSED: Final = frozenset({"linearizability", "stateful"})
+"""Whose tests hold no time limit against the service: a contradicted history or model is our fault."""
+
 _OUTCOME: Final = "run again"
 
 
@@ -24,7 +27,12 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     before_s = stolen_s()
     reports: list[Any] = runtestprotocol(item, nextitem=nextitem, log=False)
     failed = [report for report in reports if report.failed]
-    if failed and isinstance(item, pytest.Function) and stolen_s() - before_s > STOLEN_MAX_S:
+    if (
+        failed
+        and not is_never_excused(item)
+        and isinstance(item, pytest.Function)
+        and stolen_s() - before_s > STOLEN_MAX_S
+    ):
         for report in failed:
             report.outcome = _OUTCOME
             item.ihook.pytest_runtest_logreport(report=report)
@@ -34,6 +42,11 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+def is_never_excused(item: pytest.Item) -> bool:
+    """Whether what the test proves can be broken by nobody but us."""
+    return bool(NEVER_EXCUSED.intersection(item.path.parts))
 
 
 def pytest_report_teststatus(report: Any) -> tuple[str, str, str] | None:

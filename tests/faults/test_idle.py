@@ -24,8 +24,11 @@ from domain.secret import Secret
 from tests.conftest import Database, new_database, open_ledger
 from tests.eventstore.consistency import assert_consistent
 from tests.faults.own_server import OwnServer, own_server
+from tests.patience import patient
 from tests.presenting import UNLIMITED
 from tests.service import RunningService, running_service, until
+
+__all__ = ["patient"]
 
 TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim")
 OURS: Final = """
