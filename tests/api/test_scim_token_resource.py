@@ -552,6 +552,18 @@ def test_rotate_without_overlap_ends_the_first_secret(
     assert use(service, rotated.json()["token"]).status_code == 501
 
 
+def test_a_key_of_one_tokens_rotation_is_no_repeat_for_another(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
+    """E6: what is asked for is the path, too."""
+    one, other = create(service, admin, team=team), create(service, admin, team=team)
+    key = {"Idempotency-Key": str(uuid4())}
+    assert service.client.post(f"/scim-token/{one['id']}/rotate", auth=admin, json={}, headers=key).is_success
+    answer = service.client.post(f"/scim-token/{other['id']}/rotate", auth=admin, json={}, headers=key)
+    assert_problem(answer, 422, "idempotency-key-reused", "The Idempotency-Key was used for another request.")
+    assert topics(service, other["id"]) == ["scim_token.created.v1"]
+
+
 def test_a_second_rotation_has_to_wait_a_moment(service: RunningService, admin: Caller, team: UUID) -> None:
     """B11."""
     token = create(service, admin, team=team)

@@ -420,6 +420,31 @@ class TestUses:
         run(main())
         assert_consistent(database)
 
+    def test_what_another_process_recorded_counts_from_when_that_was(
+        self, database: Database, run: Run
+    ) -> None:
+        """E11: a process that finds it recorded does not begin a minute of its own."""
+
+        async def main() -> None:
+            clock = HandClock(T0)
+            conninfo = believing_any_clock(database)
+            async with (
+                open_ledger(conninfo, sources=clock.sources) as one,
+                open_ledger(conninfo, sources=clock.sources) as other,
+            ):
+                token, secret = await create(one)
+                await one.revoke_scim_token(token.id, by=ADA)
+                versions = []
+                for ledger, later in ((one, 0), (other, 50), (other, 11)):
+                    clock.advance(timedelta(seconds=later))
+                    with pytest.raises(TokenRevoked):
+                        await ledger.authenticate(secret, IDP)
+                    versions.append(one.replay(token.id).version)
+                assert versions == [3, 3, 4]
+
+        run(main())
+        assert_consistent(database)
+
     def test_a_secret_from_before_the_pepper_was_rotated_is_let_in(
         self, database: Database, run: Run
     ) -> None:

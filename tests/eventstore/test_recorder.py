@@ -144,6 +144,17 @@ class TestInsert:
                 ledger.save(another[0], life[wrong])
         assert assert_consistent(database).keys() == {life[0].originator_id}
 
+    def test_an_append_waits_for_the_lock_and_gives_up(self, database: Database) -> None:
+        """E9: what the library's recorder appends has its place in the one order, too."""
+        with ledger_of(database) as ledger, psycopg.connect(database.app) as holder:
+            holder.execute("SELECT ledger.lock_appends()")
+            with pytest.raises(Exception, match="lock"):
+                ledger.save(*stream())
+            holder.rollback()
+            assert assert_consistent(database) == {}
+            ledger.save(*stream())
+        assert len(assert_consistent(database)) == 1
+
     def test_an_event_from_before_the_last_one_is_refused(self, database: Database) -> None:
         one, other = stream(), stream()
         with ledger_of(database) as ledger:

@@ -184,6 +184,14 @@ class TestStrictness:
             REGISTRY.decode(topic, USED)
         assert "hunter2" not in str(caught.value)
 
+    @pytest.mark.parametrize("count", ['"3"', "3.0", "true", "null"])
+    def test_a_value_of_another_type_is_unreadable(self, count: str) -> None:
+        """E9: nothing is taken for what it could be turned into."""
+        good = b'{"count":3,"first_at":"2021-08-10T10:00:00Z","presentation":{"door":"scim"}}'
+        assert isinstance(REGISTRY.decode("scim_token.used.v1", good), scim_token.Used)
+        with pytest.raises(UnreadableEvent):
+            REGISTRY.decode("scim_token.used.v1", good.replace(b"3", count.encode(), 1))
+
     def test_what_a_topic_names_is_never_imported(self) -> None:
         assert "this" not in sys.modules
         for topic in ("this", "this:s", "this.s.v1"):
