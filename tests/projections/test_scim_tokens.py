@@ -131,4 +131,6 @@ def test_a_use_writes_no_index_but_the_first_one(database: Database) -> None:
         database,
         "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'scim_tokens_v1'",
     )
-    assert (updates, updates - without_index) == (20, 1)
+    assert updates == 20
+    # The first use, and another where a snapshot elsewhere kept the page from being tidied: not every one.
+    assert 1 <= updates - without_index < 5
