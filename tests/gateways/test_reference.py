@@ -33,6 +33,10 @@ pytestmark = pytest.mark.gateway
 BIN: Final = Path(sys.executable).parent
 TOOLS: Final = dict.fromkeys(("scim2-server", "scim2"), "pip install -r requirements-gateways.txt")
 VARIANTS: Final = {"nginx": (), "ledger": ("--without-nginx",)}
+CLIENTS: Final = 2
+PACE_S: Final = 0.02
+"""Between two calls of a client: all of them together stay below a token's rate (200 a second), however fast
+the machine is."""
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +123,7 @@ class Calls:
     @contextmanager
     def going_on(self) -> Iterator[None]:
         """For as long as the block takes, from two clients. Raises what went wrong with the first call."""
-        with meanwhile(self._call_on, threads=2, has_begun=lambda: self.done > 0, stopping=self._stopping):
+        with meanwhile(self._call_on, threads=CLIENTS, has_begun=lambda: self.done > 0, stopping=self._stopping):
             yield
 
     def _call_on(self, number: int) -> None:
@@ -141,6 +145,7 @@ class Calls:
         answer = client.request(method, f"{self._url}/Users{path}", **parts)
         assert answer.status_code == status, f"{method}: {answer.status_code} {answer.text}"
         self.done += 1
+        self._stopping.wait(PACE_S)
         return answer.json() if answer.content else None
 
 
