@@ -123,7 +123,9 @@ class Calls:
     @contextmanager
     def going_on(self) -> Iterator[None]:
         """For as long as the block takes, from two clients. Raises what went wrong with the first call."""
-        with meanwhile(self._call_on, threads=CLIENTS, has_begun=lambda: self.done > 0, stopping=self._stopping):
+        with meanwhile(
+            self._call_on, threads=CLIENTS, has_begun=lambda: self.done > 0, stopping=self._stopping
+        ):
             yield
 
     def _call_on(self, number: int) -> None:
