@@ -1,0 +1,129 @@
+-- What an append reads and writes, and what is read of the same rows outside of one. An append runs
+-- inside a transaction that holds the append lock: nobody else changes what it reads before the
+-- commit.
+-- Order: none, unless a statement says so.
+-- Locks: none but those of the rows that it writes, unless a statement says so.
+
+-- name: lock
+-- Orders this transaction after every earlier append, of all processes.
+-- Returns: nothing of use.
+-- Order: one row.
+-- Locks: the append lock, an advisory one, to the end of the transaction; waits lock_timeout at
+--   most. It conflicts with other appends only: VACUUM and index builds go on. Refuses any
+--   isolation but READ COMMITTED (0005).
+-- Index: none.
+SELECT ledger.lock_appends();
+
+-- name: ledger_time
+-- After the lock no later event can exist, so the answer is the instant of this transaction.
+-- Without the lock it is an instant that no event is after yet. Raises SQLSTATE SL001 where the
+-- given clock is away from that of the database (0004).
+-- Returns: ledger time.
+-- Order: one row.
+-- Index: events_notification_id, backwards, one entry.
+SELECT ledger.ledger_time(%s);
+
+-- name: load
+-- The state of aggregates. Never replays a stream; of its head it passes the dead versions of the
+-- newest chapter only.
+-- Returns: one row for each aggregate that exists.
+-- Index: aggregates_pkey; heads_pkey, backwards, one entry each.
+SELECT a.originator_id, a.kind, a.state, h.version, h.last_used_at, h.uses
+FROM ledger.aggregates a CROSS JOIN LATERAL (
+    SELECT version, last_used_at, uses FROM ledger.heads
+    WHERE originator_id = a.originator_id ORDER BY chapter DESC LIMIT 1
+) h
+WHERE a.originator_id = ANY(%s);
+
+-- name: list_api_tokens
+-- Every API token; a read, outside of any append.
+-- Returns: one row each.
+-- Index: aggregates_kind, which holds what is no SCIM token; heads_pkey.
+SELECT a.state, h.version, h.last_used_at, h.uses
+FROM ledger.aggregates a JOIN ledger.heads h USING (originator_id) WHERE a.kind = 'api_token';
+
+-- name: held
+-- Whose secret this is, good or not; a read, outside of any append. API tokens have no team.
+-- Returns: digest, token, team; at most one row a digest.
+-- Index: secrets_pkey.
+SELECT digest, originator_id, owner_id FROM ledger.secrets
+WHERE digest = ANY(%s) AND owner_id IS NOT NULL;
+
+-- name: record_uses
+-- The uses of one batch, decided and recorded. A transaction of its own, run by libpq itself
+-- (`prepared.py`).
+-- Returns: one row for each digest that is stored; ids as text, ready for a header.
+-- Order: none. `ordinal` is the place in the arrays, from 1.
+-- Locks: the append lock, which it takes itself; rows of ledger.heads.
+-- Index: secrets_pkey, heads_pkey, events_notification_id.
+SELECT ordinal, token_id::text, team_id::text, is_good, used_at, is_void
+FROM ledger.record_uses($1, $2, $3, $4, $5);
+
+-- name: known_commands
+-- Commands of the last day of ledger time: a repeat has the effect of the first.
+-- Returns: one row for each command id that is known.
+-- Index: commands_pkey.
+SELECT command_id, attempt, originator_id, request FROM ledger.commands
+WHERE command_id = ANY(%s) AND at > (SELECT ledger.ledger_time(%s)) - interval '24 hours';
+
+-- name: store
+-- Events, and the rows that they lead to, in one statement. The primary key of events refuses a
+-- version that is taken. A head is found by its newest chapter and rewritten by its place (ctid),
+-- which is good for this statement under the lock.
+-- Returns: the notification ids of the events.
+-- Order: that of the arrays.
+-- Index: heads_pkey, backwards, one entry each; aggregates_pkey and secrets_pkey for conflicts.
+WITH stored AS (
+    INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, state)
+    SELECT e.originator_id, e.version, e.topic, e.at, e.command_id, e.state
+    FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::timestamptz[], %s::uuid[], %s::bytea[])
+        WITH ORDINALITY AS e (originator_id, version, topic, at, command_id, state, ord)
+    ORDER BY e.ord
+    RETURNING notification_id
+), heads AS MATERIALIZED (
+    SELECT p.*, found.place
+    FROM unnest(%s::uuid[], %s::bigint[], %s::timestamptz[], %s::bigint[])
+        AS p (originator_id, version, last_used_at, uses)
+    LEFT JOIN LATERAL (
+        SELECT ctid AS place FROM ledger.heads WHERE originator_id = p.originator_id
+        ORDER BY chapter DESC LIMIT 1
+    ) found ON true
+), moved AS (
+    UPDATE ledger.heads h
+    SET version = new.version, chapter = new.version >> 6, last_used_at = new.last_used_at,
+        uses = new.uses
+    FROM heads new WHERE h.ctid = new.place
+), begun AS (
+    INSERT INTO ledger.heads (originator_id, version, chapter, last_used_at, uses)
+    SELECT originator_id, version, version >> 6, last_used_at, uses FROM heads WHERE place IS NULL
+), aggregates AS (
+    INSERT INTO ledger.aggregates (originator_id, kind, state)
+    SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bytea[])
+    ON CONFLICT (originator_id) DO UPDATE SET state = excluded.state
+), secrets AS (
+    INSERT INTO ledger.secrets (digest, originator_id, owner_id, good_until)
+    SELECT digest, originator_id, owner_id,
+        CASE WHEN is_void THEN '-infinity' ELSE coalesce(good_until, 'infinity') END
+    FROM unnest(%s::bytea[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::bool[])
+        AS p (digest, originator_id, owner_id, good_until, is_void)
+    ON CONFLICT (digest) DO UPDATE SET good_until = excluded.good_until
+)
+SELECT notification_id FROM stored ORDER BY notification_id;
+
+-- name: touch_commands
+-- A repeat is answered with what another transaction did, which perhaps no standby has yet. A
+-- transaction that writes nothing waits for no standby: this one writes, so its commit waits for
+-- that one, too.
+-- Returns: nothing.
+-- Index: commands_pkey.
+UPDATE ledger.commands SET at = at WHERE command_id = ANY(%s);
+
+-- name: put_commands
+-- Remembers commands for a day. A conflict is a command id of more than a day ago: it starts anew.
+-- Returns: nothing.
+-- Index: commands_pkey for conflicts.
+INSERT INTO ledger.commands AS c (at, command_id, attempt, originator_id, request)
+SELECT %s::timestamptz, * FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::bytea[])
+ON CONFLICT (command_id) DO UPDATE
+SET attempt = excluded.attempt, originator_id = excluded.originator_id,
+    request = excluded.request, at = excluded.at;
