@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Final, LiteralString, NamedTuple, cast
+from typing import Final, LiteralString, NamedTuple
 
 from psycopg.sql import SQL, Identifier
 
@@ -51,11 +51,11 @@ def parse(content: str) -> tuple[str, dict[str, Block]]:
     for name, part in zip(parts[::2], parts[1::2], strict=True):
         comment = _COMMENT.match(part)
         assert comment is not None, "it matches where there is no comment, too"
-        text = part[comment.end() :].rstrip().removesuffix(";")
+        # As literal as code: the file is part of the package.
+        text: LiteralString = part[comment.end() :].rstrip().removesuffix(";")
         if not text or name in blocks:
             raise ValueError(f"the statement {name} is empty, or there twice")
-        # As literal as code: the file is part of the package.
-        blocks[name] = Block(comment[0], cast(LiteralString, text))
+        blocks[name] = Block(comment[0], text)
     return header, blocks
 
 
@@ -64,4 +64,4 @@ def with_names(statement: LiteralString, **names: str | tuple[str, ...]) -> Lite
     identifiers = {
         key: Identifier(*((name,) if isinstance(name, str) else name)) for key, name in names.items()
     }
-    return cast(LiteralString, SQL(statement).format(**identifiers).as_string())
+    return SQL(statement).format(**identifiers).as_string()
