@@ -1,6 +1,7 @@
 """The command `scim-ledger`. Every command prints one clear line on an error, and JSON with --json."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,6 @@ from api.console import (
     instant,
     operator,
     printable,
-    settings_of,
     show,
     with_ledger,
 )
@@ -121,8 +121,8 @@ def _run() -> int:
         complain(usage_line(error))
         return 2
     except InvalidValue as error:
-        complain(str(error))
-        return 2
+        complain(_as_typed(error))
+        return 2 if error.pointer else 1
     except Exception as error:  # noqa: BLE001 - nobody at a terminal is helped by a traceback
         complain(_line(error))
         structlog.get_logger().debug("command failed", exc_info=True)
@@ -143,7 +143,7 @@ def serve_command(
 ) -> int:
     """Run the service: on its embedded PostgreSQL, or on the server that DATABASE_URL names."""
     hosts = ",".join(host) if host else None
-    settings = settings_of(host=hosts, port=port, workers=workers, data_dir=data_dir)
+    settings = load(host=hosts, port=port, workers=workers, data_dir=data_dir)
     return serve(settings, migrates=migrate)
 
 
@@ -231,6 +231,12 @@ def _api_token_fields(token: ApiToken) -> Mapping[str, Any]:
         "revoked_at": instant(token.revoked_at),
         "last_used_at": instant(token.last_used_at),
     }
+
+
+def _as_typed(error: InvalidValue) -> str:
+    """By the flag, where the domain names a field of the command; without a name, it is none of the flags."""
+    name = re.sub("^/", "--", error.pointer).replace("_", "-")
+    return f"{name}: {error.detail}" if name else error.detail
 
 
 def _line(error: Exception) -> str:

@@ -64,9 +64,9 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
 
     The pepper is put in its place first. Views are made anew: by the next serve, or by projections rebuild.
     """
+    settings = load(data_dir=data_dir)
     if not file.is_file():
         raise BackupError(f"there is no file {file}")
-    settings = load(data_dir=data_dir)
     needs_pepper(settings)
     with empty_store(settings):
         owner = owner_conninfo(settings)

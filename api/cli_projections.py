@@ -44,7 +44,7 @@ def show_(name: Name, *, data_dir: DataDir = None, as_json: AsJson = False) -> N
     with connection(data_dir) as opened:
         at = positions.live_position(opened, projection)
     if at is None:
-        raise NotFound("name: is not built yet in the shape of this release")
+        raise NotFound(f"the view {name} is not built yet in the shape of this release")
     show(_fields(at), as_json=as_json)
 
 
@@ -129,13 +129,13 @@ def verify(*, expect_events: ExpectEvents = False, data_dir: DataDir = None, as_
 def _named(name: str) -> Projection:
     known = {projection.name: projection for projection in PROJECTIONS}
     if name not in known:
-        raise InvalidValue("name", f"must be one of {', '.join(known)}")
+        raise InvalidValue("NAME", f"must be one of {', '.join(known)}")
     return known[name]
 
 
 def _asked(name: str | None, *, is_all: bool) -> Sequence[Projection]:
     if (name is None) != is_all:
-        raise InvalidValue("name", "give the name of one view, or --all")
+        raise InvalidValue("NAME", "give the name of one view, or --all")
     return PROJECTIONS if name is None else [_named(name)]
 
 

@@ -23,7 +23,7 @@ from api.console import (
 )
 from domain.errors import InvalidValue, NotFound
 from domain.ledger import DEFAULT_OVERLAP, NewScimToken, TokenLedger
-from domain.scim_token import NAME_MAX_LENGTH, OVERLAP_MAX, ScimToken
+from domain.scim_token import NAME_MAX_LENGTH, OVERLAP_MAX, ScimToken, check_name, check_reason
 from projections.head import HeadWatch
 from projections.queries import TokenFilter, TokenQueries
 from projections.scim_tokens import rfc3339
@@ -74,6 +74,8 @@ def token_list(
         raise InvalidValue("--status", "must be active, revoked, expired or all")
     if not 1 <= limit <= LIST_MAX:
         raise InvalidValue("--limit", f"must be 1 to {LIST_MAX}")
+    if name is not None:
+        check_name(name)
     narrow = TokenFilter(
         None if team is None else (team,),
         name=name,
@@ -137,6 +139,8 @@ def token_revoke(
     as_json: AsJson = False,
 ) -> None:
     """Revoke a SCIM token, from now on and everywhere."""
+    if reason is not None:
+        check_reason(reason)
     by = operator(user)
     with_ledger(data_dir, lambda ledger: ledger.revoke_scim_token(token_id, by=by, reason=reason))
     show({"id": str(token_id)}, as_json=as_json)

@@ -15,7 +15,7 @@ from psycopg import Connection
 from rich.cells import cell_len
 
 from api.deployment import open_ledger, open_store
-from api.settings import PREFIX, Settings, SettingsError, load
+from api.settings import Settings, load
 from api.sources import operator_name
 from domain.errors import InvalidValue
 from domain.eventstore.connection import open_connection
@@ -37,7 +37,7 @@ TokenId = Annotated[UUID, Parameter(help="Its id; no command asks for a secret."
 @contextmanager
 def connection(data_dir: Path | None) -> Iterator[Connection]:
     """The app role's, in autocommit mode, beside a running service or on a server started for it."""
-    with open_store(settings_of(data_dir=data_dir)) as settings:
+    with open_store(load(data_dir=data_dir)) as settings:
         assert settings.database_url is not None
         with open_connection(settings.database_url) as opened:
             yield opened
@@ -46,7 +46,7 @@ def connection(data_dir: Path | None) -> Iterator[Connection]:
 @contextmanager
 def caught_up(data_dir: Path | None) -> Iterator[Settings]:
     """Settings of a ledger whose views know all that is recorded by now, also where no service runs."""
-    with open_store(settings_of(data_dir=data_dir)) as settings:
+    with open_store(load(data_dir=data_dir)) as settings:
         assert settings.database_url is not None
         with open_connection(settings.database_url) as opened:
             for projection in PROJECTIONS:
@@ -67,26 +67,13 @@ def ask_ledger(settings: Settings, ask: Callable[[TokenLedger], Awaitable[T]]) -
 
 def with_ledger(data_dir: Path | None, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:
     """Run one command on the ledger, beside a running service or on a server started for it."""
-    with open_store(settings_of(data_dir=data_dir)) as settings:
+    with open_store(load(data_dir=data_dir)) as settings:
         return ask_ledger(settings, ask)
 
 
 def operator(user_id: UUID | None = None) -> Operator:
     """Whoever gives the command, on behalf of a user if one is named."""
     return Operator(user_id, operator_name())
-
-
-def settings_of(**flags: object) -> Settings:
-    """The settings; a flag that cannot be meant has its own name. Raises SettingsError, InvalidValue."""
-    try:
-        return load(**flags)
-    except SettingsError as error:
-        load()  # a variable that is wrong as well is told as a variable
-        for name in flags:
-            said = str(error).partition(f"{PREFIX}{name.upper()} ")
-            if said[1]:
-                raise InvalidValue(f"--{name.replace('_', '-')}", said[2]) from None
-        raise
 
 
 def aware(name: str, at: datetime | None) -> datetime | None:

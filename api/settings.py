@@ -13,6 +13,7 @@ import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from domain.errors import InvalidValue
 from domain.secret import Pepper
 
 PREFIX: Final = "SCIM_LEDGER_"
@@ -27,6 +28,18 @@ _PLAIN_URL: Final = re.compile(r"[!-~]+").fullmatch
 
 class SettingsError(Exception):
     """A setting is unknown, malformed or missing; one clear sentence, without its value."""
+
+
+class UnusableSetting(SettingsError):
+    """A setting has a value that it cannot have.
+
+    field: its name without the prefix. detail: what is wrong, without the value.
+    """
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"{PREFIX}{field} {detail}")
+        self.field = field
+        self.detail = detail
 
 
 class Settings(msgspec.Struct, frozen=True, rename="upper"):
@@ -76,28 +89,45 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
 
 
 def load(environment: Mapping[str, str] = os.environ, /, **flags: object) -> Settings:
-    """Settings from the environment; flags that are not None win. Raises SettingsError."""
+    """Settings from the environment; flags that are not None win.
+
+    Raises SettingsError about a variable and InvalidValue about a flag: what was given is told by the name
+    that it was given under.
+    """
     given = {
-        name.removeprefix(PREFIX): value for name, value in environment.items() if name.startswith(PREFIX)
+        name.removeprefix(PREFIX): (name, value)
+        for name, value in environment.items()
+        if name.startswith(PREFIX)
     }
     unknown = given.keys() - {field.encode_name for field in msgspec.structs.fields(Settings)}
     if unknown:
         raise SettingsError(f"unknown setting {PREFIX}{min(unknown)}")
     for name in PLAIN & environment.keys():
-        given.setdefault(name, environment[name])
-    given |= {name.upper(): str(value) for name, value in flags.items() if value is not None}
-    given = {name: stripped for name, value in given.items() if (stripped := value.strip(_AT_THE_ENDS))}
-    for name, value in given.items():
+        given.setdefault(name, (name, environment[name]))
+    for name, value in flags.items():
+        if value is not None:
+            given[name.upper()] = f"--{name.replace('_', '-')}", str(value)
+    try:
+        return _checked(_converted({field: value for field, (_, value) in given.items()}))
+    except UnusableSetting as error:
+        name, _ = given.get(error.field, (f"{PREFIX}{error.field}", ""))
+        if name.startswith("--"):
+            raise InvalidValue(name, error.detail) from None
+        raise SettingsError(f"{name} {error.detail}") from None
+
+
+def _converted(given: Mapping[str, str]) -> Settings:
+    values = {name: stripped for name, value in given.items() if (stripped := value.strip(_AT_THE_ENDS))}
+    for name, value in values.items():
         # PEPPER is a list that may stand on several lines.
         if not ("".join(value.split()) if name == "PEPPER" else value).isprintable():
-            raise SettingsError(f"{PREFIX}{name} holds a character that is not printable, such as a newline")
+            raise UnusableSetting(name, "holds a character that is not printable, such as a newline")
     try:
-        settings = msgspec.convert(given, Settings, strict=False, dec_hook=lambda type_, value: type_(value))
+        return msgspec.convert(values, Settings, strict=False, dec_hook=lambda type_, value: type_(value))
     except msgspec.ValidationError as error:
         # The path names the setting; the rest of the message could quote its value.
         name = str(error).rpartition("$.")[2].rstrip("`") or "value"
-        raise SettingsError(f"{PREFIX}{name} is not a valid value") from None
-    return _checked(settings)
+        raise UnusableSetting(name, "is not a valid value") from None
 
 
 def pepper_keys(settings: Settings) -> list[bytes]:
@@ -122,14 +152,14 @@ def trusted_networks(settings: Settings) -> list[IPv4Network | IPv6Network]:
     try:
         return [ip_network(text) for text in settings.trusted_proxies.replace(",", " ").split()]
     except ValueError:
-        raise SettingsError(f"{PREFIX}TRUSTED_PROXIES must be networks, such as 10.0.0.0/8,::1") from None
+        raise UnusableSetting("TRUSTED_PROXIES", "must be networks, such as 10.0.0.0/8,::1") from None
 
 
 def hosts(settings: Settings) -> list[str]:
     """The addresses of `host`, in their order. Raises SettingsError."""
     found = [text.strip().removeprefix("[").removesuffix("]") for text in settings.host.split(",")]
     if not all(found):
-        raise SettingsError(f"{PREFIX}HOST must be addresses, such as 127.0.0.1,::1")
+        raise UnusableSetting("HOST", "must be addresses, such as 127.0.0.1,::1")
     return found
 
 
@@ -137,34 +167,39 @@ def _check_connection_string(name: str, text: str | None) -> None:
     try:
         parts = conninfo_to_dict(text or "")
     except psycopg.ProgrammingError:  # its message quotes the text, password included
-        raise SettingsError(f"{PREFIX}{name} is not a connection string of PostgreSQL") from None
+        raise UnusableSetting(name, "is not a connection string of PostgreSQL") from None
     for part, value in parts.items():
         plain = str(value)  # a URL's escapes are gone: %0A is a newline in a name
         if part != "password" and (not plain.isprintable() or plain != plain.strip()):
-            raise SettingsError(f"{PREFIX}{name} holds a {part} with a blank at an end or a newline in it")
+            raise UnusableSetting(name, f"holds a {part} with a blank at an end or a newline in it")
 
 
 def _checked(settings: Settings) -> Settings:
     if settings.environment not in {"live", "test"}:
-        raise SettingsError(f"{PREFIX}ENVIRONMENT must be live or test")
+        raise UnusableSetting("ENVIRONMENT", "must be live or test")
     if not 1 <= settings.workers <= 64:  # noqa: PLR2004
-        raise SettingsError(f"{PREFIX}WORKERS must be 1 to 64")
+        raise UnusableSetting("WORKERS", "must be 1 to 64")
     if not 0 <= settings.port <= 65535:  # noqa: PLR2004
-        raise SettingsError(f"{PREFIX}PORT must be 0 to 65535")
+        raise UnusableSetting("PORT", "must be 0 to 65535")
     _check_connection_string("DATABASE_URL", settings.database_url)
     _check_connection_string("OWNER_DATABASE_URL", settings.owner_database_url)
     if settings.pepper is not None and settings.pepper_file is not None:
         raise SettingsError(f"give {PREFIX}PEPPER or {PREFIX}PEPPER_FILE, not both")
-    for name in ("upstream_connect_timeout_s", "upstream_head_timeout_s", "upstream_idle_timeout_s"):
+    for name in (
+        "upstream_connect_timeout_s",
+        "upstream_head_timeout_s",
+        "upstream_idle_timeout_s",
+    ):
         if not 0 < getattr(settings, name) <= _TIMEOUT_MAX_S:
-            raise SettingsError(f"{PREFIX}{name.upper()} must be more than 0 and at most {_TIMEOUT_MAX_S}")
+            raise UnusableSetting(name.upper(), f"must be more than 0 and at most {_TIMEOUT_MAX_S}")
     for name in ("rate_per_token", "rate_per_source"):
         rate = getattr(settings, name)
         if rate != 0 and not 1 <= rate <= _RATE_MAX:
-            raise SettingsError(f"{PREFIX}{name.upper()} must be 1 to {_RATE_MAX}, or 0 for no limit")
+            raise UnusableSetting(name.upper(), f"must be 1 to {_RATE_MAX}, or 0 for no limit")
     if settings.scim_upstream_url is not None and not _is_base_url(settings.scim_upstream_url):
-        raise SettingsError(
-            f"{PREFIX}SCIM_UPSTREAM_URL must be http(s)://host[:port][/path] without user, query and fragment"
+        raise UnusableSetting(
+            "SCIM_UPSTREAM_URL",
+            "must be http(s)://host[:port][/path] without user, query and fragment",
         )
     trusted_networks(settings)
     hosts(settings)

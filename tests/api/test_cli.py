@@ -133,7 +133,7 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
         (("token", "revoke", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such token"),
         (("token", "list", "--status", VALUE), "--status: must be active, revoked, expired or all"),
         (("token", "list", "--limit", "-1"), "--limit: must be 1 to 1000"),
-        (("token", "create", "--team", TEAM, "--user", USER, "--name", " "), "/name: must not be blank"),
+        (("token", "create", "--team", TEAM, "--user", USER, "--name", " "), "--name: must not be blank"),
         (
             ("api-token", "create", "--user", USER, "--permission", "root"),
             f"--permission: must be one of {', '.join(Permission)}",
@@ -205,7 +205,7 @@ def test_a_database_that_cannot_be_used_is_one_clear_line(database: Database, em
 
 @pytest.mark.parametrize("command", ["serve", "migrate"])
 def test_a_malformed_database_url_is_not_quoted(command: str) -> None:
-    said = "SCIM_LEDGER_DATABASE_URL is not a connection string of PostgreSQL"
+    said = "DATABASE_URL is not a connection string of PostgreSQL"
     assert refused(f"postgres//user:{VALUE}@host/ledger", command) == said
 
 

@@ -241,19 +241,19 @@ class TestVerify:
 def test_a_view_that_does_not_exist_is_one_clear_line(database: Database, command: str) -> None:
     done = run(database, "projections", command, "hunter2", "--json")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr == f"scim-ledger: name: must be one of {', '.join(NAMES)}\n"
+    assert done.stderr == f"scim-ledger: NAME: must be one of {', '.join(NAMES)}\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("scim_tokens", "--all")], ids=["neither", "both"])
 def test_a_rebuild_is_of_one_view_or_of_all(database: Database, arguments: tuple[str, ...]) -> None:
     done = run(database, "projections", "rebuild", *arguments)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr == "scim-ledger: name: give the name of one view, or --all\n"
+    assert done.stderr == "scim-ledger: NAME: give the name of one view, or --all\n"
 
 
 def test_a_view_that_is_not_built_yet_is_told_so(database: Database) -> None:
     as_owner(database, "UPDATE ledger.projection_positions SET shape = 99 WHERE name = 'usage'")
-    said = "name: is not built yet in the shape of this release"
+    said = "the view usage is not built yet in the shape of this release"
     assert refused(database, "projections", "show", "usage") == said
 
 

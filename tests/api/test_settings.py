@@ -6,13 +6,14 @@ from typing import Final
 import pytest
 
 from api.settings import Settings, SettingsError, load, pepper_keys, trusted_networks
+from domain.errors import InvalidValue
 
 SECRET: Final = "hunter2-hunter2-hunter2-hunter2-hunter2"
 
 
 def refused(environment: dict[str, str], /, **flags: object) -> str:
     """What is said about settings that are not taken; never a value."""
-    with pytest.raises(SettingsError) as refusal:
+    with pytest.raises(InvalidValue if flags and not environment else SettingsError) as refusal:
         load(environment, **flags)
     text = str(refusal.value)
     assert SECRET not in text
@@ -94,8 +95,15 @@ def test_a_value_out_of_range_is_refused(name: str, value: str, said: str) -> No
     assert refused({f"SCIM_LEDGER_{name}": value}) == said
 
 
-def test_a_flag_out_of_range_is_refused_like_a_variable() -> None:
-    assert refused({}, workers=0) == "SCIM_LEDGER_WORKERS must be 1 to 64"
+def test_a_flag_out_of_range_is_refused_like_a_variable_and_by_its_own_name() -> None:
+    assert refused({}, workers=0) == "--workers: must be 1 to 64"
+    assert refused({"SCIM_LEDGER_WORKERS": "0"}, port=8080) == "SCIM_LEDGER_WORKERS must be 1 to 64"
+    assert load({"SCIM_LEDGER_WORKERS": "0"}, workers=1).workers == 1, "the flag wins"
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "SCIM_LEDGER_DATABASE_URL"])
+def test_a_variable_is_named_as_it_was_given(name: str) -> None:
+    assert refused({name: SECRET}) == f"{name} is not a connection string of PostgreSQL"
 
 
 def test_two_sources_of_the_pepper_are_one_too_many() -> None:
@@ -230,7 +238,8 @@ def test_a_character_that_nobody_sees_within_a_value_is_refused_by_the_settings_
     value = f"{SECRET}{within}{SECRET}"
     said = f"SCIM_LEDGER_{name} holds a character that is not printable, such as a newline"
     assert refused({f"SCIM_LEDGER_{name}": value}) == said
-    assert refused({}, **{name.lower(): value}) == said
+    flag = f"--{name.lower().replace('_', '-')}"
+    assert refused({}, **{name.lower(): value}) == said.replace(f"SCIM_LEDGER_{name} ", f"{flag}: ")
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "OWNER_DATABASE_URL"])
