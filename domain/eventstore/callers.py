@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, LiteralString
+from typing import Final
 
 import psycopg
 
@@ -14,16 +14,9 @@ from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.clock import LedgerClock
 from domain.eventstore.connection import ReadPool
 from domain.eventstore.newer_keys import NewerKeys
+from domain.postgres.sql_file import statements
 
-FIND: Final[LiteralString] = """
-    SELECT s.digest, a.state, h.version, h.last_used_at, h.uses,
-        (SELECT max(notification_id) FROM ledger.events), (SELECT ledger.ledger_time(%s))
-    FROM ledger.secrets s
-    JOIN ledger.aggregates a ON a.originator_id = s.originator_id AND a.kind = 'api_token'
-    JOIN ledger.heads h ON h.originator_id = s.originator_id
-    WHERE s.digest = ANY(%s)
-"""
-"""At most one row per digest, by primary keys; last the ledger's head and its time as of this statement."""
+_SQL: Final = statements("domain.eventstore", "sql/api_token_lookup.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +51,7 @@ class CallerLookup:
     async def _find(self, jobs: Sequence[Job[Sequence[bytes], Caller | None]]) -> None:
         digests = arrays.byteas({digest for job in jobs for digest in job.ask})
         try:
-            rows = await self._pool.fetch(FIND, [self._clock(), digests], prepare=True, binary=True)
+            rows = await self._pool.fetch(_SQL["find"], [self._clock(), digests], prepare=True, binary=True)
         except psycopg.Error as error:
             self._clock.refuse(error)
             raise

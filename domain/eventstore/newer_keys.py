@@ -6,17 +6,18 @@ make. To say "unknown" of one would be a 401 for a good token, or a burn that bu
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, LiteralString
+from typing import Final
 
 from domain.errors import PepperMismatch
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.connection import ReadPool
+from domain.postgres.sql_file import statements
 from domain.secret import Pepper
 
 GOOD_FOR_S: Final = 1.0
 """How long "no newer key" is remembered: a process that adds one takes longer to begin to answer."""
 
-_NEWEST: Final[LiteralString] = "SELECT coalesce(max(generation), 0) FROM ledger.pepper_generations"
+_SQL: Final = statements("domain.eventstore", "sql/peppers.sql")
 
 
 class NewerKeys:
@@ -38,7 +39,7 @@ class NewerKeys:
             )
 
     async def _look(self, jobs: Sequence[Job[None, bool]]) -> None:
-        ((newest,),) = await self._pool.fetch(_NEWEST, prepare=True)
+        ((newest,),) = await self._pool.fetch(_SQL["newest_generation"], prepare=True)
         has_newer = newest > self._generation
         if not has_newer:
             self._none_until = asyncio.get_running_loop().time() + GOOD_FOR_S

@@ -7,48 +7,33 @@ A ledger from before it did trusts the keys of the first start that comes: there
 with but their number, which the stored digests tell.
 """
 
-from typing import Final, LiteralString
+from typing import Final
 
 import psycopg
 from psycopg import Connection
 
 from domain.errors import PepperMismatch
+from domain.postgres.sql_file import statements
 from domain.secret import Pepper
 
 MISMATCH: Final = "SL002"
 """The SQLSTATE that `ledger.require_pepper` raises."""
 
-REQUIRE: Final[LiteralString] = "SELECT ledger.require_pepper(%s::bytea[])"
-
-_KNOWN: Final[LiteralString] = "SELECT count(*) FROM ledger.pepper_generations"
-
-_RECORD: Final[LiteralString] = """
-    INSERT INTO ledger.pepper_generations (generation, fingerprint)
-    SELECT ord, fingerprint FROM unnest(%s::bytea[]) WITH ORDINALITY AS k (fingerprint, ord)
-    ON CONFLICT DO NOTHING
-"""
-
-
-_HAS: Final[LiteralString] = """
-    SELECT EXISTS (SELECT FROM ledger.pepper_generations) OR (
-        EXISTS (SELECT FROM ledger.secrets)
-        AND NOT EXISTS (SELECT FROM ledger.repairs WHERE kind = 'pepper')
-    )
-"""
+_SQL: Final = statements("domain.eventstore", "sql/peppers.sql")
 
 
 def has_pepper(connection: Connection) -> bool:
     """Whether there is a key that this ledger needs: it has secrets that were not given up for lost."""
-    return connection.execute(_HAS).fetchone() == (True,)
+    return connection.execute(_SQL["is_needed"]).fetchone() == (True,)
 
 
 def require_pepper(connection: Connection, pepper: Pepper) -> int:
     """How many generations the ledger knows. Raises PepperMismatch where they are not these keys'."""
     try:
-        connection.execute(REQUIRE, [pepper.fingerprints])
+        connection.execute(_SQL["require"], [pepper.fingerprints])
     except psycopg.Error as error:
         raise mismatch_of(error) or error from None
-    row = connection.execute(_KNOWN).fetchone()
+    row = connection.execute(_SQL["count_generations"]).fetchone()
     assert row is not None
     known: int = row[0]
     return known
@@ -64,7 +49,7 @@ def record_pepper(connection: Connection, pepper: Pepper) -> int:
         return 0
     if known == 0:
         _require_enough(connection, pepper)
-    added = connection.execute(_RECORD, [pepper.fingerprints]).rowcount
+    added = connection.execute(_SQL["record"], [pepper.fingerprints]).rowcount
     require_pepper(connection, pepper)
     return added
 
@@ -73,7 +58,7 @@ def _require_enough(connection: Connection, pepper: Pepper) -> None:
     """Of a ledger without fingerprints: each of its digests is of a generation that is there."""
     if not has_pepper(connection):  # nor a ledger whose secrets were given up
         return
-    row = connection.execute("SELECT ledger.newest_pepper_generation()").fetchone()
+    row = connection.execute(_SQL["newest_generation_of_secrets"]).fetchone()
     assert row is not None
     if row[0] > pepper.generation:
         raise PepperMismatch(
@@ -83,7 +68,7 @@ def _require_enough(connection: Connection, pepper: Pepper) -> None:
 
 
 def requirement(pepper: Pepper, *, may_lack_newer: bool) -> bytes:
-    """REQUIRE without parameters, for the end of what a session states: no round trip of its own.
+    """The statement `require` without parameters, to be sent with the settings of a session.
 
     may_lack_newer: keys that were added since the process began are no reason to refuse it.
     """

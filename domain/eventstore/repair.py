@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -24,69 +24,12 @@ from domain.event import Aggregate, Event, Recorded, SecretRow
 from domain.eventstore import append, arrays
 from domain.eventstore.aggregates import ended_secrets, evolve
 from domain.eventstore.registry import REGISTRY
+from domain.postgres.sql_file import statements
 
 _BATCH: Final = 5_000
 _STREAMS: Final = 500
 
-_BEGIN: Final[LiteralString] = """
-    SET LOCAL statement_timeout = 0;
-    SET LOCAL idle_in_transaction_session_timeout = 0;
-    SET LOCAL lock_timeout = '10s'
-"""
-
-_OTHERS: Final[LiteralString] = """
-    SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'scim-ledger%'
-"""
-
-_STRETCH: Final[LiteralString] = """
-    WITH now AS (SELECT date_trunc('milliseconds', clock_timestamp()) AS at),
-    jumped AS (
-        SELECT min(notification_id) AS first, max(notification_id) AS last, max(e.at) AS until
-        FROM ledger.events e, now WHERE e.at > now.at
-    )
-    SELECT first, last, until, now.at,
-        coalesce((SELECT max(at) FROM ledger.events WHERE notification_id < first), now.at)
-    FROM jumped, now
-"""
-"""The events later than the database's clock, their latest instant, that clock, and where to go back to."""
-
-_RECORD: Final[LiteralString] = """
-    INSERT INTO ledger.repairs (kind, by, reason) VALUES (%s, %s || ' as ' || session_user, %s) RETURNING id
-"""
-
-_EVENTS: Final[LiteralString] = """
-    SELECT notification_id, topic, at, state FROM ledger.events
-    WHERE notification_id >= %s ORDER BY notification_id
-"""
-
-_KEEP: Final[LiteralString] = """
-    INSERT INTO ledger.repaired_events (repair_id, notification_id, topic, at, state)
-    SELECT %s::bigint, e.notification_id, e.topic, e.at, e.state
-    FROM ledger.events e JOIN unnest(%s::bigint[]) AS r (id) ON e.notification_id = r.id
-"""
-
-_SET: Final[LiteralString] = """
-    UPDATE ledger.events e SET topic = r.topic, at = r.at, state = r.state
-    FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::bytea[]) AS r (id, topic, at, state)
-    WHERE e.notification_id = r.id
-"""
-
-_TOUCHED: Final[LiteralString] = """
-    SELECT DISTINCT originator_id FROM ledger.events WHERE notification_id >= %s
-"""
-
-_REPLAY: Final[LiteralString] = """
-    SELECT originator_id, originator_version, at, command_id, topic, state FROM ledger.events
-    WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version
-"""
-
-
-_ENDED: Final[LiteralString] = """
-    UPDATE ledger.secrets s SET good_until = r.good_until
-    FROM unnest(%s::bytea[], %s::timestamptz[]) AS r (digest, good_until) WHERE s.digest = r.digest
-"""
-"""Secrets that their token no longer holds: no command would write their rows again."""
+_SQL: Final = statements("domain.eventstore", "sql/repair.sql")
 
 
 class NotRepairable(LedgerError):
@@ -117,24 +60,24 @@ def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeR
     with it: the end of an overlap, the end of an API token's lifetime. What a caller asked for stays.
     Raises NotRepairable while a service runs, UnreadableEvent for one of a later release.
     """
-    connection.execute(_BEGIN)
+    connection.execute(_SQL["take_time"])
     connection.execute(append.LOCK)
-    row = connection.execute(_OTHERS).fetchone()
+    row = connection.execute(_SQL["count_services"]).fetchone()
     if row is None or row[0]:
         # A process remembers what it refused, and until when, by the time that is about to be taken back.
         raise NotRepairable("a service is connected to this ledger: stop every one, then repair")
-    row = connection.execute(_STRETCH).fetchone()
+    row = connection.execute(_SQL["stretch"]).fetchone()
     assert row is not None
     first, last, until, now, since = row
     if first is None:
         return None
-    made = connection.execute(_RECORD, ["ledger-time", by, reason]).fetchone()
+    made = connection.execute(_SQL["record"], ["ledger-time", by, reason]).fetchone()
     assert made is not None
     events = _set_back(connection, made[0], first=first, since=since, now=now)
-    touched = [id_ for (id_,) in connection.execute(_TOUCHED, [first])]
+    touched = [id_ for (id_,) in connection.execute(_SQL["touched_streams"], [first])]
     for start in range(0, len(touched), _STREAMS):
         _derive(connection, touched[start : start + _STREAMS])
-    connection.execute("UPDATE ledger.commands SET at = %s WHERE at > %s", [now, now])
+    connection.execute(_SQL["set_commands_back"], {"now": now})
     return TimeRepair(events, first, last, until, since, len(touched))
 
 
@@ -143,14 +86,14 @@ def give_up_pepper(connection: Connection, *, by: str, reason: str) -> int:
 
     connection: the owner, in a transaction that the caller ends. Every secret so far stays void.
     """
-    connection.execute(_RECORD, ["pepper", by, reason])
-    return connection.execute("DELETE FROM ledger.pepper_generations").rowcount
+    connection.execute(_SQL["record"], ["pepper", by, reason])
+    return connection.execute(_SQL["forget_peppers"]).rowcount
 
 
 def _set_back(connection: Connection, repair_id: int, *, first: int, since: datetime, now: datetime) -> int:
     at, count = since, 0
     with connection.cursor(name="jumped", binary=True) as cursor:
-        cursor.execute(_EVENTS, [first])
+        cursor.execute(_SQL["events"], [first])
         while rows := cursor.fetchmany(_BATCH):
             changed: list[tuple[int, str, datetime, bytes]] = []
             for position, topic, was_at, state in rows:
@@ -171,13 +114,13 @@ def _write(
     connection: Connection, repair_id: int, changed: Sequence[tuple[int, str, datetime, bytes]]
 ) -> None:
     ids = arrays.bigints(position for position, *_ in changed)
-    connection.execute(_KEEP, [repair_id, ids])
+    connection.execute(_SQL["keep"], [repair_id, ids])
     columns = (
         arrays.texts(topic for _, topic, _, _ in changed),
         arrays.instants(at for _, _, at, _ in changed),
         arrays.byteas(state for *_, state in changed),
     )
-    connection.execute(_SET, [ids, *columns])
+    connection.execute(_SQL["set_back"], [ids, *columns])
 
 
 def _moved(event: Event, *, at: datetime, back: timedelta) -> Event:
@@ -198,12 +141,12 @@ def _derive(connection: Connection, ids: Sequence[UUID]) -> None:
     """Heads, states and secrets of these streams, from their events."""
     with connection.cursor(name="streams", binary=True) as cursor:
         cursor.itersize = _BATCH
-        rows = cursor.execute(_REPLAY, [list(ids)])
+        rows = cursor.execute(_SQL["replay"], [list(ids)])
         ended: list[SecretRow] = []
         states = {id_: _fold(stream, ended) for id_, stream in groupby(rows, key=lambda row: row[0])}
     connection.execute(append.STORE, append.columns(REGISTRY, [], states))
     digests = arrays.byteas(row.digest for row in ended)
-    connection.execute(_ENDED, [digests, arrays.instants(row.good_until for row in ended)])
+    connection.execute(_SQL["end_secrets"], [digests, arrays.instants(row.good_until for row in ended)])
 
 
 def _fold(stream: Iterable[tuple[Any, ...]], ended: list[SecretRow]) -> Aggregate:

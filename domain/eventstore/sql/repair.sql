@@ -1,0 +1,96 @@
+-- What a repair reads and writes: by the owner, in one transaction that holds the append lock,
+-- while no service runs.
+-- Order: none, unless a statement says so.
+-- Locks: none but those of the rows that it writes.
+
+-- name: take_time
+-- A repair takes as long as the ledger is large; only for its locks it waits ten seconds at most.
+-- Returns: nothing of use.
+-- Index: none.
+SELECT set_config('statement_timeout', '0', true),
+    set_config('idle_in_transaction_session_timeout', '0', true),
+    set_config('lock_timeout', '10s', true);
+
+-- name: count_services
+-- Returns: how many other connections to this database are of a process of ours.
+-- Index: none.
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+    AND application_name LIKE 'scim-ledger%';
+
+-- name: stretch
+-- The events that are later than the database's clock.
+-- Returns: one row: first and last notification id and the latest instant, all NULL where there is
+--   none; the database's clock; the instant to go back to, that of the last event before the
+--   stretch.
+-- Index: none; reads every event.
+WITH now AS (SELECT date_trunc('milliseconds', clock_timestamp()) AS at),
+jumped AS (
+    SELECT min(notification_id) AS first, max(notification_id) AS last, max(e.at) AS until
+    FROM ledger.events e, now WHERE e.at > now.at
+)
+SELECT first, last, until, now.at,
+    coalesce((SELECT max(at) FROM ledger.events WHERE notification_id < first), now.at)
+FROM jumped, now;
+
+-- name: record
+-- Who repairs what, and why.
+-- Returns: the id of the repair.
+-- Index: none.
+INSERT INTO ledger.repairs (kind, by, reason)
+VALUES (%s, %s || ' as ' || session_user, %s) RETURNING id;
+
+-- name: events
+-- The events of the stretch, through a cursor of the server.
+-- Returns: one row an event.
+-- Order: notification id.
+-- Index: events_notification_id.
+SELECT notification_id, topic, at, state FROM ledger.events
+WHERE notification_id >= %s ORDER BY notification_id;
+
+-- name: keep
+-- Keeps events as they are before they are changed.
+-- Returns: nothing.
+-- Index: events_notification_id.
+INSERT INTO ledger.repaired_events (repair_id, notification_id, topic, at, state)
+SELECT %s::bigint, e.notification_id, e.topic, e.at, e.state
+FROM ledger.events e JOIN unnest(%s::bigint[]) AS r (id) ON e.notification_id = r.id;
+
+-- name: set_back
+-- The only statement that changes an event.
+-- Returns: nothing.
+-- Index: events_notification_id.
+UPDATE ledger.events e SET topic = r.topic, at = r.at, state = r.state
+FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::bytea[]) AS r (id, topic, at, state)
+WHERE e.notification_id = r.id;
+
+-- name: touched_streams
+-- Returns: the id of each stream with an event of the stretch.
+-- Index: events_notification_id.
+SELECT DISTINCT originator_id FROM ledger.events WHERE notification_id >= %s;
+
+-- name: replay
+-- Whole streams, through a cursor of the server.
+-- Returns: one row an event.
+-- Order: stream, version.
+-- Index: events_pkey.
+SELECT originator_id, originator_version, at, command_id, topic, state FROM ledger.events
+WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version;
+
+-- name: end_secrets
+-- Secrets that their token no longer holds: no command would write their rows again.
+-- Returns: nothing.
+-- Index: secrets_pkey.
+UPDATE ledger.secrets s SET good_until = r.good_until
+FROM unnest(%s::bytea[], %s::timestamptz[]) AS r (digest, good_until) WHERE s.digest = r.digest;
+
+-- name: set_commands_back
+-- Commands are remembered for a day from now.
+-- Returns: nothing.
+-- Index: commands_at.
+UPDATE ledger.commands SET at = %(now)s WHERE at > %(now)s;
+
+-- name: forget_peppers
+-- Returns: nothing; the count of rows is the number of generations.
+-- Index: none; reads every row, one a generation.
+DELETE FROM ledger.pepper_generations;
