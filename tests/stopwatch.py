@@ -32,5 +32,15 @@ def stolen_s() -> float:
 
 def processor_time() -> tuple[int, int]:
     """All of it and what was stolen, in ticks since the machine started (proc_stat(5))."""
-    ticks = [int(field) for field in _STAT.read_text().splitlines()[0].split()[1:9]]
+    ticks = _ticks()
     return sum(ticks), ticks[7]
+
+
+def busy_s() -> float:
+    """What the processors worked for us since the machine started: neither idle, nor waiting, nor stolen."""
+    user, nice, system, _idle, _waiting, of_devices, soft, _stolen = _ticks()
+    return (user + nice + system + of_devices + soft) / _TICKS_A_SECOND
+
+
+def _ticks() -> list[int]:
+    return [int(field) for field in _STAT.read_text().splitlines()[0].split()[1:9]]

@@ -8,6 +8,7 @@ from tests.benchmarks.result import Row
 from tests.benchmarks.sections.audit_export import audit_export
 from tests.benchmarks.sections.audit_pages import audit_pages
 from tests.benchmarks.sections.authenticate import authenticate
+from tests.benchmarks.sections.bare_answers import bare_answers
 from tests.benchmarks.sections.create import create
 from tests.benchmarks.sections.following import following
 from tests.benchmarks.sections.gateway import gateway
@@ -27,6 +28,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
     "postgres": postgres,
     "create": create,
     "authenticate": authenticate,
+    "bare-answers": bare_answers,
     "workers": workers,
     "gateway": gateway,
     "list": list_tokens,

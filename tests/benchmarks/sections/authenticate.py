@@ -21,7 +21,7 @@ HOT_USES: Final = 1000
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """tokens: presented in turn. status: of every answer."""
 
     what: str
@@ -37,7 +37,7 @@ def authenticate(bench: Bench) -> Iterator[Row]:
     with bench.service(bench.small) as service:
         path = door(service, bench.small)
         with bench.floor("floors:no_content") as floor:
-            for case in _cases(bench.small.tokens, STATUS[path]):
+            for case in cases(bench.small.tokens, STATUS[path]):
                 yield from _against_floor(bench, floor, service, path, case)
         yield from _against_pgbench(bench, service, path)
         yield from _against_naive(bench, service, path)
@@ -50,21 +50,21 @@ def door(service: Server, ledger: Ledger) -> str:
     return FORWARD if service.get(FORWARD, token=ledger.tokens[0]).status == STATUS[FORWARD] else SCIM
 
 
-def _cases(tokens: Sequence[str], yes: int) -> Iterator[_Case]:
+def cases(tokens: Sequence[str], yes: int) -> Iterator[Case]:
     hot, distinct = tokens[:1], f"{len(tokens):,} tokens in turn"
     unknown = [mint(SecretKind.SCIM_LIVE, os.urandom(32)).reveal() for _ in range(1000)]
     garbage = [
         text for secret in unknown for text in (secret[:30], secret[:-1] + "-", _with_other_checksum(secret))
     ]
-    yield _Case(distinct, tokens, yes, at_least(0.45), p99_ms=15)
-    yield _Case(distinct, tokens, yes, at_least(0.45), connections=64)
-    yield _Case("one hot token", hot, yes, at_least(0.55), p99_ms=15)
-    yield _Case("one hot token", hot, yes, at_least(0.55), connections=64)
-    yield _Case("garbage (length, alphabet, checksum)", garbage, 401, at_least(1.0))
-    yield _Case("well-formed, but unknown", unknown, 401, at_least(0.5))
+    yield Case(distinct, tokens, yes, at_least(0.45), p99_ms=15)
+    yield Case(distinct, tokens, yes, at_least(0.45), connections=64)
+    yield Case("one hot token", hot, yes, at_least(0.55), p99_ms=15)
+    yield Case("one hot token", hot, yes, at_least(0.55), connections=64)
+    yield Case("garbage (length, alphabet, checksum)", garbage, 401, at_least(1.0))
+    yield Case("well-formed, but unknown", unknown, 401, at_least(0.5))
 
 
-def _against_floor(bench: Bench, floor: Server, service: Server, path: str, case: _Case) -> Iterator[Row]:
+def _against_floor(bench: Bench, floor: Server, service: Server, path: str, case: Case) -> Iterator[Row]:
     what = f"authenticate, c{case.connections}: {case.what}"
     assert service.get(path, token=case.tokens[0]).status == case.status, what
     requests = bench.requests("GET", [path], case.tokens)
