@@ -17,7 +17,8 @@ from math import inf
 from typing import Final
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from api.server.protocol import StrictHttpProtocol
 
 PATIENCE_S: Final = 0.01
 """For how long a connection is left to the workers that have fewer."""
@@ -77,7 +78,7 @@ class Acceptor:
     def __init__(
         self,
         listener: socket.socket,
-        make_protocol: Callable[[], HttpToolsProtocol],
+        make_protocol: Callable[[], StrictHttpProtocol],
         *,
         connections: Collection[object],
         counts: Counts,
@@ -86,7 +87,7 @@ class Acceptor:
         self._make_protocol = make_protocol
         self._connections = connections
         self._counts = counts
-        self._opening: dict[HttpToolsProtocol, asyncio.Task[None]] = {}
+        self._opening: dict[StrictHttpProtocol, asyncio.Task[None]] = {}
         self._left_since: dict[tuple[int, int], float] = {}  # loop time, by worker and what it has
         self._is_closed = False
         self._loop = asyncio.get_running_loop()
@@ -136,7 +137,7 @@ class Acceptor:
         connection.setblocking(False)
         return connection
 
-    async def _open(self, connection: socket.socket, protocol: HttpToolsProtocol) -> None:
+    async def _open(self, connection: socket.socket, protocol: StrictHttpProtocol) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: protocol, connection)
         finally:

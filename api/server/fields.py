@@ -1,7 +1,7 @@
 """The fields of a request's head that two readers could understand differently: such a request is refused."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -12,8 +12,8 @@ _HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*
 _PORT_MAX: Final = 65535
 
 
-def check_fields(headers: Sequence[tuple[bytes, bytes]], version: str) -> None:
-    """Raise Refusal. headers: names in lower case. version: of HTTP, such as "1.1".
+def check_fields(headers: Sequence[tuple[bytes, bytes]], version: str) -> Mapping[bytes, bytes]:
+    """The fields by name. Raises Refusal. headers: names in lower case. version: of HTTP, such as "1.1".
 
     The parser itself refuses a second Content-Length, and one together with Transfer-Encoding.
     """
@@ -35,6 +35,7 @@ def check_fields(headers: Sequence[tuple[bytes, bytes]], version: str) -> None:
         raise Refusal(400, "The Host header is not valid.")
     if b"transfer-encoding" in fields:
         _check_coding(b",".join(value for name, value in headers if name == b"transfer-encoding"))
+    return fields
 
 
 @lru_cache(maxsize=64)

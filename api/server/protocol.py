@@ -1,30 +1,40 @@
-"""HTTP/1.1 as the workers speak it: uvicorn's httptools protocol with its open ends closed.
+"""HTTP/1.1 as the workers speak it (RFC 9112), on the parser of httptools, under a uvicorn server.
 
-The stock protocol bounds neither the size of a request head nor the time it may take, lets two Authorization
-headers through, puts trailers among the headers, answers a broken pipelined request before the sound one that
-came first, lets an offer to upgrade decide where a body ends, reads the rest of a body as the next request,
-and takes blanks around a field value for a part of it. Each of these is refused or repaired here, before the
-application sees anything.
+uvicorn's own protocol bounds neither the size of a request head nor the time it may take, lets two
+Authorization headers through, puts trailers among the headers, answers a broken pipelined request before the
+sound one that came first, lets an offer to upgrade decide where a body ends, reads the rest of a body as the
+next request, and takes blanks around a field value for a part of it. Here such a request is refused or
+repaired before the application sees anything.
 
 Peers are judged by what they sent, never quoted: neither answers nor logs hold a byte of a request.
 """
 
 import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
 from itertools import chain
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
+from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
 
+from api.server.exchange import Exchange
 from api.server.fields import check_fields
-from api.server.held_head import HeldHead
 from api.server.places import TURNED_AWAY_AT_ONCE, Place, Places, places_of
 from api.server.refusal import Refusal
 from api.server.unsent import Unsent
 
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
-class StrictHttpProtocol(HttpToolsProtocol):
+logger = logging.getLogger("uvicorn.error")
+
+
+class StrictHttpProtocol(asyncio.Protocol):
     """One connection. The limits are class attributes, so that a deployment or a test may subclass."""
 
     max_header_bytes: ClassVar[int] = 16 * 1024
@@ -46,26 +56,59 @@ class StrictHttpProtocol(HttpToolsProtocol):
     """For how long a connection that ended for us waits for the peer to end it, or to send on, unheard."""
     linger_at_most_s: ClassVar[float] = 30.0
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._phase: Literal["idle", "head", "body"] = "idle"
-        self._is_deaf = False
-        self._ended_at: float | None = None
-        self._outlet: HeldHead | None = None
-        self._answering: RequestResponseCycle | None = None
-        self._not_begun: asyncio.Task[None] | None = None
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.loop = _loop or asyncio.get_running_loop()
+        self.server_state = server_state
+        self.connections: set[Any] = server_state.connections
+        self.tasks = server_state.tasks
+        self._app: Any = config.loaded_app
+        self._app_state = app_state
+        # Of the connection, from the moment that it is made.
+        self.parser = self._new_parser()
+        self.transport: asyncio.Transport
+        self.flow: FlowControl
+        self.client: tuple[str, int] | None = None
+        self._server: tuple[str, int | None] | None = None
+        self._scheme: Literal["http", "https"] = "http"
+        self._place: Place | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._place: Place | None = None
+        self._is_deaf = False
+        self._ended_at: float | None = None
+        # Of the request that is being received. `headers` is a list meanwhile, and None between two.
+        self._phase: Literal["idle", "head", "body"] = "idle"
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] | None = None
+        self._body_by: float | None = None
         # Bytes the parser holds on to, of an unfinished head or of trailers; and those of them in this read.
         self._held_bytes = 0
         self._read_bytes = 0
-        self._body_by: float | None = None
+        # The newest request, the one that is being answered, and those between, newest first.
+        self._newest: Exchange | None = None
+        self._answering: Exchange | None = None
+        self._waiting: deque[Exchange] = deque()
+        self._not_begun: asyncio.Task[None] | None = None
+
+    @property
+    def default_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """Fields of every answer, as the server keeps them."""
+        return self.server_state.default_headers
 
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self._server = get_local_addr(transport)
+        self._scheme = "https" if is_ssl(transport) else "http"
+        self.client = get_remote_addr(transport)
         if self.client is not None and self.client[0].startswith("::ffff:"):
             # An IPv4 peer of a socket for both: it has one name, whatever socket it came by.
             self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
@@ -79,19 +122,39 @@ class StrictHttpProtocol(HttpToolsProtocol):
             self._enforce_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._place is not None:
             self._place.leave()
         else:
             places_of(self.server_state, most=self.max_connections).turned_away.discard(self)
-        if self._answering is not None:  # the stock method tells the newest request alone
-            self._answering.disconnected = not self._answering.response_complete
-            self._answering.message_event.set()
-        super().connection_lost(exc)
-        self.pipeline.clear()
+        for exchange in (self._answering, self._newest):
+            if exchange is not None:
+                exchange.hang_up()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self._waiting.clear()
         # Else only the collector would find them.
-        self.cycle = self._outlet = self._answering = None  # type: ignore[assignment]
+        self._newest = self._answering = None
+        self.parser = None
+
+    def eof_received(self) -> None:
+        """The peer sends no more: the transport closes itself."""
+
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.flow.resume_writing()
+
+    def shutdown(self) -> None:
+        """End after the answer that is under way, or now: the worker leaves."""
+        if self._newest is None or self._newest.is_answered:
+            self.transport.close()
+        else:
+            self._newest.is_keeping_alive = False
 
     def give_way(self) -> None:
         """Leave the place to a newcomer."""
@@ -135,7 +198,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
     def _enforce_deadline(self) -> None:
         """Drop a peer that is late. Requests only move the deadline; the timer looks at it now and then."""
         now = self.loop.time()
-        is_answering = self.cycle is not None and not self.cycle.response_complete
+        is_answering = self._newest is not None and not self._newest.is_answered
         if self._unsent.is_any(now):
             # It takes our answer at its own pace, but for the one that takes nothing.
             is_late = now >= self._unsent.since + self.send_timeout_s
@@ -153,7 +216,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
             delay = min(max(self._deadline - now, 0.01), self.receive_timeout_s)
             self._timer = self.loop.call_later(delay, self._enforce_deadline)
 
-    # The request. `headers` is a list while a message is being received, and None between two.
+    # The request
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
@@ -188,9 +251,14 @@ class StrictHttpProtocol(HttpToolsProtocol):
             else:
                 return
             plain_head = self._without_offer()
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the stock one has it
+            self.parser = self._new_parser()
             self.parser.feed_data(plain_head)
+
+    def _new_parser(self) -> Any:
+        parser = httptools.HttpRequestParser(self)
+        # What comes behind a request that ends the connection is no error of that one.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
 
     def _without_offer(self) -> bytes:
         """The head that was just read, as it would be had the peer offered nothing."""
@@ -199,6 +267,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
             self.url,
             self.parser.get_http_version().encode(),
         )
+        assert self.headers is not None
         fields = [b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]
         return b"".join([request_line, *fields, b"\r\n"])
 
@@ -216,24 +285,57 @@ class StrictHttpProtocol(HttpToolsProtocol):
                 self._body_by = self._body_by or now + self.body_timeout_s
                 self._deadline = min(self._deadline, self._body_by)
 
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take off white space around a value, which is no part of it (RFC 9110 §5.5)."""
-        name, value = name.lower(), value.strip(b" \t")
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
+        # White space around a value is no part of it (RFC 9110 §5.5).
+        self.headers.append((name.lower(), value.strip(b" \t")))  # type: ignore[union-attr]
 
     def on_headers_complete(self) -> None:
-        if self.parser.should_upgrade():
-            if self.parser.get_method() == b"CONNECT":
+        parser = self.parser
+        method = parser.get_method()
+        if parser.should_upgrade():
+            if method == b"CONNECT":
                 raise Refusal(400, "CONNECT is for proxies; this is none.")
             return  # the same head comes again, without the offer
-        if len(self.pipeline) >= self.max_waiting:
+        if len(self._waiting) >= self.max_waiting:
             raise Refusal(503, "Too many requests wait on this connection.")
-        self._check_head()
-        super().on_headers_complete()
-        self._outlet = HeldHead(self, is_alone=self.cycle.scope["method"] == "HEAD")
-        self.cycle.transport = self._outlet  # type: ignore[assignment]
+        version = parser.get_http_version()
+        is_waiting_for_continue = self._check_head(version)
+        target = httptools.parse_url(self.url)
+        path = target.path.decode("ascii")
+        scope: Any = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": method.decode("ascii"),
+            "scheme": self._scheme,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": target.path,
+            "query_string": target.query or b"",
+            "root_path": "",
+            "headers": self.headers,
+            "server": self._server,
+            "client": self.client,
+            "state": self._app_state.copy(),
+        }
+        exchange = Exchange(
+            self,
+            scope,
+            is_keeping_alive=version != "1.0" and parser.should_keep_alive(),
+            is_waiting_for_continue=is_waiting_for_continue,
+        )
+        before, self._newest = self._newest, exchange
+        if before is None or before.is_answered:
+            self._answer(exchange)
+        else:
+            self.flow.pause_reading()
+            self._waiting.appendleft(exchange)
         assert self._place is not None
         self._place.busy()
         self._phase = "body"
@@ -242,32 +344,29 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self.headers = []
 
     def on_body(self, body: bytes) -> None:
-        super().on_body(body)
+        self._newest.take(body)  # type: ignore[union-attr]
         self._held_bytes = self._read_bytes = 0
 
     def on_message_complete(self) -> None:
-        if self.parser.should_upgrade():
+        if self._phase != "body":  # the head that comes again
             return
-        super().on_message_complete()
-        assert self._outlet is not None
-        self._outlet.is_request_whole = True
-        self.cycle.waiting_for_100_continue = False
+        self._newest.finish()  # type: ignore[union-attr]
         self._phase, self._body_by = "idle", None
         self._held_bytes = self._read_bytes = 0
-        self.headers = None  # type: ignore[assignment]
+        self.headers = None
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cycle
-        self._not_begun = task = self.loop.create_task(cycle.run_asgi(app))
+    def _answer(self, exchange: Exchange) -> None:
+        self._answering = exchange
+        self._not_begun = task = self.loop.create_task(exchange.run(self._app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
-    def on_response_complete(self) -> None:
-        """Go on with the connection as the stock method does, without its timer per response."""
+    def on_answered(self) -> None:
+        """Go on with the connection, or end it, behind an answer."""
         self.server_state.total_requests += 1
         if self.is_closing():
             return
-        if self._phase == "body" and self.cycle.response_complete:
+        if self._phase == "body" and self._newest is not None and self._newest.is_answered:
             # The request is not whole. The peer may send the rest or not (a gateway that copies
             # Content-Length sends none), and nobody could tell it from the next request (RFC 9112 §9.3).
             self.end()
@@ -275,8 +374,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self.headers is None:
             self._deadline = self.loop.time() + self.keep_alive_timeout_s
         self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        if self._waiting:
+            self._answer(self._waiting.pop())
         elif self._is_deaf:
             self.end()  # what came behind was refused
         else:
@@ -285,19 +384,22 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     # Refusals
 
-    def _check_head(self) -> None:
-        """Raise Refusal for a head that is too large, or that two readers could understand differently."""
+    def _check_head(self, version: str) -> bool:
+        """Raise Refusal for a head that is too large, or that two readers could understand differently.
+
+        Return whether the peer waits for a word before it sends its body.
+        """
         headers = self.headers
+        assert headers is not None
         if len(self.url) > self.max_target_bytes or len(headers) > self.max_headers:
             raise self._too_large()
         # Fields are only added up where the reads that brought them do not show that they are small.
         is_surely_small = 0 < self._held_bytes + self._read_bytes <= self.max_header_bytes
         if not is_surely_small and sum(map(len, chain.from_iterable(headers))) > self.max_header_bytes:
             raise self._too_large()
-        version = self.parser.get_http_version()
-        check_fields(headers, version)
-        if version == "1.0":
-            self.expect_100_continue = False  # it knows no 100 (RFC 9110 §10.1.1)
+        expected = check_fields(headers, version).get(b"expect")
+        # HTTP/1.0 knows no 100 (RFC 9110 §10.1.1).
+        return expected is not None and expected.lower() == b"100-continue" and version != "1.0"
 
     def _too_large(self) -> Refusal:
         if len(self.url) > self.max_target_bytes:
@@ -307,19 +409,19 @@ class StrictHttpProtocol(HttpToolsProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Hear no more of this peer; tell it why, unless that would pass for the answer to another."""
         self._is_deaf = True
-        self.logger.info("Refused a request: %d %s", refusal.status, refusal.detail)
-        cycle = self.cycle
+        logger.info("Refused a request: %d %s", refusal.status, refusal.detail)
+        newest = self._newest
         if self._phase == "body":
-            cycle.disconnected = True  # the application, waiting for the rest, learns that there is none
-            cycle.message_event.set()
-            if self.pipeline:
-                self.pipeline.popleft()  # those before it are answered first
+            assert newest is not None
+            newest.hang_up()  # the application, waiting for the rest, learns that there is none
+            if self._waiting:
+                self._waiting.popleft()  # those before it are answered first
                 return
             if self._not_begun is not None:
                 self._not_begun.cancel()  # what is refused has no effect
-            if not cycle.response_started:
+            if not newest.is_begun:
                 self.transport.write(refusal.to_bytes(self.url))
-        elif cycle is not None and not cycle.response_complete:
+        elif newest is not None and not newest.is_answered:
             # Earlier requests are answered first, and the connection ends with the last of these answers.
             self.shutdown()
             return

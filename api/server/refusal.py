@@ -3,10 +3,10 @@
 import secrets
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api.problem_types import PROBLEM_TYPES
 from api.scim import messages
+from api.server.exchange import STATUS_LINE
 
 _SLUGS = {
     400: "bad-request",

@@ -177,7 +177,7 @@ class GoesDeaf(SkipsTheBody):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             plain_head = self._without_offer()
-            self.parser = httptools.HttpRequestParser(self)
+            self.parser = self._new_parser()
             self.parser.feed_data(plain_head)
             self._is_deaf = True
             self.shutdown()
@@ -289,12 +289,12 @@ class GoesOn(StrictHttpProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        assert self._outlet is not None
-        self._outlet.is_request_whole = True
+        assert self._newest is not None
+        self._newest.is_request_whole = True
 
-    def on_response_complete(self) -> None:
+    def on_answered(self) -> None:
         self._phase = "idle"
-        super().on_response_complete()
+        super().on_answered()
 
 
 def test_planted_a_connection_that_goes_on_before_the_body_is_noticed() -> None:

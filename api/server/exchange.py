@@ -1,0 +1,227 @@
+"""One request and its answer, as an application sees them (ASGI 3.0, HTTP connection scope 2.3)."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+from litestar.types import ASGIApp, HTTPScope, Message
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+STATUS_LINE: Final = {
+    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode() for status in range(100, 600)
+}
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_WITHOUT_BODY: Final = frozenset({204, 304})
+_CLOSE: Final = (b"connection", b"close")
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+
+logger = logging.getLogger("uvicorn.error")
+
+
+class Connection(Protocol):
+    """Whose request it is."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+
+    @property
+    def default_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """Fields of every answer."""
+
+    def is_closing(self) -> bool:
+        """Whether nothing can be sent any more."""
+
+    def end(self) -> None:
+        """Close when all has been written."""
+
+    def on_answered(self) -> None:
+        """The answer is complete."""
+
+
+class Exchange:
+    """What an application is called with, and what its answer is written by.
+
+    The head of an answer goes out with the first piece of its body: one system call and one packet, not two.
+
+    is_keeping_alive: the connection may go on behind the answer. is_waiting_for_continue: the peer sends its
+    body when it is told to. is_gone: the peer is; nothing is sent any more. is_request_whole: all of the body
+    has come. is_begun, is_answered: the head of the answer was given, and all of it.
+    """
+
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_has_news",
+        "_head",
+        "_is_chunked",
+        "_is_for_head",
+        "_left",
+        "is_answered",
+        "is_begun",
+        "is_gone",
+        "is_keeping_alive",
+        "is_request_whole",
+        "is_waiting_for_continue",
+        "scope",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        scope: HTTPScope,
+        *,
+        is_keeping_alive: bool,
+        is_waiting_for_continue: bool,
+    ) -> None:
+        self.scope = scope
+        self.is_keeping_alive = is_keeping_alive
+        self.is_waiting_for_continue = is_waiting_for_continue
+        self.is_gone = False
+        self.is_request_whole = False
+        self.is_begun = False
+        self.is_answered = False
+        self._connection = connection
+        self._body = bytearray()
+        self._has_news = asyncio.Event()
+        self._head = b""
+        self._left = 0
+        self._is_chunked = False
+        self._is_for_head = scope["method"] == "HEAD"
+
+    # What the connection tells
+
+    def take(self, piece: bytes) -> None:
+        """A piece of the request's body."""
+        if self.is_answered:
+            return
+        self._body += piece
+        if len(self._body) > HIGH_WATER_LIMIT:
+            self._connection.flow.pause_reading()
+        self._has_news.set()
+
+    def finish(self) -> None:
+        """The request is whole."""
+        self.is_request_whole = True
+        self.is_waiting_for_continue = False
+        self._has_news.set()
+
+    def hang_up(self) -> None:
+        """Nothing more comes from the peer, and nothing reaches it."""
+        self.is_gone = not self.is_answered
+        self._has_news.set()
+
+    # What the application does
+
+    async def run(self, app: ASGIApp) -> None:
+        """Have the application answer. It may not: then this is a 500, or the end of the connection."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except BaseException as error:
+            logger.exception("Exception in ASGI application\n", exc_info=error)
+        else:
+            if self.is_answered or self.is_gone:
+                return
+            logger.error("ASGI callable returned without completing response.")
+        if self.is_begun:
+            self._write(b"")
+            self._connection.end()
+        else:
+            await self._fail()
+
+    async def receive(self) -> Any:
+        """The next piece of the request's body; at its end, that the peer has gone or is answered."""
+        if self.is_waiting_for_continue and not self._connection.is_closing():
+            self._connection.transport.write(_CONTINUE)
+            self.is_waiting_for_continue = False
+        if not self.is_gone and not self.is_answered:
+            self._connection.flow.resume_reading()
+            await self._has_news.wait()
+            self._has_news.clear()
+        if self.is_gone or self.is_answered:
+            return {"type": "http.disconnect"}
+        body, self._body = bytes(self._body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": not self.is_request_whole}
+
+    async def send(self, message: Message) -> None:
+        """Write the head of the answer, or a piece of its body. Raises RuntimeError for what is no answer."""
+        if self.is_gone:
+            return
+        flow = self._connection.flow
+        if flow.write_paused:
+            await flow.drain()
+            if self.is_gone:
+                return
+        if self.is_answered:
+            raise RuntimeError("the answer was complete already")
+        if not self.is_begun:
+            if message["type"] != "http.response.start":
+                raise RuntimeError("an answer begins with its head")
+            self._begin(message["status"], message.get("headers", ()))
+        elif message["type"] != "http.response.body":
+            raise RuntimeError("an answer goes on with its body")
+        else:
+            self._go_on(message.get("body", b""), is_last=not message.get("more_body", False))
+
+    def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.is_begun = True
+        self.is_waiting_for_continue = False
+        fields = [*self._connection.default_headers, *headers]
+        length, says_close = None, False
+        for name, value in fields:
+            if name in _FRAMING:
+                if name == b"content-length":
+                    length = int(value)
+                elif name == b"connection":
+                    says_close = b"close" in value.lower()
+                else:
+                    self._is_chunked = True
+        if length is None and not self._is_chunked and status not in _WITHOUT_BODY and not self._is_for_head:
+            self._is_chunked = True
+            fields.append((b"transfer-encoding", b"chunked"))
+        if says_close:
+            self.is_keeping_alive = False
+        elif not self.is_keeping_alive or not (self.is_request_whole or self._is_chunked):
+            # The connection ends behind an answer that comes before its request is whole. One of unknown
+            # length may flow while the request still does, and common clients hang up at once on that word:
+            # that connection ends all the same unless the request becomes whole first.
+            fields.append(_CLOSE)
+        head = b"".join([b"%b: %b\r\n" % field for field in fields])
+        if not head.count(b"\n") == head.count(b"\r") == len(fields) or b"\0" in head:
+            raise RuntimeError("a field of the answer holds a line of its own")
+        self._left = 0 if self._is_chunked or self._is_for_head else length or 0
+        self._head = b"%b%b\r\n" % (STATUS_LINE[status], head)
+        if self._is_for_head:
+            self._write(b"")
+
+    def _go_on(self, body: bytes, *, is_last: bool) -> None:
+        if self._is_for_head:
+            body = b""
+        elif self._is_chunked:
+            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"0\r\n\r\n" if is_last else b"")
+        else:
+            self._left -= len(body)
+            if self._left < 0 or (is_last and self._left):
+                raise RuntimeError("the answer is not as long as its Content-Length")
+        self._write(body)
+        if is_last:
+            self.is_answered = True
+            self._has_news.set()
+            if not self.is_keeping_alive:
+                self._connection.end()
+            self._connection.on_answered()
+
+    def _write(self, data: bytes) -> None:
+        """Write, behind the head if that is still held back."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        self._connection.transport.write(data)
+
+    async def _fail(self) -> None:
+        body = b"Internal Server Error"
+        fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+        start: Any = {"type": "http.response.start", "status": 500, "headers": [*fields, _CLOSE]}
+        await self.send(start)
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
