@@ -1,4 +1,4 @@
-"""Answering a raw ASGI request in one go."""
+"""Answering a raw ASGI request in one go, under the id of the request."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -10,12 +10,17 @@ _ALLOWED: Final = ((b"content-length", b"0"), (b"cache-control", b"no-store"))
 _EMPTY: Final[HTTPResponseBodyEvent] = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
-async def allow(send: Send, headers: Sequence[tuple[bytes, bytes]]) -> None:
+def stamp(scope: HTTPScope) -> tuple[bytes, bytes]:
+    """The id that the edge gave the request, as a header of its answer."""
+    return (b"x-request-id", scope["state"]["request_id"].encode())
+
+
+async def allow(send: Send, scope: HTTPScope, headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Answer exactly 200 with an empty body: what every gateway takes for a yes."""
     start: HTTPResponseStartEvent = {
         "type": "http.response.start",
         "status": 200,
-        "headers": [*_ALLOWED, *headers],
+        "headers": [*_ALLOWED, *headers, stamp(scope)],
     }
     await send(start)
     await send(_EMPTY)
@@ -39,6 +44,7 @@ async def respond(
             (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),
             *[_field(name, value) for name, value in headers.items()],
+            stamp(scope),
         ],
     }
     end: HTTPResponseBodyEvent = {

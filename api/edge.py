@@ -1,12 +1,13 @@
 """The outermost ASGI application: request ids, the doors, and API tokens before anything else."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
 import structlog
 from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from api.asgi import stamp
 from api.authorization import SCHEME, NotPresentable, read
 from api.calls import presentation_of
 from api.deadline import ANSWER_WITHIN_S, AUTHENTICATE_WITHIN_S, answer_in_time
@@ -56,32 +57,24 @@ class Edge:
         self._public = public
         self._service = service
         self._next_request_id = request_ids()
-        self._doors: Mapping[str, Door] = {
-            SCIM_ROOT: ScimDoor(service.doors, upstream),
-            GATEWAY_ROOT: GatewayDoors(service.doors),
-        }
+        self._doors: Sequence[tuple[str, str, Door]] = [
+            (GATEWAY_ROOT, f"{GATEWAY_ROOT}/", GatewayDoors(service.doors)),
+            (SCIM_ROOT, f"{SCIM_ROOT}/", ScimDoor(service.doors, upstream)),
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection scope."""
         if scope["type"] != ScopeType.HTTP:
             await self._admin(scope, receive, send)
             return
-        request_id = self._next_request_id()
-        scope.setdefault("state", {})["request_id"] = request_id
-        stamp = (b"x-request-id", request_id.encode())
-
-        async def stamped(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], stamp]
-            await send(message)
-
+        scope.setdefault("state", {})["request_id"] = self._next_request_id()
         path = scope["path"]
-        for root, door in self._doors.items():
-            if path.startswith(root) and path[len(root) :][:1] in {"", "/"}:
-                await door(scope, receive, stamped)
+        for root, below, door in self._doors:
+            if path.startswith(below) or path == root:
+                await door(scope, receive, send)
                 return
         within_s = AUTHENTICATE_WITHIN_S if _is_within(path, AUTHENTICATING) else ANSWER_WITHIN_S
-        await answer_in_time(self._administer, _refuse, scope, receive, stamped, within_s=within_s)
+        await answer_in_time(self._administer, _refuse, scope, receive, send, within_s=within_s)
 
     async def _administer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         try:
@@ -93,11 +86,11 @@ class Edge:
             return
         method, allowed = scope["method"], self._methods.of(scope["path"])
         if method == "OPTIONS" and allowed:
-            await send_options(send, allowed)
+            await send_options(send, scope, allowed)
         elif method in allowed or not allowed:
             if method == "HEAD":
                 scope, send = {**scope, "method": HttpMethod.GET}, head_only(send)
-            await self._admin(scope, receive, self._recording(scope, send))
+            await self._admin(scope, receive, self._stamping(scope, send))
         else:
             await send_problem(send, scope, Answer(problem(405), {"Allow": ", ".join(allowed)}))
 
@@ -128,16 +121,18 @@ class Edge:
             )
         scope["state"]["caller"] = caller
 
-    def _recording(self, scope: HTTPScope, send: Send) -> Send:
-        """Records a refusal for want of a permission before its answer leaves."""
+    def _stamping(self, scope: HTTPScope, send: Send) -> Send:
+        """Adds the request's id to an answer, and records one that is given for want of a permission."""
 
-        async def recording(message: Message) -> None:
+        async def stamping(message: Message) -> None:
             denied = scope["state"].pop(DENIED, None)
             if denied is not None:
                 await self._record_refusal(scope, scope["state"]["caller"], lacking=Permission(denied))
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], stamp(scope)]
             await send(message)
 
-        return recording
+        return stamping
 
     async def _record_refusal(self, scope: HTTPScope, caller: Caller, *, lacking: Permission | None) -> None:
         """It is refused whether this can be recorded or not: a no needs no record."""

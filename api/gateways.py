@@ -40,7 +40,7 @@ class GatewayDoors:
         if isinstance(decision, Refused):
             await deny(send, scope, decision)
         else:
-            await allow(send, identity(decision))
+            await allow(send, scope, identity(decision))
 
 
 def _asked(scope: HTTPScope) -> Asked | None:

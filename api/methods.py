@@ -5,8 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from litestar.routes import BaseRoute, HTTPRoute
-from litestar.types import Message, Send
+from litestar.types import HTTPScope, Message, Send
 from litestar.utils import normalize_path
+
+from api.asgi import stamp
 
 _VARIABLE: Final = re.compile(r"\\\{[^/]+\\\}")
 
@@ -53,8 +55,8 @@ def head_only(send: Send) -> Send:
     return send_head
 
 
-async def send_options(send: Send, allowed: Sequence[str]) -> None:
+async def send_options(send: Send, scope: HTTPScope, allowed: Sequence[str]) -> None:
     """Answer OPTIONS: 204, which has no content and no length of one (RFC 9110 §8.6)."""
-    headers = [(b"allow", ", ".join(allowed).encode()), (b"cache-control", b"no-store")]
+    headers = [(b"allow", ", ".join(allowed).encode()), (b"cache-control", b"no-store"), stamp(scope)]
     await send({"type": "http.response.start", "status": 204, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, HTTPScope, Receive, Send
 
-from api.asgi import respond
+from api.asgi import respond, stamp
 from api.scim import messages
 from api.scim.connection import Answer, Broken, Connection
 from api.scim.location import UpstreamAddress, public_origin
@@ -272,7 +272,7 @@ class Upstream:
                 raise BadAnswer
             is_address = name in {b"location", b"content-location"}
             headers.append((name, self._our_address(value, scope) if is_address else value))
-        return headers
+        return [*headers, stamp(scope)]
 
     def _our_address(self, value: bytes, scope: HTTPScope) -> bytes:
         origin = self._sources.origin(scope)

@@ -68,10 +68,10 @@ class Batcher(Generic[Ask, Answer]):
         self._drain: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
-    async def submit(self, ask: Ask, *, timeout_s: float) -> Answer:
-        """Queue `ask` and wait for its answer.
+    def submit(self, ask: Ask, *, timeout_s: float) -> "asyncio.Future[Answer]":
+        """Queue `ask`; the future is its answer, or StoreUnavailable after `timeout_s`.
 
-        Raises StoreUnavailable after `timeout_s`, Overloaded at once.
+        Raises Overloaded.
         """
         if len(self._queue) >= self._max_queue:
             raise Overloaded("too many requests are waiting")
@@ -82,7 +82,7 @@ class Batcher(Generic[Ask, Answer]):
             self._drain = loop.create_task(self._drain_queue())
             if self._sweeper is None:
                 self._sweeper = loop.call_later(SWEEP_EVERY_S, self._sweep, loop)
-        return await answer
+        return answer
 
     async def close(self) -> None:
         """Wait until everything that was queued is answered."""

@@ -4,7 +4,7 @@ The rule stays in the domain: every decision of the aggregate leaves its outcome
 statement only compares (`tests/eventstore/test_use_contract.py` proves that both agree for every state).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
@@ -95,12 +95,14 @@ class UseLane:
         self._turn = turn
         self._jobs: Batcher[Presented, Decision | None] = Batcher(self._run, turn=turn)
 
-    async def present(self, presented: Presented, *, timeout_s: float = USE_TIMEOUT_S) -> Decision | None:
+    def present(
+        self, presented: Presented, *, timeout_s: float = USE_TIMEOUT_S
+    ) -> Awaitable[Decision | None]:
         """Let a secret in, its use being committed, or not; None when no digest matches.
 
         Raises Unavailable within `timeout_s`: then it is not let in, whether or not a use was recorded.
         """
-        return await self._jobs.submit(presented, timeout_s=timeout_s)
+        return self._jobs.submit(presented, timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Answer what was accepted, then hang up."""

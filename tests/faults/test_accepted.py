@@ -95,10 +95,10 @@ class TestTheQueue:
                     job.resolve(job.ask)
 
             batcher: Batcher[int, int] = Batcher(answer, max_batch=2, max_queue=3)
-            accepted = [asyncio.create_task(batcher.submit(0, timeout_s=5))]
+            accepted = [batcher.submit(0, timeout_s=5)]
             await asyncio.sleep(0)
             await asyncio.sleep(0)  # it is under way by now, and the queue is empty
-            accepted += [asyncio.create_task(batcher.submit(number, timeout_s=5)) for number in (1, 2, 3)]
+            accepted += [batcher.submit(number, timeout_s=5) for number in (1, 2, 3)]
             await asyncio.sleep(0)
             for number in (4, 5):
                 with pytest.raises(Overloaded):
