@@ -14,7 +14,7 @@ from tests.conftest import Database
 
 ROOT: Final = Path(__file__).parent.parent
 PACKAGES: Final = ("domain", "projections", "api")
-MIGRATIONS: Final = "migrations"
+NO_STATEMENTS: Final = ("migrations", "schema.sql")
 SAID: Final = ("Returns", "Order", "Locks", "Index")
 LOADED: Final = re.compile(r'^(\w+): Final = statements\(\s*"([\w.]+)", "([\w/.]+)"\s*\)', re.MULTILINE)
 
@@ -26,7 +26,7 @@ def modules() -> Iterator[Path]:
 
 def files() -> list[Path]:
     found = chain.from_iterable((ROOT / package).rglob("*.sql") for package in PACKAGES)
-    return sorted(path for path in found if MIGRATIONS not in path.parts)
+    return sorted(path for path in found if not set(path.parts) & set(NO_STATEMENTS))
 
 
 def blocks() -> Iterator[tuple[str, str, Block]]:
