@@ -5,12 +5,10 @@ parallel run share it: the first one starts it, the last one stops it.
 """
 
 import asyncio
-import atexit
 import fcntl
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -65,8 +63,6 @@ FIRST = {
 }
 """Modules whose tests share a service, a server or a large database, and those with the longest tests."""
 ROOM = 6 << 30
-_LEFT_RUNNING: list[EmbeddedPostgres] = []
-"""Servers that another worker of the run still uses: dropping one would warn of the process it started."""
 hypothesis.settings.register_profile(
     "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -181,37 +177,30 @@ def catch_up(database: Database, *, batch: int = BATCH) -> None:
 
 @contextmanager
 def _shared_server(run: Path) -> Iterator[str]:
-    """Start or join the run's server; stop it with its last user."""
-    users = run / "postgres-users"
+    """Start or join the run's server; its last user stops it."""
     marker = run / "postgres-base"
     with _locked(run / "postgres.lock"):
         if not marker.exists():
             # Not below pytest's own 0700 directory: as root the server runs as another user.
-            marker.write_text(tempfile.mkdtemp(prefix="scim-ledger-tests-", dir=_roomy_directory()))
+            marker.write_text(tempfile.mkdtemp(prefix="scim-ledger-tests-", dir=roomy_directory()))
         base = Path(marker.read_text())
         server = EmbeddedPostgres(
             base, is_durable=False, settings={"max_connections": "300", "max_wal_size": "512MB"}
         )
         server.start()
-        users.write_text(str(int(users.read_text() if users.exists() else "0") + 1))
         conninfo = server.conninfo(user="postgres", dbname="postgres")
         _prepare(conninfo)
     try:
         yield conninfo
     finally:
         with _locked(run / "postgres.lock"):
-            left = int(users.read_text()) - 1
-            users.write_text(str(left))
-            if left == 0:
-                server.stop()
+            server.stop()
+            if not server.is_running:
                 shutil.rmtree(base)
                 marker.unlink()
-            else:
-                _LEFT_RUNNING.append(server)
-                atexit.register(warnings.simplefilter, "ignore", ResourceWarning)
 
 
-def _roomy_directory() -> str:
+def roomy_directory() -> str:
     """Memory where there is enough: a new database is 366 files, 25 ms there and 90 to 280 on a disk."""
     memory = Path("/dev/shm")
     with suppress(OSError):

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 import psycopg
 
 from domain.eventstore.embedded import EmbeddedPostgres
+from tests.conftest import roomy_directory
 from tests.documents import blocks
 from tests.gateways.programs import free_port
 from tests.service import service_environment, until
@@ -109,7 +110,7 @@ class Prescribed:
 @contextmanager
 def prescribed() -> Iterator[Prescribed]:
     """The how-to's first steps are done: roles, database and pepper."""
-    base = Path(tempfile.mkdtemp(prefix="scim-ledger-prescribed-", dir="/tmp"))
+    base = Path(tempfile.mkdtemp(prefix="scim-ledger-prescribed-", dir=roomy_directory()))
     try:
         base.chmod(0o711)
         (base / "shell").mkdir()

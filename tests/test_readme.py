@@ -17,6 +17,7 @@ from typing import Final
 
 import pytest
 
+from tests.conftest import roomy_directory
 from tests.documents import ROOT, blocks
 from tests.gateways.programs import free_port
 
@@ -27,7 +28,7 @@ PRELUDE: Final = "set -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EX
 @pytest.fixture
 def clone() -> Iterator[Path]:
     """The tracked files and those not ignored, as a clone has them."""
-    with tempfile.TemporaryDirectory(prefix="scim-ledger-readme-", dir="/tmp") as directory:
+    with tempfile.TemporaryDirectory(prefix="scim-ledger-readme-", dir=roomy_directory()) as directory:
         Path(directory).chmod(0o711)  # as root, the database's user must reach its data
         clone = Path(directory) / "clone"
         listed = subprocess.run(

@@ -20,6 +20,7 @@ from cyclopts import App
 from api.cli import app
 from tests.api import forked_cli
 from tests.api.test_cli import commands
+from tests.conftest import roomy_directory
 from tests.faults.own_server import postmaster_pid, process_tree, send
 from tests.service import COMMAND, service_environment, until
 
@@ -34,7 +35,7 @@ CREATE: Final = ("token", "create", "--team", TEAM, "--user", USER, "--name")
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """Not below pytest's own 0700 directory: as root the server runs as another user."""
-    place = Path(tempfile.mkdtemp(prefix="scim-ledger-cli-", dir="/tmp"))
+    place = Path(tempfile.mkdtemp(prefix="scim-ledger-cli-", dir=roomy_directory()))
     place.chmod(0o711)
     yield place / "ledger"
     shutil.rmtree(place)

@@ -1,11 +1,9 @@
 """D7: troubles of a whole server, on one that nobody else uses."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,19 +11,18 @@ import pytest
 from api.doctor import server
 from api.doctor.finding import Status
 from domain.eventstore.embedded import EmbeddedPostgres
+from tests.ready_cluster import copy_cluster, new_base
 from tests.service import until
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[EmbeddedPostgres]:
     """A server without checksums and without autovacuum, on which transactions can be prepared."""
-    base = Path(tempfile.mkdtemp(prefix="scim-ledger-doctor-"))
-    base.chmod(0o711)
+    base = new_base("doctor", is_durable=False)
     settings = {"max_prepared_transactions": "2", "autovacuum": "off"}
-    made = EmbeddedPostgres(base / "server", is_durable=False, settings=settings)
+    made = EmbeddedPostgres(base, is_durable=False, settings=settings)
     try:
-        made.start()
-        made.stop()
+        copy_cluster(base)
         done = made._run(made.programs() / "pg_checksums", "--disable", "-D", made.base_dir / "data")
         assert done.returncode == 0, done.stderr
         made.start()

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.api.test_cli import refused, run, told
-from tests.conftest import Database
+from tests.conftest import Database, roomy_directory
 
 FIRST, SECOND, OTHER = (letter * 40 for letter in "abc")
 TEAM, USER = str(UUID(int=1)), str(UUID(int=2))
@@ -89,7 +89,7 @@ def test_a_pepper_that_is_lost_for_good_is_given_up_by_the_owner(database: Datab
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """Of an embedded server: not below pytest's own, which another account cannot enter."""
-    made = Path(tempfile.mkdtemp(prefix="scim-ledger-pepper-"))
+    made = Path(tempfile.mkdtemp(prefix="scim-ledger-pepper-", dir=roomy_directory()))
     made.chmod(0o711)
     yield made
     shutil.rmtree(made)

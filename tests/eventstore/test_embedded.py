@@ -20,6 +20,8 @@ import psycopg
 import pytest
 
 from domain.eventstore.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_base_dir
+from tests.conftest import roomy_directory
+from tests.ready_cluster import copy_cluster
 
 REPOSITORY = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
@@ -34,7 +36,7 @@ linux_only = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks a
 @contextmanager
 def short_dir() -> Iterator[Path]:
     """Yield a directory that can be opened for the server's user; pytest's own lie below closed ones."""
-    place = Path(tempfile.mkdtemp(prefix="ledger-", dir="/tmp"))
+    place = Path(tempfile.mkdtemp(prefix="ledger-", dir=roomy_directory()))
     try:
         yield place
     finally:
@@ -56,22 +58,10 @@ def shared() -> Iterator[EmbeddedPostgres]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def stopped_cluster() -> Iterator[Path]:
-    """A cluster that has run and was stopped, to be copied: a copy costs less than initdb."""
-    with short_dir() as place:
-        with EmbeddedPostgres(place, is_durable=False):
-            pass
-        yield place
-
-
 @pytest.fixture
-def prepared(stopped_cluster: Path, base_dir: Path) -> Path:
-    base_dir.chmod(0o711)
-    shutil.copytree(stopped_cluster / "data", base_dir / "data")
-    if IS_ROOT:
-        for path in (base_dir / "data", *(base_dir / "data").rglob("*")):
-            os.chown(path, *ACCOUNT)
+def prepared(base_dir: Path) -> Path:
+    """The directory of a cluster that has run and was stopped."""
+    copy_cluster(base_dir)
     return base_dir
 
 

@@ -3,11 +3,9 @@
 import asyncio
 import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Final
 
 import psycopg
@@ -18,6 +16,7 @@ from domain.errors import StoreUnavailable
 from domain.eventstore.connection import connect, open_connection
 from domain.eventstore.embedded import EmbeddedPostgres
 from tests.api.test_cli import refused
+from tests.ready_cluster import copy_cluster, new_base
 
 CANARY: Final = "canary_5e1f"
 """Part of every name and password here, and of no answer."""
@@ -26,9 +25,10 @@ CANARY: Final = "canary_5e1f"
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A server that asks some for a password, and does not let others in; as its superuser."""
-    base = Path(tempfile.mkdtemp(prefix="scim-ledger-own-", dir="/tmp"))
+    base = new_base("own", is_durable=False)
     own = EmbeddedPostgres(base, is_durable=False, settings={"max_connections": "20"})
     try:
+        copy_cluster(base)
         own.start()
         rules = own._data / "pg_hba.conf"
         asks = f"local all {CANARY}_asked scram-sha-256\nlocal all {CANARY}_rejected reject\n"

@@ -3,18 +3,13 @@
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psycopg
-
 from domain.eventstore.embedded import EmbeddedPostgres
-from domain.eventstore.migrate import migrate
-from projections.positions import ensure_live
-from projections.registry import PROJECTIONS
 from tests.conftest import Database
+from tests.ready_cluster import copy_cluster, new_base
 
 
 class OwnServer:
@@ -47,15 +42,11 @@ class OwnServer:
 @contextmanager
 def own_server(*, is_durable: bool) -> Iterator[OwnServer]:
     """Started and migrated; gone afterwards."""
-    base = Path(tempfile.mkdtemp(prefix="scim-ledger-own-", dir="/tmp"))
+    base = new_base("own", is_durable=is_durable)
     server = EmbeddedPostgres(base, is_durable=is_durable)
     try:
+        copy_cluster(base)
         server.start()
-        conninfo = server.conninfo(user="postgres", dbname="postgres")
-        migrate(conninfo, app_role=None)
-        with psycopg.connect(conninfo, autocommit=True) as connection:
-            for projection in PROJECTIONS:
-                ensure_live(connection, projection)
         yield OwnServer(server)
     finally:
         server.stop()

@@ -2,10 +2,8 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,10 +11,8 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.eventstore.embedded import EmbeddedPostgres
-from domain.eventstore.migrate import migrate
-from projections.positions import ensure_live
-from projections.registry import PROJECTIONS
 from tests.conftest import APP_ROLE, Database
+from tests.ready_cluster import copy_cluster, new_base
 from tests.service import until
 
 
@@ -75,18 +71,11 @@ class Cluster:
 @contextmanager
 def cluster() -> Iterator[Cluster]:
     """Started, migrated, streaming; gone afterwards."""
-    base = Path(tempfile.mkdtemp(prefix="scim-ledger-cluster-", dir="/tmp"))
-    base.chmod(0o711)
+    base = new_base("cluster", is_durable=False)
     primary, standby = (EmbeddedPostgres(base / name, is_durable=False) for name in ("one", "two"))
     try:
+        copy_cluster(base / "one")
         primary.start()
-        conninfo = primary.conninfo(user="postgres", dbname="postgres")
-        with psycopg.connect(conninfo, autocommit=True) as admin:
-            admin.execute(f"CREATE ROLE {APP_ROLE} LOGIN")
-        migrate(conninfo, app_role=APP_ROLE)
-        with psycopg.connect(make_conninfo(conninfo, user=APP_ROLE), autocommit=True) as app:
-            for projection in PROJECTIONS:
-                ensure_live(app, projection)
         _copy(primary, standby)
         made = Cluster(Server(primary), Server(standby))
         made.start_standby()
