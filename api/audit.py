@@ -27,14 +27,11 @@ from projections.audit_queries import AuditFilter, Span
 from projections.audit_trail import KINDS, AuditEvent, Kind, outcome_of
 from projections.described import Instant
 from projections.scim_tokens import rfc3339
-from projections.usage_queries import UsageStep
+from projections.usage_queries import SPANS, STEPS, STEPS_MAX, UsageStep
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
-STEPS_MAX: Final = 1000
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-_STEPS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
-_SPANS: Final = {"hour": timedelta(days=1), "day": timedelta(days=30)}
 
 EXAMPLE: Final = AuditEvent(
     position=4711,
@@ -248,13 +245,13 @@ class TokenHistoryController(Controller):
         """Up to 1,000 steps; the last day by the hour unless asked otherwise. Also of a revoked token."""
         service, caller = service_of(request), _auditor(request)
         to_at = instant("to", to) or caller.at
-        from_at = instant("from", from_) or to_at - _SPANS[step]
-        if not timedelta(0) < to_at - from_at <= _STEPS[step] * (STEPS_MAX - 1):
+        from_at = instant("from", from_) or to_at - SPANS[step]
+        if not timedelta(0) < to_at - from_at <= STEPS[step] * (STEPS_MAX - 1):
             detail = f"must be before `to`, by {STEPS_MAX - 1} steps at most"
             raise BadRequest("A parameter is not valid.", [FieldError("from", detail)])
         await _require(service, caller, token_id)
         steps = await service.usage.steps(
-            token_id, from_at=from_at, to_at=to_at, step=_STEPS[step], head=caller.head
+            token_id, from_at=from_at, to_at=to_at, step=STEPS[step], head=caller.head
         )
         return TokenUsage(rfc3339(from_at), rfc3339(to_at), step, steps)
 

@@ -71,7 +71,6 @@ for sub in (api_token_app, cli_token.app, cli_audit.app, cli_projections.app, cl
 app.command(cli_projections.verify)
 app.command(cli_backup.backup)
 app.command(cli_backup.restore)
-cli_token.app.command(cli_audit.history)
 
 
 UNSET: Final = Settings()

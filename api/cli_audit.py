@@ -1,41 +1,31 @@
-"""`scim-ledger audit …` and `scim-ledger token history`: the trail for whoever runs the service."""
+"""`scim-ledger audit …`: the trail for whoever runs the service."""
 
-import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, TypeVar
-from uuid import UUID
+from typing import Annotated, Final
 
 import msgspec
 from cyclopts import App, Parameter
 
 from api.audit_text import csv_header, csv_rows, ndjson_rows
-from api.console import (
-    LIST_MAX,
-    AsJson,
-    DataDir,
-    TokenId,
-    aware,
-    caught_up,
-    printable,
-    printable_json,
-    show,
-    text_of,
+from api.cli_trail import (
+    ALL,
+    Filters,
+    Kinds,
+    Trail,
+    ask_trail,
+    brief,
+    kinds_of,
+    show_events,
 )
-from api.source import plain_network
-from domain.errors import InvalidValue, NotFound
-from domain.eventstore.connection import ReadPool
-from projections.audit_queries import AuditFilter, AuditQueries, Network, Span
-from projections.audit_trail import KINDS, AuditEvent, outcome_of
-from projections.head import HeadWatch
+from api.console import LIST_MAX, AsJson, DataDir, printable, printable_json, show, text_of
+from domain.errors import InvalidValue
+from projections.audit_queries import AuditFilter, AuditPage, Span
+from projections.audit_trail import AuditEvent
 
-T = TypeVar("T")
 _FOLLOW_S: Final = 30.0
 
 app = App(name="audit", help="The audit trail: every fact of the ledger.")
@@ -46,62 +36,6 @@ class ExportFormat(StrEnum):
 
     NDJSON = "ndjson"
     CSV = "csv"
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Filters:
-    """What the trail is narrowed to."""
-
-    team: Annotated[UUID | None, Parameter(help="Only of this team.")] = None
-    token: Annotated[UUID | None, Parameter(help="Only of this SCIM token, by its id.")] = None
-    user: Annotated[UUID | None, Parameter(help="Only what this user did.")] = None
-    api_token: Annotated[
-        UUID | None, Parameter(help="Only what was done with this API token, by its id.")
-    ] = None
-    kind: Annotated[
-        tuple[str, ...] | None,
-        Parameter(negative="", help="Only this kind, such as scim_token.used; repeat it for several."),
-    ] = None
-    outcome: Annotated[str | None, Parameter(help="success or refused.")] = None
-    source: Annotated[
-        str | None, Parameter(help="Only from this address or network, such as 192.0.2.0/24.")
-    ] = None
-    since: Annotated[datetime | None, Parameter(help="From this instant on, with a time zone.")] = None
-    until: Annotated[datetime | None, Parameter(help="Until before this instant, with a time zone.")] = None
-
-    def narrow(self) -> AuditFilter:
-        """The same for a query. Raises InvalidValue."""
-        return AuditFilter(
-            teams=None if self.team is None else (self.team,),
-            token_id=self.token,
-            user_id=self.user,
-            api_token_id=self.api_token,
-            kinds=self._kinds(),
-            source=_network(self.source),
-            from_at=aware("--since", self.since),
-            to_at=aware("--until", self.until),
-        )
-
-    def _kinds(self) -> frozenset[str] | None:
-        if self.kind is not None and not KINDS.issuperset(self.kind):
-            raise InvalidValue("--kind", f"must be one of {', '.join(sorted(KINDS))}")
-        if self.outcome not in {None, "success", "refused"}:
-            raise InvalidValue("--outcome", "must be success or refused")
-        if self.kind is None and self.outcome is None:
-            return None
-        return frozenset(kind for kind in self.kind or KINDS if self.outcome in {None, outcome_of(kind)})
-
-
-ALL: Final = Filters()
-
-
-class Trail(NamedTuple):
-    """What a command asks. head: the ledger's when it started; the views have reached it."""
-
-    audit: AuditQueries
-    heads: HeadWatch
-    head: int
 
 
 @app.command(name="list")
@@ -122,7 +56,7 @@ def list_(
         span = Span(is_newest_first=not oldest_first)
         return (await trail.audit.page(narrow, span, limit=limit, head=trail.head)).events
 
-    _show(_ask(data_dir, ask), as_json=as_json)
+    show_events(ask_trail(data_dir, ask), as_json=as_json)
 
 
 @app.command(name="export")
@@ -146,7 +80,7 @@ def export(
                 _write(printable_json(ndjson_rows(page).decode()).encode())
 
     with _reader_may_leave():
-        _ask(data_dir, ask)
+        ask_trail(data_dir, ask)
 
 
 @app.command(name="tail")
@@ -173,21 +107,39 @@ def tail(
                 _print_lines(events, as_json=as_json)
 
     with _reader_may_leave(), suppress(KeyboardInterrupt):
-        _ask(data_dir, ask)
+        ask_trail(data_dir, ask)
 
 
-def history(token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """All that ever happened to one token, oldest first, also when it is revoked."""
+@app.command(name="feed")
+def feed(
+    *,
+    after: Annotated[int, Parameter(help="The last position that was seen; 0 for the start.")] = 0,
+    kind: Kinds = None,
+    limit: Annotated[int, Parameter(help=f"How many at most, 1 to {LIST_MAX}.")] = 100,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """One page of the feed of events, in the order of the ledger, and where to go on: the next --after.
 
-    async def ask(trail: Trail) -> Sequence[AuditEvent]:
-        narrow, span = AuditFilter(token_id=token_id), Span(is_newest_first=False)
-        pages = trail.audit.stream(narrow, span, limit=None, head=trail.head)
-        return [event async for page in pages for event in page]
+    What is at or before that position is not told again, and nothing after it was left out.
+    """
+    if not 1 <= limit <= LIST_MAX:
+        raise InvalidValue("--limit", f"must be 1 to {LIST_MAX}")
+    narrow = AuditFilter(kinds=kinds_of(kind))
 
-    found = _ask(data_dir, ask)
-    if not found:
-        raise NotFound("no such token")
-    _show(found, as_json=as_json, fields=_of_one_token)
+    async def ask(trail: Trail) -> tuple[AuditPage, int]:
+        if not 0 <= after <= trail.head:
+            raise InvalidValue("--after", f"must be 0 to {trail.head}, the ledger's last position")
+        span = Span(is_newest_first=False, after=after)
+        return await trail.audit.page(narrow, span, limit=limit, head=trail.head), trail.head
+
+    page, head = ask_trail(data_dir, ask)
+    next_ = page.seen_to(after, head=head)
+    if as_json:
+        show({"next": next_, "result": [msgspec.to_builtins(event) for event in page.events]}, as_json=True)
+        return
+    show([{"position": event.position, **brief(event)} for event in page.events], as_json=False)
+    show({"next": next_}, as_json=False)
 
 
 async def _news(trail: Trail, narrow: AuditFilter) -> AsyncIterator[Sequence[AuditEvent]]:
@@ -202,62 +154,12 @@ async def _news(trail: Trail, narrow: AuditFilter) -> AsyncIterator[Sequence[Aud
         after = head
 
 
-def _ask(data_dir: Path | None, ask: Callable[[Trail], Awaitable[T]]) -> T:
-    """Ask beside a running service, or on a server started for it: then nobody else fills the views."""
-
-    async def run(conninfo: str) -> T:
-        pool = ReadPool(conninfo)
-        try:
-            heads = HeadWatch(pool)
-            return await ask(Trail(AuditQueries(pool), heads, await heads.now()))
-        finally:
-            await pool.close()
-
-    with caught_up(data_dir) as settings:
-        assert settings.database_url is not None
-        return asyncio.run(run(settings.database_url))
-
-
-def _show(
-    events: Sequence[AuditEvent],
-    *,
-    as_json: bool,
-    fields: Callable[[AuditEvent], Mapping[str, Any]] | None = None,
-) -> None:
-    fields = msgspec.to_builtins if as_json else fields or _brief
-    show([fields(event) for event in events], as_json=as_json)
-
-
-def _brief(event: AuditEvent) -> Mapping[str, Any]:
-    """What fits a terminal's line; --json has the rest."""
-    return {
-        "at": event.at,
-        "kind": event.kind if event.count == 1 else f"{event.kind} x{event.count}",
-        "outcome": event.reason if event.outcome == "refused" else event.outcome,
-        "token": event.token_id,
-        "team": event.team_id,
-        "by": event.operator or event.user_id or event.source,
-    }
-
-
-def _of_one_token(event: AuditEvent) -> Mapping[str, Any]:
-    """Its team and id are known; so there is room for why and where from."""
-    return {
-        "at": event.at,
-        "kind": event.kind if event.count == 1 else f"{event.kind} x{event.count}",
-        "outcome": event.outcome,
-        "reason": event.reason,
-        "by": event.operator or event.user_id,
-        "source": event.source,
-    }
-
-
 def _print_lines(events: Sequence[AuditEvent], *, as_json: bool) -> None:
     if as_json:
         _write(printable_json(ndjson_rows(events).decode()).encode())
         return
     for event in events:
-        _write((" ".join(text_of(value) for value in _brief(event).values()) + "\n").encode())
+        _write((" ".join(text_of(value) for value in brief(event).values()) + "\n").encode())
 
 
 def _for_eyes(data: bytes) -> bytes:
@@ -276,10 +178,3 @@ def _reader_may_leave() -> Iterator[None]:
         yield
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's last flush
-
-
-def _network(source: str | None) -> Network | None:
-    try:
-        return None if source is None else plain_network(source)
-    except ValueError:
-        raise InvalidValue("--source", "must be an address or a network, such as 192.0.2.0/24") from None

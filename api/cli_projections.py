@@ -10,12 +10,13 @@ from typing import Annotated, Any, Final
 import rich.progress
 from cyclopts import App, Parameter
 
-from api.console import AsJson, DataDir, connection, show
+from api.console import AsJson, DataDir, connection, instant, show
 from domain.errors import InvalidValue, NotFound
-from projections import positions, rebuild
+from projections import positions, rebuild, rebuild_requests
 from projections.background import give_way
 from projections.positions import Position
 from projections.projection import Projection, UnappliableEvent
+from projections.rebuild_requests import Rebuild
 from projections.registry import PROJECTIONS
 from projections.scim_tokens import rfc3339
 from projections.verify import verify_ledger
@@ -70,6 +71,17 @@ def rebuild_(
                 )
             done.append({"name": projection.name, "version": version})
     show(done if all_ else done[0], as_json=as_json)
+
+
+@app.command(name="rebuild-status")
+def rebuild_status(name: Name, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """How far the latest rebuild of a view is, or how it ended, whoever asked for it."""
+    projection = _named(name)
+    with connection(data_dir) as opened:
+        found = rebuild_requests.latest(opened, projection)
+    if found is None:
+        raise NotFound(f"the view {name} was never rebuilt")
+    show(_rebuild_fields(found), as_json=as_json)
 
 
 @app.command(name="retry")
@@ -152,6 +164,24 @@ def _fields(at: Position) -> Mapping[str, Any]:
         "stopped_at": at.stopped_at,
         "error": at.error,
         "updated_at": rfc3339(at.updated_at),
+    }
+
+
+def _rebuild_fields(found: Rebuild) -> Mapping[str, Any]:
+    rate, eta_s = found.events_per_s, found.eta_s
+    return {
+        "name": found.name,
+        "state": found.state,
+        "version": found.version,
+        "position": found.position,
+        "target": found.target,
+        "events_per_s": None if rate is None else round(rate, 1),
+        "eta_s": None if eta_s is None else round(eta_s, 1),
+        "error": found.error,
+        "accepts_difference": found.accepts_difference,
+        "requested_at": rfc3339(found.requested_at),
+        "started_at": instant(found.started_at),
+        "finished_at": instant(found.finished_at),
     }
 
 

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
@@ -15,6 +15,7 @@ from psycopg import Connection
 from rich.cells import cell_len
 
 from api.deployment import open_ledger, open_store
+from api.instants import FIRST, IN_THE_FUTURE, LAST, OUT_OF_RANGE, ZONE
 from api.settings import Settings, load
 from api.sources import operator_name
 from domain.errors import InvalidValue
@@ -79,8 +80,20 @@ def operator(user_id: UUID | None = None) -> Operator:
 def aware(name: str, at: datetime | None) -> datetime | None:
     """An instant that was given. Raises InvalidValue where it lacks a time zone."""
     if at is not None and at.tzinfo is None:
-        raise InvalidValue(name, "needs a time zone, such as a Z at the end")
+        raise InvalidValue(name, ZONE)
     return at
+
+
+def asked_at(name: str, at: datetime | None, *, latest: datetime | None = None) -> datetime | None:
+    """An instant that is asked about, in UTC. latest: the last one that makes sense. Raises InvalidValue."""
+    at = aware(name, at)
+    if at is None:
+        return None
+    if not FIRST <= at < LAST:
+        raise InvalidValue(name, OUT_OF_RANGE)
+    if latest is not None and at > latest:
+        raise InvalidValue(name, IN_THE_FUTURE)
+    return at.astimezone(UTC)
 
 
 def instant(at: datetime | None) -> str | None:
@@ -96,7 +109,8 @@ def show(found: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, as_json: boo
         for name, value in found.items():
             print(f"{name}: {text_of(value)}")
     elif found:
-        rows = [list(found[0]), *([text_of(value) for value in row.values()] for row in found)]
+        names = list(dict.fromkeys(name for row in found for name in row))  # some rows say more than others
+        rows = [names, *([text_of(row.get(name)) for name in names] for row in found)]
         widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))

@@ -20,7 +20,7 @@ from api.service import Service, caller_of, service_of
 from domain.api_token import Permission
 from domain.errors import Unauthenticated
 from domain.eventstore.callers import Caller
-from projections.audit_queries import AuditFilter, AuditPage, Span
+from projections.audit_queries import AuditFilter, Span
 from projections.audit_trail import AuditEvent, Kind
 from projections.described import Instant
 
@@ -133,7 +133,7 @@ async def _await_events(
     while True:
         span = Span(is_newest_first=False, after=after)
         page = await service.audit.page(narrow, span, limit=limit, head=caller.head)
-        after = _scanned(page, after, caller.head)
+        after = page.seen_to(after, head=caller.head)
         left_s = until - loop.time()
         if page.events or left_s <= 0:
             return page.events, after
@@ -143,13 +143,6 @@ async def _await_events(
             return page.events, after
         # Who waited half a minute may have been revoked meanwhile.
         caller = await _again(service, caller)
-
-
-def _scanned(page: AuditPage, after: int, head: int) -> int:
-    """The page was read when the view had reached `head`: unless it is full, nothing is left before that."""
-    if page.next is not None:
-        return page.next
-    return max(after, head, *(event.position for event in page.events[-1:]))
 
 
 def _authority(request: StrictRequest) -> str:

@@ -14,11 +14,12 @@ from api.problems import BadRequest, FieldError
 MUST_BE: Final = "must be an instant, such as 2021-08-10T10:00:00.000Z"
 ZONE: Final = "needs a time zone, such as a Z at the end"
 OUT_OF_RANGE: Final = "is out of range"
+IN_THE_FUTURE: Final = "is in the future"
 _FORM: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?(?P<zone>[Zz]|[+-]\d\d:\d\d)?", re.ASCII
 )
-_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class NoInstant(ValueError):
@@ -45,7 +46,7 @@ def parse(text: object) -> datetime:
 def parse_in_range(text: object) -> datetime:
     """The same, between 1970 and 9000: any store holds it, in any zone. Raises NoInstant."""
     value = parse(text)
-    if not _FIRST <= value < _LAST:
+    if not FIRST <= value < LAST:
         raise NoInstant(OUT_OF_RANGE)
     return value
 
@@ -58,7 +59,7 @@ def instant(name: str, value: datetime | None, *, latest: datetime | None = None
     if value is None:
         return None
     if latest is not None and value > latest:
-        raise BadRequest("A parameter is not valid.", [FieldError(name, "is in the future")])
+        raise BadRequest("A parameter is not valid.", [FieldError(name, IN_THE_FUTURE)])
     return value.astimezone(UTC)
 
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Self, TypeAlias
 from uuid import UUID
 
@@ -391,13 +392,18 @@ class TokenLedger(Application[UUID]):
 
         await self._refused_calls.cause((token_id, lacking is None), at=at, record=record)
 
-    def replay(self, aggregate_id: UUID, *, version: int | None = None) -> Aggregate:
+    def replay(
+        self, aggregate_id: UUID, *, version: int | None = None, until: datetime | None = None
+    ) -> Aggregate:
         """Fold a stream from its first event. Raises NotFound.
 
+        version, until: the last event that counts, by its number in the stream and by its instant.
         Synchronous, and as slow as the stream is long: for verification, not for requests.
         """
         try:
-            aggregate: Aggregate = self.repository.get(aggregate_id, version=version, projector_func=_project)
+            aggregate: Aggregate = self.repository.get(
+                aggregate_id, version=version, projector_func=partial(_project, until=until)
+            )
         except AggregateNotFoundError:
             raise NotFound("no such aggregate") from None
         return aggregate
@@ -447,8 +453,10 @@ class TokenLedger(Application[UUID]):
         await self.aclose()
 
 
-def _project(state: Any, events: Any) -> Any:
+def _project(state: Any, events: Any, *, until: datetime | None) -> Any:
     for recorded in events:
+        if until is not None and recorded.at > until:
+            break
         state = evolve(state, recorded)
     return state
 

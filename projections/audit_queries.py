@@ -68,6 +68,15 @@ class AuditPage:
     events: Sequence[AuditEvent]
     next: int | None
 
+    def seen_to(self, after: int, *, head: int) -> int:
+        """Up to which position an oldest-first page after `after` leaves nothing out.
+
+        head: the view had reached it when the page was read; unless that is full, nothing is left before it.
+        """
+        if self.next is not None:
+            return self.next
+        return max(after, head, *(event.position for event in self.events[-1:]))
+
 
 class AuditQueries:
     """Reads of the view `audit_trail`. Each names the ledger head that it must have reached."""

@@ -14,6 +14,11 @@ from projections.queries import ViewReader
 from projections.scim_tokens import rfc3339
 from projections.wake import NOBODY, Waker
 
+STEPS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+SPANS: Final = {"hour": timedelta(days=1), "day": timedelta(days=30)}
+"""How far back a question goes that does not say from when."""
+STEPS_MAX: Final = 1000
+
 SELECT: Final = """
     SELECT true, ('x' || encode(substring(key FROM 17 FOR 4), 'hex'))::bit(32)::int / %(hours)s AS step,
         sum(uses)::bigint, sum(refusals)::bigint, count(DISTINCT nullif(substring(key FROM 21), ''))
