@@ -112,7 +112,7 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
             *PAGES,
         ],
         request_class=StrictRequest,
-        guards=[check_parameters],
+        before_request=check_parameters,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Exception: _handle},
         lifespan=[lifespan],

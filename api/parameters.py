@@ -1,4 +1,4 @@
-"""The query and the headers of a request, looked at before its handler: a guard of every route.
+"""The query and the headers of a request, looked at before its handler, whatever the route is.
 
 A parameter that is not known, or said twice, is a mistake that would widen an answer or change another
 effect than was meant. All that is wrong is told at once.
@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Annotated, Any, Final
 
 import msgspec
-from litestar.connection import ASGIConnection
+from litestar import Request
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
@@ -29,20 +29,22 @@ _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 """Where nobody is authenticated, nothing is asked that depends on the time."""
 
 
-def check_parameters(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+async def check_parameters(request: Request[Any, Any, Any]) -> None:
     """Raise BadRequest unless every parameter is one of the handler's, there once, and what it must be.
 
-    A handler whose `opt` has a REFUSAL raises that instead.
+    A handler whose `opt` has a REFUSAL raises that instead. This is the hook `before_request` and no guard:
+    the framework gives a guard a copy of the handler, another one for each request.
     """
-    single = [name for name, _ in connection.scope["headers"] if name in SINGLE]
+    handler = request.route_handler
+    single = [name for name, _ in request.scope["headers"] if name in SINGLE]
     if len(single) > len(set(single)):
         errors = [FieldError(text, ONCE) for name, text in SINGLE.items() if single.count(name) > 1]
         raise _refusal(handler, "A header is given more than once.", errors)
-    if not connection.scope["query_string"]:
+    if not request.scope["query_string"]:
         return
-    caller = connection.scope["state"].get("caller")
+    caller = request.scope["state"].get("caller")
     at = _NEVER if caller is None else caller.at
-    errors = list(_errors(connection.query_params.dict(), _parameters(handler), at))
+    errors = list(_errors(request.query_params.dict(), _parameters(handler), at))
     if errors:
         is_unknown = all(error.detail == UNKNOWN for error in errors)
         about = "A parameter is not known." if is_unknown else "A parameter is not valid."
