@@ -11,32 +11,33 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 
-from api import introspection, problems
-from api.audit import AuditController, TokenHistoryController
-from api.cursor import Cursors
-from api.doors import Doors
+from api.clock_and_ids import SOURCES
+from api.doors import introspection
+from api.doors.client_address import ClientSources
+from api.doors.decide import Doors
+from api.doors.rate_limit import RateLimits
+from api.doors.refusals import RefusalCounter
+from api.doors.scim.proxy import Upstream
 from api.edge import PUBLIC, Edge
-from api.feed import follow_events
-from api.health import healthz, readyz
-from api.json_body import StrictRequest
-from api.log import configure_logging
-from api.methods import Methods
-from api.openapi import DescribedStrings
-from api.pages import ASSETS, PAGES
-from api.parameters import check_parameters
-from api.problems import FieldError
-from api.projections import METRICS_PATH, ProjectionController, metrics
-from api.rate_limit import RateLimits
-from api.refusals import RefusalCounter
-from api.scim.proxy import Upstream
-from api.scim_token import ScimTokenController
-from api.server.leaving import on_leave
+from api.http import problems
+from api.http.cursor import Cursors
+from api.http.json_body import StrictRequest
+from api.http.methods import Methods
+from api.http.openapi import DescribedStrings
+from api.http.parameters import check_parameters
+from api.http.problems import FieldError
+from api.json_logging import configure_logging
+from api.resources.audit import AuditController, TokenHistoryController
+from api.resources.feed import follow_events
+from api.resources.health import healthz, readyz
+from api.resources.pages import ASSETS, PAGES
+from api.resources.projections import METRICS_PATH, ProjectionController, metrics
+from api.resources.scim_token import ScimTokenController
 from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
-from api.source import ClientSources
-from api.sources import SOURCES
+from api.shutdown_notice import on_leave
 from domain.errors import PermissionDenied
-from domain.eventstore.turn import ALONE, SharedTurn
+from domain.eventstore.commit_turn import ALONE, SharedTurn
 from domain.ledger import Sources, TokenLedger
 from domain.secret import Pepper
 from projections.as_of import AsOfQueries

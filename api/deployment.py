@@ -18,16 +18,16 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from api.clock_and_ids import SOURCES
 from api.settings import Settings, SettingsError, pepper_keys
-from api.sources import SOURCES
 from domain.errors import PepperMismatch
-from domain.eventstore.connection import OUT_OF_REACH, open_connection, unavailable
-from domain.eventstore.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_base_dir
-from domain.eventstore.migrate import migrate, pending
 from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
-from domain.eventstore.pooler import require_own_session
-from domain.eventstore.session import SERVING
 from domain.ledger import TokenLedger
+from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailable
+from domain.postgres.embedded.server import EmbeddedPostgres, EmbeddedPostgresError, default_base_dir
+from domain.postgres.migrate import migrate, pending
+from domain.postgres.pooler import require_own_session
+from domain.postgres.session import SERVING
 from domain.secret import Pepper
 
 _DATABASE: Final = "scim_ledger"

@@ -7,24 +7,24 @@ import structlog
 from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from api.asgi import stamp
-from api.authorization import SCHEME, NotPresentable, read
-from api.calls import presentation_of
-from api.deadline import ANSWER_WITHIN_S, AUTHENTICATE_WITHIN_S, answer_in_time
-from api.gateways import ROOT as GATEWAY_ROOT
-from api.gateways import GatewayDoors
-from api.identifiers import request_ids
-from api.methods import Methods, head_only, send_options
-from api.pages import PUBLIC_PAGES
-from api.problem_types import ROOT as PROBLEMS
-from api.problems import DENIED, Answer, BadRequest, NoGoodToken, answer, problem, send_problem
-from api.scim.door import ScimDoor
-from api.scim.messages import ROOT as SCIM_ROOT
-from api.scim.proxy import Upstream
+from api.doors.authorization import SCHEME, NotPresentable, read
+from api.doors.gateways import ROOT as GATEWAY_ROOT
+from api.doors.gateways import GatewayDoors
+from api.doors.scim.door import ScimDoor
+from api.doors.scim.messages import ROOT as SCIM_ROOT
+from api.doors.scim.proxy import Upstream
+from api.http.asgi_answer import stamp
+from api.http.deadline import ANSWER_WITHIN_S, AUTHENTICATE_WITHIN_S, answer_in_time
+from api.http.methods import Methods, head_only, send_options
+from api.http.problem_types import ROOT as PROBLEMS
+from api.http.problems import DENIED, Answer, BadRequest, NoGoodToken, answer, problem, send_problem
+from api.random_ids import request_ids
+from api.resources.api_calls import presentation_of
+from api.resources.pages import PUBLIC_PAGES
 from api.service import Service
 from domain.api_token import Permission
 from domain.errors import StoreUnavailable, Unauthenticated, Unavailable
-from domain.eventstore.callers import Caller
+from domain.eventstore.api_token_lookup import Caller
 
 PUBLIC: Final = ("/healthz", "/readyz", "/openapi", "/docs", "/revoke", PROBLEMS)
 AUTHENTICATING: Final = ("/verify", "/introspect")

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from litestar.types import Scope
 
-from api.cursor import Cursors
-from api.doors import Doors
-from api.json_body import StrictRequest
-from domain.eventstore.callers import Caller
+from api.doors.decide import Doors
+from api.http.cursor import Cursors
+from api.http.json_body import StrictRequest
+from domain.eventstore.api_token_lookup import Caller
 from domain.ledger import TokenLedger
 from projections.as_of import AsOfQueries
 from projections.audit_queries import AuditQueries

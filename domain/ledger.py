@@ -23,16 +23,16 @@ from domain.errors import NotFound, SecretAlreadyShown, TokenRefused, TokenUnkno
 from domain.event import Actor, Aggregate
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, evolve
-from domain.eventstore.callers import CallerLookup
-from domain.eventstore.clock import LedgerClock
-from domain.eventstore.connection import Primary, ReadPool
+from domain.eventstore.api_token_lookup import CallerLookup
+from domain.eventstore.commit_turn import ALONE, Turn
+from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate, Changes, Command, Outcome, States
-from domain.eventstore.mapper import LedgerMapper
-from domain.eventstore.newer_keys import NewerKeys
-from domain.eventstore.recorder import LedgerFactory
-from domain.eventstore.registry import REGISTRY
-from domain.eventstore.turn import ALONE, Turn
+from domain.eventstore.ledger_clock import LedgerClock
+from domain.eventstore.library.mapper import LedgerMapper
+from domain.eventstore.library.recorder import LedgerFactory
+from domain.eventstore.newer_peppers import NewerKeys
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
+from domain.postgres.connection import Primary, ReadPool
 from domain.recent_refusals import RecentRefusals, RecordedRefusal
 from domain.refusal_tally import RefusalTally, TallyKey
 from domain.scim_token import REFUSAL_EVERY, Presentation, ScimToken

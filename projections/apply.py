@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from domain.eventstore import arrays
-from domain.eventstore.registry import EventRegistry
+from domain.eventstore.event_registry import EventRegistry
+from domain.postgres import binary_arrays
 from projections import positions
 from projections.faults import is_of_the_store, is_structural, told
 from projections.owners import Owners
@@ -177,7 +177,7 @@ def load(
     if not keys:
         return {}
     with connection.cursor(binary=True) as cursor:
-        of_key_type = arrays.OF_TYPE[projection.type_of(projection.key_column)]
+        of_key_type = binary_arrays.OF_TYPE[projection.type_of(projection.key_column)]
         cursor.execute(projection.select_rows(version), [of_key_type(keys)], prepare=True)
         return {row[0]: list(row) for row in cursor}
 
@@ -203,10 +203,10 @@ def copy(connection: Connection, projection: Projection, version: int, rows: Ite
 
 def _columns(
     projection: Projection, names: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> list[arrays.Array]:
+) -> list[binary_arrays.Array]:
     """Rows as one array for each column: adapting value after value was 70 % of the process under load."""
     return [
-        arrays.OF_TYPE[projection.type_of(name)](column)
+        binary_arrays.OF_TYPE[projection.type_of(name)](column)
         for name, column in zip(names, zip(*rows, strict=True), strict=True)
     ]
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.eventstore.connection import ReadPool
+from domain.postgres.connection import ReadPool
 from projections import audit_trail, scim_tokens
 from projections.queries import Place, TokenFilter, TokenPage, ViewReader
 from projections.scim_tokens import document

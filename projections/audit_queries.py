@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.eventstore.connection import ReadPool
+from domain.postgres.connection import ReadPool
 from projections import audit_lines, audit_trail
 from projections.audit_trail import SELECTED, USED, AuditEvent
 from projections.queries import ViewReader

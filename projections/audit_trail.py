@@ -13,7 +13,7 @@ import msgspec
 
 from domain import api_token, refusal_tally, scim_token
 from domain.event import Actor, Event
-from domain.eventstore.registry import REGISTRY, EventRegistry
+from domain.eventstore.event_registry import REGISTRY, EventRegistry
 from domain.scim_token import Presentation
 from projections.addresses import Address, address_of
 from projections.described import Instant, one_of

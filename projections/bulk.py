@@ -13,7 +13,7 @@ from typing import Any, Final, LiteralString
 
 from psycopg import Connection
 
-from domain.eventstore.registry import EventRegistry
+from domain.eventstore.event_registry import EventRegistry
 from projections import log
 from projections.apply import copy, load, move, put
 from projections.owners import Owners

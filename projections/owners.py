@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from psycopg import Connection
 
-from domain.eventstore import arrays
+from domain.postgres import binary_arrays
 from projections.projection import LogEntry
 
 FIND: Final[LiteralString] = (
@@ -52,7 +52,7 @@ class Owners:
         asked = {entry.originator_id for entry in entries if entry.originator_id.int not in known}
         if asked:
             with connection.cursor(binary=True) as cursor:
-                cursor.execute(FIND, [arrays.uuids(asked)], prepare=True)
+                cursor.execute(FIND, [binary_arrays.uuids(asked)], prepare=True)
                 known |= {id_.int: _owner(state) for id_, state in cursor}
         return [LogEntry._make((*entry[:7], known.get(entry.originator_id.int))) for entry in entries]
 

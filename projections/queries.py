@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from domain.errors import ProjectionBehind, ProjectionStopped
-from domain.eventstore.connection import ReadPool
+from domain.postgres.connection import ReadPool
 from projections import scim_tokens, token_sources
 from projections.faults import is_damage, told
 from projections.projection import Projection

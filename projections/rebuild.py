@@ -19,9 +19,9 @@ import structlog
 from psycopg import Connection
 
 from domain.errors import AlreadyUnderway, LedgerError
-from domain.eventstore.connection import configure
-from domain.eventstore.registry import REGISTRY, EventRegistry
-from domain.eventstore.session import REBUILDING
+from domain.eventstore.event_registry import REGISTRY, EventRegistry
+from domain.postgres.connection import configure
+from domain.postgres.session import REBUILDING
 from projections import bulk, locks, log, positions, rebuild_requests
 from projections.apply import apply_batch
 from projections.compare import Difference, Unreadable, digest, first_difference, unreadable

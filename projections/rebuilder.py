@@ -11,10 +11,10 @@ import structlog
 from psycopg import Connection
 
 from domain.errors import StoreUnavailable
-from domain.eventstore.connection import OUT_OF_REACH, open_connection, require_writes
-from domain.eventstore.reasons import reason
-from domain.eventstore.registry import REGISTRY, EventRegistry
-from domain.eventstore.session import REBUILDING
+from domain.eventstore.event_registry import REGISTRY, EventRegistry
+from domain.postgres.connection import OUT_OF_REACH, open_connection, require_writes
+from domain.postgres.session import REBUILDING
+from domain.postgres.unusable_reasons import reason
 from projections.background import give_way
 from projections.faults import told
 from projections.projection import Projection, UnappliableEvent

@@ -14,10 +14,10 @@ import structlog
 from psycopg import Connection
 
 from domain.errors import StoreUnavailable
-from domain.eventstore.connection import OUT_OF_REACH, open_connection, require_writes
-from domain.eventstore.reasons import reason
-from domain.eventstore.registry import REGISTRY, EventRegistry
-from domain.eventstore.session import FOLLOWING
+from domain.eventstore.event_registry import REGISTRY, EventRegistry
+from domain.postgres.connection import OUT_OF_REACH, open_connection, require_writes
+from domain.postgres.session import FOLLOWING
+from domain.postgres.unusable_reasons import reason
 from projections import locks, log, positions
 from projections.apply import PositionMoved, apply_batch
 from projections.background import NICE_FOLLOWING, give_way

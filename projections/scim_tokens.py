@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.eventstore.registry import EventRegistry
+from domain.eventstore.event_registry import EventRegistry
 from domain.scim_token import Created, Revoked, Rotated, Used
 from projections.described import Instant
 from projections.projection import LogEntry, Projection

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from uuid import UUID
 
-from domain.eventstore.registry import EventRegistry
+from domain.eventstore.event_registry import EventRegistry
 from domain.scim_token import Used
 from projections.addresses import address_text
 from projections.projection import LogEntry, Projection

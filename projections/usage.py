@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from domain.eventstore.registry import EventRegistry
+from domain.eventstore.event_registry import EventRegistry
 from domain.scim_token import Refused, Used
 from projections.addresses import address_text
 from projections.projection import LogEntry, Projection

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.eventstore.connection import ReadPool
+from domain.postgres.connection import ReadPool
 from projections import usage
 from projections.described import Instant
 from projections.queries import ViewReader

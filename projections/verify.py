@@ -19,7 +19,7 @@ from psycopg.rows import args_row
 from domain.errors import LedgerError
 from domain.event import Aggregate, Recorded, SecretRow
 from domain.eventstore.aggregates import decode_state, ended_secrets, evolve
-from domain.eventstore.registry import REGISTRY, EventRegistry
+from domain.eventstore.event_registry import REGISTRY, EventRegistry
 
 SLICE: Final = 10_000
 STREAMS: Final = 2_000

@@ -22,10 +22,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from api import sources
-from domain.eventstore.embedded import EmbeddedPostgres
-from domain.eventstore.migrate import migrate
+from api import clock_and_ids
 from domain.ledger import Sources, TokenLedger
+from domain.postgres.embedded.server import EmbeddedPostgres
+from domain.postgres.migrate import migrate
 from domain.secret import Pepper
 from projections.positions import ensure_live
 from projections.registry import PROJECTIONS
@@ -151,7 +151,7 @@ def new_database(server: str, *, template: str = TEMPLATE) -> Iterator[Database]
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-now = sources.now
+now = clock_and_ids.now
 
 SOURCES = Sources(clock=now, new_id=uuid4, entropy=lambda: os.urandom(32))
 

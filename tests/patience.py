@@ -4,10 +4,10 @@ from typing import Any, Final
 
 import pytest
 
-from domain.eventstore.connection import ReadPool, connect
 from domain.eventstore.gate import AppendGate
 from domain.eventstore.uses import UseLane
 from domain.ledger import TokenLedger
+from domain.postgres.connection import ReadPool, connect
 
 PATIENCE_S: Final = 10.0
 

@@ -15,8 +15,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from domain.eventstore.embedded import EmbeddedPostgres
-from domain.eventstore.migrate import migrate
+from domain.postgres.embedded.server import EmbeddedPostgres
+from domain.postgres.migrate import migrate
 from projections.positions import ensure_live
 from projections.registry import PROJECTIONS
 from tests.conftest import APP_ROLE, roomy_directory

@@ -11,10 +11,10 @@ from api.doctor import ledger, process, server
 from api.doctor.finding import Finding, Status, fail, ok
 from api.settings import Settings, SettingsError
 from domain.errors import SharedSession, StoreUnavailable
-from domain.eventstore.connection import OUT_OF_REACH, open_connection
-from domain.eventstore.pooler import require_own_session
-from domain.eventstore.reasons import reason
-from domain.eventstore.session import SERVING
+from domain.postgres.connection import OUT_OF_REACH, open_connection
+from domain.postgres.pooler import require_own_session
+from domain.postgres.session import SERVING
+from domain.postgres.unusable_reasons import reason
 
 
 def examine(load: Callable[[], Settings]) -> list[Finding]:

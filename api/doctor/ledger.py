@@ -9,9 +9,9 @@ from psycopg import Connection
 from api.doctor.finding import Finding, fail, ok, warn
 from api.settings import Settings, SettingsError, pepper_keys
 from domain.errors import PepperMismatch
-from domain.eventstore.clock import AHEAD_MAX
-from domain.eventstore.migrate import MigrationError, pending
+from domain.eventstore.ledger_clock import AHEAD_MAX
 from domain.eventstore.peppers import require_pepper
+from domain.postgres.migrate import MigrationError, pending
 from domain.secret import Pepper
 from projections import positions
 from projections.registry import PROJECTIONS

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from api.doctor.finding import Finding, fail, ok, warn
-from api.server.places import FEWEST, OTHER_DESCRIPTORS
+from api.server.connection_limits import FEWEST, OTHER_DESCRIPTORS
 from api.settings import PREFIX, Settings, SettingsError, pepper_keys
-from domain.eventstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from domain.postgres.embedded.server import EmbeddedPostgres, EmbeddedPostgresError
 from domain.secret import Pepper
 
 PYTHON: Final = (3, 11)

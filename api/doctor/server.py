@@ -11,8 +11,8 @@ from api.deployment import UNSAFE
 from api.doctor.finding import Finding, fail, ok, warn
 from api.settings import PREFIX, Settings
 from domain.errors import WrongEncoding
-from domain.eventstore.connection import require_utf8
-from domain.eventstore.session import stated_names
+from domain.postgres.connection import require_utf8
+from domain.postgres.session import stated_names
 
 OLDEST: Final = 15
 NEWEST: Final = 18

@@ -23,11 +23,11 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
+from api.server.ambiguous_fields import check_fields
+from api.server.connection_limits import TURNED_AWAY_AT_ONCE, Place, Places, places_of
+from api.server.error_response import Refusal
 from api.server.exchange import Exchange
-from api.server.fields import check_fields
-from api.server.places import TURNED_AWAY_AT_ONCE, Place, Places, places_of
-from api.server.refusal import Refusal
-from api.server.unsent import Unsent
+from api.server.unsent_bytes import Unsent
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 

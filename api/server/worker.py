@@ -20,11 +20,11 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from api.server.accepting import Acceptor, Counts
+from api.server.accept_balance import Acceptor, Counts
+from api.server.connection_limits import raise_descriptor_limit
 from api.server.heartbeat import keep_beating
-from api.server.leaving import leave
-from api.server.places import raise_descriptor_limit
 from api.server.protocol import StrictHttpProtocol
+from api.shutdown_notice import leave
 
 GRACE_S = 10
 YOUNG_OBJECTS = 10_000

@@ -10,10 +10,10 @@ from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from domain.event import Aggregate, Recorded
-from domain.eventstore import arrays
 from domain.eventstore.aggregates import encode_state, name_of
-from domain.eventstore.arrays import Array
-from domain.eventstore.registry import EventRegistry
+from domain.eventstore.event_registry import EventRegistry
+from domain.postgres import binary_arrays
+from domain.postgres.binary_arrays import Array
 from domain.postgres.sql_file import statements
 
 BEGIN: Final[LiteralString] = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -42,27 +42,27 @@ def columns(
     changed: the state of each aggregate after its last event of `recorded`.
     """
     aggregates = list(changed.values())
-    ids = arrays.uuids(a.id for a in aggregates)
+    ids = binary_arrays.uuids(a.id for a in aggregates)
     secrets = [(a, row) for a in aggregates for row in a.secret_rows()]
     return (
-        arrays.uuids(r.originator_id for r in recorded),
-        arrays.bigints(r.originator_version for r in recorded),
-        arrays.texts(r.event.topic for r in recorded),
-        arrays.instants(r.at for r in recorded),
-        arrays.uuids(r.command_id for r in recorded),
-        arrays.byteas(registry.encode(r.event) for r in recorded),
+        binary_arrays.uuids(r.originator_id for r in recorded),
+        binary_arrays.bigints(r.originator_version for r in recorded),
+        binary_arrays.texts(r.event.topic for r in recorded),
+        binary_arrays.instants(r.at for r in recorded),
+        binary_arrays.uuids(r.command_id for r in recorded),
+        binary_arrays.byteas(registry.encode(r.event) for r in recorded),
         ids,
-        arrays.bigints(a.version for a in aggregates),
-        arrays.instants(a.last_used_at for a in aggregates),
-        arrays.bigints(a.uses for a in aggregates),
+        binary_arrays.bigints(a.version for a in aggregates),
+        binary_arrays.instants(a.last_used_at for a in aggregates),
+        binary_arrays.bigints(a.uses for a in aggregates),
         ids,
-        arrays.texts(name_of(a) for a in aggregates),
-        arrays.byteas(encode_state(a) for a in aggregates),
-        arrays.byteas(row.digest for _, row in secrets),
-        arrays.uuids(a.id for a, _ in secrets),
-        arrays.uuids(a.owner_id for a, _ in secrets),
-        arrays.instants(row.good_until for _, row in secrets),
-        arrays.booleans(row.is_void for _, row in secrets),
+        binary_arrays.texts(name_of(a) for a in aggregates),
+        binary_arrays.byteas(encode_state(a) for a in aggregates),
+        binary_arrays.byteas(row.digest for _, row in secrets),
+        binary_arrays.uuids(a.id for a, _ in secrets),
+        binary_arrays.uuids(a.owner_id for a, _ in secrets),
+        binary_arrays.instants(row.good_until for _, row in secrets),
+        binary_arrays.booleans(row.is_void for _, row in secrets),
     )
 
 

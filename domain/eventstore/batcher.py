@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Final, Generic, TypeVar
 
 from domain.errors import Overloaded, StoreUnavailable
-from domain.eventstore.turn import ALONE, Turn
+from domain.eventstore.commit_turn import ALONE, Turn
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")

@@ -19,14 +19,15 @@ from psycopg.rows import TupleRow
 
 from domain.errors import CommandIdReused, StoreReadOnly, StoreUnavailable
 from domain.event import Aggregate, Event, Recorded
-from domain.eventstore import append, arrays
+from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.batcher import Batcher, Job
-from domain.eventstore.clock import LedgerClock
-from domain.eventstore.connection import KeptConnection, Primary, cut_after
-from domain.eventstore.registry import EventRegistry
-from domain.eventstore.turn import ALONE, Turn
+from domain.eventstore.commit_turn import ALONE, Turn
+from domain.eventstore.event_registry import EventRegistry
+from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.uses import UseLane
+from domain.postgres import binary_arrays
+from domain.postgres.connection import KeptConnection, Primary, cut_after
 
 COMMAND_TIMEOUT_S: Final = 1.8
 BATCH_TIMEOUT_S: Final = 0.9
@@ -153,9 +154,11 @@ class AppendGate:
             await connection.execute(append.BEGIN)
             await connection.execute(append.LOCK)
             time = await connection.execute(append.LEDGER_TIME, [clock], prepare=True)
-            rows = await connection.execute(append.LOAD, [arrays.uuids(reads)], prepare=True)
+            rows = await connection.execute(append.LOAD, [binary_arrays.uuids(reads)], prepare=True)
             known = await connection.execute(
-                append.KNOWN_COMMANDS, [arrays.uuids(command.id for command in commands), clock], prepare=True
+                append.KNOWN_COMMANDS,
+                [binary_arrays.uuids(command.id for command in commands), clock],
+                prepare=True,
             )
         at = await time.fetchone()
         assert at is not None
@@ -177,16 +180,18 @@ class AppendGate:
                 columns = append.columns(self._registry, batch.recorded, batch.changed)
                 await connection.execute(append.STORE, columns, prepare=True)
             if batch.repeated:
-                await connection.execute(append.TOUCH_COMMANDS, [arrays.uuids(batch.repeated)], prepare=True)
+                await connection.execute(
+                    append.TOUCH_COMMANDS, [binary_arrays.uuids(batch.repeated)], prepare=True
+                )
             if batch.executed:
                 await connection.execute(
                     append.PUT_COMMANDS,
                     [
                         batch.at,
-                        arrays.uuids(command.id for command in batch.executed),
-                        arrays.uuids(command.attempt for command in batch.executed),
-                        arrays.uuids(command.originator_id for command in batch.executed),
-                        arrays.byteas(command.request for command in batch.executed),
+                        binary_arrays.uuids(command.id for command in batch.executed),
+                        binary_arrays.uuids(command.attempt for command in batch.executed),
+                        binary_arrays.uuids(command.originator_id for command in batch.executed),
+                        binary_arrays.byteas(command.request for command in batch.executed),
                     ],
                     prepare=True,
                 )

@@ -21,9 +21,10 @@ from psycopg import Connection
 from domain import api_token, scim_token
 from domain.errors import LedgerError
 from domain.event import Aggregate, Event, Recorded, SecretRow
-from domain.eventstore import append, arrays
+from domain.eventstore import append
 from domain.eventstore.aggregates import ended_secrets, evolve
-from domain.eventstore.registry import REGISTRY
+from domain.eventstore.event_registry import REGISTRY
+from domain.postgres import binary_arrays
 from domain.postgres.sql_file import statements
 
 _BATCH: Final = 5_000
@@ -113,12 +114,12 @@ def _set_back(connection: Connection, repair_id: int, *, first: int, since: date
 def _write(
     connection: Connection, repair_id: int, changed: Sequence[tuple[int, str, datetime, bytes]]
 ) -> None:
-    ids = arrays.bigints(position for position, *_ in changed)
+    ids = binary_arrays.bigints(position for position, *_ in changed)
     connection.execute(_SQL["keep"], [repair_id, ids])
     columns = (
-        arrays.texts(topic for _, topic, _, _ in changed),
-        arrays.instants(at for _, _, at, _ in changed),
-        arrays.byteas(state for *_, state in changed),
+        binary_arrays.texts(topic for _, topic, _, _ in changed),
+        binary_arrays.instants(at for _, _, at, _ in changed),
+        binary_arrays.byteas(state for *_, state in changed),
     )
     connection.execute(_SQL["set_back"], [ids, *columns])
 
@@ -145,8 +146,10 @@ def _derive(connection: Connection, ids: Sequence[UUID]) -> None:
         ended: list[SecretRow] = []
         states = {id_: _fold(stream, ended) for id_, stream in groupby(rows, key=lambda row: row[0])}
     connection.execute(append.STORE, append.columns(REGISTRY, [], states))
-    digests = arrays.byteas(row.digest for row in ended)
-    connection.execute(_SQL["end_secrets"], [digests, arrays.instants(row.good_until for row in ended)])
+    digests = binary_arrays.byteas(row.digest for row in ended)
+    connection.execute(
+        _SQL["end_secrets"], [digests, binary_arrays.instants(row.good_until for row in ended)]
+    )
 
 
 def _fold(stream: Iterable[tuple[Any, ...]], ended: list[SecretRow]) -> Aggregate:

@@ -1,5 +1,5 @@
 -- What the migrations lead to, for readers: nothing runs this file. A test compares it with them.
--- Made by `python -m tests.postgres.schema`.
+-- Made by `python -m tests.domain.postgres.schema`.
 
 CREATE SCHEMA ledger;
 

@@ -1,7 +1,8 @@
 """The lane of uses: who is let in, decided and recorded in one statement for all who ask at once.
 
 The rule stays in the domain: every decision of the aggregate leaves its outcome on the secret's row, and the
-statement only compares (`tests/eventstore/test_use_contract.py` proves that both agree for every state).
+statement only compares (`tests/domain/eventstore/test_use_contract.py` proves that both agree for
+every state).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,14 +15,14 @@ import psycopg
 from psycopg.pq.abc import PGresult
 
 from domain.errors import StoreUnavailable
-from domain.eventstore import arrays
 from domain.eventstore.append import RECORD_USES
 from domain.eventstore.batcher import Batcher, Job
-from domain.eventstore.clock import LedgerClock
-from domain.eventstore.connection import KeptConnection, Primary, cut_after
-from domain.eventstore.prepared import NotExecuted, PreparedStatement
-from domain.eventstore.registry import EventRegistry
-from domain.eventstore.turn import ALONE, Turn
+from domain.eventstore.commit_turn import ALONE, Turn
+from domain.eventstore.event_registry import EventRegistry
+from domain.eventstore.ledger_clock import LedgerClock
+from domain.postgres import binary_arrays
+from domain.postgres.connection import KeptConnection, Primary, cut_after
+from domain.postgres.prepared_statement import NotExecuted, PreparedStatement
 from domain.scim_token import Presentation, Used
 
 USE_TIMEOUT_S: Final = 0.45
@@ -158,11 +159,11 @@ class _Batch:
         """Binary parameters of RECORD_USES: clock, digests, use ids, counts, stored events."""
         self._ids = [new_id() for _ in self._groups]
         return (
-            arrays.instant(clock),
-            arrays.byteas(digest for digest, _ in self._groups),
-            arrays.uuids(self._ids),
-            arrays.integers(len(jobs) for jobs in self._groups.values()),
-            arrays.byteas(
+            binary_arrays.instant(clock),
+            binary_arrays.byteas(digest for digest, _ in self._groups),
+            binary_arrays.uuids(self._ids),
+            binary_arrays.integers(len(jobs) for jobs in self._groups.values()),
+            binary_arrays.byteas(
                 [
                     registry.encode(
                         # The clock may have jumped since the first one arrived; nobody waits for longer.
@@ -178,9 +179,9 @@ class _Batch:
         is_recorded = False
         groups = list(self._groups.items())
         value: Callable[[int, int], Any] = result.get_value
-        at = arrays.read_instant(value(0, 4)) if result.ntuples else None
+        at = binary_arrays.read_instant(value(0, 4)) if result.ntuples else None
         for row in range(result.ntuples):
-            ordinal = arrays.read_integer(value(row, 0)) - 1
+            ordinal = binary_arrays.read_integer(value(row, 0)) - 1
             (digest, _), jobs = groups[ordinal]
             assert at is not None, "all were decided at one instant"
             is_good = value(row, 3) == _TRUE

@@ -19,7 +19,7 @@ from psycopg import Connection, sql
 from domain.event import Actor, Recorded
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, encode_state, evolve, kind_of
-from domain.eventstore.registry import REGISTRY
+from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import Sources, TokenLedger
 from domain.scim_token import Presentation, ScimToken, Used
 from domain.secret import Digest, Pepper, Secret, SecretKind, mint

@@ -14,9 +14,9 @@ from domain.errors import NotFound, PermissionDenied, Refusal, TokenExpired, Tok
 from domain.ledger import Authority, NewApiToken, NewScimToken, Operator, TokenLedger
 from domain.scim_token import Presentation
 from tests.conftest import Database, open_ledger
+from tests.domain.eventstore.consistency import assert_consistent
+from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import T0
-from tests.eventstore.consistency import assert_consistent
-from tests.eventstore.hand_clock import HandClock, believing_any_clock
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 TEAM, FOREIGN_TEAM = uuid4(), uuid4()

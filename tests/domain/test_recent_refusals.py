@@ -13,8 +13,8 @@ from domain.errors import StoreUnavailable, TokenExpired, TokenRefused, TokenRev
 from domain.ledger import NewScimToken, Operator
 from domain.recent_refusals import RecentRefusals, RecordedRefusal
 from tests.conftest import Database, open_ledger
+from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import FIRST, IDP, MILLISECOND, MINUTE, SECOND, T0
-from tests.eventstore.hand_clock import HandClock, believing_any_clock
 
 
 class Recording:

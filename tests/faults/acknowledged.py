@@ -11,7 +11,7 @@ from domain.scim_token import Presentation, ScimToken
 from domain.secret import Secret
 from projections.queries import TokenQueries
 from tests.conftest import Database, catch_up
-from tests.eventstore.consistency import assert_consistent
+from tests.domain.eventstore.consistency import assert_consistent
 
 IDP = Presentation(door="scim")
 

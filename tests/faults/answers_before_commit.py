@@ -19,11 +19,11 @@ from api.settings import load
 from domain.errors import StoreUnavailable
 from domain.eventstore.append import RECORD_USES
 from domain.eventstore.batcher import Job
-from domain.eventstore.clock import LedgerClock
-from domain.eventstore.connection import Primary
-from domain.eventstore.prepared import PreparedStatement
-from domain.eventstore.registry import REGISTRY
+from domain.eventstore.event_registry import REGISTRY
+from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.uses import UseLane, _Batch
+from domain.postgres.connection import Primary
+from domain.postgres.prepared_statement import PreparedStatement
 from tests.conftest import SOURCES, Database
 from tests.presenting import UNLIMITED
 from tests.service import service_environment, until

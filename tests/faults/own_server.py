@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from domain.eventstore.embedded import EmbeddedPostgres
+from domain.postgres.embedded.server import EmbeddedPostgres
 from tests.conftest import Database
 from tests.ready_cluster import copy_cluster, new_base
 

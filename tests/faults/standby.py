@@ -10,7 +10,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from domain.eventstore.embedded import EmbeddedPostgres
+from domain.postgres.embedded.server import EmbeddedPostgres
 from tests.conftest import APP_ROLE, Database
 from tests.ready_cluster import copy_cluster, new_base
 from tests.service import until

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import httpx
 
-from api.doors import CHALLENGE, INVALID_TOKEN, REFUSED
+from api.doors.decide import CHALLENGE, INVALID_TOKEN, REFUSED
 from tests.gateways import scripted
 from tests.gateways.fronts import CLIENT_ADDRESS, IDENTITY, Front, Ledger, assert_refused
 from tests.stopwatch import Stopwatch

@@ -18,8 +18,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.errors import SharedSession
-from domain.eventstore.pooler import require_own_session
-from tests.api.test_cli import refused, run
+from domain.postgres.pooler import require_own_session
+from tests.api.cli.test_commands import refused, run
 from tests.conftest import Database
 from tests.gateways.programs import SEARCH_PATH, require
 from tests.service import running_service, until

@@ -18,7 +18,7 @@ import httpx
 import psycopg
 import pytest
 
-from domain.eventstore.embedded import EmbeddedPostgres
+from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.secret import Pepper
 from projections.positions import ensure_live
 from projections.registry import PROJECTIONS

@@ -10,16 +10,16 @@ import msgspec
 import psycopg
 
 from domain.event import Recorded
-from domain.eventstore.mapper import LedgerMapper
-from domain.eventstore.recorder import LedgerFactory, LedgerRecorder
-from domain.eventstore.registry import REGISTRY
+from domain.eventstore.event_registry import REGISTRY
+from domain.eventstore.library.mapper import LedgerMapper
+from domain.eventstore.library.recorder import LedgerFactory, LedgerRecorder
 from domain.scim_token import Created
 from domain.secret import Digest
 from projections.positions import Position, all_positions
 from projections.projection import LogEntry
 from tests.conftest import Database
+from tests.domain.eventstore.hand_clock import believing_any_clock
 from tests.domain.scenario import COMMAND_ID, TOKEN_ID, Given
-from tests.eventstore.hand_clock import believing_any_clock
 
 
 def log_entries(*events: Given, token_id: UUID = TOKEN_ID, after: int = 0) -> list[LogEntry]:

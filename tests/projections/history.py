@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 
 from domain.event import Event, Recorded
-from domain.eventstore.registry import REGISTRY
+from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import TokenLedger
 from projections.apply import PositionMoved, apply_batch
 from projections.log import read
@@ -17,8 +17,8 @@ from projections.projection import LogEntry, Projection
 from projections.rebuild import rebuild
 from projections.runner import BATCH
 from tests.conftest import PEPPER, SOURCES, Database, catch_up
+from tests.domain.eventstore.hand_clock import believing_any_clock
 from tests.domain.scenario import COMMAND_ID
-from tests.eventstore.hand_clock import believing_any_clock
 
 Fact = tuple[UUID, Event, datetime]
 """An event, of which aggregate, and when."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.eventstore.connection import ReadPool
+from domain.postgres.connection import ReadPool
 from domain.scim_token import Created, Presentation, Used
 from domain.secret import Digest
 from projections import audit_queries

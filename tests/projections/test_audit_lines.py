@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.calls import route_class
-from api.doors import path_class
-from domain.eventstore.connection import ReadPool, configure
-from domain.eventstore.session import READING
+from api.doors.decide import path_class
+from api.resources.api_calls import route_class
+from domain.postgres.connection import ReadPool, configure
+from domain.postgres.session import READING
 from projections import audit_lines
 from projections.audit_queries import LINES, AuditFilter, AuditQueries, Span, lines_statement
 from projections.audit_trail import KINDS, PROJECTION

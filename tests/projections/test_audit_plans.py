@@ -9,8 +9,8 @@ from typing import Any, Final
 import psycopg
 import pytest
 
-from domain.eventstore.connection import configure
-from domain.eventstore.session import READING
+from domain.postgres.connection import configure
+from domain.postgres.session import READING
 from projections.audit_queries import FEW, AuditFilter, Span, statement
 from projections.audit_trail import PROJECTION
 from tests.conftest import new_database

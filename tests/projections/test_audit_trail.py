@@ -11,7 +11,7 @@ import pytest
 from domain import api_token, refusal_tally, scim_token
 from domain.api_token import Permission
 from domain.event import Actor
-from domain.eventstore.registry import REGISTRY
+from domain.eventstore.event_registry import REGISTRY
 from domain.scim_token import Presentation
 from projections import audit_trail
 from projections.audit_trail import DETAILS, PROJECTION, SELECTED, AuditEvent, event

@@ -115,7 +115,7 @@ def test_the_views_of_a_service_give_way(two_services: tuple[RunningService, Run
 
     database = two_services[0].database
     for service in two_services:
-        programs = [pid for pid in process_tree(service.pid) if b"api.projector" in command_line(pid)]
+        programs = [pid for pid in process_tree(service.pid) if b"api.server.projector" in command_line(pid)]
         assert [nice(pid) for pid in programs] == [NICE_FOLLOWING]
         assert all(nice_session(pid) in (NICE_FOLLOWING, None) for pid in programs)
     with psycopg.connect(database.owner) as connection:

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from domain.errors import ProjectionStopped
-from domain.eventstore.connection import ReadPool
-from domain.eventstore.session import FOLLOWING
+from domain.postgres.connection import ReadPool
+from domain.postgres.session import FOLLOWING
 from projections import faults
 from projections import runner as running_views
 from projections.compare import Unreadable

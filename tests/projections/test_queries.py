@@ -16,8 +16,8 @@ from domain.ledger import NewScimToken, Operator, TokenLedger
 from domain.scim_token import Presentation
 from projections.queries import Place, TokenFilter, TokenPage, TokenQueries
 from tests.conftest import Database, catch_up, open_ledger
+from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import T0
-from tests.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.projections.test_runner import running
 
 Run = Callable[[Coroutine[Any, Any, None]], None]

@@ -19,7 +19,7 @@ import msgspec
 import psycopg
 import pytest
 
-from domain.eventstore.registry import REGISTRY, EventRegistry
+from domain.eventstore.event_registry import REGISTRY, EventRegistry
 from domain.ledger import NewScimToken, Operator, TokenLedger
 from domain.scim_token import Created, Presentation, Rotated
 from domain.secret import Digest

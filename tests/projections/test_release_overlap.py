@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from domain.eventstore.registry import EventRegistry
+from domain.eventstore.event_registry import EventRegistry
 from domain.ledger import NewScimToken, Operator
 from domain.scim_token import Presentation, Used
 from projections import rebuild as rebuilding

@@ -11,7 +11,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from domain.eventstore.registry import REGISTRY, EventRegistry
+from domain.eventstore.event_registry import REGISTRY, EventRegistry
 from domain.ledger import NewScimToken, Operator
 from domain.scim_token import Created
 from projections import apply as applying
@@ -23,8 +23,8 @@ from projections.projection import LogEntry, Projection, UnappliableEvent
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
 from tests.conftest import Database, catch_up, open_ledger
+from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.scenario import T0, T1, T2, created, revoked, used
-from tests.eventstore.consistency import assert_consistent
 from tests.projections.given_events import position, record, select, until
 
 ROWS = "SELECT * FROM views.scim_tokens_v1 ORDER BY id"

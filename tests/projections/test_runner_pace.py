@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from domain.eventstore.registry import EventRegistry
+from domain.eventstore.event_registry import EventRegistry
 from projections import runner as running
 from projections.projection import LogEntry, Projection
 from projections.queries import ViewReader

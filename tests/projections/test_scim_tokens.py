@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from domain.eventstore.registry import REGISTRY
+from domain.eventstore.event_registry import REGISTRY
 from projections.runner import Runner
 from projections.scim_tokens import PROJECTION, derive
 from tests.conftest import Database, catch_up

@@ -8,8 +8,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from domain.eventstore.connection import configure
-from domain.eventstore.session import READING
+from domain.postgres.connection import configure
+from domain.postgres.session import READING
 from projections import as_of, audit_trail, token_sources, token_walk
 from projections.projection import Projection
 from projections.queries import Place, TokenFilter, statement

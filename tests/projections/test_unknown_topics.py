@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from domain import api_token, refusal_tally, scim_token
 from domain.event import Event
-from domain.eventstore.registry import REGISTRY, EventRegistry, Upcaster
+from domain.eventstore.event_registry import REGISTRY, EventRegistry, Upcaster
 from domain.ledger import NewScimToken, Operator
 from domain.scim_token import Presentation
 from projections import apply as applying

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from domain.eventstore.connection import ReadPool
+from domain.postgres.connection import ReadPool
 from domain.scim_token import Created, Presentation, Refused, Used
 from projections import token_sources, usage
 from projections.projection import Projection

@@ -16,7 +16,7 @@ from projections import verify as verifying
 from projections.rebuild import verify
 from projections.registry import PROJECTIONS
 from projections.verify import verify_ledger
-from tests.api import forked_cli
+from tests.api.cli import forked_cli
 from tests.benchmarks.seed import seed
 from tests.conftest import PEPPER, Database, catch_up, new_database, open_ledger
 from tests.projections.given_events import select

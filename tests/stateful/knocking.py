@@ -8,8 +8,8 @@ from uuid import UUID
 
 import httpx
 
-from api.gateways import ROOT as GATEWAYS
-from api.scim.messages import ROOT as SCIM
+from api.doors.gateways import ROOT as GATEWAYS
+from api.doors.scim.messages import ROOT as SCIM
 from domain.secret import Secret
 
 Ask: TypeAlias = Callable[[httpx.Client, Secret, Secret], httpx.Response]

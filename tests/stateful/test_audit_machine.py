@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 from domain.api_token import Permission
 from domain.errors import NotFound, RotatedTooSoon, RotationUnderway
 from domain.event import Actor, Recorded
-from domain.eventstore.registry import REGISTRY
+from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import NewApiToken, NewScimToken, TokenLedger
 from domain.scim_token import Created, Presentation, Refused, ScimToken, Used, evolve
 from domain.secret import Secret
@@ -40,8 +40,8 @@ from projections.rebuild import rebuild
 from projections.scim_tokens import document
 from projections.usage_queries import UsageQueries
 from tests.conftest import PEPPER, Database, catch_up, new_database
+from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import T0
-from tests.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.patience import patient
 
 __all__ = ["patient"]

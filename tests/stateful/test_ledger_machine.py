@@ -47,7 +47,7 @@ from domain.errors import (
     TokenRevoked,
     TokenUnknown,
 )
-from domain.eventstore.registry import REGISTRY
+from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import CommandKey, NewApiToken, NewScimToken, Operator, TokenLedger
 from domain.scim_token import Presentation, ScimToken, Used
 from domain.secret import ENTROPY_BYTES, Pepper, Secret, SecretKind, mint
@@ -61,9 +61,9 @@ from projections.runner import Runner
 from projections.scim_tokens import PROJECTION as SCIM_TOKENS
 from projections.scim_tokens import rfc3339
 from tests.conftest import Database, new_database
+from tests.domain.eventstore.consistency import assert_consistent
+from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import T0
-from tests.eventstore.consistency import assert_consistent
-from tests.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.patience import patient
 from tests.service import PEPPER_KEY
 from tests.stateful import knocking

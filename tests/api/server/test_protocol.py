@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import pytest
 
 from api.server import heartbeat, supervisor
-from api.server.places import OTHER_DESCRIPTORS
+from api.server.connection_limits import OTHER_DESCRIPTORS
+from api.server.error_response import Refusal
 from api.server.protocol import StrictHttpProtocol
-from api.server.refusal import Refusal
 from tests.api.server.serving import (
     CHUNKED,
     GOOD,

@@ -5,21 +5,21 @@ from typing import Final, TypeAlias
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.result import Row
-from tests.benchmarks.sections.audit_export import audit_export
-from tests.benchmarks.sections.audit_pages import audit_pages
 from tests.benchmarks.sections.authenticate import authenticate
 from tests.benchmarks.sections.bare_answers import bare_answers
 from tests.benchmarks.sections.create import create
-from tests.benchmarks.sections.following import following
 from tests.benchmarks.sections.gateway import gateway
-from tests.benchmarks.sections.list_tokens import list_tokens
 from tests.benchmarks.sections.load import load
 from tests.benchmarks.sections.memory import memory
 from tests.benchmarks.sections.postgres import postgres
-from tests.benchmarks.sections.projections import projections
-from tests.benchmarks.sections.rebuild_audit import rebuild_audit
-from tests.benchmarks.sections.rebuild_load import rebuild_load
 from tests.benchmarks.sections.start import start
+from tests.benchmarks.sections.views.audit_export import audit_export
+from tests.benchmarks.sections.views.audit_pages import audit_pages
+from tests.benchmarks.sections.views.following import following
+from tests.benchmarks.sections.views.list_tokens import list_tokens
+from tests.benchmarks.sections.views.projections import projections
+from tests.benchmarks.sections.views.rebuild_audit import rebuild_audit
+from tests.benchmarks.sections.views.rebuild_load import rebuild_load
 from tests.benchmarks.sections.workers import workers
 
 Section: TypeAlias = Callable[[Bench], Iterator[Row]]

@@ -1,0 +1,5 @@
+"""The command `scim-ledger`: one file for each group of commands."""
+
+from api.cli.commands import main
+
+__all__ = ["main"]

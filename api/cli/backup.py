@@ -1,0 +1,131 @@
+"""`scim-ledger backup` and `restore`: the ledger in one file, by PostgreSQL's own programs.
+
+Views are left out, and how far they are: their tables belong to the app role, the owner may not read them,
+and they are made anew from the events.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final, LiteralString
+from uuid import uuid4
+
+import psycopg
+from cyclopts import Parameter
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from api.cli.console import AsJson, DataDir, show
+from api.deployment import Keys, empty_store, migrate_given, needs_pepper, open_store, owner_conninfo
+from api.settings import load
+from domain.errors import LedgerError
+from domain.postgres.connection import open_connection
+from domain.postgres.embedded.server import installed_programs
+from projections.verify import verify_ledger
+
+WHAT: Final = (
+    "--schema=ledger",
+    "--exclude-table-data=ledger.projection_positions",
+    "--exclude-table-data=ledger.projection_rebuilds",
+)
+_EVENTS: Final[LiteralString] = "SELECT count(*) FROM ledger.events"
+_HAS_LEDGER: Final[LiteralString] = "SELECT to_regnamespace('ledger') IS NOT NULL"
+
+File = Annotated[Path, Parameter(help="The file of the backup.")]
+
+
+class BackupError(LedgerError):
+    """The backup was not made, or not restored; the text says why."""
+
+
+def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Write the whole ledger to a file, while the service runs. The pepper is not in it: keep that elsewhere.
+
+    The file has its name once it is whole; it is for its owner alone.
+    """
+    settings = load(data_dir=data_dir)
+    with open_store(settings, keys=Keys.IGNORED):
+        owner = owner_conninfo(settings)
+        with open_connection(owner) as connection:
+            program = _program("pg_dump", connection)
+            row = connection.execute(_EVENTS).fetchone()
+        assert row is not None
+        if row[0] == 0:
+            raise BackupError("the ledger is empty: there is nothing to back up")
+        with _whole(file) as unfinished:
+            _run(program, owner, "--format=custom", f"--file={unfinished}", *WHAT)
+    show({"file": str(file), "events": row[0], "bytes": file.stat().st_size}, as_json=as_json)
+
+
+def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> int:
+    """Make a ledger of a backup, in an empty database or a new data directory, and verify it.
+
+    The pepper is put in its place first. Views are made anew: by the next serve, or by projections rebuild.
+    """
+    settings = load(data_dir=data_dir)
+    if not file.is_file():
+        raise BackupError(f"there is no file {file}")
+    needs_pepper(settings)
+    with empty_store(settings):
+        owner = owner_conninfo(settings)
+        with open_connection(owner) as connection:
+            program = _program("pg_restore", connection)
+            if connection.execute(_HAS_LEDGER).fetchone() == (True,):
+                raise BackupError("the database has a ledger already: restore to an empty one")
+        _run(program, owner, "--single-transaction", "--exit-on-error", str(file))
+    if settings.database_url is not None:
+        migrate_given(settings)
+    with open_store(settings) as ready:
+        assert ready.database_url is not None
+        with open_connection(ready.database_url) as connection:
+            found = verify_ledger(connection)
+    damage = None if found.damage is None else str(found.damage)
+    show({"events": found.events, "streams": found.streams, "damage": damage}, as_json=as_json)
+    if found.events == 0:
+        raise BackupError("the backup holds no event")
+    return 0 if damage is None else 1
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[Path]:
+    """A file under another name until it is written to its end: what failed half-way is no backup."""
+    unfinished = file.with_name(f".{file.name}.{uuid4().hex}")
+    try:
+        os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        yield unfinished
+        with unfinished.open("rb") as written:
+            os.fsync(written.fileno())
+        unfinished.rename(file)
+    except OSError as error:
+        raise BackupError(f"{file} cannot be written: {error.strerror}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _program(name: str, connection: psycopg.Connection) -> Path:
+    """The one of the server's own release: an older one refuses, a newer one writes what it does not know."""
+    wanted = connection.info.server_version // 10_000
+    found = shutil.which(name)
+    for program in (installed_programs() / name, *([] if found is None else [Path(found)])):
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+        if said.rpartition(" ")[2].partition(".")[0].strip() == str(wanted):
+            return program
+    raise BackupError(f"the server is PostgreSQL {wanted}: install {name} of PostgreSQL {wanted} and repeat")
+
+
+def _run(program: Path, conninfo: str, *arguments: str) -> None:
+    # A command line is for everybody to read; the environment is not.
+    parts = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
+    password = parts.pop("password", None)
+    secret = {} if password is None else {"PGPASSWORD": password}
+    done = subprocess.run(  # noqa: S603 - PostgreSQL's own program, our own arguments
+        [program, "--no-password", f"--dbname={make_conninfo(**parts)}", *arguments],
+        env={**os.environ, **secret}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        reasons = [line for line in done.stderr.splitlines() if "error" in line] or ["it gave no reason"]
+        is_denied = "privilege" in reasons[0] or "permission denied" in reasons[0]
+        mend = "; it takes the owner: set SCIM_LEDGER_OWNER_DATABASE_URL" if is_denied else ""
+        raise BackupError(f"{reasons[0].strip()}{mend}")

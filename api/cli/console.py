@@ -1,0 +1,158 @@
+"""What the commands share: how they reach the ledger's database, and how they print."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+from uuid import UUID
+
+from cyclopts import Parameter
+from psycopg import Connection
+from rich.cells import cell_len
+
+from api.clock_and_ids import operator_name
+from api.deployment import open_ledger, open_store
+from api.http.instants import FIRST, IN_THE_FUTURE, LAST, OUT_OF_RANGE, ZONE
+from api.settings import Settings, load
+from domain.errors import InvalidValue
+from domain.kept_text import without_secrets
+from domain.ledger import Operator, TokenLedger
+from domain.postgres.connection import open_connection
+from projections.positions import ensure_live
+from projections.registry import PROJECTIONS
+from projections.runner import Runner
+from projections.scim_tokens import rfc3339
+
+T = TypeVar("T")
+
+DataDir = Annotated[Path | None, Parameter(help="Directory of the embedded server.")]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+LIST_MAX: Final = 1000
+TokenId = Annotated[UUID, Parameter(help="Its id; no command asks for a secret.")]
+
+
+@contextmanager
+def connection(data_dir: Path | None) -> Iterator[Connection]:
+    """The app role's, in autocommit mode, beside a running service or on a server started for it."""
+    with open_store(load(data_dir=data_dir)) as settings:
+        assert settings.database_url is not None
+        with open_connection(settings.database_url) as opened:
+            yield opened
+
+
+@contextmanager
+def caught_up(data_dir: Path | None) -> Iterator[Settings]:
+    """Settings of a ledger whose views know all that is recorded by now, also where no service runs."""
+    with open_store(load(data_dir=data_dir)) as settings:
+        assert settings.database_url is not None
+        with open_connection(settings.database_url) as opened:
+            for projection in PROJECTIONS:
+                ensure_live(opened, projection)
+            Runner(settings.database_url, PROJECTIONS).catch_up(opened)
+        yield settings
+
+
+def ask_ledger(settings: Settings, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:
+    """Run one command on the ledger."""
+
+    async def run() -> T:
+        async with open_ledger(settings) as ledger:
+            return await ask(ledger)
+
+    return asyncio.run(run())
+
+
+def with_ledger(data_dir: Path | None, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:
+    """Run one command on the ledger, beside a running service or on a server started for it."""
+    with open_store(load(data_dir=data_dir)) as settings:
+        return ask_ledger(settings, ask)
+
+
+def operator(user_id: UUID | None = None) -> Operator:
+    """Whoever gives the command, on behalf of a user if one is named."""
+    return Operator(user_id, operator_name())
+
+
+def aware(name: str, at: datetime | None) -> datetime | None:
+    """An instant that was given. Raises InvalidValue where it lacks a time zone."""
+    if at is not None and at.tzinfo is None:
+        raise InvalidValue(name, ZONE)
+    return at
+
+
+def asked_at(name: str, at: datetime | None, *, latest: datetime | None = None) -> datetime | None:
+    """An instant that is asked about, in UTC. latest: the last one that makes sense. Raises InvalidValue."""
+    at = aware(name, at)
+    if at is None:
+        return None
+    if not FIRST <= at < LAST:
+        raise InvalidValue(name, OUT_OF_RANGE)
+    if latest is not None and at > latest:
+        raise InvalidValue(name, IN_THE_FUTURE)
+    return at.astimezone(UTC)
+
+
+def instant(at: datetime | None) -> str | None:
+    """As the API writes it."""
+    return None if at is None else rfc3339(at)
+
+
+def show(found: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """One object as lines, several as a table; or JSON, for scripts. A cell is never broken in two."""
+    if as_json:
+        print(printable_json(json.dumps(found, ensure_ascii=False)))
+    elif isinstance(found, Mapping):
+        for name, value in found.items():
+            print(f"{name}: {text_of(value)}")
+    elif found:
+        names = list(dict.fromkeys(name for row in found for name in row))  # some rows say more than others
+        rows = [names, *([text_of(row.get(name)) for name in names] for row in found)]
+        widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+            print("  ".join(cells).rstrip())
+
+
+def text_of(value: object) -> str:
+    """A value for a person's eyes."""
+    if value is None:
+        return "-"
+    return printable(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+
+
+def printable(text: str) -> str:
+    """What a terminal shows as it is. Everything else could move the cursor, turn the line around or hide."""
+    if text.isprintable() and _can_be_shown(text):
+        return text
+    return "".join(each if each.isprintable() and _can_be_shown(each) else _escape(each) for each in text)
+
+
+def printable_json(text: str) -> str:
+    """The same JSON: what is not printable can only stand within a string."""
+    return "".join(
+        each if each == "\n" or (each.isprintable() and _can_be_shown(each)) else json.dumps(each)[1:-1]
+        for each in text
+    )
+
+
+def complain(sentence: str) -> None:
+    """One line on standard error, without a secret, whoever gave it to us, and printable to its end."""
+    print(f"scim-ledger: {printable(without_secrets(sentence))}", file=sys.stderr, flush=True)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def _can_be_shown(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True

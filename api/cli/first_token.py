@@ -1,0 +1,98 @@
+"""The first API token of a new ledger: for everything, and told to whoever started it and to nobody else."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, LiteralString
+from uuid import uuid4
+
+from api.clock_and_ids import operator_name
+from api.deployment import open_ledger
+from api.settings import Settings
+from domain.api_token import DEFAULT_LIFETIME, ApiToken
+from domain.ledger import NewApiToken, Operator
+from domain.postgres.connection import open_connection
+from domain.postgres.embedded.server import EmbeddedPostgresError, default_base_dir
+from domain.secret import Secret
+
+FILE_NAME: Final = "first-api-token"
+_ONE_AT_A_TIME: Final[LiteralString] = "SELECT pg_advisory_lock(7239075821)"
+"""Of several services that start on one new ledger, one makes the token."""
+
+
+def hand_over(settings: Settings, *, url: str) -> None:
+    """On an empty ledger, make an API token and show it: in the terminal, or in a file for its owner alone.
+
+    What is not a terminal is a log, which others read and which is kept. Where no file can be written, no
+    token is made: one that nobody has would be good for 90 days.
+    """
+    assert settings.database_url is not None
+    with open_connection(settings.database_url) as connection:
+        connection.execute(_ONE_AT_A_TIME)
+        if connection.execute("SELECT EXISTS (SELECT FROM ledger.events)").fetchone() == (True,):
+            return
+        if settings.first_token_file is None and sys.stdout.isatty():
+            print(_welcome(*asyncio.run(_create(settings)), url=url), flush=True)
+            return
+        try:
+            with _new_file(_place(settings)) as (descriptor, path):
+                token, secret = asyncio.run(_create(settings))
+                os.write(descriptor, f"{secret.reveal()}\n".encode())
+        except (OSError, EmbeddedPostgresError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            _tell(f"its first API token has nowhere to go ({reason}): scim-ledger api-token create makes one")
+            return
+        _tell(f"its first API token, of user {token.user_id}, is in the file {path}")
+
+
+def _tell(what: str) -> None:
+    print(f"scim-ledger: this ledger is new, {what}", file=sys.stderr, flush=True)
+
+
+def _place(settings: Settings) -> Path:
+    if settings.first_token_file is not None:
+        return settings.first_token_file.absolute()
+    return (settings.data_dir or default_base_dir()).absolute() / FILE_NAME
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[tuple[int, Path]]:
+    """A file that nobody else could open before, during or after; it has its name once it is whole."""
+    if not path.parent.exists():
+        path.parent.mkdir(mode=0o700, parents=True)
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        yield descriptor, path
+        os.fsync(descriptor)
+        unfinished.rename(path)
+    except BaseException:
+        unfinished.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+
+
+async def _create(settings: Settings) -> tuple[ApiToken, Secret]:
+    async with open_ledger(settings) as ledger:
+        lifetime = timedelta(DEFAULT_LIFETIME.days)
+        ask = NewApiToken(uuid4(), teams=None, permissions=None, lifetime=lifetime)
+        return await ledger.create_api_token(ask, by=Operator(name=operator_name()))
+
+
+def _welcome(api_token: ApiToken, secret: Secret, *, url: str) -> str:
+    return f"""
+This ledger is new. Its first API token is shown once, now, and cannot be retrieved later:
+
+  {secret.reveal()}
+
+It acts for user {api_token.user_id} and expires in {DEFAULT_LIFETIME.days} days. Create a SCIM token with it:
+
+  curl -X POST {url}/scim-token -H 'Authorization: Bearer {secret.reveal()}' \\
+    -H 'Content-Type: application/json' \\
+    -d '{{"team_id": "05daecaf-4365-42e8-8370-8127de5dd717", "name": "Okta provisioning"}}'
+"""

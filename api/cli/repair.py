@@ -1,0 +1,108 @@
+"""`scim-ledger repair …`: what only the owner of the database may set right, and what is kept of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import psycopg
+from cyclopts import App, Parameter
+
+from api.cli.console import AsJson, DataDir, show
+from api.clock_and_ids import operator_name
+from api.deployment import Keys, open_store, owner_conninfo
+from api.settings import load
+from domain.eventstore.repair import NotRepairable, give_up_pepper, repair_ledger_time
+from domain.kept_text import kept
+from domain.postgres.connection import open_connection
+from projections import rebuild_requests
+from projections.registry import PROJECTIONS
+from projections.scim_tokens import rfc3339
+
+REASON_MAX: Final = 200
+
+app = App(
+    name="repair", help="Set the ledger right as the owner of its database; each repair is kept on record."
+)
+
+Confirm = Annotated[bool, Parameter(negative="", help="Do it; without this, say what would be done.")]
+Reason = Annotated[str, Parameter(help=f"Why, for the record; at most {REASON_MAX} characters.")]
+
+
+@app.command(name="ledger-time")
+def ledger_time(
+    *, confirm: Confirm = False, reason: Reason = "", data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Take ledger time back to the last instant before it jumped ahead of the database's clock.
+
+    For a ledger in which a wrong clock has made tokens expire early. Stop every service first.
+    """
+    with _owner(data_dir) as connection:
+        repair = repair_ledger_time(connection, by=operator_name(), reason=_kept(reason))
+        if repair is not None:
+            for projection in PROJECTIONS:
+                rebuild_requests.request(connection, projection, accepts_difference=True)
+            connection.execute(
+                "UPDATE ledger.projection_rebuilds SET accepts_difference = true WHERE finished_at IS NULL"
+            )
+        if not confirm:
+            connection.rollback()
+    if repair is None:
+        show({"found": "ledger time is not ahead of the database's clock", "is_done": False}, as_json=as_json)
+        return
+    next_ = "run scim-ledger verify, then start the service: it rebuilds every view"
+    show(
+        {
+            "found": f"{repair.events} events, {repair.first} to {repair.last}, are ahead of the clock",
+            "ledger_time": rfc3339(repair.until),
+            "goes_back_to": rfc3339(repair.since),
+            "streams": repair.streams,
+            "is_done": confirm,
+            "next": next_ if confirm else "nothing was changed; repeat it with --confirm",
+        },
+        as_json=as_json,
+    )
+
+
+@app.command(name="pepper")
+def pepper(
+    *, confirm: Confirm = False, reason: Reason = "", data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Give the pepper up for lost: the ledger takes a new one, and every secret so far stays void.
+
+    Only where no backup has its keys. Every token then needs a new secret.
+    """
+    with _owner(data_dir) as connection:
+        forgotten = give_up_pepper(connection, by=operator_name(), reason=_kept(reason))
+        if not confirm:
+            connection.rollback()
+    show(
+        {
+            "generations": forgotten,
+            "is_done": confirm,
+            "next": "start the service with a new pepper, then rotate every token"
+            if confirm
+            else "nothing was changed; repeat it with --confirm",
+        },
+        as_json=as_json,
+    )
+
+
+@contextmanager
+def _owner(data_dir: Path | None) -> Iterator[psycopg.Connection]:
+    """A connection of the owner, in one transaction."""
+    settings = load(data_dir=data_dir)
+    with (
+        open_store(settings, keys=Keys.IGNORED),
+        open_connection(owner_conninfo(settings), is_autocommit=False) as connection,
+    ):
+        try:
+            yield connection
+        except psycopg.errors.InsufficientPrivilege:
+            raise NotRepairable(
+                "this takes the owner of the database: set SCIM_LEDGER_OWNER_DATABASE_URL"
+            ) from None
+
+
+def _kept(reason: str) -> str:
+    return kept(reason, max_length=REASON_MAX) or ""

@@ -1,0 +1,134 @@
+"""`scim-ledger serve`: the store, the first API token, then workers and the projection process."""
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from api.cli import first_token
+from api.deployment import Keys, embedded, open_store
+from api.server.accept_balance import new_counts
+from api.server.connection_limits import check_descriptor_limit
+from api.server.heartbeat import Pulse
+from api.server.listening import listen_on, url_of
+from api.server.supervisor import Program, Supervisor
+from api.server.worker import worker_argv
+from api.settings import PLAIN, PREFIX, Settings, hosts
+from domain.eventstore.commit_turn import new_turn
+from domain.postgres.connection import open_connection
+from domain.postgres.embedded.server import EmbeddedPostgresError
+from projections.rebuild import prepare
+from projections.registry import PROJECTIONS
+
+_KEEP_EVERY_S: Final = 0.5
+_KEPT_HERE: Final = {"owner_database_url", "data_dir", "first_token_file", "host", "port", "workers"}
+"""Settings that no child has a use for."""
+
+logger = structlog.get_logger()
+
+
+def serve(settings: Settings, *, migrates: bool) -> int:
+    """Run the service until SIGTERM or SIGINT; returns the exit code."""
+    try:
+        return _serve(settings, migrates=migrates)
+    except (KeyboardInterrupt, SystemExit):  # told to end before the supervisor listened to signals
+        return 0
+
+
+def _serve(settings: Settings, *, migrates: bool) -> int:
+    check_descriptor_limit()
+    with open_store(settings, migrates=migrates, keys=Keys.RECORDED) as ready, _kept_running(settings):
+        listeners = listen_on(hosts(ready), ready.port)
+        _prepare_views(ready)
+        first_token.hand_over(ready, url=url_of(listeners[0]))
+        supervisor = Supervisor()
+        programs = _programs(ready, supervisor, listeners)
+        for listener in listeners:
+            print(f"scim-ledger listens on {url_of(listener)}", file=sys.stderr, flush=True)
+        return supervisor.run(programs)
+
+
+def _programs(
+    settings: Settings, supervisor: Supervisor, listeners: Sequence[socket.socket]
+) -> list[Program]:
+    """The projection process and the workers, and what they share."""
+    wake_read, wake_write = os.pipe()
+    turn_fd = new_turn() if settings.workers > 1 else None
+    counts_fd = new_counts(settings.workers)
+    _export(msgspec.structs.replace(settings, wake_fd=wake_write, turn_fd=turn_fd))
+    listen_fds = [listener.fileno() for listener in listeners]
+    inherited = tuple(fd for fd in (*listen_fds, wake_write, turn_fd, counts_fd) if fd is not None)
+    pulse, lifeline_fd = Pulse(), supervisor.lifeline_fd
+    views = (
+        *(sys.executable, "-m", "api.server.projector", "--wake-fd", str(wake_read)),
+        *("--lifeline-fd", str(lifeline_fd), "--beat-fd", str(pulse.beat_fd)),
+    )
+    # Reads that the workers still answer wait for their view.
+    programs = [Program("projections", views, pass_fds=(wake_read,), pulse=pulse, is_last=True)]
+    for number in range(1, settings.workers + 1):
+        pulse = Pulse()
+        argv = worker_argv(
+            "api.app:create_app",
+            listen_fds=listen_fds,
+            lifeline_fd=lifeline_fd,
+            counts_fd=counts_fd,
+            beat_fd=pulse.beat_fd,
+            worker_number=number,
+        )
+        programs.append(Program(f"worker-{number}", argv, pass_fds=inherited, pulse=pulse))
+    return programs
+
+
+def _prepare_views(settings: Settings) -> None:
+    assert settings.database_url is not None
+    with open_connection(settings.database_url) as connection:
+        for projection in PROJECTIONS:
+            prepare(connection, projection)
+
+
+def _export(settings: Settings) -> None:
+    """What the children are told, through the environment that they inherit: what they need and no more.
+
+    Whoever reads a worker's memory or environment shall not find the owner of the ledger there.
+    """
+    told = {name: value for name, value in msgspec.structs.asdict(settings).items() if name not in _KEPT_HERE}
+    names = {field.name: field.encode_name for field in msgspec.structs.fields(Settings)}
+    for name in (name for name in list(os.environ) if name.startswith(PREFIX) or name in PLAIN):
+        del os.environ[name]
+    for name, value in told.items():
+        if value is not None:
+            os.environ[PREFIX + names[name]] = str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@contextmanager
+def _kept_running(settings: Settings) -> Iterator[None]:
+    """Start the embedded server again whenever it has died."""
+    if settings.database_url is not None:
+        yield
+        return
+    server, stopping = embedded(settings), threading.Event()
+
+    def keep() -> None:
+        while not stopping.wait(_KEEP_EVERY_S):
+            try:
+                if not server.is_running:
+                    logger.error("embedded server died", data_dir=str(Path(server.base_dir)))
+                    server.start()
+            except EmbeddedPostgresError as error:
+                logger.error("embedded server did not start", reason=str(error).splitlines()[0])  # noqa: TRY400
+
+    keeper = threading.Thread(target=keep, daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        keeper.join()
+        server.stop()  # it counts as a user of its own once it has started the server

@@ -1,0 +1,276 @@
+"""`scim-ledger token …`: what the API does with SCIM tokens, for whoever runs the service."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+from cyclopts import App, Parameter
+
+from api.cli.console import (
+    LIST_MAX,
+    AsJson,
+    DataDir,
+    TokenId,
+    ask_ledger,
+    asked_at,
+    aware,
+    caught_up,
+    instant,
+    operator,
+    show,
+    with_ledger,
+)
+from api.cli.trail import EVERYTHING, Trail, What, ask_trail, kind_of, show_events
+from domain.errors import InvalidValue, NotFound
+from domain.ledger import DEFAULT_OVERLAP, NewScimToken, TokenLedger
+from domain.scim_token import NAME_MAX_LENGTH, OVERLAP_MAX, ScimToken, check_name, check_reason
+from projections.as_of import AsOfQueries
+from projections.audit_queries import AuditFilter, Span
+from projections.audit_trail import AuditEvent
+from projections.head import HeadWatch
+from projections.queries import Place, TokenFilter, TokenQueries
+from projections.scim_tokens import rfc3339
+from projections.usage_queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
+
+OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
+
+app = App(name="token", help="SCIM tokens.")
+
+
+AsOf = Annotated[datetime | None, Parameter(help="As it was at this instant, with a time zone.")]
+
+
+class Step(StrEnum):
+    """What a token's use is counted by."""
+
+    HOUR = "hour"
+    DAY = "day"
+
+
+@app.command(name="create")
+def token_create(
+    *,
+    team: Annotated[UUID, Parameter(help="The team that will own it.")],
+    name: Annotated[str, Parameter(help=f"What it is for, 1 to {NAME_MAX_LENGTH} characters.")],
+    user: Annotated[UUID, Parameter(help="The user on whose behalf it is made.")],
+    expires_at: Annotated[
+        datetime | None, Parameter(help="Its end, with a time zone; without it, none.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a SCIM token for a team on behalf of a user; its secret is printed once."""
+    ask = NewScimToken(team, name, aware("--expires-at", expires_at))
+    by = operator(user)
+    token, secret = with_ledger(data_dir, lambda ledger: ledger.create_scim_token(ask, by=by))
+    show({**_fields(token), "token": secret.reveal()}, as_json=as_json)
+
+
+@app.command(name="list")
+def token_list(
+    *,
+    team: Annotated[UUID | None, Parameter(help="Only this team's.")] = None,
+    name: Annotated[str | None, Parameter(help="Only those of exactly this name.")] = None,
+    status: Annotated[str, Parameter(help="active, revoked, expired or all.")] = "active",
+    unused_since: Annotated[
+        datetime | None, Parameter(help="Only those not used since this instant, with a time zone.")
+    ] = None,
+    never_used: Annotated[bool, Parameter(negative="", help="Only those that were never used.")] = False,
+    new_source_since: Annotated[
+        datetime | None, Parameter(help="Only those used since then from an address that was new for them.")
+    ] = None,
+    as_of: AsOf = None,
+    after: Annotated[
+        UUID | None, Parameter(help="Only those after this one: the last of a page before, by its id.")
+    ] = None,
+    limit: Annotated[int, Parameter(help=f"How many at most, 1 to {LIST_MAX}.")] = 100,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """The newest SCIM tokens, now or as they were at an instant."""
+    if status not in {"active", "revoked", "expired", "all"}:
+        raise InvalidValue("--status", "must be active, revoked, expired or all")
+    if not 1 <= limit <= LIST_MAX:
+        raise InvalidValue("--limit", f"must be 1 to {LIST_MAX}")
+    if name is not None:
+        check_name(name)
+    narrow = TokenFilter(
+        None if team is None else (team,),
+        name=name,
+        status=status,
+        unused_since=asked_at("--unused-since", unused_since),
+        is_never_used=never_used,
+        new_source_since=asked_at("--new-source-since", new_source_since),
+    )
+    _refuse_use_filters(narrow, as_of)
+
+    async def ask(ledger: TokenLedger) -> Sequence[str]:
+        at, head = await ledger.time(), await HeadWatch(ledger.reads).now()
+        then = asked_at("--as-of", as_of, latest=at)
+        source = TokenQueries(ledger.reads) if then is None else AsOfQueries(ledger.reads)
+        place = None if after is None else _place(ledger, after)
+        page = await source.page(narrow, after=place, limit=limit, at=then or at, head=head)
+        return page.documents
+
+    with caught_up(data_dir) as settings:
+        documents = ask_ledger(settings, ask)
+    show([json.loads(document) for document in documents], as_json=as_json)
+
+
+@app.command(name="show")
+def token_show(
+    token_id: TokenId, *, as_of: AsOf = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """One SCIM token, as its own events tell it, now or at an instant; also when it is revoked."""
+
+    async def ask(ledger: TokenLedger) -> ScimToken:
+        then = asked_at("--as-of", as_of, latest=await ledger.time())
+        return _replayed(ledger, token_id, until=then)
+
+    show(_fields(with_ledger(data_dir, ask)), as_json=as_json)
+
+
+@app.command(name="history")
+def token_history(
+    token_id: TokenId, what: What = EVERYTHING, *, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """All that ever happened to one token, oldest first, also when it is revoked."""
+    whole = AuditFilter(token_id=token_id)
+    narrow = replace(what.narrow(), token_id=token_id)
+
+    async def ask(trail: Trail) -> Sequence[AuditEvent]:
+        if not (await trail.audit.page(whole, Span(), limit=1, head=trail.head)).events:
+            raise NotFound("no such token")
+        pages = trail.audit.stream(narrow, Span(is_newest_first=False), limit=None, head=trail.head)
+        return [event async for page in pages for event in page]
+
+    show_events(ask_trail(data_dir, ask), as_json=as_json, fields=_of_one_token)
+
+
+@app.command(name="usage")
+def token_usage(
+    token_id: TokenId,
+    *,
+    since: Annotated[
+        datetime | None, Parameter(help="From this instant on, with a time zone; a day, or 30, ago.")
+    ] = None,
+    until: Annotated[
+        datetime | None, Parameter(help="Until before this instant, with a time zone; now.")
+    ] = None,
+    step: Annotated[Step, Parameter(help="Hours, or days of UTC.")] = Step.HOUR,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """How often a SCIM token was used and refused, and from how many addresses, by the hour or the day."""
+    first, end = asked_at("--since", since), asked_at("--until", until)
+
+    async def ask(ledger: TokenLedger) -> Sequence[UsageStep]:
+        to_at = end or await ledger.time()
+        from_at = first or to_at - SPANS[step]
+        if not timedelta(0) < to_at - from_at <= STEPS[step] * (STEPS_MAX - 1):
+            raise InvalidValue("--since", f"must be before --until, by {STEPS_MAX - 1} steps at most")
+        head = await HeadWatch(ledger.reads).now()
+        if not await TokenQueries(ledger.reads).is_known(token_id, teams=None, head=head):
+            raise NotFound("no such token")
+        usage = UsageQueries(ledger.reads)
+        return await usage.steps(token_id, from_at=from_at, to_at=to_at, step=STEPS[step], head=head)
+
+    with caught_up(data_dir) as settings:
+        steps = ask_ledger(settings, ask)
+    show([msgspec.structs.asdict(each) for each in steps], as_json=as_json)
+
+
+@app.command(name="rotate")
+def token_rotate(
+    token_id: TokenId,
+    *,
+    overlap_seconds: Annotated[
+        int, Parameter(help=f"How long the older secret goes on, 0 to {OVERLAP_MAX_S} seconds.")
+    ] = DEFAULT_OVERLAP // timedelta(seconds=1),
+    user: Annotated[UUID | None, Parameter(help="The user on whose behalf; the trail names them.")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a SCIM token a new secret, which is printed once; the older one goes on for a while."""
+    if not 0 <= overlap_seconds <= OVERLAP_MAX_S:
+        raise InvalidValue("--overlap-seconds", f"must be 0 to {OVERLAP_MAX_S}")
+    overlap, by = timedelta(seconds=overlap_seconds), operator(user)
+    token, secret = with_ledger(
+        data_dir, lambda ledger: ledger.rotate_scim_token(token_id, overlap=overlap, by=by)
+    )
+    show({**_fields(token), "token": secret.reveal()}, as_json=as_json)
+
+
+@app.command(name="revoke")
+def token_revoke(
+    token_id: TokenId,
+    *,
+    user: Annotated[UUID | None, Parameter(help="The user on whose behalf; the trail names them.")] = None,
+    reason: Annotated[str | None, Parameter(help="Why, for the trail.")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke a SCIM token, from now on and everywhere."""
+    if reason is not None:
+        check_reason(reason)
+    by = operator(user)
+    with_ledger(data_dir, lambda ledger: ledger.revoke_scim_token(token_id, by=by, reason=reason))
+    show({"id": str(token_id)}, as_json=as_json)
+
+
+def _replayed(ledger: TokenLedger, token_id: UUID, *, until: datetime | None) -> ScimToken:
+    found = ledger.replay(token_id, until=until)
+    if not isinstance(found, ScimToken):
+        raise NotFound("no such token")
+    return found
+
+
+def _place(ledger: TokenLedger, token_id: UUID) -> Place:
+    """Where a token stands in the list."""
+    created = ledger.replay(token_id, version=1)
+    if not isinstance(created, ScimToken):
+        raise NotFound("no such token")
+    return Place(created.created_at, token_id)
+
+
+def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
+    """What was used when is asked of the present; of the past, the token's usage tells."""
+    given = {
+        "--unused-since": narrow.unused_since is not None,
+        "--never-used": narrow.is_never_used,
+        "--new-source-since": narrow.new_source_since is not None,
+    }
+    for flag, is_given in given.items():
+        if is_given and then is not None:
+            raise InvalidValue(flag, "cannot go with --as-of")
+
+
+def _of_one_token(event: AuditEvent) -> Mapping[str, Any]:
+    """Its team and id are known; so there is room for why and where from."""
+    return {
+        "at": event.at,
+        "kind": kind_of(event),
+        "outcome": event.outcome,
+        "reason": event.reason,
+        "by": event.operator or event.user_id,
+        "source": event.source,
+    }
+
+
+def _fields(token: ScimToken) -> Mapping[str, Any]:
+    return {
+        "id": str(token.id),
+        "team_id": str(token.team_id),
+        "name": token.name,
+        "created_by": str(token.created_by),
+        "last_used_at": instant(token.last_used_at),
+        "created_at": rfc3339(token.created_at),
+        "updated_at": rfc3339(token.updated_at),
+        "expires_at": instant(token.expires_at),
+        "revoked_at": instant(token.revoked_at),
+    }

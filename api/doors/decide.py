@@ -1,0 +1,173 @@
+"""The one decision behind every door: header, secret, gate, yes or a refusal.
+
+A yes leaves only after its use is committed. A fault of ours is 503, never a 401: a wrong 401 makes an
+identity provider quarantine its customer's job for hours.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+from litestar.types import HTTPScope, Send
+
+from api.doors.authorization import NotPresentable, read
+from api.doors.client_address import ClientSources
+from api.doors.rate_limit import RateLimits, TooManyRequests
+from api.doors.refusals import RefusalCounter
+from api.doors.scim import messages
+from api.http.asgi_answer import respond
+from domain.errors import TokenRefused, TokenUnknown, Unavailable
+from domain.eventstore.uses import Decision
+from domain.kept_text import kept_bytes
+from domain.ledger import TokenLedger
+from domain.scim_token import USER_AGENT_MAX_LENGTH, Presentation
+from domain.secret import Secret
+
+CHALLENGE: Final = 'Bearer realm="scim"'
+INVALID_TOKEN: Final = f'{CHALLENGE}, error="invalid_token"'
+REFUSED: Final = "The token is not valid."
+IS_API: Final = "This is an API token; here a SCIM token is presented"
+THROTTLED: Final = "There are too many requests. Wait, then try again."
+UNAVAILABLE: Final = "The token cannot be checked right now. Try again."
+RETRY_AFTER_S: Final = 1
+
+_CLASS: Final = re.compile(
+    r"(?:^|/)(Users|Groups|Me|Bulk|Schemas|ResourceTypes|ServiceProviderConfig|\.search)(/[^/]+)?$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A door that stays shut. reason: for the trail; detail, headers: for the presenter."""
+
+    status: int
+    reason: str
+    detail: str
+    headers: Mapping[str, str]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a presenter wants, as one door sees it.
+
+    door: its name in the trail. method, path: of the original request, the path without its query.
+    note: a mistake of the presenter worth telling its administrator.
+    """
+
+    door: str
+    method: str
+    path: str
+    note: str | None = None
+
+
+class Doors:
+    """Asks the ledger on behalf of every door."""
+
+    def __init__(
+        self, ledger: TokenLedger, *, sources: ClientSources, limits: RateLimits, refusals: RefusalCounter
+    ) -> None:
+        self._ledger = ledger
+        self._limits = limits
+        self.sources = sources
+        self.refusals = refusals
+
+    async def authenticate(self, scope: HTTPScope, asked: Asked) -> Decision | Refused:
+        """Whether the request's token is good; when it is, its use is committed."""
+        # A gateway asks for others: its own address must not be limited, nor told as theirs.
+        source = self.sources.address(scope, is_relayed=asked.door != "scim")
+        try:
+            self._take(source, asked.door)
+            credentials = read(scope, is_bare_accepted=True)
+            if not credentials.secret.kind.startswith("scim_"):
+                raise NotPresentable("malformed", IS_API)  # noqa: TRY301 - one answer for both
+            presentation = Presentation(
+                door=asked.door,
+                form=credentials.form,
+                source=source,
+                user_agent=user_agent_of(scope),
+                method=asked.method,
+                path_class=path_class(asked.path),
+                note=asked.note,
+            )
+            return await self.present(credentials.secret, presentation)
+        except NotPresentable as refusal:
+            self.refusals.count(refusal.reason, asked.door)
+            return _unauthorized(refusal.reason, refusal.detail)
+        except TokenRefused as refusal:
+            return _unauthorized(refusal.reason, REFUSED)
+        except TooManyRequests as refusal:
+            return Refused(429, "throttled", THROTTLED, {"Retry-After": str(refusal.retry_after_s)})
+        except Unavailable:
+            return Refused(503, "unavailable", UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_S)})
+
+    async def present(self, secret: Secret, presentation: Presentation) -> Decision:
+        """Let the holder of a SCIM token's secret in: the use is committed before this returns.
+
+        Raises TokenRefused, TooManyRequests, Unavailable.
+        """
+        self._take(secret, presentation.door)
+        try:
+            return await self._ledger.authenticate(secret, presentation)
+        except TokenUnknown as refusal:
+            self.refusals.count(refusal.reason, presentation.door)
+            raise
+
+    def throttle(self, scope: HTTPScope, door: str, *, secret: Secret | None = None) -> None:
+        """Count a request of its source, or a presentation of a secret. Raises TooManyRequests."""
+        self._take(self.sources.address(scope) if secret is None else secret, door)
+
+    def _take(self, asked: str | Secret | None, door: str) -> None:
+        try:
+            if isinstance(asked, Secret):
+                self._limits.take_token(asked)
+            else:
+                self._limits.take_source(asked)
+        except TooManyRequests:
+            self.refusals.count("throttled", door)
+            raise
+
+
+@lru_cache(maxsize=64)
+def _unauthorized(reason: str, detail: str) -> Refused:
+    challenge = CHALLENGE if reason == "missing" else INVALID_TOKEN
+    return Refused(401, reason, detail, {"WWW-Authenticate": challenge})
+
+
+def identity(decision: Decision) -> Sequence[tuple[bytes, bytes]]:
+    """The identity headers, as ASGI has them: always all of them, never empty."""
+    assert decision.use_id is not None
+    return (
+        (b"x-scim-team-id", decision.team),
+        (b"x-scim-token-id", decision.token),
+        (b"x-scim-use-id", str(decision.use_id).encode()),
+    )
+
+
+async def deny(send: Send, scope: HTTPScope, refused: Refused) -> None:
+    """Answer a refusal in SCIM's own form (RFC 7644 §3.12), whichever door it was."""
+    await respond(
+        send,
+        scope,
+        status=refused.status,
+        media_type=messages.MEDIA_TYPE,
+        body=messages.error(refused.status, refused.detail),
+        headers=refused.headers,
+    )
+
+
+def path_class(path: str) -> str:
+    """A path reduced to its kind, e.g. "Users/{id}": no identifier of a person gets into the ledger."""
+    match = _CLASS.search(path.rstrip("/"))
+    if match is None:
+        return "other"
+    return match[1] + ("/{id}" if match[2] else "")
+
+
+def user_agent_of(scope: HTTPScope) -> str | None:
+    """A presenter's name of itself as the ledger keeps it."""
+    for name, value in scope["headers"]:
+        if name == b"user-agent":
+            return kept_bytes(value, max_length=USER_AGENT_MAX_LENGTH)
+    return None

@@ -1,0 +1,134 @@
+"""The connections of a process to the upstream: how many there may be, and who may have how many of them."""
+
+import asyncio
+import ssl
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+from api.doors.scim.connection import Connection
+
+MAX_CONNECTIONS: Final = 100
+"""Per worker."""
+SHARE: Final = 25
+"""Of one token: its slow uploads leave three quarters of the places to the other teams."""
+WAIT_S: Final = 2.0
+"""For a place. Whoever waits longer had better come back."""
+KEEP_ALIVE_S: Final = 4.0
+"""Less than the 5 s after which common servers close an idle connection, so that we close first."""
+
+
+class ShareTaken(Exception):
+    """The token has as many requests under way as one may have."""
+
+
+class NoPlace(Exception):
+    """All connections are taken, and none became free in time."""
+
+
+class Origin(NamedTuple):
+    """Where the upstream is. is_tls: https. host: as a name or an address, without brackets."""
+
+    is_tls: bool
+    host: str
+    port: int
+
+
+class Places:
+    """How many exchanges may be under way, in all and for one holder. Keeps nothing of who has none."""
+
+    def __init__(self, *, most: int = MAX_CONNECTIONS, share: int = SHARE, wait_s: float = WAIT_S) -> None:
+        self._free = most
+        self._share = share
+        self._wait_s = wait_s
+        self._held: Counter[bytes] = Counter()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @asynccontextmanager
+    async def taken(self, holder: bytes) -> AsyncIterator[None]:
+        """One place for the block. Raises ShareTaken at once, NoPlace after a while."""
+        if self._held[holder] >= self._share:
+            raise ShareTaken
+        self._held[holder] += 1
+        try:
+            await self._take()
+            try:
+                yield
+            finally:
+                self._give_back()
+        finally:
+            self._held[holder] -= 1
+            if not self._held[holder]:
+                del self._held[holder]
+
+    async def _take(self) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(came)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await came
+        except BaseException as error:
+            if came.done() and not came.cancelled():  # it came in the same moment
+                self._give_back()
+            if isinstance(error, TimeoutError):
+                raise NoPlace from None
+            raise
+
+    def _give_back(self) -> None:
+        while self._waiting:
+            came = self._waiting.popleft()
+            if not came.done():
+                came.set_result(None)
+                return
+        self._free += 1
+
+
+class Pool:
+    """Connections to one origin, kept for a few seconds after use. connect_timeout_s: for a new one."""
+
+    def __init__(self, origin: Origin, *, connect_timeout_s: float) -> None:
+        self._origin = origin
+        self._connect_timeout_s = connect_timeout_s
+        self._tls = ssl.create_default_context() if origin.is_tls else None
+        self._idle: dict[Connection, asyncio.TimerHandle] = {}
+
+    def kept(self) -> Connection | None:
+        """The connection that was used last, if one is there."""
+        while self._idle:
+            connection, timer = self._idle.popitem()
+            timer.cancel()
+            if connection.is_usable:
+                return connection
+            connection.close()
+        return None
+
+    async def fresh(self) -> Connection:
+        """A new connection. Raises OSError, TimeoutError."""
+        async with asyncio.timeout(self._connect_timeout_s):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                Connection, self._origin.host, self._origin.port, ssl=self._tls
+            )
+        return connection
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep it if another request may go over it; else hang up."""
+        if connection.is_usable:
+            timer = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._expire, connection)
+            self._idle[connection] = timer
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Hang up what is idle."""
+        for connection, timer in self._idle.items():
+            timer.cancel()
+            connection.close()
+        self._idle.clear()
+
+    def _expire(self, connection: Connection) -> None:
+        del self._idle[connection]
+        connection.close()

@@ -1,0 +1,121 @@
+"""Reading a JSON body strictly: one media type, one meaning, and errors that say where and never what."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, partial
+from typing import Any, Final, NamedTuple, NoReturn
+
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
+from litestar.openapi.spec import Operation, RequestBody
+
+from api.http.problems import BadRequest, FieldError
+from api.http.values import Value, errors_of, named
+
+NOT_JSON: Final = "The body is not well-formed JSON."
+_ERRORS_MAX: Final = 20
+
+
+class StrictRequest(Request[Any, Any, State]):
+    """Litestar's request, with the body decoded at once into the handler's type.
+
+    Refused with BadRequest: another content type or a coded content (415), no body where one is needed,
+    malformed JSON, duplicate keys, unknown or missing fields, wrong values.
+    """
+
+    async def json(self) -> Any:
+        """The body as the struct that the handler asks for."""
+        type_ = self.route_handler.parsed_fn_signature.parameters["data"].annotation
+        at = self.scope["state"]["caller"].at
+        return decode(await self.body(), type_, content_type=self.headers.get("content-type", ""), at=at)
+
+    async def body(self) -> bytes:
+        """The body, of which there must be some where a handler reads it."""
+        codings = ",".join(self.headers.getall("content-encoding", [])).lower().split(",")
+        if any(coding.strip() not in {"", "identity"} for coding in codings):
+            raise BadRequest(
+                "The body must not be coded; leave Content-Encoding out.",
+                status=415,
+                headers={"Accept-Encoding": "identity"},  # RFC 9110 §12.5.3
+            )
+        try:
+            return await super().body() or b" "
+        except InternalServerException:  # what Litestar makes of a client that hung up meanwhile
+            raise BadRequest("The body ended too early.") from None
+
+
+@dataclass
+class OptionalBody(Operation):
+    """An operation whose body may be left out, for the OpenAPI document."""
+
+    def __post_init__(self) -> None:
+        """Litestar's hook for what it cannot see in the handler."""
+        assert isinstance(self.request_body, RequestBody)
+        self.request_body.required = False
+
+
+class _Field(NamedTuple):
+    value: Value
+    is_required: bool
+
+
+def decode(body: bytes, type_: Any, *, content_type: str, at: datetime) -> Any:
+    """Decode strictly into the struct `type_`, all of whose mistakes are told at once. Raises BadRequest.
+
+    A body that is left out, with or without its type, is one where every field is. at: of the request.
+    """
+    fields = _fields(type_)
+    media_type = content_type.partition(";")[0].strip().lower()
+    is_left_out = not body.strip() and not any(field.is_required for field in fields.values())
+    if media_type != "application/json" and not (is_left_out and not media_type):
+        raise BadRequest("The body must be application/json.", status=415)
+    if is_left_out:
+        return type_()
+    try:
+        document = _strict.decode(body.decode())
+        msgspec.json.decode(body)  # refuses what Python's lets through: lone surrogates
+    except (ValueError, RecursionError):
+        raise BadRequest(NOT_JSON) from None
+    if not isinstance(document, dict):
+        raise BadRequest("The body is not valid.", [FieldError("", "must be an object")])
+    errors = list(_errors(document, fields, at))
+    if errors:
+        raise BadRequest("The body is not valid.", errors[:_ERRORS_MAX])
+    return type_(**{name: fields[name].value.read(value, at=at) for name, value in document.items()})
+
+
+def _errors(document: Mapping[str, Any], fields: Mapping[str, _Field], at: datetime) -> Iterator[FieldError]:
+    for name, (value, is_required) in fields.items():
+        if name in document:
+            yield from errors_of(f"/{name}", partial(value.read, document[name], at=at))
+        elif is_required:
+            yield FieldError(f"/{name}", "is required")
+    for name in document:
+        if name not in fields:
+            yield FieldError(f"/{named(name)}", "is not a field of this resource")
+
+
+@cache
+def _fields(type_: Any) -> Mapping[str, _Field]:
+    return {
+        field.encode_name: _Field(Value(field.type), field.required)
+        for field in msgspec.structs.fields(type_)
+    }
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise BadRequest("The body names a field twice.")
+    return found
+
+
+def _no_number(_: str) -> NoReturn:
+    raise ValueError
+
+
+_strict: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number)

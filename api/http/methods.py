@@ -1,0 +1,62 @@
+"""One table of methods per path, for 405, OPTIONS and HEAD alike."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from litestar.routes import BaseRoute, HTTPRoute
+from litestar.types import HTTPScope, Message, Send
+from litestar.utils import normalize_path
+
+from api.http.asgi_answer import stamp
+
+_VARIABLE: Final = re.compile(r"\\\{[^/]+\\\}")
+
+
+class Methods:
+    """What each path takes. HEAD wherever GET (RFC 9110 §9.1), OPTIONS everywhere."""
+
+    def __init__(self, routes: Iterable[BaseRoute]) -> None:
+        found: dict[str, set[str]] = {}
+        for route in routes:
+            if isinstance(route, HTTPRoute):
+                found.setdefault(route.path_format, {"OPTIONS"}).update(route.methods)
+        for methods in found.values():
+            if "GET" in methods:
+                methods.add("HEAD")
+        self._fixed = {path: tuple(sorted(found[path])) for path in found if "{" not in path}
+        self._variable = [
+            (re.compile(_VARIABLE.sub("[^/]+", re.escape(path))), tuple(sorted(found[path])))
+            for path in sorted(found.keys() - self._fixed.keys(), key=lambda path: (path.count("{"), path))
+        ]
+
+    def of(self, path: str) -> Sequence[str]:
+        """The methods of a path, none where there is no such path."""
+        if path in self._fixed:
+            return self._fixed[path]
+        normal = normalize_path(path)
+        variable = (methods for pattern, methods in self._variable if pattern.fullmatch(normal))
+        return self._fixed.get(normal) or next(variable, ())
+
+
+def head_only(send: Send) -> Send:
+    """Of the answer to a GET what a HEAD is answered with: its headers, Content-Length among them."""
+    is_over = False
+
+    async def send_head(message: Message) -> None:
+        nonlocal is_over
+        if is_over:
+            return
+        if message["type"] == "http.response.body":
+            is_over = True
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await send(message)
+
+    return send_head
+
+
+async def send_options(send: Send, scope: HTTPScope, allowed: Sequence[str]) -> None:
+    """Answer OPTIONS: 204, which has no content and no length of one (RFC 9110 §8.6)."""
+    headers = [(b"allow", ", ".join(allowed).encode()), (b"cache-control", b"no-store"), stamp(scope)]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

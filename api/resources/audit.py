@@ -1,0 +1,337 @@
+"""The audit trail: `/audit`, the history of one token, and its use over time. Read-only."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Response, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import FromPath, QueryParameter
+from litestar.response import Stream
+
+from api.doors.client_address import plain_network
+from api.http.cursor import InvalidCursor
+from api.http.instants import instant, span
+from api.http.json_body import StrictRequest
+from api.http.problems import BadRequest, FieldError, documented
+from api.http.values import Check
+from api.resources.audit_formats import MEDIA_TYPES, Format, InEveryFormat, csv, negotiate
+from api.service import Service, caller_of, service_of, visible_teams
+from domain.api_token import Permission
+from domain.errors import InvalidValue, NotFound
+from domain.eventstore.api_token_lookup import Caller
+from projections.audit_queries import AuditFilter, Span
+from projections.audit_trail import KINDS, AuditEvent, Kind, outcome_of
+from projections.described import Instant
+from projections.scim_tokens import rfc3339
+from projections.usage_queries import SPANS, STEPS, STEPS_MAX, UsageStep
+
+LIMIT_DEFAULT: Final = 100
+LIMIT_MAX: Final = 1000
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+
+EXAMPLE: Final = AuditEvent(
+    position=4711,
+    at="2021-08-10T10:00:00.000Z",
+    kind="scim_token.used",
+    outcome="success",
+    reason=None,
+    team_id=UUID("05daecaf-4365-42e8-8370-8127de5dd717"),
+    token_id=UUID("d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0"),
+    user_id=None,
+    api_token_id=None,
+    door="scim",
+    source="192.0.2.1",
+    user_agent="Okta SCIM Client 1.0.0",
+    method="PATCH",
+    path_class="Users/{id}",
+    note=None,
+    count=3,
+    use_id=UUID("0b8e2a35-1c2f-4a0a-9a8e-6a2f6f4f4a11"),
+    operator=None,
+)
+"""Examples are structs: Litestar leaves out what is None in a mapping, and a null is part of the contract."""
+
+
+class AuditList(msgspec.Struct, frozen=True):
+    """One page. next_cursor: null on the last page."""
+
+    limit: int
+    next_cursor: str | None
+    result: Sequence[AuditEvent]
+
+
+class TokenUsage(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """A token's use from `from` to `to`, a step at a time, oldest first; steps without any use are zeros."""
+
+    from_: Instant
+    to: Instant
+    step: Literal["hour", "day"]
+    result: Sequence[UsageStep]
+
+
+Order = Annotated[
+    Literal["newest", "oldest"], QueryParameter(description="Which end comes first.", required=False)
+]
+Limit = Annotated[
+    int | None,
+    QueryParameter(
+        ge=1,
+        description=f"Rows: of a page {LIMIT_DEFAULT} unless given and {LIMIT_MAX} at most; of a stream all.",
+        required=False,
+    ),
+]
+Cursor = Annotated[
+    str | None, QueryParameter(description="From the page before; empty for the first.", required=False)
+]
+Kinds = Annotated[
+    list[Kind] | None,
+    QueryParameter(name="kind", description="Only these events.", required=False),
+    Check(lambda kind, _: _check_kind(kind)),
+]
+Outcome = Annotated[
+    Literal["success", "refused"] | None, QueryParameter(description="Only these.", required=False)
+]
+From = Annotated[
+    datetime | None, QueryParameter(name="from", description="The first instant.", required=False)
+]
+To = Annotated[
+    datetime | None, QueryParameter(name="to", description="The first instant after.", required=False)
+]
+AsFormat = Annotated[
+    Format | None,
+    QueryParameter(name="format", description="Instead of the Accept header.", required=False),
+]
+_PAGE: Final = ResponseSpec(
+    AuditList,
+    description="One page as JSON; or every row as NDJSON or CSV, as `format` or `Accept` ask.",
+    examples=[Example(value=AuditList(100, None, [EXAMPLE]))],
+)
+
+
+class AuditController(Controller):
+    """`/audit`: every fact of the ledger that the caller may know."""
+
+    path = "/audit"
+    tags = ("Audit trail",)
+
+    @get(
+        operation_id="listAuditEvents",
+        operation_class=InEveryFormat,
+        summary="Query the audit trail",
+        responses={200: _PAGE, **documented(400, 401, 403, 406, 503)},
+    )
+    async def list_(  # noqa: PLR0917 - a filter per column
+        self,
+        request: StrictRequest,
+        team_id: Annotated[
+            UUID | None, QueryParameter(description="Only this team's.", required=False)
+        ] = None,
+        token_id: Annotated[
+            UUID | None, QueryParameter(description="Only about this token.", required=False)
+        ] = None,
+        user_id: Annotated[
+            UUID | None, QueryParameter(description="Only what this user did.", required=False)
+        ] = None,
+        api_token_id: Annotated[
+            UUID | None, QueryParameter(description="Only what this API token did.", required=False)
+        ] = None,
+        kind: Kinds = None,
+        outcome: Outcome = None,
+        source: Annotated[
+            str | None,
+            QueryParameter(description="Only from this address or network (CIDR).", required=False),
+            Check(lambda source, _: _check_network(source)),
+        ] = None,
+        from_: From = None,
+        to: To = None,
+        order: Order = "newest",
+        limit: Limit = None,
+        next_cursor: Cursor = None,
+        format_: AsFormat = None,
+    ) -> Response[AuditList]:
+        """One page of the trail, or all of it as a stream. A caller with teams sees what is theirs."""
+        caller = _auditor(request)
+        from_at, to_at = span(from_, to)
+        narrow = AuditFilter(
+            teams=visible_teams(caller.api_token.teams, team_id),
+            token_id=token_id,
+            user_id=user_id,
+            api_token_id=api_token_id,
+            kinds=kinds(kind, outcome),
+            source=None if source is None else plain_network(source),
+            from_at=from_at,
+            to_at=to_at,
+        )
+        return await _answer(request, caller, narrow, order, limit, next_cursor, format_)
+
+
+class TokenHistoryController(Controller):
+    """`/scim-token/{id}/events` and `/scim-token/{id}/usage`: what one token did."""
+
+    path = "/scim-token/{token_id:uuid}"
+    tags = ("Audit trail",)
+
+    @get(
+        "/events",
+        operation_id="listScimTokenEvents",
+        operation_class=InEveryFormat,
+        summary="Read the history of a SCIM token",
+        responses={200: _PAGE, **documented(400, 401, 403, 404, 406, 503)},
+    )
+    async def events(  # noqa: PLR0917 - a filter per column
+        self,
+        request: StrictRequest,
+        token_id: FromPath[UUID],
+        kind: Kinds = None,
+        outcome: Outcome = None,
+        from_: From = None,
+        to: To = None,
+        order: Order = "newest",
+        limit: Limit = None,
+        next_cursor: Cursor = None,
+        format_: AsFormat = None,
+    ) -> Response[AuditList]:
+        """All that ever happened to a token, also when it is revoked. Foreign and missing ones are 404."""
+        caller = _auditor(request)
+        from_at, to_at = span(from_, to)
+        await _require(service_of(request), caller, token_id)
+        narrow = AuditFilter(
+            teams=caller.api_token.teams,
+            token_id=token_id,
+            kinds=kinds(kind, outcome),
+            from_at=from_at,
+            to_at=to_at,
+        )
+        return await _answer(request, caller, narrow, order, limit, next_cursor, format_)
+
+    @get(
+        "/usage",
+        operation_id="getScimTokenUsage",
+        summary="Read the use of a SCIM token over time",
+        responses={
+            200: ResponseSpec(
+                TokenUsage,
+                description="Uses, refusals and distinct sources of each step.",
+                examples=[
+                    Example(
+                        value={
+                            "from": "2021-08-10T10:00:00.000Z",
+                            "to": "2021-08-10T11:00:00.000Z",
+                            "step": "hour",
+                            "result": [
+                                {"at": "2021-08-10T10:00:00.000Z", "uses": 120, "refusals": 0, "sources": 2}
+                            ],
+                        }
+                    )
+                ],
+            ),
+            **documented(400, 401, 403, 404, 503),
+        },
+    )
+    async def usage(
+        self,
+        request: StrictRequest,
+        token_id: FromPath[UUID],
+        from_: From = None,
+        to: To = None,
+        step: Annotated[
+            Literal["hour", "day"], QueryParameter(description="Hours, or days of UTC.", required=False)
+        ] = "hour",
+    ) -> TokenUsage:
+        """Up to 1,000 steps; the last day by the hour unless asked otherwise. Also of a revoked token."""
+        service, caller = service_of(request), _auditor(request)
+        to_at = instant("to", to) or caller.at
+        from_at = instant("from", from_) or to_at - SPANS[step]
+        if not timedelta(0) < to_at - from_at <= STEPS[step] * (STEPS_MAX - 1):
+            detail = f"must be before `to`, by {STEPS_MAX - 1} steps at most"
+            raise BadRequest("A parameter is not valid.", [FieldError("from", detail)])
+        await _require(service, caller, token_id)
+        steps = await service.usage.steps(
+            token_id, from_at=from_at, to_at=to_at, step=STEPS[step], head=caller.head
+        )
+        return TokenUsage(rfc3339(from_at), rfc3339(to_at), step, steps)
+
+
+def kinds(asked: Sequence[str] | None, outcome: str | None) -> frozenset[str] | None:
+    """The kinds that a filter leaves, None for all."""
+    if asked is None and outcome is None:
+        return None
+    left = KINDS if asked is None else asked
+    return frozenset(kind for kind in left if outcome is None or outcome_of(kind) == outcome)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise InvalidValue("/kind", f"must be one of: {', '.join(sorted(KINDS))}")
+
+
+def _auditor(request: StrictRequest) -> Caller:
+    caller = caller_of(request.scope)
+    caller.api_token.authorise(Permission.AUDIT_READ, at=caller.at)
+    return caller
+
+
+async def _require(service: Service, caller: Caller, token_id: UUID) -> None:
+    if not await service.tokens.is_known(token_id, teams=caller.api_token.teams, head=caller.head):
+        raise NotFound("no such token")
+
+
+def _check_network(source: str) -> None:
+    try:
+        plain_network(source)
+    except ValueError:
+        detail = "must be an address or a network, such as 192.0.2.0/24"
+        raise InvalidValue("/source", detail) from None
+
+
+async def _answer(  # noqa: PLR0917
+    request: StrictRequest,
+    caller: Caller,
+    narrow: AuditFilter,
+    order: str,
+    limit: int | None,
+    next_cursor: str | None,
+    format_: Format | None,
+) -> Response[Any]:
+    service = service_of(request)
+    wanted = negotiate(format_, request.headers.get("accept"))
+    scope = f"audit {order} {narrow!r}"
+    try:
+        after = service.cursors.decode_position(next_cursor, scope=scope) if next_cursor else None
+    except InvalidCursor:
+        fields = [FieldError("next_cursor", "is not one of this list")]
+        raise BadRequest("The cursor is not one of this list.", fields) from None
+    span = Span(is_newest_first=order == "newest", after=after)
+    if wanted is not Format.JSON:
+        whole = narrow, span
+        if wanted is Format.NDJSON:
+            return await _stream(service.audit.lines(*whole, limit=limit, head=caller.head), wanted)
+        return await _stream(csv(service.audit.stream(*whole, limit=limit, head=caller.head)), wanted)
+    if limit is not None and limit > LIMIT_MAX:
+        detail = f"must be at most {LIMIT_MAX}; NDJSON and CSV have no limit"
+        raise BadRequest("A parameter is not valid.", [FieldError("limit", detail)])
+    limit = limit or LIMIT_DEFAULT
+    page = await service.audit.page(narrow, span, limit=limit, head=caller.head)
+    cursor = None if page.next is None else service.cursors.encode_position(page.next, scope=scope)
+    return Response(AuditList(limit, cursor, page.events), headers=_NO_STORE)
+
+
+async def _stream(pieces: AsyncIterator[bytes], format_: Format) -> Response[Any]:
+    """Send piece after piece, each when the one before is on its way.
+
+    The first one is read before the status is sent, so an outage is a 503; a later one breaks the
+    connection off, which chunked coding makes visible.
+    """
+    first = await anext(pieces, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="audit.{format_}"'}
+    return Stream(whole(), media_type=MEDIA_TYPES[format_], headers=headers)

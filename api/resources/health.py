@@ -1,0 +1,121 @@
+"""Liveness and readiness, for orchestrators; both without authentication and without a secret to tell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Final, Literal, LiteralString
+
+import msgspec
+from litestar import Response, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Operation
+
+from api.http.json_body import StrictRequest
+from api.http.openapi import or_problem
+from api.http.problems import documented
+from api.service import service_of
+from domain.errors import ClockSkewed, PepperMismatch, StoreReadOnly, Unavailable
+from domain.eventstore.ledger_clock import AHEAD_MAX
+from projections.described import one_of
+from projections.registry import PROJECTIONS
+
+_KNOWN: Final = (
+    [projection.name for projection in PROJECTIONS],
+    [projection.shape for projection in PROJECTIONS],
+)
+
+VIEWS: Final[LiteralString] = """
+    SELECT known.name, CASE WHEN stopped_at IS NOT NULL THEN 'stopped' ELSE coalesce(role, 'building') END,
+        stopped_at, coalesce((SELECT max(notification_id) FROM ledger.events), 0) - coalesce(position, 0)
+    FROM unnest(%s::text[], %s::int[]) AS known (name, shape)
+    LEFT JOIN ledger.projection_positions p
+        ON p.name = known.name AND p.shape = known.shape AND p.role = 'live'
+    ORDER BY known.name
+"""
+"""The live versions in the shapes of this release; building where there is none yet."""
+
+
+class ProjectionHealth(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One view. state: live, stopped, building. lag: events behind. stopped_at: what it could not apply."""
+
+    name: str
+    state: Annotated[str, one_of("live", "building", "stopped")]
+    lag: int
+    stopped_at: int | None = None
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """How the process is.
+
+    status: "ready", "degraded" (a view stopped, or ledger time has jumped; authentication goes on),
+    "unavailable" (503: no database, a clock that the database does not believe, another pepper),
+    "read_only" (503: the database takes no writes, so nothing can be authenticated), or "building" (503): a
+    view of this release is being built from the ledger for the first time. Its doors answer; its reads do
+    not, so until then the release before goes on serving.
+    problems: in words, where the status is not about a view.
+    """
+
+    status: Literal["ready", "degraded", "unavailable", "read_only", "building"]
+    projections: Sequence[ProjectionHealth] = ()
+    problems: Sequence[str] = ()
+
+
+@dataclass
+class Probe(Operation):
+    """An operation whose 503 is its own, or a problem where it is not even asked."""
+
+    def __post_init__(self) -> None:
+        """Litestar's hook for what it cannot see in the handler."""
+        or_problem(self, 503)
+
+
+@get(
+    "/healthz",
+    operation_id="liveness",
+    summary="Is the process alive",
+    tags=["Operations"],
+    security=[{}],
+    responses=documented(),
+)
+async def healthz() -> Readiness:
+    """Always 200 while the process answers at all."""
+    return Readiness("ready")
+
+
+@get(
+    "/readyz",
+    operation_id="readiness",
+    summary="Can the process answer",
+    tags=["Operations"],
+    security=[{}],
+    operation_class=Probe,
+    responses={**documented(), 503: ResponseSpec(Readiness, description="The ledger cannot be reached.")},
+)
+async def readyz(request: StrictRequest) -> Response[Readiness]:
+    """200 when the ledger can be reached; a stopped view is told, and does not take the doors down."""
+    ledger = service_of(request).ledger
+    try:
+        problems = _jumped(await ledger.time() - ledger.clock())
+        rows = await ledger.reads.fetch(VIEWS, _KNOWN)
+    except ClockSkewed as skew:
+        unready = Readiness("unavailable", problems=[f"{skew}; synchronise the clocks (NTP)"])
+        return Response(unready, status_code=503, headers={"Retry-After": "5"})
+    except PepperMismatch as mismatch:
+        unready = Readiness("unavailable", problems=[str(mismatch)])
+        return Response(unready, status_code=503, headers={"Retry-After": "5"})
+    except StoreReadOnly as error:
+        unready = Readiness("read_only", problems=[str(error)])
+        return Response(unready, status_code=503, headers={"Retry-After": "5"})
+    except Unavailable:
+        return Response(Readiness("unavailable"), status_code=503, headers={"Retry-After": "1"})
+    projections = [ProjectionHealth(name, state, lag, stopped_at) for name, state, stopped_at, lag in rows]
+    if any(projection.state == "building" for projection in projections):
+        return Response(Readiness("building", projections), status_code=503, headers={"Retry-After": "5"})
+    is_degraded = bool(problems) or any(projection.stopped_at is not None for projection in projections)
+    return Response(Readiness("degraded" if is_degraded else "ready", projections, problems))
+
+
+def _jumped(ahead: timedelta) -> Sequence[str]:
+    if ahead <= AHEAD_MAX:
+        return []
+    return [f"ledger time is {ahead.total_seconds():.0f} s ahead of the clocks: see scim-ledger doctor"]

@@ -1,0 +1,82 @@
+"""What a browser is shown, or a person who follows a link; for anyone, and it tells nothing of the ledger."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+from litestar import MediaType, Response, get
+from litestar.params import FromPath
+from litestar.response import File
+
+from api.http.json_body import StrictRequest
+from api.http.problem_types import PROBLEM_TYPES, ROOT
+from domain.errors import NotFound
+
+ASSETS: Final = "/docs/assets"
+PUBLIC_PAGES: Final = ("/", "/favicon.ico", "/robots.txt")
+WHAT: Final = "This is a ledger of SCIM bearer tokens: it issues them, says whose they are, and revokes them."
+_FILES: Final = {path.name: path for path in (Path(__file__).parent / "assets").iterdir()}
+_MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript"}
+"""Not left to a table of the machine's, which may not know them."""
+_CACHED: Final = {"Cache-Control": "public, max-age=86400"}
+_VARIES: Final = {"Vary": "Accept", "Content-Security-Policy": "default-src 'none'", **_CACHED}
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title></head>
+<body><h1>{title}</h1><p>{text}</p><p>{more}</p></body>
+</html>
+"""
+_LINKS: Final = (
+    '<a href="/docs">The documentation of its API</a>. Identity providers are given the address of '
+    "<code>/scim/v2</code>."
+)
+
+
+@get("/", include_in_schema=False)
+async def root(request: StrictRequest) -> Response[Any]:
+    """What this is, and where its documentation is."""
+    said = {"title": "SCIM token ledger", "detail": WHAT, "documentation": "/docs", "scim": "/scim/v2"}
+    return _page(request, said, _LINKS)
+
+
+@get(f"{ROOT}/{{slug:str}}", include_in_schema=False)
+async def problem_page(request: StrictRequest, slug: FromPath[str]) -> Response[Any]:
+    """What to do about a type of problem."""
+    kind = PROBLEM_TYPES.get(slug)
+    if kind is None:
+        raise NotFound("no such type of problem")
+    said = {"type": kind.uri, "title": kind.title, "status": kind.status, "detail": kind.remedy}
+    return _page(request, said, f"Status {kind.status}. {_LINKS}")
+
+
+@get("/favicon.ico", include_in_schema=False, status_code=204)
+async def favicon() -> Response[None]:
+    """There is none; a browser asks all the same."""
+    return Response(None, status_code=204, headers=_CACHED)
+
+
+@get("/robots.txt", include_in_schema=False, media_type=MediaType.TEXT)
+async def robots() -> Response[str]:
+    """Nothing here is for a search engine."""
+    return Response("User-agent: *\nDisallow: /\n", media_type=MediaType.TEXT, headers=_CACHED)
+
+
+@get(f"{ASSETS}/{{name:str}}", include_in_schema=False)
+async def asset(name: FromPath[str]) -> File:
+    """A file of the documentation's page: one of those that there are, whatever a name would lead to."""
+    if name not in _FILES:
+        raise NotFound("no such file")
+    media_type = _MEDIA_TYPES.get(_FILES[name].suffix, "text/plain")
+    return File(_FILES[name], media_type=media_type, content_disposition_type="inline")
+
+
+PAGES: Final[Sequence[Any]] = (root, problem_page, favicon, robots, asset)
+
+
+def _page(request: StrictRequest, said: Mapping[str, object], more: str) -> Response[Any]:
+    """As HTML where that is asked for, else as JSON. more: HTML."""
+    if "text/html" not in request.headers.get("accept", "").lower():
+        return Response(said, headers=_VARIES)
+    html = _PAGE.format(title=escape(str(said["title"])), text=escape(str(said["detail"])), more=more)
+    return Response(html, media_type=MediaType.HTML, headers=_VARIES)

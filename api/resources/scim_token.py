@@ -1,0 +1,381 @@
+"""The documented resource `/scim-token`: four operations, and the extension `rotate`.
+
+A handler decodes, gives one command or asks one query, and encodes. It knows nothing about tokens.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID, uuid5
+
+import msgspec
+from litestar import Controller, MediaType, Response, delete, get, post
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import Body, FromPath, HeaderParameter, JSONBody, QueryParameter
+
+from api.http.cursor import InvalidCursor
+from api.http.instants import instant
+from api.http.json_body import OptionalBody, StrictRequest
+from api.http.problems import BadRequest, FieldError, documented
+from api.http.values import Check
+from api.resources.api_calls import call_of
+from api.service import caller_of, service_of, visible_teams
+from domain.api_token import Permission
+from domain.errors import NotFound
+from domain.ledger import DEFAULT_OVERLAP, CommandKey, NewScimToken
+from domain.scim_token import (
+    NAME_MAX_LENGTH,
+    OVERLAP_MAX,
+    REASON_MAX_LENGTH,
+    ScimToken,
+    check_expiry,
+    check_name,
+    check_reason,
+)
+from domain.secret import Secret
+from projections.queries import TokenFilter
+from projections.scim_tokens import TokenDocument, document
+
+LIMIT_DEFAULT: Final = 100
+LIMIT_MAX: Final = 1000
+KEY_MAX_LENGTH: Final = 255
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+_EXAMPLE: Final = TokenDocument(
+    id=UUID("d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0"),
+    team_id=UUID("05daecaf-4365-42e8-8370-8127de5dd717"),
+    name="Okta provisioning",
+    created_by=UUID("4f9b5c02-6f39-4c2f-8f6e-3f2d0d9f7a11"),
+    last_used_at=None,
+    created_at="2021-08-10T10:00:00.000Z",
+    updated_at="2021-08-10T10:00:00.000Z",
+)
+"""Examples are structs: Litestar leaves out what is None in a mapping, and a null is part of the contract."""
+
+
+AsOf = Annotated[
+    datetime | None,
+    QueryParameter(description="An extension: as it was at this instant.", required=False),
+]
+
+
+_IsName: Final = Check(lambda name, _: check_name(name))
+
+
+class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token to create. name: 1 to 255 characters. expires_at: an extension; without it, no end."""
+
+    team_id: Annotated[UUID, msgspec.Meta(description="The team that will own the token.")]
+    name: Annotated[
+        str,
+        msgspec.Meta(min_length=1, max_length=NAME_MAX_LENGTH, description="A descriptive name."),
+        _IsName,
+    ]
+    expires_at: (
+        Annotated[datetime, msgspec.Meta(tz=True), Check(lambda ends, at: check_expiry(ends, after=at))]
+        | None
+    ) = None
+
+
+class RotateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """overlap_seconds: how long the older secrets go on; a day unless said otherwise."""
+
+    overlap_seconds: Annotated[int, msgspec.Meta(ge=0, le=OVERLAP_MAX // timedelta(seconds=1))] = (
+        DEFAULT_OVERLAP // timedelta(seconds=1)
+    )
+
+
+class CreatedScimToken(TokenDocument, frozen=True, omit_defaults=True, kw_only=True):
+    """The token object plus its secret, shown in this answer only."""
+
+    token: Annotated[str, msgspec.Meta(description="Show-once bearer token; cannot be retrieved later.")]
+
+
+_ASK_EXAMPLE: Final = {"team_id": str(_EXAMPLE.team_id), "name": _EXAMPLE.name}
+_CREATED_EXAMPLE: Final = CreatedScimToken(
+    **msgspec.structs.asdict(_EXAMPLE),
+    token="scim_live_<49 letters and digits, shown once>",  # noqa: S106 - says what stands there
+)
+
+
+class ScimTokenList(msgspec.Struct, frozen=True):
+    """One page, newest first. next_cursor: null on the last page."""
+
+    limit: int
+    next_cursor: str | None
+    result: Sequence[TokenDocument]
+
+
+class RevokedScimToken(msgspec.Struct, frozen=True):
+    """The token that is revoked now."""
+
+    id: UUID
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description=f"Up to {KEY_MAX_LENGTH} printable characters: "
+        "for a day, a repeated call has no second effect.",
+        required=False,
+    ),
+]
+
+
+class ScimTokenController(Controller):
+    """`/scim-token`, as documented."""
+
+    path = "/scim-token"
+    tags = ("SCIM tokens",)
+
+    @post(
+        operation_id="createScimToken",
+        summary="Create a SCIM token",
+        status_code=201,
+        response_headers=[
+            ResponseHeader(name="Location", description="The token's address.", documentation_only=True),
+        ],
+        responses={
+            201: ResponseSpec(
+                CreatedScimToken,
+                description="Created; the secret is in this answer only.",
+                examples=[Example(value=_CREATED_EXAMPLE)],
+            ),
+            **documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
+        },
+    )
+    async def create(
+        self,
+        request: StrictRequest,
+        data: Annotated[CreateScimToken, Body(examples=[Example(value=_ASK_EXAMPLE)])],
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[CreatedScimToken]:
+        """Issue a token for a team. `token` is shown in this answer and cannot be retrieved later."""
+        call = call_of(request)
+        token, secret = await service_of(request).ledger.create_scim_token(
+            NewScimToken(data.team_id, data.name, data.expires_at),
+            by=call,
+            key=await _command_key(request, call.api_token_id, idempotency_key),
+        )
+        return _shown_once(token, secret, status_code=201)
+
+    @get(
+        operation_id="listScimTokens",
+        summary="List SCIM tokens",
+        responses={
+            200: ResponseSpec(
+                ScimTokenList,
+                description="One page, newest first.",
+                examples=[Example(value=ScimTokenList(100, None, [_EXAMPLE]))],
+            ),
+            **documented(400, 401, 403, 503),
+        },
+    )
+    async def list_(  # noqa: PLR0917 - the query of the documented resource
+        self,
+        request: StrictRequest,
+        team_id: Annotated[
+            UUID | None, QueryParameter(description="Only this team's.", required=False)
+        ] = None,
+        name: Annotated[
+            str | None, QueryParameter(description="Only of exactly this name.", required=False), _IsName
+        ] = None,
+        limit: Annotated[
+            int, QueryParameter(ge=1, le=LIMIT_MAX, description="Tokens a page.", required=False)
+        ] = LIMIT_DEFAULT,
+        next_cursor: Annotated[
+            str | None,
+            QueryParameter(description="From the page before; empty for the first.", required=False),
+        ] = None,
+        status: Annotated[
+            Literal["active", "revoked", "expired", "all"],
+            QueryParameter(description="An extension: history stays readable.", required=False),
+        ] = "active",
+        unused_since: Annotated[
+            datetime | None,
+            QueryParameter(description="An extension: there then, and not used since.", required=False),
+        ] = None,
+        never_used: Annotated[
+            bool, QueryParameter(description="An extension: not once.", required=False)
+        ] = False,
+        new_source_since: Annotated[
+            datetime | None,
+            QueryParameter(
+                description="An extension: used since then from an address new for it.", required=False
+            ),
+        ] = None,
+        as_of: AsOf = None,
+    ) -> Response[ScimTokenList]:
+        """One page of the tokens that the caller may see, newest first by (`created_at`, `id`)."""
+        service, caller = service_of(request), caller_of(request.scope)
+        at = caller.at
+        caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=at)
+        then = instant("as_of", as_of, latest=at)
+        narrow = TokenFilter(
+            visible_teams(caller.api_token.teams, team_id),
+            name,
+            status,
+            unused_since=instant("unused_since", unused_since),
+            is_never_used=never_used,
+            new_source_since=instant("new_source_since", new_source_since),
+        )
+        _refuse_use_filters(narrow, then)
+        scope = f"{then} {narrow!r}"
+        try:
+            after = service.cursors.decode(next_cursor, scope=scope) if next_cursor else None
+        except InvalidCursor:
+            raise BadRequest(
+                "The cursor is not one of this list.", [FieldError("next_cursor", "is not one of this list")]
+            ) from None
+        source = service.tokens if then is None else service.as_of
+        page = await source.page(narrow, after=after, limit=limit, at=then or at, head=caller.head)
+        cursor = None if page.next is None else service.cursors.encode(page.next, scope=scope)
+        # The documents are stored as they are sent; nothing is decoded to be encoded again.
+        body = f'{{"limit":{limit},"next_cursor":{msgspec.json.encode(cursor).decode()},"result":['
+        return Response[Any](
+            (body + ",".join(page.documents) + "]}").encode(), media_type=MediaType.JSON, headers=_NO_STORE
+        )
+
+    @get(
+        "/{token_id:uuid}",
+        operation_id="getScimToken",
+        summary="Read a SCIM token",
+        responses={
+            200: ResponseSpec(TokenDocument, description="The token.", examples=[Example(value=_EXAMPLE)]),
+            **documented(400, 401, 403, 404, 503),
+        },
+    )
+    async def read(
+        self, request: StrictRequest, token_id: FromPath[UUID], as_of: AsOf = None
+    ) -> Response[TokenDocument]:
+        """The token, without its secret. Revoked, foreign and missing tokens are all 404."""
+        service, caller = service_of(request), caller_of(request.scope)
+        at, teams, head = caller.at, caller.api_token.teams, caller.head
+        caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=at)
+        then = instant("as_of", as_of, latest=at)
+        if then is None:
+            found = await service.tokens.find(token_id, teams=teams, head=head)
+        else:
+            found = await service.as_of.find(token_id, teams=teams, at=then, head=head)
+        if found is None:
+            raise NotFound("no such token")
+        return Response[Any](found.encode(), media_type=MediaType.JSON, headers=_NO_STORE)
+
+    @delete(
+        "/{token_id:uuid}",
+        operation_id="deleteScimToken",
+        summary="Revoke a SCIM token",
+        status_code=200,
+        responses={
+            200: ResponseSpec(
+                RevokedScimToken,
+                description="Revoked, everywhere, from now on.",
+                examples=[Example(value=RevokedScimToken(_EXAMPLE.id))],
+            ),
+            **documented(400, 401, 403, 404, 503),
+        },
+    )
+    async def revoke(
+        self,
+        request: StrictRequest,
+        token_id: FromPath[UUID],
+        reason: Annotated[
+            str | None,
+            QueryParameter(
+                min_length=1,
+                max_length=REASON_MAX_LENGTH,
+                description="An extension: why, for the audit trail.",
+                required=False,
+            ),
+            Check(lambda reason, _: check_reason(reason)),
+        ] = None,
+    ) -> RevokedScimToken:
+        """Final and immediate. Repeated, it answers the same and records nothing new."""
+        await service_of(request).ledger.revoke_scim_token(token_id, by=call_of(request), reason=reason)
+        return RevokedScimToken(token_id)
+
+    @post(
+        "/{token_id:uuid}/rotate",
+        operation_id="rotateScimToken",
+        operation_class=OptionalBody,
+        summary="Give a SCIM token a new secret (extension)",
+        status_code=200,
+        responses={
+            200: ResponseSpec(
+                CreatedScimToken,
+                description="The new secret is in this answer only.",
+                examples=[Example(value=_CREATED_EXAMPLE)],
+            ),
+            **documented(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
+        },
+    )
+    async def rotate(
+        self,
+        request: StrictRequest,
+        token_id: FromPath[UUID],
+        data: JSONBody[RotateScimToken],
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[CreatedScimToken]:
+        """A second secret, while the older one goes on for the overlap: no gap at the identity provider.
+
+        Two are good at most: 409 while the overlap before lasts, unless this one has none. 429 within ten
+        seconds of the rotation before.
+        """
+        call = call_of(request)
+        token, secret = await service_of(request).ledger.rotate_scim_token(
+            token_id,
+            overlap=timedelta(seconds=data.overlap_seconds),
+            by=call,
+            key=await _command_key(request, call.api_token_id, idempotency_key),
+        )
+        return _shown_once(token, secret, status_code=200)
+
+
+def _shown_once(token: ScimToken, secret: Secret, *, status_code: int) -> Response[CreatedScimToken]:
+    shown = msgspec.structs.asdict(
+        document(
+            token.id,
+            token.team_id,
+            token.name,
+            token.created_by,
+            token.last_used_at,
+            token.created_at,
+            token.updated_at,
+            token.expires_at,
+            token.rotated_at,
+            token.revoked_at,
+        )
+    )
+    return Response(
+        CreatedScimToken(**shown, token=secret.reveal()),
+        status_code=status_code,
+        headers={"Location": f"/scim-token/{token.id}", **_NO_STORE},
+    )
+
+
+async def _command_key(request: StrictRequest, caller_id: UUID, key: str | None) -> CommandKey | None:
+    """One command per caller and Idempotency-Key; the request's digest tells its reuse."""
+    if key is None:
+        return None
+    if not 1 <= len(key) <= KEY_MAX_LENGTH or not key.isprintable():
+        raise BadRequest(
+            "The Idempotency-Key is not valid.",
+            [FieldError("Idempotency-Key", f"must be 1 to {KEY_MAX_LENGTH} printable characters")],
+        )
+    asked = request.scope["path"].encode() + b"\0" + await request.body()
+    return CommandKey(uuid5(caller_id, key), sha256(asked).digest())
+
+
+def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
+    """What was used when is asked of the present; of the past, the token's usage tells."""
+    given = {
+        "unused_since": narrow.unused_since is not None,
+        "never_used": narrow.is_never_used,
+        "new_source_since": narrow.new_source_since is not None,
+    }
+    if then is not None and any(given.values()):
+        fields = [FieldError(name, "cannot go with as_of") for name, is_given in given.items() if is_given]
+        raise BadRequest("Two filters do not go together.", fields)

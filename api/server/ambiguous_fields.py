@@ -1,0 +1,57 @@
+"""The fields of a request's head that two readers could understand differently: such a request is refused."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Final
+
+from api.server.error_response import Refusal
+
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::([0-9]{0,5}))?")
+"""RFC 9110 §7.2, RFC 3986 §3.2.2: a name or an address, and a port."""
+_PORT_MAX: Final = 65535
+
+
+def check_fields(headers: Sequence[tuple[bytes, bytes]], version: str) -> Mapping[bytes, bytes]:
+    """The fields by name. Raises Refusal. headers: names in lower case. version: of HTTP, such as "1.1".
+
+    The parser itself refuses a second Content-Length, and one together with Transfer-Encoding.
+    """
+    fields = dict(headers)
+    if len(fields) < len(headers):
+        names = [name for name, _ in headers]
+        if names.count(b"authorization") > 1:
+            raise Refusal(400, "More than one Authorization header.")
+        if names.count(b"host") > 1:
+            raise Refusal(400, "More than one Host header.")
+    if version == "1.1":
+        if b"host" not in fields:
+            raise Refusal(400, "HTTP/1.1 requires a Host header.")
+    elif version != "1.0":
+        raise Refusal(400, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+    elif b"transfer-encoding" in fields:  # RFC 9112 §6.1: its framing is to be treated as faulty
+        raise Refusal(400, "HTTP/1.0 has no Transfer-Encoding.")
+    if not _is_host(fields.get(b"host", b"")):
+        raise Refusal(400, "The Host header is not valid.")
+    if b"transfer-encoding" in fields:
+        _check_coding(b",".join(value for name, value in headers if name == b"transfer-encoding"))
+    return fields
+
+
+@lru_cache(maxsize=64)
+def _is_host(value: bytes) -> bool:
+    """Clients name a few hosts, with each request."""
+    host = _HOST.fullmatch(value)
+    return host is not None and int(host[1] or 0) <= _PORT_MAX
+
+
+def _check_coding(value: bytes) -> None:
+    """Raise Refusal for a body whose coding we do not undo: it would pass for another (RFC 9112 §6.1).
+
+    value: of all fields of that name. The parser looks at the last coding only.
+    """
+    codings = [coding.strip().lower() for coding in value.split(b",")]
+    if codings[-1] != b"chunked" or b"chunked" in codings[:-1]:
+        raise Refusal(400, "A request with Transfer-Encoding ends in chunked, once.")
+    if len(codings) > 1:
+        raise Refusal(501, "Of transfer codings only chunked is understood here.")

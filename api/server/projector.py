@@ -1,0 +1,48 @@
+"""The projection process: `python -m api.server.projector`, started by `scim-ledger serve`.
+
+Reads SCIM_LEDGER_DATABASE_URL from its environment. Leaves on SIGTERM and when its lifeline ends.
+"""
+
+import argparse
+import os
+import select
+import signal
+
+from api.json_logging import configure_logging
+from api.server.heartbeat import keep_beating_aside
+from projections.background import NICE_FOLLOWING, process_gives_way
+from projections.registry import PROJECTIONS
+from projections.runner import Runner
+
+
+def main() -> None:
+    """Lead or stand by until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m api.server.projector")
+    parser.add_argument("--wake-fd", type=int, default=None)
+    parser.add_argument("--lifeline-fd", type=int, default=None)
+    parser.add_argument("--beat-fd", type=int, default=None)
+    arguments = parser.parse_args()
+    configure_logging(os.environ.get("SCIM_LEDGER_LOG_LEVEL", "info"))
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def should_stop() -> bool:
+        lifeline: int | None = arguments.lifeline_fd
+        # The other end of the pipe is the supervisor's alone: readable means that it has died.
+        return stopping or (lifeline is not None and bool(select.select([lifeline], [], [], 0)[0]))
+
+    if arguments.beat_fd is not None:
+        keep_beating_aside(arguments.beat_fd)
+    process_gives_way(nice=NICE_FOLLOWING)
+    runner = Runner(os.environ["SCIM_LEDGER_DATABASE_URL"], PROJECTIONS, wake_fd=arguments.wake_fd)
+    runner.run(should_stop)
+
+
+if __name__ == "__main__":
+    main()

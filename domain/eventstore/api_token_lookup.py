@@ -1,0 +1,68 @@
+"""Who presents an API token: one indexed read for however many requests arrived together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import psycopg
+
+from domain.api_token import ApiToken
+from domain.eventstore.aggregates import decode_state
+from domain.eventstore.batcher import Batcher, Job
+from domain.eventstore.ledger_clock import LedgerClock
+from domain.eventstore.newer_peppers import NewerKeys
+from domain.postgres import binary_arrays
+from domain.postgres.connection import ReadPool
+from domain.postgres.sql_file import statements
+
+_SQL: Final = statements("domain.eventstore", "sql/api_token_lookup.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A stored API token, good or not, and how the ledger stood when it was looked up.
+
+    head: notification id; a read that reached it includes everything answered before the request arrived.
+    at: ledger time, by which the token and whatever the request asks for are judged.
+    """
+
+    api_token: ApiToken
+    head: int
+    at: datetime
+
+
+class CallerLookup:
+    """Finds API tokens by digest. Nothing is cached: a revoke is seen by the next request everywhere."""
+
+    def __init__(self, pool: ReadPool, clock: LedgerClock, newer_keys: NewerKeys) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._newer_keys = newer_keys
+        self._lookups = Batcher(self._find)
+
+    async def find(self, candidates: Sequence[bytes], *, timeout_s: float = 1.5) -> Caller | None:
+        """The API token of a presented secret's digests. Raises Unavailable within `timeout_s`."""
+        caller = await self._lookups.submit(candidates, timeout_s=timeout_s)
+        if caller is None:
+            await self._newer_keys.require_none(timeout_s=timeout_s)
+        return caller
+
+    async def _find(self, jobs: Sequence[Job[Sequence[bytes], Caller | None]]) -> None:
+        digests = binary_arrays.byteas({digest for job in jobs for digest in job.ask})
+        try:
+            rows = await self._pool.fetch(_SQL["find"], [self._clock(), digests], prepare=True, binary=True)
+        except psycopg.Error as error:
+            self._clock.refuse(error)
+            raise
+        found = {digest: Caller(_api_token(*stored), head, at) for digest, *stored, head, at in rows}
+        if found:
+            self._clock.believed()
+        for job in jobs:
+            job.resolve(next((found[digest] for digest in job.ask if digest in found), None))
+
+
+def _api_token(state: bytes, version: int, last_used_at: datetime | None, uses: int) -> ApiToken:
+    api_token = decode_state("api_token", state, version=version, last_used_at=last_used_at, uses=uses)
+    assert isinstance(api_token, ApiToken)
+    return api_token

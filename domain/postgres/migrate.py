@@ -1,0 +1,82 @@
+"""Forward-only SQL migrations, applied once each, in order, under a lock, by the owner role."""
+
+import re
+from importlib.resources import files
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from domain.errors import LedgerError
+from domain.postgres.connection import open_connection
+from domain.postgres.session import MIGRATING
+
+_LOCK: Final = 7239075815
+_NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
+
+APP_ROLE_RIGHTS: Final = """
+    GRANT USAGE ON SCHEMA ledger TO {role};
+    GRANT USAGE, CREATE ON SCHEMA views TO {role};
+    GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO {role};
+    GRANT INSERT ON ledger.events, ledger.pepper_generations TO {role};
+    GRANT INSERT, UPDATE ON ledger.heads, ledger.aggregates, ledger.secrets TO {role};
+    GRANT INSERT, UPDATE ON ledger.projection_rebuilds TO {role};
+    GRANT INSERT, UPDATE, DELETE ON ledger.commands, ledger.projection_positions TO {role};
+    GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ledger TO {role};
+"""
+"""Least privilege: no UPDATE, DELETE or TRUNCATE on events, no DDL outside the schema of the views."""
+
+
+class MigrationError(LedgerError):
+    """The schema cannot be brought to what this release needs."""
+
+
+def available() -> dict[int, str]:
+    """The migrations of this release: number to SQL."""
+    return {
+        int(match[1]): path.read_text("utf-8")
+        for path in files("domain.eventstore").joinpath("migrations").iterdir()
+        if (match := _NAME.fullmatch(path.name))
+    }
+
+
+def applied(connection: psycopg.Connection) -> set[int]:
+    """The migrations that a database has, by number; empty where there is no ledger."""
+    row = connection.execute("SELECT to_regclass('ledger.migrations')").fetchone()
+    if row is None or row[0] is None:
+        return set()
+    return {number for (number,) in connection.execute("SELECT number FROM ledger.migrations")}
+
+
+def pending(connection: psycopg.Connection) -> list[int]:
+    """What is to be applied. Raises MigrationError when the database is of a later release."""
+    done = applied(connection)
+    later = done - available().keys()
+    if later:
+        raise MigrationError(f"the database has migrations of a later release: {sorted(later)}")
+    return sorted(available().keys() - done)
+
+
+def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
+    """Apply what is pending, in one transaction; returns the numbers applied.
+
+    owner_conninfo: a role that may create schemas. app_role: the existing role that the service runs as,
+    which gets the least it needs; None when both are the same role.
+    Raises WrongEncoding, MigrationError. Safe to run from several machines at once: the second waits and
+    finds nothing to do.
+    """
+    with open_connection(owner_conninfo, session=MIGRATING, is_autocommit=False) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        numbers = pending(connection)
+        for number in numbers:
+            connection.execute(available()[number])
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS ledger.migrations "
+                "(number int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+            )
+            connection.execute("INSERT INTO ledger.migrations (number) VALUES (%s)", [number])
+        if connection.execute("SELECT to_regnamespace('views')").fetchone() == (None,):  # no backup has it
+            connection.execute("CREATE SCHEMA views")
+        if app_role is not None:
+            connection.execute(sql.SQL(APP_ROLE_RIGHTS).format(role=sql.Identifier(app_role)))
+    return numbers

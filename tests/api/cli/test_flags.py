@@ -1,0 +1,101 @@
+"""What is wrong with a command line is told by the name that was typed, of each argument of each command."""
+
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import pytest
+from cyclopts import App
+
+from api.cli.commands import app
+from api.settings import PREFIX, Settings
+from tests.api.cli.test_commands import commands, refused, run, told
+from tests.conftest import Database, catch_up
+from tests.domain.scenario import T0, T1, created
+from tests.projections.given_events import record
+
+NOTHING: Final = "\x01"
+"""No argument can have this value: it is no id, no number, no instant, no word, and not printable."""
+FREE: Final = {
+    *(("backup", "FILE"), ("restore", "FILE")),  # a file may be called anything
+    *(
+        ("repair ledger-time", "--reason"),
+        ("repair pepper", "--reason"),
+    ),  # only what can be kept is kept
+}
+GOOD: Final[dict[Any, str]] = {UUID: str(uuid4()), str: "scim_tokens", Path: "file"}
+NAMED: Final = [(name, command) for name, command in commands(app) if name]
+
+
+def arguments(command: App) -> dict[str, Any]:
+    """The arguments that take a value, as an operator names them."""
+    return {
+        argument.name if argument.index is None else argument.name.removeprefix("--").upper(): argument
+        for argument in command.assemble_argument_collection()
+        if argument.name != "*" and argument.hint is not bool
+    }
+
+
+def with_value(command: App, name: str, value: str) -> list[str]:
+    """A command line with all that the command requires, and this value of this argument."""
+    words = []
+    for other, argument in arguments(command).items():
+        if other == name or argument.required:
+            words += [] if argument.index is not None else [other]
+            words += [value if other == name else GOOD[argument.hint]]
+    return words
+
+
+@pytest.mark.parametrize(("name", "command"), NAMED, ids=[name for name, _ in NAMED])
+def test_each_argument_is_told_by_its_own_name(database: Database, name: str, command: App) -> None:
+    for argument in arguments(command):
+        if (name, argument) in FREE:
+            continue
+        said = refused(database.app, *name.split(), *with_value(command, argument, NOTHING), exit_code=2)
+        assert said.startswith(f"{argument}: "), (name, argument)
+
+
+SETTINGS: Final = [
+    (name, command, argument)
+    for name, command in NAMED
+    for argument in arguments(command)
+    if argument.removeprefix("--").replace("-", "_") in Settings.__struct_fields__
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "flag"), SETTINGS, ids=[f"{name} {flag}" for name, _, flag in SETTINGS]
+)
+def test_a_setting_is_told_by_the_flag_or_by_the_variable(name: str, command: App, flag: str) -> None:
+    """Each as it was given, for all that can be given both ways."""
+    variable = PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+    unreachable = "postgresql://nobody@127.0.0.1:1/nothing"
+    required = with_value(command, "", "")
+    by_variable = run(unreachable, *name.split(), *required, **{variable: f"a{NOTHING}"})
+    assert f"{variable} holds a character that is not printable" in by_variable.stdout + by_variable.stderr
+    assert by_variable.exit_code == 1
+    by_flag = refused(unreachable, *name.split(), *with_value(command, flag, NOTHING), exit_code=2)
+    assert by_flag.startswith(f"{flag}: ")
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "SCIM_LEDGER_DATABASE_URL"])
+def test_a_variable_is_told_with_or_without_its_prefix_as_it_was_given(name: str) -> None:
+    done = run(None, "token", "list", **{name: "postgres//host"})
+    assert done.exit_code == 1
+    assert done.stderr == f"scim-ledger: {name} is not a connection string of PostgreSQL\n"
+
+
+def test_a_rule_of_the_domain_is_told_by_the_flag(database: Database) -> None:
+    line = ["token", "create", "--team", str(uuid4()), "--user", str(uuid4()), "--name", "n"]
+    said = refused(database.app, *line, "--expires-at", "2001-01-01T00:00:00Z", exit_code=2)
+    assert said == "--expires-at: must be in the future"
+    made = told(database.app, *line)
+    assert refused(
+        database.app, "token", "revoke", made["id"], "--reason", "r" * 201, exit_code=2
+    ).startswith("--reason: must be 1 to ")
+
+
+def test_what_no_flag_could_mend_is_a_refusal(database: Database) -> None:
+    expired = record(database, created(T0, expires_at=T1))
+    catch_up(database)
+    assert refused(database.app, "token", "rotate", str(expired)) == ("the token has expired; create another")

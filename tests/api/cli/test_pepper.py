@@ -1,0 +1,117 @@
+"""B6 at the command line and over HTTP: with another pepper nothing starts, and nobody is told 401 for it."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests.api.cli.test_commands import refused, run, told
+from tests.conftest import Database, roomy_directory
+
+FIRST, SECOND, OTHER = (letter * 40 for letter in "abc")
+TEAM, USER = str(UUID(int=1)), str(UUID(int=2))
+ANOTHER: Final = (
+    "the pepper is not the one of this ledger: its key of generation {} is another; "
+    "give every key that the ledger knows, in order, the oldest first"
+)
+MISSING: Final = ANOTHER.replace("another;", "missing;")
+CREATE: Final = ("token", "create", "--team", TEAM, "--user", USER, "--name", "Okta")
+
+
+def migrated_with(database: Database, *keys: str) -> None:
+    assert run(database.app, "migrate", SCIM_LEDGER_PEPPER=",".join(keys)).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("serve", "--port", "0"),
+        ("migrate",),
+        CREATE,
+        ("token", "list"),
+        ("api-token", "list"),
+        ("verify",),
+        ("projections", "list"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ([OTHER, SECOND], ANOTHER.format(1)),
+        ([SECOND, FIRST], ANOTHER.format(1)),
+        ([FIRST], MISSING.format(2)),
+        ([FIRST, OTHER], ANOTHER.format(2)),
+    ],
+    ids=["another", "in another order", "one is left out", "a new one in its place"],
+)
+def test_no_command_opens_a_ledger_with_another_pepper(
+    database: Database, command: tuple[str, ...], keys: list[str], said: str
+) -> None:
+    migrated_with(database, FIRST, SECOND)
+    assert refused(database.app, *command, SCIM_LEDGER_PEPPER=",".join(keys)) == said
+
+
+def test_a_new_key_is_taken_by_a_start_and_by_no_command_before(database: Database) -> None:
+    """A secret under a key that no running service knows would be unknown to all of them."""
+    migrated_with(database, FIRST)
+    both = f"{FIRST},{SECOND}"
+    assert refused(database.app, *CREATE, SCIM_LEDGER_PEPPER=both) == (
+        "the pepper has a key of generation 2, which this ledger does not know yet: "
+        "start the service with it first"
+    )
+    migrated_with(database, FIRST, SECOND)
+    assert run(database.app, *CREATE, SCIM_LEDGER_PEPPER=both).exit_code == 0
+
+
+def test_the_first_command_on_a_new_ledger_writes_its_keys_down(database: Database) -> None:
+    assert run(database.app, *CREATE, SCIM_LEDGER_PEPPER=FIRST).exit_code == 0
+    assert refused(database.app, "token", "list", SCIM_LEDGER_PEPPER=OTHER) == ANOTHER.format(1)
+
+
+def test_a_pepper_that_is_lost_for_good_is_given_up_by_the_owner(database: Database) -> None:
+    migrated_with(database, FIRST, SECOND)
+    owner = {"SCIM_LEDGER_OWNER_DATABASE_URL": database.owner}
+    done = run(database.app, "repair", "pepper", "--confirm", "--reason", "no backup", **owner)
+    assert done.exit_code == 0, done.stderr
+    migrated_with(database, OTHER)
+    assert refused(database.app, "token", "list", SCIM_LEDGER_PEPPER=FIRST) == ANOTHER.format(1)
+    with psycopg.connect(database.app) as connection:
+        ((kind, reason),) = connection.execute("SELECT kind, reason FROM ledger.repairs").fetchall()
+    assert (kind, reason) == ("pepper", "no backup")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Of an embedded server: not below pytest's own, which another account cannot enter."""
+    made = Path(tempfile.mkdtemp(prefix="scim-ledger-pepper-", dir=roomy_directory()))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made)
+
+
+def test_a_lost_pepper_of_the_embedded_ledger_is_not_made_anew_in_silence(directory: Path) -> None:
+    place = ("--data-dir", str(directory / "ledger"))
+    assert run(None, "migrate", *place).exit_code == 0
+    pepper = directory / "ledger" / "pepper"
+    kept = pepper.read_bytes()
+    assert run(None, *CREATE, *place).exit_code == 0
+    pepper.unlink()
+    for command in (("token", "list"), ("migrate",), CREATE):
+        assert refused(None, *command, *place) == (
+            f"the key of this ledger's secrets is lost, {pepper}: restore the file from a backup; "
+            "without it every token is void (docs/how-to/rotate-the-pepper.md)"
+        )
+        assert not pepper.exists()
+    pepper.write_bytes(kept)
+    assert told(None, "verify", *place)["events"] == 1
+    pepper.unlink()
+    assert run(None, "repair", "pepper", "--confirm", *place).exit_code == 0
+    assert run(None, *CREATE, *place).exit_code == 0
+    assert pepper.read_bytes() != kept
+    assert told(None, "verify", *place)["events"] == 2

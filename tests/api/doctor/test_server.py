@@ -1,0 +1,98 @@
+"""D7: troubles of a whole server, on one that nobody else uses."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from api.doctor import server
+from api.doctor.finding import Status
+from domain.postgres.embedded.server import EmbeddedPostgres
+from tests.ready_cluster import copy_cluster, new_base
+from tests.service import until
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[EmbeddedPostgres]:
+    """A server without checksums and without autovacuum, on which transactions can be prepared."""
+    base = new_base("doctor", is_durable=False)
+    settings = {"max_prepared_transactions": "2", "autovacuum": "off"}
+    made = EmbeddedPostgres(base, is_durable=False, settings=settings)
+    try:
+        copy_cluster(base)
+        done = made._run(made.programs() / "pg_checksums", "--disable", "-D", made.base_dir / "data")
+        assert done.returncode == 0, done.stderr
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(base)
+
+
+@pytest.fixture
+def connection(own: EmbeddedPostgres) -> Iterator[psycopg.Connection]:
+    """Of its superuser."""
+    with psycopg.connect(own.conninfo(user="postgres", dbname="postgres"), autocommit=True) as opened:
+        yield opened
+
+
+@contextmanager
+def configured(connection: psycopg.Connection, name: str, value: str) -> Iterator[None]:
+    def is_(wanted: str) -> bool:
+        return connection.execute("SELECT current_setting(%s)", [name]).fetchone() == (wanted,)
+
+    connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
+    connection.execute("SELECT pg_reload_conf()")
+    until(lambda: is_(value), what="the setting")
+    try:
+        yield
+    finally:
+        connection.execute(f"ALTER SYSTEM RESET {name}".encode())
+        connection.execute("SELECT pg_reload_conf()")
+        until(lambda: not is_(value), what="the setting of before")
+
+
+def test_a_standby_that_is_demanded_and_away_fails(connection: psycopg.Connection) -> None:
+    assert server.standbys(connection).status is Status.OK
+    with configured(connection, "synchronous_standby_names", "one"):
+        finding = server.standbys(connection)
+    assert (finding.status, finding.found) == (
+        Status.FAIL,
+        "demanded, and none is connected: each commit waits, and is answered 503",
+    )
+
+
+def test_pages_without_checksums_warn(connection: psycopg.Connection) -> None:
+    assert server.checksums(connection).status is Status.WARN
+
+
+def test_a_server_that_clears_nothing_away_warns(connection: psycopg.Connection) -> None:
+    finding = server.vacuum(connection)
+    assert (finding.status, finding.found.partition(";")[0]) == (Status.WARN, "off: autovacuum")
+
+
+def test_a_replication_slot_that_nobody_reads_warns(connection: psycopg.Connection) -> None:
+    assert server.snapshots(connection).status is Status.OK
+    connection.execute("SELECT pg_create_physical_replication_slot('forgotten', true)")
+    try:
+        finding = server.snapshots(connection)
+    finally:
+        connection.execute("SELECT pg_drop_replication_slot('forgotten')")
+    assert finding.status is Status.WARN
+    assert "the replication slot forgotten, which nobody reads" in finding.found
+
+
+def test_a_prepared_transaction_that_nobody_ends_warns(connection: psycopg.Connection) -> None:
+    with closing(psycopg.connect(connection.info.dsn)) as other:
+        other.tpc_begin("forgotten")
+        other.execute("SELECT pg_current_xact_id()")
+        other.tpc_prepare()
+    try:
+        finding = server.snapshots(connection, max_=timedelta(0))
+    finally:
+        connection.execute("ROLLBACK PREPARED 'forgotten'")
+    assert finding.status is Status.WARN
+    assert finding.found.startswith("dead rows or log files are kept for a prepared transaction of ")

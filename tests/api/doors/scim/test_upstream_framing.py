@@ -1,0 +1,203 @@
+"""A1 at the upstream's side: it gets what the client sent, and no answer goes to another request.
+
+Whatever the server in front of the proxy thinks of a body's length: here bodies that are shorter or longer
+than their head says come, too.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from litestar.types import HTTPScope, Message
+
+from api.doors.client_address import ClientSources
+from api.doors.scim import connection as connections
+from api.doors.scim import proxy
+from api.doors.scim.proxy import Upstream
+from api.settings import Settings
+from tests.api.doors.scim.raw_upstream import BEHAVIOURS, RawUpstream, raw_upstream
+
+IDENTITY: Final = ((b"x-scim-team-id", b"t"), (b"x-scim-token-id", b"k"), (b"x-scim-use-id", b"u"))
+FORGED: Final = (
+    b"POST /scim/v2/Users HTTP/1.1\r\nHost: x\r\nX-Scim-Team-Id: other\r\nContent-Length: 0\r\n\r\n"
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """pieces: as the server in front hands them on. announced: None for chunked."""
+
+    pieces: Sequence[bytes]
+    announced: int | None
+    behaviour: str
+    method: str = "POST"
+
+    @property
+    def is_true(self) -> bool:
+        """Whether the body is as long as its head says; where that says nothing, none is looked at."""
+        return not self.announced or self.announced == sum(map(len, self.pieces))
+
+    @property
+    def body(self) -> bytes:
+        """What the upstream is to get."""
+        whole = b"".join(self.pieces)
+        return whole if self.announced is None else whole[: self.announced]
+
+    @property
+    def is_long_enough(self) -> bool:
+        """Whether the upstream may see its end: what is too much is found out behind it, and stays here."""
+        return self.announced is None or sum(map(len, self.pieces)) >= self.announced
+
+    def headers(self, name: str) -> list[tuple[bytes, bytes]]:
+        framing = (
+            (b"transfer-encoding", b"chunked")
+            if self.announced is None
+            else (b"content-length", b"%d" % self.announced)
+        )
+        offer = [(b"connection", b"upgrade"), (b"upgrade", b"h2c"), (b"expect", b"100-continue")]
+        return [(b"host", b"us"), (b"x-name", name.encode()), framing, *offer]
+
+
+PIECES: Final = st.lists(
+    st.sampled_from([FORGED, b"x", b"0\r\n\r\n", b"y" * 3000]) | st.binary(min_size=1, max_size=60),
+    max_size=4,
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Request:
+    pieces = draw(PIECES)
+    length = sum(map(len, pieces))
+    announced = draw(st.sampled_from([None, length, length, length, length + 7, max(length - 3, 0)]))
+    return Request(
+        pieces, announced, draw(st.sampled_from(BEHAVIOURS)), draw(st.sampled_from(["POST", "PUT"]))
+    )
+
+
+async def send_all(upstream: Upstream, raw: RawUpstream, asked: Sequence[Request]) -> list[list[Message]]:
+    """Each request after the one before, through one process's pool; what each client was sent."""
+    answers = []
+    for number, request in enumerate(asked):
+        name = f"request-{number}"
+        raw.behave[name] = request.behaviour
+        answers.append(await send(upstream, request, name))
+        if request.behaviour.endswith("later"):  # had the next been sent before, nobody could tell them apart
+            await asyncio.sleep(0.05)
+    return answers
+
+
+async def send(upstream: Upstream, request: Request, name: str, *, pause_s: float = 0) -> list[Message]:
+    pieces = list(request.pieces) or [b""]
+    sent: list[Message] = []
+    is_over = asyncio.Event()
+
+    async def receive() -> Any:
+        if not pieces:
+            await is_over.wait()
+            return {"type": "http.disconnect"}
+        await asyncio.sleep(pause_s)
+        body = pieces.pop(0)
+        return {"type": "http.request", "body": body, "more_body": bool(pieces)}
+
+    async def take(message: Message) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {
+        "method": request.method,
+        "path": "/scim/v2/Users",
+        "raw_path": b"/scim/v2/Users",
+        "query_string": b"",
+        "headers": request.headers(name),
+        "http_version": "1.1",
+        "scheme": "http",
+        "client": ("192.0.2.1", 1),
+        "state": {"request_id": "r"},
+    }
+    async with asyncio.timeout(5):
+        await upstream.forward(cast("HTTPScope", scope), receive, take, IDENTITY)
+    is_over.set()
+    return sent
+
+
+async def story(asked: Sequence[Request]) -> None:
+    async with raw_upstream() as raw:
+        upstream = Upstream(Settings(scim_upstream_url=f"http://127.0.0.1:{raw.port}"), ClientSources())
+        answers = await send_all(upstream, raw, asked)
+        await upstream.aclose()
+    assert raw.faults == []
+    for heard in raw.heard:
+        request = asked[int(heard.headers["x-name"].removeprefix("request-"))]
+        assert request.is_long_enough, "a body that is shorter than announced came to an end"
+        assert heard.body == request.body
+        assert heard.headers["x-scim-team-id"] == "t"
+    for number, (request, messages) in enumerate(zip(asked, answers, strict=True)):
+        name = f"request-{number}".encode()
+        is_stale = number > 0 and asked[number - 1].behaviour in HANG_UP_UNTOLD
+        assert_own_answer(request, name, messages, is_stale=is_stale)
+
+
+HANG_UP_UNTOLD: Final = {"reads and closes", "answers at once and closes", "says too much later"}
+"""What follows may be sent just when the connection goes: not what is safe to send twice, so it is a 502."""
+
+
+def assert_own_answer(request: Request, name: bytes, messages: Sequence[Any], *, is_stale: bool) -> None:
+    start, *bodies = messages
+    if start["status"] == 200:
+        assert (dict(start["headers"]).get(b"x-name", name)) == name
+        is_whole = bool(bodies) and not bodies[-1]["more_body"]
+        assert not is_whole or b"".join(body["body"] for body in bodies) == name
+        assert is_whole or request.behaviour == "breaks off"
+    else:
+        assert start["status"] in {400, 502}
+        is_hung_up_on = request.behaviour in {"says nothing", "answers at once and closes"}
+        assert not request.is_true or is_hung_up_on or is_stale
+
+
+@settings(max_examples=150, deadline=None)
+@example(asked=[Request([FORGED, b"x", b"y"], len(FORGED) + 1, "reads", "POST")])
+@given(asked=st.lists(requests(), min_size=1, max_size=5))
+def test_the_upstream_gets_what_was_sent_and_every_answer_is_to_its_own_request(
+    asked: list[Request],
+) -> None:
+    asyncio.run(story(asked))
+
+
+def _always_kept(self: connections.Connection) -> bool:
+    return self._transport is not None and not self._transport.is_closing()
+
+
+async def _uncounted(self: Any, framing: Any) -> Any:
+    counted = proxy.Framing("chunked") if framing.kind == "length" else framing
+    async for piece in COUNTED(self, counted):
+        yield piece
+
+
+COUNTED: Final = proxy._Client.body
+FIRST: Final = Request([FORGED], len(FORGED), "answers at once")
+THEN: Final = Request([b"x"], 1, "reads")
+PLANTED: Final[Sequence[tuple[Callable[[pytest.MonkeyPatch], None], Sequence[Request]]]] = (
+    (
+        lambda patch: patch.setattr(connections.Connection, "is_usable", property(_always_kept)),
+        (Request([b"x"], 1, "says too much"), THEN, THEN),
+    ),
+    (
+        lambda patch: patch.setattr(proxy._Client, "body", _uncounted),
+        (Request([b"x"], 60, "answers at once"), THEN, THEN),
+    ),
+)
+
+
+@pytest.mark.parametrize(("plant", "asked"), PLANTED)
+def test_a_connection_that_is_kept_too_long_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+    plant: Callable[[pytest.MonkeyPatch], None],
+    asked: Sequence[Request],
+) -> None:
+    asyncio.run(story(asked))
+    plant(monkeypatch)
+    with pytest.raises((AssertionError, TimeoutError, KeyError)):
+        asyncio.run(story(asked))

@@ -1,0 +1,168 @@
+"""A5: who may have how many connections to the upstream, and for how long one waits for its turn."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
+from typing import Any, Final
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+
+from api.doors.client_address import ClientSources
+from api.doors.scim import proxy
+from api.doors.scim.pool import MAX_CONNECTIONS, SHARE, NoPlace, Places, ShareTaken
+from api.doors.scim.proxy import Upstream
+from api.settings import Settings
+from tests.api.doors.scim.raw_upstream import raw_upstream
+from tests.api.doors.scim.test_upstream_framing import Request, send
+from tests.api.doors.scim.upstream import RecordingUpstream, running_upstream
+from tests.conftest import new_database
+from tests.service import RunningService, running_service, until
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+ALICE, BOB = b"alice", b"bob"
+
+
+def test_one_holder_has_a_share_and_leaves_the_rest(run: Run) -> None:
+    async def story() -> None:
+        places = Places(most=3, share=2, wait_s=0.05)
+        async with places.taken(ALICE), places.taken(ALICE):
+            with pytest.raises(ShareTaken):
+                async with places.taken(ALICE):
+                    pass
+            async with places.taken(BOB):
+                with pytest.raises(NoPlace):
+                    async with places.taken(BOB):
+                        pass
+        assert not places._held, "nothing is kept of who has none"
+        async with places.taken(ALICE), places.taken(ALICE), places.taken(BOB):
+            pass
+
+    run(story())
+
+
+def test_a_place_that_becomes_free_goes_to_who_waited_longest(run: Run) -> None:
+    async def story() -> None:
+        places, order = Places(most=1, share=9, wait_s=5), []
+
+        async def take(name: int) -> None:
+            async with places.taken(b"%d" % name):
+                order.append(name)
+
+        async with places.taken(ALICE):
+            waiting = [asyncio.create_task(take(name)) for name in range(4)]
+            await asyncio.sleep(0.01)
+            waiting[1].cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert order == [0, 2, 3]
+        assert not places._held
+        async with places.taken(ALICE):
+            pass
+
+    run(story())
+
+
+def test_a_body_that_trickles_is_408_in_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy, "BODY_WITHIN_S", 0.2)
+
+    async def story() -> None:
+        async with raw_upstream() as raw:
+            upstream = Upstream(Settings(scim_upstream_url=f"http://127.0.0.1:{raw.port}"), ClientSources())
+            raw.behave["slow"] = "reads"
+            request = Request([b"x"] * 100, 100, "reads")
+            sent: list[Any] = await send(upstream, request, "slow", pause_s=0.05)
+            assert sent[0]["status"] == 408
+            assert raw.heard == []
+            await upstream.aclose()
+
+    run(story())
+
+
+@pytest.fixture(scope="module")
+def service(server: str) -> Iterator[tuple[RunningService, RecordingUpstream]]:
+    with (
+        new_database(server) as database,
+        running_upstream() as upstream,
+        running_service(database, environment={"SCIM_UPSTREAM_URL": upstream.url}) as running,
+    ):
+        yield running, upstream
+
+
+def test_slow_uploads_of_one_token_leave_room_for_all_others(
+    service: tuple[RunningService, RecordingUpstream],
+) -> None:
+    running, _ = service
+    caller = running.api_token()
+    slow, other = (
+        running.client.post("/scim-token", auth=caller, json={"team_id": str(uuid4()), "name": name}).json()[
+            "token"
+        ]
+        for name in ("slow", "other")
+    )
+    address = urlsplit(running.url)
+    with ExitStack() as uploads:
+
+        def begin_upload() -> None:
+            upload = socket.create_connection((address.hostname, address.port), timeout=10)
+            uploads.enter_context(upload)
+            upload.sendall(
+                f"POST /scim/v2/sink HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {slow}\r\n"
+                "Content-Length: 1000\r\n\r\nx".encode()
+            )
+
+        for _ in range(SHARE - 1):
+            begin_upload()
+        headers = {"Authorization": f"Bearer {slow}"}
+
+        def is_share_taken() -> bool:
+            begin_upload()  # in place of one that came while the look below had the last place
+            return running.client.get("/scim/v2/Users", headers=headers).status_code == 429
+
+        until(is_share_taken, what="the share")
+        refused = running.client.get("/scim/v2/Users", headers=headers)
+        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["content-type"] == "application/scim+json"
+        for _ in range(5):
+            answer = running.client.get("/scim/v2/Users", headers={"Authorization": f"Bearer {other}"})
+            assert answer.status_code == 200
+    until(lambda: running.client.get("/scim/v2/Users", headers=headers).status_code == 200, what="room again")
+
+
+SHARES: Final = MAX_CONNECTIONS // SHARE
+
+
+def test_a_share_is_a_quarter() -> None:
+    assert SHARES == 4
+
+
+def test_what_looks_like_a_request_inside_a_body_never_becomes_one(
+    service: tuple[RunningService, RecordingUpstream],
+) -> None:
+    """A1, through the whole service: upgrades are offered, and the upstream leaves bodies unread."""
+    running, upstream = service
+    team, caller = str(uuid4()), running.api_token()
+    ask = {"team_id": team, "name": "smuggler"}
+    token = running.client.post("/scim-token", auth=caller, json=ask).json()["token"]
+    inner = "GET /tenant/scim/Users HTTP/1.1\r\nHost: x\r\nX-Scim-Team-Id: somebody-else\r\n\r\n"
+    address = urlsplit(running.url)
+    upstream.requests.clear()
+    for path in ("Users", "refuse"):
+        for offer in (
+            "Connection: Upgrade\r\nUpgrade: h2c\r\n",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+            "",
+        ):
+            for method in ("GET", "POST", "PATCH"):
+                with socket.create_connection((address.hostname, address.port), timeout=10) as client:
+                    head = f"Host: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(inner)}\r\n"
+                    client.sendall(f"{method} /scim/v2/{path} HTTP/1.1\r\n{offer}{head}\r\n{inner}".encode())
+                    answer = client.recv(65536)
+                    assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 413"))
+                plain = running.client.post(
+                    f"/scim/v2/{path}", headers={"Authorization": f"Bearer {token}"}, content=inner
+                )
+                assert plain.status_code in {200, 413}
+    assert len(upstream.requests) == 36
+    assert {value for seen in upstream.requests for value in seen.values("x-scim-team-id")} == {team}

@@ -1,0 +1,206 @@
+"""Pages: each token that exists throughout is seen exactly once; no cursor but ours is taken."""
+
+import asyncio
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from api.http.cursor import Cursors, InvalidCursor
+from domain.postgres.connection import ReadPool
+from projections.queries import Place, TokenFilter, TokenQueries
+from tests.conftest import Database, new_database
+
+CURSORS: Final = Cursors(b"k" * 32)
+T0: Final = datetime(2021, 8, 10, 10, tzinfo=UTC)
+INSERT: Final = """
+    INSERT INTO views.scim_tokens_v1 (id, team_id, name, created_by, created_at, updated_at, head, used, tail)
+    VALUES (%s, %s, 'Okta', %s, %s, %s, %s, '', '')
+"""
+REVOKE: Final = "UPDATE views.scim_tokens_v1 SET revoked_at = now() WHERE id = %s"
+
+places: st.SearchStrategy[Place] = st.builds(
+    Place,
+    st.integers(0, 253_402_300_799_999).map(
+        lambda ms: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
+    ),
+    st.uuids(),
+)
+
+
+@dataclass(frozen=True)
+class Meanwhile:
+    """What others do between two pages.
+
+    created: milliseconds after T0 of tokens that appear, anywhere in the order; all may be equal.
+    revoked: which of the tokens made so far disappear, as indexes, taken modulo their number.
+    """
+
+    created: Sequence[int]
+    revoked: Sequence[int]
+
+
+instants = st.lists(st.integers(0, 3), max_size=4)
+histories = st.lists(st.builds(Meanwhile, instants, st.lists(st.integers(0, 100), max_size=3)), max_size=4)
+
+
+class Pages:
+    """The view's rows and the reader, as a handler puts them together with the cursors."""
+
+    def __init__(self, database: Database) -> None:
+        self._conninfo = database.app
+        self._rows = psycopg.connect(database.app, autocommit=True)
+
+    def close(self) -> None:
+        self._rows.close()
+
+    def walk(
+        self,
+        first: Sequence[int],
+        meanwhile: Sequence[Meanwhile],
+        *,
+        limit: int,
+        forget: Callable[[Place], Place] = lambda place: place,
+    ) -> None:
+        """Page through a team's tokens while others come and go; assert the promise.
+
+        forget: the planted bug, what a worse cursor would keep of a place.
+        """
+        team = uuid4()
+        initial = [self._create(team, at) for at in first]
+        made, gone = list(initial), set[UUID]()
+
+        def happen(change: Meanwhile) -> None:
+            made.extend(self._create(team, at) for at in change.created)
+            for index in change.revoked if made else ():
+                gone.add(made[index % len(made)])
+                self._rows.execute(REVOKE, [made[index % len(made)]])
+
+        seen = asyncio.run(self._walk(team, iter(meanwhile), happen, limit=limit, forget=forget))
+        assert len(seen) == len(set(seen)), "no token twice"
+        assert set(initial) - gone <= set(seen), "no token that stayed is missed"
+        assert set(seen) <= set(made)
+
+    async def _walk(
+        self,
+        team: UUID,
+        changes: Iterator[Meanwhile],
+        happen: Callable[[Meanwhile], None],
+        *,
+        limit: int,
+        forget: Callable[[Place], Place],
+    ) -> list[UUID]:
+        pool = ReadPool(self._conninfo)
+        try:
+            return await self._seen(TokenQueries(pool), team, changes, happen, limit=limit, forget=forget)
+        finally:
+            await pool.close()
+
+    async def _seen(
+        self,
+        queries: TokenQueries,
+        team: UUID,
+        changes: Iterator[Meanwhile],
+        happen: Callable[[Meanwhile], None],
+        *,
+        limit: int,
+        forget: Callable[[Place], Place],
+    ) -> list[UUID]:
+        seen = list[UUID]()
+        cursor = None
+        for _ in range(100):
+            after = None if cursor is None else CURSORS.decode(cursor, scope=str(team))
+            page = await queries.page(TokenFilter((team,)), after=after, limit=limit, at=T0, head=0)
+            seen += [UUID(document) for document in page.documents]
+            if page.next is None:
+                return seen
+            assert len(page.documents) == limit
+            cursor = CURSORS.encode(forget(page.next), scope=str(team))
+            change = next(changes, None)
+            if change is not None:
+                happen(change)
+        raise AssertionError("the pages do not end")
+
+    def _create(self, team: UUID, at_ms: int) -> UUID:
+        id_, at = uuid4(), T0 + timedelta(milliseconds=at_ms)
+        self._rows.execute(INSERT, [id_, team, team, at, at, str(id_)])
+        return id_
+
+
+@pytest.fixture(scope="module")
+def pages(server: str) -> Iterator[Pages]:
+    with new_database(server) as database:
+        made = Pages(database)
+        yield made
+        made.close()
+
+
+@settings(max_examples=60)
+@given(first=st.lists(st.integers(0, 3), max_size=10), meanwhile=histories, limit=st.integers(1, 6))
+@example(first=[0] * 7, meanwhile=[Meanwhile([0] * 4, [0, 3]), Meanwhile([0] * 4, [5, 6])], limit=2)
+def test_each_token_that_exists_throughout_is_seen_exactly_once(
+    pages: Pages, first: list[int], meanwhile: list[Meanwhile], limit: int
+) -> None:
+    pages.walk(first, meanwhile, limit=limit)
+
+
+@pytest.mark.parametrize("id_", [UUID(int=0), UUID(int=2**128 - 1)])
+def test_planted_a_cursor_of_the_instant_alone_would_be_caught(pages: Pages, id_: UUID) -> None:
+    with pytest.raises(AssertionError):
+        pages.walk([0] * 6, [], limit=2, forget=lambda place: Place(place.created_at, id_))
+
+
+@given(place=places, scope=st.text())
+def test_a_cursor_keeps_its_place(place: Place, scope: str) -> None:
+    text = CURSORS.encode(place, scope=scope)
+    assert CURSORS.decode(text, scope=scope) == place
+    assert text.isascii()
+    assert set(text).isdisjoint("+/=&?#% ")
+
+
+@given(text=st.text() | st.text("ABCabc019-_=", min_size=50, max_size=60))
+def test_any_other_text_is_no_cursor(text: str) -> None:
+    with pytest.raises(InvalidCursor):
+        CURSORS.decode(text, scope="")
+
+
+@given(place=places, where=st.integers(0), what=st.characters())
+def test_a_cursor_that_was_touched_is_refused(place: Place, where: int, what: str) -> None:
+    text = CURSORS.encode(place, scope="")
+    where %= len(text)
+    for touched in (
+        text[:where] + what + text[where + 1 :],
+        text[:where] + what + text[where:],
+        text[:where],
+        text + what,
+        text + "=",
+        text + "\n",
+    ):
+        if touched != text:
+            with pytest.raises(InvalidCursor):
+                CURSORS.decode(touched, scope="")
+
+
+@given(place=places, scopes=st.lists(st.text(), min_size=2, max_size=2, unique=True))
+def test_a_cursor_is_good_for_its_own_list_only(place: Place, scopes: list[str]) -> None:
+    with pytest.raises(InvalidCursor):
+        CURSORS.decode(CURSORS.encode(place, scope=scopes[0]), scope=scopes[1])
+
+
+@given(place=places)
+def test_a_cursor_of_another_deployment_is_refused(place: Place) -> None:
+    with pytest.raises(InvalidCursor):
+        CURSORS.decode(Cursors(b"o" * 32).encode(place, scope=""), scope="")
+
+
+def test_a_cursor_without_its_signature_is_refused() -> None:
+    for length in (0, 16, 24, 39, 40, 41):
+        with pytest.raises(InvalidCursor):
+            CURSORS.decode(urlsafe_b64encode(bytes(length)).decode().rstrip("="), scope="")

@@ -1,0 +1,43 @@
+"""Scripts that a document tells its reader to run."""
+
+import re
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+_BLOCK: Final = re.compile(
+    r"^(?P<indent> *)```(?P<language>sh|sql)(?P<words>[a-z ]*)\n(?P<script>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
+RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
+    "README.md": {
+        "run": "tests/docs/test_readme.py",
+        "test": "tests/docs/test_readme.py",
+        "walk": "tests/docs/test_readme.py",
+    },
+    "docs/how-to/a-stopped-view.md": dict.fromkeys(
+        ("show", "verify", "retry", "rebuild"), "tests/docs/test_how_to.py"
+    ),
+    "docs/how-to/back-up-and-restore.md": dict.fromkeys(("backup", "restore"), "tests/docs/test_backup.py"),
+    "docs/how-to/clocks.md": {"repair": "tests/docs/test_how_to.py"},
+    "docs/how-to/own-postgresql.md": dict.fromkeys(
+        ("roles", "pepper", "migrate", "serve"), "tests/docs/prescribed.py"
+    ),
+    "docs/how-to/rotate-the-pepper.md": dict.fromkeys(("add", "repair"), "tests/docs/test_how_to.py"),
+}
+"""By which file each block of a document is run, by its word."""
+
+
+def blocks(word: str, *, document: str = "README.md") -> list[str]:
+    """The scripts of a document that are marked with a word, in order."""
+    return [script for words, script in all_blocks(ROOT / document) if word in words]
+
+
+def all_blocks(document: Path) -> list[tuple[list[str], str]]:
+    """The words of each script of a document, and the script."""
+    return [
+        (found["words"].split(), textwrap.dedent(found["script"]))
+        for found in _BLOCK.finditer(document.read_text("utf-8"))
+    ]

@@ -1,0 +1,271 @@
+"""The registry of events: what was ever stored stays readable, and nothing else is read."""
+
+import sys
+from pathlib import Path
+from typing import ClassVar
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from domain import api_token, refusal_tally, scim_token
+from domain.api_token import Permission
+from domain.event import Actor, Event
+from domain.eventstore.event_registry import REGISTRY, EventRegistry, UnreadableEvent, Upcaster
+from domain.secret import Digest
+from tests.domain.scenario import T0, T1, T2, TEAM_ID
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+"""Stored bytes of each version of each event, `<topic>.json` or `<topic>.<variant>.json`. Never edited:
+a test that fails here says that the ledger of every deployment has become unreadable."""
+
+USER, CALLER = UUID(int=1), Actor(user_id=UUID(int=1), api_token_id=UUID(int=2))
+OPERATOR = Actor(user_id=None, api_token_id=None)
+NAMED_OPERATOR = Actor(user_id=USER, api_token_id=None, operator="root@db1")
+TOLD_CALLER = Actor(
+    user_id=USER, api_token_id=UUID(int=2), source="2001:db8::1", user_agent="curl/8.5.0 (José)"
+)
+DIGEST = Digest(bytes(range(32)), 2)
+PRESENTATION = scim_token.Presentation(
+    door="scim",
+    form="bare",
+    source="2001:db8::1",
+    user_agent="Okta SCIM Client 1.0.0",
+    method="PATCH",
+    path_class="Users/{id}",
+    note="other dialect's headers ignored",
+)
+
+MEANT: dict[str, Event] = {
+    "scim_token.created.v1": scim_token.Created(
+        team_id=TEAM_ID,
+        name='Okta "プロビジョニング" 👩🏽‍💻',
+        created_by=CALLER,
+        digest=DIGEST,
+        expires_at=T2,
+    ),
+    "scim_token.created.v1.minimal": scim_token.Created(
+        team_id=TEAM_ID, name="x", created_by=CALLER, digest=DIGEST, expires_at=None
+    ),
+    "scim_token.used.v1": scim_token.Used(count=17, first_at=T1, presentation=PRESENTATION),
+    "scim_token.used.v1.minimal": scim_token.Used(
+        count=1, first_at=T0, presentation=scim_token.Presentation(door="nginx")
+    ),
+    "scim_token.refused.v1": scim_token.Refused(reason="expired", presentation=PRESENTATION),
+    "scim_token.rotated.v1": scim_token.Rotated(rotated_by=CALLER, digest=DIGEST, overlap_until=T2),
+    "scim_token.revoked.v1": scim_token.Revoked(revoked_by=CALLER, reason="left the company"),
+    "scim_token.revoked.v1.minimal": scim_token.Revoked(revoked_by=None, reason=None),
+    "api_token.created.v1": api_token.Created(
+        user_id=USER,
+        teams=(TEAM_ID,),
+        permissions=tuple(Permission),
+        digest=DIGEST,
+        created_by=CALLER,
+        expires_at=T2,
+    ),
+    "api_token.created.v1.minimal": api_token.Created(
+        user_id=USER,
+        teams=None,
+        permissions=(Permission.AUDIT_READ,),
+        digest=DIGEST,
+        created_by=None,
+        expires_at=None,
+    ),
+    "api_token.used.v1": api_token.Used(),
+    "api_token.revoked.v1": api_token.Revoked(revoked_by=OPERATOR),
+    "api_token.revoked.v1.minimal": api_token.Revoked(revoked_by=None),
+    # What later releases tell besides; where there is nothing to tell, the bytes above are written still.
+    "scim_token.created.v1.told": scim_token.Created(
+        team_id=TEAM_ID, name="x", created_by=TOLD_CALLER, digest=DIGEST, expires_at=None
+    ),
+    "scim_token.rotated.v1.operator": scim_token.Rotated(
+        rotated_by=NAMED_OPERATOR, digest=DIGEST, overlap_until=T2
+    ),
+    "scim_token.revoked.v1.burnt": scim_token.Revoked(
+        revoked_by=None, reason=None, presentation=scim_token.Presentation(door="revoke", source="192.0.2.1")
+    ),
+    "api_token.used.v1.told": api_token.Used(
+        presentation=scim_token.Presentation(door="api", source="192.0.2.1", path_class="scim-token/{id}")
+    ),
+    "api_token.refused.v1": api_token.Refused(
+        reason="permission",
+        permission=Permission.SCIM_TOKENS_WRITE,
+        presentation=scim_token.Presentation(
+            door="api", source="192.0.2.1", user_agent="curl/8.5.0", method="POST", path_class="scim-token"
+        ),
+    ),
+    "api_token.refused.v1.minimal": api_token.Refused(
+        reason="revoked", permission=None, presentation=scim_token.Presentation(door="api")
+    ),
+    "api_token.revoked.v1.operator": api_token.Revoked(revoked_by=NAMED_OPERATOR),
+    "refusal_tally.counted.v1": refusal_tally.Counted(reason="unknown", door="scim", minute=T0, count=17),
+}
+
+
+def topic_of(stem: str) -> str:
+    return ".".join(stem.split(".")[:3])
+
+
+def golden_stems() -> set[str]:
+    return {path.name.removesuffix(".json") for path in GOLDEN.iterdir()}
+
+
+class TestGoldenBytes:
+    def test_every_topic_has_golden_bytes_and_all_golden_bytes_have_a_topic(self) -> None:
+        assert {topic_of(stem) for stem in golden_stems()} == REGISTRY.topics
+
+    def test_every_golden_file_has_a_meaning_here(self) -> None:
+        assert golden_stems() == MEANT.keys()
+
+    @pytest.mark.parametrize("stem", MEANT)
+    def test_golden_bytes_are_decoded_to_what_they_meant(self, stem: str) -> None:
+        assert REGISTRY.decode(topic_of(stem), (GOLDEN / f"{stem}.json").read_bytes()) == MEANT[stem]
+
+    @pytest.mark.parametrize("stem", MEANT)
+    def test_current_events_are_encoded_to_their_golden_bytes(self, stem: str) -> None:
+        event = MEANT[stem]
+        assert event.topic == topic_of(stem)
+        assert REGISTRY.encode(event) == (GOLDEN / f"{stem}.json").read_bytes()
+
+
+USED = b'{"count":1,"first_at":"2021-08-10T10:00:00Z","presentation":{"door":"hunter2"}}'
+
+
+class TestStrictness:
+    def test_the_bytes_that_are_spoilt_below_are_good(self) -> None:
+        assert isinstance(REGISTRY.decode("scim_token.used.v1", USED), scim_token.Used)
+
+    @pytest.mark.parametrize(
+        "state",
+        [
+            USED.replace(b'"count"', b'"hunter2":1,"count"'),
+            USED.replace(b'"door"', b'"hunter2":1,"door"'),
+            USED.replace(b'"count":1,', b""),
+            USED.replace(b'"door":"hunter2"', b""),
+            USED.replace(b'"count":1', b'"count":"hunter2"'),
+            USED.replace(b'"count":1', b'"count":1.5'),
+            USED.replace(b'"count":1', b'"count":null'),
+            USED.replace(b"2021-08-10T10:00:00Z", b"hunter2"),
+            USED.replace(b"hunter2", b"hunter2\xff"),
+            USED[:-1],
+            USED + b"hunter2",
+            b'["hunter2"]',
+            b'"hunter2"',
+            b"hunter2",
+            b"",
+        ],
+    )
+    def test_anything_but_the_bytes_of_its_version_is_unreadable_and_not_repeated(self, state: bytes) -> None:
+        with pytest.raises(UnreadableEvent) as caught:
+            REGISTRY.decode("scim_token.used.v1", state)
+        assert str(caught.value) == "the stored state of a scim_token.used.v1 is not what its version holds"
+
+    @pytest.mark.parametrize(
+        ("topic", "state"),
+        [
+            ("scim_token.created.v1", b'"key_generation":2'),
+            ("scim_token.created.v1", b'"user_id":"00000000-0000-0000-0000-000000000001"'),
+        ],
+    )
+    def test_a_nested_part_with_an_unknown_field_is_unreadable(self, topic: str, state: bytes) -> None:
+        golden = (GOLDEN / f"{topic}.json").read_bytes()
+        assert golden.count(state) == 1
+        with pytest.raises(UnreadableEvent):
+            REGISTRY.decode(topic, golden.replace(state, state + b',"unknown":1'))
+
+    def test_a_permission_of_another_release_is_unreadable(self) -> None:
+        state = (GOLDEN / "api_token.created.v1.json").read_bytes()
+        with pytest.raises(UnreadableEvent):
+            REGISTRY.decode("api_token.created.v1", state.replace(b"audit:read", b"audit:hunter2"))
+
+    @pytest.mark.parametrize("topic", ["scim_token.used.v2", "SCIM_TOKEN.USED.V1", "", "os:system"])
+    def test_an_unknown_topic_is_unreadable(self, topic: str) -> None:
+        with pytest.raises(UnreadableEvent) as caught:
+            REGISTRY.decode(topic, USED)
+        assert "hunter2" not in str(caught.value)
+
+    @pytest.mark.parametrize("count", ['"3"', "3.0", "true", "null"])
+    def test_a_value_of_another_type_is_unreadable(self, count: str) -> None:
+        """E9: nothing is taken for what it could be turned into."""
+        good = b'{"count":3,"first_at":"2021-08-10T10:00:00Z","presentation":{"door":"scim"}}'
+        assert isinstance(REGISTRY.decode("scim_token.used.v1", good), scim_token.Used)
+        with pytest.raises(UnreadableEvent):
+            REGISTRY.decode("scim_token.used.v1", good.replace(b"3", count.encode(), 1))
+
+    def test_what_a_topic_names_is_never_imported(self) -> None:
+        assert "this" not in sys.modules
+        for topic in ("this", "this:s", "this.s.v1"):
+            with pytest.raises(UnreadableEvent):
+                REGISTRY.decode(topic, b"{}")
+        assert "this" not in sys.modules
+
+    def test_an_event_that_is_not_registered_is_not_encoded(self) -> None:
+        with pytest.raises(AssertionError, match="not in the registry"):
+            REGISTRY.encode(RenamedV1(name="x"))
+
+
+class RenamedV1(Event, frozen=True, forbid_unknown_fields=True):
+    """What was stored once."""
+
+    topic: ClassVar[str] = "test_token.renamed.v1"
+    name: str
+
+
+class RenamedV2(Event, frozen=True, forbid_unknown_fields=True):
+    """What it is today."""
+
+    topic: ClassVar[str] = "test_token.renamed.v2"
+    names: tuple[str, ...]
+
+
+class RenamedAgain(Event, frozen=True, forbid_unknown_fields=True):
+    """A slip of the pen: a topic that is taken."""
+
+    topic: ClassVar[str] = "test_token.renamed.v2"
+
+
+def upcast(old: Event) -> Event:
+    assert isinstance(old, RenamedV1)
+    return RenamedV2(names=(old.name,))
+
+
+class TestUpcasting:
+    registry = EventRegistry([RenamedV2], [Upcaster(RenamedV1, upcast)])
+
+    def test_old_bytes_are_read_as_the_newest_event(self) -> None:
+        assert self.registry.decode("test_token.renamed.v1", b'{"name":"x"}') == RenamedV2(names=("x",))
+
+    def test_new_bytes_are_read_as_they_are(self) -> None:
+        event = RenamedV2(names=("x", "y"))
+        assert self.registry.decode(event.topic, self.registry.encode(event)) == event
+
+    def test_old_bytes_are_read_as_strictly_as_new_ones(self) -> None:
+        with pytest.raises(UnreadableEvent):
+            self.registry.decode("test_token.renamed.v1", b'{"names":["x"]}')
+
+    def test_both_topics_are_known(self) -> None:
+        assert self.registry.topics == {"test_token.renamed.v1", "test_token.renamed.v2"}
+
+    def test_an_old_event_is_not_stored_any_more(self) -> None:
+        with pytest.raises(AssertionError, match="no longer current"):
+            self.registry.encode(RenamedV1(name="x"))
+
+    @pytest.mark.parametrize(
+        ("events", "upcasters"),
+        [
+            ([RenamedV2, RenamedAgain], []),
+            ([RenamedV2, RenamedV2], []),
+            ([RenamedV2], [Upcaster(RenamedAgain, upcast)]),
+        ],
+    )
+    def test_two_events_under_one_topic_are_refused(
+        self, events: list[type[Event]], upcasters: list[Upcaster]
+    ) -> None:
+        with pytest.raises(AssertionError, match="share a topic"):
+            EventRegistry(events, upcasters)
+
+
+def test_no_event_of_ours_has_a_field_that_could_hold_a_secret() -> None:
+    for event in (*scim_token.EVENTS, *api_token.EVENTS, *refusal_tally.EVENTS):
+        names = {field.name for field in msgspec.structs.fields(event)}
+        assert not names & {"secret", "token", "authorization", "password", "headers", "body"}

@@ -1,0 +1,318 @@
+"""B1: no clock of one process moves ledger time for the others, whatever it shows."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import nullcontext
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import structlog.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.api_token import Permission
+from domain.errors import ClockSkewed, SecretAlreadyShown, TokenExpired, Unavailable
+from domain.event import Actor, Recorded
+from domain.ledger import CommandKey, NewApiToken, NewScimToken, Operator, TokenLedger
+from domain.scim_token import Created, Presentation, ScimToken
+from domain.secret import Digest, Secret
+from projections.verify import verify_ledger
+from tests.conftest import PEPPER, Database, new_database, now, open_ledger
+from tests.domain.eventstore.consistency import assert_consistent
+from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+ADA, IDP = Operator(uuid4()), Presentation(door="scim")
+DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
+WRONG: Final = (
+    60 * DAY,
+    40 * DAY,
+    timedelta(hours=1),
+    3 * SECOND,
+    -5 * SECOND,
+    -timedelta(hours=1),
+    -40 * DAY,
+)
+RIGHT: Final = (SECOND, timedelta(0), -2 * SECOND)
+
+
+class Drifting(HandClock):
+    """The clock of the machine, moved by a hand."""
+
+    def __init__(self, ahead: timedelta = timedelta(0)) -> None:
+        self.ahead = ahead
+
+    def __call__(self) -> datetime:
+        return now() + self.ahead
+
+
+async def create(ledger: TokenLedger, *, lifetime: timedelta | None = 30 * DAY) -> tuple[ScimToken, Secret]:
+    expires_at = None if lifetime is None else now() + lifetime
+    return await ledger.create_scim_token(NewScimToken(uuid4(), "Okta", expires_at), by=ADA)
+
+
+def instants(database: Database) -> list[datetime]:
+    with psycopg.connect(database.owner) as owner:
+        return [at for (at,) in owner.execute("SELECT at FROM ledger.events ORDER BY notification_id")]
+
+
+def assert_clean(database: Database) -> None:
+    assert_consistent(database)
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        assert verify_ledger(connection).damage is None
+
+
+class Known:
+    """A token, its secret, and an API token, made by a process whose clock is right."""
+
+    def __init__(self, token: ScimToken, secret: Secret, api_token: UUID, api_secret: Secret) -> None:
+        self.token, self.secret = token, secret
+        self.api_token, self.api_secret = api_token, api_secret
+
+
+async def known_of(ledger: TokenLedger) -> Known:
+    ask = NewApiToken(uuid4(), None, tuple(Permission), 30 * DAY)
+    api_token, api_secret = await ledger.create_api_token(ask)
+    return Known(*await create(ledger), api_token.id, api_secret)
+
+
+async def save(ledger: TokenLedger, at: datetime) -> None:
+    """An event through the library's own door, at whatever instant the caller writes on it."""
+    token_id = uuid4()
+    created = Created(uuid4(), "Okta", Actor(uuid4(), None), Digest(token_id.bytes * 2, 1), None)
+    await asyncio.to_thread(ledger.save, Recorded(token_id, 1, at, uuid4(), created))
+
+
+WAYS: Final[dict[str, Callable[[TokenLedger, Known], Awaitable[object]]]] = {
+    "use": lambda ledger, known: ledger.authenticate(known.secret, IDP),
+    "create": lambda ledger, _: create(ledger, lifetime=None),
+    "rotate": lambda ledger, known: ledger.rotate_scim_token(known.token.id, by=ADA),
+    "revoke": lambda ledger, known: ledger.revoke_scim_token(known.token.id, by=ADA),
+    "create an API token": lambda ledger, _: ledger.create_api_token(
+        NewApiToken(uuid4(), None, tuple(Permission), None)
+    ),
+    "use an API token": lambda ledger, known: ledger.use_api_token(known.api_token),
+    "look a caller up": lambda ledger, known: ledger.callers.find(PEPPER.candidates(known.api_secret)),
+    "save through the library": lambda ledger, _: save(ledger, ledger.sources.clock()),
+}
+
+
+@pytest.mark.parametrize("ahead", [*WRONG, *RIGHT], ids=str)
+def test_a_process_is_heard_only_while_its_clock_agrees_with_the_databases(
+    database: Database, run: Run, ahead: timedelta
+) -> None:
+    async def main() -> None:
+        async with (
+            open_ledger(database.app) as sane,
+            open_ledger(database.app, sources=Drifting(ahead).sources) as wrong,
+        ):
+            known = await known_of(sane)
+            before = instants(database)
+            for name, ask in WAYS.items():
+                if ahead in RIGHT and name == "save through the library" and ahead < timedelta(0):
+                    continue  # its instants are before the last event's, which is another refusal
+                says = pytest.raises(ClockSkewed, match="the clock of this process is")
+                with says if ahead in WRONG else nullcontext():
+                    await ask(wrong, known)
+            if ahead in WRONG:
+                assert instants(database) == before
+                assert (await sane.authenticate(known.secret, IDP)).use_id is not None
+                assert (await create(sane, lifetime=20 * DAY))[0].expires_at is not None
+
+    run(main())
+    assert_clean(database)
+    assert instants(database)[-1] <= now() + 2 * SECOND
+
+
+def test_planted_the_ledger_time_of_before_lets_one_clock_expire_every_token(
+    database: Database, run: Run
+) -> None:
+    async def main() -> None:
+        believing_any_clock(database)
+        async with (
+            open_ledger(database.app) as sane,
+            open_ledger(database.app, sources=Drifting(40 * DAY).sources) as wrong,
+        ):
+            known = await known_of(sane)
+            await create(wrong, lifetime=None)
+            with pytest.raises(TokenExpired):
+                await sane.authenticate(known.secret, IDP)
+
+    run(main())
+
+
+def test_an_alarm_is_logged_when_it_begins_and_when_it_ends(database: Database, run: Run) -> None:
+    async def main() -> None:
+        clock = Drifting()
+        async with open_ledger(database.app, sources=clock.sources) as ledger:
+            known = await known_of(ledger)
+            for clock.ahead in (40 * DAY, timedelta(0), -40 * DAY, timedelta(0)):
+                for ask in (WAYS["use"], WAYS["look a caller up"], WAYS["use"]):
+                    try:
+                        await ask(ledger, known)
+                    except ClockSkewed:
+                        assert clock.ahead
+
+    with structlog.testing.capture_logs() as logged:
+        run(main())
+    assert [(record["log_level"], record["event"]) for record in logged] == [
+        ("error", "clock.refused"),
+        ("warning", "clock.believed_again"),
+    ] * 2
+    assert logged[0]["reason"] == "the clock of this process is 3456000.0 s ahead of that of the database"
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=-23), timedelta(hours=23), -40 * DAY, 40 * DAY], ids=str)
+def test_a_repeat_is_a_repeat_whatever_the_clock_of_the_second_process_shows(
+    database: Database, run: Run, ahead: timedelta
+) -> None:
+    async def main() -> None:
+        key = CommandKey(uuid4(), b"create")
+        ask = NewScimToken(uuid4(), "Okta")
+        async with (
+            open_ledger(database.app) as sane,
+            open_ledger(database.app, sources=Drifting(ahead).sources) as wrong,
+        ):
+            await sane.create_scim_token(ask, by=ADA, key=key)
+            with pytest.raises(ClockSkewed):
+                await wrong.create_scim_token(ask, by=ADA, key=key)
+            with pytest.raises(SecretAlreadyShown):
+                await sane.create_scim_token(ask, by=ADA, key=key)
+
+    run(main())
+    assert len(instants(database)) == 1
+
+
+@pytest.mark.parametrize(("hours_ago", "is_repeat"), [(23, True), (25, False)])
+def test_in_a_ledger_that_has_jumped_a_key_counts_for_a_day_of_its_own_time(
+    database: Database, run: Run, hours_ago: int, *, is_repeat: bool
+) -> None:
+    async def main() -> None:
+        key = CommandKey(uuid4(), b"create")
+        ask = NewScimToken(uuid4(), "Okta")
+        async with open_ledger(database.app) as ledger:
+            await ledger.create_scim_token(ask, by=ADA, key=key)
+            with psycopg.connect(database.owner) as owner:
+                owner.execute("UPDATE ledger.events SET at = at + interval '40 days'")
+                owner.execute(
+                    "UPDATE ledger.commands SET at = at + interval '40 days' - %s",
+                    [timedelta(hours=hours_ago)],
+                )
+            if is_repeat:
+                with pytest.raises(SecretAlreadyShown):
+                    await ledger.create_scim_token(ask, by=ADA, key=key)
+            else:
+                await ledger.create_scim_token(ask, by=ADA, key=key)
+
+    run(main())
+
+
+@pytest.mark.parametrize("jump", [40 * DAY, -40 * DAY], ids=str)
+def test_a_use_that_waited_while_the_clock_was_set_is_not_said_to_have_begun_long_ago(
+    database: Database, run: Run, jump: timedelta
+) -> None:
+    async def main() -> None:
+        clock = Drifting()
+        async with open_ledger(database.app, sources=clock.sources) as ledger:
+            _, secret = await create(ledger)
+            clock.ahead = jump
+            waiting = asyncio.ensure_future(ledger.authenticate(secret, IDP))
+            await asyncio.sleep(0)  # it arrives, and its batch has not begun
+            clock.ahead = timedelta(0)
+            await waiting
+
+    run(main())
+    (used,) = _first_instants(database)
+    assert timedelta(0) <= instants(database)[-1] - used <= SECOND
+    assert_clean(database)
+
+
+def _first_instants(database: Database) -> list[datetime]:
+    with psycopg.connect(database.owner) as owner:
+        rows = owner.execute(
+            "SELECT (convert_from(state, 'utf8')::jsonb ->> 'first_at')::timestamptz FROM ledger.events "
+            "WHERE topic = 'scim_token.used.v1'"
+        )
+        return [at for (at,) in rows]
+
+
+class Replicas:
+    """Three processes on one ledger, each with a clock of its own that jumps when it likes."""
+
+    def __init__(self, database: Database, seed: int) -> None:
+        self.database = database
+        self.random = random.Random(seed)
+        self.clocks = [Drifting() for _ in range(3)]
+        self.keys: list[tuple[CommandKey, NewScimToken]] = []
+        self.minted: dict[UUID, int] = {}
+        self.answered = 0
+
+    async def play(self, steps: int) -> None:
+        """Jump, use, create and repeat; whatever is refused is refused for the clock of who was asked."""
+        async with (
+            open_ledger(self.database.app) as sane,
+            open_ledger(self.database.app, sources=self.clocks[0].sources) as one,
+            open_ledger(self.database.app, sources=self.clocks[1].sources) as two,
+            open_ledger(self.database.app, sources=self.clocks[2].sources) as three,
+        ):
+            tokens = [await create(sane, lifetime=lifetime) for lifetime in (timedelta(hours=1), 30 * DAY)]
+            for _ in range(steps):
+                place = self.random.randrange(3)
+                ledger, clock = (one, two, three)[place], self.clocks[place]
+                if self.random.random() < 0.4:
+                    seconds = self.random.choice((60 * 86400, 3600, 5, 1, 0, 0, 0))
+                    clock.ahead = timedelta(seconds=self.random.uniform(-seconds, seconds))
+                await self._ask(ledger, clock, self.random.choice(tokens)[1])
+            for _, secret in tokens:
+                assert (await sane.authenticate(secret, IDP)).use_id is not None
+
+    async def _ask(self, ledger: TokenLedger, clock: Drifting, secret: Secret) -> None:
+        begun = clock.ahead
+        try:
+            if self.random.random() < 0.6:
+                await ledger.authenticate(secret, IDP)
+            else:
+                await self._create(ledger)
+            self.answered += 1
+        except ClockSkewed:
+            assert abs(begun) > 1.5 * SECOND, "a clock that is right was refused"
+
+    async def _create(self, ledger: TokenLedger) -> None:
+        if self.keys and self.random.random() < 0.5:
+            key, ask = self.random.choice(self.keys)
+        else:
+            key, ask = CommandKey(uuid4(), b"create"), NewScimToken(uuid4(), "Okta")
+            self.keys.append((key, ask))
+        try:
+            await ledger.create_scim_token(ask, by=ADA, key=key)
+            self.minted[key.id] = self.minted.get(key.id, 0) + 1
+        except SecretAlreadyShown:
+            assert key.id in self.minted
+
+
+def play(server: str, seed: int, steps: int, *, planted: bool = False) -> None:
+    with new_database(server) as database:
+        if planted:
+            believing_any_clock(database)
+        replicas = Replicas(database, seed)
+        asyncio.run(replicas.play(steps))
+        assert instants(database)[-1] <= now() + 2 * SECOND, "ledger time is beyond the database's"
+        assert set(replicas.minted.values()) <= {1}, "one key, one effect"
+        assert replicas.answered
+        assert_clean(database)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_whatever_the_clocks_of_three_replicas_do_no_token_suffers(server: str, seed: int) -> None:
+    play(server, seed, 40)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_planted_the_replicas_find_the_ledger_time_of_before(server: str, seed: int) -> None:
+    with pytest.raises((AssertionError, TokenExpired, Unavailable)):
+        play(server, seed, 60, planted=True)

@@ -1,0 +1,217 @@
+"""B6: a service starts with the keys of its ledger, and says which one is wrong before it refuses anybody."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Final
+from uuid import uuid4
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from domain.api_token import Permission
+from domain.errors import PepperMismatch, TokenUnknown
+from domain.eventstore.newer_peppers import GOOD_FOR_S
+from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
+from domain.ledger import NewApiToken, NewScimToken, Operator, TokenLedger
+from domain.scim_token import Presentation
+from domain.secret import Pepper, SecretKind, mint
+from tests.conftest import SOURCES, Database
+from tests.domain.scenario import created
+from tests.projections.given_events import record
+
+KEYS: Final = [letter * 32 for letter in (b"a", b"b", b"c", b"d")]
+Keys = list[bytes]
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[psycopg.Connection]:
+    """The app role's, in a transaction: each example begins with a ledger that knows no key."""
+    with psycopg.connect(database.app) as opened:
+        yield opened
+
+
+def outcome(connection: psycopg.Connection, known: Sequence[bytes], given_: Sequence[bytes]) -> str | None:
+    """What a start with these keys is told by a ledger that was started with those; None if it goes well."""
+    try:
+        if known:
+            record_pepper(connection, Pepper(known))
+        record_pepper(connection, Pepper(given_))
+    except PepperMismatch as mismatch:
+        return str(mismatch)
+    else:
+        return None
+    finally:
+        connection.rollback()
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    known=st.lists(st.sampled_from(KEYS), max_size=4),
+    keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=4),
+)
+def test_a_service_starts_if_and_only_if_its_keys_extend_the_ledgers(
+    connection: psycopg.Connection, known: Keys, keys: Keys
+) -> None:
+    """Permutations, drops, replacements and repetitions: whatever four keys can do."""
+    refusal = outcome(connection, known, keys)
+    assert (refusal is None) == (keys[: len(known)] == known)
+    if refusal is not None:
+        wrong = next(
+            number for number, key in enumerate(known, start=1) if keys[number - 1 : number] != [key]
+        )
+        is_missing = wrong > len(keys)
+        assert refusal == (
+            "the pepper is not the one of this ledger: its key of generation "
+            f"{wrong} is {'missing' if is_missing else 'another'}; "
+            "give every key that the ledger knows, in order, the oldest first"
+        )
+        assert not any(key.decode() in refusal for key in KEYS)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(known=st.lists(st.sampled_from(KEYS), min_size=1, max_size=3))
+def test_what_is_recorded_is_not_recorded_again(connection: psycopg.Connection, known: Keys) -> None:
+    try:
+        assert record_pepper(connection, Pepper(known)) == len(known)
+        assert record_pepper(connection, Pepper(known)) == 0
+        assert record_pepper(connection, Pepper([*known, KEYS[3]])) == 1
+        assert require_pepper(connection, Pepper([*known, KEYS[3]])) == len(known) + 1
+    finally:
+        connection.rollback()
+
+
+def test_of_two_processes_that_bring_two_new_keys_one_is_refused(database: Database) -> None:
+    with psycopg.connect(database.app) as one, psycopg.connect(database.app) as other:
+        record_pepper(one, Pepper(KEYS[:1]))
+        one.commit()
+        require_pepper(other, Pepper([KEYS[0], KEYS[2]]))  # not yet another's
+        record_pepper(one, Pepper([KEYS[0], KEYS[1]]))
+        one.commit()
+        with pytest.raises(PepperMismatch, match="generation 2 is another"):
+            record_pepper(other, Pepper([KEYS[0], KEYS[2]]))
+
+
+def test_a_ledger_from_before_trusts_the_first_start_that_has_enough_keys(database: Database) -> None:
+    """There is nothing to compare them with but the generations that its digests name."""
+    record(database, created())
+    with psycopg.connect(database.owner) as owner:
+        owner.execute(
+            "UPDATE ledger.aggregates SET state = "
+            "replace(convert_from(state, 'UTF8'), '\"key_generation\":1', '\"key_generation\":2')::bytea"
+        )
+    with psycopg.connect(database.app) as connection:
+        assert has_pepper(connection)
+        with pytest.raises(PepperMismatch, match="generation 2 is missing"):
+            record_pepper(connection, Pepper(KEYS[:1]))
+        assert record_pepper(connection, Pepper(KEYS[:2])) == 2
+
+
+def test_a_process_that_has_begun_goes_on_while_another_brings_a_new_key(database: Database) -> None:
+    """A rolling restart: the old ones reconnect with the keys that they have, a new one needs them all."""
+    old, both = Pepper(KEYS[:1]), Pepper(KEYS[:2])
+
+    def of(pepper: Pepper) -> TokenLedger:
+        return TokenLedger(database.app, pepper=pepper, sources=SOURCES)
+
+    async def main() -> None:
+        async with of(old) as running, of(old) as late:
+            await running.time()
+            with psycopg.connect(database.app) as connection:
+                record_pepper(connection, both)
+            with psycopg.connect(database.owner) as owner:
+                owner.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            assert await running.time()
+            with pytest.raises(PepperMismatch, match="generation 2 is missing"):
+                await late.time()
+
+    with psycopg.connect(database.app) as connection:
+        record_pepper(connection, old)
+    asyncio.run(main())
+
+
+def test_a_secret_under_a_newer_key_is_not_said_to_be_unknown(database: Database) -> None:
+    """By a process of before the key was added: neither to who presents it, nor to who burns it."""
+    old, both = Pepper(KEYS[:1]), Pepper(KEYS[:2])
+    operator, idp = Operator(uuid4()), Presentation(door="scim")
+    ask = NewApiToken(uuid4(), None, tuple(Permission), None)
+
+    async def main() -> None:
+        async with (
+            TokenLedger(database.app, pepper=old, sources=SOURCES) as running,
+            TokenLedger(database.app, pepper=both, sources=SOURCES) as new,
+        ):
+            _, known = await running.create_scim_token(NewScimToken(uuid4(), "Okta"), by=operator)
+            unknown = mint(SecretKind.SCIM_LIVE, bytes(32))
+            with pytest.raises(TokenUnknown):
+                await running.authenticate(unknown, idp)
+            with psycopg.connect(database.app) as connection:
+                record_pepper(connection, both)
+            _, newer = await new.create_scim_token(NewScimToken(uuid4(), "Okta"), by=operator)
+            _, api = await new.create_api_token(ask)
+            await asyncio.sleep(GOOD_FOR_S)  # what a start takes, at least
+            for question in (
+                running.authenticate(newer, idp),
+                running.burn_scim_token(newer),
+                running.team_of(newer),
+                running.callers.find(old.candidates(api)),
+                running.authenticate(unknown, idp),
+            ):
+                with pytest.raises(PepperMismatch, match="restart it with all"):
+                    await question
+            assert (await running.authenticate(known, idp)).use_id is not None
+            for secret in (known, newer):
+                assert (await new.authenticate(secret, idp)).use_id is not None
+            with pytest.raises(TokenUnknown):
+                await new.authenticate(unknown, idp)
+
+    with psycopg.connect(database.app) as connection:
+        record_pepper(connection, old)
+    asyncio.run(main())
+
+
+def test_a_process_that_has_begun_is_refused_by_another_ledger(database: Database) -> None:
+    """One that was restored, or that a connection string leads to by now."""
+
+    async def main() -> None:
+        async with TokenLedger(database.app, pepper=Pepper(KEYS[:2]), sources=SOURCES) as running:
+            await running.time()
+            with psycopg.connect(database.owner) as owner:
+                owner.execute("DELETE FROM ledger.pepper_generations")
+                record_pepper(owner, Pepper(KEYS[2:]))
+                owner.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            with pytest.raises(PepperMismatch, match="generation 1 is another"):
+                await running.time()
+
+    with psycopg.connect(database.app) as connection:
+        record_pepper(connection, Pepper(KEYS[:2]))
+    asyncio.run(main())
+
+
+def test_the_app_role_can_neither_change_nor_forget_a_generation(database: Database) -> None:
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        record_pepper(connection, Pepper(KEYS[:1]))
+        for statement in (
+            "UPDATE ledger.pepper_generations SET generation = 2",
+            "DELETE FROM ledger.pepper_generations",
+            "TRUNCATE ledger.pepper_generations",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
+
+
+def test_planted_a_ledger_that_compares_nothing_is_noticed(database: Database) -> None:
+    with psycopg.connect(database.owner) as owner:
+        owner.execute(
+            "CREATE OR REPLACE FUNCTION ledger.require_pepper(fingerprints bytea[]) RETURNS void "
+            "LANGUAGE sql STABLE AS $$ SELECT $$"
+        )
+    with psycopg.connect(database.app) as connection, pytest.raises(AssertionError):
+        assert outcome(connection, KEYS[:2], KEYS[1:3]) is not None

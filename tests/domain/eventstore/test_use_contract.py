@@ -1,0 +1,224 @@
+"""The statement that records uses and the rule `ScimToken.use` agree for every state and every instant.
+
+Every history of a token within bounds is played: with and without an expiry, with up to two rotations of
+each kind of overlap, revoked or not. Then each of its secrets, and an unknown one, is presented right before,
+exactly at and right after each instant at which something changes.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import product
+from typing import Final, NamedTuple
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from domain.errors import StoreUnavailable, TokenRefused
+from domain.event import Recorded
+from domain.eventstore.aggregates import decode_state
+from domain.eventstore.append import LOAD
+from domain.eventstore.uses import Presented
+from domain.ledger import NewScimToken, Operator, TokenLedger
+from domain.scim_token import Presentation, ScimToken, Used, evolve
+from domain.secret import SecretKind, mint
+from tests.conftest import PEPPER, Database, open_ledger
+from tests.domain.eventstore.consistency import assert_consistent
+from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
+from tests.domain.scenario import MILLISECOND, T0
+
+MINUTE: Final = timedelta(minutes=1)
+BEHIND: Final = timedelta(hours=1)
+ROTATIONS_AT: Final = (5 * MINUTE, 10 * MINUTE)
+IDP: Final = Presentation(door="scim")
+GATEWAY: Final = Presentation(door="nginx")
+UNKNOWN: Final = PEPPER.digest(mint(SecretKind.SCIM_LIVE, bytes(32))).value
+
+
+class History(NamedTuple):
+    """What happened to a token, in minutes after its creation.
+
+    expires: None for never. overlaps: of the rotations after 5 and 10 minutes. revoked: None for not.
+    """
+
+    expires: int | None
+    overlaps: tuple[int, ...]
+    revoked: int | None
+
+    def instants(self) -> Iterator[int]:
+        """When something changes."""
+        yield from (5, 10)
+        yield from (at + overlap for at, overlap in zip((5, 10), self.overlaps, strict=False))
+        yield from (minute for minute in (self.expires, self.revoked) if minute is not None)
+
+
+HISTORIES: Final = [
+    History(expires, overlaps, revoked)
+    for expires, overlaps, revoked in product(
+        (None, 12, 20), ((), (0,), (7,), (30,), (30, 0), (3, 7), (4, 0)), (None, 15)
+    )
+]
+
+
+class Disagreement(AssertionError):
+    """The statement and the rule differ."""
+
+
+def pure(
+    token: ScimToken, digests: Sequence[bytes], ways: Sequence[Presentation], at: datetime
+) -> tuple[list[str | None], ScimToken]:
+    """What the rule says of secrets that are presented together, and the state after.
+
+    Each is presented in every one of `ways`: equal ones merge, others are an event each.
+    A verdict is "good", "over", or None for unknown.
+    """
+    verdicts: list[str | None] = []
+    for digest in digests:
+        try:
+            events = [
+                event
+                for way, count in Counter(ways).items()
+                for event in token.use(digest, presentation=way, count=count, first_at=at, at=at)
+            ]
+        except TokenRefused as refusal:
+            verdicts.append(None if refusal.reason == "unknown" else "over")
+            continue
+        verdicts.append("good")
+        for event in events:
+            assert isinstance(event, Used)
+            token = evolve(token, Recorded(token.id, token.version + 1, at, uuid4(), event))
+    return verdicts, token
+
+
+async def stored(ledger: TokenLedger, token: ScimToken) -> ScimToken:
+    """The state row and its head."""
+    async with ledger.reads.connection() as connection:
+        rows = await (await connection.execute(LOAD, [[token.id]])).fetchall()
+    ((_, kind, state, version, last_used_at, uses),) = rows
+    found = decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
+    assert isinstance(found, ScimToken)
+    return found
+
+
+async def play(ledger: TokenLedger, clock: HandClock, history: History, *, behind: timedelta) -> int:
+    """Play one history and compare at each instant; returns how many verdicts were compared.
+
+    behind: by how much the clock of whoever presents is behind ledger time, which somebody else has moved.
+    """
+    start, by = clock.now, Operator(uuid4())
+    expires_at = None if history.expires is None else start + history.expires * MINUTE
+    token, secret = await ledger.create_scim_token(NewScimToken(uuid4(), "Okta", expires_at), by=by)
+    digests = [PEPPER.digest(secret).value]
+    probes = {
+        start + minute * MINUTE + shift
+        for minute in history.instants()
+        for shift in (-MILLISECOND, timedelta(0), MILLISECOND)
+    }
+    changes = dict(zip((start + at for at in ROTATIONS_AT), history.overlaps, strict=False))
+    compared = 0
+    for at in sorted(probes):
+        clock.now = at
+        if at in changes:
+            overlap = changes[at] * MINUTE
+            token, secret = await ledger.rotate_scim_token(token.id, overlap=overlap, by=by)
+            digests.append(PEPPER.digest(secret).value)
+        if history.revoked is not None and at == start + history.revoked * MINUTE:
+            await ledger.revoke_scim_token(token.id, by=by)
+        if behind:
+            await ledger.create_scim_token(NewScimToken(uuid4(), "of another process"), by=by)
+            clock.now = at - behind
+        before = await stored(ledger, token)
+        presented = [*digests, UNKNOWN]
+        ways = (IDP, GATEWAY, IDP) if history.overlaps else (IDP, IDP)
+        expected, after = pure(before, digests, ways, at)
+        expected.append(None)  # the rule is asked about its token's secrets; the unknown one has no token
+        decisions = await asyncio.gather(
+            *(ledger.gate.uses.present(Presented([digest], way, at)) for way in ways for digest in presented)
+        )
+        found = [
+            None if decision is None else "over" if decision.use_id is None else "good"
+            for decision in decisions
+        ]
+        if found != expected * len(ways):
+            raise Disagreement(f"{history} at {at - start}: {found}, not always {expected}")
+        assert all(decision.at == at for decision in decisions if decision is not None)
+        if (now := await stored(ledger, token)) != after:
+            raise Disagreement(f"{history} at {at - start}: {now}, not {after}")
+        compared += len(presented)
+    return compared
+
+
+async def play_all(database: Database, histories: Sequence[History]) -> int:
+    """Play histories one after the other, each in its own days: ledger time never goes back."""
+    clock = HandClock(T0)
+    compared = 0
+    async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+        played = [*((history, timedelta(0)) for history in histories), *((h, BEHIND) for h in histories[::5])]
+        for number, (history, behind) in enumerate(played):
+            clock.now = T0 + timedelta(days=number)
+            compared += await play(ledger, clock, history, behind=behind)
+    return compared
+
+
+def test_the_statement_and_the_rule_agree_for_every_state(database: Database) -> None:
+    assert asyncio.run(play_all(database, HISTORIES)) > 1000
+    assert len(assert_consistent(database)) >= len(HISTORIES)
+
+
+FIRST, REST = 0, 1
+"""The two statements of the function: one use per token, and whatever that left over."""
+
+
+@pytest.mark.parametrize(
+    ("statement", "right", "wrong"),
+    [
+        (FIRST, "s.good_until > ledger_at", "s.good_until >= ledger_at"),
+        (FIRST, "s.good_until > ledger_at", "s.good_until <> '-infinity'"),
+        (FIRST, "h.uses + p.uses", "h.uses + 1"),
+        (FIRST, "SET version = h.version + 1", "SET version = h.version + 2"),
+        (FIRST, "last_used_at = ledger_at", "last_used_at = last_used_at"),
+        (REST, "s.good_until > ledger_at", "s.good_until >= ledger_at"),
+        (REST, "s.good_until > ledger_at", "s.good_until > ledger_at + interval '1 ms'"),
+        (REST, "h.uses + g.uses", "h.uses + 1"),
+        (REST, "SET version = h.version + g.steps", "SET version = h.version + 1"),
+        (REST, "AND e.command_id = p.use_id", "AND false"),
+        # E8: by the caller's clock instead of ledger time, in each place.
+        (FIRST, "last_used_at = ledger_at", "last_used_at = clock"),
+        (FIRST, "s.good_until > ledger_at", "s.good_until > clock"),
+        (FIRST, "owner_id, true, ledger_at", "owner_id, true, clock"),
+        (REST, "last_used_at = ledger_at", "last_used_at = clock"),
+        (REST, "s.good_until > ledger_at", "s.good_until > clock"),
+        (REST, "k.is_good, ledger_at", "k.is_good, clock"),
+    ],
+)
+def test_a_statement_that_differs_is_found(
+    database: Database, statement: int, right: str, wrong: str
+) -> None:
+    plant(database, statement, right, wrong)
+    with pytest.raises((Disagreement, AssertionError, StoreUnavailable)):  # the key refuses a wrong version
+        asyncio.run(play_all(database, HISTORIES))
+
+
+@pytest.mark.parametrize("statement", [FIRST, REST])
+def test_an_event_at_the_callers_clock_is_found(database: Database, statement: int) -> None:
+    """E8: what it says of ledger time going back is said of the whole ledger, afterwards."""
+    before, after = ("version", "use_id") if statement == FIRST else ("a.base + g.step", "g.use_id")
+    event = f"{before}, 'scim_token.used.v1', {{}}, {after}"
+    plant(database, statement, event.format("ledger_at"), event.format("clock"))
+    asyncio.run(play_all(database, HISTORIES[::5]))
+    with pytest.raises(AssertionError, match="ledger time went back"):
+        assert_consistent(database)
+
+
+def plant(database: Database, statement: int, right: str, wrong: str) -> None:
+    """Put another text into one of the two statements."""
+    with psycopg.connect(database.owner) as owner:
+        ((definition,),) = owner.execute(
+            "SELECT pg_get_functiondef('ledger.record_uses'::regproc)"
+        ).fetchall()
+        statements = definition.split("GET DIAGNOSTICS")
+        assert statements[statement].count(right) == 1
+        statements[statement] = statements[statement].replace(right, wrong)
+        owner.execute("GET DIAGNOSTICS".join(statements))

@@ -1,0 +1,114 @@
+"""Connections to PostgreSQL: what they are told about how long to wait, and that none is left open."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from psycopg import AsyncConnection
+from psycopg.pq import PGconn, PollingStatus
+
+from domain.errors import StoreUnavailable
+from domain.postgres.connection import ReadPool, connect
+from domain.postgres.session import Session, stated
+from tests.conftest import Database
+
+SET = "SELECT set_config(name, %(ms)s, false) FROM pg_settings WHERE name = ANY(%(names)s)"
+"""Of those that this server has: transaction_timeout is new in PostgreSQL 17."""
+
+OTHERS = """
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the options have other names elsewhere")
+def test_a_server_whose_machine_is_gone_is_noticed_within_eight_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        connection = PGconn.connect_start(stated(f"host=127.0.0.1 port={port} sslmode=disable").encode())
+        while (status := connection.connect_poll()) == PollingStatus.WRITING:
+            pass
+        assert status == PollingStatus.READING
+        with socket.socket(fileno=os.dup(connection.socket)) as ours:
+            idle_s, interval_s, count, unsent_ms = (
+                ours.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (
+                    socket.TCP_KEEPIDLE,
+                    socket.TCP_KEEPINTVL,
+                    socket.TCP_KEEPCNT,
+                    socket.TCP_USER_TIMEOUT,
+                )
+            )
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        connection.finish()
+    assert idle_s + interval_s * count <= 8
+    assert unsent_ms <= 8000
+
+
+@pytest.mark.parametrize(
+    "limit",
+    ["transaction_timeout", "idle_in_transaction_session_timeout", "statement_timeout", "lock_timeout"],
+)
+def test_a_read_that_the_server_gives_up_on_finds_the_store_unavailable(
+    database: Database, run: Run, limit: str
+) -> None:
+    """Ours end first, but for a process that did not get a processor in time."""
+
+    async def read(pool: ReadPool, *, meanwhile: AsyncConnection[Any]) -> None:
+        async with pool.connection() as reader:
+            await reader.execute(SET, {"names": ["transaction_timeout"], "ms": "0"})  # it hides the others
+            await reader.execute(SET, {"names": [limit], "ms": "50"})
+            if limit == "idle_in_transaction_session_timeout":
+                await reader.execute("BEGIN")
+                await meanwhile.execute("SELECT pg_sleep(0.2)")
+            await reader.execute("SELECT pg_advisory_xact_lock(1)")
+
+    async def main() -> None:
+        pool = ReadPool(database.app)
+        async with pool.connection() as holder:
+            await holder.execute("BEGIN; SELECT pg_advisory_xact_lock(1)")
+            with pytest.raises(StoreUnavailable):
+                await read(pool, meanwhile=holder)
+            await holder.execute("ROLLBACK")
+        async with pool.connection() as reader:
+            await reader.execute("SELECT pg_advisory_xact_lock(1)")
+        await pool.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [("SELECT pg_sleep(60)", asyncio.CancelledError), ("SELECT 1 / 0", StoreUnavailable)],
+)
+def test_a_connection_that_never_got_its_settings_is_closed(
+    database: Database, run: Run, statement: str, error: type[BaseException]
+) -> None:
+    """Whatever the reason: a caller who no longer waits, or settings that the server does not take."""
+
+    session = Session(more={"search_path": f"pg_catalog; {statement}"})
+
+    async def main() -> None:
+        async with await AsyncConnection.connect(database.owner, autocommit=True) as owner:
+            connecting = asyncio.create_task(connect(database.app, session=session, timeout_s=60))
+            if error is asyncio.CancelledError:
+                await _others(owner, 1)
+                connecting.cancel()
+            with pytest.raises(error) as failed:
+                await connecting
+            await _others(owner, 0)
+            assert failed.tb is not None  # it would have kept the connection from being collected
+
+    run(main())
+
+
+async def _others(owner: AsyncConnection[Any], expected: int) -> None:
+    """Until the database has so many other sessions."""
+    async with asyncio.timeout(10):
+        while (await (await owner.execute(OTHERS)).fetchone()) != (expected,):
+            await asyncio.sleep(0.01)

@@ -1,0 +1,112 @@
+"""Migrations: once each, whoever comes at the same time, never onto a later release."""
+
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+
+import psycopg
+import pytest
+
+from domain.postgres.migrate import MigrationError, applied, available, migrate, pending
+from tests.conftest import APP_ROLE
+
+
+def test_migrations_are_numbered_without_a_gap() -> None:
+    assert sorted(available()) == [*range(1, len(available()) + 1)]
+
+
+def test_no_two_migrations_have_one_number() -> None:
+    names = [path.name for path in files("domain.eventstore").joinpath("migrations").iterdir()]
+    assert len(available()) == len([name for name in names if name.endswith(".sql")])
+
+
+def test_an_empty_database_lacks_every_migration(empty_database: str) -> None:
+    with psycopg.connect(empty_database) as connection:
+        assert applied(connection) == set()
+        assert pending(connection) == sorted(available())
+
+
+def test_each_migration_is_applied_once(empty_database: str) -> None:
+    assert migrate(empty_database, app_role=APP_ROLE) == sorted(available())
+    assert migrate(empty_database, app_role=APP_ROLE) == []
+    with psycopg.connect(empty_database) as connection:
+        assert applied(connection) == set(available())
+        assert pending(connection) == []
+
+
+def test_two_migrations_at_once_both_succeed_and_apply_each_once(empty_database: str) -> None:
+    with ThreadPoolExecutor() as threads:
+        results = [threads.submit(migrate, empty_database, app_role=APP_ROLE) for _ in range(2)]
+        numbers = [number for result in results for number in result.result(timeout=60)]
+    assert sorted(numbers) == sorted(available())
+
+
+def test_the_second_migration_waits_for_the_first(empty_database: str) -> None:
+    """The lock is what makes them wait; somebody else holds it here, and nothing is applied meanwhile."""
+    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (\
+        SELECT oid FROM pg_database WHERE datname = current_database())"
+    with (
+        psycopg.connect(empty_database) as first,
+        psycopg.connect(empty_database, autocommit=True) as observer,
+        ThreadPoolExecutor() as threads,
+    ):
+        first.execute("SELECT pg_advisory_xact_lock(7239075815)")
+        second = threads.submit(migrate, empty_database, app_role=APP_ROLE)
+        while observer.execute(waiting).fetchone() is None:
+            assert not second.done(), "it was to wait"
+        assert applied(observer) == set()
+        first.rollback()
+        assert second.result(timeout=60) == sorted(available())
+
+
+def test_a_database_of_a_later_release_is_refused_and_left_alone(empty_database: str) -> None:
+    migrate(empty_database, app_role=APP_ROLE)
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("INSERT INTO ledger.migrations (number) VALUES (9999)")
+    with pytest.raises(MigrationError, match=r"later release: \[9999\]"):
+        migrate(empty_database, app_role=APP_ROLE)
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {**available(), 9999: "CREATE TABLE ledger.half (x int); SELECT 1 / 0"}
+    monkeypatch.setattr("domain.postgres.migrate.available", lambda: broken)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        migrate(empty_database, app_role=APP_ROLE)
+    with psycopg.connect(empty_database) as connection:
+        assert connection.execute("SELECT to_regnamespace('ledger')").fetchone() == (None,)
+
+
+def test_the_app_role_may_do_exactly_what_it_needs(empty_database: str) -> None:
+    migrate(empty_database, app_role=APP_ROLE)
+    with psycopg.connect(empty_database) as connection:
+        rights = connection.execute(
+            """
+            SELECT relname, string_agg(privilege_type, ' ' ORDER BY privilege_type)
+            FROM pg_class, aclexplode(relacl) WHERE relnamespace = 'ledger'::regnamespace
+                AND relkind = 'r' AND grantee = %s::regrole GROUP BY relname
+            """,
+            [APP_ROLE],
+        ).fetchall()
+    assert dict(rights) == {
+        "aggregates": "INSERT SELECT UPDATE",
+        "commands": "DELETE INSERT SELECT UPDATE",
+        "events": "INSERT SELECT",
+        "heads": "INSERT SELECT UPDATE",
+        "migrations": "SELECT",
+        "pepper_generations": "INSERT SELECT",
+        "projection_positions": "DELETE INSERT SELECT UPDATE",
+        "projection_rebuilds": "INSERT SELECT UPDATE",
+        "repaired_events": "SELECT",
+        "repairs": "SELECT",
+        "secrets": "INSERT SELECT UPDATE",
+    }
+
+
+def test_without_an_app_role_nothing_is_granted(empty_database: str) -> None:
+    migrate(empty_database, app_role=None)
+    with psycopg.connect(empty_database) as connection:
+        row = connection.execute(
+            "SELECT has_table_privilege(%s, 'ledger.events', 'SELECT')", [APP_ROLE]
+        ).fetchone()
+    assert row == (False,)

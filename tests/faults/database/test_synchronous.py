@@ -1,0 +1,191 @@
+"""B5: where a synchronous standby is demanded, nothing is confirmed that it does not have."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from uuid import uuid4
+
+import pytest
+from eventsourcing.persistence import OperationalError
+
+from domain.errors import SecretAlreadyShown, StoreUnavailable
+from domain.event import Recorded
+from domain.eventstore import append
+from domain.eventstore.ledger_clock import LedgerClock
+from domain.eventstore.uses import Decision
+from domain.ledger import CommandKey, NewScimToken, Operator, TokenLedger
+from domain.postgres.connection import KeptConnection
+from domain.scim_token import Presentation, Revoked
+from domain.secret import Secret
+from tests.conftest import open_ledger
+from tests.domain.eventstore.consistency import assert_consistent
+from tests.faults.standby import Cluster, Server, cluster
+from tests.service import until
+
+TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim")
+TIMES: Final = 6
+Run = Callable[[Coroutine[Any, Any, None]], None]
+WAITING: Final = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+RELEASE: Final = "SELECT {}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Cluster]:
+    with cluster() as made:
+        made.primary.configure("synchronous_standby_names", "*")
+        yield made
+
+
+@pytest.fixture
+def alone(pair: Cluster) -> Iterator[Server]:
+    """The primary, whose standby is away; in the end it is back, and all agrees."""
+    pair.standby.embedded.stop()
+    try:
+        yield pair.primary
+    finally:
+        pair.start_standby()
+    assert_consistent(pair.primary.database)
+
+
+@contextmanager
+def releasing(server: Server, how: str, *, after_s: float = 0.0) -> Iterator[list[int]]:
+    """Whoever waits for the standby does not any more; how many did, in the end."""
+    stopping, released = threading.Event(), [0]
+
+    def release() -> None:
+        stopping.wait(after_s)
+        while not stopping.wait(0.02):
+            released[0] += len(server.ask(RELEASE.format(how)))
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    try:
+        yield released
+    finally:
+        stopping.set()
+        thread.join()
+
+
+async def token(ledger: TokenLedger) -> tuple[Any, Secret]:
+    return await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA)
+
+
+def test_with_the_standby_all_is_served(pair: Cluster, run: Run) -> None:
+    async def main() -> None:
+        async with open_ledger(pair.primary.database.app) as ledger:
+            _, secret = await token(ledger)
+            assert isinstance(await ledger.authenticate(secret, IDP), Decision)
+
+    run(main())
+
+
+@pytest.fixture
+def known(pair: Cluster) -> tuple[Any, Secret]:
+    """A token that the standby has."""
+
+    async def main() -> tuple[Any, Secret]:
+        async with open_ledger(pair.primary.database.app) as ledger:
+            return await token(ledger)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_use_whose_wait_is_ended_is_not_let_in(
+    known: tuple[Any, Secret], alone: Server, run: Run, how: str
+) -> None:
+    async def main() -> None:
+        async with open_ledger(alone.database.app) as ledger:
+            with releasing(alone, how) as released:
+                for _ in range(TIMES):
+                    with pytest.raises(StoreUnavailable):
+                        await ledger.authenticate(known[1], IDP)
+            assert released[0] >= TIMES
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
+@pytest.mark.parametrize("after_s", [0.0, 0.4, 1.0])
+def test_a_command_whose_wait_is_ended_is_not_confirmed_and_neither_is_its_repeat(
+    known: tuple[Any, Secret], alone: Server, run: Run, how: str, after_s: float
+) -> None:
+    """After a second it is the gate's own second try that finds it done, on no other server than this one."""
+
+    async def main() -> None:
+        async with open_ledger(alone.database.app) as ledger:
+            key = CommandKey(uuid4(), b"request")
+            with releasing(alone, how, after_s=after_s) as released:
+                for _ in range(2):
+                    with pytest.raises(StoreUnavailable):
+                        await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA, key=key)
+                    with pytest.raises(StoreUnavailable):
+                        await ledger.revoke_scim_token(known[0].id, by=ADA)
+            assert released[0] > 0
+
+    run(main())
+
+
+def test_a_repeat_is_confirmed_once_the_standby_is_back(pair: Cluster, run: Run) -> None:
+    async def main() -> None:
+        async with open_ledger(pair.primary.database.app) as ledger:
+            key = CommandKey(uuid4(), b"request")
+            pair.standby.embedded.stop()
+            with releasing(pair.primary, "pg_cancel_backend"), pytest.raises(StoreUnavailable):
+                await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA, key=key)
+            pair.start_standby()
+            with pytest.raises(SecretAlreadyShown):
+                await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA, key=key)
+
+    run(main())
+
+
+def test_an_append_through_the_library_is_not_confirmed_either(
+    known: tuple[Any, Secret], alone: Server, run: Run
+) -> None:
+    async def main() -> None:
+        async with open_ledger(alone.database.app) as ledger:
+            at = LedgerClock(ledger.sources.clock)()
+            revoked = Recorded(known[0].id, 2, at, uuid4(), Revoked(revoked_by=None, reason=None))
+            with (
+                releasing(alone, "pg_cancel_backend") as released,
+                pytest.raises(OperationalError, match="may not be on the standby"),
+            ):
+                await asyncio.to_thread(ledger.save, revoked)
+            assert released[0] >= 1
+
+    run(main())
+
+
+def test_a_server_whose_warnings_are_not_heeded_would_let_in(
+    known: tuple[Any, Secret], alone: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planted bug: what the server says in a commit is not listened to."""
+    monkeypatch.setattr(KeptConnection, "_noticed", lambda *_: None)
+
+    async def main() -> None:
+        async with open_ledger(alone.database.app) as ledger:
+            with releasing(alone, "pg_cancel_backend"):
+                assert isinstance(await ledger.authenticate(known[1], IDP), Decision)
+
+    run(main())
+
+
+def test_a_repeat_that_writes_nothing_would_be_confirmed(
+    alone: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planted bug: a commit that has nothing to write waits for nobody."""
+    monkeypatch.setattr(append, "TOUCH_COMMANDS", "SELECT %s::uuid[]")
+
+    async def main() -> None:
+        async with open_ledger(alone.database.app) as ledger:
+            key = CommandKey(uuid4(), b"request")
+            with releasing(alone, "pg_cancel_backend"), pytest.raises(StoreUnavailable):
+                await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA, key=key)
+            until(lambda: alone.ask(WAITING) == [(0,)], what="nobody waits")
+            with pytest.raises(SecretAlreadyShown):
+                await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA, key=key)
+
+    run(main())
