@@ -4,11 +4,11 @@ Commands are decided and stored by the append gate; replay, the repository and t
 library's, on our recorder. Time, ids and randomness enter through the constructor.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from time import monotonic
 from typing import Any, Final, Self, TypeAlias
 from uuid import UUID
 
@@ -229,15 +229,14 @@ class TokenLedger(Application[UUID]):
 
         Raises TokenUnknown, TokenRevoked or TokenExpired; Unavailable within half a second.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + USE_TIMEOUT_S
+        deadline = monotonic() + USE_TIMEOUT_S
         presented = Presented(self.pepper.candidates(secret), presentation, self.sources.clock())
         decision = await self.gate.uses.present(presented)
         if decision is None:
-            await self._newer_keys.require_none(timeout_s=deadline - loop.time())
+            await self._newer_keys.require_none(timeout_s=deadline - monotonic())
             raise TokenUnknown
         if decision.use_id is None:
-            raise await self._refuse(decision, presentation, timeout_s=deadline - loop.time())
+            raise await self._refuse(decision, presentation, timeout_s=deadline - monotonic())
         return decision
 
     async def _refuse(

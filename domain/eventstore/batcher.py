@@ -65,6 +65,7 @@ class Batcher(Generic[Ask, Answer]):
         self._turn = turn
         self._queue: deque[Job[Ask, Answer]] = deque()
         self._under_way: Sequence[Job[Ask, Answer]] = ()
+        self._loop: asyncio.AbstractEventLoop
         self._drain: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -75,13 +76,14 @@ class Batcher(Generic[Ask, Answer]):
         """
         if len(self._queue) >= self._max_queue:
             raise Overloaded("too many requests are waiting")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
-        self._queue.append(Job(ask, answer, loop.time() + timeout_s))
         if self._drain is None:
-            self._drain = loop.create_task(self._drain_queue())
+            # Asked for once per run of batches: Python 3.11 makes a system call of it.
+            self._loop = asyncio.get_running_loop()
+            self._drain = self._loop.create_task(self._drain_queue())
             if self._sweeper is None:
-                self._sweeper = loop.call_later(SWEEP_EVERY_S, self._sweep, loop)
+                self._sweeper = self._loop.call_later(SWEEP_EVERY_S, self._sweep)
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        self._queue.append(Job(ask, answer, self._loop.time() + timeout_s))
         return answer
 
     async def close(self) -> None:
@@ -111,10 +113,10 @@ class Batcher(Generic[Ask, Answer]):
         finally:
             self._turn.pass_on()
 
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
+    def _sweep(self) -> None:
+        now = self._loop.time()
         for job in chain(self._under_way, self._queue):
             if job.deadline <= now:
                 job.fail(StoreUnavailable("no answer within the deadline"))
         is_idle = self._drain is None
-        self._sweeper = None if is_idle else loop.call_later(SWEEP_EVERY_S, self._sweep, loop)
+        self._sweeper = None if is_idle else self._loop.call_later(SWEEP_EVERY_S, self._sweep)
