@@ -12,6 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+import pytest
 from hypothesis import example, settings
 from hypothesis import given as given_any
 from hypothesis import strategies as st
@@ -45,6 +46,7 @@ class Step(msgspec.Struct, frozen=True):
     count: int
 
 
+BATCHES: Final = st.sampled_from([1, 2, 3, 7, 5000])
 STEPS: Final = st.lists(
     st.builds(
         Step,
@@ -180,11 +182,8 @@ def uses_of_one(kind: str, *, later: timedelta) -> list[Step]:
     return [Step(0, kind, later, SOURCES[0], 2)] * 6
 
 
-@settings(max_examples=25)
-@example(steps=uses_of_one("used", later=MINUTE), batch=3)  # E1: the last of several in a batch
-@example(steps=uses_of_one("refused", later=MINUTE), batch=2)  # E2: counts of batches add up
-@given_any(steps=STEPS, batch=st.sampled_from([1, 2, 3, 7, 5000]))
-def test_the_views_are_exact(server: str, steps: list[Step], batch: int) -> None:
+def check_views(server: str, steps: list[Step], batch: int) -> None:
+    """One history in batches of a size, and every view of it compared."""
     with new_database(server) as database:
         history = facts(steps)
         given(database, *history, batch=batch)
@@ -195,3 +194,18 @@ def test_the_views_are_exact(server: str, steps: list[Step], batch: int) -> None
         asyncio.run(check_as_of(database, history, sorted(around)))
         with app(database) as connection:
             assert [verify(connection, each) for each in PROJECTIONS] == [None] * len(PROJECTIONS)
+
+
+@settings(max_examples=8)
+@example(steps=uses_of_one("used", later=MINUTE), batch=3)  # E1: the last of several in a batch
+@example(steps=uses_of_one("refused", later=MINUTE), batch=2)  # E2: counts of batches add up
+@given_any(steps=STEPS, batch=BATCHES)
+def test_the_views_are_exact(server: str, steps: list[Step], batch: int) -> None:
+    check_views(server, steps, batch)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@given_any(steps=STEPS, batch=BATCHES)
+def test_the_views_are_exact_in_many_histories(server: str, steps: list[Step], batch: int) -> None:
+    check_views(server, steps, batch)

@@ -16,7 +16,7 @@ from projections.audit_trail import PROJECTION
 from tests.conftest import new_database
 from tests.projections.many_rows import TABLE, VERSION, begin, fill, generate, team, token, user
 
-ROWS: Final = 200_000
+ROWS: Final = 100_000
 MANY_ROWS: Final = 10_000_000
 LIMIT: Final = 100
 FROM: Final = datetime(2021, 1, 2, tzinfo=UTC)
@@ -52,7 +52,7 @@ QUESTIONS: Final[dict[str, tuple[AuditFilter, set[str]]]] = {
 
 @pytest.fixture(scope="module", params=["of today", "none", "of another day"])
 def connection(server: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Connection]:
-    """A trail of two hundred thousand rows. C15: whatever statistics there are, or none."""
+    """A trail of a hundred thousand rows. C15: whatever statistics there are, or none."""
     with new_database(server) as database, psycopg.connect(database.app, autocommit=True) as opened:
         if request.param == "of today":
             generate(opened, ROWS)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from domain.errors import ProjectionStopped
 from domain.postgres.connection import ReadPool
@@ -22,7 +23,7 @@ from projections.projection import Projection
 from projections.queries import ViewReader
 from projections.rebuild import ViewsDiffer, rebuild, verify
 from projections.registry import PROJECTIONS
-from tests.conftest import APP_ROLE, Database, catch_up
+from tests.conftest import APP_ROLE, Database, catch_up, new_database
 from tests.domain.scenario import T4, Given, created, refused, revoked, rotated, used
 from tests.projections.given_events import record, until
 from tests.projections.test_rebuild import app, history
@@ -75,6 +76,20 @@ LIFE: Final[tuple[Given, ...]] = (created(T4), used(T4), rotated(T4), used(T4), 
 LATER: Final = timedelta(days=30)
 
 
+@pytest.fixture(scope="module")
+def told(server: str) -> Iterator[Database]:
+    """A ledger with a history, all views caught up, for each test to have a copy of."""
+    with new_database(server) as made:
+        history(made)
+        yield made
+
+
+@pytest.fixture
+def database(server: str, told: Database) -> Iterator[Database]:
+    with new_database(server, template=str(conninfo_to_dict(told.owner)["dbname"])) as made:
+        yield made
+
+
 def further_events(database: Database) -> None:
     """Something that every view folds: old tokens are used, too, and from another address."""
     record(database, *((event, at + LATER) for event, at in LIFE))
@@ -123,7 +138,6 @@ def columns() -> Iterator[Any]:
 def test_only_that_view_stops_and_a_rebuild_repairs_it(
     database: Database, projection: Projection, kind: str, column: str
 ) -> None:
-    history(database)
     damage(database, DAMAGES[kind](projection, column))
     further_events(database)
     catch_up(database)
@@ -155,7 +169,6 @@ def test_only_that_view_stops_and_a_rebuild_repairs_it(
 def test_the_reason_names_the_table_and_the_operator_is_told_that_nothing_was_compared(
     database: Database, capsys: pytest.CaptureFixture[str], projection: Projection
 ) -> None:
-    history(database)
     damage(database, f"DROP TABLE {_table(projection)}")
     with app(database) as connection:
         assert verify(connection, projection) == Unreadable(
@@ -185,7 +198,6 @@ def test_planted_an_error_of_one_view_that_counts_as_the_stores_is_noticed(
             and not isinstance(error, psycopg.DataError | psycopg.IntegrityError)
         ),
     )
-    history(database)
     damage(database, "DROP TABLE views.usage_v1")
     further_events(database)
     with pytest.raises(psycopg.errors.UndefinedTable):
@@ -207,7 +219,6 @@ def test_a_table_that_somebody_locks_holds_no_other_view_up(
     """That is a matter of the store: nobody stops, and the view goes on when it can."""
     monkeypatch.setattr(running_views, "REST_S", 0.05)
     monkeypatch.setattr(running_views, "FOLLOWING", replace(FOLLOWING, lock_ms=50))
-    history(database)
     with running(database):
         until(lambda: all(at.lag == 0 for at in states(database).values()))
         with locked(database, projection):
@@ -221,7 +232,6 @@ def test_a_table_that_somebody_locks_holds_no_other_view_up(
 
 
 def test_what_is_wrong_with_the_ledgers_own_tables_stops_no_view(database: Database) -> None:
-    history(database)
     further_events(database)
     damage(database, f"REVOKE SELECT ON ledger.aggregates FROM {APP_ROLE}")
     with pytest.raises(psycopg.OperationalError, match="permission denied for table aggregates"):

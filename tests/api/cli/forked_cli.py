@@ -22,11 +22,15 @@ class Done(NamedTuple):
     stderr: str
 
 
-def run(arguments: Sequence[str], environment: Mapping[str, str]) -> Done:
-    """Run `scim-ledger` with exactly these variables, to its end."""
+def run(arguments: Sequence[str], environment: Mapping[str, str], *, user: int | None = None) -> Done:
+    """Run `scim-ledger` with exactly these variables, to its end.
+
+    user: whom root becomes for it, a number that no file need name.
+    """
     with tempfile.TemporaryDirectory(prefix="scim-ledger-cli-") as directory:
         streams = [Path(directory, name) for name in ("stdout", "stderr")]
-        child = _server().Process(target=_run, args=(list(arguments), dict(environment), *map(str, streams)))
+        given = (list(arguments), dict(environment), user, *map(str, streams))
+        child = _server().Process(target=_run, args=given)
         child.start()
         child.join(_TIMEOUT_S)
         if child.is_alive():
@@ -43,9 +47,13 @@ def _server() -> ForkServerContext:
     return server
 
 
-def _run(arguments: list[str], environment: dict[str, str], *streams: str) -> None:
+def _run(arguments: list[str], environment: dict[str, str], user: int | None, *streams: str) -> None:
     for number, stream in enumerate(streams, start=1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    if user is not None:  # after the imports, which may come from a place that is closed to it
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[:] = ["scim-ledger", *arguments]

@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import httpx
+import psycopg
 import pytest
 
 from domain.api_token import Permission
@@ -184,6 +185,7 @@ def test_planted_a_new_operation_without_a_row_is_found(document: dict[str, Any]
 def test_the_matrix(  # noqa: PLR0917 - three axes
     service: RunningService,
     client: httpx.Client,
+    ledger: psycopg.Connection,
     admin: Caller,
     team: UUID,
     callers: dict[str, Caller | None],
@@ -195,7 +197,7 @@ def test_the_matrix(  # noqa: PLR0917 - three axes
     route, caller = ROUTES[name], callers[who]
     is_kept = route.needs is not WRITE and route.needs is not None
     target = targets[target_kind] if is_kept else a_target(service, admin, team, target_kind)
-    before = facts(service, target)
+    before = facts(ledger, target)
     answer = route.ask(client, target, caller)
 
     if route.needs is None:
@@ -222,14 +224,23 @@ def test_the_matrix(  # noqa: PLR0917 - three axes
         # Whatever it was, it tells nothing about what is not the caller's, and leaves no trace on it.
         assert target.token not in answer.text
         assert target.secret not in answer.text
-        assert facts(service, target) == before
+        assert facts(ledger, target) == before
 
 
-def facts(service: RunningService, target: Target) -> int:
+@pytest.fixture(scope="module")
+def ledger(service: RunningService) -> Iterator[psycopg.Connection]:
+    """One connection for the many looks of this module."""
+    with psycopg.connect(service.database.owner, autocommit=True) as opened:
+        yield opened
+
+
+def facts(ledger: psycopg.Connection, target: Target) -> int:
     """How much the ledger holds about a target."""
-    return int(
-        service.query("SELECT count(*) FROM ledger.events WHERE originator_id = %s", UUID(target.token))[0][0]
-    )
+    counted = ledger.execute(
+        "SELECT count(*) FROM ledger.events WHERE originator_id = %s", [UUID(target.token)]
+    ).fetchone()
+    assert counted is not None
+    return int(counted[0])
 
 
 @pytest.mark.parametrize("name", [name for name, route in ROUTES.items() if route.is_of_one_token])
