@@ -113,6 +113,7 @@ def told(output: str, *, has_gateways: bool) -> None:
         assert "urn:ietf:params:scim:api:messages:2.0:ListResponse" in output
 
 
+@pytest.mark.long
 def test_the_five_minutes_do_what_they_say(clone: Path) -> None:
     (clone / ".venv").symlink_to(sys.prefix)
     walk = Walk(clone, has_gateways=False)

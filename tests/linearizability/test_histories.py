@@ -17,7 +17,7 @@ from tests.linearizability.token_model import ABSENT, AUTHENTICATE, BURN, CREATE
 from tests.raw_http import run
 from tests.service import RunningService
 
-HISTORIES: Final = 300
+HISTORIES: Final = 200
 """Of one token each: that is what is checked at once."""
 History = Sequence[Operation]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 CONFTEST = "from tests.second_chance import *\n"
 GIVEN = """
 from pathlib import Path
@@ -35,9 +36,7 @@ def test_who_gets_a_second_chance(tmp_path: Path, stolen_s: int, then: str, runs
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_given.py").write_text(GIVEN.format(stolen_s=stolen_s, then=then))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_given.py"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert told in done.stdout.splitlines()[-1]
     assert len((tmp_path / "runs").read_text()) == runs
     assert done.returncode == ("failed" in told)

@@ -95,6 +95,7 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
+@pytest.mark.long
 def test_a_lost_pepper_of_the_embedded_ledger_is_not_made_anew_in_silence(directory: Path) -> None:
     place = ("--data-dir", str(directory / "ledger"))
     assert run(None, "migrate", *place).exit_code == 0

@@ -1,5 +1,6 @@
 """B8: what needs a view whose table is gone is a 503 that says so. All else goes on; a rebuild mends it."""
 
+from collections.abc import Iterator
 from typing import Final
 
 import httpx
@@ -33,29 +34,35 @@ def get(service: RunningService, admin: Caller, path: str, token: dict[str, str]
     return service.client.get(path.format(id=token["id"], now=token["created_at"]), auth=admin)
 
 
-@pytest.mark.parametrize("name", [projection.name for projection in PROJECTIONS])
-def test_a_view_whose_table_is_dropped_takes_nothing_else_along(server: str, name: str) -> None:
-    with new_database(server) as database, running_service(database, environment=PROXY) as service:
-        admin = service.api_token()
-        token = create(service, admin)
-        present(service, token)
-        for paths in READS.values():
-            for path in paths:
-                assert get(service, admin, path, token).status_code == 200, path
-        service.query(f"DROP TABLE views.{name}_v1")
-        present(service, token)
-        until(lambda: service.client.get("/readyz").json()["status"] == "degraded")
-        for view, paths in READS.items():
-            for path in paths:
-                answer = get(service, admin, path, token)
-                if path in READS[name]:
-                    assert_problem(answer, 503, "unavailable", VIEW_STOPPED)
-                    assert "retry-after" not in answer.headers
-                else:
-                    # The token itself is looked up first: nothing of it can be told without its view.
-                    assert answer.status_code == 200 or name == "scim_tokens", (view, path, answer.text)
+@pytest.fixture(scope="module")
+def service(server: str) -> Iterator[RunningService]:
+    """For all views: each is rebuilt in the end."""
+    with new_database(server) as database, running_service(database, environment=PROXY) as started:
+        yield started
 
-        assert service.client.post(f"/projections/{name}/rebuild", auth=admin).status_code == 202
-        until(lambda: service.client.get("/readyz").json()["status"] == "ready")
-        for path in READS[name]:
-            assert get(service, admin, path, token).status_code == 200
+
+@pytest.mark.parametrize("name", [projection.name for projection in PROJECTIONS])
+def test_a_view_whose_table_is_dropped_takes_nothing_else_along(service: RunningService, name: str) -> None:
+    admin = service.api_token()
+    token = create(service, admin)
+    present(service, token)
+    for paths in READS.values():
+        for path in paths:
+            assert get(service, admin, path, token).status_code == 200, path
+    service.query(f"DROP TABLE views.{name}_v1")
+    present(service, token)
+    until(lambda: service.client.get("/readyz").json()["status"] == "degraded")
+    for view, paths in READS.items():
+        for path in paths:
+            answer = get(service, admin, path, token)
+            if path in READS[name]:
+                assert_problem(answer, 503, "unavailable", VIEW_STOPPED)
+                assert "retry-after" not in answer.headers
+            else:
+                # The token itself is looked up first: nothing of it can be told without its view.
+                assert answer.status_code == 200 or name == "scim_tokens", (view, path, answer.text)
+
+    assert service.client.post(f"/projections/{name}/rebuild", auth=admin).status_code == 202
+    until(lambda: service.client.get("/readyz").json()["status"] == "ready")
+    for path in READS[name]:
+        assert get(service, admin, path, token).status_code == 200

@@ -828,6 +828,7 @@ def test_a_cursor_that_is_not_of_this_list_is_refused(
     assert len(again.json()["result"]) == 1
 
 
+@pytest.mark.long
 def test_cursors_and_secrets_are_good_in_a_later_process_with_a_new_pepper(
     database: Database, team: UUID
 ) -> None:

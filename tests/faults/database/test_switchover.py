@@ -90,6 +90,7 @@ def switched_over(pair: Cluster) -> Iterator[Client]:
         yield client
 
 
+@pytest.mark.long
 def test_writes_and_reads_move_to_the_server_that_takes_writes(pair: Cluster) -> None:
     with switched_over(pair) as client:
         until(client.is_well, timeout_s=BACK_WITHIN_S, what="full service")

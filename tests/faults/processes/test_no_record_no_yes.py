@@ -22,8 +22,6 @@ from tests.raw_http import Client, request, run
 from tests.service import running_service
 from tests.stopwatch import Stopwatch
 
-pytestmark = pytest.mark.xdist_group("no_record_no_yes")  # or each worker of a parallel run starts its own
-
 BACK_WITHIN_S: Final = 5.0
 TOKENS: Final = 40
 _END_OF_HEAD: Final = b"\r\n\r\n"

@@ -7,6 +7,7 @@ from typing import Final
 from uuid import uuid4
 
 import httpx
+import pytest
 
 from domain.secret import SecretKind, mint
 from tests.conftest import Database
@@ -73,6 +74,7 @@ def test_a_worker_with_another_pepper_says_503_and_never_401(database: Database,
     assert [record["reason"] for record in told] == [SENTENCE], "told once, not at each request"
 
 
+@pytest.mark.long
 def test_planted_a_worker_that_compares_nothing_says_401(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "pepper"
     path.write_text(PEPPER_KEY)

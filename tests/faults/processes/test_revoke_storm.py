@@ -163,7 +163,7 @@ def new_storm(service: RunningService, size: int) -> Storm:
     return Storm(service.command(create), service.api_token().secret)
 
 
-@pytest.mark.parametrize("size", [300, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [200, pytest.param(1000, marks=pytest.mark.slow)])
 def test_no_success_begins_after_the_answer_to_its_revocation(
     two_services: tuple[RunningService, RunningService], size: int
 ) -> None:

@@ -324,6 +324,7 @@ class Load:
         assert self.surprises == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "has_database",
     [
@@ -344,6 +345,7 @@ def test_a_killed_serve_loses_nothing_and_the_next_one_is_ready_in_time(
     load.check(run)
 
 
+@pytest.mark.long
 def test_a_killed_database_is_restarted_by_the_living_serve_in_time(serve: Serve, run: Run) -> None:
     load = Load(serve)
     with load.running(until_told=30):

@@ -151,6 +151,7 @@ def test_the_workers_of_one_service_keep_the_same_promises(server: str) -> None:
     }
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel has no eventfd")
 def test_the_workers_of_one_service_pass_on_one_turn(server: str) -> None:
     with new_database(server) as database, running_service(database, workers=2) as service:
@@ -163,6 +164,7 @@ def test_the_workers_of_one_service_pass_on_one_turn(server: str) -> None:
         assert Pair.use(service.client, token) == 200
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel has no memfd")
 def test_the_workers_of_one_service_share_its_connections(server: str) -> None:
     with new_database(server) as database, running_service(database, workers=2) as service:

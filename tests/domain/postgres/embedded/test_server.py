@@ -304,6 +304,7 @@ def test_only_the_last_user_stops_the_server(prepared: Path) -> None:
         assert not leaves_last.is_running
 
 
+@pytest.mark.long
 @linux_only
 def test_whatever_starts_stops_and_is_killed_nobody_is_disturbed_and_nothing_is_left(base_dir: Path) -> None:
     """C11: each process that uses the server sees it up for as long as it does; none sees a failure."""
@@ -325,6 +326,7 @@ def test_whatever_starts_stops_and_is_killed_nobody_is_disturbed_and_nothing_is_
     assert processes_in(base_dir / "data") == [], f"seed {seed}"
 
 
+@pytest.mark.long
 @linux_only
 def test_one_that_is_told_to_end_while_it_starts_leaves_nothing(base_dir: Path) -> None:
     base_dir.chmod(0o711)
@@ -340,6 +342,7 @@ def test_one_that_is_told_to_end_while_it_starts_leaves_nothing(base_dir: Path) 
         assert processes_in(base_dir / "data") == []
 
 
+@pytest.mark.long
 @linux_only
 def test_an_initdb_that_outlives_its_starter_is_waited_for(base_dir: Path) -> None:
     base_dir.chmod(0o711)
