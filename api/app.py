@@ -40,12 +40,12 @@ from domain.errors import PermissionDenied
 from domain.eventstore.commit_turn import ALONE, SharedTurn
 from domain.ledger import Sources, TokenLedger
 from domain.secret import Pepper
-from projections.as_of import AsOfQueries
-from projections.audit_queries import AuditQueries
-from projections.head import HeadWatch
-from projections.queries import TokenQueries
-from projections.usage_queries import UsageQueries
-from projections.wake import Waker
+from projections.audit_trail.queries import AuditQueries
+from projections.follow.ledger_head import HeadWatch
+from projections.follow.wake_ups import Waker
+from projections.scim_tokens.as_of import AsOfQueries
+from projections.scim_tokens.queries import TokenQueries
+from projections.usage.queries import UsageQueries
 
 MAX_BODY_BYTES: Final = 64 * 1024
 

@@ -27,9 +27,9 @@ from domain.ledger import Sources, TokenLedger
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.migrate import migrate
 from domain.secret import Pepper
-from projections.positions import ensure_live
+from projections.follow.positions import ensure_live
+from projections.follow.runner import BATCH, Runner
 from projections.registry import PROJECTIONS
-from projections.runner import BATCH, Runner
 from tests.second_chance import pytest_report_teststatus, pytest_runtest_protocol, pytest_terminal_summary
 
 if TYPE_CHECKING:

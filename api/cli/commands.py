@@ -44,7 +44,7 @@ from domain.ledger import NewApiToken
 from domain.postgres.embedded.server import EmbeddedPostgresError
 from domain.postgres.migrate import available
 from projections.projection import UnappliableEvent
-from projections.scim_tokens import rfc3339
+from projections.scim_tokens.view import rfc3339
 
 T = TypeVar("T")
 

@@ -22,10 +22,10 @@ from domain.errors import InvalidValue
 from domain.kept_text import without_secrets
 from domain.ledger import Operator, TokenLedger
 from domain.postgres.connection import open_connection
-from projections.positions import ensure_live
+from projections.follow.positions import ensure_live
+from projections.follow.runner import Runner
 from projections.registry import PROJECTIONS
-from projections.runner import Runner
-from projections.scim_tokens import rfc3339
+from projections.scim_tokens.view import rfc3339
 
 T = TypeVar("T")
 

@@ -12,13 +12,15 @@ from cyclopts import App, Parameter
 
 from api.cli.console import AsJson, DataDir, connection, instant, show
 from domain.errors import InvalidValue, NotFound
-from projections import positions, rebuild, rebuild_requests
-from projections.background import give_way
-from projections.positions import Position
+from projections.follow import positions
+from projections.follow.low_priority import give_way
+from projections.follow.positions import Position
 from projections.projection import Projection, UnappliableEvent
-from projections.rebuild_requests import Rebuild
+from projections.rebuild import requests as rebuild_requests
+from projections.rebuild import run as rebuild
+from projections.rebuild.requests import Rebuild
 from projections.registry import PROJECTIONS
-from projections.scim_tokens import rfc3339
+from projections.scim_tokens.view import rfc3339
 from projections.verify import verify_ledger
 
 EMPTY: Final = 3

@@ -24,7 +24,7 @@ from api.settings import PLAIN, PREFIX, Settings, hosts
 from domain.eventstore.commit_turn import new_turn
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.server import EmbeddedPostgresError
-from projections.rebuild import prepare
+from projections.rebuild.run import prepare
 from projections.registry import PROJECTIONS
 
 _KEEP_EVERY_S: Final = 0.5

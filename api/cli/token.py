@@ -29,13 +29,13 @@ from api.cli.trail import EVERYTHING, Trail, What, ask_trail, kind_of, show_even
 from domain.errors import InvalidValue, NotFound
 from domain.ledger import DEFAULT_OVERLAP, NewScimToken, TokenLedger
 from domain.scim_token import NAME_MAX_LENGTH, OVERLAP_MAX, ScimToken, check_name, check_reason
-from projections.as_of import AsOfQueries
-from projections.audit_queries import AuditFilter, Span
-from projections.audit_trail import AuditEvent
-from projections.head import HeadWatch
-from projections.queries import Place, TokenFilter, TokenQueries
-from projections.scim_tokens import rfc3339
-from projections.usage_queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
+from projections.audit_trail.queries import AuditFilter, Span
+from projections.audit_trail.view import AuditEvent
+from projections.follow.ledger_head import HeadWatch
+from projections.scim_tokens.as_of import AsOfQueries
+from projections.scim_tokens.queries import Place, TokenFilter, TokenQueries
+from projections.scim_tokens.view import rfc3339
+from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
 
 OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
 

@@ -13,7 +13,7 @@ from domain.eventstore.ledger_clock import AHEAD_MAX
 from domain.eventstore.peppers import require_pepper
 from domain.postgres.migrate import MigrationError, pending
 from domain.secret import Pepper
-from projections import positions
+from projections.follow import positions
 from projections.registry import PROJECTIONS
 
 MAX_LAG: Final = 10_000

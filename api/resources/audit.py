@@ -23,11 +23,11 @@ from api.service import Service, caller_of, service_of, visible_teams
 from domain.api_token import Permission
 from domain.errors import InvalidValue, NotFound
 from domain.eventstore.api_token_lookup import Caller
-from projections.audit_queries import AuditFilter, Span
-from projections.audit_trail import KINDS, AuditEvent, Kind, outcome_of
+from projections.audit_trail.queries import AuditFilter, Span
+from projections.audit_trail.view import KINDS, AuditEvent, Kind, outcome_of
 from projections.described import Instant
-from projections.scim_tokens import rfc3339
-from projections.usage_queries import SPANS, STEPS, STEPS_MAX, UsageStep
+from projections.scim_tokens.view import rfc3339
+from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageStep
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000

@@ -9,7 +9,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType
 
 from api.http.problems import BadRequest
 from api.resources.audit_text import csv_header, csv_rows
-from projections.audit_trail import AuditEvent
+from projections.audit_trail.view import AuditEvent
 
 
 class Format(StrEnum):

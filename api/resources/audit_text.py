@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from projections.audit_trail import AuditEvent
+from projections.audit_trail.view import AuditEvent
 
 COLUMNS: Final = tuple(field.encode_name for field in msgspec.structs.fields(AuditEvent))
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")

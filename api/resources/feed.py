@@ -20,8 +20,8 @@ from api.service import Service, caller_of, service_of
 from domain.api_token import Permission
 from domain.errors import Unauthenticated
 from domain.eventstore.api_token_lookup import Caller
-from projections.audit_queries import AuditFilter, Span
-from projections.audit_trail import AuditEvent, Kind
+from projections.audit_trail.queries import AuditFilter, Span
+from projections.audit_trail.view import AuditEvent, Kind
 from projections.described import Instant
 
 BATCH_MEDIA_TYPE: Final = "application/cloudevents-batch+json"

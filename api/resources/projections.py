@@ -22,13 +22,14 @@ from api.service import caller_of, service_of
 from domain.api_token import Permission
 from domain.errors import AlreadyUnderway, NotFound
 from domain.postgres.connection import ReadPool
-from projections import positions, rebuild_requests
 from projections.described import Instant, one_of
-from projections.positions import Position
+from projections.follow import positions
+from projections.follow.positions import Position
 from projections.projection import Projection
-from projections.rebuild_requests import Rebuild
+from projections.rebuild import requests as rebuild_requests
+from projections.rebuild.requests import Rebuild
 from projections.registry import PROJECTIONS
-from projections.scim_tokens import rfc3339
+from projections.scim_tokens.view import rfc3339
 
 METRICS_PATH: Final = "/metrics"
 METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

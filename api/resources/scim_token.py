@@ -36,8 +36,8 @@ from domain.scim_token import (
     check_reason,
 )
 from domain.secret import Secret
-from projections.queries import TokenFilter
-from projections.scim_tokens import TokenDocument, document
+from projections.scim_tokens.queries import TokenFilter
+from projections.scim_tokens.view import TokenDocument, document
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000

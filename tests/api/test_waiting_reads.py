@@ -13,10 +13,10 @@ from api.app import build
 from api.service import Service
 from api.settings import Settings
 from domain.errors import ProjectionBehind
-from projections import queries
-from projections.audit_queries import AuditFilter, Span
-from projections.queries import TokenFilter
-from projections.wake import WakeUps
+from projections.audit_trail.queries import AuditFilter, Span
+from projections.follow.wake_ups import WakeUps
+from projections.scim_tokens import queries
+from projections.scim_tokens.queries import TokenFilter
 from tests.conftest import Database
 from tests.domain.scenario import T0
 from tests.service import PEPPER_KEY

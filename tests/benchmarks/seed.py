@@ -24,7 +24,7 @@ from domain.ledger import Sources, TokenLedger
 from domain.scim_token import Presentation, ScimToken, Used
 from domain.secret import Digest, Pepper, Secret, SecretKind, mint
 from projections.projection import LogEntry
-from projections.rebuild import drop_old, rebuild
+from projections.rebuild.run import drop_old, rebuild
 from projections.registry import PROJECTIONS
 
 TEAM_SIZE: Final = 200

@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.migrate import migrate
-from projections.positions import ensure_live
+from projections.follow.positions import ensure_live
 from projections.registry import PROJECTIONS
 from tests import postgres_programs
 

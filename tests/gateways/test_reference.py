@@ -20,7 +20,7 @@ import pytest
 
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.secret import Pepper
-from projections.positions import ensure_live
+from projections.follow.positions import ensure_live
 from projections.registry import PROJECTIONS
 from tests.benchmarks.seed import seed
 from tests.conftest import new_database

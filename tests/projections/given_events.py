@@ -15,7 +15,7 @@ from domain.eventstore.library.mapper import LedgerMapper
 from domain.eventstore.library.recorder import LedgerFactory, LedgerRecorder
 from domain.scim_token import Created
 from domain.secret import Digest
-from projections.positions import Position, all_positions
+from projections.follow.positions import Position, all_positions
 from projections.projection import LogEntry
 from tests.conftest import Database
 from tests.domain.eventstore.hand_clock import believing_any_clock

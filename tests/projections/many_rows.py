@@ -5,7 +5,7 @@ from uuid import UUID
 
 import psycopg
 
-from projections.audit_trail import PROJECTION
+from projections.audit_trail.view import PROJECTION
 
 VERSION: Final = 99
 TABLE: Final = PROJECTION.table(VERSION)

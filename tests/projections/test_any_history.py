@@ -21,15 +21,15 @@ from domain.event import Event
 from domain.postgres.connection import ReadPool
 from domain.scim_token import Created, Presentation, Refused, Revoked, Rotated, Used
 from domain.secret import Digest
-from projections.as_of import AsOfQueries
-from projections.queries import TokenFilter, TokenQueries
-from projections.rebuild import verify
+from projections.rebuild.run import verify
 from projections.registry import PROJECTIONS
-from projections.scim_tokens import document
+from projections.scim_tokens.as_of import AsOfQueries
+from projections.scim_tokens.queries import TokenFilter, TokenQueries
+from projections.scim_tokens.view import document
 from tests.conftest import Database, new_database
 from tests.domain.scenario import ADA, MILLISECOND, MINUTE, T0, TEAM_ID
 from tests.projections.history import Fact, given, rows
-from tests.projections.test_rebuild import app
+from tests.projections.rebuild.test_rebuild import app
 
 TOKENS: Final = tuple(UUID(int=number) for number in (1, 2, 3))
 SOURCES: Final = ("192.0.2.1", "2001:db8::1", None)

@@ -13,7 +13,7 @@ from domain.api_token import Permission
 from domain.ledger import NewApiToken, NewScimToken, Operator
 from domain.scim_token import Presentation
 from projections import verify as verifying
-from projections.rebuild import verify
+from projections.rebuild.run import verify
 from projections.registry import PROJECTIONS
 from projections.verify import verify_ledger
 from tests.api.cli import forked_cli

@@ -32,13 +32,14 @@ from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import NewApiToken, NewScimToken, TokenLedger
 from domain.scim_token import Created, Presentation, Refused, ScimToken, Used, evolve
 from domain.secret import Secret
-from projections import audit_trail, usage
-from projections.as_of import AsOfQueries
-from projections.audit_queries import AuditFilter, AuditQueries, Span
-from projections.queries import TokenFilter
-from projections.rebuild import rebuild
-from projections.scim_tokens import document
-from projections.usage_queries import UsageQueries
+from projections.audit_trail import view as audit_trail
+from projections.audit_trail.queries import AuditFilter, AuditQueries, Span
+from projections.rebuild.run import rebuild
+from projections.scim_tokens.as_of import AsOfQueries
+from projections.scim_tokens.queries import TokenFilter
+from projections.scim_tokens.view import document
+from projections.usage import view as usage
+from projections.usage.queries import UsageQueries
 from tests.conftest import PEPPER, Database, catch_up, new_database
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import T0

@@ -51,15 +51,15 @@ from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import CommandKey, NewApiToken, NewScimToken, Operator, TokenLedger
 from domain.scim_token import Presentation, ScimToken, Used
 from domain.secret import ENTROPY_BYTES, Pepper, Secret, SecretKind, mint
-from projections import log
-from projections.apply import PositionMoved, apply_batch
-from projections.positions import all_positions
-from projections.queries import TokenFilter, TokenQueries
-from projections.rebuild import rebuild
+from projections.follow import read_log as log
+from projections.follow.apply import PositionMoved, apply_batch
+from projections.follow.positions import all_positions
+from projections.follow.runner import Runner
+from projections.rebuild.run import rebuild
 from projections.registry import PROJECTIONS
-from projections.runner import Runner
-from projections.scim_tokens import PROJECTION as SCIM_TOKENS
-from projections.scim_tokens import rfc3339
+from projections.scim_tokens.queries import TokenFilter, TokenQueries
+from projections.scim_tokens.view import PROJECTION as SCIM_TOKENS
+from projections.scim_tokens.view import rfc3339
 from tests.conftest import Database, new_database
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock

@@ -16,8 +16,8 @@ from tests.api.cli.forked_cli import Done
 from tests.api.trail import ROW
 from tests.conftest import Database, new_database
 from tests.domain.scenario import T2, TEAM_ID, TOKEN_ID
+from tests.projections.audit_trail.test_audit_trail import CREATED, REFUSED, REVOKED, ROTATED, USED
 from tests.projections.history import given
-from tests.projections.test_audit_trail import CREATED, REFUSED, REVOKED, ROTATED, USED
 from tests.service import COMMAND, service_environment
 
 ALL: Final = [f"scim_token.{kind}" for kind in ("created", "used", "rotated", "revoked", "refused")]

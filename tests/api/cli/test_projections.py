@@ -10,8 +10,9 @@ import pytest
 from domain.api_token import Permission
 from domain.eventstore.event_registry import REGISTRY
 from domain.scim_token import Created
-from projections import locks, scim_tokens
+from projections.follow import locks
 from projections.registry import PROJECTIONS
+from projections.scim_tokens import view as scim_tokens
 from tests.api.cli import forked_cli
 from tests.api.cli.forked_cli import Done
 from tests.conftest import Database, catch_up

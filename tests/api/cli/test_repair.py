@@ -5,7 +5,7 @@ import json
 
 import psycopg
 
-from projections import rebuild
+from projections.rebuild import run as rebuild
 from projections.registry import PROJECTIONS
 from tests.api.cli.test_commands import run as cli
 from tests.conftest import Database, catch_up

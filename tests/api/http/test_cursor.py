@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from api.http.cursor import Cursors, InvalidCursor
 from domain.postgres.connection import ReadPool
-from projections.queries import Place, TokenFilter, TokenQueries
+from projections.scim_tokens.queries import Place, TokenFilter, TokenQueries
 from tests.conftest import Database, new_database
 
 CURSORS: Final = Cursors(b"k" * 32)

@@ -16,7 +16,7 @@ from api.app import build
 from api.settings import Settings
 from domain.api_token import Permission
 from domain.secret import SECRET_PATTERN
-from projections.audit_trail import KINDS, outcome_of
+from projections.audit_trail.view import KINDS, outcome_of
 from tests.api.documented import Documented, Undocumented
 from tests.api.expected import create, use
 from tests.service import PEPPER_KEY, Caller, RunningService

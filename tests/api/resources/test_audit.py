@@ -16,7 +16,7 @@ import pytest
 from domain.api_token import Permission
 from domain.ledger import NewScimToken, Operator
 from domain.secret import Pepper, parse
-from projections.audit_trail import PROJECTION
+from projections.audit_trail.view import PROJECTION
 from tests.api.expected import assert_invalid, assert_not_found, assert_problem, create, use
 from tests.api.trail import ROW, audit, kinds, later, own, plain, present, text, walk
 from tests.service import PEPPER_KEY, Caller, RunningService

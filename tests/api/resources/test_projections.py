@@ -13,7 +13,7 @@ from api.app import build
 from api.settings import Settings
 from domain.api_token import Permission
 from domain.ledger import NewScimToken, Operator
-from projections import locks
+from projections.follow import locks
 from projections.registry import PROJECTIONS
 from tests.api.expected import INSTANT, assert_not_found, assert_problem
 from tests.conftest import Database, open_ledger

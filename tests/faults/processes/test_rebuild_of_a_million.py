@@ -17,8 +17,9 @@ import psycopg
 import pytest
 
 from domain.secret import Pepper
-from projections import compare, locks
-from projections.positions import all_positions
+from projections.follow import locks
+from projections.follow.positions import all_positions
+from projections.rebuild import compare
 from projections.registry import PROJECTIONS
 from tests.benchmarks.seed import TEAM_SIZE, Seeded, seed
 from tests.conftest import Database, new_database

@@ -9,8 +9,8 @@ from typing import Final
 import psycopg
 from psycopg import Connection
 
-from projections import audit_trail
-from projections.positions import live_position
+from projections.audit_trail import view as audit_trail
+from projections.follow.positions import live_position
 from tests.benchmarks.bench import MILLION, Bench
 from tests.benchmarks.result import Row, at_least
 from tests.benchmarks.servers import Service, pss_mib

@@ -7,7 +7,8 @@ from typing import Final
 
 import psycopg
 
-from projections import audit_trail, positions
+from projections.audit_trail import view as audit_trail
+from projections.follow import positions
 from tests.benchmarks.bench import Bench, Ledger
 from tests.benchmarks.compare import compare
 from tests.benchmarks.result import Row, at_most

@@ -17,11 +17,12 @@ from domain.event import Recorded
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.library.mapper import LedgerMapper
 from domain.eventstore.library.recorder import LedgerFactory
-from projections import audit_trail, scim_tokens
-from projections.positions import live_position
+from projections.audit_trail import view as audit_trail
+from projections.follow.positions import live_position
 from projections.projection import LogEntry
-from projections.rebuild import drop_old, rebuild
+from projections.rebuild.run import drop_old, rebuild
 from projections.registry import PROJECTIONS
+from projections.scim_tokens import view as scim_tokens
 from tests.benchmarks.bench import MILLION, MILLION_TOKENS, Bench, Ledger
 from tests.benchmarks.result import Row, at_least, at_most
 from tests.benchmarks.undisturbed import told, undisturbed

@@ -9,9 +9,9 @@ from typing import Final
 import psycopg
 from psycopg import Connection
 
-from projections import audit_trail
-from projections.positions import live_position
-from projections.rebuild import drop_old, rebuild
+from projections.audit_trail import view as audit_trail
+from projections.follow.positions import live_position
+from projections.rebuild.run import drop_old, rebuild
 from projections.registry import PROJECTIONS
 from tests.benchmarks.bench import MILLION, Bench
 from tests.benchmarks.result import Row, at_least

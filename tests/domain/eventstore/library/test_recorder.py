@@ -20,7 +20,7 @@ from domain.eventstore.library.recorder import LedgerFactory
 from domain.ledger import NewScimToken, Operator, TokenLedger
 from domain.scim_token import Presentation, ScimToken
 from domain.secret import Digest
-from projections import log
+from projections.follow import read_log as log
 from tests.conftest import PEPPER, SOURCES, Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import believing_any_clock
