@@ -15,7 +15,7 @@ from projections.audit_trail import lines as audit_lines
 from projections.audit_trail import view as audit_trail
 from projections.audit_trail.view import SELECTED, USED, AuditEvent
 from projections.follow.wake_ups import NOBODY, Waker
-from projections.scim_tokens.queries import ViewReader
+from projections.view_reader import ViewReader
 
 PAGE: Final = 500
 """Rows read at a time for a stream: a few milliseconds of an event loop that others wait for too."""

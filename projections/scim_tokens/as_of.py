@@ -16,9 +16,10 @@ from domain.postgres.connection import ReadPool
 from projections.audit_trail import view as audit_trail
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
-from projections.scim_tokens.queries import Place, TokenFilter, TokenPage, ViewReader
+from projections.scim_tokens.queries import Place, TokenFilter, TokenPage
 from projections.scim_tokens.view import document
 from projections.scim_tokens.walk import along, of_teams
+from projections.view_reader import ViewReader
 
 _AS_IT_WAS: Final = """
     WITH asked AS MATERIALIZED (

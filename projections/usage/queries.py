@@ -10,9 +10,9 @@ import msgspec
 from domain.postgres.connection import ReadPool
 from projections.described import Instant
 from projections.follow.wake_ups import NOBODY, Waker
-from projections.scim_tokens.queries import ViewReader
 from projections.scim_tokens.view import rfc3339
 from projections.usage import view as usage
+from projections.view_reader import ViewReader
 
 STEPS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 SPANS: Final = {"hour": timedelta(days=1), "day": timedelta(days=30)}

@@ -13,9 +13,9 @@ from api.app import build
 from api.service import Service
 from api.settings import Settings
 from domain.errors import ProjectionBehind
+from projections import view_reader
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.follow.wake_ups import WakeUps
-from projections.scim_tokens import queries
 from projections.scim_tokens.queries import TokenFilter
 from tests.conftest import Database
 from tests.domain.scenario import T0
@@ -37,7 +37,7 @@ READS: Final[dict[str, Callable[[Service], Awaitable[Any]]]] = {
 
 @pytest.mark.parametrize("read", READS)
 def test_the_runner_is_told(read: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "FRESH_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(view_reader, "FRESH_TIMEOUT_S", 0.01)
     told, tell = os.pipe()
 
     async def ask() -> None:

@@ -22,7 +22,7 @@ from projections.projection import Projection
 from projections.rebuild.compare import Unreadable
 from projections.rebuild.run import ViewsDiffer, rebuild, verify
 from projections.registry import PROJECTIONS
-from projections.scim_tokens.queries import ViewReader
+from projections.view_reader import ViewReader
 from tests.conftest import APP_ROLE, Database, catch_up, new_database
 from tests.domain.scenario import T4, Given, created, refused, revoked, rotated, used
 from tests.projections.follow.test_runner import running

@@ -20,7 +20,7 @@ from projections.projection import LogEntry, Projection
 from projections.rebuild import run as rebuilding
 from projections.rebuild.run import drop_old
 from projections.scim_tokens import view as scim_tokens
-from projections.scim_tokens.queries import ViewReader
+from projections.view_reader import ViewReader
 from tests.conftest import Database, open_ledger
 from tests.projections.given_events import select, until
 from tests.projections.rebuild.test_rebuild import history

@@ -19,7 +19,7 @@ from projections.follow import runner as running
 from projections.follow.runner import Runner
 from projections.follow.wake_ups import Waker, WakeUps
 from projections.projection import LogEntry, Projection
-from projections.scim_tokens.queries import ViewReader
+from projections.view_reader import ViewReader
 from tests.conftest import Database, open_ledger
 from tests.domain.scenario import T0, created, used
 from tests.projections.follow.test_runner import counting
