@@ -137,7 +137,9 @@ def _openapi() -> OpenAPIConfig:
         components=Components(
             security_schemes={
                 "apiToken": SecurityScheme(
-                    type="http", scheme="bearer", description="An API token: scim-ledger api-token create."
+                    type="http",
+                    scheme="bearer",
+                    description="An API token: scim-ledger api-token create.",
                 )
             }
         ),
@@ -158,7 +160,9 @@ def _openapi() -> OpenAPIConfig:
 def _handle(request: Request[Any, Any, Any], error: Any) -> Response[bytes]:
     if isinstance(error, PermissionDenied):
         request.scope["state"][problems.DENIED] = error.permission
-    found = problems.answer(_as_bad_request(error) if isinstance(error, ValidationException) else error)
+    found = problems.answer(
+        _as_bad_request(error) if isinstance(error, ValidationException) else error
+    )
     return Response(
         problems.encode(found.problem, request.scope["state"]["request_id"]),
         status_code=found.problem.status,

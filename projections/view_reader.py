@@ -1,4 +1,6 @@
-"""Reads that are never stale: a query answers from a view that has reached the head its caller arrived at."""
+"""Reads that are never stale: a query answers from a view that has reached the
+head its caller arrived at.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -30,8 +32,8 @@ logger = structlog.get_logger()
 class ViewReader:
     """Runs queries on the live versions of one view or several.
 
-    projections: {table} in a query stands for the first one's table, and the name of each for its own.
-    waker: of the runner, who is told when a query has to wait.
+    projections: {table} in a query stands for the first one's table, and the name of each for its
+    own. waker: of the runner, who is told when a query has to wait.
     """
 
     def __init__(self, pool: ReadPool, *projections: Projection, waker: Waker = NOBODY) -> None:
@@ -48,8 +50,8 @@ class ViewReader:
 
         select: SQL with {table} for the live table, or the views' names; its first column is true.
         Positions and rows come from one statement, so from one snapshot.
-        Raises ProjectionBehind after 1.5 s, or ProjectionStopped where that is why, also where a table cannot
-        be read; StoreUnavailable when the store is away.
+        Raises ProjectionBehind after 1.5 s, or ProjectionStopped where that is why, also where a
+        table cannot be read; StoreUnavailable when the store is away.
         """
         pause_s = 0.002
         deadline = asyncio.get_running_loop().time() + FRESH_TIMEOUT_S
@@ -63,7 +65,10 @@ class ViewReader:
                 if self._versions == damaged:
                     logger.error("projections.unreadable", names=self._names, error=told(error))  # noqa: TRY400
                     raise ProjectionStopped(f"the view {self._names[0]} cannot be read") from None
-                rows, damaged = [], self._versions  # or was it dropped since the pointers were read?
+                rows, damaged = (
+                    [],
+                    self._versions,
+                )  # or was it dropped since the pointers were read?
             if rows and rows[0][0] >= head:
                 return [row[3:] for row in rows if row[2] is not None]
             if rows and rows[0][1]:  # unless a newer release takes it over
@@ -77,10 +82,14 @@ class ViewReader:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
 
-    async def _try(self, select: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    async def _try(
+        self, select: str, parameters: Sequence[Any] | Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
         async def ask(connection: AsyncConnection[TupleRow]) -> list[tuple[Any, ...]]:
             if self._versions is None:
-                found = await (await connection.execute(_LIVE, [self._names, self._shapes])).fetchall()
+                found = await (
+                    await connection.execute(_LIVE, [self._names, self._shapes])
+                ).fetchall()
                 if len(found) < len(self._names):
                     return []
                 self._versions = dict(found)
@@ -92,7 +101,9 @@ class ViewReader:
 
 
 def _with_position(select: str, names: Sequence[str], versions: Mapping[str, int]) -> str:
-    """`select` on the tables of these versions, behind how far all have come and whether one has stopped."""
+    """`select` on the tables of these versions,
+    behind how far all have come and whether one has stopped.
+    """
     tables = {name: f"views.{name}_v{version}" for name, version in versions.items()}
     live = ", ".join(f"('{name}', {version})" for name, version in versions.items())
     return f"""

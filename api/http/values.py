@@ -19,7 +19,8 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
 
 
 class Check(NamedTuple):
-    """A rule of the domain, beside a type: `Annotated[str, Check(lambda name, at: check_name(name))]`.
+    """A rule of the domain, beside a type: `Annotated[str, Check(lambda name, at:
+    check_name(name))]`.
 
     rule: the value and the instant of the request in; raises InvalidValue.
     """
@@ -28,7 +29,10 @@ class Check(NamedTuple):
 
 
 class Value:
-    """One field of a body, or one parameter of a query. type_: `None` beside another type may be left out."""
+    """One field of a body, or one parameter of a query.
+
+    type_: `None` beside another type may be left out.
+    """
 
     def __init__(self, type_: Any) -> None:
         self._checks = [found for found in _metadata(type_) if isinstance(found, Check)]
@@ -85,7 +89,9 @@ class Value:
 
 
 def named(name: str) -> str:
-    """A name that a client chose, to be told where it stands: a secret may be where a name belongs."""
+    """A name that a client chose, to be told where it stands:
+    a secret may be where a name belongs.
+    """
     return name if _NAME.fullmatch(name) else "*"
 
 

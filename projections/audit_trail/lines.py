@@ -1,7 +1,9 @@
-"""Audit rows as lines of JSON, written by the database: the same bytes that `AuditEvent` encodes to.
+"""Audit rows as lines of JSON, written by the database:
+the same bytes that `AuditEvent` encodes to.
 
-Making 18 Python values of each row, an `AuditEvent` of them and JSON of that was three quarters of an export,
-on the loop that everybody waits for. Written where the rows are, a page is one value, passed on as it is.
+Making 18 Python values of each row, an `AuditEvent` of them and JSON of that was three quarters of
+an export, on the loop that everybody waits for. Written where the rows are, a page is one value,
+passed on as it is.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +35,9 @@ def _text(name: str) -> _Written:
 
 
 def _word(name: str) -> _Written:
-    """What never needs an escape: ids, and what a release names (kinds, doors, methods, classes of paths)."""
+    """What never needs an escape: ids, and what a release names (kinds, doors, methods,
+    classes of paths).
+    """
     return _Written(f"page.{name}", '"', '"')
 
 
@@ -42,13 +46,17 @@ def _word_or_null(name: str) -> _Written:
 
 
 def _at(name: str) -> _Written:
-    """Whole milliseconds, and sessions in UTC: with a microsecond more no trailing zero is left out."""
+    """Whole milliseconds, and sessions in UTC:
+    with a microsecond more no trailing zero is left out.
+    """
     return _Written(f"left(to_json(page.{name} + interval '1 us')::text, 24)", behind='Z"')
 
 
 def _outcome(_: str) -> _Written:
     refusals = ", ".join(f"'{kind}'" for kind in sorted(REFUSALS))
-    return _Written(f"CASE WHEN page.kind IN ({refusals}) THEN 'refused' ELSE 'success' END", '"', '"')
+    return _Written(
+        f"CASE WHEN page.kind IN ({refusals}) THEN 'refused' ELSE 'success' END", '"', '"'
+    )
 
 
 def _source(name: str) -> _Written:
@@ -99,11 +107,17 @@ def _between(last: _Written, text: str, next_: _Written) -> str:
 
 
 def _either(condition: str | None, then: str, otherwise: str) -> str:
-    return otherwise if condition is None else f"CASE WHEN {condition} THEN {then} ELSE {otherwise} END"
+    return (
+        otherwise
+        if condition is None
+        else f"CASE WHEN {condition} THEN {then} ELSE {otherwise} END"
+    )
 
 
 _BRACED: Final = _line().replace("{", "{{").replace("}", "}}")
-SELECT: Final = f"SELECT true, convert_to(string_agg(concat({_BRACED}), ''), 'UTF8') FROM ({{select}}) page"
+SELECT: Final = (
+    f"SELECT true, convert_to(string_agg(concat({_BRACED}), ''), 'UTF8') FROM ({{select}}) page"
+)
 """SQL for a `ViewReader` around the select of a page, whose order the lines keep. NULL of no rows.
 
 In JSON no newline and no quote is raw, so what is asked of the lines can be read from them.
@@ -120,5 +134,7 @@ def last_position(lines: bytes) -> int:
 
 
 def has_odd_address(lines: bytes) -> bool:
-    """Whether there is an address that Python may write in another way: an IPv4 one in IPv6 clothes."""
+    """Whether there is an address that Python may write in another way:
+    an IPv4 one in IPv6 clothes.
+    """
     return b'"source":"::' in lines

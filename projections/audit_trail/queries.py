@@ -1,4 +1,6 @@
-"""Questions to the view `audit_trail`: pages by filter, and the same rows as a stream of any length."""
+"""Questions to the view `audit_trail`: pages by filter,
+and the same rows as a stream of any length.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
@@ -18,11 +20,13 @@ from projections.follow.wake_ups import NOBODY, Waker
 from projections.view_reader import ViewReader
 
 PAGE: Final = 500
-"""Rows read at a time for a stream: a few milliseconds of an event loop that others wait for too."""
+"""Rows read at a time for a stream: a few milliseconds of an event loop that
+others wait for too.
+"""
 
 LINES: Final = 500
-"""Rows read at a time for a stream of lines: a quarter of a megabyte, and three of them wait for one
-who does not read. Eight times as many are a tenth faster.
+"""Rows read at a time for a stream of lines: a quarter of a megabyte, and three of them wait for
+one who does not read. Eight times as many are a tenth faster.
 """
 
 FEW: Final = 10_000
@@ -72,7 +76,8 @@ class AuditPage:
     def seen_to(self, after: int, *, head: int) -> int:
         """Up to which position an oldest-first page after `after` leaves nothing out.
 
-        head: the view had reached it when the page was read; unless that is full, nothing is left before it.
+        head: the view had reached it when the page was read; unless that is full, nothing is left
+        before it.
         """
         if self.next is not None:
             return self.next
@@ -95,14 +100,17 @@ class AuditQueries:
     async def stream(
         self, narrow: AuditFilter, span: Span, *, limit: int | None, head: int
     ) -> AsyncIterator[Sequence[AuditEvent]]:
-        """Every row up to `head`, page by page: constant memory, and no transaction that outlives a page.
+        """Every row up to `head`, page by page:
+        constant memory, and no transaction that outlives a page.
 
         A row never changes and positions only grow, so pages from different snapshots, or even from
         different builds of the view, make one whole.
         """
         span, left = replace(span, until=head), limit
         while left is None or left > 0:
-            page = await self.page(narrow, span, limit=PAGE if left is None else min(left, PAGE), head=head)
+            page = await self.page(
+                narrow, span, limit=PAGE if left is None else min(left, PAGE), head=head
+            )
             if page.events:
                 yield page.events
             if page.next is None:
@@ -125,7 +133,9 @@ class AuditQueries:
                 left = None if left is None else left - count
                 here, before = replace(here, after=next_), here
                 ahead = None if next_ is None else self._ahead(narrow, here, left, head=head)
-                await asyncio.sleep(0)  # lets it ask: what is yielded may be sent without a turn of the loop
+                await asyncio.sleep(
+                    0
+                )  # lets it ask: what is yielded may be sent without a turn of the loop
                 if audit_lines.has_odd_address(text):
                     page = await self.page(narrow, before, limit=count, head=head)
                     text = _encoder.encode_lines(page.events)
@@ -169,17 +179,19 @@ def lines_statement(narrow: AuditFilter, span: Span, *, limit: int) -> tuple[str
 def statement(narrow: AuditFilter, span: Span, *, limit: int) -> tuple[str, list[Any]]:
     """SQL for a `ViewReader`, and its parameters.
 
-    Every form is bounded by indexes that end in the position, so a page costs as much as it holds: a token's,
-    a user's, an API token's, a team's, a rare kind's, those of a stretch of time. Where one of several teams
-    or kinds will do, it is one short read for each, merged: ANY would read all that each of them ever had, or
-    walk past everybody else's rows.
+    Every form is bounded by indexes that end in the position, so a page costs as much as it holds:
+    a token's, a user's, an API token's, a team's, a rare kind's, those of a stretch of time. Where
+    one of several teams or kinds will do, it is one short read for each, merged: ANY would read all
+    that each of them ever had, or walk past everybody else's rows.
     """
     split = _split(narrow)
     found = [*_equalities(narrow), *_positions(narrow, span)]
     conditions = [condition for condition, *_ in found]
     parameters = [value for _, *values in found for value in values]
     if narrow.kinds is not None and USED not in narrow.kinds:
-        conditions.append(f"kind <> '{USED}'")  # what the planner needs to take the indexes of the rare kinds
+        conditions.append(
+            f"kind <> '{USED}'"
+        )  # what the planner needs to take the indexes of the rare kinds
     if split is not None:
         conditions.append(f"{split.column} = mine.one")
     order = f"ORDER BY position {'DESC' if span.is_newest_first else 'ASC'}"
@@ -206,23 +218,29 @@ def _from_anywhere(
 def _from_network(
     conditions: Sequence[str], parameters: Sequence[Any], order: str, limit: int, source: Network
 ) -> tuple[str, list[Any]]:
-    """A network is either rare, then all its rows are looked up, or it is not, then they are met on the way.
+    """A network is either rare, then all its rows are looked up, or it is not,
+    then they are met on the way.
 
     The planner cannot know which: from the size of a network it guesses that there are many.
     """
     few = (
-        "SELECT position FROM {table} WHERE source >= %s::inet AND source <= %s::inet AND source <<= %s "
+        "SELECT position FROM {table} WHERE source >= %s::inet AND source <= %s::inet "
+        "AND source <<= %s "
         "ORDER BY source LIMIT %s"
     )
     range_ = [source, source.broadcast_address, source, FEW + 1]
     is_rare = "(SELECT count(*) FROM few)"
     rare = ["position = ANY(ARRAY(SELECT position FROM few))", f"{is_rare} <= {FEW}", *conditions]
     of_rare, rare_parameters = _from_anywhere(rare, parameters, order, limit)
-    # OFFSET 0: the network is no condition of the walk, or its index would be read to the end, and sorted.
+    # OFFSET 0: the network is no condition of the walk, or its index would be read to the end, and
+    # sorted.
     walked = (
-        f"SELECT * FROM {{table}} WHERE {' AND '.join([f'{is_rare} > {FEW}', *conditions])} {order} OFFSET 0"
+        f"SELECT * FROM {{table}} "
+        f"WHERE {' AND '.join([f'{is_rare} > {FEW}', *conditions])} {order} OFFSET 0"
     )
-    of_common = f"SELECT true, {SELECTED} FROM ({walked}) walked WHERE source <<= %s {order} LIMIT %s"
+    of_common = (
+        f"SELECT true, {SELECTED} FROM ({walked}) walked WHERE source <<= %s {order} LIMIT %s"
+    )
     return (
         f"WITH few AS MATERIALIZED ({few}) (({of_rare}) UNION ALL ({of_common}))",
         [*range_, *rare_parameters, *parameters, source, limit],
@@ -241,7 +259,12 @@ def _split(narrow: AuditFilter) -> _Split | None:
     is_one = narrow.token_id or narrow.user_id or narrow.api_token_id
     if narrow.teams is not None and len(narrow.teams) != 1 and narrow.token_id is None:
         return _Split("team_id", "uuid", list(narrow.teams))
-    if narrow.kinds is not None and USED not in narrow.kinds and narrow.teams is None and not is_one:
+    if (
+        narrow.kinds is not None
+        and USED not in narrow.kinds
+        and narrow.teams is None
+        and not is_one
+    ):
         return _Split("kind", "text", sorted(narrow.kinds))
     return None
 
@@ -249,7 +272,8 @@ def _split(narrow: AuditFilter) -> _Split | None:
 def _equalities(narrow: AuditFilter) -> Iterator[tuple[Any, ...]]:
     """Conditions, each followed by its values."""
     if narrow.teams is not None and narrow.token_id is not None:
-        # A token's rows are all of one team, so the first tells: a foreign one costs what a missing one does.
+        # A token's rows are all of one team, so the first tells: a foreign one costs what a missing
+        # one does.
         first = "(SELECT team_id FROM {table} WHERE token_id = %s ORDER BY position LIMIT 1)"
         yield f"{first} = ANY(%s)", narrow.token_id, list(narrow.teams)
     elif narrow.teams is not None and len(narrow.teams) == 1:

@@ -1,7 +1,10 @@
-"""The view `audit_trail`: one row per fact of the ledger. Nothing is left out and nothing is ever changed.
+"""The view `audit_trail`: one row per fact of the ledger.
 
-A row is keyed by its event's position. Positions and instants run in the same order (ledger time never goes
-back), so a range of time is a range of positions, and every index that ends in `position` serves both.
+Nothing is left out and nothing is ever changed.
+
+A row is keyed by its event's position. Positions and instants run in the same order (ledger time
+never goes back), so a range of time is a range of positions, and every index that ends in
+`position` serves both.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +28,9 @@ USED: Final = "scim_token.used"
 
 
 def kind_of(topic: str) -> str:
-    """The public name of an event: its topic without the version, which is a matter of our bytes."""
+    """The public name of an event: its topic without the version,
+    which is a matter of our bytes.
+    """
     return topic.rpartition(".")[0]
 
 
@@ -33,7 +38,9 @@ _NAMES: Final = {topic: (kind_of(topic), topic.partition(".")[0]) for topic in R
 """Of each topic its kind, and the name of the aggregate."""
 
 KINDS: Final = frozenset(kind for kind, _ in _NAMES.values())
-REFUSALS: Final = frozenset({"scim_token.refused", "api_token.refused", "refusal_tally.counted"}) & KINDS
+REFUSALS: Final = (
+    frozenset({"scim_token.refused", "api_token.refused", "refusal_tally.counted"}) & KINDS
+)
 DOORS: Final = ("api", "envoy", "forward", "introspect", "nginx", "revoke", "scim", "verify")
 Kind: TypeAlias = Annotated[str, one_of(*sorted(KINDS))]
 
@@ -42,16 +49,19 @@ class AuditEvent(msgspec.Struct, frozen=True):
     """One fact of the ledger, as an auditor sees it. Never a secret, never a digest of one.
 
     position: of the event in the ledger: unique, growing, the key to resume from.
-    at: ledger time, UTC with three decimals and Z. kind: the event's name, stable, e.g. "scim_token.used".
-    outcome: "success" or "refused". reason: why it was refused, or the caller's words on a revocation.
-    team_id: whose token it was. token_id: the SCIM token (for `api_token.*` the API token) that it is about.
-    user_id, api_token_id: who acted; of an API token's use or refusal its holder; null for an identity
-        provider, for a burn by whoever held the secret, and where nobody was named at the command line.
+    at: ledger time, UTC with three decimals and Z. kind: the event's name, stable, e.g.
+    "scim_token.used". outcome: "success" or "refused". reason: why it was refused, or the caller's
+    words on a revocation. team_id: whose token it was. token_id: the SCIM token (for `api_token.*`
+    the API token) that it is about. user_id, api_token_id: who acted; of an API token's use or
+    refusal its holder; null for an identity
+        provider, for a burn by whoever held the secret, and where nobody was named at the command
+        line.
     source, user_agent: where a secret or a command came from; source is an address.
     door, method, path_class, note: how a secret was presented.
     count: how many presentations the row stands for, 1 for everything else.
     use_id: of the use (`X-Scim-Use-Id`) or of the command that caused it.
-    operator: of a command at the command line: user and host of the operating system, such as "root@db1".
+    operator: of a command at the command line: user and host of the operating system, such as
+    "root@db1".
     """
 
     position: int
@@ -99,9 +109,13 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], _Detail]]] = {
     scim_token.Revoked: lambda event: _Detail(event.reason, event.revoked_by, event.presentation),
     api_token.Created: lambda event: _Detail(actor=event.created_by),
     api_token.Used: lambda event: _Detail(how=event.presentation, is_its_own=True),
-    api_token.Refused: lambda event: _Detail(event.reason, how=_with_permission(event), is_its_own=True),
+    api_token.Refused: lambda event: _Detail(
+        event.reason, how=_with_permission(event), is_its_own=True
+    ),
     api_token.Revoked: lambda event: _Detail(actor=event.revoked_by),
-    refusal_tally.Counted: lambda event: _Detail(event.reason, None, Presentation(event.door), event.count),
+    refusal_tally.Counted: lambda event: _Detail(
+        event.reason, None, Presentation(event.door), event.count
+    ),
 }
 """How each event is told. An event that is missing here stops the view, and a test before that."""
 
@@ -113,7 +127,9 @@ def _with_permission(event: api_token.Refused) -> Presentation:
 
 
 def outcome_of(kind: str) -> str:
-    """Whether a kind tells of a success or of a refusal; a function of the kind, so it is not stored."""
+    """Whether a kind tells of a success or of a refusal;
+    a function of the kind, so it is not stored.
+    """
     return "refused" if kind in REFUSALS else "success"
 
 
@@ -221,7 +237,8 @@ PROJECTION: Final = Projection(
         "user": "(user_id, position) WHERE user_id IS NOT NULL",
         "api_token": "(api_token_id, position) WHERE api_token_id IS NOT NULL",
         "at": "(at)",  # rows of one commit share an instant, and equal keys are stored once
-        "source": "(source) WHERE source IS NOT NULL",  # likewise: identity providers come from few addresses
+        # likewise: identity providers come from few addresses
+        "source": "(source) WHERE source IS NOT NULL",
         "rare": f"(kind, position) WHERE kind <> '{USED}'",
         "rare_team": f"(team_id, position) WHERE kind <> '{USED}'",
         "rare_token": f"(token_id, position) WHERE kind <> '{USED}'",

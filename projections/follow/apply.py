@@ -31,17 +31,26 @@ def apply_batch(
     owners: Owners | None = None,
     role: str = "live",
 ) -> None:
-    """Fold `entries` (non-empty, in order, the first one after `after`) and move the position to the last.
+    """Fold `entries` (non-empty, in order, the first one after `after`) and move the position to
+    the last.
 
     owners: what earlier batches found out about owners.
-    Raises UnappliableEvent when one cannot be applied, UnknownTopic when this release does not know what it
-    is: those before it are applied, then. PositionMoved when the position is not `after` any more.
+    Raises UnappliableEvent when one cannot be applied, UnknownTopic when this release does not know
+    what it is: those before it are applied, then. PositionMoved when the position is not `after`
+    any more.
     """
     owners = owners or Owners()
     known = list(takewhile(lambda entry: is_known(projection, entry.topic, registry), entries))
     if known:
         _apply_or_split(
-            connection, projection, version, known, after=after, registry=registry, owners=owners, role=role
+            connection,
+            projection,
+            version,
+            known,
+            after=after,
+            registry=registry,
+            owners=owners,
+            role=role,
         )
     if len(known) < len(entries):
         unknown = entries[len(known)]
@@ -85,7 +94,10 @@ def _apply_or_split(
         if len(entries) == 1:
             raise UnappliableEvent(entries[0].position, _reason(error, entries[0])) from None
         middle = len(entries) // 2
-        for half, start in ((entries[:middle], after), (entries[middle:], entries[middle - 1].position)):
+        for half, start in (
+            (entries[:middle], after),
+            (entries[middle:], entries[middle - 1].position),
+        ):
             _apply_or_split(
                 connection,
                 projection,
@@ -100,7 +112,9 @@ def _apply_or_split(
 
 @contextmanager
 def _of_the_ledger() -> Iterator[None]:
-    """Around what touches the ledger's own tables: that they are missing or forbidden is no view's fault."""
+    """Around what touches the ledger's own tables:
+    that they are missing or forbidden is no view's fault.
+    """
     try:
         yield
     except psycopg.Error as error:
@@ -127,7 +141,8 @@ def _apply_whole(
 ) -> None:
     mine = [entry for entry in entries if entry.topic in projection.topics]
     with connection.transaction():
-        # First of all: a batch that is delivered twice gets no further, and two who deliver it wait here.
+        # First of all: a batch that is delivered twice gets no further, and two who deliver it wait
+        # here.
         with _of_the_ledger():
             move(connection, projection, version, entries[-1].position, after=after, role=role)
             if projection.is_owned:
@@ -139,11 +154,20 @@ def _apply_whole(
             rows = load(connection, projection, version, {projection.key(entry) for entry in mine})
         loaded = {key: list(row) for key, row in rows.items()}
         projection.apply(rows, mine, registry)
-        put(connection, projection, version, [row for key, row in rows.items() if row != loaded.get(key)])
+        put(
+            connection,
+            projection,
+            version,
+            [row for key, row in rows.items() if row != loaded.get(key)],
+        )
 
 
-def _split(projection: Projection, entries: list[LogEntry]) -> tuple[list[LogEntry], dict[Any, LogEntry]]:
-    """What has to be folded, and by key the last entry of each row that nothing else in the batch changes."""
+def _split(
+    projection: Projection, entries: list[LogEntry]
+) -> tuple[list[LogEntry], dict[Any, LogEntry]]:
+    """What has to be folded, and by key the last entry of each row that nothing
+    else in the batch changes.
+    """
     if projection.touch is None:
         return entries, {}
     folded = {projection.key(entry) for entry in entries if entry.topic not in projection.last_only}
@@ -158,7 +182,9 @@ def _split(projection: Projection, entries: list[LogEntry]) -> tuple[list[LogEnt
     return folding, touching
 
 
-def touch(connection: Connection, projection: Projection, version: int, entries: dict[Any, LogEntry]) -> None:
+def touch(
+    connection: Connection, projection: Projection, version: int, entries: dict[Any, LogEntry]
+) -> None:
     """Set what these entries set. Raises LookupError when a row is not there."""
     if not entries:
         return
@@ -182,7 +208,9 @@ def load(
         return {row[0]: list(row) for row in cursor}
 
 
-def put(connection: Connection, projection: Projection, version: int, rows: Sequence[list[Any]]) -> None:
+def put(
+    connection: Connection, projection: Projection, version: int, rows: Sequence[list[Any]]
+) -> None:
     """Insert rows; those that are stored already are replaced or merged, as the view has it."""
     if not rows:
         return
@@ -193,7 +221,9 @@ def put(connection: Connection, projection: Projection, version: int, rows: Sequ
         connection.execute(projection.put_rows(version), columns, prepare=True)
 
 
-def copy(connection: Connection, projection: Projection, version: int, rows: Iterable[list[Any]]) -> None:
+def copy(
+    connection: Connection, projection: Projection, version: int, rows: Iterable[list[Any]]
+) -> None:
     """Insert rows, none of which is stored: no statement is cheaper, whatever their number."""
     with connection.cursor() as cursor, cursor.copy(projection.copy_rows(version)) as copying:
         copying.set_types(list(map(projection.type_of, projection.columns)))
@@ -204,7 +234,9 @@ def copy(connection: Connection, projection: Projection, version: int, rows: Ite
 def _columns(
     projection: Projection, names: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> list[binary_arrays.Array]:
-    """Rows as one array for each column: adapting value after value was 70 % of the process under load."""
+    """Rows as one array for each column: adapting value after value was 70 % of
+    the process under load.
+    """
     return [
         binary_arrays.OF_TYPE[projection.type_of(name)](column)
         for name, column in zip(names, zip(*rows, strict=True), strict=True)
@@ -212,7 +244,13 @@ def _columns(
 
 
 def move(
-    connection: Connection, projection: Projection, version: int, position: int, *, after: int, role: str
+    connection: Connection,
+    projection: Projection,
+    version: int,
+    position: int,
+    *,
+    after: int,
+    role: str,
 ) -> None:
     """Record how far a version has come. Raises PositionMoved when it is not `after` any more."""
     moved = connection.execute(

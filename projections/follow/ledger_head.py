@@ -31,7 +31,10 @@ class HeadWatch:
         return head
 
     async def beyond(self, position: int, *, timeout_s: float) -> bool:
-        """Whether the ledger got beyond `position` within `timeout_s`. An outage counts as no news."""
+        """Whether the ledger got beyond `position` within `timeout_s`.
+
+        An outage counts as no news.
+        """
         self._waiting += 1
         if self._poll is None:
             self._poll = asyncio.get_running_loop().create_task(self._follow())

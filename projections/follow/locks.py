@@ -22,7 +22,9 @@ _UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(%s, hashtext(%s))"
 
 
 def try_lock(connection: Connection, purpose: int, projection: Projection) -> bool:
-    """Take a lock for as long as the connection lives, or until `unlock`; False when another one has it."""
+    """Take a lock for as long as the connection lives, or until `unlock`;
+    False when another one has it.
+    """
     return try_lock_shape(connection, purpose, projection.name, projection.shape)
 
 

@@ -1,8 +1,9 @@
 """Work that can wait gives way to the doors, with which it may share a machine.
 
-Where the kernel (Linux) lets us, and for as long as the process lives; otherwise nothing happens. A kernel
-that schedules each session as one (sched(7), autogroup) heeds the niceness of a process only within its
-session: then that has to be nice. Each server process of PostgreSQL is a session, and each of our programs.
+Where the kernel (Linux) lets us, and for as long as the process lives; otherwise nothing happens. A
+kernel that schedules each session as one (sched(7), autogroup) heeds the niceness of a process only
+within its session: then that has to be nice. Each server process of PostgreSQL is a session, and
+each of our programs.
 """
 
 import os
@@ -17,16 +18,24 @@ from typing import Final
 from psycopg import Connection
 
 NICE: Final = 10
-"""Rebuilds and verifications. Beside another with 0, a process that wants all of a processor gets a tenth."""
+"""Rebuilds and verifications.
+
+Beside another with 0, a process that wants all of a processor gets a tenth.
+"""
 
 NICE_FOLLOWING: Final = 5
-"""The views that follow the ledger: a quarter. Readers wait for them, though not as those at a door do."""
+"""The views that follow the ledger: a quarter.
+
+Readers wait for them, though not as those at a door do.
+"""
 
 _CREDENTIALS: Final = struct.Struct("3i")  # unix(7), SO_PEERCRED: process, user, group
 
 
 def give_way(connection: Connection, *, nice: int = NICE) -> None:
-    """Make this thread nice, and the server process of the connection, if that runs on this machine."""
+    """Make this thread nice, and the server process of the connection,
+    if that runs on this machine.
+    """
     if sys.platform != "linux":
         return
     _make_nice(threading.get_native_id(), nice)
@@ -37,7 +46,9 @@ def give_way(connection: Connection, *, nice: int = NICE) -> None:
 
 
 def process_gives_way(*, nice: int) -> None:
-    """Make this process nice, and its session where it leads one: a shell's is not ours to slow down."""
+    """Make this process nice, and its session where it leads one:
+    a shell's is not ours to slow down.
+    """
     if sys.platform == "linux":
         _make_nice(os.getpid(), nice)
         if os.getsid(0) == os.getpid():
@@ -46,7 +57,9 @@ def process_gives_way(*, nice: int) -> None:
 
 def _make_nice(process_id: int, nice: int) -> None:
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, process_id, max(nice, os.getpriority(os.PRIO_PROCESS, process_id)))
+        os.setpriority(
+            os.PRIO_PROCESS, process_id, max(nice, os.getpriority(os.PRIO_PROCESS, process_id))
+        )
 
 
 def _make_session_nice(process_id: int, nice: int) -> None:
@@ -55,9 +68,11 @@ def _make_session_nice(process_id: int, nice: int) -> None:
 
 
 def _server_process(connection: Connection) -> int | None:
-    """The id that the other end's process has here; None for another machine, or another container's.
+    """The id that the other end's process has here;
+    None for another machine, or another container's.
 
-    Ids do not reach across containers, but the kernel translates that of the postmaster, who listens.
+    Ids do not reach across containers, but the kernel translates that of the postmaster, who
+    listens.
     """
     with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
         if sys.platform != "linux" or duplicate.family != socket.AF_UNIX:

@@ -25,7 +25,9 @@ MOVE: Final[LiteralString] = """
     UPDATE ledger.projection_positions SET position = %s, updated_at = now()
     WHERE name = %s AND version = %s AND position = %s AND role = %s
 """
-"""Guards exactly-once: a second runner, or a switch meanwhile, finds no row to move and rolls back."""
+"""Guards exactly-once: a second runner, or a switch meanwhile,
+finds no row to move and rolls back.
+"""
 
 RETRY: Final[LiteralString] = """
     UPDATE ledger.projection_positions SET stopped_at = NULL, error = NULL, updated_at = now()
@@ -37,7 +39,8 @@ _NEXT_VERSION: Final[LiteralString] = """
     SELECT 1 + greatest(
         (SELECT max(version) FROM ledger.projection_positions WHERE name = %(name)s),
         (SELECT max(substring(relname FROM '[0-9]+$')::int) FROM pg_class
-            WHERE relnamespace = 'views'::regnamespace AND relname ~ ('^' || %(name)s || '_v[0-9]{1,6}$')),
+            WHERE relnamespace = 'views'::regnamespace
+                AND relname ~ ('^' || %(name)s || '_v[0-9]{1,6}$')),
         0
     )
 """
@@ -51,8 +54,9 @@ LOCK_VERSIONS: Final[LiteralString] = "SELECT pg_advisory_xact_lock(7239075816)"
 class Position:
     """One built version of a view.
 
-    position: last event applied. head: last event of the ledger. stopped_at, error: the event that could not
-    be applied and why, None while it runs. waiting_since: instant of the first event not applied.
+    position: last event applied. head: last event of the ledger. stopped_at, error: the event that
+    could not be applied and why, None while it runs. waiting_since: instant of the first event not
+    applied.
     """
 
     name: str
@@ -82,7 +86,11 @@ class Position:
 
     def lag_s(self, now: datetime) -> float:
         """How long the first event not applied has waited, in seconds."""
-        return 0.0 if self.waiting_since is None else max(0.0, (now - self.waiting_since).total_seconds())
+        return (
+            0.0
+            if self.waiting_since is None
+            else max(0.0, (now - self.waiting_since).total_seconds())
+        )
 
 
 def all_positions(connection: Connection) -> list[Position]:
@@ -108,7 +116,8 @@ def ensure_live(connection: Connection, projection: Projection) -> None:
     with connection.transaction():
         connection.execute(LOCK_VERSIONS)
         known = connection.execute(
-            "SELECT 1 FROM ledger.projection_positions WHERE name = %s AND shape = %s AND role = 'live'",
+            "SELECT 1 FROM ledger.projection_positions WHERE name = %s AND shape = %s "
+            "AND role = 'live'",
             [projection.name, projection.shape],
         ).fetchone()
         if known is None:
@@ -126,11 +135,14 @@ def next_version(connection: Connection, projection: Projection) -> int:
     return version
 
 
-def create_version(connection: Connection, projection: Projection, version: int, *, role: str) -> None:
+def create_version(
+    connection: Connection, projection: Projection, version: int, *, role: str
+) -> None:
     """An empty table without its indexes, and its row. In the caller's transaction."""
     connection.execute(projection.create_table(version))
     connection.execute(
-        "INSERT INTO ledger.projection_positions (name, version, shape, role) VALUES (%s, %s, %s, %s)",
+        "INSERT INTO ledger.projection_positions (name, version, shape, role) "
+        "VALUES (%s, %s, %s, %s)",
         [projection.name, version, projection.shape, role],
     )
 

@@ -13,13 +13,18 @@ NO_UNTIL: Final = sys.maxsize
 
 READ: Final[LiteralString] = """
     SELECT notification_id, originator_id, originator_version, topic, at, command_id, state
-    FROM ledger.events WHERE notification_id > %s AND notification_id <= %s ORDER BY notification_id LIMIT %s
+    FROM ledger.events WHERE notification_id > %s AND notification_id <= %s ORDER BY notification_id
+        LIMIT %s
 """
-"""In commit order, by the index on notification_id. A committed event is never before one already read."""
+"""In commit order, by the index on notification_id.
+
+A committed event is never before one already read.
+"""
 
 _MINE: Final[LiteralString] = """
     SELECT notification_id, originator_id, originator_version, topic, at,
-        CASE WHEN topic = ANY(%(decodes)s) THEN command_id ELSE '00000000-0000-0000-0000-000000000000' END,
+        CASE WHEN topic = ANY(%(decodes)s) THEN command_id
+            ELSE '00000000-0000-0000-0000-000000000000' END,
         CASE WHEN topic = ANY(%(decodes)s) THEN state ELSE '' END
     FROM ledger.events
     WHERE notification_id > %(after)s AND notification_id <= %(until)s
@@ -69,12 +74,13 @@ def read_for(
     end: int,
     known: frozenset[str],
 ) -> list[LogEntry]:
-    """What one projection needs of the ledger between two positions, if it is read up to `end` at last.
+    """What one projection needs of the ledger between two positions,
+    if it is read up to `end` at last.
 
-    known: topics of this release. Raises UnknownTopic for one that is neither there nor the projection's own.
-    See `decodes` and `last_only`: entries of the latter may lie beyond `until`.
-    One result, not COPY: psycopg builds its rows in C, 0.65 s of CPU for 300,000 entries against 1.3 s
-    through `Copy.rows`, and the database has sent them before the fold begins.
+    known: topics of this release. Raises UnknownTopic for one that is neither there nor the
+    projection's own. See `decodes` and `last_only`: entries of the latter may lie beyond `until`.
+    One result, not COPY: psycopg builds its rows in C, 0.65 s of CPU for 300,000 entries against
+    1.3 s through `Copy.rows`, and the database has sent them before the fold begins.
     """
     decodes = projection.topics if projection.decodes is None else projection.decodes
     known = projection.topics | known
@@ -98,7 +104,9 @@ def read_for(
 
 def head(connection: Connection[TupleRow]) -> int:
     """The position of the last event, 0 in an empty ledger."""
-    row = connection.execute("SELECT coalesce(max(notification_id), 0) FROM ledger.events").fetchone()
+    row = connection.execute(
+        "SELECT coalesce(max(notification_id), 0) FROM ledger.events"
+    ).fetchone()
     assert row is not None
     found: int = row[0]
     return found

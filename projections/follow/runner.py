@@ -1,8 +1,9 @@
 """The runner: one process of the deployment drives every projection.
 
-Whoever holds a view's advisory lock leads it; the lock dies with its connection, so another runner takes over
-within a second. Correctness does not rest on it: positions move with the rows, and only from where they were
-read. Two releases at once have different views, where a shape has changed, and each drives its own.
+Whoever holds a view's advisory lock leads it; the lock dies with its connection, so another runner
+takes over within a second. Correctness does not rest on it: positions move with the rows, and only
+from where they were read. Two releases at once have different views, where a shape has changed, and
+each drives its own.
 """
 
 import time
@@ -35,28 +36,39 @@ STANDBY_S: Final = 0.5
 MAX_BACKOFF_S: Final = 2.0
 
 EVERY_S: Final = 0.1
-"""Between the beginnings of two batches while one append follows another, and nobody waits for a view. The
-first one after a pause is applied at once. Whatever its size, a batch costs two milliseconds and more."""
+"""Between the beginnings of two batches while one append follows another, and nobody waits for a
+view. The first one after a pause is applied at once. Whatever its size, a batch costs two
+milliseconds and more."""
 
 LOOK_S: Final = 0.01
-"""How often it looks meanwhile whether somebody does: to be woken by each commit would cost more."""
+"""How often it looks meanwhile whether somebody does:
+to be woken by each commit would cost more.
+"""
 
 REST_S: Final = 1.0
-"""A view whose batch failed for a reason of the store is left alone for so long; the others go on."""
+"""A view whose batch failed for a reason of the store is left alone for so long;
+the others go on.
+"""
 
 YIELD_S: Final = 60.0
-"""A view that met an event of a newer release is not led again for so long: that release shall lead it."""
+"""A view that met an event of a newer release is not led again for so long:
+that release shall lead it.
+"""
 
 HOUSEKEEPING_S: Final = 60.0
 
 FORGET_COMMANDS: Final[LiteralString] = """
     DELETE FROM ledger.commands WHERE command_id IN (
         SELECT command_id FROM ledger.commands
-        WHERE at < (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1) - interval '25 hours'
+        WHERE at < (SELECT at FROM ledger.events ORDER BY notification_id DESC
+            LIMIT 1) - interval '25 hours'
         ORDER BY at LIMIT 5000
     )
 """
-"""By the index on at. A repeat is known as one for 24 hours of ledger time; one more is for clocks."""
+"""By the index on at.
+
+A repeat is known as one for 24 hours of ledger time; one more is for clocks.
+"""
 
 logger = structlog.get_logger()
 
@@ -64,8 +76,8 @@ logger = structlog.get_logger()
 class Runner:
     """Keeps every view of this release up with the ledger.
 
-    conninfo: the app role. wake_fd: what this deployment's processes tell (`wake.py`); appends of others are
-    seen by polling, so no wake-up is ever needed for correctness.
+    conninfo: the app role. wake_fd: what this deployment's processes tell (`wake.py`); appends of
+    others are seen by polling, so no wake-up is ever needed for correctness.
     """
 
     def __init__(
@@ -104,10 +116,14 @@ class Runner:
                     give_way(connection, nice=NICE_FOLLOWING)
                     self._lead(connection, should_stop)
             except (StoreUnavailable, *OUT_OF_REACH) as error:
-                logger.warning("projections.store_unavailable", reason=reason(error), retry_s=backoff_s)
+                logger.warning(
+                    "projections.store_unavailable", reason=reason(error), retry_s=backoff_s
+                )
             except Exception:
                 logger.exception("projections.runner_failed", retry_s=backoff_s)
-            if time.monotonic() - started > MAX_BACKOFF_S:  # it ran: what failed now is a new trouble
+            if (
+                time.monotonic() - started > MAX_BACKOFF_S
+            ):  # it ran: what failed now is a new trouble
                 backoff_s = 0.1
             self._wake_ups.wait(backoff_s)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
@@ -147,7 +163,11 @@ class Runner:
         return max(map(len, read.values()), default=0)
 
     def _apply(
-        self, connection: Connection, projection: Projection, at: positions.Position, entries: list[LogEntry]
+        self,
+        connection: Connection,
+        projection: Projection,
+        at: positions.Position,
+        entries: list[LogEntry],
     ) -> None:
         try:
             apply_batch(
@@ -160,7 +180,8 @@ class Runner:
                 owners=self._owners,
             )
         except UnappliableEvent as poison:
-            # Never skipped: the view stays at the event before, readers are told, everything else goes on.
+            # Never skipped: the view stays at the event before, readers are told, everything else
+            # goes on.
             positions.stop(connection, at, poison)
             if isinstance(poison, UnknownTopic):
                 self._yielded[at.name] = time.monotonic() + YIELD_S
@@ -214,7 +235,9 @@ class Runner:
         taken: set[str] = set()
         now = time.monotonic()
         with connection.transaction():
-            connection.execute(locks.TAKE_OVER)  # one takes all: two that start together do not share them
+            connection.execute(
+                locks.TAKE_OVER
+            )  # one takes all: two that start together do not share them
             for name, projection in self._projections.items():
                 is_left = name in led or now < self._yielded.get(name, 0.0)
                 if not is_left and locks.try_lock(connection, locks.LEADER, projection):
@@ -227,9 +250,11 @@ class Runner:
         return taken
 
     def _begin(self, connection: Connection, projection: Projection) -> bool:
-        """See to it that there is a view to lead; False where that fails, which shall keep no other back.
+        """See to it that there is a view to lead;
+        False where that fails, which shall keep no other back.
 
-        One that has stopped tries its event again: whoever leads now may be the release that can apply it.
+        One that has stopped tries its event again: whoever leads now may be the release that can
+        apply it.
         """
         try:
             prepare(connection, projection)

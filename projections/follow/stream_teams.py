@@ -1,8 +1,8 @@
 """Whose streams the entries of a batch are, for folds of events that do not say so themselves.
 
-The owner is a fact of a stream's first event and never changes, so it may be remembered. It is read from the
-state row, which is written in the same transaction as that event and never deleted: by primary key, from the
-small table that the gate keeps warm.
+The owner is a fact of a stream's first event and never changes, so it may be remembered. It is read
+from the state row, which is written in the same transaction as that event and never deleted: by
+primary key, from the small table that the gate keeps warm.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,9 @@ MAX_KNOWN: Final = 50_000
 
 
 class _Owned(msgspec.Struct, frozen=True):
-    """The part of a state that names an owner: the team of a SCIM token, the user of an API token."""
+    """The part of a state that names an owner:
+    the team of a SCIM token, the user of an API token.
+    """
 
     team_id: UUID | None = None
     user_id: UUID | None = None
@@ -42,7 +44,9 @@ class Owners:
 
     def __init__(self, *, max_known: int = MAX_KNOWN) -> None:
         self._max_known = max_known
-        self._known: dict[int, UUID | None] = {}  # by the number of the id: UUIDs are hashed by Python code
+        self._known: dict[
+            int, UUID | None
+        ] = {}  # by the number of the id: UUIDs are hashed by Python code
 
     def told(self, connection: Connection, entries: Sequence[LogEntry]) -> list[LogEntry]:
         """The same entries, each with its `owner_id`."""
@@ -54,7 +58,9 @@ class Owners:
             with connection.cursor(binary=True) as cursor:
                 cursor.execute(FIND, [binary_arrays.uuids(asked)], prepare=True)
                 known |= {id_.int: _owner(state) for id_, state in cursor}
-        return [LogEntry._make((*entry[:7], known.get(entry.originator_id.int))) for entry in entries]
+        return [
+            LogEntry._make((*entry[:7], known.get(entry.originator_id.int))) for entry in entries
+        ]
 
 
 def _owner(state: bytes) -> UUID | None:

@@ -1,6 +1,8 @@
-"""What the processes of a deployment tell its runner, through a pipe: something came, or somebody waits.
+"""What the processes of a deployment tell its runner, through a pipe:
+something came, or somebody waits.
 
-An economy and nothing more: the runner looks of its own accord, too. So what finds the pipe full is left out.
+An economy and nothing more: the runner looks of its own accord, too. So what finds the pipe full is
+left out.
 """
 
 import os

@@ -1,9 +1,10 @@
-"""Filling a version of a view from a long stretch of the log: few large reads, COPY in, indexes afterwards.
+"""Filling a version of a view from a long stretch of the log:
+few large reads, COPY in, indexes afterwards.
 
-The fold is the view's own `apply`; only the way in and out differs from the runner's batches. Memory is
-bounded by READ entries, as many last uses, and ROWS rows, whatever the ledger holds: rows that change
-together stay in memory until there are ROWS of them, then they are written and forgotten, with the position,
-in one transaction.
+The fold is the view's own `apply`; only the way in and out differs from the runner's batches.
+Memory is bounded by READ entries, as many last uses, and ROWS rows, whatever the ledger holds: rows
+that change together stay in memory until there are ROWS of them, then they are written and
+forgotten, with the position, in one transaction.
 """
 
 import gc
@@ -20,7 +21,10 @@ from projections.follow.stream_teams import Owners
 from projections.projection import LogEntry, Projection
 
 READ: Final = 10_000
-"""Events of one read. What is written of them at once stays small: commits of the doors wait for it."""
+"""Events of one read.
+
+What is written of them at once stays small: commits of the doors wait for it.
+"""
 
 ROWS: Final = 250_000
 """Rows in memory between two writes."""
@@ -49,10 +53,12 @@ def fill(
     registry: EventRegistry,
     report: Report,
 ) -> None:
-    """Bring a version that was just made from its beginning to `until`, which must not be beyond the head.
+    """Bring a version that was just made from its beginning to `until`,
+    which must not be beyond the head.
 
-    The table has no index afterwards, but for the primary key if rows had to be found again: see `index`.
-    Whatever the fold raises is raised; UnknownTopic at an event that this release does not know.
+    The table has no index afterwards, but for the primary key if rows had to be found again: see
+    `index`. Whatever the fold raises is raised; UnknownTopic at an event that this release does not
+    know.
     """
     filling = _Filling(connection, projection, version)
     at = 0
@@ -86,7 +92,9 @@ def index(connection: Connection, projection: Projection, version: int) -> None:
 
 
 class _Filling:
-    """The rows of a table in the making, as far as they are in memory, and what the table holds already."""
+    """The rows of a table in the making, as far as they are in memory,
+    and what the table holds already.
+    """
 
     def __init__(self, connection: Connection, projection: Projection, version: int) -> None:
         self._connection = connection
@@ -110,14 +118,23 @@ class _Filling:
 
     def write(self, position: int) -> None:
         """Store what is in memory, and that the table has come to `position`; forget the rows."""
-        if self._position and self._projection.merge is not None and not self._projection.is_append_only:
+        if (
+            self._position
+            and self._projection.merge is not None
+            and not self._projection.is_append_only
+        ):
             self._make_key()
             self._stored |= self.rows.keys()  # or may be: it merges with whatever is there
         with self._connection.transaction():
             new = [row for key, row in self.rows.items() if key not in self._stored]
             copy(self._connection, self._projection, self._version, new)
             for keys in _slices(list(self._stored), _PUT):
-                put(self._connection, self._projection, self._version, [self.rows[key] for key in keys])
+                put(
+                    self._connection,
+                    self._projection,
+                    self._version,
+                    [self.rows[key] for key in keys],
+                )
             move(
                 self._connection,
                 self._projection,
@@ -142,7 +159,9 @@ def _slices(items: list[Any], size: int) -> Iterator[list[Any]]:
 
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """Rows by the hundred thousand and not a cycle among them: the collector took half of the time."""
+    """Rows by the hundred thousand and not a cycle among them:
+    the collector took half of the time.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -23,7 +23,9 @@ _COLUMNS: Final[LiteralString] = """
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first row, by key, in which two versions differ. Names places and never shows what is there.
+    """The first row, by key, in which two versions differ.
+
+    Names places and never shows what is there.
 
     key: of the row. columns: those that differ; empty where only one version has the row.
     """
@@ -56,17 +58,24 @@ class Unreadable:
         return f"{self.view}: {self.what}"
 
 
-def unreadable(connection: Connection, projection: Projection, live: int, new: int) -> Unreadable | None:
-    """What keeps the live version from being compared with the new one, which was made a moment ago."""
+def unreadable(
+    connection: Connection, projection: Projection, live: int, new: int
+) -> Unreadable | None:
+    """What keeps the live version from being compared with the new one,
+    which was made a moment ago.
+    """
     table = projection.table(live)
     found, expected = (
-        connection.execute(_COLUMNS, [projection.table(version)]).fetchall() for version in (live, new)
+        connection.execute(_COLUMNS, [projection.table(version)]).fetchall()
+        for version in (live, new)
     )
     if not found:
         return Unreadable(projection.name, f"the table {table} is missing")
     if found != expected:
         return Unreadable(projection.name, f"the columns of {table} are not those of its shape")
-    if connection.execute("SELECT has_table_privilege(%s, 'SELECT')", [table]).fetchone() != (True,):
+    if connection.execute("SELECT has_table_privilege(%s, 'SELECT')", [table]).fetchone() != (
+        True,
+    ):
         return Unreadable(projection.name, f"the table {table} may not be read")
     return None
 
@@ -74,11 +83,13 @@ def unreadable(connection: Connection, projection: Projection, live: int, new: i
 def digest(connection: Connection, projection: Projection, version: int) -> str:
     """Of all columns of all rows, in whatever order they lie.
 
-    The sum of the rows' 64-bit hashes, by one scan in constant memory, in parallel where PostgreSQL likes;
-    it is to find mistakes, not to withstand an adversary (who could write the rows themselves).
+    The sum of the rows' 64-bit hashes, by one scan in constant memory, in parallel where PostgreSQL
+    likes; it is to find mistakes, not to withstand an adversary (who could write the rows
+    themselves).
     """
     statement = (
-        f"SELECT count(*), coalesce(sum(hash_record_extended(t, 0)), 0) FROM {projection.table(version)} t"
+        f"SELECT count(*), coalesce(sum(hash_record_extended(t, 0)), 0) "
+        f"FROM {projection.table(version)} t"
     )
     row = connection.execute(statement.encode()).fetchone()
     assert row is not None

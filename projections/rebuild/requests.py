@@ -17,7 +17,8 @@ REQUEST: Final[LiteralString] = """
 """No row where one is under way already."""
 
 SELECT_LATEST: Final[LiteralString] = """
-    SELECT name, state, version, position, target, error, accepts_difference, requested_at, started_at,
+    SELECT name, state, version, position, target, error, accepts_difference, requested_at,
+        started_at,
         updated_at, finished_at
     FROM ledger.projection_rebuilds WHERE name = %s AND shape = %s ORDER BY id DESC LIMIT 1
 """
@@ -53,8 +54,9 @@ _FINISH: Final[LiteralString] = """
 class Rebuild:
     """One rebuild, as its row tells it.
 
-    state: requested, building, indexing, comparing, switching; done or failed. version: the new one's number.
-    position, target: last event applied and last event of the ledger, when it was reported.
+    state: requested, building, indexing, comparing, switching; done or failed. version: the new
+    one's number. position, target: last event applied and last event of the ledger, when it was
+    reported.
     """
 
     name: str
@@ -86,7 +88,9 @@ class Rebuild:
         return max(0, self.target - self.position) / rate
 
 
-def request(connection: Connection, projection: Projection, *, accepts_difference: bool = False) -> bool:
+def request(
+    connection: Connection, projection: Projection, *, accepts_difference: bool = False
+) -> bool:
     """Ask for a rebuild; False when one is asked for or under way already."""
     asked = [projection.name, projection.shape, accepts_difference]
     return connection.execute(REQUEST, asked).rowcount == 1
@@ -108,7 +112,9 @@ def underway(connection: Connection, projections: Sequence[Projection]) -> list[
 class RebuildRow:
     """The row of one rebuild while it runs; used by whoever holds the view's rebuild lock."""
 
-    def __init__(self, connection: Connection, projection: Projection, *, accepts_difference: bool) -> None:
+    def __init__(
+        self, connection: Connection, projection: Projection, *, accepts_difference: bool
+    ) -> None:
         self._connection = connection
         asked = [projection.name, projection.shape, accepts_difference]
         row = connection.execute(_BEGIN, asked).fetchone()

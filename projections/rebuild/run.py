@@ -1,11 +1,14 @@
-"""Rebuilding a view while the old one serves: a new table, bulk replay, catch-up, comparison, atomic switch.
+"""Rebuilding a view while the old one serves:
+a new table, bulk replay, catch-up, comparison, atomic switch.
 
-It is the view's own fold, started from the beginning. Whoever rebuilds holds an advisory lock of the view and
-shape for as long as its connection lives. Interrupted, the half-built version is dropped by the next rebuild,
-which starts over; it was never visible, and rows and position of each write are one transaction.
+It is the view's own fold, started from the beginning. Whoever rebuilds holds an advisory lock of
+the view and shape for as long as its connection lives. Interrupted, the half-built version is
+dropped by the next rebuild, which starts over; it was never visible, and rows and position of each
+write are one transaction.
 
-The comparison stops nobody: in one snapshot the live version is digested at some position, then the new one
-is brought to exactly that position and digested too. The tail since then is applied by the switch.
+The comparison stops nobody: in one snapshot the live version is digested at some position, then the
+new one is brought to exactly that position and digested too. The tail since then is applied by the
+switch.
 """
 
 import time
@@ -46,14 +49,18 @@ _VERSIONS: Final[LiteralString] = """
     SELECT version, position FROM ledger.projection_positions
     WHERE name = %s AND (version = %s OR (shape = %s AND role = 'live')) ORDER BY version FOR UPDATE
 """
-"""Holds the live version where it is: the runner moves a position in the transaction of its rows."""
+"""Holds the live version where it is: the runner moves a position in the
+transaction of its rows.
+"""
 
 _RETIRE: Final[LiteralString] = """
-    UPDATE ledger.projection_positions SET role = 'retired' WHERE name = %s AND shape = %s AND role = 'live'
+    UPDATE ledger.projection_positions SET role = 'retired' WHERE name = %s AND shape = %s
+        AND role = 'live'
 """
 
 _GO_LIVE: Final[LiteralString] = """
-    UPDATE ledger.projection_positions SET role = 'live', updated_at = now() WHERE name = %s AND version = %s
+    UPDATE ledger.projection_positions SET role = 'live', updated_at = now() WHERE name = %s
+        AND version = %s
 """
 
 logger = structlog.get_logger()
@@ -75,12 +82,17 @@ class ViewsDiffer(LedgerError):
 
 
 class Interrupted(Exception):
-    """Raised by a report to stop a rebuild that shall be taken up again, by this process or by another."""
+    """Raised by a report to stop a rebuild that shall be taken up again,
+    by this process or by another.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """state: building, indexing, comparing, switching. position: last event applied. head: of the ledger."""
+    """state: building, indexing, comparing, switching.
+
+    position: last event applied. head: of the ledger.
+    """
 
     state: str
     position: int
@@ -104,10 +116,11 @@ def rebuild(
 ) -> int:
     """Build a new version of a view and switch to it; returns its number.
 
-    connection: autocommit, the app role. accepts_difference: switch even where the new rows differ from the
-    live ones, to repair a damaged view. Where the live version's table is missing or another one than its
-    shape says, there is nothing to compare with: that is told in the log, and the view switched.
-    Raises RebuildUnderway, UnappliableEvent, ViewsDiffer; and what `report` raises.
+    connection: autocommit, the app role. accepts_difference: switch even where the new rows differ
+    from the live ones, to repair a damaged view. Where the live version's table is missing or
+    another one than its shape says, there is nothing to compare with: that is told in the log, and
+    the view switched. Raises RebuildUnderway, UnappliableEvent, ViewsDiffer; and what `report`
+    raises.
     """
     with _sole(connection, projection):
         return _rebuild(
@@ -122,16 +135,22 @@ def take_up(
     registry: EventRegistry = REGISTRY,
     should_stop: Callable[[], bool] = _never,
 ) -> int | None:
-    """Carry out the rebuild that was asked for or left behind; None when somebody has done it meanwhile.
+    """Carry out the rebuild that was asked for or left behind;
+    None when somebody has done it meanwhile.
 
-    should_stop: asked at each step, and when a statement was cancelled. Raises as `rebuild`; Interrupted when
-    told to stop.
+    should_stop: asked at each step, and when a statement was cancelled. Raises as `rebuild`;
+    Interrupted when told to stop.
     """
     with _sole(connection, projection):
         if not rebuild_requests.underway(connection, [projection]):
             return None
         return _rebuild(
-            connection, projection, registry, _stopping(should_stop), should_stop, accepts_difference=False
+            connection,
+            projection,
+            registry,
+            _stopping(should_stop),
+            should_stop,
+            accepts_difference=False,
         )
 
 
@@ -158,8 +177,8 @@ def _rebuild(
     except Interrupted:  # it stays asked for
         raise
     except BaseException as error:
-        # Whoever tells us to stop cancels what we wait for. Cancelled by anybody else, or by a limit of time,
-        # it has failed: taken up again, it would be cancelled again, for ever.
+        # Whoever tells us to stop cancels what we wait for. Cancelled by anybody else, or by a
+        # limit of time, it has failed: taken up again, it would be cancelled again, for ever.
         if isinstance(error, psycopg.errors.QueryCanceled) and should_stop():
             raise Interrupted from error
         with suppress(psycopg.Error):
@@ -181,7 +200,8 @@ def verify(
 ) -> Difference | Unreadable | None:
     """Fold a view anew beside the live version and compare; the live version is left as it is.
 
-    Raises RebuildUnderway; UnappliableEvent also where the live version equals ours but has stopped.
+    Raises RebuildUnderway; UnappliableEvent also where the live version equals ours but has
+    stopped.
     """
     with _sole(connection, projection):
         try:
@@ -198,7 +218,9 @@ def verify(
 
 
 def prepare(connection: Connection, projection: Projection) -> None:
-    """See to it that there is a live version of this release's shape: at once, or by a rebuild to come."""
+    """See to it that there is a live version of this release's shape:
+    at once, or by a rebuild to come.
+    """
     if positions.live_position(connection, projection) is not None:
         return
     if log.head(connection) <= BULK_FROM:
@@ -210,8 +232,8 @@ def prepare(connection: Connection, projection: Projection) -> None:
 def drop_old(connection: Connection, projections: Sequence[Projection]) -> list[str]:
     """Drop what nobody reads any more; returns the names of the tables.
 
-    That is: versions that were switched away from, the leftovers of interrupted rebuilds, and the live
-    versions of older shapes, unless a runner of that release still keeps them up.
+    That is: versions that were switched away from, the leftovers of interrupted rebuilds, and the
+    live versions of older shapes, unless a runner of that release still keeps them up.
     """
     dropped: list[str] = []
     for projection in projections:
@@ -223,7 +245,9 @@ def drop_old(connection: Connection, projections: Sequence[Projection]) -> list[
             if role == "live" and shape == projection.shape:
                 continue
             purpose = locks.LEADER if role == "live" else locks.REBUILD
-            if role != "retired" and not locks.try_lock_shape(connection, purpose, projection.name, shape):
+            if role != "retired" and not locks.try_lock_shape(
+                connection, purpose, projection.name, shape
+            ):
                 continue
             with connection.transaction():
                 connection.execute("SET LOCAL lock_timeout = '5s'")
@@ -235,7 +259,10 @@ def drop_old(connection: Connection, projections: Sequence[Projection]) -> list[
 
 
 class _Rebuilding:
-    """One rebuild under way. row: None for a verification, which nobody asked for through the database."""
+    """One rebuild under way.
+
+    row: None for a verification, which nobody asked for through the database.
+    """
 
     def __init__(
         self,
@@ -261,7 +288,9 @@ class _Rebuilding:
         self.build()
         difference = self.compare()
         if isinstance(difference, Unreadable):
-            logger.warning("projections.not_compared", name=self._projection.name, reason=difference.what)
+            logger.warning(
+                "projections.not_compared", name=self._projection.name, reason=difference.what
+            )
         elif difference is not None and not self._row.accepts_difference:
             raise ViewsDiffer(difference)
         self._tell("switching", self._position())
@@ -284,8 +313,11 @@ class _Rebuilding:
         except Exception as error:
             if isinstance(error, Interrupted | UnappliableEvent) or is_of_the_store(error):
                 raise
-            # The fold raised somewhere in a long stretch. The ordinary way finds out where, and says so.
-            logger.warning("projections.bulk_failed", name=self._projection.name, error=type(error).__name__)
+            # The fold raised somewhere in a long stretch. The ordinary way finds out where, and
+            # says so.
+            logger.warning(
+                "projections.bulk_failed", name=self._projection.name, error=type(error).__name__
+            )
             self._begin()
         self._tell("indexing", self._position())
         bulk.index(self._connection, self._projection, self._version)
@@ -294,8 +326,8 @@ class _Rebuilding:
     def compare(self) -> Difference | Unreadable | None:
         """The first row in which the live version, at the same position, is another than ours.
 
-        None also where there is no live version of this shape to compare with; Unreadable where there is but
-        its table cannot be compared.
+        None also where there is no live version of this shape to compare with; Unreadable where
+        there is but its table cannot be compared.
         """
         connection, projection = self._connection, self._projection
         self._tell("comparing", self._position())
@@ -325,14 +357,18 @@ class _Rebuilding:
         except psycopg.Error as error:
             if is_of_the_store(error):
                 raise
-            return Unreadable(projection.name, f"{projection.table(live)} cannot be read ({told(error)})")
+            return Unreadable(
+                projection.name, f"{projection.table(live)} cannot be read ({told(error)})"
+            )
 
     def _begin(self) -> None:
         _drop_unfinished(self._connection, self._projection)
         with self._connection.transaction():
             self._connection.execute(positions.LOCK_VERSIONS)
             self._version = positions.next_version(self._connection, self._projection)
-            positions.create_version(self._connection, self._projection, self._version, role="building")
+            positions.create_version(
+                self._connection, self._projection, self._version, role="building"
+            )
         self._tell("building", 0)
 
     def _target(self) -> int:
@@ -341,7 +377,9 @@ class _Rebuilding:
         return log.head(self._connection) if live is None else live.position
 
     def _position(self) -> int:
-        return positions.position_of(self._connection, self._projection.name, self._version).position
+        return positions.position_of(
+            self._connection, self._projection.name, self._version
+        ).position
 
     def _catch_up(self) -> None:
         """Until so little is left that the switch may do it while the live version waits."""
@@ -373,12 +411,17 @@ class _Rebuilding:
         return at
 
     def _lock_versions(self) -> dict[int, int]:
-        """Positions by version: ours, and the live one's, which stays there for this transaction."""
+        """Positions by version: ours, and the live one's,
+        which stays there for this transaction.
+        """
         name, shape = self._projection.name, self._projection.shape
         return dict(self._connection.execute(_VERSIONS, [name, self._version, shape]).fetchall())
 
     def _switch(self) -> bool:
-        """Make our version the live one, if little is left to apply. Readers see one or the other."""
+        """Make our version the live one, if little is left to apply.
+
+        Readers see one or the other.
+        """
         name, shape = self._projection.name, self._projection.shape
         assert self._row is not None
         with self._connection.transaction():
@@ -428,7 +471,9 @@ def _drop_unfinished(connection: Connection, projection: Projection) -> None:
 
 
 def _told(error: BaseException) -> str:
-    """One line for whoever asked, without data of events: a message of the database could quote them."""
+    """One line for whoever asked, without data of events:
+    a message of the database could quote them.
+    """
     if isinstance(error, UnappliableEvent | ViewsDiffer):
         return str(error)
     return "interrupted" if isinstance(error, KeyboardInterrupt) else told(error)

@@ -1,4 +1,6 @@
-"""Carrying out the rebuilds that are asked for, beside the runner, on a thread and connection of its own."""
+"""Carrying out the rebuilds that are asked for, beside the runner,
+on a thread and connection of its own.
+"""
 
 import threading
 import time
@@ -32,12 +34,17 @@ logger = structlog.get_logger()
 class Rebuilder:
     """A context manager: looks for rebuilds for as long as its block runs.
 
-    Any number may look, in any process: the one that gets the view's rebuild lock does it. A rebuild that was
-    cut short, by the end of its process or of the database, is still asked for and is started over.
+    Any number may look, in any process: the one that gets the view's rebuild lock does it. A
+    rebuild that was cut short, by the end of its process or of the database, is still asked for and
+    is started over.
     """
 
     def __init__(
-        self, conninfo: str, projections: Sequence[Projection], *, registry: EventRegistry = REGISTRY
+        self,
+        conninfo: str,
+        projections: Sequence[Projection],
+        *,
+        registry: EventRegistry = REGISTRY,
     ) -> None:
         self._conninfo = conninfo
         self._projections = projections
@@ -65,7 +72,10 @@ class Rebuilder:
         for projection in underway(connection, self._projections):
             try:
                 version = take_up(
-                    connection, projection, registry=self._registry, should_stop=self._stopping.is_set
+                    connection,
+                    projection,
+                    registry=self._registry,
+                    should_stop=self._stopping.is_set,
                 )
             except RebuildUnderway:
                 continue

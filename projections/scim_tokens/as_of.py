@@ -1,8 +1,9 @@
-"""The documented token objects as they were at an instant, from the views `scim_tokens` and `audit_trail`.
+"""The documented token objects as they were at an instant,
+from the views `scim_tokens` and `audit_trail`.
 
-What never changes (team, name, creator, expiry) and what happens once (revocation) is read off the token's
-row. The two instants that later events overwrite, the last use and the last rotation, are looked up in the
-trail, one index probe each, and only where the row holds a later one.
+What never changes (team, name, creator, expiry) and what happens once (revocation) is read off the
+token's row. The two instants that later events overwrite, the last use and the last rotation, are
+looked up in the trail, one index probe each, and only where the row holds a later one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,8 +57,9 @@ _AS_IT_WAS: Final = """
     ) rotated ON true
     ORDER BY t.created_at DESC, t.id DESC
 """
-"""By the indexes of both views. A token is not used after it ended, so between its last use before the
-instant and the instant there are only refusals of secrets that a rotation had ended, one a minute at most."""
+"""By the indexes of both views. A token is not used after it ended, so between its last use before
+the instant and the instant there are only refusals of secrets that a rotation had ended, one a
+minute at most."""
 
 
 class AsOfQueries:
@@ -82,13 +84,17 @@ class AsOfQueries:
     async def page(
         self, narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime, head: int
     ) -> TokenPage:
-        """One page of the list at `at`, narrowed by team, name and the status that the tokens had then."""
+        """One page of the list at `at`, narrowed by team,
+        name and the status that the tokens had then.
+        """
         newest, parameters = _newest(narrow, after=after, limit=limit, at=at)
         rows = await self._rows(newest, parameters, head=head)
         last = Place(rows[limit - 1][5], rows[limit - 1][0]) if len(rows) > limit else None
         return TokenPage([_render(row) for row in rows[:limit]], last)
 
-    async def _rows(self, newest: str, parameters: Mapping[str, Any], *, head: int) -> list[tuple[Any, ...]]:
+    async def _rows(
+        self, newest: str, parameters: Mapping[str, Any], *, head: int
+    ) -> list[tuple[Any, ...]]:
         return await self._view.rows(_AS_IT_WAS.replace("<newest>", newest), parameters, head=head)
 
 

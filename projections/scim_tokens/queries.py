@@ -41,7 +41,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class TokenPage:
-    """documents: rendered token objects, newest first by (created_at, id). next: None on the last page."""
+    """documents: rendered token objects, newest first by (created_at, id).
+
+    next: None on the last page.
+    """
 
     documents: Sequence[str]
     next: Place | None
@@ -69,7 +72,9 @@ class TokenQueries:
         return bool(await self._view.rows(select, parameters, head=head))
 
     async def find(self, token_id: UUID, *, teams: Sequence[UUID] | None, head: int) -> str | None:
-        """The document of a token that is not revoked; None for missing, foreign and revoked alike."""
+        """The document of a token that is not revoked;
+        None for missing, foreign and revoked alike.
+        """
         select = f"SELECT true, {DOCUMENT} FROM {{table}} WHERE id = %s AND revoked_at IS NULL"
         parameters: list[Any] = [token_id]
         if teams is not None:
@@ -93,7 +98,9 @@ class TokenQueries:
 def statement(
     narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime
 ) -> tuple[str, Mapping[str, Any]]:
-    """SQL for a `ViewReader`, and its parameters: one row, of one token more than `limit` if any."""
+    """SQL for a `ViewReader`, and its parameters:
+    one row, of one token more than `limit` if any.
+    """
     is_of_one_team, parameters = of_teams(narrow.teams)
     parameters |= {"limit": limit + 1, "at": at}
     index, filters = _conditions(narrow, parameters)
@@ -108,8 +115,8 @@ def statement(
     else:
         parameters["new_source_since"] = narrow.new_source_since
         newest = _with_new_source(index, bounds, filters, is_of_one_team=is_of_one_team)
-    # One value instead of a row each: half the cost of a page of a hundred. JSON text never holds a raw
-    # control character, so the separator cannot be part of a document.
+    # One value instead of a row each: half the cost of a page of a hundred. JSON text never holds a
+    # raw control character, so the separator cannot be part of a document.
     select = (
         f"SELECT true, string_agg({DOCUMENT}, '{_SEPARATOR}'), count(*), "
         f"(array_agg(created_at))[{limit}], (array_agg(id))[{limit}] FROM ({newest}) page"
@@ -118,10 +125,16 @@ def statement(
 
 
 def _with_new_source(
-    index: Sequence[str], bounds: Sequence[str], filters: Sequence[str], *, is_of_one_team: bool | None
+    index: Sequence[str],
+    bounds: Sequence[str],
+    filters: Sequence[str],
+    *,
+    is_of_one_team: bool | None,
 ) -> str:
     """New addresses are either few, and lead to their tokens, or they are met on the way."""
-    any_team = {True: ["team_id = %(team)s"], False: ["team_id = ANY(%(teams)s)"], None: []}[is_of_one_team]
+    any_team = {True: ["team_id = %(team)s"], False: ["team_id = ANY(%(teams)s)"], None: []}[
+        is_of_one_team
+    ]
     few = f"SELECT * FROM {{table}} WHERE {token_sources.IS_ONE_OF_FEW} OFFSET 0"
     of_few = " AND ".join(["true", *any_team, *index, *bounds, *filters])
     many = along(
@@ -138,7 +151,9 @@ def _with_new_source(
 
 
 def _conditions(narrow: TokenFilter, parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Those of the index to walk along, and those that are compared on the way; adds to `parameters`."""
+    """Those of the index to walk along, and those that are compared on the way;
+    adds to `parameters`.
+    """
     filters = _use_filters(narrow, parameters)
     match narrow.status:
         case "active":

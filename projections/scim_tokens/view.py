@@ -1,7 +1,8 @@
-"""The view `scim_tokens`: each token's documented response, ready to be sent, and what lists filter by.
+"""The view `scim_tokens`: each token's documented response, ready to be sent,
+and what lists filter by.
 
-A use is nearly every event, and it changes one field: it sets two columns of its row, which is neither read
-nor rendered again for that.
+A use is nearly every event, and it changes one field: it sets two columns of its row, which is
+neither read nor rendered again for that.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,8 +22,8 @@ from projections.projection import LogEntry, Projection
 class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """The token object of the public API, fields in the documented order.
 
-    Date-times are UTC with exactly three decimals and Z. Fields after `updated_at` are extensions, present
-    only when they were used.
+    Date-times are UTC with exactly three decimals and Z. Fields after `updated_at` are extensions,
+    present only when they were used.
     """
 
     id: UUID
@@ -75,13 +76,27 @@ def document(  # noqa: PLR0917 - the columns of the view, in their order
 
 
 # Places of the columns in a row.
-ID, TEAM_ID, NAME, CREATED_BY, LAST_USED_AT, CREATED_AT, UPDATED_AT, EXPIRES_AT, ROTATED_AT, REVOKED_AT = (
-    range(10)
-)
+(
+    ID,
+    TEAM_ID,
+    NAME,
+    CREATED_BY,
+    LAST_USED_AT,
+    CREATED_AT,
+    UPDATED_AT,
+    EXPIRES_AT,
+    ROTATED_AT,
+    REVOKED_AT,
+) = range(10)
 
 
-def apply(rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
-    """Fold. A use moves `last_used_at` and nothing else; only a change of the token moves `updated_at`."""
+def apply(
+    rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
+) -> None:
+    """Fold.
+
+    A use moves `last_used_at` and nothing else; only a change of the token moves `updated_at`.
+    """
     for _, token_id, _, topic, at, _, state, _ in entries:
         if topic == Used.topic:
             rows[token_id][LAST_USED_AT] = at
@@ -107,9 +122,11 @@ def apply(rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: Ev
 
 
 def derive(row: list[Any]) -> Sequence[Any]:
-    """The rendered document in three parts: a read sends stored bytes, and a use writes few of them.
+    """The rendered document in three parts:
+    a read sends stored bytes, and a use writes few of them.
 
-    And whether the token was used: a column by itself, since it changes once and may stand in an index.
+    And whether the token was used: a column by itself, since it changes once and may stand in an
+    index.
     """
     head, name, rest = _encoder.encode(document(*row)).decode().partition('"last_used_at":')
     used, comma, tail = rest.partition(",")
@@ -124,7 +141,10 @@ def touch(entry: LogEntry) -> Sequence[Any]:
 _encoder: Final = msgspec.json.Encoder()
 
 DOCUMENT: Final = "head || used || tail"
-"""SQL: the token object of a row. A name cannot look like the key of a field: its quotes are escaped."""
+"""SQL: the token object of a row.
+
+A name cannot look like the key of a field: its quotes are escaped.
+"""
 
 _LISTS: Final = (
     ("active", "", " WHERE revoked_at IS NULL"),
@@ -134,8 +154,8 @@ _LISTS: Final = (
     ("revoked", "", " WHERE revoked_at IS NOT NULL"),
     ("expiring", "", " WHERE revoked_at IS NULL AND expires_at IS NOT NULL"),
 )
-"""What is listed, each of one team and of all: see `token_walk`. No column here changes with each use, which
-would have to write all of the indexes then (`pg_stat_user_tables.n_tup_hot_upd`)."""
+"""What is listed, each of one team and of all: see `token_walk`. No column here changes with each
+use, which would have to write all of the indexes then (`pg_stat_user_tables.n_tup_hot_upd`)."""
 
 PROJECTION: Final = Projection(
     name="scim_tokens",

@@ -1,9 +1,10 @@
-"""How tokens are listed: along one index, from the newest, whatever the planner believes about the table.
+"""How tokens are listed: along one index, from the newest,
+whatever the planner believes about the table.
 
-A planner that finds few rows likely collects and sorts them; without statistics, or with those of another
-day, it is wrong, and a page of a hundred reads twenty thousand. So the order is asked for inside a subquery
-that nothing is pushed into (OFFSET 0), with just the conditions of one index: any other way reads no less and
-has to sort. What else is asked for is compared on the way.
+A planner that finds few rows likely collects and sorts them; without statistics, or with those of
+another day, it is wrong, and a page of a hundred reads twenty thousand. So the order is asked for
+inside a subquery that nothing is pushed into (OFFSET 0), with just the conditions of one index: any
+other way reads no less and has to sort. What else is asked for is compared on the way.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,13 +14,17 @@ ORDER: Final = "ORDER BY created_at DESC, id DESC"
 
 
 def along(
-    index: Sequence[str], bounds: Sequence[str], filters: Sequence[str], *, is_of_one_team: bool | None
+    index: Sequence[str],
+    bounds: Sequence[str],
+    filters: Sequence[str],
+    *,
+    is_of_one_team: bool | None,
 ) -> str:
     """SQL: the newest rows of {table}, `limit` at most.
 
-    index: conditions that an index of `scim_tokens` begins with, or that it is partial by. bounds: where on
-    it to begin. filters: what else a row must meet. is_of_one_team: that of the parameter `team`; False for
-    one of `teams`, each of which is walked by itself; None for all.
+    index: conditions that an index of `scim_tokens` begins with, or that it is partial by. bounds:
+    where on it to begin. filters: what else a row must meet. is_of_one_team: that of the parameter
+    `team`; False for one of `teams`, each of which is walked by itself; None for all.
     """
     within = [*index, *bounds]
     if is_of_one_team is not None:

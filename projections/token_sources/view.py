@@ -24,11 +24,15 @@ IS_NEW_SINCE: Final = (
 )
 """SQL: whether the token `id` was used from a new address since some instant.
 
-Its first address is where it lives and not a new one; the last of several is, whenever the first was.
+Its first address is where it lives and not a new one; the last of several is, whenever the first
+was.
 """
 
 FEW: Final = 20_000
-"""No more addresses than these are few, and lead to their tokens. Of more, some are met on the way."""
+"""No more addresses than these are few, and lead to their tokens.
+
+Of more, some are met on the way.
+"""
 
 NEW_SINCE: Final = f"""
     new AS MATERIALIZED (
@@ -40,13 +44,17 @@ NEW_SINCE: Final = f"""
         )
     )
 """
-"""SQL, for WITH: the addresses that are new since then, up to one more than few; and their tokens, if few."""
+"""SQL, for WITH: the addresses that are new since then, up to one more than few;
+and their tokens, if few.
+"""
 
 ARE_MANY: Final = f"(SELECT count(*) FROM new) > {FEW}"
 IS_ONE_OF_FEW: Final = "id = ANY(ARRAY(SELECT id FROM renewed))"
 
 
-def apply(rows: dict[bytes, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
+def apply(
+    rows: dict[bytes, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
+) -> None:
     """Fold. The first use from an address makes a row, and no later one changes it."""
     for entry in entries:
         event = registry.decode(entry.topic, entry.state)

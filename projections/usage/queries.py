@@ -20,7 +20,8 @@ SPANS: Final = {"hour": timedelta(days=1), "day": timedelta(days=30)}
 STEPS_MAX: Final = 1000
 
 SELECT: Final = """
-    SELECT true, ('x' || encode(substring(key FROM 17 FOR 4), 'hex'))::bit(32)::int / %(hours)s AS step,
+    SELECT true, ('x' || encode(substring(key FROM 17 FOR 4),
+        'hex'))::bit(32)::int / %(hours)s AS step,
         sum(uses)::bigint, sum(refusals)::bigint, count(DISTINCT nullif(substring(key FROM 21), ''))
     FROM {table} WHERE key >= %(start)s AND key < %(end)s GROUP BY step
 """
@@ -30,8 +31,8 @@ SELECT: Final = """
 class UsageStep(msgspec.Struct, frozen=True):
     """One hour or day of a token.
 
-    at: its first instant, UTC. uses: how often the token authenticated. refusals: how often one of its
-    secrets was turned away, counted once a minute. sources: addresses that presented it.
+    at: its first instant, UTC. uses: how often the token authenticated. refusals: how often one of
+    its secrets was turned away, counted once a minute. sources: addresses that presented it.
     """
 
     at: Instant
@@ -49,7 +50,8 @@ class UsageQueries:
     async def steps(
         self, token_id: UUID, *, from_at: datetime, to_at: datetime, step: timedelta, head: int
     ) -> list[UsageStep]:
-        """Every step from the one that `from_at` is in, up to but not including `to_at`; zeros included.
+        """Every step from the one that `from_at` is in, up to but not including `to_at`;
+        zeros included.
 
         step: an hour, or a day of UTC.
         """
@@ -61,7 +63,9 @@ class UsageQueries:
         }
         rows = await self._view.rows(SELECT, parameters, head=head)
         found = {usage.EPOCH + number * step: counts for number, *counts in rows}
-        return [UsageStep(rfc3339(at), *found.get(at, (0, 0, 0))) for at in _starts(start, to_at, step)]
+        return [
+            UsageStep(rfc3339(at), *found.get(at, (0, 0, 0))) for at in _starts(start, to_at, step)
+        ]
 
 
 def _starts(start: datetime, end: datetime, step: timedelta) -> Sequence[datetime]:

@@ -16,7 +16,8 @@ KEY, USES, REFUSALS = range(3)
 
 
 def key_of(token_id: UUID, at: datetime, address: str = "") -> bytes:
-    """The row of a token's hour and address: packed into one key, so that one index finds a row and a range.
+    """The row of a token's hour and address:
+    packed into one key, so that one index finds a row and a range.
 
     Token (16 bytes), hour since 1970 (4, big-endian), address (text, empty where it is not known).
     """
@@ -28,8 +29,13 @@ def hour_of(key: bytes) -> datetime:
     return EPOCH + int.from_bytes(key[16:20], "big") * HOUR
 
 
-def apply(rows: dict[bytes, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
-    """Fold. A use counts as often as its event says, a refusal once (at most one a minute is recorded)."""
+def apply(
+    rows: dict[bytes, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
+) -> None:
+    """Fold.
+
+    A use counts as often as its event says, a refusal once (at most one a minute is recorded).
+    """
     for entry in entries:
         event = registry.decode(entry.topic, entry.state)
         assert isinstance(event, Used | Refused)
@@ -53,5 +59,8 @@ PROJECTION: Final = Projection(
     indexes={},
     topics=frozenset({Used.topic, Refused.topic}),
     apply=apply,
-    merge={"uses": "stored.uses + excluded.uses", "refusals": "stored.refusals + excluded.refusals"},
+    merge={
+        "uses": "stored.uses + excluded.uses",
+        "refusals": "stored.refusals + excluded.refusals",
+    },
 )

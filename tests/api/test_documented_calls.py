@@ -54,7 +54,9 @@ def test_curl_creates_a_token(service: RunningService, admin: Caller) -> None:
 def test_javascript_fetch_creates_a_token(service: RunningService, admin: Caller) -> None:
     node = shutil.which("node")
     if node is None:
-        assert "CI" not in os.environ, "node is missing: the documented JavaScript call was not tried"
+        assert "CI" not in os.environ, (
+            "node is missing: the documented JavaScript call was not tried"
+        )
         pytest.skip("node is missing: the documented JavaScript call was not tried")
     called = subprocess.run(
         [node, "-e", FETCH % (admin.secret, service.url)],

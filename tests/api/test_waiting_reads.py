@@ -1,4 +1,6 @@
-"""A read that a view is not ready for has the runner told: it does not wait until the next batch is due."""
+"""A read that a view is not ready for has the runner told:
+it does not wait until the next batch is due.
+"""
 
 import asyncio
 import os
@@ -31,7 +33,9 @@ READS: Final[dict[str, Callable[[Service], Awaitable[Any]]]] = {
     "tokens by source": lambda s: s.tokens.page(NEW_SOURCE, after=None, limit=1, at=T0, head=1),
     "token as of": lambda s: s.as_of.find(NOBODY_KNOWS, teams=None, at=T0, head=1),
     "audit": lambda s: s.audit.page(AuditFilter(), Span(), limit=1, head=1),
-    "usage": lambda s: s.usage.steps(NOBODY_KNOWS, from_at=T0, to_at=T0, step=timedelta(hours=1), head=1),
+    "usage": lambda s: s.usage.steps(
+        NOBODY_KNOWS, from_at=T0, to_at=T0, step=timedelta(hours=1), head=1
+    ),
 }
 
 
@@ -41,7 +45,9 @@ def test_the_runner_is_told(read: str, database: Database, monkeypatch: pytest.M
     told, tell = os.pipe()
 
     async def ask() -> None:
-        service = build(Settings(database_url=database.app, pepper=PEPPER_KEY, wake_fd=tell))._service
+        service = build(
+            Settings(database_url=database.app, pepper=PEPPER_KEY, wake_fd=tell)
+        )._service
         try:
             await READS[read](service)
         finally:

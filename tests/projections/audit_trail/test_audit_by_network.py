@@ -17,7 +17,15 @@ from tests.domain.scenario import ADA, MINUTE, T0, TEAM_ID
 from tests.projections.history import Fact, given
 
 TOKEN: Final = UUID(int=1)
-SOURCES: Final = ("192.0.2.1", "198.51.100.7", None, "192.0.2.200", "2001:db8::1", "192.0.3.1", "192.0.2.1")
+SOURCES: Final = (
+    "192.0.2.1",
+    "198.51.100.7",
+    None,
+    "192.0.2.200",
+    "2001:db8::1",
+    "192.0.3.1",
+    "192.0.2.1",
+)
 
 
 @pytest.mark.parametrize("few", [0, 2, 10_000], ids=["common", "of three", "rare"])

@@ -29,11 +29,17 @@ ADDRESSES: Final = [
     *(None, "192.0.2.1", "2001:db8::1", "2001:db8:0:1:1:1:1:1", "::1", "::", "fe80::1:0:0:1"),
     *("::192.0.2.1", "::ffff:192.0.2.1", "64:ff9b::192.0.2.1", "1:0:0:2::"),
 ]
-TEXTS: Final = st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+TEXTS: Final = st.none() | st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+)
 WORDS: Final = st.none() | st.from_regex(r"[ -!#-\[\]-~]{1,20}", fullmatch=True)
-"""Doors, methods, classes of paths: made by a release, of the letters of a token (RFC 9110) and braces."""
+"""Doors, methods, classes of paths: made by a release,
+of the letters of a token (RFC 9110) and braces.
+"""
 IDS: Final = st.none() | st.uuids()
-INSTANTS: Final = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
+INSTANTS: Final = st.datetimes(
+    datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)
+).map(  # noqa: DTZ001
     lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000)
 )
 ROWS: Final = st.lists(
@@ -122,7 +128,9 @@ def test_they_are_the_same_bytes(
 
 def test_also_of_what_needs_an_escape_and_of_every_millisecond(database: Database) -> None:
     start = datetime(2021, 8, 10, 10, tzinfo=UTC)
-    nasty = [row(start + timedelta(milliseconds=ms), NASTY, "192.0.2.1", uuid4()) for ms in range(1001)]
+    nasty = [
+        row(start + timedelta(milliseconds=ms), NASTY, "192.0.2.1", uuid4()) for ms in range(1001)
+    ]
     put(database, nasty)
     written, expected = both(database, Span(is_newest_first=False))
     assert written == expected
@@ -130,7 +138,9 @@ def test_also_of_what_needs_an_escape_and_of_every_millisecond(database: Databas
 
 @pytest.mark.parametrize("limit", [0, 1, LINES - 1, LINES, LINES + 1, 2 * LINES, None])
 @pytest.mark.parametrize("is_newest_first", [True, False])
-def test_pages_end_where_they_should(database: Database, limit: int | None, is_newest_first: bool) -> None:
+def test_pages_end_where_they_should(
+    database: Database, limit: int | None, is_newest_first: bool
+) -> None:
     put(database, [row(datetime(2021, 8, 10, tzinfo=UTC), "x", None, UUID(int=1))] * 2 * LINES)
     written, expected = both(database, Span(is_newest_first), limit=limit)
     assert written == expected

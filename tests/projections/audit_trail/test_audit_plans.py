@@ -1,4 +1,6 @@
-"""The hot questions to a long trail are answered from its indexes, however old or rare the rows are."""
+"""The hot questions to a long trail are answered from its indexes,
+however old or rare the rows are.
+"""
 
 import json
 from collections.abc import Iterator
@@ -39,14 +41,20 @@ QUESTIONS: Final[dict[str, tuple[AuditFilter, set[str]]]] = {
     "an hour": (AuditFilter(**RANGE), {"at", "pkey"}),
     "an hour of a team": (AuditFilter(teams=[team(5)], **RANGE), {"at", "team"}),
     "long ago, of a team": (AuditFilter(teams=[team(5)], to_at=FROM), {"at", "team"}),
-    "most of a token": (AuditFilter(token_id=token(5), from_at=FROM - timedelta(hours=20)), {"at", "token"}),
+    "most of a token": (
+        AuditFilter(token_id=token(5), from_at=FROM - timedelta(hours=20)),
+        {"at", "token"},
+    ),
     "a token of a team": (AuditFilter(teams=[team(5)], token_id=token(15)), {"token"}),
     "an hour of a token": (AuditFilter(token_id=token(5), **RANGE), {"at", "token"}),
     "a rare address": (AuditFilter(source=ip_network("192.0.3.5")), {"source"}),
     "a rare network": (AuditFilter(source=ip_network("192.0.3.0/24")), {"source"}),
     "a common network": (AuditFilter(source=ip_network("192.0.2.0/24")), {"source", "pkey"}),
     "no such network": (AuditFilter(source=ip_network("10.0.0.0/8")), {"source"}),
-    "a rare network of a team": (AuditFilter(teams=[team(5)], source=ip_network("192.0.3.0/24")), {"source"}),
+    "a rare network of a team": (
+        AuditFilter(teams=[team(5)], source=ip_network("192.0.3.0/24")),
+        {"source"},
+    ),
 }
 
 
@@ -114,14 +122,19 @@ def test_a_page_is_read_from_an_index(
     plan = explain(connection, narrow, Span(is_newest_first=is_newest_first))
 
     assert {node["Node Type"] for node in nodes(plan)}.isdisjoint({"Seq Scan", "Parallel Seq Scan"})
-    is_merged = narrow.source is not None or "Function Scan" in {node["Node Type"] for node in nodes(plan)}
+    is_merged = narrow.source is not None or "Function Scan" in {
+        node["Node Type"] for node in nodes(plan)
+    }
     assert is_merged or "Sort" not in {node["Node Type"] for node in nodes(plan)}
     assert expected <= indexes(plan)
-    # 100 rows from anywhere cost a page each at most, and as many per team or for a network's probe.
+    # 100 rows from anywhere cost a page each at most, and as many per team or for a network's
+    # probe.
     assert pages(plan) <= (FEW if narrow.source else 15 * LIMIT)
 
 
-def test_a_page_far_into_the_trail_costs_what_the_first_one_does(connection: psycopg.Connection) -> None:
+def test_a_page_far_into_the_trail_costs_what_the_first_one_does(
+    connection: psycopg.Connection,
+) -> None:
     for narrow in (AuditFilter(), AuditFilter(teams=[team(5)]), AuditFilter(token_id=token(5))):
         deep = explain(connection, narrow, Span(after=ROWS // 2))
         first = explain(connection, narrow, Span())
@@ -131,7 +144,8 @@ def test_a_page_far_into_the_trail_costs_what_the_first_one_does(connection: psy
 def test_planted_a_question_without_an_index_is_caught(connection: psycopg.Connection) -> None:
     connection.execute("SET plan_cache_mode = auto")
     plan = connection.execute(
-        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM {TABLE} WHERE note = 'x' LIMIT 1".encode()
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM {TABLE} WHERE note = 'x' "
+        f"LIMIT 1".encode()
     ).fetchone()
     assert plan is not None
     found = plan[0][0]["Plan"]
@@ -143,7 +157,8 @@ def test_a_row_is_small(connection: psycopg.Connection) -> None:
     if statistics(connection) != "of today":
         pytest.skip("that is about a table that was built")
     row = connection.execute(
-        "SELECT pg_table_size(%(t)s) / %(n)s, pg_indexes_size(%(t)s) / %(n)s", {"t": TABLE, "n": ROWS}
+        "SELECT pg_table_size(%(t)s) / %(n)s, pg_indexes_size(%(t)s) / %(n)s",
+        {"t": TABLE, "n": ROWS},
     ).fetchone()
     assert row is not None
     assert row[0] <= 180
@@ -152,7 +167,10 @@ def test_a_row_is_small(connection: psycopg.Connection) -> None:
 
 @pytest.mark.slow
 def test_ten_million_rows_are_no_slower(server: str) -> None:
-    with new_database(server) as database, psycopg.connect(database.app, autocommit=True) as connection:
+    with (
+        new_database(server) as database,
+        psycopg.connect(database.app, autocommit=True) as connection,
+    ):
         generate(connection, MANY_ROWS)
         configure(connection, READING)
         for question, (narrow, expected) in QUESTIONS.items():

@@ -1,4 +1,6 @@
-"""The view `audit_trail`: given events, these rows; the same again when delivered twice or rebuilt."""
+"""The view `audit_trail`: given events, these rows;
+the same again when delivered twice or rebuilt.
+"""
 
 from datetime import timedelta
 from typing import Any
@@ -72,7 +74,10 @@ def created_api_token(by: Actor | None) -> Fact:
 
 
 def trail(database: Database) -> list[AuditEvent]:
-    return [event(*row) for row in rows(database, PROJECTION, f"{SELECTED} FROM {{table}} ORDER BY position")]
+    return [
+        event(*row)
+        for row in rows(database, PROJECTION, f"{SELECTED} FROM {{table}} ORDER BY position")
+    ]
 
 
 def told(**fields: Any) -> dict[str, Any]:
@@ -144,7 +149,9 @@ def test_b12_what_the_command_line_did_to_an_api_token_is_not_its_holders_doing(
 def test_b13_a_command_tells_from_where_it_came(database: Database) -> None:
     ada = msgspec.structs.replace(ADA, source="2001:db8::7", user_agent="curl/8")
     root = Actor(user_id=ADA.user_id, api_token_id=None, operator="root@db1")
-    burnt = scim_token.Revoked(None, None, Presentation("revoke", source="192.0.2.9", user_agent="Okta"))
+    burnt = scim_token.Revoked(
+        None, None, Presentation("revoke", source="192.0.2.9", user_agent="Okta")
+    )
     given(
         database,
         created_api_token(by=ada),
@@ -166,12 +173,19 @@ def test_b13_a_command_tells_from_where_it_came(database: Database) -> None:
     assert from_ada.items() <= rotated.items()
     signed = {"user_id": ADA.user_id, "api_token_id": None, "source": None, "operator": "root@db1"}
     assert signed.items() <= by_root.items()
-    held: dict[str, Any] = {"user_id": None, "api_token_id": None, "operator": None, "door": "revoke"}
+    held: dict[str, Any] = {
+        "user_id": None,
+        "api_token_id": None,
+        "operator": None,
+        "door": "revoke",
+    }
     assert (held | {"source": "192.0.2.9", "user_agent": "Okta"}).items() <= of_holder.items()
 
 
 def test_b13_a_refused_call_is_told_with_its_caller_and_what_it_lacked(database: Database) -> None:
-    asked = Presentation("api", source="192.0.2.1", user_agent="curl", method="POST", path_class="scim-token")
+    asked = Presentation(
+        "api", source="192.0.2.1", user_agent="curl", method="POST", path_class="scim-token"
+    )
     given(
         database,
         created_api_token(by=ADMIN),
@@ -179,11 +193,25 @@ def test_b13_a_refused_call_is_told_with_its_caller_and_what_it_lacked(database:
         (API_TOKEN_ID, api_token.Refused("revoked", None, asked), T2),
     )
 
-    same: dict[str, Any] = {"token_id": API_TOKEN_ID, "user_id": USER_ID, "api_token_id": API_TOKEN_ID}
-    same |= {"kind": "api_token.refused", "outcome": "refused", "door": "api", "source": "192.0.2.1"}
+    same: dict[str, Any] = {
+        "token_id": API_TOKEN_ID,
+        "user_id": USER_ID,
+        "api_token_id": API_TOKEN_ID,
+    }
+    same |= {
+        "kind": "api_token.refused",
+        "outcome": "refused",
+        "door": "api",
+        "source": "192.0.2.1",
+    }
     same |= {"user_agent": "curl", "method": "POST", "path_class": "scim-token"}
     assert same_but_position(trail(database))[1:] == [
-        told(**same, at="2021-08-10T11:00:00.000Z", reason="permission", note="lacks scim_tokens:write"),
+        told(
+            **same,
+            at="2021-08-10T11:00:00.000Z",
+            reason="permission",
+            note="lacks scim_tokens:write",
+        ),
         told(**same, at="2021-08-10T12:00:00.000Z", reason="revoked"),
     ]
 
@@ -208,20 +236,26 @@ def test_positions_are_those_of_the_ledger(database: Database) -> None:
     given(database, CREATED, USED)
 
     with psycopg.connect(database.app) as connection:
-        ledger = connection.execute("SELECT notification_id FROM ledger.events ORDER BY 1").fetchall()
+        ledger = connection.execute(
+            "SELECT notification_id FROM ledger.events ORDER BY 1"
+        ).fetchall()
     assert [(event.position,) for event in trail(database)] == ledger
 
 
 @pytest.mark.parametrize("source", ["not an address", "192.0.2.1, 10.0.0.1", ""])
 def test_a_source_that_is_no_address_stops_nothing(database: Database, source: str) -> None:
-    used = scim_token.Used(count=1, first_at=T1, presentation=Presentation(door="scim", source=source))
+    used = scim_token.Used(
+        count=1, first_at=T1, presentation=Presentation(door="scim", source=source)
+    )
     given(database, CREATED, (TOKEN_ID, used, T1))
 
     assert [event.source for event in trail(database)] == [None, None]
 
 
 def test_a_scoped_address_is_told_without_its_scope(database: Database) -> None:
-    used = scim_token.Used(count=1, first_at=T1, presentation=Presentation("scim", source="fe80::1%eth0"))
+    used = scim_token.Used(
+        count=1, first_at=T1, presentation=Presentation("scim", source="fe80::1%eth0")
+    )
     given(database, CREATED, (TOKEN_ID, used, T1))
 
     assert trail(database)[1].source == "fe80::1"

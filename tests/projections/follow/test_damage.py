@@ -1,4 +1,6 @@
-"""B8: whatever is done to the table of one view, that view alone stops, with a reason; a rebuild mends it."""
+"""B8: whatever is done to the table of one view, that view alone stops, with a reason;
+a rebuild mends it.
+"""
 
 import asyncio
 import random
@@ -43,7 +45,9 @@ def _another_type(projection: Projection, column: str) -> str:
 
 
 def _conflicting_rows(projection: Projection, _: str) -> str:
-    """Rows that stand where the next ones belong; for a view that merges, ones that nothing has led to."""
+    """Rows that stand where the next ones belong;
+    for a view that merges, ones that nothing has led to.
+    """
     names = list(projection.columns)
     key = {"bigint": "n", "bytea": "uuid_send(gen_random_uuid())", "uuid": "gen_random_uuid()"}
     values = ", ".join([key[projection.type_of(names[0])], *names[1:]])
@@ -51,7 +55,8 @@ def _conflicting_rows(projection: Projection, _: str) -> str:
         f"INSERT INTO {_table(projection)} SELECT {values} "
         f"FROM (TABLE {_table(projection)} LIMIT 1) row, generate_series(1000, 1100) n"
         if projection.is_append_only
-        else f"INSERT INTO {_table(projection)} SELECT {values} FROM (TABLE {_table(projection)} LIMIT 1) row"
+        else f"INSERT INTO {_table(projection)} SELECT {values} FROM (TABLE {_table(projection)} "
+        f"LIMIT 1) row"
     )
 
 
@@ -59,12 +64,16 @@ DAMAGES: Final[Mapping[str, Damage]] = {
     "the table is dropped": lambda view, _: f"DROP TABLE {_table(view)}",
     "it is another": lambda view, _: f"ALTER TABLE {_table(view)} RENAME TO kept",
     "a column is dropped": lambda view, column: f"ALTER TABLE {_table(view)} DROP {column} CASCADE",
-    "a column has another name": lambda view, column: f"ALTER TABLE {_table(view)} RENAME {column} TO other",
+    "a column has another name": lambda view, column: (
+        f"ALTER TABLE {_table(view)} RENAME {column} TO other"
+    ),
     "a column has another type": _another_type,
     "there is no primary key": lambda view, _: (
         f"ALTER TABLE {_table(view)} DROP CONSTRAINT {view.name}_v1_pkey"
     ),
-    "it may not be read or written": lambda view, _: f"REVOKE ALL ON {_table(view)} FROM {APP_ROLE}",
+    "it may not be read or written": lambda view, _: (
+        f"REVOKE ALL ON {_table(view)} FROM {APP_ROLE}"
+    ),
     "it may not be written": lambda view, _: (
         f"REVOKE INSERT, UPDATE, DELETE ON {_table(view)} FROM {APP_ROLE}"
     ),
@@ -72,7 +81,14 @@ DAMAGES: Final[Mapping[str, Damage]] = {
     "rows are in the way": _conflicting_rows,
     "it is empty": lambda view, _: f"TRUNCATE {_table(view)}",
 }
-LIFE: Final[tuple[Given, ...]] = (created(T4), used(T4), rotated(T4), used(T4), refused(T4), revoked(T4))
+LIFE: Final[tuple[Given, ...]] = (
+    created(T4),
+    used(T4),
+    rotated(T4),
+    used(T4),
+    refused(T4),
+    revoked(T4),
+)
 LATER: Final = timedelta(days=30)
 
 
@@ -156,8 +172,15 @@ def test_only_that_view_stops_and_a_rebuild_repairs_it(
         assert [verify(connection, each) for each in others] == [None] * len(others)
         try:
             rebuild(connection, projection)
-        except ViewsDiffer:  # rows that can be compared, and are others: that is for the operator to decide
-            assert kind in {"rows are in the way", "it is empty", "no row is let in", "it may not be written"}
+        except (
+            ViewsDiffer
+        ):  # rows that can be compared, and are others: that is for the operator to decide
+            assert kind in {
+                "rows are in the way",
+                "it is empty",
+                "no row is let in",
+                "it may not be written",
+            }
             rebuild(connection, projection, accepts_difference=True)
         catch_up(database)
         assert verify(connection, projection) is None
@@ -238,7 +261,9 @@ def test_what_is_wrong_with_the_ledgers_own_tables_stops_no_view(database: Datab
         catch_up(database)
     found = states(database)
     assert {at.state for at in found.values()} == {"live"}
-    assert {name for name, at in found.items() if at.lag} == {"audit_trail"}, "it alone asks for owners"
+    assert {name for name, at in found.items() if at.lag} == {"audit_trail"}, (
+        "it alone asks for owners"
+    )
     damage(database, f"GRANT SELECT ON ledger.aggregates TO {APP_ROLE}")
     catch_up(database)
     assert all(at.lag == 0 for at in states(database).values())
@@ -277,5 +302,7 @@ def test_the_code_tells_whose_fault_an_error_is() -> None:
     }
     assert wrong == {}
     assert not faults.is_of_the_store(KeyError())
-    assert not faults.is_of_the_store(psycopg.DataError("PostgreSQL text fields cannot contain NUL"))
+    assert not faults.is_of_the_store(
+        psycopg.DataError("PostgreSQL text fields cannot contain NUL")
+    )
     assert faults.is_of_the_store(psycopg.OperationalError("the connection is lost"))

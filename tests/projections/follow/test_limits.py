@@ -1,4 +1,6 @@
-"""B9: the limits of a role are not ours; a rebuild that is cancelled has failed, unless told to stop."""
+"""B9: the limits of a role are not ours;
+a rebuild that is cancelled has failed, unless told to stop.
+"""
 
 import threading
 import time
@@ -30,10 +32,14 @@ LIMIT_MS: Final = 100
 def limited(database: Database) -> Iterator[None]:
     """The role may do nothing that takes longer than a tenth of a second."""
     name = conninfo_to_dict(database.owner)["dbname"]
-    known = [limit for (limit,) in select(database, "SELECT name FROM pg_settings") if limit in LIMITS]
+    known = [
+        limit for (limit,) in select(database, "SELECT name FROM pg_settings") if limit in LIMITS
+    ]
     with psycopg.connect(database.owner, autocommit=True) as owner:
         for limit in known:
-            owner.execute(f"ALTER ROLE {APP_ROLE} IN DATABASE {name} SET {limit} = {LIMIT_MS}".encode())
+            owner.execute(
+                f"ALTER ROLE {APP_ROLE} IN DATABASE {name} SET {limit} = {LIMIT_MS}".encode()
+            )
         with (
             pytest.raises((psycopg.errors.QueryCanceled, psycopg.errors.TransactionTimeout)),
             psycopg.connect(database.app) as connection,
@@ -42,8 +48,12 @@ def limited(database: Database) -> Iterator[None]:
         yield
 
 
-def sleeping(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, *, seconds: float) -> threading.Event:
-    """Something that takes longer now, in the database and then outside it; set when it has begun."""
+def sleeping(
+    monkeypatch: pytest.MonkeyPatch, where: Any, name: str, *, seconds: float
+) -> threading.Event:
+    """Something that takes longer now, in the database and then outside it;
+    set when it has begun.
+    """
     begun = threading.Event()
     function = getattr(where, name)
 
@@ -112,7 +122,9 @@ def test_a_rebuild_that_is_told_to_stop_is_asked_for_still(
     assert told(database).state == "done"
 
 
-def test_a_view_follows_longer_than_its_role_may(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_view_follows_longer_than_its_role_may(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     history(database)
     with limited(database), running(database):
         sleeping(monkeypatch, applying, "touch", seconds=0.3)

@@ -1,4 +1,6 @@
-"""Work that can wait gives way: this thread or program and its server process, and nobody else's."""
+"""Work that can wait gives way: this thread or program and its server process,
+and nobody else's.
+"""
 
 import os
 import subprocess
@@ -23,10 +25,11 @@ def nice(process_id: int) -> int:
 
 
 def nice_session(process_id: int | str) -> int | None:
-    """Of the session that a process belongs to; None where the kernel does not schedule that as one.
+    """Of the session that a process belongs to;
+    None where the kernel does not schedule that as one.
 
-    Either it schedules no session so and has no such file, or it does, but the process still belongs to the
-    first one of the machine, as in some containers: then the file is empty.
+    Either it schedules no session so and has no such file, or it does, but the process still
+    belongs to the first one of the machine, as in some containers: then the file is empty.
     """
     told = Path(f"/proc/{process_id}/autogroup")
     words = told.read_text().split() if told.exists() else []
@@ -35,7 +38,9 @@ def nice_session(process_id: int | str) -> int | None:
 
 @pytest.fixture
 def seen(database: Database) -> dict[str, int | None]:
-    """The values of a thread that gave way, of its server process, and of the server process of another."""
+    """The values of a thread that gave way, of its server process,
+    and of the server process of another.
+    """
     found: dict[str, int | None] = {}
 
     def work() -> None:
@@ -107,7 +112,9 @@ def test_a_program_is_nice_and_its_session_if_that_is_its_own(*, leads: bool) ->
         program.stdin.close()
 
 
-def test_the_views_of_a_service_give_way(two_services: tuple[RunningService, RunningService]) -> None:
+def test_the_views_of_a_service_give_way(
+    two_services: tuple[RunningService, RunningService],
+) -> None:
     def are_nice() -> bool:
         with psycopg.connect(database.owner) as connection:
             leaders = connection.execute(LEADERS).fetchall()
@@ -115,7 +122,9 @@ def test_the_views_of_a_service_give_way(two_services: tuple[RunningService, Run
 
     database = two_services[0].database
     for service in two_services:
-        programs = [pid for pid in process_tree(service.pid) if b"api.server.projector" in command_line(pid)]
+        programs = [
+            pid for pid in process_tree(service.pid) if b"api.server.projector" in command_line(pid)
+        ]
         assert [nice(pid) for pid in programs] == [NICE_FOLLOWING]
         assert all(nice_session(pid) in (NICE_FOLLOWING, None) for pid in programs)
     with psycopg.connect(database.owner) as connection:

@@ -1,4 +1,6 @@
-"""Two releases at once, the newer one with a view of another shape: each reads its own, and both keep up."""
+"""Two releases at once, the newer one with a view of another shape:
+each reads its own, and both keep up.
+"""
 
 import asyncio
 import threading
@@ -28,7 +30,9 @@ from tests.projections.rebuild.test_rebuild import history
 OLD = scim_tokens.PROJECTION
 
 
-def apply(rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
+def apply(
+    rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
+) -> None:
     """The newer release also counts the events of uses."""
     for entry in entries:
         uses = rows[entry.originator_id].pop() if entry.originator_id in rows else 0
@@ -44,7 +48,9 @@ _columns = list(OLD.columns.items())
 NEW = replace(
     OLD,
     shape=OLD.shape + 1,
-    columns=dict([*_columns[: OLD.stored], ("use_events", "bigint NOT NULL"), *_columns[OLD.stored :]]),
+    columns=dict(
+        [*_columns[: OLD.stored], ("use_events", "bigint NOT NULL"), *_columns[OLD.stored :]]
+    ),
     stored=OLD.stored + 1,
     apply=apply,
     derive=derive,
@@ -94,7 +100,9 @@ def test_both_releases_answer_while_the_new_view_is_built_and_after(
                     ((head,),) = await (
                         await connection.execute("SELECT max(notification_id) FROM ledger.events")
                     ).fetchall()
-                rows = await old.rows("SELECT true, name FROM {table} WHERE id = %s", [token.id], head=head)
+                rows = await old.rows(
+                    "SELECT true, name FROM {table} WHERE id = %s", [token.id], head=head
+                )
                 assert rows == [("Okta",)]
                 answers["old"] += 1
                 if NEW.shape in live_shapes(database):
@@ -130,7 +138,8 @@ def test_the_older_release_goes_on_after_the_newer_one_was_taken_back(database: 
         until(lambda: live_shapes(database) == {OLD.shape: 0, NEW.shape: 0})
     counts = select(
         database,
-        "SELECT (SELECT count(*) FROM views.scim_tokens_v1), (SELECT count(*) FROM views.scim_tokens_v2)",
+        "SELECT (SELECT count(*) FROM views.scim_tokens_v1), (SELECT count(*) "
+        "FROM views.scim_tokens_v2)",
     )
     assert counts[0][0] == counts[0][1] == 13
 

@@ -76,7 +76,9 @@ class TestExactlyOnce:
         assert select(database, "TABLE views.counter_v1") == before
         assert [events for _, events in before] == [3]
 
-    def test_a_version_that_is_not_in_its_role_any_more_is_left_alone(self, database: Database) -> None:
+    def test_a_version_that_is_not_in_its_role_any_more_is_left_alone(
+        self, database: Database
+    ) -> None:
         record(database, created(T0))
         with (
             psycopg.connect(database.app, autocommit=True) as connection,
@@ -94,7 +96,9 @@ class TestExactlyOnce:
         assert select(database, ROWS) == []
 
     @pytest.mark.parametrize("batch", [1, 2, 3, 1000])
-    def test_batches_of_any_size_lead_to_the_same_rows(self, database: Database, batch: int) -> None:
+    def test_batches_of_any_size_lead_to_the_same_rows(
+        self, database: Database, batch: int
+    ) -> None:
         counter = counting("counter")
         record(database, created(T0), used(T0), used(T0), revoked(T0))
         record(database, created(T0), used(T1))
@@ -129,7 +133,9 @@ class TestExactlyOnce:
 Apply = Callable[[psycopg.Connection, Projection, Sequence[LogEntry]], None]
 
 
-def whole(connection: psycopg.Connection, projection: Projection, entries: Sequence[LogEntry]) -> None:
+def whole(
+    connection: psycopg.Connection, projection: Projection, entries: Sequence[LogEntry]
+) -> None:
     apply_batch(connection, projection, 1, entries, after=0, registry=REGISTRY)
 
 
@@ -152,7 +158,9 @@ def position_then_rows(
 
 
 def is_atomic(database: Database, apply: Apply) -> bool:
-    """Whether rows and position move together when the database fails between them, either way round."""
+    """Whether rows and position move together when the database fails between them,
+    either way round.
+    """
     for table in ("views.scim_tokens_v1", "ledger.projection_positions"):
         with psycopg.connect(database.owner) as owner:
             owner.execute(
@@ -160,7 +168,8 @@ def is_atomic(database: Database, apply: Apply) -> bool:
                 "AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'crash_shutdown'; END $$"
             )
             owner.execute(
-                f"CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON {table} EXECUTE FUNCTION public.fail()"
+                f"CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON {table} EXECUTE FUNCTION "
+                f"public.fail()"
             )
         with (
             psycopg.connect(database.app, autocommit=True) as connection,
@@ -182,7 +191,9 @@ class TestAtomic:
         assert (position(database).position, len(select(database, ROWS))) == (2, 1)
 
     @pytest.mark.parametrize("broken", [rows_then_position, position_then_rows])
-    def test_the_check_above_notices_two_transactions(self, database: Database, broken: Apply) -> None:
+    def test_the_check_above_notices_two_transactions(
+        self, database: Database, broken: Apply
+    ) -> None:
         record(database, created(T0), used(T1))
         assert not is_atomic(database, broken)
 
@@ -191,7 +202,11 @@ GOOD = REGISTRY.encode(created(T0)[0])
 NUL_IN_NAME = GOOD.replace(b'"Okta"', rb'"Ok\u0000ta"')
 POISON = {
     "undecodable": (Created.topic, b'{"hunter2"', "UnreadableEvent"),
-    "unknown field": (Created.topic, GOOD.replace(b'"name"', b'"hunter2":1,"name"'), "UnreadableEvent"),
+    "unknown field": (
+        Created.topic,
+        GOOD.replace(b'"name"', b'"hunter2":1,"name"'),
+        "UnreadableEvent",
+    ),
     "not storable": (Created.topic, NUL_IN_NAME, "CharacterNotInRepertoire"),
     "of no token": ("scim_token.used.v1", b"{}", "LookupError"),
 }
@@ -207,7 +222,8 @@ class TestPoison:
         first = record(database, created(T0), used(T0))
         with psycopg.connect(database.owner) as owner:
             owner.execute(
-                "INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, state) "
+                "INSERT INTO ledger.events (originator_id, originator_version, topic, at, "
+                "command_id, state) "
                 "VALUES (%s, 1, %s, %s, gen_random_uuid(), %s)",
                 [uuid4(), topic, T0, state],
             )
@@ -219,7 +235,10 @@ class TestPoison:
         assert stopped.error == f"{error} on a {topic}"
         assert [row[0] for row in select(database, ROWS)] == [first]
         for name in ("a_counter", "z_counter"):
-            assert (position(database, name).position, position(database, name).state) == (4, "live")
+            assert (position(database, name).position, position(database, name).state) == (
+                4,
+                "live",
+            )
         record(database, created(T2))
         step(database, everything)
         assert position(database) == replace(stopped, head=5)
@@ -235,7 +254,9 @@ class TestPoison:
         assert (position(database).position, position(database).state) == (5, "live")
         assert len(select(database, ROWS)) == 4
 
-    def test_what_is_before_the_poison_is_applied_also_in_a_large_batch(self, database: Database) -> None:
+    def test_what_is_before_the_poison_is_applied_also_in_a_large_batch(
+        self, database: Database
+    ) -> None:
         for _ in range(9):
             record(database, created(T0), used(T0), used(T0))
         with psycopg.connect(database.owner) as owner:
@@ -244,7 +265,9 @@ class TestPoison:
             psycopg.connect(database.app, autocommit=True) as connection,
             pytest.raises(UnappliableEvent) as caught,
         ):
-            apply_batch(connection, scim_tokens.PROJECTION, 1, read(database), after=0, registry=REGISTRY)
+            apply_batch(
+                connection, scim_tokens.PROJECTION, 1, read(database), after=0, registry=REGISTRY
+            )
         assert caught.value.position == 22
         assert position(database).position == 21
         assert len(select(database, ROWS)) == 7
@@ -286,7 +309,9 @@ class TestLeading:
         async def append() -> None:
             async with open_ledger(database.app) as ledger:
                 for _ in range(5):
-                    await ledger.create_scim_token(NewScimToken(uuid4(), "Okta"), by=Operator(uuid4()))
+                    await ledger.create_scim_token(
+                        NewScimToken(uuid4(), "Okta"), by=Operator(uuid4())
+                    )
 
         with running(database):
             asyncio.run(append())
@@ -294,7 +319,9 @@ class TestLeading:
         assert len(select(database, ROWS)) == 5
         assert_consistent(database)
 
-    def test_one_of_two_leads_and_the_other_takes_over_when_it_stops(self, database: Database) -> None:
+    def test_one_of_two_leads_and_the_other_takes_over_when_it_stops(
+        self, database: Database
+    ) -> None:
         with running(database) as stop_first:
             until(lambda: len(leaders(database)) == 1)
             first = leaders(database)

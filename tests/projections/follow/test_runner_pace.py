@@ -1,4 +1,6 @@
-"""How often the runner looks: when woken, seldom while events keep coming, at once when a query waits."""
+"""How often the runner looks: when woken, seldom while events keep coming,
+at once when a query waits.
+"""
 
 import asyncio
 import os
@@ -68,7 +70,9 @@ def test_many_commits_are_applied_in_few_batches(
     batches: list[int] = []
     counter = counting("counter")
 
-    def apply(rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
+    def apply(
+        rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
+    ) -> None:
         entries = list(entries)
         batches.append(len(entries))
         counter.apply(rows, entries, registry)
@@ -118,7 +122,9 @@ def test_a_full_pipe_holds_nobody_up(wake: tuple[int, int]) -> None:
     assert wake_ups.wait(1)
 
 
-def test_commands_of_more_than_a_day_ago_are_forgotten(database: Database, wake: tuple[int, int]) -> None:
+def test_commands_of_more_than_a_day_ago_are_forgotten(
+    database: Database, wake: tuple[int, int]
+) -> None:
     """By ledger time, which is the instant of the last event."""
     record(database, created(T0))
     ages = {hours: uuid4() for hours in (0, 24, 26, 1000)}

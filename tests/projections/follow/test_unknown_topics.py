@@ -1,4 +1,6 @@
-"""B7: no view passes an event that this release does not know; a release that knows it goes on from there."""
+"""B7: no view passes an event that this release does not know;
+a release that knows it goes on from there.
+"""
 
 import asyncio
 import threading
@@ -37,7 +39,14 @@ TOPICS: Final = st.one_of(
         ["scim_token.used.v2", "scim_token.created.v2", "scim_token.used.v10", "scim_token.used"]
     ),
     st.sampled_from(
-        ["", " ", "scim_token.used.v1 ", "SCIM_TOKEN.USED.V1", "usage.v1", "scim_token.\u0443sed.v1"]
+        [
+            "",
+            " ",
+            "scim_token.used.v1 ",
+            "SCIM_TOKEN.USED.V1",
+            "usage.v1",
+            "scim_token.\u0443sed.v1",
+        ]
     ),
     st.from_regex(r"[a-z_]{1,12}\.[a-z_]{1,12}\.v[0-9]{1,3}", fullmatch=True),
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=120),
@@ -48,7 +57,9 @@ LIFE: Final = (created(T1), used(T1), rotated(T1), used(T1), revoked(T1))
 def newer(*topics: str) -> EventRegistry:
     """The registry of a release that knows these topics, too; no view of it has a use for them."""
     known = [*scim_token.EVENTS, *api_token.EVENTS, *refusal_tally.EVENTS]
-    added = [type("Newer", (Event,), {"topic": topic}, frozen=True) for topic in dict.fromkeys(topics)]
+    added = [
+        type("Newer", (Event,), {"topic": topic}, frozen=True) for topic in dict.fromkeys(topics)
+    ]
     return EventRegistry([*known, *added])
 
 
@@ -56,7 +67,8 @@ def insert(database: Database, topic: str) -> int:
     """An event of a newer release, in a stream of its own; its position."""
     with psycopg.connect(database.owner) as owner:
         row = owner.execute(
-            "INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, state) "
+            "INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, "
+            "state) "
             "SELECT gen_random_uuid(), 1, %s, max(at), gen_random_uuid(), '{}' FROM ledger.events "
             "RETURNING notification_id",
             [topic],
@@ -115,7 +127,9 @@ def test_no_view_passes_it_and_all_go_on_after_the_upgrade(
         assert passed_silently(found, first) == []
         assert all(at.position == first - 1 for at in found.values())
         assert all((at.error or "").startswith("unknown topic ") for at in found.values())
-        assert all(len(at.error or "") < 1500 and (at.error or "").isascii() for at in found.values())
+        assert all(
+            len(at.error or "") < 1500 and (at.error or "").isascii() for at in found.values()
+        )
 
         with app(database) as connection:
             for projection in PROJECTIONS:
@@ -131,7 +145,9 @@ def test_no_view_passes_it_and_all_go_on_after_the_upgrade(
         upgraded = follow(database, registry, batch=batch)
         assert {(at.state, at.lag) for at in upgraded.values()} == {("live", 0)}
         with app(database) as connection:
-            assert [verify(connection, each, registry=registry) for each in PROJECTIONS] == [None] * 4
+            assert [verify(connection, each, registry=registry) for each in PROJECTIONS] == [
+                None
+            ] * 4
             assert [rebuild(connection, each, registry=registry) for each in PROJECTIONS] == [2] * 4
 
 
@@ -145,7 +161,9 @@ def test_planted_a_filter_by_the_views_own_topics_is_noticed(
     """As it was: what a view does not fold only moved its position."""
     monkeypatch.setattr(applying, "is_known", lambda *_: True)
     first, *_ = fill(database, ["scim_token.used.v2", None])
-    assert sorted(passed_silently(follow(database), first)) == sorted(each.name for each in EVERYTHING)
+    assert sorted(passed_silently(follow(database), first)) == sorted(
+        each.name for each in EVERYTHING
+    )
 
 
 def test_a_rebuild_stops_there_and_leaves_the_live_view_alone(database: Database) -> None:
@@ -159,7 +177,8 @@ def test_a_rebuild_stops_there_and_leaves_the_live_view_alone(database: Database
                 with pytest.raises(UnknownTopic) as caught:
                     carry_out(connection, projection)
                 assert str(caught.value) == (
-                    f"event {first}: unknown topic 'scim_token.used.v2': was it written by a newer release?"
+                    f"event {first}: unknown topic 'scim_token.used.v2': was "
+                    f"it written by a newer release?"
                 )
     assert {name: at.position for name, at in states(database).items()} == {
         name: at.position for name, at in before.items()
@@ -178,7 +197,9 @@ class UsedV0(Event, frozen=True):
     topic = "scim_token.used.v0"
 
 
-def test_an_old_version_with_an_upcaster_and_what_a_view_has_no_use_for_are_known(database: Database) -> None:
+def test_an_old_version_with_an_upcaster_and_what_a_view_has_no_use_for_are_known(
+    database: Database,
+) -> None:
     def upcast(_: Event) -> Event:
         return used(T1)[0]
 
@@ -211,7 +232,9 @@ def release(database: Database, registry: EventRegistry) -> Iterator[None]:
 
 async def create_and_use(database: Database) -> None:
     async with open_ledger(database.app) as ledger:
-        _, secret = await ledger.create_scim_token(NewScimToken(uuid4(), "Okta"), by=Operator(uuid4()))
+        _, secret = await ledger.create_scim_token(
+            NewScimToken(uuid4(), "Okta"), by=Operator(uuid4())
+        )
         await ledger.authenticate(secret, Presentation(door="scim", source="192.0.2.1"))
 
 
@@ -227,7 +250,9 @@ def test_an_older_release_gives_its_lead_up_to_a_newer_one(database: Database) -
             assert leaders(database) == old
             first = insert(database, topic)
             asyncio.run(create_and_use(database))
-            until(lambda: all(at.lag == 0 and at.state == "live" for at in states(database).values()))
+            until(
+                lambda: all(at.lag == 0 and at.state == "live" for at in states(database).values())
+            )
             assert states(database)["usage"].position > first
             assert leaders(database).isdisjoint(old)
             asyncio.run(create_and_use(database))

@@ -1,4 +1,6 @@
-"""A rebuild: the same rows from the first event on, beside the live ones, then all at once or not at all."""
+"""A rebuild: the same rows from the first event on, beside the live ones,
+then all at once or not at all.
+"""
 
 import asyncio
 import multiprocessing
@@ -49,7 +51,19 @@ from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.queries import TokenFilter, TokenQueries
 from projections.usage.queries import UsageQueries
 from tests.conftest import Database, catch_up, now, open_ledger
-from tests.domain.scenario import T0, T1, T2, T3, T4, Given, created, refused, revoked, rotated, used
+from tests.domain.scenario import (
+    T0,
+    T1,
+    T2,
+    T3,
+    T4,
+    Given,
+    created,
+    refused,
+    revoked,
+    rotated,
+    used,
+)
 from tests.projections.follow.test_runner import running
 from tests.projections.given_events import record, select, until
 from tests.projections.history import Fact, content, given
@@ -72,7 +86,9 @@ def app(database: Database) -> Iterator[psycopg.Connection]:
 
 
 def history(database: Database, *, rounds: int = 3) -> None:
-    """Tokens with all kinds of lives, each beginning while others go on, and every view caught up."""
+    """Tokens with all kinds of lives, each beginning while others go on,
+    and every view caught up.
+    """
     facts: list[Fact] = []
     for number in range(rounds * len(LIVES)):
         token_id = uuid4()
@@ -104,14 +120,18 @@ def indexes(database: Database, version: int) -> list[str]:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads and writes so small that a short history takes many, and rows written are found again."""
+    """Reads and writes so small that a short history takes many,
+    and rows written are found again.
+    """
     for name, value in (("READ", 3), ("ROWS", 2)):
         monkeypatch.setattr(bulk, name, value)
 
 
 class TestTheSameRows:
     @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
-    def test_a_rebuilt_view_holds_the_same_bytes(self, database: Database, projection: Projection) -> None:
+    def test_a_rebuilt_view_holds_the_same_bytes(
+        self, database: Database, projection: Projection
+    ) -> None:
         history(database)
         before = content(database, projection)
         assert before
@@ -142,18 +162,27 @@ class TestTheSameRows:
     def test_what_the_database_leaves_out_changes_no_row(
         self, database: Database, projection: Projection
     ) -> None:
-        """`decodes` and `last_only` are promises of the fold; here they are kept, wherever the log is cut."""
+        """`decodes` and `last_only` are promises of the fold;
+        here they are kept, wherever the log is cut.
+        """
         history(database, rounds=1)
         with app(database) as connection:
             everything = log.read(connection, after=0, limit=1000)
             whole: dict[Any, list[Any]] = {}
-            projection.apply(whole, [e for e in everything if e.topic in projection.topics], REGISTRY)
+            projection.apply(
+                whole, [e for e in everything if e.topic in projection.topics], REGISTRY
+            )
             end = everything[-1].position
             for cut in range(1, len(everything)):
                 rows: dict[Any, list[Any]] = {}
                 for after, last in ((0, cut), (cut, end)):
                     entries = log.read_for(
-                        connection, projection, after=after, until=last, end=end, known=REGISTRY.topics
+                        connection,
+                        projection,
+                        after=after,
+                        until=last,
+                        end=end,
+                        known=REGISTRY.topics,
                     )
                     projection.apply(rows, entries, REGISTRY)
                 assert rows == whole
@@ -161,7 +190,9 @@ class TestTheSameRows:
 
 class TestBesideTheLiveOne:
     def test_nobody_notices_a_rebuild_of_all_views_under_load(self, database: Database) -> None:
-        """Writers read their own writes, in each view, while all of them are rebuilt again and again."""
+        """Writers read their own writes, in each view,
+        while all of them are rebuilt again and again.
+        """
         history(database)
         versions: list[int] = []
 
@@ -239,7 +270,9 @@ class OwnWrites:
     async def walk(self) -> None:
         """One token's beginning. Raises on an error, and on an answer that is not right."""
         ledger, team = self._ledger, uuid4()
-        token, secret = await ledger.create_scim_token(NewScimToken(team, "Okta"), by=Operator(uuid4()))
+        token, secret = await ledger.create_scim_token(
+            NewScimToken(team, "Okta"), by=Operator(uuid4())
+        )
         before = now()
         for source in ("192.0.2.1", "192.0.2.2"):
             await ledger.authenticate(secret, Presentation(door="scim", source=source))
@@ -251,14 +284,20 @@ class OwnWrites:
             assert str(token.id) in page.documents[0]
             assert '"last_used_at":null' not in page.documents[0]
         trail = await self._audit.page(AuditFilter(teams=(team,)), Span(), limit=9, head=head)
-        assert [event.kind.partition(".")[2] for event in trail.events] == ["used", "used", "created"]
+        assert [event.kind.partition(".")[2] for event in trail.events] == [
+            "used",
+            "used",
+            "created",
+        ]
         steps = await self._usage.steps(
             token.id, from_at=before - HOUR, to_at=now() + HOUR, step=HOUR, head=head
         )
         assert sum(step.uses for step in steps) == 2
 
 
-def difference_after_arrivals(database: Database, projection: Projection) -> Difference | Unreadable | None:
+def difference_after_arrivals(
+    database: Database, projection: Projection
+) -> Difference | Unreadable | None:
     """Whether a view holds, after its rebuild, all that arrived meanwhile."""
     history(database)
     states: set[str] = set()
@@ -320,9 +359,13 @@ class TestRefusals:
             rebuild(connection, VIEW, report=other_view)
         assert versions == [2]
 
-    def test_a_view_that_would_differ_is_not_switched_and_the_row_is_named(self, database: Database) -> None:
+    def test_a_view_that_would_differ_is_not_switched_and_the_row_is_named(
+        self, database: Database
+    ) -> None:
         history(database)
-        (damaged, *_), *_ = select(database, "SELECT id FROM views.scim_tokens_v1 ORDER BY id OFFSET 3")
+        (damaged, *_), *_ = select(
+            database, "SELECT id FROM views.scim_tokens_v1 ORDER BY id OFFSET 3"
+        )
         spoil(database, f"UPDATE views.scim_tokens_v1 SET name = 'hunter2' WHERE id = '{damaged}'")
         with app(database) as connection:
             with pytest.raises(ViewsDiffer) as caught:
@@ -339,21 +382,30 @@ class TestRefusals:
         assert select(database, "SELECT 1 FROM views.scim_tokens_v2 WHERE name = 'hunter2'") == []
 
     def test_a_fold_that_was_changed_without_its_shape_is_noticed(self, database: Database) -> None:
-        def buggy(rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
+        def buggy(
+            rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
+        ) -> None:
             scim_tokens.apply(rows, entries, registry)
             for row in rows.values():
                 row[scim_tokens.UPDATED_AT] = row[scim_tokens.CREATED_AT]
 
         history(database)
-        with app(database) as connection, pytest.raises(ViewsDiffer, match="differs in updated_at, tail"):
+        with (
+            app(database) as connection,
+            pytest.raises(ViewsDiffer, match="differs in updated_at, tail"),
+        ):
             rebuild(connection, replace(VIEW, apply=buggy))
 
     def test_an_event_that_cannot_be_applied_is_named(self, database: Database) -> None:
         history(database)
         (poison,), *_ = select(
-            database, f"SELECT max(notification_id) FROM ledger.events WHERE topic = '{Created.topic}'"
+            database,
+            f"SELECT max(notification_id) FROM ledger.events WHERE topic = '{Created.topic}'",
         )
-        spoil(database, f"UPDATE ledger.events SET state = '{{\"hunter2\"' WHERE notification_id = {poison}")
+        spoil(
+            database,
+            f"UPDATE ledger.events SET state = '{{\"hunter2\"' WHERE notification_id = {poison}",
+        )
         with app(database) as connection:
             with pytest.raises(UnappliableEvent) as caught:
                 rebuild(connection, VIEW)
@@ -403,7 +455,9 @@ class TestInterrupted:
     def test_killed_very_often(self, database: Database, projection: Projection) -> None:
         killed_at_any_moment(database, projection, rounds=150)
 
-    def test_what_was_asked_for_is_done_by_a_process_that_is_there(self, database: Database) -> None:
+    def test_what_was_asked_for_is_done_by_a_process_that_is_there(
+        self, database: Database
+    ) -> None:
         history(database)
         with app(database) as connection:
             assert request(connection, VIEW)
@@ -510,7 +564,9 @@ class TestAtomic:
 
 async def _head(reads: Any) -> int:
     async with reads.connection() as connection:
-        row = await (await connection.execute("SELECT max(notification_id) FROM ledger.events")).fetchone()
+        row = await (
+            await connection.execute("SELECT max(notification_id) FROM ledger.events")
+        ).fetchone()
         assert row is not None
         head: int = row[0]
         return head

@@ -49,7 +49,9 @@ class Reader:
         self, narrow: TokenFilter = EVERYTHING, *, after: Place | None = None, limit: int = 100
     ) -> TokenPage:
         catch_up(self.database)
-        return await self.queries.page(narrow, after=after, limit=limit, at=self.clock.now, head=self.head)
+        return await self.queries.page(
+            narrow, after=after, limit=limit, at=self.clock.now, head=self.head
+        )
 
     async def ids(self, narrow: TokenFilter = EVERYTHING) -> list[UUID]:
         return ids(await self.page(narrow))
@@ -177,16 +179,26 @@ class TestPage:
                 assert await found(teams=[]) == set()
                 assert await found(name="Okta") == {okta, third}
                 assert await found(name="Entra %_") == {entra}
-                assert await found(name="okta") == await found(name="%") == await found(name="") == set()
+                assert (
+                    await found(name="okta")
+                    == await found(name="%")
+                    == await found(name="")
+                    == set()
+                )
                 assert await found(teams=[THIRD_TEAM], name="Okta") == {third}
 
         run(main())
 
-    def test_a_status_tells_active_expired_and_revoked_apart(self, database: Database, run: Run) -> None:
+    def test_a_status_tells_active_expired_and_revoked_apart(
+        self, database: Database, run: Run
+    ) -> None:
         async def main() -> None:
             async with reader(database) as r:
                 everlasting, revoked = await r.create(), await r.create()
-                expiring, later = await r.create(expires_in=HOUR), await r.create(expires_in=2 * HOUR)
+                expiring, later = (
+                    await r.create(expires_in=HOUR),
+                    await r.create(expires_in=2 * HOUR),
+                )
                 over_and_revoked = await r.create(expires_in=HOUR)
                 for id_ in (revoked, over_and_revoked):
                     await r.ledger.revoke_scim_token(id_, by=ADA)
@@ -206,7 +218,9 @@ class TestPage:
 
 
 class TestFreshness:
-    def test_a_view_that_does_not_catch_up_is_not_answered_from(self, database: Database, run: Run) -> None:
+    def test_a_view_that_does_not_catch_up_is_not_answered_from(
+        self, database: Database, run: Run
+    ) -> None:
         async def main() -> None:
             async with reader(database) as r:
                 id_ = await r.create()
@@ -214,7 +228,9 @@ class TestFreshness:
                 with pytest.raises(ProjectionBehind):
                     await r.queries.find(id_, teams=None, head=r.head)
                 assert asyncio.get_running_loop().time() - started < 3
-                assert await r.queries.find(id_, teams=None, head=0) is None, "nobody waits for nothing"
+                assert await r.queries.find(id_, teams=None, head=0) is None, (
+                    "nobody waits for nothing"
+                )
 
         run(main())
 
@@ -223,7 +239,9 @@ class TestFreshness:
             async with open_ledger(database.app) as ledger, open_ledger(database.app) as replica:
                 queries = TokenQueries(replica.reads)
                 for _ in range(20):
-                    token, secret = await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA)
+                    token, secret = await ledger.create_scim_token(
+                        NewScimToken(TEAM, "Okta"), by=ADA
+                    )
                     head = ledger.recorder.max_notification_id() or 0
                     assert await queries.find(token.id, teams=[TEAM], head=head) is not None
                     await ledger.authenticate(secret, Presentation(door="scim"))
@@ -238,7 +256,9 @@ class TestFreshness:
         with running(database):
             run(main())
 
-    def test_a_reader_follows_the_pointer_to_another_version(self, database: Database, run: Run) -> None:
+    def test_a_reader_follows_the_pointer_to_another_version(
+        self, database: Database, run: Run
+    ) -> None:
         async def main() -> None:
             async with reader(database) as r:
                 id_ = await r.create()

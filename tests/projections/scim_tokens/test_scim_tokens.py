@@ -103,7 +103,9 @@ def test_it_does_not_matter_how_events_are_cut_into_batches(split: int) -> None:
 
 
 def test_the_stored_row_and_its_document_are_those_of_the_fold(database: Database) -> None:
-    record(database, created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3), token_id=TOKEN_ID)
+    record(
+        database, created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3), token_id=TOKEN_ID
+    )
     catch_up(database)
     expected = row_of(created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3))
     assert select(database, "TABLE views.scim_tokens_v1") == [tuple(PROJECTION.whole(expected))]
@@ -122,7 +124,10 @@ def test_what_a_use_sets_is_what_the_fold_comes_to(database: Database, batch: in
 
 
 def test_a_use_writes_no_index_but_the_first_one(database: Database) -> None:
-    """C16: what a list of unused tokens costs. Each would write an index on what changes with each."""
+    """C16: what a list of unused tokens costs.
+
+    Each would write an index on what changes with each.
+    """
     record(database, created(T0), *(used(T0 + n * MILLISECOND) for n in range(1, 21)))
     with psycopg.connect(database.app, autocommit=True) as connection:
         Runner(database.app, [PROJECTION], batch=1).catch_up(connection)
@@ -132,5 +137,6 @@ def test_a_use_writes_no_index_but_the_first_one(database: Database) -> None:
         "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'scim_tokens_v1'",
     )
     assert updates == 20
-    # The first use, and another where a snapshot elsewhere kept the page from being tidied: not every one.
+    # The first use, and another where a snapshot elsewhere kept the page from being tidied: not
+    # every one.
     assert 1 <= updates - without_index < 5

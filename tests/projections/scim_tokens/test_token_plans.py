@@ -21,7 +21,8 @@ from tests.conftest import new_database
 
 VERSION: Final = 99
 TABLES: Final[Mapping[str, str]] = {
-    each.name: each.table(VERSION) for each in (PROJECTION, audit_trail.PROJECTION, token_sources.PROJECTION)
+    each.name: each.table(VERSION)
+    for each in (PROJECTION, audit_trail.PROJECTION, token_sources.PROJECTION)
 }
 TABLE: Final = TABLES["scim_tokens"]
 ROWS: Final = 20_000
@@ -31,13 +32,16 @@ T0: Final = datetime(2026, 1, 1, tzinfo=UTC)
 AT: Final = datetime(2026, 6, 1, tzinfo=UTC)
 SINCE: Final = T0 + timedelta(seconds=6600)
 BIG, SMALL, GONE, ABSENT = (UUID(int=number) for number in (0, 7, 201, 999))
-"""Teams: one with nine tenths of all tokens, one with few, one of which all are revoked, one with none."""
+"""Teams: one with nine tenths of all tokens, one with few, one of which all are revoked,
+one with none.
+"""
 
 _GENERATE: Final = f"""
     INSERT INTO {TABLE}
     SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(team), 32, '0')::uuid,
         CASE WHEN n %% 2 = 0 THEN 'Okta' ELSE 'name ' || n END, gen_random_uuid(),
-        CASE WHEN n %% 50 <> 1 AND n <> 2050 THEN at END, at, at, CASE WHEN n %% 50 = 3 THEN at END, NULL,
+        CASE WHEN n %% 50 <> 1 AND n <> 2050 THEN at END, at, at, CASE WHEN n %% 50 = 3 THEN at END,
+            NULL,
         CASE WHEN n %% 100 = 3 OR n = 4050 OR team = 201 THEN at END,
         n::text, '', '', n %% 50 <> 1 AND n <> 2050
     FROM (
@@ -65,13 +69,17 @@ QUESTIONS: Final[Mapping[str, tuple[TokenFilter, int | None]]] = {
     "all": (TokenFilter(), 1),
     "all, whatever became of them": (TokenFilter(status="all"), 1),
     "revoked": (TokenFilter(status="revoked"), 1),
-    # One of a hundred: with one of twenty, walking the team's own index costs as much, and either is chosen.
+    # One of a hundred: with one of twenty, walking the team's own index costs as much, and either
+    # is chosen.
     "revoked, of a big team": (TokenFilter(teams=[BIG], status="revoked"), 1),
     "revoked, of a small team": (TokenFilter(teams=[SMALL], status="revoked"), 1),
     "expired": (TokenFilter(status="expired"), 2),
     "expired, of a big team": (TokenFilter(teams=[BIG], status="expired"), 2),
     "a new address": (TokenFilter(new_source_since=SINCE), 5),
-    "a new address, in a small team": (TokenFilter(teams=[UUID(int=183)], new_source_since=SINCE), 5),
+    "a new address, in a small team": (
+        TokenFilter(teams=[UUID(int=183)], new_source_since=SINCE),
+        5,
+    ),
     "a new address, in two teams": (TokenFilter(teams=[SMALL, BIG], new_source_since=SINCE), 5),
     "no new address": (TokenFilter(new_source_since=AT), 1),
     "a big team": (TokenFilter(teams=[BIG]), 1),
@@ -93,13 +101,17 @@ QUESTIONS: Final[Mapping[str, tuple[TokenFilter, int | None]]] = {
     "never used, of a small team": (TokenFilter(teams=[SMALL], is_never_used=True), 2),
     "unused for long": (TokenFilter(unused_since=T0 + timedelta(hours=1)), 2),
 }
-"""With how many times `LIMIT` rows may be read for a page; None where a filter may meet few on the way."""
+"""With how many times `LIMIT` rows may be read for a page;
+None where a filter may meet few on the way.
+"""
 STATES: Final = ("none", "of another day", "of today", "of an empty table")
 
 
 def make(connection: psycopg.Connection, projection: Projection) -> None:
     connection.execute(projection.create_table(VERSION).encode())
-    connection.execute(f"ALTER TABLE {projection.table(VERSION)} SET (autovacuum_enabled = false)".encode())
+    connection.execute(
+        f"ALTER TABLE {projection.table(VERSION)} SET (autovacuum_enabled = false)".encode()
+    )
     for each in projection.create_indexes(VERSION):
         connection.execute(each.encode())
 
@@ -114,7 +126,10 @@ def fill(connection: psycopg.Connection, rows: int) -> None:
 @pytest.fixture(scope="module", params=STATES)
 def table(server: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Connection]:
     """Twenty thousand tokens, and what the planner knows of them."""
-    with new_database(server) as database, psycopg.connect(database.app, autocommit=True) as connection:
+    with (
+        new_database(server) as database,
+        psycopg.connect(database.app, autocommit=True) as connection,
+    ):
         for projection in (PROJECTION, audit_trail.PROJECTION, token_sources.PROJECTION):
             make(connection, projection)
         configure(connection, READING)
@@ -131,7 +146,9 @@ def table(server: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Conne
         yield connection
 
 
-def asked(question: str, *, as_it_was: bool, after: Place | None = None) -> tuple[str, Mapping[str, Any]]:
+def asked(
+    question: str, *, as_it_was: bool, after: Place | None = None
+) -> tuple[str, Mapping[str, Any]]:
     narrow, _ = QUESTIONS[question]
     if not as_it_was:
         return statement(narrow, after=after, limit=LIMIT - 1, at=AT)
@@ -140,18 +157,26 @@ def asked(question: str, *, as_it_was: bool, after: Place | None = None) -> tupl
 
 
 def explain(
-    connection: psycopg.Connection, question: str, *, as_it_was: bool = False, after: Place | None = None
+    connection: psycopg.Connection,
+    question: str,
+    *,
+    as_it_was: bool = False,
+    after: Place | None = None,
 ) -> dict[str, Any]:
     """What the database did for a question, by a prepared statement, whose plan is made once."""
     select, parameters = asked(question, as_it_was=as_it_was, after=after)
     select = select.format(table=TABLE, **TABLES)
     name = f"q{abs(hash(select))}"
-    known = connection.execute("SELECT FROM pg_prepared_statements WHERE name = %s", [name]).fetchone()
+    known = connection.execute(
+        "SELECT FROM pg_prepared_statements WHERE name = %s", [name]
+    ).fetchone()
     names = [each for each in parameters if f"%({each})s" in select]
     if known is None:
         numbered = select % {each: f"${place}" for place, each in enumerate(names, start=1)}
         connection.execute(f"PREPARE {name} AS {numbered}".encode())
-    values = psycopg.ClientCursor(connection).mogrify(", ".join(f"%({each})s" for each in names), parameters)
+    values = psycopg.ClientCursor(connection).mogrify(
+        ", ".join(f"%({each})s" for each in names), parameters
+    )
     row = connection.execute(
         f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {name}({values})".encode()
     ).fetchone()
@@ -168,11 +193,15 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def rows_read(plan: dict[str, Any]) -> float:
-    """Of tables: what scans returned, and what they looked at and left out; filters of a walk, too."""
+    """Of tables: what scans returned, and what they looked at and left out;
+    filters of a walk, too.
+    """
     read = 0.0
     for node in nodes(plan):
         if "Relation Name" in node or node["Node Type"] == "Subquery Scan":
-            left_out = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+            left_out = node.get("Rows Removed by Filter", 0) + node.get(
+                "Rows Removed by Index Recheck", 0
+            )
             is_table = "Relation Name" in node
             read += node["Actual Loops"] * (left_out + (node["Actual Rows"] if is_table else 0))
     return read
@@ -214,7 +243,9 @@ def test_so_is_a_page_as_it_was(table: psycopg.Connection, question: str) -> Non
 
 def as_it_was_asked(index: Any, bounds: Any, filters: Any, *, is_of_one_team: bool | None) -> str:
     """As it was: all conditions beside the order, and all else left to the planner."""
-    team = {None: [], True: ["team_id = %(team)s"], False: ["team_id = ANY(%(teams)s)"]}[is_of_one_team]
+    team = {None: [], True: ["team_id = %(team)s"], False: ["team_id = ANY(%(teams)s)"]}[
+        is_of_one_team
+    ]
     where = " AND ".join(["true", *index, *bounds, *filters, *team])
     return f"SELECT * FROM {{table}} WHERE {where} {token_walk.ORDER} LIMIT %(limit)s"
 
@@ -224,7 +255,8 @@ def test_planted_a_list_whose_plan_is_left_to_the_planner_is_noticed(
 ) -> None:
     monkeypatch.setattr("projections.scim_tokens.queries.along", as_it_was_asked)
     assert any(
-        unsuitable(explain(table, question), times=times) for question, (_, times) in QUESTIONS.items()
+        unsuitable(explain(table, question), times=times)
+        for question, (_, times) in QUESTIONS.items()
     )
 
 

@@ -31,12 +31,22 @@ def created(token_id: UUID = TOKEN_ID) -> Fact:
     )
 
 
-def used(at: datetime, source: str | None = "192.0.2.1", *, count: int = 1, of: UUID = TOKEN_ID) -> Fact:
-    return of, Used(count=count, first_at=at, presentation=Presentation(door="scim", source=source)), at
+def used(
+    at: datetime, source: str | None = "192.0.2.1", *, count: int = 1, of: UUID = TOKEN_ID
+) -> Fact:
+    return (
+        of,
+        Used(count=count, first_at=at, presentation=Presentation(door="scim", source=source)),
+        at,
+    )
 
 
 def refused(at: datetime, source: str | None = "192.0.2.1") -> Fact:
-    return TOKEN_ID, Refused(reason="revoked", presentation=Presentation(door="scim", source=source)), at
+    return (
+        TOKEN_ID,
+        Refused(reason="revoked", presentation=Presentation(door="scim", source=source)),
+        at,
+    )
 
 
 HISTORY = (
@@ -67,7 +77,9 @@ def is_new_since(database: Database, at: datetime) -> set[UUID]:
 def hours(database: Database) -> list[tuple[UUID, datetime, str, int, int]]:
     """Token, hour, address, uses and refusals of each row."""
     found = rows(database, usage.PROJECTION, "key, uses, refusals FROM {table} ORDER BY key")
-    return [(UUID(bytes=row[0][:16]), hour_of(row[0]), row[0][20:].decode(), *row[1:]) for row in found]
+    return [
+        (UUID(bytes=row[0][:16]), hour_of(row[0]), row[0][20:].decode(), *row[1:]) for row in found
+    ]
 
 
 def sources(database: Database) -> list[tuple[UUID, str, datetime]]:
@@ -120,7 +132,9 @@ def test_of_two_addresses_at_one_instant_one_is_new(database: Database) -> None:
     assert is_new_since(database, T1) == {TOKEN_ID}
 
 
-@pytest.mark.parametrize("projection", [usage.PROJECTION, token_sources.PROJECTION], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "projection", [usage.PROJECTION, token_sources.PROJECTION], ids=lambda p: p.name
+)
 def test_delivered_twice_it_is_the_same(database: Database, projection: Projection) -> None:
     given(database, *HISTORY)
     before = content(database, projection)
@@ -131,7 +145,9 @@ def test_delivered_twice_it_is_the_same(database: Database, projection: Projecti
     assert content(database, projection) == before
 
 
-@pytest.mark.parametrize("projection", [usage.PROJECTION, token_sources.PROJECTION], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "projection", [usage.PROJECTION, token_sources.PROJECTION], ids=lambda p: p.name
+)
 def test_rebuilt_it_is_the_same(database: Database, projection: Projection) -> None:
     given(database, *HISTORY)
     before = content(database, projection)
@@ -145,7 +161,9 @@ def test_steps_are_dense_and_end_where_asked(database: Database) -> None:
     async def steps(start: datetime, end: datetime, step: timedelta) -> list[UsageStep]:
         pool = ReadPool(database.app)
         try:
-            return await UsageQueries(pool).steps(TOKEN_ID, from_at=start, to_at=end, step=step, head=0)
+            return await UsageQueries(pool).steps(
+                TOKEN_ID, from_at=start, to_at=end, step=step, head=0
+            )
         finally:
             await pool.close()
 

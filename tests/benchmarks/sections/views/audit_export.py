@@ -1,4 +1,6 @@
-"""The trail as a stream: GET /audit as NDJSON beside COPY of the same rows, and the memory that it takes."""
+"""The trail as a stream: GET /audit as NDJSON beside COPY of the same rows,
+and the memory that it takes.
+"""
 
 import http.client
 import time
@@ -40,7 +42,10 @@ def audit_export(bench: Bench) -> Iterator[Row]:
             began = time.perf_counter()
             sent, highest = _export(service, token, worker)
             sent_s = time.perf_counter() - began
-            assert copied <= sent <= copied + 20, (copied, sent)  # the caller's own uses are in the trail
+            assert copied <= sent <= copied + 20, (
+                copied,
+                sent,
+            )  # the caller's own uses are in the trail
             return (sent / sent_s) / (copied / copied_s), sent / sent_s, highest - before
 
         found, thrown_away = undisturbed(measure, rounds=bench.rounds)
