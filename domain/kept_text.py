@@ -11,7 +11,10 @@ from typing import Final
 from urllib.parse import unquote
 
 _PREFIX: Final = r"(?i:(scim|api)_(live|test)_)"
-_BARE: Final = r"(?<![0-9A-Za-z])(?=[0-9A-Za-z]{40})(?=[A-Za-z]*[0-9])(?=[0-9A-Z]*[a-z])(?=[0-9a-z]*[A-Z])[0-9A-Za-z]+"
+_BARE: Final = (
+    r"(?<![0-9A-Za-z])(?=[0-9A-Za-z]{40})"
+    r"(?=[A-Za-z]*[0-9])(?=[0-9A-Z]*[a-z])(?=[0-9a-z]*[A-Z])[0-9A-Za-z]+"
+)
 """A run as long and as mixed as a secret without its prefix, or as one in base64:
 no word and no hash is.
 """

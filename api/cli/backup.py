@@ -123,9 +123,8 @@ def _program(name: str, connection: psycopg.Connection) -> Path:
     wanted = connection.info.server_version // 10_000
     found = shutil.which(name)
     for program in (installed_programs() / name, *([] if found is None else [Path(found)])):
-        said = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, check=False
-        ).stdout  # noqa: S603
+        asked: list[str | Path] = [program, "--version"]
+        said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout  # noqa: S603
         if said.rpartition(" ")[2].partition(".")[0].strip() == str(wanted):
             return program
     raise BackupError(

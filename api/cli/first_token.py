@@ -98,7 +98,8 @@ This ledger is new. Its first API token is shown once, now, and cannot be retrie
 
   {secret.reveal()}
 
-It acts for user {api_token.user_id} and expires in {DEFAULT_LIFETIME.days} days. Create a SCIM token with it:
+It acts for user {api_token.user_id} and expires in {DEFAULT_LIFETIME.days} days.
+Create a SCIM token with it:
 
   curl -X POST {url}/scim-token -H 'Authorization: Bearer {secret.reveal()}' \\
     -H 'Content-Type: application/json' \\

@@ -41,7 +41,8 @@ _STANDBYS: Final[LiteralString] = """
 """A role without pg_monitor sees that there are standbys, and not what they are."""
 
 _ROOM: Final[LiteralString] = """
-    SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+    SELECT current_setting('max_connections')::int
+        - current_setting('superuser_reserved_connections')::int
         - coalesce(current_setting('reserved_connections', true)::int, 0),
         (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
             AND application_name NOT LIKE 'scim-ledger%'),
@@ -60,7 +61,8 @@ _NEVER_VACUUMED: Final[LiteralString] = """
 """
 
 _HELD: Final[LiteralString] = """
-    SELECT 'a transaction of ' || (clock_timestamp() - xact_start)::interval(0) || ' ago (pid ' || pid || ')'
+    SELECT 'a transaction of ' || (clock_timestamp() - xact_start)::interval(0)
+            || ' ago (pid ' || pid || ')'
     FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
         AND backend_type = 'client backend' AND xact_start < clock_timestamp() - %(max)s
     UNION ALL

@@ -28,8 +28,10 @@ class DescribedStrings(OpenAPISchemaPlugin):
         return field_definition.annotation is str and bool(_told(field_definition))
 
     def to_openapi_schema(
-        self, field_definition: FieldDefinition, schema_creator: object
-    ) -> Schema:  # noqa: ARG002
+        self,
+        field_definition: FieldDefinition,
+        schema_creator: object,  # noqa: ARG002
+    ) -> Schema:
         """Its schema."""
         told = _told(field_definition)
         return Schema(type=OpenAPIType.STRING, format=told.get("format"), enum=told.get("enum"))

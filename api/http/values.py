@@ -118,7 +118,8 @@ def _must_be(info: inspect.Type) -> str:  # noqa: PLR0911 - a table: one case pe
         case inspect.IntType(ge=least, le=most):
             return f"must be a whole number{_from_to(least, most)}"
         case inspect.StrType(min_length=least, max_length=most):
-            return f"must be a string{'' if most is None else f' of {least or 0} to {most} characters'}"
+            length = "" if most is None else f" of {least or 0} to {most} characters"
+            return f"must be a string{length}"
         case _:
             raise AssertionError(f"no client sends {info}")
 

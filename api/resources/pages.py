@@ -27,7 +27,8 @@ _CACHED: Final = {"Cache-Control": "public, max-age=86400"}
 _VARIES: Final = {"Vary": "Accept", "Content-Security-Policy": "default-src 'none'", **_CACHED}
 _PAGE: Final = """<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title></head>
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title></head>
 <body><h1>{title}</h1><p>{text}</p><p>{more}</p></body>
 </html>
 """

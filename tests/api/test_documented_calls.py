@@ -24,7 +24,9 @@ const options = {
 };
 fetch('%s/scim-token', options)
   .then(async response => console.log(JSON.stringify({
-    status: response.status, headers: Object.fromEntries(response.headers), body: await response.json()
+    status: response.status,
+    headers: Object.fromEntries(response.headers),
+    body: await response.json()
   })))
   .catch(error => { console.error(error); process.exit(1); });
 """

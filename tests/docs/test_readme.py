@@ -93,8 +93,13 @@ class Walk:
         done = subprocess.run(
             ["bash", "-eu"],
             input=self.here("\n".join([PRELUDE, *scripts])),
-            cwd=self.clone, env=self.environment, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+            cwd=self.clone,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

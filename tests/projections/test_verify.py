@@ -39,18 +39,24 @@ DAMAGES = {
         "the head of {token}: its version is not what the events lead to",
     ),
     "a stream has no beginning": (
-        f"UPDATE ledger.events SET originator_id = '{NOBODY}' {OF_TOKEN} "
-        f"AND originator_version = 3",
+        (
+            f"UPDATE ledger.events SET originator_id = '{NOBODY}' {OF_TOKEN} "
+            f"AND originator_version = 3"
+        ),
         "version 1 is missing before it",
     ),
     "an event cannot be decoded": (
-        f"UPDATE ledger.events "
-        f"SET state = '{{\"{SECRET_TEXT}\"' {OF_TOKEN} AND originator_version = 3",
+        (
+            f"UPDATE ledger.events "
+            f"SET state = '{{\"{SECRET_TEXT}\"' {OF_TOKEN} AND originator_version = 3"
+        ),
         "the stored state of a scim_token.rotated.v1 is not what its version holds",
     ),
     "an event is of an unknown kind": (
-        f"UPDATE ledger.events SET topic = 'scim_token.sold.v1' {OF_TOKEN} "
-        f"AND originator_version = 3",
+        (
+            f"UPDATE ledger.events SET topic = 'scim_token.sold.v1' {OF_TOKEN} "
+            f"AND originator_version = 3"
+        ),
         "no event is registered under the topic 'scim_token.sold.v1'",
     ),
     "an event cannot follow": (
@@ -62,8 +68,10 @@ DAMAGES = {
         "it cannot follow what is before it (AssertionError)",
     ),
     "time goes back": (
-        f"UPDATE ledger.events SET at = at - interval '1 hour' {OF_TOKEN} "
-        f"AND originator_version = 4",
+        (
+            f"UPDATE ledger.events SET at = at - interval '1 hour' {OF_TOKEN} "
+            f"AND originator_version = 4"
+        ),
         "ledger time went back",
     ),
     "events are out of order": (
@@ -125,8 +133,10 @@ DAMAGES = {
         "the secrets of {token}: one stands otherwise than the events say",
     ),
     "a secret is missing": (
-        f"DELETE FROM ledger.secrets WHERE digest = (SELECT min(digest) "
-        f"FROM ledger.secrets {OF_TOKEN})",
+        (
+            f"DELETE FROM ledger.secrets WHERE digest = (SELECT min(digest) "
+            f"FROM ledger.secrets {OF_TOKEN})"
+        ),
         "the secrets of {token}: one that the events tell of is missing",
     ),
     "a secret is too many": (

@@ -41,9 +41,7 @@ def blocks() -> Iterator[tuple[str, str, Block]]:
             yield f"{path.relative_to(ROOT)}:{name}", header, block
 
 
-def test_every_statement_says_what_it_returns_in_which_order_what_it_locks_and_which_index_it_uses() -> (
-    None
-):
+def test_every_statement_says_what_it_returns_in_which_order_what_it_locks_and_its_index() -> None:
     silent = {
         where: missing
         for where, header, block in blocks()

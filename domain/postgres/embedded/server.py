@@ -353,8 +353,8 @@ class EmbeddedPostgres:
         if (
             not stat.S_ISDIR(found.st_mode)
             or found.st_uid != user
-            or stat.S_IMODE(found.st_mode) != 0o700
-        ):  # noqa: PLR2004
+            or stat.S_IMODE(found.st_mode) != stat.S_IRWXU
+        ):
             raise EmbeddedPostgresError(
                 f"The socket directory {stand_in} is not ours alone; remove it."
             )

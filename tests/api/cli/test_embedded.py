@@ -217,10 +217,10 @@ def test_a_command_that_is_told_to_end_leaves_nothing(data_dir: Path) -> None:
     for number, exit_code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 0)):
         tail = Process(data_dir, "audit", "tail", "--follow", "--json")
         until(
-            lambda tail=tail: "scim_token.created" in tail.output,
+            lambda tail=tail: "scim_token.created" in tail.output,  # type: ignore[misc]
             timeout_s=START_TIMEOUT_S,
             what="it",
-        )  # type: ignore[misc]
+        )
         tail.process.send_signal(number)
         tail.process.send_signal(number)
         assert tail.ended() == exit_code

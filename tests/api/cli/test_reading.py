@@ -259,8 +259,8 @@ def test_a_rebuild_is_told_about_wherever_it_was_asked_for(
 def test_usage_is_of_a_known_token(ledger: RunningService) -> None:
     assert refused(ledger.database.app, "token", "usage", str(uuid4())) == "no such token"
     table = run(
-        ledger.database.app, "token", "usage", str(TOKEN_ID), "--step", "day", "--since", T0.isoformat(),
-        "--until", T4.isoformat(),
+        ledger.database.app, "token", "usage", str(TOKEN_ID), "--step", "day",
+        "--since", T0.isoformat(), "--until", T4.isoformat(),
     ).stdout.splitlines()  # fmt: skip
     assert [row.split() for row in table] == [
         ["at", "uses", "refusals", "sources"],

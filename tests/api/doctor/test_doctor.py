@@ -142,8 +142,10 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
     ),
     (
         "role settings",
-        "ALTER ROLE {role} IN DATABASE {database} "
-        "SET default_transaction_isolation = 'repeatable read'",
+        (
+            "ALTER ROLE {role} IN DATABASE {database} "
+            "SET default_transaction_isolation = 'repeatable read'"
+        ),
         WARNS,
         "default_transaction_isolation",
     ),
@@ -236,8 +238,10 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
     ),
     (
         "view usage",
-        "UPDATE ledger.projection_positions SET stopped_at = 1, error = 'KeyError' "
-        "WHERE name = 'usage'",
+        (
+            "UPDATE ledger.projection_positions SET stopped_at = 1, error = 'KeyError' "
+            "WHERE name = 'usage'"
+        ),
         FAILS,
         "stopped at event 1: KeyError",
     ),
@@ -255,8 +259,10 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
     ),
     (
         "repairs",
-        "INSERT INTO ledger.repairs (kind, at, by, reason) "
-        "VALUES ('pepper', '2026-11-28 12:00Z', 'ada', '')",
+        (
+            "INSERT INTO ledger.repairs (kind, at, by, reason) "
+            "VALUES ('pepper', '2026-11-28 12:00Z', 'ada', '')"
+        ),
         IS_OK,
         "ledger.repairs tells of pepper on 2026-11-28",
     ),

@@ -399,7 +399,10 @@ def test_all_that_is_wrong_with_a_query_is_told_at_once(
     service: RunningService, admin: Caller
 ) -> None:
     """D4: with what is allowed."""
-    query = "limit=0&status=gone&team_id=Okta&as_of=253402300800&never_used=maybe&teem=x&name=%E2%80%8B&limit=1"
+    query = (
+        "limit=0&status=gone&team_id=Okta&as_of=253402300800"
+        "&never_used=maybe&teem=x&name=%E2%80%8B&limit=1"
+    )
     assert_problem(
         service.client.get(f"/scim-token?{query}", auth=admin),
         400,

@@ -46,7 +46,8 @@ def wrongly_pasted(dice: random.Random, sent: list[str]) -> str:
     secret = mint(dice.choice(list(SecretKind)), dice.randbytes(32)).reveal()
     sent.append(secret)
     before = "".join(dice.choices("Okta/1.0 (x;y=é)", k=dice.randrange(230)))
-    return f"{before}{dice.choice(list(WAYS.values()))(secret)}{dice.choice(['', ' x', ')', ', 127.0.0.1'])}"
+    pasted = dice.choice(list(WAYS.values()))(secret)
+    return before + pasted + dice.choice(["", " x", ")", ", 127.0.0.1"])
 
 
 def in_a_header(text: str) -> bytes:

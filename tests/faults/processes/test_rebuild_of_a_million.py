@@ -109,10 +109,10 @@ def test_the_killed_projections_process_goes_on_where_its_views_are(million: Mil
                 send([before], signal.SIGKILL)
                 kills += 1
                 until(
-                    lambda: service.program_pids()["projections"] != before,
+                    lambda: service.program_pids()["projections"] != before,  # noqa: B023
                     timeout_s=30,
                     what="another",
-                )  # noqa: B023
+                )
                 before = service.program_pids()["projections"]
             else:
                 time.sleep(0.2)

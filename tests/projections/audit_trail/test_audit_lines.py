@@ -38,10 +38,10 @@ of the letters of a token (RFC 9110) and braces.
 """
 IDS: Final = st.none() | st.uuids()
 INSTANTS: Final = st.datetimes(
-    datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)
-).map(  # noqa: DTZ001
-    lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000)
-)
+    datetime(1970, 1, 1),  # noqa: DTZ001
+    datetime(2100, 1, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
+).map(lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000))
 ROWS: Final = st.lists(
     st.tuples(
         *(
