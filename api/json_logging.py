@@ -1,7 +1,4 @@
-"""Logging: one JSON object a line on standard error.
-
-No bodies, no headers, no query strings, ever.
-"""
+"""Logging: one JSON object a line on standard error. No bodies, no headers, no query strings, ever."""
 
 import logging
 import sys
@@ -19,11 +16,7 @@ def configure_logging(level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[
-            *shared,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[*shared, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -1,6 +1,4 @@
-"""Every refusal of the ledger, as a tree.
-
-A message here is fit for any log: it never holds a secret.
+"""Every refusal of the ledger, as a tree. A message here is fit for any log: it never holds a secret.
 
 `Refusal`      the ledger was asked for something that its rules do not allow; nothing changed.
 `Unavailable`  the ledger could not say; nothing was confirmed. Safe to repeat.
@@ -50,10 +48,7 @@ class PermissionDenied(Refusal):
 
 
 class TokenRefused(Refusal):
-    """A presented secret does not authenticate.
-
-    `reason` goes to the audit trail, never to the presenter.
-    """
+    """A presented secret does not authenticate. `reason` goes to the audit trail, never to the presenter."""
 
     reason = "refused"
 
@@ -116,9 +111,7 @@ class StoreUnavailable(Unavailable):
 
 
 class WrongEncoding(StoreUnavailable):
-    """The database cannot hold every text that a client may send,
-    and cannot be changed once it is made.
-    """
+    """The database cannot hold every text that a client may send, and cannot be changed once it is made."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__(
@@ -144,8 +137,7 @@ class StoreReadOnly(StoreUnavailable):
 class ClockSkewed(Unavailable):
     """The clock of this process and that of the database differ by more than a few seconds.
 
-    Nothing is decided by a clock that may be wrong: it would move ledger time for every process,
-    for good.
+    Nothing is decided by a clock that may be wrong: it would move ledger time for every process, for good.
     """
 
 
@@ -165,6 +157,4 @@ class ProjectionBehind(Unavailable):
 
 
 class ProjectionStopped(Unavailable):
-    """A view stopped, or its table cannot be read:
-    asking again does not help until it is mended.
-    """
+    """A view stopped, or its table cannot be read: asking again does not help until it is mended."""

@@ -28,21 +28,18 @@ _WRITES: Final[LiteralString] = """
 _OVERRIDDEN: Final[LiteralString] = """
     SELECT DISTINCT split_part(entry, '=', 1) FROM pg_db_role_setting, unnest(setconfig) AS entry
     WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-        AND setrole IN (0, current_user::regrole) AND lower(split_part(entry, '=', 1)) = ANY(%s)
-            ORDER BY 1
+        AND setrole IN (0, current_user::regrole) AND lower(split_part(entry, '=', 1)) = ANY(%s) ORDER BY 1
 """
 
 _STANDBYS: Final[LiteralString] = """
     SELECT current_setting('synchronous_standby_names'), count(pid),
-        count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')), bool_or(pid IS NOT NULL
-            AND state IS NULL)
+        count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')), bool_or(pid IS NOT NULL AND state IS NULL)
     FROM (SELECT) AS one LEFT JOIN pg_stat_replication ON true
 """
 """A role without pg_monitor sees that there are standbys, and not what they are."""
 
 _ROOM: Final[LiteralString] = """
-    SELECT current_setting('max_connections')::int
-        - current_setting('superuser_reserved_connections')::int
+    SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
         - coalesce(current_setting('reserved_connections', true)::int, 0),
         (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
             AND application_name NOT LIKE 'scim-ledger%'),
@@ -54,15 +51,13 @@ _NEVER_VACUUMED: Final[LiteralString] = """
     SELECT relnamespace::regnamespace || '.' || relname FROM pg_class
     WHERE relnamespace IN (to_regnamespace('ledger'), to_regnamespace('views'))
         AND EXISTS (
-            SELECT FROM unnest(reloptions) AS entry
-                WHERE entry ~* '^autovacuum_enabled=(false|off|no|0)$'
+            SELECT FROM unnest(reloptions) AS entry WHERE entry ~* '^autovacuum_enabled=(false|off|no|0)$'
         )
     ORDER BY 1
 """
 
 _HELD: Final[LiteralString] = """
-    SELECT 'a transaction of ' || (clock_timestamp() - xact_start)::interval(0)
-            || ' ago (pid ' || pid || ')'
+    SELECT 'a transaction of ' || (clock_timestamp() - xact_start)::interval(0) || ' ago (pid ' || pid || ')'
     FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
         AND backend_type = 'client backend' AND xact_start < clock_timestamp() - %(max)s
     UNION ALL
@@ -76,8 +71,7 @@ _HELD: Final[LiteralString] = """
 _LOGGED: Final[LiteralString] = """
     SELECT name || '=' || setting FROM pg_settings
     WHERE (name = 'log_statement' AND setting IN ('mod', 'all'))
-        OR (name IN ('log_min_duration_statement', 'log_min_duration_sample',
-            'auto_explain.log_min_duration')
+        OR (name IN ('log_min_duration_statement', 'log_min_duration_sample', 'auto_explain.log_min_duration')
             AND setting <> '-1')
         OR (name = 'log_transaction_sample_rate' AND setting <> '0')
     ORDER BY 1
@@ -98,9 +92,7 @@ def version(connection: Connection, *, oldest: int = OLDEST, newest: int = NEWES
     if found < oldest:
         return fail("database", f"PostgreSQL {found}", f"use PostgreSQL {oldest} to {newest}")
     if found > newest:
-        return warn(
-            "database", f"PostgreSQL {found}, which was not tried", f"use {oldest} to {newest}"
-        )
+        return warn("database", f"PostgreSQL {found}, which was not tried", f"use {oldest} to {newest}")
     return ok("database", f"PostgreSQL {found}")
 
 
@@ -137,10 +129,8 @@ def role_settings(connection: Connection) -> Finding:
     if names:
         return warn(
             "role settings",
-            f"of the role or the database, and replaced by each session of the service: "
-            f"{', '.join(names)}",
-            "ALTER ROLE … RESET, ALTER DATABASE … RESET: psql and backups then see what the "
-            "service sees",
+            f"of the role or the database, and replaced by each session of the service: {', '.join(names)}",
+            "ALTER ROLE … RESET, ALTER DATABASE … RESET: psql and backups then see what the service sees",
         )
     return ok("role settings", "none that matters to the service")
 
@@ -199,10 +189,7 @@ def tls(connection: Connection) -> Finding:
 
 
 def is_remote(host: str, hostaddr: str) -> bool:
-    """Whether a connection leaves the machine.
-
-    host: a name, an address, or the directory of a socket.
-    """
+    """Whether a connection leaves the machine. host: a name, an address, or the directory of a socket."""
     if host.startswith(("/", "@")):
         return False
     try:
@@ -231,9 +218,7 @@ def room_for_connections(connection: Connection, *, workers: int) -> Finding:
     needed, left = workers * _CONNECTIONS_PER_WORKER + _CONNECTIONS_BESIDES, max(0, min(limits))
     found = f"{left} can be had, {needed} are used by {workers} worker(s)"
     if left < needed:
-        return warn(
-            "connections", found, "raise max_connections or the limit of the role or database"
-        )
+        return warn("connections", found, "raise max_connections or the limit of the role or database")
     return ok("connections", found)
 
 
@@ -255,10 +240,7 @@ def vacuum(connection: Connection) -> Finding:
 
 
 def snapshots(connection: Connection, *, max_: timedelta = HELD_MAX) -> Finding:
-    """What keeps dead rows and old log files from being cleared away.
-
-    max_: a transaction that is old.
-    """
+    """What keeps dead rows and old log files from being cleared away. max_: a transaction that is old."""
     held = [what for (what,) in connection.execute(_HELD, {"max": max_})]
     if held:
         return warn(
@@ -276,26 +258,13 @@ def server_log(connection: Connection) -> Finding:
     if logged and not hides:
         return warn(
             "server log",
-            f"it may hold digests, names and addresses, as parameters of statements: "
-            f"{', '.join(logged)}",
-            "as a superuser: ALTER ROLE … "
-            "SET log_parameter_max_length = 0, for the app role and the owner",
+            f"it may hold digests, names and addresses, as parameters of statements: {', '.join(logged)}",
+            "as a superuser: ALTER ROLE … SET log_parameter_max_length = 0, for the app role and the owner",
         )
     return ok("server log", "no parameters of statements go into it")
 
 
 LOOKS: Final[Sequence[Callable[[Connection], Finding]]] = (
-    *(
-        version,
-        encoding,
-        writes,
-        role_settings,
-        standbys,
-        tls,
-        checksums,
-        vacuum,
-        snapshots,
-        server_log,
-    ),
+    *(version, encoding, writes, role_settings, standbys, tls, checksums, vacuum, snapshots, server_log),
 )
 """Those that need nothing but a connection."""

@@ -1,3 +1,1 @@
-"""How the service meets the network: a strict HTTP protocol, a worker around it,
-a supervisor around them.
-"""
+"""How the service meets the network: a strict HTTP protocol, a worker around it, a supervisor around them."""

@@ -24,9 +24,7 @@ APP_ROLE_RIGHTS: Final = """
     GRANT INSERT, UPDATE, DELETE ON ledger.commands, ledger.projection_positions TO {role};
     GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ledger TO {role};
 """
-"""Least privilege: no UPDATE, DELETE or TRUNCATE on events,
-no DDL outside the schema of the views.
-"""
+"""Least privilege: no UPDATE, DELETE or TRUNCATE on events, no DDL outside the schema of the views."""
 
 
 class MigrationError(LedgerError):
@@ -62,10 +60,10 @@ def pending(connection: psycopg.Connection) -> list[int]:
 def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
     """Apply what is pending, in one transaction; returns the numbers applied.
 
-    owner_conninfo: a role that may create schemas. app_role: the existing role that the service
-    runs as, which gets the least it needs; None when both are the same role.
-    Raises WrongEncoding, MigrationError. Safe to run from several machines at once: the second
-    waits and finds nothing to do.
+    owner_conninfo: a role that may create schemas. app_role: the existing role that the service runs as,
+    which gets the least it needs; None when both are the same role.
+    Raises WrongEncoding, MigrationError. Safe to run from several machines at once: the second waits and
+    finds nothing to do.
     """
     with open_connection(owner_conninfo, session=MIGRATING, is_autocommit=False) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
@@ -77,9 +75,7 @@ def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
                 "(number int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
             )
             connection.execute("INSERT INTO ledger.migrations (number) VALUES (%s)", [number])
-        if connection.execute("SELECT to_regnamespace('views')").fetchone() == (
-            None,
-        ):  # no backup has it
+        if connection.execute("SELECT to_regnamespace('views')").fetchone() == (None,):  # no backup has it
             connection.execute("CREATE SCHEMA views")
         if app_role is not None:
             connection.execute(sql.SQL(APP_ROLE_RIGHTS).format(role=sql.Identifier(app_role)))

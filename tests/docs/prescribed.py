@@ -1,6 +1,4 @@
-"""A PostgreSQL as docs/how-to/own-postgresql.md has it:
-two roles with passwords, a database, a pepper.
-"""
+"""A PostgreSQL as docs/how-to/own-postgresql.md has it: two roles with passwords, a database, a pepper."""
 
 import os
 import re

@@ -1,6 +1,4 @@
-"""Statements stand in files that say what they return, lock and go by,
-and each is true of the schema.
-"""
+"""Statements stand in files that say what they return, lock and go by, and each is true of the schema."""
 
 import re
 from collections.abc import Iterator
@@ -18,9 +16,7 @@ ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = ("domain", "projections", "api")
 NO_STATEMENTS: Final = ("migrations", "schema.sql")
 SAID: Final = ("Returns", "Order", "Locks", "Index")
-LOADED: Final = re.compile(
-    r'^(\w+): Final = statements\(\s*"([\w.]+)", "([\w/.]+)"\s*\)', re.MULTILINE
-)
+LOADED: Final = re.compile(r'^(\w+): Final = statements\(\s*"([\w.]+)", "([\w/.]+)"\s*\)', re.MULTILINE)
 
 
 def modules() -> Iterator[Path]:
@@ -41,7 +37,7 @@ def blocks() -> Iterator[tuple[str, str, Block]]:
             yield f"{path.relative_to(ROOT)}:{name}", header, block
 
 
-def test_every_statement_says_what_it_returns_in_which_order_what_it_locks_and_its_index() -> None:
+def test_every_statement_says_what_it_returns_in_which_order_what_it_locks_and_which_index_it_uses() -> None:
     silent = {
         where: missing
         for where, header, block in blocks()

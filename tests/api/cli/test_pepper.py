@@ -1,6 +1,4 @@
-"""B6 at the command line and over HTTP:
-with another pepper nothing starts, and nobody is told 401 for it.
-"""
+"""B6 at the command line and over HTTP: with another pepper nothing starts, and nobody is told 401 for it."""
 
 import shutil
 import tempfile

@@ -41,9 +41,7 @@ def test_two_migrations_at_once_both_succeed_and_apply_each_once(empty_database:
 
 
 def test_the_second_migration_waits_for_the_first(empty_database: str) -> None:
-    """The lock is what makes them wait; somebody else holds it here,
-    and nothing is applied meanwhile.
-    """
+    """The lock is what makes them wait; somebody else holds it here, and nothing is applied meanwhile."""
     waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (\
         SELECT oid FROM pg_database WHERE datname = current_database())"
     with (

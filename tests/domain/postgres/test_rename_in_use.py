@@ -1,6 +1,4 @@
-"""What `domain/eventstore/migrations/README.md` says of a rename:
-nobody who is running notices it.
-"""
+"""What `domain/eventstore/migrations/README.md` says of a rename: nobody who is running notices it."""
 
 import asyncio
 from datetime import timedelta
