@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Final, LiteralString
+from typing import Final
 
 import msgspec
 import psycopg
@@ -27,17 +27,12 @@ from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailabl
 from domain.postgres.embedded.server import EmbeddedPostgres, EmbeddedPostgresError, default_base_dir
 from domain.postgres.migrate import migrate, pending
 from domain.postgres.pooler import require_own_session
-from domain.postgres.session import SERVING
+from domain.postgres.session import SERVING, UNSAFE
 from domain.secret import Pepper
 
 _DATABASE: Final = "scim_ledger"
 _APP_ROLE: Final = "scim_ledger"
 _OWNER: Final = "postgres"
-
-UNSAFE: Final[LiteralString] = """
-    SELECT name || '=' || setting FROM pg_settings
-    WHERE (name, setting) IN (('fsync', 'off'), ('full_page_writes', 'off'), ('synchronous_commit', 'off'))
-"""
 
 
 class NotMigrated(Exception):

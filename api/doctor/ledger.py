@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Final, LiteralString
+from typing import Final
 
 from psycopg import Connection
 
@@ -12,6 +12,7 @@ from domain.errors import PepperMismatch
 from domain.eventstore.ledger_clock import AHEAD_MAX
 from domain.eventstore.peppers import require_pepper
 from domain.postgres.migrate import MigrationError, pending
+from domain.postgres.sql_file import statements
 from domain.secret import Pepper
 from projections import positions
 from projections.registry import PROJECTIONS
@@ -19,31 +20,7 @@ from projections.registry import PROJECTIONS
 MAX_LAG: Final = 10_000
 MIGRATE: Final = "run scim-ledger migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)"
 
-_MAY_LOOK: Final[LiteralString] = """
-    SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'ledger'
-"""
-
-_RIGHTS: Final[LiteralString] = """
-    SELECT r.rolsuper, pg_has_role(c.relowner, 'USAGE'),
-        array_remove(ARRAY[
-            CASE WHEN has_table_privilege('ledger.events', 'UPDATE') THEN 'UPDATE' END,
-            CASE WHEN has_table_privilege('ledger.events', 'DELETE') THEN 'DELETE' END,
-            CASE WHEN has_table_privilege('ledger.events', 'TRUNCATE') THEN 'TRUNCATE' END
-        ], NULL)
-    FROM pg_class c, pg_roles r WHERE c.oid = 'ledger.events'::regclass AND r.rolname = current_user
-"""
-
-_LACKING: Final[LiteralString] = """
-    SELECT privilege || ' on ' || needed.name
-    FROM unnest(%s::text[], %s::text[]) AS needed (name, privileges),
-        LATERAL unnest(string_to_array(needed.privileges, ' ')) AS privilege
-    WHERE to_regclass(needed.name) IS NULL OR NOT has_table_privilege(needed.name, privilege)
-    UNION ALL
-    SELECT 'CREATE on the schema views' WHERE NOT has_schema_privilege('views', 'CREATE')
-    UNION ALL
-    SELECT 'EXECUTE on ' || p.oid::regprocedure FROM pg_proc p
-    WHERE p.pronamespace = 'ledger'::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE')
-"""
+_SQL: Final = statements("api.doctor", "ledger.sql")
 NEEDED: Final = {
     "ledger.events": "SELECT INSERT",
     "ledger.heads": "SELECT INSERT UPDATE",
@@ -55,19 +32,6 @@ NEEDED: Final = {
     "ledger.projection_rebuilds": "SELECT INSERT UPDATE",
     "ledger.repairs": "SELECT",
 }
-
-_TIME: Final[LiteralString] = """
-    SELECT clock_timestamp(), (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1)
-"""
-
-_REPAIRS: Final[LiteralString] = """
-    SELECT kind, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM ledger.repairs ORDER BY id
-"""
-
-_OLD: Final[LiteralString] = """
-    SELECT name || '_v' || version FROM ledger.projection_positions p
-    WHERE role = 'retired' OR (name, shape) NOT IN (SELECT * FROM unnest(%s::text[], %s::int[])) ORDER BY 1
-"""
 
 
 def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
@@ -90,7 +54,7 @@ def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
 
 def migrations(connection: Connection) -> Finding:
     """Whether the schema is that of this release."""
-    if connection.execute(_MAY_LOOK).fetchone() == (False,):
+    if connection.execute(_SQL["may_look"]).fetchone() == (False,):
         return fail("migrations", "the role may not look into the schema of the ledger", MIGRATE)
     try:
         missing = pending(connection)
@@ -103,7 +67,7 @@ def migrations(connection: Connection) -> Finding:
 
 def role(connection: Connection) -> Finding:
     """Whether the service could change what it may only add to."""
-    row = connection.execute(_RIGHTS).fetchone()
+    row = connection.execute(_SQL["rights_on_events"]).fetchone()
     assert row is not None
     is_superuser, is_owner, changes = row
     what = "is a superuser" if is_superuser else "owns the ledger" if is_owner else ""
@@ -119,7 +83,7 @@ def role(connection: Connection) -> Finding:
 
 def rights(connection: Connection) -> Finding:
     """Whether it may do all that it has to."""
-    rows = connection.execute(_LACKING, [list(NEEDED), list(NEEDED.values())])
+    rows = connection.execute(_SQL["lacking_rights"], [list(NEEDED), list(NEEDED.values())])
     lacking = ", ".join(what for (what,) in rows)
     if lacking:
         return fail("rights", f"the role of the service lacks {lacking}", MIGRATE)
@@ -156,7 +120,7 @@ def keys(connection: Connection, settings: Settings) -> Iterator[Finding]:
 
 def clock(connection: Connection, *, here: Callable[[], datetime] = positions.now) -> Finding:
     """This machine's and the database's."""
-    row = connection.execute(_TIME).fetchone()
+    row = connection.execute(_SQL["clock_and_last_instant"]).fetchone()
     assert row is not None
     skew_s = (here() - row[0]).total_seconds()
     found = f"{abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} the database's"
@@ -167,7 +131,7 @@ def clock(connection: Connection, *, here: Callable[[], datetime] = positions.no
 
 def ledger_time(connection: Connection) -> Finding:
     """Whether it has jumped ahead of the clocks."""
-    row = connection.execute(_TIME).fetchone()
+    row = connection.execute(_SQL["clock_and_last_instant"]).fetchone()
     assert row is not None
     now, at = row
     if at is None or at - now <= AHEAD_MAX:
@@ -181,7 +145,7 @@ def ledger_time(connection: Connection) -> Finding:
 
 def repairs(connection: Connection) -> Finding:
     """What an owner has set right; nothing is wrong with that, and nobody should have to search for it."""
-    made = [f"{kind} on {day}" for kind, day in connection.execute(_REPAIRS)]
+    made = [f"{kind} on {day}" for kind, day in connection.execute(_SQL["repairs"])]
     return ok("repairs", f"ledger.repairs tells of {', '.join(made)}" if made else "none was made")
 
 
@@ -200,7 +164,7 @@ def views(connection: Connection, *, max_lag: int = MAX_LAG) -> Iterator[Finding
         else:
             yield ok(what, f"{at.lag} events behind")
     known = [projection.name for projection in PROJECTIONS], [each.shape for each in PROJECTIONS]
-    old = ", ".join(table for (table,) in connection.execute(_OLD, known))
+    old = ", ".join(table for (table,) in connection.execute(_SQL["old_versions"], known))
     if old:
         yield warn(
             "old views", f"tables that this release does not read: {old}", "scim-ledger projections drop-old"

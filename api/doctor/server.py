@@ -3,16 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import Final, LiteralString
+from typing import Final
 
 from psycopg import Connection
 
-from api.deployment import UNSAFE
 from api.doctor.finding import Finding, fail, ok, warn
 from api.settings import PREFIX, Settings
 from domain.errors import WrongEncoding
 from domain.postgres.connection import require_utf8
-from domain.postgres.session import stated_names
+from domain.postgres.session import UNSAFE, stated_names
+from domain.postgres.sql_file import statements
 
 OLDEST: Final = 15
 NEWEST: Final = 18
@@ -21,61 +21,7 @@ _CONNECTIONS_BESIDES: Final = 3
 """Two for appends and four for reads; the projections, a rebuild and a command."""
 HELD_MAX: Final = timedelta(minutes=10)
 
-_WRITES: Final[LiteralString] = """
-    SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'
-"""
-
-_OVERRIDDEN: Final[LiteralString] = """
-    SELECT DISTINCT split_part(entry, '=', 1) FROM pg_db_role_setting, unnest(setconfig) AS entry
-    WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-        AND setrole IN (0, current_user::regrole) AND lower(split_part(entry, '=', 1)) = ANY(%s) ORDER BY 1
-"""
-
-_STANDBYS: Final[LiteralString] = """
-    SELECT current_setting('synchronous_standby_names'), count(pid),
-        count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')), bool_or(pid IS NOT NULL AND state IS NULL)
-    FROM (SELECT) AS one LEFT JOIN pg_stat_replication ON true
-"""
-"""A role without pg_monitor sees that there are standbys, and not what they are."""
-
-_ROOM: Final[LiteralString] = """
-    SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-        - coalesce(current_setting('reserved_connections', true)::int, 0),
-        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
-            AND application_name NOT LIKE 'scim-ledger%'),
-        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
-        (SELECT datconnlimit FROM pg_database WHERE datname = current_database())
-"""
-
-_NEVER_VACUUMED: Final[LiteralString] = """
-    SELECT relnamespace::regnamespace || '.' || relname FROM pg_class
-    WHERE relnamespace IN (to_regnamespace('ledger'), to_regnamespace('views'))
-        AND EXISTS (
-            SELECT FROM unnest(reloptions) AS entry WHERE entry ~* '^autovacuum_enabled=(false|off|no|0)$'
-        )
-    ORDER BY 1
-"""
-
-_HELD: Final[LiteralString] = """
-    SELECT 'a transaction of ' || (clock_timestamp() - xact_start)::interval(0) || ' ago (pid ' || pid || ')'
-    FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
-        AND backend_type = 'client backend' AND xact_start < clock_timestamp() - %(max)s
-    UNION ALL
-    SELECT 'a prepared transaction of ' || (clock_timestamp() - prepared)::interval(0) || ' ago'
-    FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - %(max)s
-    UNION ALL
-    SELECT 'the replication slot ' || slot_name || ', which nobody reads'
-    FROM pg_replication_slots WHERE NOT active
-"""
-
-_LOGGED: Final[LiteralString] = """
-    SELECT name || '=' || setting FROM pg_settings
-    WHERE (name = 'log_statement' AND setting IN ('mod', 'all'))
-        OR (name IN ('log_min_duration_statement', 'log_min_duration_sample', 'auto_explain.log_min_duration')
-            AND setting <> '-1')
-        OR (name = 'log_transaction_sample_rate' AND setting <> '0')
-    ORDER BY 1
-"""
+_SQL: Final = statements("api.doctor", "server.sql")
 
 
 def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
@@ -108,7 +54,7 @@ def encoding(connection: Connection) -> Finding:
 
 def writes(connection: Connection) -> Finding:
     """Whether it takes any."""
-    row = connection.execute(_WRITES).fetchone()
+    row = connection.execute(_SQL["takes_writes"]).fetchone()
     assert row is not None
     is_standby, is_read_only = row
     if is_standby:
@@ -125,7 +71,7 @@ def writes(connection: Connection) -> Finding:
 
 def role_settings(connection: Connection) -> Finding:
     """Settings of the role or database that our sessions replace."""
-    names = [name for (name,) in connection.execute(_OVERRIDDEN, [list(stated_names())])]
+    names = [name for (name,) in connection.execute(_SQL["overridden_settings"], [list(stated_names())])]
     if names:
         return warn(
             "role settings",
@@ -155,7 +101,7 @@ def durability(connection: Connection, *, is_allowed: bool) -> Finding:
 
 def standbys(connection: Connection) -> Finding:
     """Whether a commit has to wait for a standby that is not there."""
-    row = connection.execute(_STANDBYS).fetchone()
+    row = connection.execute(_SQL["standbys"]).fetchone()
     assert row is not None
     demanded, count, synchronous, is_hidden = row
     if not demanded:
@@ -211,7 +157,7 @@ def checksums(connection: Connection) -> Finding:
 
 def room_for_connections(connection: Connection, *, workers: int) -> Finding:
     """Whether all that this service opens is allowed."""
-    row = connection.execute(_ROOM).fetchone()
+    row = connection.execute(_SQL["room"]).fetchone()
     assert row is not None
     allowed, others, of_role, of_database = row
     limits = [allowed - others, *(limit for limit in (of_role, of_database) if limit >= 0)]
@@ -229,7 +175,7 @@ def vacuum(connection: Connection) -> Finding:
         for name in ("autovacuum", "track_counts")
         if connection.execute("SELECT current_setting(%s)", [name]).fetchone() == ("off",)
     ]
-    off += [table for (table,) in connection.execute(_NEVER_VACUUMED)]
+    off += [table for (table,) in connection.execute(_SQL["never_vacuumed"])]
     if off:
         return warn(
             "autovacuum",
@@ -241,7 +187,7 @@ def vacuum(connection: Connection) -> Finding:
 
 def snapshots(connection: Connection, *, max_: timedelta = HELD_MAX) -> Finding:
     """What keeps dead rows and old log files from being cleared away. max_: a transaction that is old."""
-    held = [what for (what,) in connection.execute(_HELD, {"max": max_})]
+    held = [what for (what,) in connection.execute(_SQL["held_back"], {"max": max_})]
     if held:
         return warn(
             "old snapshots",
@@ -253,7 +199,7 @@ def snapshots(connection: Connection, *, max_: timedelta = HELD_MAX) -> Finding:
 
 def server_log(connection: Connection) -> Finding:
     """Whether digests, names and addresses are written into the server's log."""
-    logged = [setting for (setting,) in connection.execute(_LOGGED)]
+    logged = [setting for (setting,) in connection.execute(_SQL["logged"])]
     hides = connection.execute("SHOW log_parameter_max_length").fetchone() == ("0",)
     if logged and not hides:
         return warn(

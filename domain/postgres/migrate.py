@@ -5,26 +5,16 @@ from importlib.resources import files
 from typing import Final
 
 import psycopg
-from psycopg import sql
 
 from domain.errors import LedgerError
 from domain.postgres.connection import open_connection
 from domain.postgres.session import MIGRATING
+from domain.postgres.sql_file import statements, with_names
 
 _LOCK: Final = 7239075815
 _NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
 
-APP_ROLE_RIGHTS: Final = """
-    GRANT USAGE ON SCHEMA ledger TO {role};
-    GRANT USAGE, CREATE ON SCHEMA views TO {role};
-    GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO {role};
-    GRANT INSERT ON ledger.events, ledger.pepper_generations TO {role};
-    GRANT INSERT, UPDATE ON ledger.heads, ledger.aggregates, ledger.secrets TO {role};
-    GRANT INSERT, UPDATE ON ledger.projection_rebuilds TO {role};
-    GRANT INSERT, UPDATE, DELETE ON ledger.commands, ledger.projection_positions TO {role};
-    GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ledger TO {role};
-"""
-"""Least privilege: no UPDATE, DELETE or TRUNCATE on events, no DDL outside the schema of the views."""
+_SQL: Final = statements("domain.postgres", "sql/migrate.sql")
 
 
 class MigrationError(LedgerError):
@@ -69,14 +59,22 @@ def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         numbers = pending(connection)
         for number in numbers:
-            connection.execute(available()[number])
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS ledger.migrations "
-                "(number int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
-            )
-            connection.execute("INSERT INTO ledger.migrations (number) VALUES (%s)", [number])
+            _apply(connection, number)
         if connection.execute("SELECT to_regnamespace('views')").fetchone() == (None,):  # no backup has it
             connection.execute("CREATE SCHEMA views")
         if app_role is not None:
-            connection.execute(sql.SQL(APP_ROLE_RIGHTS).format(role=sql.Identifier(app_role)))
+            connection.execute(with_names(_SQL["app_role_rights"], role=app_role))
     return numbers
+
+
+def _apply(connection: psycopg.Connection, number: int) -> None:
+    connection.execute(_SQL["wait_briefly"])
+    try:
+        connection.execute(available()[number])
+    except psycopg.errors.LockNotAvailable as error:
+        raise MigrationError(
+            f"migration {number} needs a table that another transaction holds, such as a dump: "
+            "nothing was changed; run it again when that is over"
+        ) from error
+    connection.execute(_SQL["keep_numbers"])
+    connection.execute("INSERT INTO ledger.migrations (number) VALUES (%s)", [number])

@@ -13,6 +13,8 @@ from typing import Final
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from domain.postgres.sql_file import statements
+
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _TRANSACTION_TIMEOUT_SINCE: Final = 170000
 
@@ -57,11 +59,8 @@ _STATED: Final = {
     "tcp_user_timeout": "8000",
 }
 
-_CONFIRMED: Final = """
-    SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') IN ('off', 'local')
-"""
-"""What is confirmed is on disk, and with the standby where the server demands one. Stronger ones stay."""
+_SQL: Final = statements("domain.postgres", "sql/session.sql")
+UNSAFE: Final = _SQL["unsafe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class Session:
             settings.append(("synchronous_commit", "off"))
         lines = [_set(name, value) for name, value in settings]
         if self.is_confirmed:
-            lines.append(_CONFIRMED)
+            lines.append(_SQL["confirm"])
         return ";".join([*lines, *(_set(name, value) for name, value in limits.items())]).encode()
 
 
@@ -140,7 +139,7 @@ REBUILDING: Final = Session(
 doors'."""
 
 MIGRATING: Final = Session(more={"check_function_bodies": "on"})
-"""DDL as the owner: it waits for whoever uses the tables."""
+"""DDL as the owner. How long it waits for those who use the tables is told with each migration."""
 
 
 def stated(conninfo: str, *, needs_writes: bool = True) -> str:

@@ -77,6 +77,20 @@ def test_a_migration_that_fails_leaves_nothing_behind(
         assert connection.execute("SELECT to_regnamespace('ledger')").fetchone() == (None,)
 
 
+def test_a_migration_that_would_hold_up_the_doors_gives_up(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dump holds the table; whoever uses it would wait behind the migration that waits for the dump."""
+    migrate(empty_database, app_role=APP_ROLE)
+    more = {**available(), 9999: "ALTER TABLE ledger.heads ADD COLUMN more int"}
+    monkeypatch.setattr("domain.postgres.migrate.available", lambda: more)
+    with psycopg.connect(empty_database) as dump:
+        dump.execute("SELECT count(*) FROM ledger.heads")
+        with pytest.raises(MigrationError, match="nothing was changed"):
+            migrate(empty_database, app_role=APP_ROLE)
+    assert migrate(empty_database, app_role=APP_ROLE) == [9999]
+
+
 def test_the_app_role_may_do_exactly_what_it_needs(empty_database: str) -> None:
     migrate(empty_database, app_role=APP_ROLE)
     with psycopg.connect(empty_database) as connection:

@@ -1,0 +1,51 @@
+-- What the doctor asks of the ledger. Read as the service's role, so each asks only what that role
+-- may see.
+-- Order: none, unless a statement says so.
+-- Locks: none.
+-- Index: none, unless a statement says so: catalogues, and tables of a few rows.
+
+-- name: may_look
+-- Returns: whether the role may use the schema; no row where there is none.
+SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'ledger';
+
+-- name: rights_on_events
+-- Returns: whether the role is a superuser, whether it owns the events, and what it may do to them
+--   beyond reading and adding.
+SELECT r.rolsuper, pg_has_role(c.relowner, 'USAGE'),
+    array_remove(ARRAY[
+        CASE WHEN has_table_privilege('ledger.events', 'UPDATE') THEN 'UPDATE' END,
+        CASE WHEN has_table_privilege('ledger.events', 'DELETE') THEN 'DELETE' END,
+        CASE WHEN has_table_privilege('ledger.events', 'TRUNCATE') THEN 'TRUNCATE' END
+    ], NULL)
+FROM pg_class c, pg_roles r WHERE c.oid = 'ledger.events'::regclass AND r.rolname = current_user;
+
+-- name: lacking_rights
+-- Returns: what the role needs and may not do, one text a right.
+SELECT privilege || ' on ' || needed.name
+FROM unnest(%s::text[], %s::text[]) AS needed (name, privileges),
+    LATERAL unnest(string_to_array(needed.privileges, ' ')) AS privilege
+WHERE to_regclass(needed.name) IS NULL OR NOT has_table_privilege(needed.name, privilege)
+UNION ALL
+SELECT 'CREATE on the schema views' WHERE NOT has_schema_privilege('views', 'CREATE')
+UNION ALL
+SELECT 'EXECUTE on ' || p.oid::regprocedure FROM pg_proc p
+WHERE p.pronamespace = 'ledger'::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE');
+
+-- name: clock_and_last_instant
+-- Returns: the database's clock, and ledger time; the latter NULL where there is no event.
+-- Order: one row.
+-- Index: events_notification_id, backwards, one entry.
+SELECT clock_timestamp(), (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1);
+
+-- name: repairs
+-- Returns: kind and day of each repair.
+-- Order: as they were made.
+-- Index: repairs_pkey.
+SELECT kind, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM ledger.repairs ORDER BY id;
+
+-- name: old_versions
+-- Returns: the versions of views that this release does not read, as <name>_v<version>.
+-- Order: by name.
+SELECT name || '_v' || version FROM ledger.projection_positions p
+WHERE role = 'retired' OR (name, shape) NOT IN (SELECT * FROM unnest(%s::text[], %s::int[]))
+ORDER BY 1;

@@ -1,0 +1,74 @@
+-- What the doctor asks of the server: catalogues and statistics views of PostgreSQL.
+-- Order: none, unless a statement says so.
+-- Locks: none.
+-- Index: none of ours.
+
+-- name: takes_writes
+-- Returns: whether it is a standby, and whether transactions are read-only unless they say
+--   otherwise.
+SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on';
+
+-- name: overridden_settings
+-- Returns: of the given settings, those that this database or role states by itself.
+-- Order: by name.
+SELECT DISTINCT split_part(entry, '=', 1) FROM pg_db_role_setting, unnest(setconfig) AS entry
+WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+    AND setrole IN (0, current_user::regrole) AND lower(split_part(entry, '=', 1)) = ANY(%s)
+ORDER BY 1;
+
+-- name: standbys
+-- A role without pg_monitor sees that there are standbys, and not what they are.
+-- Returns: one row: the setting, how many are connected, how many confirm commits, whether some are
+--   hidden.
+SELECT current_setting('synchronous_standby_names'), count(pid),
+    count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')),
+    bool_or(pid IS NOT NULL AND state IS NULL)
+FROM (SELECT) AS one LEFT JOIN pg_stat_replication ON true;
+
+-- name: room
+-- Returns: one row: connections that the server gives to such a role, those of others, and the
+--   limits of the role and of the database, -1 for none.
+SELECT current_setting('max_connections')::int
+    - current_setting('superuser_reserved_connections')::int
+    - coalesce(current_setting('reserved_connections', true)::int, 0),
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
+        AND application_name NOT LIKE 'scim-ledger%'),
+    (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
+    (SELECT datconnlimit FROM pg_database WHERE datname = current_database());
+
+-- name: never_vacuumed
+-- Returns: tables of ours that autovacuum leaves out.
+-- Order: by name.
+SELECT relnamespace::regnamespace || '.' || relname FROM pg_class
+WHERE relnamespace IN (to_regnamespace('ledger'), to_regnamespace('views'))
+    AND EXISTS (
+        SELECT FROM unnest(reloptions) AS entry
+        WHERE entry ~* '^autovacuum_enabled=(false|off|no|0)$'
+    )
+ORDER BY 1;
+
+-- name: held_back
+-- What keeps dead rows from being removed.
+-- Returns: one text each, for the operator.
+SELECT 'a transaction of ' || (clock_timestamp() - xact_start)::interval(0)
+    || ' ago (pid ' || pid || ')'
+FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
+    AND backend_type = 'client backend' AND xact_start < clock_timestamp() - %(max)s::interval
+UNION ALL
+SELECT 'a prepared transaction of ' || (clock_timestamp() - prepared)::interval(0) || ' ago'
+FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - %(max)s::interval
+UNION ALL
+SELECT 'the replication slot ' || slot_name || ', which nobody reads'
+FROM pg_replication_slots WHERE NOT active;
+
+-- name: logged
+-- Settings by which statements, and so what is in them, get into the server's log.
+-- Returns: name=value, one text each.
+-- Order: by name.
+SELECT name || '=' || setting FROM pg_settings
+WHERE (name = 'log_statement' AND setting IN ('mod', 'all'))
+    OR (setting <> '-1' AND name IN (
+        'log_min_duration_statement', 'log_min_duration_sample', 'auto_explain.log_min_duration'
+    ))
+    OR (name = 'log_transaction_sample_rate' AND setting <> '0')
+ORDER BY 1;

@@ -1,0 +1,17 @@
+-- What a session states or asks about its durability.
+-- Order: none.
+-- Locks: none.
+-- Index: none.
+
+-- name: confirm
+-- What is confirmed is on disk, and with the standby where the server demands one. Stronger
+-- settings stay.
+-- Returns: a row where it was weaker.
+SELECT set_config('synchronous_commit', 'on', false)
+WHERE current_setting('synchronous_commit') IN ('off', 'local');
+
+-- name: unsafe
+-- Settings by which the server may lose what it has confirmed.
+-- Returns: name=value, one text each.
+SELECT name || '=' || setting FROM pg_settings
+WHERE setting = 'off' AND name IN ('fsync', 'full_page_writes', 'synchronous_commit');
