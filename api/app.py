@@ -40,12 +40,12 @@ from domain.errors import PermissionDenied
 from domain.eventstore.commit_turn import ALONE, SharedTurn
 from domain.ledger import Sources, TokenLedger
 from domain.secret import Pepper
-from projections.as_of import AsOfQueries
-from projections.audit_queries import AuditQueries
-from projections.head import HeadWatch
-from projections.queries import TokenQueries
-from projections.usage_queries import UsageQueries
-from projections.wake import Waker
+from projections.audit_trail.queries import AuditQueries
+from projections.follow.ledger_head import HeadWatch
+from projections.follow.wake_ups import Waker
+from projections.scim_tokens.as_of import AsOfQueries
+from projections.scim_tokens.queries import TokenQueries
+from projections.usage.queries import UsageQueries
 
 MAX_BODY_BYTES: Final = 64 * 1024
 
@@ -137,7 +137,9 @@ def _openapi() -> OpenAPIConfig:
         components=Components(
             security_schemes={
                 "apiToken": SecurityScheme(
-                    type="http", scheme="bearer", description="An API token: scim-ledger api-token create."
+                    type="http",
+                    scheme="bearer",
+                    description="An API token: scim-ledger api-token create.",
                 )
             }
         ),
@@ -158,7 +160,9 @@ def _openapi() -> OpenAPIConfig:
 def _handle(request: Request[Any, Any, Any], error: Any) -> Response[bytes]:
     if isinstance(error, PermissionDenied):
         request.scope["state"][problems.DENIED] = error.permission
-    found = problems.answer(_as_bad_request(error) if isinstance(error, ValidationException) else error)
+    found = problems.answer(
+        _as_bad_request(error) if isinstance(error, ValidationException) else error
+    )
     return Response(
         problems.encode(found.problem, request.scope["state"]["request_id"]),
         status_code=found.problem.status,

@@ -1,4 +1,6 @@
-"""Where the edge gets time, ids, randomness and the operator's name; the domain takes them as arguments."""
+"""Where the edge gets time, ids, randomness and the operator's name;
+the domain takes them as arguments.
+"""
 
 import os
 import pwd

@@ -1,7 +1,8 @@
-"""Where the ledger lives: a server that DATABASE_URL names, or the embedded one with its own directory.
+"""Where the ledger lives: a server that DATABASE_URL names,
+or the embedded one with its own directory.
 
-Everything that starts (serve, the command line) goes through `open_store`, which yields settings in which
-the connection string and the pepper are known.
+Everything that starts (serve, the command line) goes through `open_store`, which yields settings in
+which the connection string and the pepper are known.
 """
 
 import os
@@ -24,7 +25,11 @@ from domain.errors import PepperMismatch
 from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
 from domain.ledger import TokenLedger
 from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailable
-from domain.postgres.embedded.server import EmbeddedPostgres, EmbeddedPostgresError, default_base_dir
+from domain.postgres.embedded.server import (
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    default_base_dir,
+)
 from domain.postgres.migrate import migrate, pending
 from domain.postgres.pooler import require_own_session
 from domain.postgres.session import SERVING, UNSAFE
@@ -46,8 +51,9 @@ class UnsafeDatabase(Exception):
 class Keys(Enum):
     """What is done about the pepper's keys.
 
-    RECORDED: new ones are written down; of a start, which alone makes a ledger where a directory holds none.
-    COMPARED: they are those that the ledger knows; of every other command. IGNORED: of a repair.
+    RECORDED: new ones are written down; of a start, which alone makes a ledger where a directory
+    holds none. COMPARED: they are those that the ledger knows; of every other command. IGNORED: of
+    a repair.
     """
 
     RECORDED = "recorded"
@@ -61,9 +67,9 @@ def open_store(
 ) -> Iterator[Settings]:
     """Settings with `database_url` and a pepper; the embedded server runs for the block at least.
 
-    migrates: apply pending migrations to a server that DATABASE_URL names. The embedded one always has them.
-    Raises SettingsError, EmbeddedPostgresError, StoreUnavailable, SharedSession, NotMigrated, UnsafeDatabase,
-    WrongEncoding and PepperMismatch.
+    migrates: apply pending migrations to a server that DATABASE_URL names. The embedded one always
+    has them. Raises SettingsError, EmbeddedPostgresError, StoreUnavailable, SharedSession,
+    NotMigrated, UnsafeDatabase, WrongEncoding and PepperMismatch.
     """
     if settings.database_url is not None:
         if migrates:
@@ -86,7 +92,9 @@ def open_store(
 
 @contextmanager
 def empty_store(settings: Settings) -> Iterator[None]:
-    """The server runs for the block and has the database; nothing is made in it, for a restore will."""
+    """The server runs for the block and has the database;
+    nothing is made in it, for a restore will.
+    """
     if settings.database_url is not None:
         yield
         return
@@ -103,7 +111,9 @@ def empty_store(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C does not cut short what the first has begun: it would leave the server behind."""
+    """A second Ctrl-C does not cut short what the first has begun:
+    it would leave the server behind.
+    """
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
@@ -164,7 +174,10 @@ def migrate_given(settings: Settings) -> list[int]:
 
 
 def _make_database(server: EmbeddedPostgres, *, makes: bool) -> None:
-    """The embedded server's role and database. Raises EmbeddedPostgresError where they are not to be made."""
+    """The embedded server's role and database.
+
+    Raises EmbeddedPostgresError where they are not to be made.
+    """
     with open_connection(server.conninfo(user=_OWNER, dbname="postgres")) as admin:
         for known, statement in (
             ("SELECT 1 FROM pg_roles WHERE rolname = %s", sql.SQL("CREATE ROLE {} LOGIN")),
@@ -185,7 +198,9 @@ def _prepared(settings: Settings, server: EmbeddedPostgres, keys: Keys) -> Setti
     if pepper_file is None and settings.pepper is None and keys is not Keys.IGNORED:
         pepper_file = _own_pepper(server, owner)
     return msgspec.structs.replace(
-        settings, database_url=server.conninfo(user=_APP_ROLE, dbname=_DATABASE), pepper_file=pepper_file
+        settings,
+        database_url=server.conninfo(user=_APP_ROLE, dbname=_DATABASE),
+        pepper_file=pepper_file,
     )
 
 
@@ -206,13 +221,17 @@ def needs_pepper(settings: Settings) -> None:
 
 
 def _own_pepper(server: EmbeddedPostgres, owner: str) -> Path:
-    """The file of the embedded ledger's key, made with the ledger. Raises PepperMismatch where it is lost."""
+    """The file of the embedded ledger's key, made with the ledger.
+
+    Raises PepperMismatch where it is lost.
+    """
     path = own_pepper_file(server)
     if not path.exists():
         with open_connection(owner) as connection:
             if has_pepper(connection):
                 raise PepperMismatch(
-                    f"the key of this ledger's secrets is lost, {path}: restore the file from a backup; "
+                    f"the key of this ledger's secrets is lost, {path}: "
+                    f"restore the file from a backup; "
                     "without it every token is void (docs/how-to/rotate-the-pepper.md)"
                 )
         written = path.with_suffix(".new")
@@ -231,7 +250,9 @@ def _checked(settings: Settings, keys: Keys) -> Settings:
     try:
         with open_connection(settings.database_url, session=SERVING) as connection:
             if pending(connection):
-                raise NotMigrated("the database lacks migrations of this release: run scim-ledger migrate")
+                raise NotMigrated(
+                    "the database lacks migrations of this release: run scim-ledger migrate"
+                )
             unsafe = [setting for (setting,) in connection.execute(UNSAFE)]
             _check_keys(connection, settings, keys)
     except (*OUT_OF_REACH, psycopg.errors.InsufficientPrivilege) as error:

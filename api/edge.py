@@ -31,16 +31,20 @@ AUTHENTICATING: Final = ("/verify", "/introspect")
 """What a service asks while its own client waits to be let in."""
 Door: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 _IS_SCIM: Final = "This is a SCIM token; the base URL ends in /scim/v2"
-"""The prefix tells, so nobody is asked: whoever configures an identity provider forgets the path."""
+"""The prefix tells, so nobody is asked:
+whoever configures an identity provider forgets the path.
+"""
 _NOT_VALID: Final = "The API token is not valid."
 
 logger = structlog.get_logger()
 
 
 class Edge:
-    """Every request gets an id; a SCIM path goes to its door; all else needs a good API token first.
+    """Every request gets an id; a SCIM path goes to its door;
+    all else needs a good API token first.
 
-    Without one, every route is 401, also those that do not exist: validation and routing come after.
+    Without one, every route is 401, also those that do not exist: validation and routing come
+    after.
     """
 
     def __init__(
@@ -95,7 +99,10 @@ class Edge:
             await send_problem(send, scope, Answer(problem(405), {"Allow": ", ".join(allowed)}))
 
     async def _authenticate(self, scope: HTTPScope) -> None:
-        """Put the caller into the scope. Raises NoGoodToken, BadRequest, Unauthenticated, Unavailable."""
+        """Put the caller into the scope.
+
+        Raises NoGoodToken, BadRequest, Unauthenticated, Unavailable.
+        """
         try:
             secret = read(scope).secret
         except NotPresentable as refusal:
@@ -122,19 +129,25 @@ class Edge:
         scope["state"]["caller"] = caller
 
     def _stamping(self, scope: HTTPScope, send: Send) -> Send:
-        """Adds the request's id to an answer, and records one that is given for want of a permission."""
+        """Adds the request's id to an answer, and records one that is given for
+        want of a permission.
+        """
 
         async def stamping(message: Message) -> None:
             denied = scope["state"].pop(DENIED, None)
             if denied is not None:
-                await self._record_refusal(scope, scope["state"]["caller"], lacking=Permission(denied))
+                await self._record_refusal(
+                    scope, scope["state"]["caller"], lacking=Permission(denied)
+                )
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], stamp(scope)]
             await send(message)
 
         return stamping
 
-    async def _record_refusal(self, scope: HTTPScope, caller: Caller, *, lacking: Permission | None) -> None:
+    async def _record_refusal(
+        self, scope: HTTPScope, caller: Caller, *, lacking: Permission | None
+    ) -> None:
         """It is refused whether this can be recorded or not: a no needs no record."""
         try:
             await self._service.ledger.refuse_api_token(

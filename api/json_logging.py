@@ -1,4 +1,7 @@
-"""Logging: one JSON object a line on standard error. No bodies, no headers, no query strings, ever."""
+"""Logging: one JSON object a line on standard error.
+
+No bodies, no headers, no query strings, ever.
+"""
 
 import logging
 import sys
@@ -16,7 +19,11 @@ def configure_logging(level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        processors=[
+            *shared,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

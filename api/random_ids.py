@@ -1,4 +1,6 @@
-"""Fresh ids, cheaply: every request needs a few, and a system call each would be a tenth of its cost."""
+"""Fresh ids, cheaply: every request needs a few,
+and a system call each would be a tenth of its cost.
+"""
 
 import os
 from collections.abc import Callable
@@ -23,14 +25,19 @@ class RandomIds:
         if not self._ready:
             block = os.urandom(16 * _BLOCK)
             self._ready = [
-                int.from_bytes(block[start : start + 16], "big") & _RANDOM_BITS | _VERSION_4 | _VARIANT
+                int.from_bytes(block[start : start + 16], "big") & _RANDOM_BITS
+                | _VERSION_4
+                | _VARIANT
                 for start in range(0, len(block), 16)
             ]
         return UUID(int=self._ready.pop())
 
 
 def request_ids() -> Callable[[], str]:
-    """Ids for requests: unique, formed like a UUID, not secret. A random prefix per process, then a count."""
+    """Ids for requests: unique, formed like a UUID, not secret.
+
+    A random prefix per process, then a count.
+    """
     prefix = str(uuid4())[:24]
     numbers = count(int.from_bytes(os.urandom(5), "big"))
     return lambda: f"{prefix}{next(numbers):012x}"

@@ -11,11 +11,11 @@ from api.http.cursor import Cursors
 from api.http.json_body import StrictRequest
 from domain.eventstore.api_token_lookup import Caller
 from domain.ledger import TokenLedger
-from projections.as_of import AsOfQueries
-from projections.audit_queries import AuditQueries
-from projections.head import HeadWatch
-from projections.queries import TokenQueries
-from projections.usage_queries import UsageQueries
+from projections.audit_trail.queries import AuditQueries
+from projections.follow.ledger_head import HeadWatch
+from projections.scim_tokens.as_of import AsOfQueries
+from projections.scim_tokens.queries import TokenQueries
+from projections.usage.queries import UsageQueries
 
 
 @dataclass(frozen=True, slots=True)

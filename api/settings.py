@@ -1,4 +1,7 @@
-"""Settings: the variables `SCIM_LEDGER_*`, and those of `PLAIN`. One that we do not know is refused."""
+"""Settings: the variables `SCIM_LEDGER_*`, and those of `PLAIN`.
+
+One that we do not know is refused.
+"""
 
 import os
 import re
@@ -20,7 +23,9 @@ PREFIX: Final = "SCIM_LEDGER_"
 PLAIN: Final = frozenset({"DATABASE_URL", "SCIM_UPSTREAM_URL"})
 """Read without the prefix too, where the prefixed variable is not given."""
 _AT_THE_ENDS: Final = string.whitespace + "\u0085\u00a0\u2028\u2029\ufeff"
-"""What `echo`, an editor or a spreadsheet leaves around a value; no value of ours begins or ends with it."""
+"""What `echo`, an editor or a spreadsheet leaves around a value;
+no value of ours begins or ends with it.
+"""
 _TIMEOUT_MAX_S: Final = 3600
 _RATE_MAX: Final = 1_000_000
 _PLAIN_URL: Final = re.compile(r"[!-~]+").fullmatch
@@ -47,20 +52,23 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
 
     database_url: libpq URL of the app role (also plain DATABASE_URL); None for the embedded server.
     owner_database_url: of the role that migrates; the app's when not given.
-    host, port, workers: where `serve` listens, several addresses separated by commas, and how many HTTP
+    host, port, workers: where `serve` listens, several addresses separated by commas, and how many
+    HTTP
         processes.
     data_dir: of the embedded server; also where its pepper is kept.
-    first_token_file: where the first API token of a new ledger is written, where no terminal can show it.
-    pepper: digest keys, newest last, separated by commas or white space; pepper_file: a file of them.
-    environment: live or test, the prefix of new secrets.
-    allow_unsafe_database: start although the server may lose what it confirmed (fsync=off and the like).
-    public_metrics: answer /metrics without an API token; no secret, but how much is used.
+    first_token_file: where the first API token of a new ledger is written, where no terminal can
+    show it. pepper: digest keys, newest last, separated by commas or white space; pepper_file: a
+    file of them. environment: live or test, the prefix of new secrets.
+    allow_unsafe_database: start although the server may lose what it confirmed (fsync=off and the
+    like). public_metrics: answer /metrics without an API token; no secret, but how much is used.
     scim_upstream_url: what stands behind /scim/v2 (also plain SCIM_UPSTREAM_URL); None for nothing.
     forward_authorization: hand the client's token on to it; it has no need of it.
-    upstream_connect_timeout_s, upstream_head_timeout_s, upstream_idle_timeout_s: how long it may take to
+    upstream_connect_timeout_s, upstream_head_timeout_s, upstream_idle_timeout_s: how long it may
+    take to
         accept a connection, to begin its answer once the request is sent, and between two pieces.
-    trusted_proxies: networks, separated by commas, whose X-Forwarded-* headers are believed; none: no one's.
-    rate_per_token, rate_per_source: requests a second and worker, bursts of twice as many; 0 for no limit.
+    trusted_proxies: networks, separated by commas, whose X-Forwarded-* headers are believed; none:
+    no one's. rate_per_token, rate_per_source: requests a second and worker, bursts of twice as
+    many; 0 for no limit.
     """
 
     database_url: str | None = None
@@ -91,8 +99,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
 def load(environment: Mapping[str, str] = os.environ, /, **flags: object) -> Settings:
     """Settings from the environment; flags that are not None win.
 
-    Raises SettingsError about a variable and InvalidValue about a flag: what was given is told by the name
-    that it was given under.
+    Raises SettingsError about a variable and InvalidValue about a flag: what was given is told by
+    the name that it was given under.
     """
     given = {
         name.removeprefix(PREFIX): (name, value)
@@ -117,13 +125,19 @@ def load(environment: Mapping[str, str] = os.environ, /, **flags: object) -> Set
 
 
 def _converted(given: Mapping[str, str]) -> Settings:
-    values = {name: stripped for name, value in given.items() if (stripped := value.strip(_AT_THE_ENDS))}
+    values = {
+        name: stripped for name, value in given.items() if (stripped := value.strip(_AT_THE_ENDS))
+    }
     for name, value in values.items():
         # PEPPER is a list that may stand on several lines.
         if not ("".join(value.split()) if name == "PEPPER" else value).isprintable():
-            raise UnusableSetting(name, "holds a character that is not printable, such as a newline")
+            raise UnusableSetting(
+                name, "holds a character that is not printable, such as a newline"
+            )
     try:
-        return msgspec.convert(values, Settings, strict=False, dec_hook=lambda type_, value: type_(value))
+        return msgspec.convert(
+            values, Settings, strict=False, dec_hook=lambda type_, value: type_(value)
+        )
     except msgspec.ValidationError as error:
         # The path names the setting; the rest of the message could quote its value.
         name = str(error).rpartition("$.")[2].rstrip("`") or "value"
@@ -152,7 +166,9 @@ def trusted_networks(settings: Settings) -> list[IPv4Network | IPv6Network]:
     try:
         return [ip_network(text) for text in settings.trusted_proxies.replace(",", " ").split()]
     except ValueError:
-        raise UnusableSetting("TRUSTED_PROXIES", "must be networks, such as 10.0.0.0/8,::1") from None
+        raise UnusableSetting(
+            "TRUSTED_PROXIES", "must be networks, such as 10.0.0.0/8,::1"
+        ) from None
 
 
 def hosts(settings: Settings) -> list[str]:

@@ -1,4 +1,6 @@
-"""Tells the application of this worker that the end is near, while its last requests are still under way."""
+"""Tells the application of this worker that the end is near,
+while its last requests are still under way.
+"""
 
 from collections.abc import Callable
 

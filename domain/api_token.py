@@ -28,7 +28,9 @@ class Permission(StrEnum):
 
 
 DEPLOYMENT_WIDE: Final = frozenset({Permission.PROJECTIONS_MANAGE, Permission.API_TOKENS_MANAGE})
-"""They are about no team, so a token that is confined to teams has them only where they were asked for."""
+"""They are about no team, so a token that is confined to teams has them only
+where they were asked for.
+"""
 
 
 class ApiTokenEvent(Event, frozen=True, forbid_unknown_fields=True):
@@ -52,7 +54,9 @@ class Created(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
 
 
 class Used(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The token was used; at most one a minute is recorded. Each command names its caller by itself.
+    """The token was used; at most one a minute is recorded.
+
+    Each command names its caller by itself.
 
     presentation: of the call that is recorded; None in events of early releases.
     """
@@ -64,8 +68,9 @@ class Used(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields
 class Refused(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
     """A call with the token was refused; at most one a minute is recorded.
 
-    reason: "permission", "revoked" or "expired". permission: the one that was missing, None for the others.
-    presentation: of the call; its `path_class` is the class of its route, e.g. "scim-token/{id}".
+    reason: "permission", "revoked" or "expired". permission: the one that was missing, None for the
+    others. presentation: of the call; its `path_class` is the class of its route, e.g.
+    "scim-token/{id}".
     """
 
     topic: ClassVar[str] = "api_token.refused.v1"
@@ -117,11 +122,13 @@ class ApiToken(msgspec.Struct, frozen=True):
     ) -> list[ApiTokenEvent]:
         """Create an API token.
 
-        permissions: None for every one, and for every one but the deployment-wide where teams are named.
-        Raises InvalidValue without a permission, or with an expiry in the past.
+        permissions: None for every one, and for every one but the deployment-wide where teams are
+        named. Raises InvalidValue without a permission, or with an expiry in the past.
         """
         if permissions is None:
-            permissions = [each for each in Permission if teams is None or each not in DEPLOYMENT_WIDE]
+            permissions = [
+                each for each in Permission if teams is None or each not in DEPLOYMENT_WIDE
+            ]
         if not permissions:
             raise InvalidValue("/permissions", "at least one is needed")
         if teams is not None and not teams:
@@ -153,14 +160,18 @@ class ApiToken(msgspec.Struct, frozen=True):
         return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
 
     def authorise(self, permission: Permission, *, at: datetime) -> None:
-        """Raise Unauthenticated when the token is over, PermissionDenied when it lacks `permission`."""
+        """Raise Unauthenticated when the token is over,
+        PermissionDenied when it lacks `permission`.
+        """
         if not self.is_good(at=at):
             raise Unauthenticated("the API token is not valid")
         if permission not in self.permissions:
             raise PermissionDenied(permission)
 
     def require_team(self, team_id: UUID) -> None:
-        """Raise NotFound when the token is confined to other teams: foreign and missing look the same."""
+        """Raise NotFound when the token is confined to other teams:
+        foreign and missing look the same.
+        """
         if self.teams is not None and team_id not in self.teams:
             raise NotFound("no such token")
 
@@ -183,7 +194,10 @@ class ApiToken(msgspec.Struct, frozen=True):
         return [Refused(reason=reason, permission=lacking, presentation=presentation)]
 
     def use(self, *, at: datetime, presentation: Presentation | None = None) -> list[ApiTokenEvent]:
-        """Record a use; silent within a minute of the last one recorded. Raises Unauthenticated once over."""
+        """Record a use; silent within a minute of the last one recorded.
+
+        Raises Unauthenticated once over.
+        """
         if not self.is_good(at=at):
             raise Unauthenticated("the API token is not valid")
         if self.last_used_at is not None and at < self.last_used_at + USE_EVERY:

@@ -1,4 +1,6 @@
-"""Every refusal of the ledger, as a tree. A message here is fit for any log: it never holds a secret.
+"""Every refusal of the ledger, as a tree.
+
+A message here is fit for any log: it never holds a secret.
 
 `Refusal`      the ledger was asked for something that its rules do not allow; nothing changed.
 `Unavailable`  the ledger could not say; nothing was confirmed. Safe to repeat.
@@ -48,7 +50,10 @@ class PermissionDenied(Refusal):
 
 
 class TokenRefused(Refusal):
-    """A presented secret does not authenticate. `reason` goes to the audit trail, never to the presenter."""
+    """A presented secret does not authenticate.
+
+    `reason` goes to the audit trail, never to the presenter.
+    """
 
     reason = "refused"
 
@@ -111,7 +116,9 @@ class StoreUnavailable(Unavailable):
 
 
 class WrongEncoding(StoreUnavailable):
-    """The database cannot hold every text that a client may send, and cannot be changed once it is made."""
+    """The database cannot hold every text that a client may send,
+    and cannot be changed once it is made.
+    """
 
     def __init__(self, encoding: str) -> None:
         super().__init__(
@@ -137,7 +144,8 @@ class StoreReadOnly(StoreUnavailable):
 class ClockSkewed(Unavailable):
     """The clock of this process and that of the database differ by more than a few seconds.
 
-    Nothing is decided by a clock that may be wrong: it would move ledger time for every process, for good.
+    Nothing is decided by a clock that may be wrong: it would move ledger time for every process,
+    for good.
     """
 
 
@@ -157,4 +165,6 @@ class ProjectionBehind(Unavailable):
 
 
 class ProjectionStopped(Unavailable):
-    """A view stopped, or its table cannot be read: asking again does not help until it is mended."""
+    """A view stopped, or its table cannot be read:
+    asking again does not help until it is mended.
+    """

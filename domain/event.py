@@ -64,7 +64,8 @@ class Aggregate(Protocol):
     """State of one aggregate after some version of its stream. Immutable.
 
     id, version: as in the last `Recorded` that it evolved from.
-    last_used_at, uses: kept by the set-based statement too, hence the same names for every aggregate.
+    last_used_at, uses: kept by the set-based statement too, hence the same names for every
+    aggregate.
     """
 
     @property

@@ -1,8 +1,8 @@
 """The one place where text from outside becomes text that we keep. Pure.
 
-Whoever mistakes a field pastes a token where a name, a reason or a user agent belongs. An event is for good,
-so what looks like a secret of ours is cut out, and before anything else happens to the text: of one that is
-shortened first, half a secret would stay.
+Whoever mistakes a field pastes a token where a name, a reason or a user agent belongs. An event is
+for good, so what looks like a secret of ours is cut out, and before anything else happens to the
+text: of one that is shortened first, half a secret would stay.
 """
 
 import re
@@ -12,9 +12,12 @@ from urllib.parse import unquote
 
 _PREFIX: Final = r"(?i:(scim|api)_(live|test)_)"
 _BARE: Final = (
-    r"(?<![0-9A-Za-z])(?=[0-9A-Za-z]{40})(?=[A-Za-z]*[0-9])(?=[0-9A-Z]*[a-z])(?=[0-9a-z]*[A-Z])[0-9A-Za-z]+"
+    r"(?<![0-9A-Za-z])(?=[0-9A-Za-z]{40})"
+    r"(?=[A-Za-z]*[0-9])(?=[0-9A-Z]*[a-z])(?=[0-9a-z]*[A-Z])[0-9A-Za-z]+"
 )
-"""A run as long and as mixed as a secret without its prefix, or as one in base64: no word and no hash is."""
+"""A run as long and as mixed as a secret without its prefix, or as one in base64:
+no word and no hash is.
+"""
 _ANY_PART: Final = re.compile(rf"{_PREFIX}\w{{4,}}|{_BARE}", re.ASCII)
 """What is cut out: also what is left of a secret that somebody before us has cut short."""
 _LIKELY: Final = re.compile(rf"{_PREFIX}\w{{20,}}|{_BARE}", re.ASCII)
@@ -27,8 +30,8 @@ _READ_MAX: Final = 4096
 _UNWRAPPINGS: Final = 3
 _HARMLESS_MAX: Final = 4096
 _harmless: Final[set[str]] = set()
-"""Texts that are kept as they are: presenters are few, and reading the name of one anew would cost a tenth of
-a use. What held a secret is not among them, so that none stays in memory for this.
+"""Texts that are kept as they are: presenters are few, and reading the name of one anew would cost
+a tenth of a use. What held a secret is not among them, so that none stays in memory for this.
 """
 
 
@@ -47,10 +50,12 @@ def looks_like_a_secret(text: str) -> bool:
 
 
 def kept(text: str, *, max_length: int) -> str | None:
-    """The text as we keep it: no secret, all printable, `max_length` characters at most; None for nothing.
+    """The text as we keep it: no secret, all printable, `max_length` characters at most;
+    None for nothing.
 
-    A character that is not printable (NUL, a lone surrogate, a bidirectional override, the end of a line) is
-    replaced, never the whole dropped; PostgreSQL and JSON take every text that this returns.
+    A character that is not printable (NUL, a lone surrogate, a bidirectional override, the end of a
+    line) is replaced, never the whole dropped; PostgreSQL and JSON take every text that this
+    returns.
     """
     if text in _harmless and len(text) <= max_length:
         return text

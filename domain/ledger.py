@@ -1,7 +1,7 @@
 """The application: one method per command, and replay.
 
-Commands are decided and stored by the append gate; replay, the repository and the notification log are the
-library's, on our recorder. Time, ids and randomness enter through the constructor.
+Commands are decided and stored by the append gate; replay, the repository and the notification log
+are the library's, on our recorder. Time, ids and randomness enter through the constructor.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +56,9 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class CommandKey:
-    """What makes two commands the same: the id, and the digest of what is asked (to tell its reuse)."""
+    """What makes two commands the same: the id,
+    and the digest of what is asked (to tell its reuse).
+    """
 
     id: UUID
     request: bytes
@@ -88,7 +90,9 @@ class ApiCall:
 
 
 Authority: TypeAlias = UUID | ApiCall | Operator
-"""On whose word a command is given: an API token, by its id or as a call came with it, or the operator."""
+"""On whose word a command is given: an API token, by its id or as a call came with it,
+or the operator.
+"""
 
 
 NOBODY_NAMED: Final = Operator()
@@ -117,9 +121,9 @@ class NewApiToken(msgspec.Struct, frozen=True):
 class TokenLedger(Application[UUID]):
     """The ledger of SCIM tokens and of the API tokens that manage them.
 
-    conninfo: libpq connection string of the app role. pepper: digests secrets. is_live: which prefix new
-    secrets get. on_append: called after each commit that stored something. turn: see `AppendGate`.
-    Every command raises Unavailable within its deadline when the store is away.
+    conninfo: libpq connection string of the app role. pepper: digests secrets. is_live: which
+    prefix new secrets get. on_append: called after each commit that stored something. turn: see
+    `AppendGate`. Every command raises Unavailable within its deadline when the store is away.
     """
 
     name = "ledger"
@@ -161,8 +165,8 @@ class TokenLedger(Application[UUID]):
         """Create a token; its secret is in the answer and nowhere else.
 
         by: an API token needs scim_tokens:write and the team.
-        Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (foreign team), SecretAlreadyShown
-        (a repeat of `key`), CommandIdReused.
+        Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (foreign team),
+        SecretAlreadyShown (a repeat of `key`), CommandIdReused.
         """
         token_id = self.sources.new_id()
         secret = mint(self._scim_kind, self.sources.entropy())
@@ -200,14 +204,17 @@ class TokenLedger(Application[UUID]):
     ) -> tuple[ScimToken, Secret]:
         """Give a token a new secret; the older ones end after `overlap`.
 
-        Raises what `create_scim_token` raises, and NotFound for a missing, foreign or revoked token.
+        Raises what `create_scim_token` raises, and NotFound for a missing, foreign or revoked
+        token.
         """
         secret = mint(self._scim_kind, self.sources.entropy())
         digest = self.pepper.digest(secret)
 
         def decide(states: States, at: datetime) -> Changes:
             token, actor = _authorised(states, by, at, token_id=token_id)
-            return [(token_id, token.rotate(digest=digest, overlap=overlap, rotated_by=actor, at=at))]
+            return [
+                (token_id, token.rotate(digest=digest, overlap=overlap, rotated_by=actor, at=at))
+            ]
 
         outcome = await self._execute(token_id, decide, by=by, key=key)
         if outcome.is_repeat:
@@ -215,7 +222,9 @@ class TokenLedger(Application[UUID]):
         assert isinstance(outcome.state, ScimToken)
         return outcome.state, secret
 
-    async def revoke_scim_token(self, token_id: UUID, *, by: Authority, reason: str | None = None) -> None:
+    async def revoke_scim_token(
+        self, token_id: UUID, *, by: Authority, reason: str | None = None
+    ) -> None:
         """Revoke; repeated, it records nothing. Raises NotFound for a missing or foreign token."""
 
         def decide(states: States, at: datetime) -> Changes:
@@ -253,17 +262,24 @@ class TokenLedger(Application[UUID]):
                 refusal = token.refusal(decision.digest, at=at)
                 return [(token.id, token.refuse(decision.digest, presentation=presentation, at=at))]
 
-            outcome = await self._execute(decision.token_id, decide, by=Operator(), timeout_s=timeout_s)
+            outcome = await self._execute(
+                decision.token_id, decide, by=Operator(), timeout_s=timeout_s
+            )
             assert refusal is not None, "what is void or over stays so"
             assert isinstance(outcome.state, ScimToken)
-            return RecordedRefusal(type(refusal), (outcome.state.refused_at or decision.at) + REFUSAL_EVERY)
+            return RecordedRefusal(
+                type(refusal), (outcome.state.refused_at or decision.at) + REFUSAL_EVERY
+            )
 
         # What had expired and is void by now is another matter than what is remembered.
         asked = (decision.digest, decision.is_void)
         return await self._refusals.cause(asked, at=decision.at, record=record)
 
-    async def burn_scim_token(self, secret: Secret, presentation: Presentation | None = None) -> None:
-        """Revoke on the word of whoever holds the secret; silent when it names no token that is good.
+    async def burn_scim_token(
+        self, secret: Secret, presentation: Presentation | None = None
+    ) -> None:
+        """Revoke on the word of whoever holds the secret;
+        silent when it names no token that is good.
 
         Raises TokenUnknown when no token has it: there was nothing to burn.
         """
@@ -273,12 +289,20 @@ class TokenLedger(Application[UUID]):
         digest, token_id, _ = held
 
         def decide(states: States, at: datetime) -> Changes:
-            return [(token_id, _scim_token(states, token_id).burn(digest, at=at, presentation=presentation))]
+            return [
+                (
+                    token_id,
+                    _scim_token(states, token_id).burn(digest, at=at, presentation=presentation),
+                )
+            ]
 
         await self._execute(token_id, decide, by=Operator())
 
     async def team_of(self, secret: Secret) -> UUID | None:
-        """The team whose token has this secret, good or not; None when there is none. Records nothing."""
+        """The team whose token has this secret, good or not; None when there is none.
+
+        Records nothing.
+        """
         held = await self._held(secret)
         return None if held is None else held[2]
 
@@ -291,7 +315,10 @@ class TokenLedger(Application[UUID]):
         return held[0][0], held[0][1], held[0][2]
 
     async def time(self) -> datetime:
-        """Ledger time. Raises ClockSkewed where this process's clock is not believed, StoreUnavailable."""
+        """Ledger time.
+
+        Raises ClockSkewed where this process's clock is not believed, StoreUnavailable.
+        """
         try:
             ((at,),) = await self.reads.fetch(append.LEDGER_TIME, [self.clock()])
         except psycopg.Error as error:
@@ -311,7 +338,9 @@ class TokenLedger(Application[UUID]):
         return _scim_token({token_id: token}, token_id)
 
     async def record_refusals(self, counts: Mapping[TallyKey, int], *, key: CommandKey) -> None:
-        """Add what a process counted to the tallies; repeated with the same key, it adds nothing."""
+        """Add what a process counted to the tallies;
+        repeated with the same key, it adds nothing.
+        """
         assert counts
 
         def decide(_: States, __: datetime) -> Changes:
@@ -360,7 +389,8 @@ class TokenLedger(Application[UUID]):
         """Every API token, oldest first, revoked ones included."""
         rows = await self.reads.fetch(append.LIST_API_TOKENS)
         return sorted(
-            (_stored_api_token(*row) for row in rows), key=lambda token: (token.created_at, token.id)
+            (_stored_api_token(*row) for row in rows),
+            key=lambda token: (token.created_at, token.id),
         )
 
     async def use_api_token(self, token_id: UUID, presentation: Presentation | None = None) -> None:
@@ -372,12 +402,18 @@ class TokenLedger(Application[UUID]):
         await self._execute(token_id, decide, by=Operator())
 
     async def refuse_api_token(
-        self, token_id: UUID, *, lacking: Permission | None, presentation: Presentation, at: datetime
+        self,
+        token_id: UUID,
+        *,
+        lacking: Permission | None,
+        presentation: Presentation,
+        at: datetime,
     ) -> None:
         """Record that a call with an API token was refused, once a minute however many there are.
 
-        lacking: the permission that it was refused for; None where the token is over. at: ledger time of
-        the call. Raises Unavailable in the time that a caller who waits for a refusal can spare.
+        lacking: the permission that it was refused for; None where the token is over. at: ledger
+        time of the call. Raises Unavailable in the time that a caller who waits for a refusal can
+        spare.
         """
 
         async def record() -> RecordedRefusal:
@@ -385,7 +421,9 @@ class TokenLedger(Application[UUID]):
                 token = _api_token(states, token_id)
                 return [(token_id, token.refuse(lacking=lacking, presentation=presentation, at=at))]
 
-            outcome = await self._execute(token_id, decide, by=Operator(), timeout_s=REFUSAL_TIMEOUT_S)
+            outcome = await self._execute(
+                token_id, decide, by=Operator(), timeout_s=REFUSAL_TIMEOUT_S
+            )
             assert isinstance(outcome.state, ApiToken)
             return RecordedRefusal(TokenRefused, (outcome.state.refused_at or at) + REFUSAL_EVERY)
 
@@ -460,7 +498,9 @@ def _project(state: Any, events: Any, *, until: datetime | None) -> Any:
     return state
 
 
-def _stored_api_token(state: bytes, version: int, last_used_at: datetime | None, uses: int) -> ApiToken:
+def _stored_api_token(
+    state: bytes, version: int, last_used_at: datetime | None, uses: int
+) -> ApiToken:
     token = decode_state("api_token", state, version=version, last_used_at=last_used_at, uses=uses)
     assert isinstance(token, ApiToken)
     return token
@@ -493,10 +533,17 @@ def _api_token_of(by: Authority) -> UUID | None:
             return by
 
 
-def _authorised(states: States, by: Authority, at: datetime, *, token_id: UUID) -> tuple[ScimToken, Actor]:
-    """The token to change and who signs it. Permission first: foreign and missing must look the same."""
+def _authorised(
+    states: States, by: Authority, at: datetime, *, token_id: UUID
+) -> tuple[ScimToken, Actor]:
+    """The token to change and who signs it.
+
+    Permission first: foreign and missing must look the same.
+    """
     token = states.get(token_id)
-    actor = _authorise(states, by, at, team_id=token.team_id if isinstance(token, ScimToken) else None)
+    actor = _authorise(
+        states, by, at, team_id=token.team_id if isinstance(token, ScimToken) else None
+    )
     return _scim_token(states, token_id), actor
 
 

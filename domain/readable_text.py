@@ -21,11 +21,12 @@ hieroglyphs (which Python knows from 3.12 on), a note without a head."""
 
 
 def check_text(text: str, pointer: str, *, max_length: int) -> None:
-    """Raise InvalidValue unless `text` is 1 to `max_length` characters with at least one that can be seen,
-    and holds no control characters, no bidirectional overrides and nothing that looks like a secret of ours.
+    """Raise InvalidValue unless `text` is 1 to `max_length` characters with at least one that can
+    be seen, and holds no control characters, no bidirectional overrides and nothing that looks like
+    a secret of ours.
 
-    Any script, emoji and right-to-left text is welcome, and the joiners and marks that they need; lone
-    surrogates are not text.
+    Any script, emoji and right-to-left text is welcome, and the joiners and marks that they need;
+    lone surrogates are not text.
     """
     if not 1 <= len(text) <= max_length:
         raise InvalidValue(pointer, f"must be 1 to {max_length} characters")

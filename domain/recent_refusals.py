@@ -1,7 +1,7 @@
 """What one process remembers of refused secrets, so that a flood of a bad one costs no commands.
 
-It never decides: the gate says no to each presentation by itself. Remembered is only why, and that the
-refusal is on record for this minute.
+It never decides: the gate says no to each presentation by itself. Remembered is only why, and that
+the refusal is on record for this minute.
 """
 
 import asyncio
@@ -16,14 +16,19 @@ MAX_KNOWN: Final = 10_000
 
 
 class RecordedRefusal(NamedTuple):
-    """A refusal that needs no record before `due_at` (ledger time). cause: what is raised for it."""
+    """A refusal that needs no record before `due_at` (ledger time).
+
+    cause: what is raised for it.
+    """
 
     cause: type[TokenRefused]
     due_at: datetime
 
 
 class RecentRefusals:
-    """By secret and what the gate said of it, bounded; the longest remembered is forgotten first."""
+    """By secret and what the gate said of it, bounded;
+    the longest remembered is forgotten first.
+    """
 
     def __init__(self, *, max_known: int = MAX_KNOWN) -> None:
         self._max_known = max_known
@@ -36,7 +41,8 @@ class RecentRefusals:
     async def cause(
         self, asked: Hashable, *, at: datetime, record: Callable[[], Awaitable[RecordedRefusal]]
     ) -> TokenRefused:
-        """Why the secret that `asked` stands for is refused; `record` is run when the memory does not say.
+        """Why the secret that `asked` stands for is refused;
+        `record` is run when the memory does not say.
 
         Presentations that arrive together share one run, and its failure.
         """

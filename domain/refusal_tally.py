@@ -1,7 +1,7 @@
 """The `RefusalTally` aggregate: presentations that named no token, counted. Pure.
 
-They come in floods and from anybody, so they never make an event each: one aggregate per reason, door and
-minute, to which every process adds what it counted.
+They come in floods and from anybody, so they never make an event each: one aggregate per reason,
+door and minute, to which every process adds what it counted.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The `ScimToken` aggregate: its events, its state, its decisions. Pure.
 
-A decision is a method: state and command in, new events out, or a refusal raised. `evolve` folds a recorded
-event into the state. Neither reads a clock, a random source or a database.
+A decision is a method: state and command in, new events out, or a refusal raised. `evolve` folds a
+recorded event into the state. Neither reads a clock, a random source or a database.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,9 @@ USER_AGENT_MAX_LENGTH: Final = 200
 OVERLAP_MAX: Final = timedelta(days=30)
 REFUSAL_EVERY: Final = timedelta(minutes=1)
 ROTATE_EVERY: Final = timedelta(seconds=10)
-"""Nobody who takes a secret somewhere is quicker; each rotation leaves an event and a digest for good."""
+"""Nobody who takes a secret somewhere is quicker;
+each rotation leaves an event and a digest for good.
+"""
 GOOD_SECRETS_MAX: Final = 2
 EXPIRY_MAX: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """Later instants cannot be read back in every time zone: one of them would stop a view."""
@@ -45,8 +47,9 @@ class Presentation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     form: "bearer", or "bare" when the secret came without the scheme word.
     source: address of the presenter, None where it is not known for sure.
     user_agent: at most 200 characters.
-    method, path_class: what was asked for, the path reduced to its class (e.g. "Users", "Users/{id}").
-    note: a mistake of the presenter worth telling its administrator, e.g. "other dialect's headers ignored".
+    method, path_class: what was asked for, the path reduced to its class (e.g. "Users",
+    "Users/{id}"). note: a mistake of the presenter worth telling its administrator, e.g. "other
+    dialect's headers ignored".
     """
 
     door: str
@@ -79,7 +82,9 @@ class Created(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
 
 
 class Used(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
-    """The token authenticated. The event's own `at` is the instant of the last use that it stands for.
+    """The token authenticated.
+
+    The event's own `at` is the instant of the last use that it stands for.
 
     count: how many uses by the same presentation were committed together, at least 1.
     first_at: when the first of them arrived.
@@ -92,7 +97,8 @@ class Used(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
 
 
 class Refused(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
-    """A secret of the token was presented and did not authenticate; at most one a minute is recorded.
+    """A secret of the token was presented and did not authenticate;
+    at most one a minute is recorded.
 
     reason: "revoked" or "expired".
     """
@@ -118,8 +124,9 @@ class Rotated(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
 class Revoked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The token stopped being valid. Final.
 
-    revoked_by: user and API token of the caller, or None for a burn by whoever held the secret (RFC 7009).
-    reason: the caller's words, 1 to 200 characters, or None. presentation: of a burn, how the secret came.
+    revoked_by: user and API token of the caller, or None for a burn by whoever held the secret (RFC
+    7009). reason: the caller's words, 1 to 200 characters, or None. presentation: of a burn, how
+    the secret came.
     """
 
     topic: ClassVar[str] = "scim_token.revoked.v1"
@@ -168,8 +175,8 @@ class ScimToken(msgspec.Struct, frozen=True):
     ) -> list[ScimTokenEvent]:
         """Create a token for a team.
 
-        Raises InvalidValue on a name that `check_text` refuses, and on an expiry that is not in the future
-        or after the year 9998. Any time zone is taken, UTC is kept.
+        Raises InvalidValue on a name that `check_text` refuses, and on an expiry that is not in the
+        future or after the year 9998. Any time zone is taken, UTC is kept.
         """
         check_name(name)
         if created_by.user_id is None:
@@ -177,7 +184,13 @@ class ScimToken(msgspec.Struct, frozen=True):
         if expires_at is not None:
             expires_at = _expiry(expires_at, after=at)
         return [
-            Created(team_id=team_id, name=name, created_by=created_by, digest=digest, expires_at=expires_at)
+            Created(
+                team_id=team_id,
+                name=name,
+                created_by=created_by,
+                digest=digest,
+                expires_at=expires_at,
+            )
         ]
 
     @property
@@ -186,9 +199,18 @@ class ScimToken(msgspec.Struct, frozen=True):
         return self.team_id
 
     def use(
-        self, digest: bytes, *, presentation: Presentation, count: int, first_at: datetime, at: datetime
+        self,
+        digest: bytes,
+        *,
+        presentation: Presentation,
+        count: int,
+        first_at: datetime,
+        at: datetime,
     ) -> list[ScimTokenEvent]:
-        """Authenticate with the secret of `digest`. Raises TokenRefused: unknown, revoked or expired."""
+        """Authenticate with the secret of `digest`.
+
+        Raises TokenRefused: unknown, revoked or expired.
+        """
         refusal = self.refusal(digest, at=at)
         if refusal is not None:
             raise refusal
@@ -197,8 +219,8 @@ class ScimToken(msgspec.Struct, frozen=True):
     def refusal(self, digest: bytes, *, at: datetime) -> TokenRefused | None:
         """Why the secret of `digest` would be refused at `at`; None when it authenticates.
 
-        Of a token that was rotated, a digest that it does not hold (any more) is one whose time is over: its
-        row outlives it, and the gate asks for no digest that names another token.
+        Of a token that was rotated, a digest that it does not hold (any more) is one whose time is
+        over: its row outlives it, and the gate asks for no digest that names another token.
         """
         row = next((row for row in self.secret_rows() if row.digest == digest), None)
         if row is None:
@@ -209,33 +231,47 @@ class ScimToken(msgspec.Struct, frozen=True):
             return TokenExpired()
         return None
 
-    def refuse(self, digest: bytes, *, presentation: Presentation, at: datetime) -> list[ScimTokenEvent]:
-        """Record that a secret which no longer authenticates was presented; silent within a minute."""
+    def refuse(
+        self, digest: bytes, *, presentation: Presentation, at: datetime
+    ) -> list[ScimTokenEvent]:
+        """Record that a secret which no longer authenticates was presented;
+        silent within a minute.
+        """
         refusal = self.refusal(digest, at=at)
-        if refusal is None or (self.refused_at is not None and at < self.refused_at + REFUSAL_EVERY):
+        if refusal is None or (
+            self.refused_at is not None and at < self.refused_at + REFUSAL_EVERY
+        ):
             return []
         return [Refused(reason=refusal.reason, presentation=presentation)]
 
     def rotate(
         self, *, digest: Digest, overlap: timedelta, rotated_by: Actor, at: datetime
     ) -> list[ScimTokenEvent]:
-        """Add a new secret; older ones go on for `overlap` (0 to 30 days). At most two are good at a time.
+        """Add a new secret; older ones go on for `overlap` (0 to 30 days).
 
-        Without an overlap the older ones end at once, however many there are. Raises NotFound once revoked,
-        InvalidValue on an overlap out of range or a token that has expired, RotatedTooSoon within 10 s of the
-        rotation before, RotationUnderway while the overlap of that one lasts.
+        At most two are good at a time.
+
+        Without an overlap the older ones end at once, however many there are. Raises NotFound once
+        revoked, InvalidValue on an overlap out of range or a token that has expired, RotatedTooSoon
+        within 10 s of the rotation before, RotationUnderway while the overlap of that one lasts.
         """
         if self.revoked_at is not None:
             raise NotFound("no such token")
         if self.expires_at is not None and self.expires_at <= at:
             raise InvalidValue("", "the token has expired; create another")
         if not timedelta(0) <= overlap <= OVERLAP_MAX:
-            raise InvalidValue("/overlap_seconds", f"must be 0 to {OVERLAP_MAX // timedelta(seconds=1)}")
+            raise InvalidValue(
+                "/overlap_seconds", f"must be 0 to {OVERLAP_MAX // timedelta(seconds=1)}"
+            )
         if self.rotated_at is not None and at < self.rotated_at + ROTATE_EVERY:
             raise RotatedTooSoon(ceil((self.rotated_at + ROTATE_EVERY - at).total_seconds()))
-        good = [held for held in self.secrets if held.overlap_until is None or at < held.overlap_until]
+        good = [
+            held for held in self.secrets if held.overlap_until is None or at < held.overlap_until
+        ]
         if overlap and len(good) >= GOOD_SECRETS_MAX:
-            raise RotationUnderway("the token has two good secrets; wait for the end of the older one")
+            raise RotationUnderway(
+                "the token has two good secrets; wait for the end of the older one"
+            )
         return [Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap)]
 
     def revoke(self, *, by: Actor | None, reason: str | None) -> list[ScimTokenEvent]:
@@ -254,26 +290,31 @@ class ScimToken(msgspec.Struct, frozen=True):
     ) -> list[ScimTokenEvent]:
         """Revoke on the word of whoever holds the secret of `digest` (RFC 7009).
 
-        Silent unless it authenticates: a secret whose overlap is over, perhaps because it leaked, must not
-        end the token that was rotated away from it.
+        Silent unless it authenticates: a secret whose overlap is over, perhaps because it leaked,
+        must not end the token that was rotated away from it.
         """
         if self.revoked_at is not None or self.refusal(digest, at=at) is not None:
             return []
         return [Revoked(revoked_by=None, reason=None, presentation=presentation)]
 
     def unended_secrets(self, at: datetime) -> tuple[HeldSecret, ...]:
-        """The secrets, without those whose overlap was over before `at`: their rows stand as they ended.
+        """The secrets, without those whose overlap was over before `at`:
+        their rows stand as they ended.
 
-        A command writes the rows of all secrets that its token holds, under the append lock: a token that is
-        rotated for years must not hold thousands.
+        A command writes the rows of all secrets that its token holds, under the append lock: a
+        token that is rotated for years must not hold thousands.
         """
-        return tuple(held for held in self.secrets if held.overlap_until is None or at <= held.overlap_until)
+        return tuple(
+            held for held in self.secrets if held.overlap_until is None or at <= held.overlap_until
+        )
 
     def secret_rows(self) -> list[SecretRow]:
         """How each secret stands: the statement of the gate compares nothing but this."""
         return [
             SecretRow(
-                held.digest.value, _earliest(self.expires_at, held.overlap_until), self.revoked_at is not None
+                held.digest.value,
+                _earliest(self.expires_at, held.overlap_until),
+                self.revoked_at is not None,
             )
             for held in self.secrets
         ]
@@ -316,7 +357,11 @@ def _change(token: ScimToken, event: ScimTokenEvent, at: datetime) -> dict[str, 
                 HeldSecret(held.digest, _earliest(held.overlap_until, event.overlap_until))
                 for held in token.unended_secrets(at)
             )
-            return {"secrets": (*older, HeldSecret(event.digest)), "rotated_at": at, "updated_at": at}
+            return {
+                "secrets": (*older, HeldSecret(event.digest)),
+                "rotated_at": at,
+                "updated_at": at,
+            }
         case Revoked():
             return {"revoked_at": at, "updated_at": at}
         case _:
@@ -338,7 +383,9 @@ def check_expiry(asked: datetime, *, after: datetime) -> None:
     if asked < after + timedelta(milliseconds=1):
         raise InvalidValue("/expires_at", "must be in the future")
     if asked >= EXPIRY_MAX:
-        raise InvalidValue("/expires_at", "must be before the year 9999; without it, there is no end")
+        raise InvalidValue(
+            "/expires_at", "must be before the year 9999; without it, there is no end"
+        )
 
 
 def _expiry(asked: datetime, *, after: datetime) -> datetime:

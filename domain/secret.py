@@ -1,10 +1,11 @@
 """The bearer secret: mint, parse, digest. Pure; the only randomness enters as an argument.
 
-Format (contract part 5): a prefix, 43 base62 characters (256 random bits), 6 base62 characters of CRC-32
-over all that precedes. The checksum tells garbage from a leaked token without a database; it proves nothing.
+Format (contract part 5): a prefix, 43 base62 characters (256 random bits), 6 base62 characters of
+CRC-32 over all that precedes. The checksum tells garbage from a leaked token without a database; it
+proves nothing.
 
-What is stored is HMAC-SHA-256 of the whole text under a deployment key, the *pepper*. A secret of 256 random
-bits needs no slow hash (NIST SP 800-63B §5.1.1.2): there is nothing to guess.
+What is stored is HMAC-SHA-256 of the whole text under a deployment key, the *pepper*. A secret of
+256 random bits needs no slow hash (NIST SP 800-63B §5.1.1.2): there is nothing to guess.
 """
 
 import hmac
@@ -25,7 +26,9 @@ _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 
 class SecretKind(StrEnum):
-    """Who holds the secret and where it works; the value is the prefix that a secret starts with."""
+    """Who holds the secret and where it works;
+    the value is the prefix that a secret starts with.
+    """
 
     SCIM_LIVE = "scim_live_"
     SCIM_TEST = "scim_test_"
@@ -42,7 +45,9 @@ _PAIRS: Final = {
 }
 """Two characters at a time: the checksum of every presented secret is read on the hot path."""
 _PAIR_OF: Final = tuple(_PAIRS)
-_SECRET: Final = re.compile(rf"({'|'.join(SecretKind)})[0-9A-Za-z]{{{BODY_LENGTH + CHECKSUM_LENGTH}}}")
+_SECRET: Final = re.compile(
+    rf"({'|'.join(SecretKind)})[0-9A-Za-z]{{{BODY_LENGTH + CHECKSUM_LENGTH}}}"
+)
 
 
 _KINDS: Final = {str(kind): kind for kind in SecretKind}
@@ -53,7 +58,10 @@ class MalformedSecretError(ValueError):
 
 
 class Secret:
-    """A bearer secret in memory. Shown once, through `reveal`; every other way to print it shows stars."""
+    """A bearer secret in memory.
+
+    Shown once, through `reveal`; every other way to print it shows stars.
+    """
 
     __slots__ = ("_text", "kind")
 
@@ -93,10 +101,13 @@ class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pepper:
-    """The deployment's digest keys, newest last. New secrets use the newest; presented ones try them all.
+    """The deployment's digest keys, newest last.
 
-    keys: each at least 32 bytes. Generations count from 1 in the order given; a key is never removed from
-    the front of the list, or the generations of stored digests would change their meaning.
+    New secrets use the newest; presented ones try them all.
+
+    keys: each at least 32 bytes. Generations count from 1 in the order given; a key is never
+    removed from the front of the list, or the generations of stored digests would change their
+    meaning.
     """
 
     MIN_KEY_BYTES: Final = 32
@@ -107,7 +118,8 @@ class Pepper:
             raise ValueError("a pepper needs at least one key")
         if any(len(key) < self.MIN_KEY_BYTES for key in keys):
             raise ValueError(f"a pepper key needs at least {self.MIN_KEY_BYTES} bytes")
-        # Begun once and copied for each text: a third less than looking up the algorithm every time.
+        # Begun once and copied for each text: a third less than looking up the algorithm every
+        # time.
         self._macs = tuple(hmac.new(key, digestmod="sha256") for key in keys)
 
     def __repr__(self) -> str:
@@ -123,7 +135,9 @@ class Pepper:
 
     @property
     def fingerprints(self) -> list[bytes]:
-        """16 bytes of each key, the oldest first: they tell keys apart, and nothing else about them."""
+        """16 bytes of each key, the oldest first:
+        they tell keys apart, and nothing else about them.
+        """
         return [_mac(begun, "fingerprint:")[:FINGERPRINT_BYTES] for begun in self._macs]
 
     def digest(self, secret: Secret) -> Digest:
@@ -136,7 +150,9 @@ class Pepper:
         return [_mac(begun, text) for begun in reversed(self._macs)]
 
     def derive(self, purpose: str) -> bytes:
-        """A 32-byte key for another purpose (cursors, say), from the oldest key: it survives a rotation."""
+        """A 32-byte key for another purpose (cursors, say), from the oldest key:
+        it survives a rotation.
+        """
         return _mac(self._macs[0], f"derive:{purpose}")
 
 

@@ -1,7 +1,7 @@
 """How the strings of an answer are described to clients: as instants, or as one of a few words.
 
-They stay strings: rows are rendered once and sent as they are. What is said of them here is for the OpenAPI
-document alone.
+They stay strings: rows are rendered once and sent as they are. What is said of them here is for the
+OpenAPI document alone.
 """
 
 from typing import Annotated, TypeAlias

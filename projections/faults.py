@@ -1,13 +1,15 @@
-"""Whose fault an error is: the store's, which is asked again, or a view's own, which stops that view."""
+"""Whose fault an error is: the store's, which is asked again, or a view's own,
+which stops that view.
+"""
 
 from typing import Final
 
 import psycopg
 
 _CLASSES_OF_THE_STORE: Final = frozenset({"08", "25", "26", "28", "3D", "40", "53", "57", "58"})
-"""SQLSTATE classes (PostgreSQL, appendix A): connection, state of the transaction (read-only), names of
-statements, credentials, database, serialization and deadlock, resources (a full disk), intervention (a
-shutdown, a cancelled statement) and the operating system."""
+"""SQLSTATE classes (PostgreSQL, appendix A): connection, state of the transaction (read-only),
+names of statements, credentials, database, serialization and deadlock, resources (a full disk),
+intervention (a shutdown, a cancelled statement) and the operating system."""
 
 _OF_THE_STORE: Final = frozenset({"55P03", "55006"})
 """A lock that was not to be had in time, an object in use."""
@@ -18,14 +20,16 @@ _NO_FILE: Final = "58P01"
 _CORRUPTED: Final = frozenset({_NO_FILE, "XX001", "XX002"})
 
 _STRUCTURE: Final = "42"
-"""The class of what is missing, of another type, or not permitted: messages name objects, never values."""
+"""The class of what is missing, of another type, or not permitted:
+messages name objects, never values.
+"""
 
 
 def is_of_the_store(error: Exception) -> bool:
     """Whether another try may succeed, as nothing is wrong with this view.
 
-    Anything else is the view's own: a wrong fold, a value that a column refuses, a table that is gone,
-    damaged or not ours any more. That stops this view and no other.
+    Anything else is the view's own: a wrong fold, a value that a column refuses, a table that is
+    gone, damaged or not ours any more. That stops this view and no other.
     """
     if not isinstance(error, psycopg.Error):
         return False
@@ -43,7 +47,9 @@ def is_structural(error: BaseException) -> bool:
 
 def is_damage(error: BaseException) -> bool:
     """Whether a table cannot be read as it is: `is_structural`, or its pages are corrupted."""
-    return is_structural(error) or (isinstance(error, psycopg.Error) and error.sqlstate in _CORRUPTED)
+    return is_structural(error) or (
+        isinstance(error, psycopg.Error) and error.sqlstate in _CORRUPTED
+    )
 
 
 def told(error: BaseException) -> str:

@@ -14,10 +14,12 @@ TOPIC_MAX: Final = 100
 
 
 class LogEntry(NamedTuple):
-    """One row of the ledger, its event not decoded yet: most folds need no more than topic and instant.
+    """One row of the ledger, its event not decoded yet:
+    most folds need no more than topic and instant.
 
     position: notification id. state: stored bytes, decoded by `EventRegistry.decode`.
-    owner_id: whose stream it is, the team of a SCIM token or the user of an API token; read only for a
+    owner_id: whose stream it is, the team of a SCIM token or the user of an API token; read only
+    for a
         projection that is `is_owned`, None otherwise and where there is no owner.
     """
 
@@ -44,20 +46,26 @@ class UnappliableEvent(Exception):
 
 
 class UnknownTopic(UnappliableEvent):
-    """No event of this release has this topic: a newer release has written it, and is to lead the view.
+    """No event of this release has this topic:
+    a newer release has written it, and is to lead the view.
 
     topic: as it is stored, which may be any text.
     """
 
     def __init__(self, position: int, topic: str) -> None:
-        super().__init__(position, f"unknown topic {topic[:TOPIC_MAX]!a}: was it written by a newer release?")
+        super().__init__(
+            position, f"unknown topic {topic[:TOPIC_MAX]!a}: was it written by a newer release?"
+        )
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A view: its table and how events change its rows. One module each; the list is `registry.PROJECTIONS`.
+    """A view: its table and how events change its rows.
 
-    name, shape: `shape` grows when the columns or the fold change; the service then builds the new one
+    One module each; the list is `registry.PROJECTIONS`.
+
+    name, shape: `shape` grows when the columns or the fold change; the service then builds the new
+    one
         beside the old and switches when it has caught up.
     columns: name to SQL type, in order; the first is the primary key.
     stored: how many of them, from the first, make a row that `apply` works on. The rest is derived.
@@ -67,19 +75,25 @@ class Projection:
     apply: folds entries, in order, into the rows given by key; new keys are added. A row is a list.
     derive: the values of the derived columns of a row, where there are any.
     is_owned: whether `apply` needs each entry's `owner_id`.
-    decodes: topics of which the fold reads more than position, originator and instant; None for all. A
+    decodes: topics of which the fold reads more than position, originator and instant; None for
+    all. A
         rebuild leaves the command ids and states of the others in the database.
-    last_only: topics whose entries make each other void and leave alone what all others of the stream change:
-        the last one is enough, wherever it comes after the stream's first entry, which is of another topic. A
-        rebuild lets the database leave out the others.
-    touched, touch: the columns that an entry of `last_only` sets, and their values, whatever the row held
-        before; such a row must exist. It is then set without being loaded and folded, which must come to the
-        same.
-    merge: for a view that folds a batch without what is stored, how a row of the batch goes onto the stored
-        one: SQL by column, of `stored` and `excluded`; a column not named stays. None: rows are loaded.
+    last_only: topics whose entries make each other void and leave alone what all others of the
+    stream change:
+        the last one is enough, wherever it comes after the stream's first entry, which is of
+        another topic. A rebuild lets the database leave out the others.
+    touched, touch: the columns that an entry of `last_only` sets, and their values, whatever the
+    row held
+        before; such a row must exist. It is then set without being loaded and folded, which must
+        come to the same.
+    merge: for a view that folds a batch without what is stored, how a row of the batch goes onto
+    the stored
+        one: SQL by column, of `stored` and `excluded`; a column not named stays. None: rows are
+        loaded.
     is_append_only: each entry has a row of its own, so that nothing is ever stored already.
     gathered: columns of which the planner knows how often each value is there.
-    fillfactor: per cent of a page that inserts fill; 100 where rows never change, less where they often do.
+    fillfactor: per cent of a page that inserts fill; 100 where rows never change, less where they
+    often do.
     """
 
     name: str
@@ -117,9 +131,10 @@ class Projection:
     def create_table(self, version: int) -> str:
         """DDL without secondary indexes: a rebuild adds them when the rows are in.
 
-        Statistics of values are gathered of `gathered` alone, so that no other plan depends on them: on a
-        team that had nearly all tokens the day before, or on their absence in the first minute. Sizes are,
-        when the table has doubled, as rows that are rewritten for each use change none.
+        Statistics of values are gathered of `gathered` alone, so that no other plan depends on
+        them: on a team that had nearly all tokens the day before, or on their absence in the first
+        minute. Sizes are, when the table has doubled, as rows that are rewritten for each use
+        change none.
         """
         columns = ", ".join(f"{name} {type_}" for name, type_ in self.columns.items())
         unknown = ", ".join(
@@ -146,7 +161,8 @@ class Projection:
         """SQL: the stored columns of the rows with the keys of one array parameter."""
         names = list(self.columns)
         return (
-            f"SELECT {', '.join(names[: self.stored])} FROM {self.table(version)} WHERE {names[0]} = ANY(%s)"
+            f"SELECT {', '.join(names[: self.stored])} FROM {self.table(version)} "
+            f"WHERE {names[0]} = ANY(%s)"
         )
 
     def copy_rows(self, version: int) -> bytes:
@@ -166,15 +182,20 @@ class Projection:
         if merge is None:
             merge = {name: f"excluded.{name}" for name in self.columns if name != self.key_column}
         updates = ", ".join(f"{name} = {value}" for name, value in merge.items())
-        return f"ON CONFLICT ({self.key_column}) DO " + (f"UPDATE SET {updates}" if updates else "NOTHING")
+        return f"ON CONFLICT ({self.key_column}) DO " + (
+            f"UPDATE SET {updates}" if updates else "NOTHING"
+        )
 
     def touch_rows(self, version: int) -> str:
-        """SQL: set the touched columns, one array parameter for the keys and one for each of them."""
+        """SQL: set the touched columns, one array parameter for the keys and
+        one for each of them.
+        """
         key, names = self.key_column, [self.key_column, *self.touched]
         updates = ", ".join(f"{name} = new.{name}" for name in self.touched)
         return (
             f"UPDATE {self.table(version)} row SET {updates} "
-            f"FROM unnest({self._arrays(names)}) AS new ({', '.join(names)}) WHERE row.{key} = new.{key}"
+            f"FROM unnest({self._arrays(names)}) AS new ({', '.join(names)}) "
+            f"WHERE row.{key} = new.{key}"
         )
 
     def whole(self, row: list[Any]) -> Sequence[Any]:

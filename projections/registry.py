@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
-from projections import audit_trail, scim_tokens, token_sources, usage
+from projections.audit_trail import view as audit_trail
 from projections.projection import Projection
+from projections.scim_tokens import view as scim_tokens
+from projections.token_sources import view as token_sources
+from projections.usage import view as usage
 
 PROJECTIONS: Final[Sequence[Projection]] = (
     scim_tokens.PROJECTION,

@@ -1,9 +1,10 @@
 """`scim-ledger verify`: everything that is stored beside the events equals what the events lead to.
 
-One connection, constant memory: the streams pass by in order of (originator_id, version), each is folded as
-it passes, and what is stored of it is read in the snapshot in which its last event was. A snapshot is as
-short as a slice of the ledger: one that is held keeps the dead rows of the doors' tables alive. A stream is
-never held, however long it is. What is wrong is named by its place; nothing of its content is shown.
+One connection, constant memory: the streams pass by in order of (originator_id, version), each is
+folded as it passes, and what is stored of it is read in the snapshot in which its last event was. A
+snapshot is as short as a slice of the ledger: one that is held keeps the dead rows of the doors'
+tables alive. A stream is never held, however long it is. What is wrong is named by its place;
+nothing of its content is shown.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,14 +54,18 @@ _KEPT: Final[Mapping[str, LiteralString]] = {
 
 _ORPHANS: Final[LiteralString] = """
     SELECT kept.originator_id, NOT EXISTS (
-        SELECT FROM ledger.events e WHERE e.originator_id = kept.originator_id AND e.originator_version = 1
+        SELECT FROM ledger.events e WHERE e.originator_id = kept.originator_id
+            AND e.originator_version = 1
     )
     FROM ({kept} WHERE originator_id > %s ORDER BY originator_id LIMIT %s) AS kept
 """
-"""A slice of a table's streams, and which of them no event tells of; by the index on originator_id."""
+"""A slice of a table's streams, and which of them no event tells of;
+by the index on originator_id.
+"""
 
 _TIME: Final[LiteralString] = """
-    SELECT count(*), max(notification_id), max(at), min(notification_id) FILTER (WHERE at < before) FROM (
+    SELECT count(*), max(notification_id), max(at), min(notification_id) FILTER (WHERE at < before)
+        FROM (
         SELECT notification_id, at, coalesce(lag(at) OVER (ORDER BY notification_id), %s) AS before
         FROM (
             SELECT notification_id, at FROM ledger.events WHERE notification_id > %s
@@ -68,7 +73,9 @@ _TIME: Final[LiteralString] = """
         ) slice
     ) e
 """
-"""A slice along the index on notification_id: where it ends, and the first event that is too early."""
+"""A slice along the index on notification_id:
+where it ends, and the first event that is too early.
+"""
 
 _POSITIONS: Final[LiteralString] = """
     SELECT p.name, p.version,
@@ -131,8 +138,8 @@ class _Stored(NamedTuple):
 class _Stream:
     """One stream, as far as it was folded.
 
-    kind: what its first topic says. position: of its last event. ended: the rows of secrets that the
-    aggregate no longer holds, because their time was over.
+    kind: what its first topic says. position: of its last event. ended: the rows of secrets that
+    the aggregate no longer holds, because their time was over.
     """
 
     kind: str
@@ -185,7 +192,8 @@ def _snapshot(connection: Connection) -> Iterator[None]:
     """One state of the database, for the length of a slice."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        # In the order of an index whatever the statistics say: a sort would read the rest of the table.
+        # In the order of an index whatever the statistics say: a sort would read the rest of the
+        # table.
         connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
         connection.execute("SET LOCAL enable_bitmapscan = off")
         yield
@@ -205,7 +213,9 @@ def _check_order(connection: Connection) -> None:
 
 
 def _check_streams(connection: Connection, registry: EventRegistry, count: _Count) -> None:
-    """Slice by slice; a stream is compared with what is stored of it in the snapshot that showed its end."""
+    """Slice by slice; a stream is compared with what is stored of it in the
+    snapshot that showed its end.
+    """
     stream: _Stream | None = None
     after, is_more = (_NO_STREAM, 0), True
     while is_more:
@@ -243,10 +253,14 @@ def _fold(stream: _Stream, row: _Row, registry: EventRegistry) -> None:
     except LedgerError as error:
         raise _Damaged(where, str(error)) from None
     try:
-        after = evolve(before, Recorded(row.originator_id, row.version, row.at, row.command_id, event))
+        after = evolve(
+            before, Recorded(row.originator_id, row.version, row.at, row.command_id, event)
+        )
         stream.ended += ended_secrets(before, after, event)
     except Exception as error:  # noqa: BLE001 - whatever a fold raises, this event does not belong here
-        raise _Damaged(where, f"it cannot follow what is before it ({type(error).__name__})") from None
+        raise _Damaged(
+            where, f"it cannot follow what is before it ({type(error).__name__})"
+        ) from None
     stream.aggregate, stream.position = after, row.position
 
 
@@ -273,7 +287,9 @@ def _check_row(stream: _Stream, stored: _Stored) -> None:
         raise _Damaged(f"the state row of {replayed.id}", "it is missing")
     for column in ("version", "last_used_at", "uses"):
         if getattr(stored, column) != getattr(replayed, column):
-            raise _Damaged(f"the head of {replayed.id}", f"its {column} is not what the events lead to")
+            raise _Damaged(
+                f"the head of {replayed.id}", f"its {column} is not what the events lead to"
+            )
     if stored.kind != stream.kind:
         raise _Damaged(f"the state row of {replayed.id}", "it is of another kind than the events")
     try:
@@ -313,7 +329,9 @@ def _check_orphans(connection: Connection) -> None:
         after, is_more = _NO_STREAM, True
         while is_more:
             with _snapshot(connection):
-                rows = connection.execute(_ORPHANS.format(kept=kept), [after, SLICE], binary=True).fetchall()
+                rows = connection.execute(
+                    _ORPHANS.format(kept=kept), [after, SLICE], binary=True
+                ).fetchall()
             for id_, is_orphan in rows:
                 if is_orphan:
                     raise _Damaged(f"the {kind} of {id_}", "no event tells of it")

@@ -1,4 +1,6 @@
-"""The planted bug of the proofs about order: a front that remembers good answers, as a gateway might."""
+"""The planted bug of the proofs about order:
+a front that remembers good answers, as a gateway might.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -83,6 +85,7 @@ async def caching_fronts(
     """One for each service."""
     async with AsyncExitStack() as stack:
         made = [
-            await stack.enter_async_context(caching_front(url, cached_for_s=cached_for_s)) for url in urls
+            await stack.enter_async_context(caching_front(url, cached_for_s=cached_for_s))
+            for url in urls
         ]
         yield [url for url, _ in made], [front for _, front in made]

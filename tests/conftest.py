@@ -1,7 +1,7 @@
 """One real PostgreSQL per test run, one database per test.
 
-The server is embedded unless TEST_DATABASE_URL names one (a superuser's connection string). Workers of a
-parallel run share it: the first one starts it, the last one stops it.
+The server is embedded unless TEST_DATABASE_URL names one (a superuser's connection string). Workers
+of a parallel run share it: the first one starts it, the last one stops it.
 """
 
 import asyncio
@@ -27,10 +27,14 @@ from domain.ledger import Sources, TokenLedger
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.migrate import migrate
 from domain.secret import Pepper
-from projections.positions import ensure_live
+from projections.follow.positions import ensure_live
+from projections.follow.runner import BATCH, Runner
 from projections.registry import PROJECTIONS
-from projections.runner import BATCH, Runner
-from tests.second_chance import pytest_report_teststatus, pytest_runtest_protocol, pytest_terminal_summary
+from tests.second_chance import (
+    pytest_report_teststatus,
+    pytest_runtest_protocol,
+    pytest_terminal_summary,
+)
 
 if TYPE_CHECKING:
     from tests.service import RunningService
@@ -61,7 +65,9 @@ FIRST = {
     "test_two_processes",
     "test_unavailable",
 }
-"""Modules whose tests share a service, a server or a large database, and those with the longest tests."""
+"""Modules whose tests share a service, a server or a large database,
+and those with the longest tests.
+"""
 ROOM = 6 << 30
 hypothesis.settings.register_profile(
     "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -73,7 +79,10 @@ PEPPER = Pepper([TESTS_KEY.encode()])
 
 @dataclass(frozen=True)
 class Database:
-    """One migrated database. owner: connection string of its owner; app: of the least-privileged role."""
+    """One migrated database.
+
+    owner: connection string of its owner; app: of the least-privileged role.
+    """
 
     owner: str
     app: str
@@ -82,7 +91,8 @@ class Database:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A parallel run hands out long stretches in the beginning, single tests in the end.
 
-    Spread over workers, a module would start its servers anew on each; a long test would be waited for.
+    Spread over workers, a module would start its servers anew on each; a long test would be waited
+    for.
     """
     items.sort(key=lambda item: item.path.stem not in FIRST)
 
@@ -96,7 +106,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator
             _prepare(given)
         yield given
         return
-    run = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    run = (
+        tmp_path_factory.getbasetemp()
+        if worker_id == "master"
+        else tmp_path_factory.getbasetemp().parent
+    )
     with _shared_server(run) as conninfo:
         yield conninfo
 
@@ -110,7 +124,9 @@ def database(server: str) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def two_services(server: str) -> Iterator["tuple[RunningService, RunningService]"]:
-    """Two services of one ledger, without rate limits, for all tests that bring tokens of their own."""
+    """Two services of one ledger, without rate limits,
+    for all tests that bring tokens of their own.
+    """
     from tests.presenting import UNLIMITED  # noqa: PLC0415 - both need this module
     from tests.service import running_service  # noqa: PLC0415
 
@@ -146,7 +162,8 @@ def new_database(server: str, *, template: str = TEMPLATE) -> Iterator[Database]
             )
         )
         yield Database(
-            owner=make_conninfo(server, dbname=name), app=make_conninfo(server, dbname=name, user=APP_ROLE)
+            owner=make_conninfo(server, dbname=name),
+            app=make_conninfo(server, dbname=name, user=APP_ROLE),
         )
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -201,11 +218,16 @@ def _shared_server(run: Path) -> Iterator[str]:
 
 
 def roomy_directory() -> str:
-    """Memory where there is enough: a new database is 366 files, 25 ms there and 90 to 280 on a disk."""
+    """Memory where there is enough: a new database is 366 files,
+    25 ms there and 90 to 280 on a disk.
+    """
     memory = Path("/dev/shm")
     with suppress(OSError):
         room = os.statvfs(memory)
-        free = min(room.f_bavail * room.f_frsize, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        free = min(
+            room.f_bavail * room.f_frsize,
+            os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        )
         if free >= ROOM and not room.f_flag & os.ST_NOEXEC and os.access(memory, os.W_OK):
             return str(memory)
     return "/tmp"
@@ -221,9 +243,13 @@ def _prepare(conninfo: str) -> None:
             return
         building = f"{TEMPLATE}_building"
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(building)))
-        admin.execute(sql.SQL("CREATE DATABASE {} STRATEGY FILE_COPY").format(sql.Identifier(building)))
+        admin.execute(
+            sql.SQL("CREATE DATABASE {} STRATEGY FILE_COPY").format(sql.Identifier(building))
+        )
         migrate(make_conninfo(conninfo, dbname=building), app_role=APP_ROLE)
-        with psycopg.connect(make_conninfo(conninfo, dbname=building, user=APP_ROLE), autocommit=True) as app:
+        with psycopg.connect(
+            make_conninfo(conninfo, dbname=building, user=APP_ROLE), autocommit=True
+        ) as app:
             for projection in PROJECTIONS:
                 ensure_live(app, projection)
         admin.execute(

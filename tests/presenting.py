@@ -1,4 +1,6 @@
-"""The doors as those who present a SCIM token see them: what to ask at each, and what the answer says."""
+"""The doors as those who present a SCIM token see them:
+what to ask at each, and what the answer says.
+"""
 
 from collections.abc import Callable
 from enum import Enum
@@ -10,11 +12,16 @@ from tests.raw_http import Answer, request
 UNLIMITED: Final = {"SCIM_LEDGER_RATE_PER_TOKEN": "0", "SCIM_LEDGER_RATE_PER_SOURCE": "0"}
 """Settings for a service that is asked for more than one client should get."""
 USE_ID_SEEN: Final = "x-seen-use-id"
-"""Of an upstream of the tests: the use that it was told of, for the answers of /scim/v2 name none."""
+"""Of an upstream of the tests: the use that it was told of,
+for the answers of /scim/v2 name none.
+"""
 
 
 class Verdict(Enum):
-    """NO: revoked or unknown, and most doors do not tell which. UNAVAILABLE: not a word about the token."""
+    """NO: revoked or unknown, and most doors do not tell which.
+
+    UNAVAILABLE: not a word about the token.
+    """
 
     YES = "yes"
     NO = "no"
@@ -32,7 +39,10 @@ class Told(NamedTuple):
 
 
 class Door(NamedTuple):
-    """One door. name: as in the trail. ask: its request for a secret, given an API token in case."""
+    """One door.
+
+    name: as in the trail. ask: its request for a secret, given an API token in case.
+    """
 
     name: str
     ask: Callable[[str, str], bytes]
@@ -58,9 +68,14 @@ def _introspect(secret: str, api_token: str) -> bytes:
 def _read_headers(answer: Answer) -> Told:
     """Of the doors that answer in status and headers."""
     if answer.status == 200:
-        use_id, token_id = answer.headers.get("x-scim-use-id"), answer.headers.get("x-scim-token-id")
+        use_id, token_id = (
+            answer.headers.get("x-scim-use-id"),
+            answer.headers.get("x-scim-token-id"),
+        )
         use_id = use_id or answer.headers.get(USE_ID_SEEN)
-        return Told(Verdict.YES, *(None if id_ is None else UUID(id_) for id_ in (token_id, use_id)))
+        return Told(
+            Verdict.YES, *(None if id_ is None else UUID(id_) for id_ in (token_id, use_id))
+        )
     if answer.status == 401 and 'error="invalid_token"' in answer.headers["www-authenticate"]:
         return Told(Verdict.NO)
     return _unavailable(answer)

@@ -1,7 +1,9 @@
-"""A client of HTTP/1.1 for tests that ask a hundred thousand times: one kept connection, one question on it.
+"""A client of HTTP/1.1 for tests that ask a hundred thousand times:
+one kept connection, one question on it.
 
-It tells when an answer arrived, which is what the proofs about order and deadlines compare, and it can hang
-up on a question. A general client costs this process more than the answer costs the service.
+It tells when an answer arrived, which is what the proofs about order and deadlines compare, and it
+can hang up on a question. A general client costs this process more than the answer costs the
+service.
 """
 
 import asyncio
@@ -20,7 +22,9 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 class Lost(ConnectionError):
-    """The connection ended before the answer was whole: what became of the question is not known."""
+    """The connection ended before the answer was whole:
+    what became of the question is not known.
+    """
 
 
 class Answer(NamedTuple):

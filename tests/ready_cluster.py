@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.migrate import migrate
-from projections.positions import ensure_live
+from projections.follow.positions import ensure_live
 from projections.registry import PROJECTIONS
 from tests.conftest import APP_ROLE, roomy_directory
 

@@ -1,7 +1,9 @@
-"""A test that failed while the host gave the processors to others is run again, once, and the run says so.
+"""A test that failed while the host gave the processors to others is run again, once,
+and the run says so.
 
-Half a second is a promise of ours, and some tests hold it against the real service. A host that takes a
-processor away for as long breaks it, as it would break anybody's. What fails twice, or without that, failed.
+Half a second is a promise of ours, and some tests hold it against the real service. A host that
+takes a processor away for as long breaks it, as it would break anybody's. What fails twice, or
+without that, failed.
 """
 
 from typing import Any, Final
@@ -16,7 +18,9 @@ STOLEN_MAX_S: Final = 0.2
 """What no deadline of ours is broken by."""
 
 NEVER_EXCUSED: Final = frozenset({"linearizability", "stateful"})
-"""Whose tests hold no time limit against the service: a contradicted history or model is our fault."""
+"""Whose tests hold no time limit against the service:
+a contradicted history or model is our fault.
+"""
 
 _OUTCOME: Final = "run again"
 

@@ -52,9 +52,9 @@ class Caller(httpx.Auth):
 class RunningService:
     """A service that answers.
 
-    url: without a slash at the end. pid: of the supervisor. log: its standard error; output: its standard
-    output. first_token: where the first API token of an empty ledger is. client: sends no credentials by
-    itself.
+    url: without a slash at the end. pid: of the supervisor. log: its standard error; output: its
+    standard output. first_token: where the first API token of an empty ledger is. client: sends no
+    credentials by itself.
     """
 
     url: str
@@ -85,7 +85,9 @@ class RunningService:
         token, secret = self.command(lambda ledger: ledger.create_api_token(ask))
         return Caller(token.id, token.user_id, secret.reveal())
 
-    def command(self, ask: Callable[[TokenLedger], Awaitable[T]], *, sources: Sources = SOURCES) -> T:
+    def command(
+        self, ask: Callable[[TokenLedger], Awaitable[T]], *, sources: Sources = SOURCES
+    ) -> T:
         """Run one command on the service's ledger from this process, as the command line does."""
 
         async def run() -> T:
@@ -122,17 +124,23 @@ def running_service(
 ) -> Iterator[RunningService]:
     """Start the service, wait until it is ready, and in the end stop it and look at how it went.
 
-    more_arguments: of `serve`. port: 0 takes a free one. environment: further variables. A service that does
-    not leave with 0 after SIGTERM, or whose log holds a traceback, fails the test.
+    more_arguments: of `serve`. port: 0 takes a free one. environment: further variables. A service
+    that does not leave with 0 after SIGTERM, or whose log holds a traceback, fails the test.
     """
     arguments = ("serve", "--port", str(port), "--workers", str(workers), *more_arguments)
     with tempfile.TemporaryDirectory(prefix="scim-ledger-service-") as directory:
-        log, output, token = (Path(directory, name) for name in ("log", "output", "first-api-token"))
+        log, output, token = (
+            Path(directory, name) for name in ("log", "output", "first-api-token")
+        )
         more = {"SCIM_LEDGER_FIRST_TOKEN_FILE": str(token)} | dict(environment or {})
         given = service_environment(database.app, **more)
         with log.open("wb") as stderr, output.open("wb") as stdout:
             process = subprocess.Popen(
-                [COMMAND, *arguments], env=given, stdout=stdout, stderr=stderr, start_new_session=True
+                [COMMAND, *arguments],
+                env=given,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
             )
         try:
             url = _address(process, log)
@@ -180,7 +188,9 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
     def has_told() -> bool:
         text = log.read_text()
         assert process.poll() is None, f"exit code {process.returncode} at start\n{text}"
-        found[:] = [line.removeprefix(_LISTENS) for line in text.splitlines() if line.startswith(_LISTENS)]
+        found[:] = [
+            line.removeprefix(_LISTENS) for line in text.splitlines() if line.startswith(_LISTENS)
+        ]
         return bool(found)
 
     until(has_told, timeout_s=START_TIMEOUT_S, what="listening", tell=log.read_text)

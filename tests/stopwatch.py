@@ -12,8 +12,8 @@ _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 class Stopwatch:
     """Runs from when it is made, and stands still while the host gives the processors to others.
 
-    A promise of half a second is not broken by a host that takes a processor away for two. What is taken
-    from several processors at once is added up: a chain of processes waits for each of them.
+    A promise of half a second is not broken by a host that takes a processor away for two. What is
+    taken from several processors at once is added up: a chain of processes waits for each of them.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,9 @@ class Stopwatch:
 
 
 def stolen_s() -> float:
-    """What the host gave of the processors to others since the machine started; 0 where it does not tell."""
+    """What the host gave of the processors to others since the machine started;
+    0 where it does not tell.
+    """
     return processor_time()[1] / _TICKS_A_SECOND if _STAT.exists() else 0.0
 
 
@@ -37,7 +39,9 @@ def processor_time() -> tuple[int, int]:
 
 
 def busy_s() -> float:
-    """What the processors worked for us since the machine started: neither idle, nor waiting, nor stolen."""
+    """What the processors worked for us since the machine started:
+    neither idle, nor waiting, nor stolen.
+    """
     user, nice, system, _idle, _waiting, of_devices, soft, _stolen = _ticks()
     return (user + nice + system + of_devices + soft) / _TICKS_A_SECOND
 

@@ -14,8 +14,8 @@ from api.cli.console import LIST_MAX, AsJson, DataDir, printable, printable_json
 from api.cli.trail import ALL, Filters, Kinds, Trail, ask_trail, brief, kinds_of, show_events
 from api.resources.audit_text import csv_header, csv_rows, ndjson_rows
 from domain.errors import InvalidValue
-from projections.audit_queries import AuditFilter, AuditPage, Span
-from projections.audit_trail import AuditEvent
+from projections.audit_trail.queries import AuditFilter, AuditPage, Span
+from projections.audit_trail.view import AuditEvent
 
 _FOLLOW_S: Final = 30.0
 
@@ -54,10 +54,14 @@ def list_(
 def export(
     filters: Filters = ALL,
     *,
-    as_: Annotated[ExportFormat, Parameter(name="--format", help="What to write.")] = ExportFormat.NDJSON,
+    as_: Annotated[
+        ExportFormat, Parameter(name="--format", help="What to write.")
+    ] = ExportFormat.NDJSON,
     data_dir: DataDir = None,
 ) -> None:
-    """Every fact, oldest first, to standard output: NDJSON, or CSV that a spreadsheet can be trusted with."""
+    """Every fact, oldest first, to standard output:
+    NDJSON, or CSV that a spreadsheet can be trusted with.
+    """
     narrow = filters.narrow()
 
     async def ask(trail: Trail) -> None:
@@ -78,7 +82,9 @@ def export(
 def tail(
     filters: Filters = ALL,
     *,
-    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="", help="Go on for ever.")] = False,
+    follow: Annotated[
+        bool, Parameter(name=["--follow", "-f"], negative="", help="Go on for ever.")
+    ] = False,
     lines: Annotated[
         int, Parameter(name=["--lines", "-n"], help=f"How many to begin with, 0 to {LIST_MAX}.")
     ] = 10,
@@ -91,7 +97,9 @@ def tail(
     narrow = filters.narrow()
 
     async def ask(trail: Trail) -> None:
-        last = await trail.audit.page(narrow, Span(until=trail.head), limit=max(lines, 1), head=trail.head)
+        last = await trail.audit.page(
+            narrow, Span(until=trail.head), limit=max(lines, 1), head=trail.head
+        )
         _print_lines(last.events[lines - 1 :: -1] if lines else (), as_json=as_json)
         if follow:
             async for events in _news(trail, narrow):
@@ -110,7 +118,8 @@ def feed(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """One page of the feed of events, in the order of the ledger, and where to go on: the next --after.
+    """One page of the feed of events, in the order of the ledger, and where to go on:
+    the next --after.
 
     What is at or before that position is not told again, and nothing after it was left out.
     """
@@ -127,7 +136,10 @@ def feed(
     page, head = ask_trail(data_dir, ask)
     next_ = page.seen_to(after, head=head)
     if as_json:
-        show({"next": next_, "result": [msgspec.to_builtins(event) for event in page.events]}, as_json=True)
+        show(
+            {"next": next_, "result": [msgspec.to_builtins(event) for event in page.events]},
+            as_json=True,
+        )
         return
     show([{"position": event.position, **brief(event)} for event in page.events], as_json=False)
     show({"next": next_}, as_json=False)
@@ -168,4 +180,6 @@ def _reader_may_leave() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's last flush
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # for the interpreter's last flush

@@ -1,7 +1,7 @@
 """`scim-ledger backup` and `restore`: the ledger in one file, by PostgreSQL's own programs.
 
-Views are left out, and how far they are: their tables belong to the app role, the owner may not read them,
-and they are made anew from the events.
+Views are left out, and how far they are: their tables belong to the app role, the owner may not
+read them, and they are made anew from the events.
 """
 
 import os
@@ -18,7 +18,14 @@ from cyclopts import Parameter
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api.cli.console import AsJson, DataDir, show
-from api.deployment import Keys, empty_store, migrate_given, needs_pepper, open_store, owner_conninfo
+from api.deployment import (
+    Keys,
+    empty_store,
+    migrate_given,
+    needs_pepper,
+    open_store,
+    owner_conninfo,
+)
 from api.settings import load
 from domain.errors import LedgerError
 from domain.postgres.connection import open_connection
@@ -41,7 +48,9 @@ class BackupError(LedgerError):
 
 
 def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Write the whole ledger to a file, while the service runs. The pepper is not in it: keep that elsewhere.
+    """Write the whole ledger to a file, while the service runs.
+
+    The pepper is not in it: keep that elsewhere.
 
     The file has its name once it is whole; it is for its owner alone.
     """
@@ -62,7 +71,8 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
 def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> int:
     """Make a ledger of a backup, in an empty database or a new data directory, and verify it.
 
-    The pepper is put in its place first. Views are made anew: by the next serve, or by projections rebuild.
+    The pepper is put in its place first. Views are made anew: by the next serve, or by projections
+    rebuild.
     """
     settings = load(data_dir=data_dir)
     if not file.is_file():
@@ -90,7 +100,9 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
 
 @contextmanager
 def _whole(file: Path) -> Iterator[Path]:
-    """A file under another name until it is written to its end: what failed half-way is no backup."""
+    """A file under another name until it is written to its end:
+    what failed half-way is no backup.
+    """
     unfinished = file.with_name(f".{file.name}.{uuid4().hex}")
     try:
         os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
@@ -105,19 +117,26 @@ def _whole(file: Path) -> Iterator[Path]:
 
 
 def _program(name: str, connection: psycopg.Connection) -> Path:
-    """The one of the server's own release: an older one refuses, a newer one writes what it does not know."""
+    """The one of the server's own release: an older one refuses,
+    a newer one writes what it does not know.
+    """
     wanted = connection.info.server_version // 10_000
     found = shutil.which(name)
     for program in (installed_programs() / name, *([] if found is None else [Path(found)])):
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+        asked: list[str | Path] = [program, "--version"]
+        said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout  # noqa: S603
         if said.rpartition(" ")[2].partition(".")[0].strip() == str(wanted):
             return program
-    raise BackupError(f"the server is PostgreSQL {wanted}: install {name} of PostgreSQL {wanted} and repeat")
+    raise BackupError(
+        f"the server is PostgreSQL {wanted}: install {name} of PostgreSQL {wanted} and repeat"
+    )
 
 
 def _run(program: Path, conninfo: str, *arguments: str) -> None:
     # A command line is for everybody to read; the environment is not.
-    parts = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
+    parts = {
+        name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None
+    }
     password = parts.pop("password", None)
     secret = {} if password is None else {"PGPASSWORD": password}
     done = subprocess.run(  # noqa: S603 - PostgreSQL's own program, our own arguments
@@ -125,7 +144,9 @@ def _run(program: Path, conninfo: str, *arguments: str) -> None:
         env={**os.environ, **secret}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
-        reasons = [line for line in done.stderr.splitlines() if "error" in line] or ["it gave no reason"]
+        reasons = [line for line in done.stderr.splitlines() if "error" in line] or [
+            "it gave no reason"
+        ]
         is_denied = "privilege" in reasons[0] or "permission denied" in reasons[0]
         mend = "; it takes the owner: set SCIM_LEDGER_OWNER_DATABASE_URL" if is_denied else ""
         raise BackupError(f"{reasons[0].strip()}{mend}")

@@ -1,4 +1,7 @@
-"""The command `scim-ledger`. Every command prints one clear line on an error, and JSON with --json."""
+"""The command `scim-ledger`.
+
+Every command prints one clear line on an error, and JSON with --json.
+"""
 
 import os
 import re
@@ -44,7 +47,7 @@ from domain.ledger import NewApiToken
 from domain.postgres.embedded.server import EmbeddedPostgresError
 from domain.postgres.migrate import available
 from projections.projection import UnappliableEvent
-from projections.scim_tokens import rfc3339
+from projections.scim_tokens.view import rfc3339
 
 T = TypeVar("T")
 
@@ -87,20 +90,30 @@ def _permissions(_: Any, tokens: Sequence[Token]) -> list[Permission]:
 
 
 Teams = Annotated[  # negative: --empty-team would have meant every team
-    list[UUID] | None, Parameter(negative="", help="A team that it may touch; repeat it for several.")
+    list[UUID] | None,
+    Parameter(negative="", help="A team that it may touch; repeat it for several."),
 ]
 Permissions = Annotated[
     list[Permission] | None,
     Parameter(
-        converter=_permissions, negative="", show_choices=False, help=f"One of {', '.join(Permission)}."
+        converter=_permissions,
+        negative="",
+        show_choices=False,
+        help=f"One of {', '.join(Permission)}.",
     ),
 ]
 
 
 def main() -> None:
-    """Entry point. An error is one line: exit code 2 for what cannot be meant, 1 for what is refused."""
+    """Entry point.
+
+    An error is one line: exit code 2 for what cannot be meant, 1 for what is refused.
+    """
     configure_logging(os.environ.get("SCIM_LEDGER_LOG_LEVEL", "info").strip())
-    for number in (signal.SIGTERM, signal.SIGHUP):  # so that what was begun is ended, as after Ctrl-C
+    for number in (
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # so that what was begun is ended, as after Ctrl-C
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _end)
     if sys.stdout is None:  # or a secret that is shown once would be shown to nobody
@@ -135,12 +148,19 @@ def _run() -> int:
 def serve_command(
     *,
     host: Annotated[
-        list[str] | None, Parameter(help=f"Address to listen on; may be repeated; {UNSET.host} unless set.")
+        list[str] | None,
+        Parameter(help=f"Address to listen on; may be repeated; {UNSET.host} unless set."),
     ] = None,
-    port: Annotated[int | None, Parameter(help=f"Port to listen on; {UNSET.port} unless set.")] = None,
-    workers: Annotated[int | None, Parameter(help=f"HTTP processes; {UNSET.workers} unless set.")] = None,
+    port: Annotated[
+        int | None, Parameter(help=f"Port to listen on; {UNSET.port} unless set.")
+    ] = None,
+    workers: Annotated[
+        int | None, Parameter(help=f"HTTP processes; {UNSET.workers} unless set.")
+    ] = None,
     data_dir: DataDir = None,
-    migrate: Annotated[bool, Parameter(negative="", help="Apply pending migrations first.")] = False,
+    migrate: Annotated[
+        bool, Parameter(negative="", help="Apply pending migrations first.")
+    ] = False,
 ) -> int:
     """Run the service: on its embedded PostgreSQL, or on the server that DATABASE_URL names."""
     hosts = ",".join(host) if host else None
@@ -169,14 +189,16 @@ def api_token_create(
     expires_in_days: Annotated[
         int | None, Parameter(help=f"How long it is good, 1 to {LIFETIME_MAX_DAYS} days.")
     ] = DEFAULT_LIFETIME.days,
-    never_expires: Annotated[bool, Parameter(negative="", help="Good until it is revoked.")] = False,
+    never_expires: Annotated[
+        bool, Parameter(negative="", help="Good until it is revoked.")
+    ] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Create an API token for a user; its secret is printed once.
 
-    Without --team it may touch every team; without --permission it has every permission, or with --team every
-    one but those of the whole deployment: projections:manage and api_tokens:manage.
+    Without --team it may touch every team; without --permission it has every permission, or with
+    --team every one but those of the whole deployment: projections:manage and api_tokens:manage.
     """
     if expires_in_days is not None and not 1 <= expires_in_days <= LIFETIME_MAX_DAYS:
         raise InvalidValue("--expires-in-days", f"must be 1 to {LIFETIME_MAX_DAYS}")
@@ -184,7 +206,9 @@ def api_token_create(
     ask = NewApiToken(
         user, tuple(team) if team else None, tuple(permission) if permission else None, lifetime
     )
-    token, secret = with_ledger(data_dir, lambda ledger: ledger.create_api_token(ask, by=operator()))
+    token, secret = with_ledger(
+        data_dir, lambda ledger: ledger.create_api_token(ask, by=operator())
+    )
     show({**_api_token_fields(token), "token": secret.reveal()}, as_json=as_json)
 
 
@@ -196,7 +220,9 @@ def api_token_list(*, data_dir: DataDir = None, as_json: AsJson = False) -> None
 
 
 @api_token_app.command(name="revoke")
-def api_token_revoke(token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def api_token_revoke(
+    token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
     """Revoke an API token, from now on and everywhere."""
     with_ledger(data_dir, lambda ledger: ledger.revoke_api_token(token_id, by=operator()))
     show({"id": str(token_id)}, as_json=as_json)
@@ -235,7 +261,9 @@ def _api_token_fields(token: ApiToken) -> Mapping[str, Any]:
 
 
 def _as_typed(error: InvalidValue) -> str:
-    """By the flag, where the domain names a field of the command; without a name, it is none of the flags."""
+    """By the flag, where the domain names a field of the command;
+    without a name, it is none of the flags.
+    """
     name = re.sub("^/", "--", error.pointer).replace("_", "-")
     return f"{name}: {error.detail}" if name else error.detail
 
@@ -243,10 +271,14 @@ def _as_typed(error: InvalidValue) -> str:
 def _line(error: Exception) -> str:
     match error:
         case ProjectionStopped():
-            return f"{error}; it has stopped: scim-ledger projections list says at which event and why"
+            return (
+                f"{error}; it has stopped: scim-ledger projections list says at which event and why"
+            )
         case OSError(strerror=str() as reason):
             return reason if error.filename is None else f"{error.filename}: {reason}"
     said = next(iter(str(error).splitlines()), "")
     if isinstance(error, EXPECTED) and said:
         return said
-    return f"{type(error).__name__}: {said} (a fault of ours; SCIM_LEDGER_LOG_LEVEL=debug says where)"
+    return (
+        f"{type(error).__name__}: {said} (a fault of ours; SCIM_LEDGER_LOG_LEVEL=debug says where)"
+    )

@@ -22,10 +22,10 @@ from domain.errors import InvalidValue
 from domain.kept_text import without_secrets
 from domain.ledger import Operator, TokenLedger
 from domain.postgres.connection import open_connection
-from projections.positions import ensure_live
+from projections.follow.positions import ensure_live
+from projections.follow.runner import Runner
 from projections.registry import PROJECTIONS
-from projections.runner import Runner
-from projections.scim_tokens import rfc3339
+from projections.scim_tokens.view import rfc3339
 
 T = TypeVar("T")
 
@@ -37,7 +37,9 @@ TokenId = Annotated[UUID, Parameter(help="Its id; no command asks for a secret."
 
 @contextmanager
 def connection(data_dir: Path | None) -> Iterator[Connection]:
-    """The app role's, in autocommit mode, beside a running service or on a server started for it."""
+    """The app role's, in autocommit mode, beside a running service or on a
+    server started for it.
+    """
     with open_store(load(data_dir=data_dir)) as settings:
         assert settings.database_url is not None
         with open_connection(settings.database_url) as opened:
@@ -46,7 +48,9 @@ def connection(data_dir: Path | None) -> Iterator[Connection]:
 
 @contextmanager
 def caught_up(data_dir: Path | None) -> Iterator[Settings]:
-    """Settings of a ledger whose views know all that is recorded by now, also where no service runs."""
+    """Settings of a ledger whose views know all that is recorded by now,
+    also where no service runs.
+    """
     with open_store(load(data_dir=data_dir)) as settings:
         assert settings.database_url is not None
         with open_connection(settings.database_url) as opened:
@@ -85,7 +89,10 @@ def aware(name: str, at: datetime | None) -> datetime | None:
 
 
 def asked_at(name: str, at: datetime | None, *, latest: datetime | None = None) -> datetime | None:
-    """An instant that is asked about, in UTC. latest: the last one that makes sense. Raises InvalidValue."""
+    """An instant that is asked about, in UTC.
+
+    latest: the last one that makes sense. Raises InvalidValue.
+    """
     at = aware(name, at)
     if at is None:
         return None
@@ -102,18 +109,26 @@ def instant(at: datetime | None) -> str | None:
 
 
 def show(found: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """One object as lines, several as a table; or JSON, for scripts. A cell is never broken in two."""
+    """One object as lines, several as a table; or JSON, for scripts.
+
+    A cell is never broken in two.
+    """
     if as_json:
         print(printable_json(json.dumps(found, ensure_ascii=False)))
     elif isinstance(found, Mapping):
         for name, value in found.items():
             print(f"{name}: {text_of(value)}")
     elif found:
-        names = list(dict.fromkeys(name for row in found for name in row))  # some rows say more than others
+        names = list(
+            dict.fromkeys(name for row in found for name in row)
+        )  # some rows say more than others
         rows = [names, *([text_of(row.get(name)) for name in names] for row in found)]
         widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
-            cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+            cells = (
+                cell + " " * (width - cell_len(cell))
+                for cell, width in zip(row, widths, strict=True)
+            )
             print("  ".join(cells).rstrip())
 
 
@@ -125,22 +140,31 @@ def text_of(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """What a terminal shows as it is. Everything else could move the cursor, turn the line around or hide."""
+    """What a terminal shows as it is.
+
+    Everything else could move the cursor, turn the line around or hide.
+    """
     if text.isprintable() and _can_be_shown(text):
         return text
-    return "".join(each if each.isprintable() and _can_be_shown(each) else _escape(each) for each in text)
+    return "".join(
+        each if each.isprintable() and _can_be_shown(each) else _escape(each) for each in text
+    )
 
 
 def printable_json(text: str) -> str:
     """The same JSON: what is not printable can only stand within a string."""
     return "".join(
-        each if each == "\n" or (each.isprintable() and _can_be_shown(each)) else json.dumps(each)[1:-1]
+        each
+        if each == "\n" or (each.isprintable() and _can_be_shown(each))
+        else json.dumps(each)[1:-1]
         for each in text
     )
 
 
 def complain(sentence: str) -> None:
-    """One line on standard error, without a secret, whoever gave it to us, and printable to its end."""
+    """One line on standard error, without a secret, whoever gave it to us,
+    and printable to its end.
+    """
     print(f"scim-ledger: {printable(without_secrets(sentence))}", file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,6 @@
-"""The first API token of a new ledger: for everything, and told to whoever started it and to nobody else."""
+"""The first API token of a new ledger: for everything,
+and told to whoever started it and to nobody else.
+"""
 
 import asyncio
 import os
@@ -25,10 +27,11 @@ _ONE_AT_A_TIME: Final[LiteralString] = "SELECT pg_advisory_lock(7239075821)"
 
 
 def hand_over(settings: Settings, *, url: str) -> None:
-    """On an empty ledger, make an API token and show it: in the terminal, or in a file for its owner alone.
+    """On an empty ledger, make an API token and show it:
+    in the terminal, or in a file for its owner alone.
 
-    What is not a terminal is a log, which others read and which is kept. Where no file can be written, no
-    token is made: one that nobody has would be good for 90 days.
+    What is not a terminal is a log, which others read and which is kept. Where no file can be
+    written, no token is made: one that nobody has would be good for 90 days.
     """
     assert settings.database_url is not None
     with open_connection(settings.database_url) as connection:
@@ -44,7 +47,10 @@ def hand_over(settings: Settings, *, url: str) -> None:
                 os.write(descriptor, f"{secret.reveal()}\n".encode())
         except (OSError, EmbeddedPostgresError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            _tell(f"its first API token has nowhere to go ({reason}): scim-ledger api-token create makes one")
+            _tell(
+                f"its first API token has nowhere to go ({reason}): "
+                f"scim-ledger api-token create makes one"
+            )
             return
         _tell(f"its first API token, of user {token.user_id}, is in the file {path}")
 
@@ -61,7 +67,9 @@ def _place(settings: Settings) -> Path:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[tuple[int, Path]]:
-    """A file that nobody else could open before, during or after; it has its name once it is whole."""
+    """A file that nobody else could open before, during or after;
+    it has its name once it is whole.
+    """
     if not path.parent.exists():
         path.parent.mkdir(mode=0o700, parents=True)
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
@@ -90,7 +98,8 @@ This ledger is new. Its first API token is shown once, now, and cannot be retrie
 
   {secret.reveal()}
 
-It acts for user {api_token.user_id} and expires in {DEFAULT_LIFETIME.days} days. Create a SCIM token with it:
+It acts for user {api_token.user_id} and expires in {DEFAULT_LIFETIME.days} days.
+Create a SCIM token with it:
 
   curl -X POST {url}/scim-token -H 'Authorization: Bearer {secret.reveal()}' \\
     -H 'Content-Type: application/json' \\

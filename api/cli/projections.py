@@ -1,4 +1,6 @@
-"""`scim-ledger projections …` and `scim-ledger verify`: the views, their rebuild, and the proof of it all."""
+"""`scim-ledger projections …` and `scim-ledger verify`:
+the views, their rebuild, and the proof of it all.
+"""
 
 import json
 import sys
@@ -12,13 +14,15 @@ from cyclopts import App, Parameter
 
 from api.cli.console import AsJson, DataDir, connection, instant, show
 from domain.errors import InvalidValue, NotFound
-from projections import positions, rebuild, rebuild_requests
-from projections.background import give_way
-from projections.positions import Position
+from projections.follow import positions
+from projections.follow.low_priority import give_way
+from projections.follow.positions import Position
 from projections.projection import Projection, UnappliableEvent
-from projections.rebuild_requests import Rebuild
+from projections.rebuild import requests as rebuild_requests
+from projections.rebuild import run as rebuild
+from projections.rebuild.requests import Rebuild
 from projections.registry import PROJECTIONS
-from projections.scim_tokens import rfc3339
+from projections.scim_tokens.view import rfc3339
 from projections.verify import verify_ledger
 
 EMPTY: Final = 3
@@ -55,7 +59,10 @@ def rebuild_(
     *,
     all_: All = False,
     accept_difference: Annotated[
-        bool, Parameter(negative="", help="Switch even where the new rows differ: to repair a damaged view.")
+        bool,
+        Parameter(
+            negative="", help="Switch even where the new rows differ: to repair a damaged view."
+        ),
     ] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -94,8 +101,13 @@ def retry(name: Name, *, data_dir: DataDir = None, as_json: AsJson = False) -> N
 
 
 @app.command(name="verify")
-def verify_views(name: Name | None = None, *, data_dir: DataDir = None, as_json: AsJson = False) -> int:
-    """Fold a view anew, or all of them, and compare; nothing is switched. Exit code 1 on a difference."""
+def verify_views(
+    name: Name | None = None, *, data_dir: DataDir = None, as_json: AsJson = False
+) -> int:
+    """Fold a view anew, or all of them, and compare; nothing is switched.
+
+    Exit code 1 on a difference.
+    """
     found: list[Mapping[str, Any]] = []
     with connection(data_dir) as opened:
         give_way(opened)
@@ -113,7 +125,9 @@ def verify_views(name: Name | None = None, *, data_dir: DataDir = None, as_json:
 
 @app.command(name="drop-old")
 def drop_old(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Drop the tables that were switched away from, and those of older releases that run no more."""
+    """Drop the tables that were switched away from,
+    and those of older releases that run no more.
+    """
     with connection(data_dir) as opened:
         dropped = rebuild.drop_old(opened, PROJECTIONS)
     show({"dropped": dropped}, as_json=as_json)
@@ -124,13 +138,20 @@ ExpectEvents = Annotated[
 ]
 
 
-def verify(*, expect_events: ExpectEvents = False, data_dir: DataDir = None, as_json: AsJson = False) -> int:
-    """Prove that states, heads, secrets and positions are what the events lead to. Exit code 1 when not."""
+def verify(
+    *, expect_events: ExpectEvents = False, data_dir: DataDir = None, as_json: AsJson = False
+) -> int:
+    """Prove that states, heads, secrets and positions are what the events lead to.
+
+    Exit code 1 when not.
+    """
     with connection(data_dir) as opened, _counted(as_json=as_json) as report:
         give_way(opened)
         verified = verify_ledger(opened, report=report)
     damage = None if verified.damage is None else str(verified.damage)
-    show({"events": verified.events, "streams": verified.streams, "damage": damage}, as_json=as_json)
+    show(
+        {"events": verified.events, "streams": verified.streams, "damage": damage}, as_json=as_json
+    )
     if verified.events == 0:
         print("scim-ledger: this is an empty ledger: nothing was proven", file=sys.stderr)
     if damage is None and verified.events == 0 and expect_events:
@@ -187,7 +208,9 @@ def _rebuild_fields(found: Rebuild) -> Mapping[str, Any]:
 
 @contextmanager
 def _progress(name: str, *, as_json: bool) -> Iterator[Callable[[rebuild.Progress], None]]:
-    """Progress on standard error: a bar in a terminal, a line a second elsewhere, objects with --json."""
+    """Progress on standard error: a bar in a terminal, a line a second elsewhere,
+    objects with --json.
+    """
     began = time.monotonic()
     if as_json or not sys.stderr.isatty():
         told = ("", -_LINE_EVERY_S)
@@ -222,7 +245,11 @@ def _progress(name: str, *, as_json: bool) -> Iterator[Callable[[rebuild.Progres
         def draw(at: rebuild.Progress) -> None:
             rate = at.position / max(time.monotonic() - began, 0.001)
             bar.update(
-                task, description=f"{name}: {at.state}", total=at.head, completed=at.position, rate=rate
+                task,
+                description=f"{name}: {at.state}",
+                total=at.head,
+                completed=at.position,
+                rate=rate,
             )
 
         yield draw

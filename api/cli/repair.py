@@ -1,4 +1,6 @@
-"""`scim-ledger repair …`: what only the owner of the database may set right, and what is kept of it."""
+"""`scim-ledger repair …`: what only the owner of the database may set right,
+and what is kept of it.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,23 +17,30 @@ from api.settings import load
 from domain.eventstore.repair import NotRepairable, give_up_pepper, repair_ledger_time
 from domain.kept_text import kept
 from domain.postgres.connection import open_connection
-from projections import rebuild_requests
+from projections.rebuild import requests as rebuild_requests
 from projections.registry import PROJECTIONS
-from projections.scim_tokens import rfc3339
+from projections.scim_tokens.view import rfc3339
 
 REASON_MAX: Final = 200
 
 app = App(
-    name="repair", help="Set the ledger right as the owner of its database; each repair is kept on record."
+    name="repair",
+    help="Set the ledger right as the owner of its database; each repair is kept on record.",
 )
 
-Confirm = Annotated[bool, Parameter(negative="", help="Do it; without this, say what would be done.")]
+Confirm = Annotated[
+    bool, Parameter(negative="", help="Do it; without this, say what would be done.")
+]
 Reason = Annotated[str, Parameter(help=f"Why, for the record; at most {REASON_MAX} characters.")]
 
 
 @app.command(name="ledger-time")
 def ledger_time(
-    *, confirm: Confirm = False, reason: Reason = "", data_dir: DataDir = None, as_json: AsJson = False
+    *,
+    confirm: Confirm = False,
+    reason: Reason = "",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Take ledger time back to the last instant before it jumped ahead of the database's clock.
 
@@ -43,17 +52,22 @@ def ledger_time(
             for projection in PROJECTIONS:
                 rebuild_requests.request(connection, projection, accepts_difference=True)
             connection.execute(
-                "UPDATE ledger.projection_rebuilds SET accepts_difference = true WHERE finished_at IS NULL"
+                "UPDATE ledger.projection_rebuilds SET accepts_difference = true "
+                "WHERE finished_at IS NULL"
             )
         if not confirm:
             connection.rollback()
     if repair is None:
-        show({"found": "ledger time is not ahead of the database's clock", "is_done": False}, as_json=as_json)
+        show(
+            {"found": "ledger time is not ahead of the database's clock", "is_done": False},
+            as_json=as_json,
+        )
         return
     next_ = "run scim-ledger verify, then start the service: it rebuilds every view"
     show(
         {
-            "found": f"{repair.events} events, {repair.first} to {repair.last}, are ahead of the clock",
+            "found": f"{repair.events} events, {repair.first} to "
+            f"{repair.last}, are ahead of the clock",
             "ledger_time": rfc3339(repair.until),
             "goes_back_to": rfc3339(repair.since),
             "streams": repair.streams,
@@ -66,7 +80,11 @@ def ledger_time(
 
 @app.command(name="pepper")
 def pepper(
-    *, confirm: Confirm = False, reason: Reason = "", data_dir: DataDir = None, as_json: AsJson = False
+    *,
+    confirm: Confirm = False,
+    reason: Reason = "",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Give the pepper up for lost: the ledger takes a new one, and every secret so far stays void.
 

@@ -24,11 +24,18 @@ from api.settings import PLAIN, PREFIX, Settings, hosts
 from domain.eventstore.commit_turn import new_turn
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.server import EmbeddedPostgresError
-from projections.rebuild import prepare
+from projections.rebuild.run import prepare
 from projections.registry import PROJECTIONS
 
 _KEEP_EVERY_S: Final = 0.5
-_KEPT_HERE: Final = {"owner_database_url", "data_dir", "first_token_file", "host", "port", "workers"}
+_KEPT_HERE: Final = {
+    "owner_database_url",
+    "data_dir",
+    "first_token_file",
+    "host",
+    "port",
+    "workers",
+}
 """Settings that no child has a use for."""
 
 logger = structlog.get_logger()
@@ -44,7 +51,10 @@ def serve(settings: Settings, *, migrates: bool) -> int:
 
 def _serve(settings: Settings, *, migrates: bool) -> int:
     check_descriptor_limit()
-    with open_store(settings, migrates=migrates, keys=Keys.RECORDED) as ready, _kept_running(settings):
+    with (
+        open_store(settings, migrates=migrates, keys=Keys.RECORDED) as ready,
+        _kept_running(settings),
+    ):
         listeners = listen_on(hosts(ready), ready.port)
         _prepare_views(ready)
         first_token.hand_over(ready, url=url_of(listeners[0]))
@@ -94,17 +104,24 @@ def _prepare_views(settings: Settings) -> None:
 
 
 def _export(settings: Settings) -> None:
-    """What the children are told, through the environment that they inherit: what they need and no more.
+    """What the children are told, through the environment that they inherit:
+    what they need and no more.
 
     Whoever reads a worker's memory or environment shall not find the owner of the ledger there.
     """
-    told = {name: value for name, value in msgspec.structs.asdict(settings).items() if name not in _KEPT_HERE}
+    told = {
+        name: value
+        for name, value in msgspec.structs.asdict(settings).items()
+        if name not in _KEPT_HERE
+    }
     names = {field.name: field.encode_name for field in msgspec.structs.fields(Settings)}
     for name in (name for name in list(os.environ) if name.startswith(PREFIX) or name in PLAIN):
         del os.environ[name]
     for name, value in told.items():
         if value is not None:
-            os.environ[PREFIX + names[name]] = str(value).lower() if isinstance(value, bool) else str(value)
+            os.environ[PREFIX + names[name]] = (
+                str(value).lower() if isinstance(value, bool) else str(value)
+            )
 
 
 @contextmanager

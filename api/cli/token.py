@@ -29,13 +29,13 @@ from api.cli.trail import EVERYTHING, Trail, What, ask_trail, kind_of, show_even
 from domain.errors import InvalidValue, NotFound
 from domain.ledger import DEFAULT_OVERLAP, NewScimToken, TokenLedger
 from domain.scim_token import NAME_MAX_LENGTH, OVERLAP_MAX, ScimToken, check_name, check_reason
-from projections.as_of import AsOfQueries
-from projections.audit_queries import AuditFilter, Span
-from projections.audit_trail import AuditEvent
-from projections.head import HeadWatch
-from projections.queries import Place, TokenFilter, TokenQueries
-from projections.scim_tokens import rfc3339
-from projections.usage_queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
+from projections.audit_trail.queries import AuditFilter, Span
+from projections.audit_trail.view import AuditEvent
+from projections.follow.ledger_head import HeadWatch
+from projections.scim_tokens.as_of import AsOfQueries
+from projections.scim_tokens.queries import Place, TokenFilter, TokenQueries
+from projections.scim_tokens.view import rfc3339
+from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
 
 OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
 
@@ -80,13 +80,17 @@ def token_list(
     unused_since: Annotated[
         datetime | None, Parameter(help="Only those not used since this instant, with a time zone.")
     ] = None,
-    never_used: Annotated[bool, Parameter(negative="", help="Only those that were never used.")] = False,
+    never_used: Annotated[
+        bool, Parameter(negative="", help="Only those that were never used.")
+    ] = False,
     new_source_since: Annotated[
-        datetime | None, Parameter(help="Only those used since then from an address that was new for them.")
+        datetime | None,
+        Parameter(help="Only those used since then from an address that was new for them."),
     ] = None,
     as_of: AsOf = None,
     after: Annotated[
-        UUID | None, Parameter(help="Only those after this one: the last of a page before, by its id.")
+        UUID | None,
+        Parameter(help="Only those after this one: the last of a page before, by its id."),
     ] = None,
     limit: Annotated[int, Parameter(help=f"How many at most, 1 to {LIST_MAX}.")] = 100,
     data_dir: DataDir = None,
@@ -157,7 +161,8 @@ def token_usage(
     token_id: TokenId,
     *,
     since: Annotated[
-        datetime | None, Parameter(help="From this instant on, with a time zone; a day, or 30, ago.")
+        datetime | None,
+        Parameter(help="From this instant on, with a time zone; a day, or 30, ago."),
     ] = None,
     until: Annotated[
         datetime | None, Parameter(help="Until before this instant, with a time zone; now.")
@@ -166,19 +171,25 @@ def token_usage(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """How often a SCIM token was used and refused, and from how many addresses, by the hour or the day."""
+    """How often a SCIM token was used and refused, and from how many addresses,
+    by the hour or the day.
+    """
     first, end = asked_at("--since", since), asked_at("--until", until)
 
     async def ask(ledger: TokenLedger) -> Sequence[UsageStep]:
         to_at = end or await ledger.time()
         from_at = first or to_at - SPANS[step]
         if not timedelta(0) < to_at - from_at <= STEPS[step] * (STEPS_MAX - 1):
-            raise InvalidValue("--since", f"must be before --until, by {STEPS_MAX - 1} steps at most")
+            raise InvalidValue(
+                "--since", f"must be before --until, by {STEPS_MAX - 1} steps at most"
+            )
         head = await HeadWatch(ledger.reads).now()
         if not await TokenQueries(ledger.reads).is_known(token_id, teams=None, head=head):
             raise NotFound("no such token")
         usage = UsageQueries(ledger.reads)
-        return await usage.steps(token_id, from_at=from_at, to_at=to_at, step=STEPS[step], head=head)
+        return await usage.steps(
+            token_id, from_at=from_at, to_at=to_at, step=STEPS[step], head=head
+        )
 
     with caught_up(data_dir) as settings:
         steps = ask_ledger(settings, ask)
@@ -192,7 +203,9 @@ def token_rotate(
     overlap_seconds: Annotated[
         int, Parameter(help=f"How long the older secret goes on, 0 to {OVERLAP_MAX_S} seconds.")
     ] = DEFAULT_OVERLAP // timedelta(seconds=1),
-    user: Annotated[UUID | None, Parameter(help="The user on whose behalf; the trail names them.")] = None,
+    user: Annotated[
+        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
+    ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -210,7 +223,9 @@ def token_rotate(
 def token_revoke(
     token_id: TokenId,
     *,
-    user: Annotated[UUID | None, Parameter(help="The user on whose behalf; the trail names them.")] = None,
+    user: Annotated[
+        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
+    ] = None,
     reason: Annotated[str | None, Parameter(help="Why, for the trail.")] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,

@@ -15,9 +15,9 @@ from api.cli.console import asked_at, caught_up, show
 from api.doors.client_address import plain_network
 from domain.errors import InvalidValue
 from domain.postgres.connection import ReadPool
-from projections.audit_queries import AuditFilter, AuditQueries, Network
-from projections.audit_trail import KINDS, AuditEvent, outcome_of
-from projections.head import HeadWatch
+from projections.audit_trail.queries import AuditFilter, AuditQueries, Network
+from projections.audit_trail.view import KINDS, AuditEvent, outcome_of
+from projections.follow.ledger_head import HeadWatch
 
 T = TypeVar("T")
 
@@ -38,8 +38,12 @@ class What:
 
     kind: Kinds = None
     outcome: Annotated[str | None, Parameter(help="success or refused.")] = None
-    since: Annotated[datetime | None, Parameter(help="From this instant on, with a time zone.")] = None
-    until: Annotated[datetime | None, Parameter(help="Until before this instant, with a time zone.")] = None
+    since: Annotated[datetime | None, Parameter(help="From this instant on, with a time zone.")] = (
+        None
+    )
+    until: Annotated[
+        datetime | None, Parameter(help="Until before this instant, with a time zone.")
+    ] = None
 
     def narrow(self) -> AuditFilter:
         """The same for a query. Raises InvalidValue."""
@@ -100,7 +104,9 @@ class Trail(NamedTuple):
 
 
 def ask_trail(data_dir: Path | None, ask: Callable[[Trail], Awaitable[T]]) -> T:
-    """Ask beside a running service, or on a server started for it: then nobody else fills the views."""
+    """Ask beside a running service, or on a server started for it:
+    then nobody else fills the views.
+    """
 
     async def run(conninfo: str) -> T:
         pool = ReadPool(conninfo)
@@ -121,7 +127,9 @@ def show_events(
     as_json: bool,
     fields: Callable[[AuditEvent], Mapping[str, Any]] | None = None,
 ) -> None:
-    """All that is known of each with --json; else what `fields` tell, or what fits a terminal's line."""
+    """All that is known of each with --json;
+    else what `fields` tell, or what fits a terminal's line.
+    """
     fields = msgspec.to_builtins if as_json else fields or brief
     show([fields(event) for event in events], as_json=as_json)
 
@@ -147,4 +155,6 @@ def _network(source: str | None) -> Network | None:
     try:
         return None if source is None else plain_network(source)
     except ValueError:
-        raise InvalidValue("--source", "must be an address or a network, such as 192.0.2.0/24") from None
+        raise InvalidValue(
+            "--source", "must be an address or a network, such as 192.0.2.0/24"
+        ) from None

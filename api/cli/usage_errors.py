@@ -1,4 +1,6 @@
-"""What is told about a command line that cannot be meant: one line, and never a secret that stood in it."""
+"""What is told about a command line that cannot be meant:
+one line, and never a secret that stood in it.
+"""
 
 import re
 from datetime import datetime
@@ -29,13 +31,21 @@ _KINDS: Final[dict[Any, str]] = {
 def usage_line(error: CycloptsError) -> str:
     """One sentence for an operator."""
     name = "" if error.argument is None else error.argument.name
-    if error.argument is not None and error.argument.index is not None:  # given by its place, not by a name
+    if (
+        error.argument is not None and error.argument.index is not None
+    ):  # given by its place, not by a name
         name = name.removeprefix("--").upper()
     match error:
         case UnknownOptionError():
-            return f"there is no option {_word(error.token.keyword or error.token.value)} here; see --help"
+            return (
+                f"there is no option "
+                f"{_word(error.token.keyword or error.token.value)} here; see --help"
+            )
         case UnknownCommandError() | UnusedCliTokensError():
-            return f"{_word(*(error.unused_tokens or [])[:1])} is no command and no argument here; see --help"
+            return (
+                f"{_word(*(error.unused_tokens or [])[:1])} is no command and no argument "
+                f"here; see --help"
+            )
         case CoercionError():
             given = None if error.token is None else error.token.value
             secret = "; no command asks for a secret" if error.target_type is UUID else ""

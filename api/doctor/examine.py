@@ -1,4 +1,6 @@
-"""The order in which the doctor looks, and where it stops because the rest depends on what is wrong."""
+"""The order in which the doctor looks, and where it stops because the rest
+depends on what is wrong.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -72,4 +74,6 @@ def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
         found, _, remedy = reason(error).partition(": ")
         yield fail("database", found, remedy)
     except psycopg.errors.InsufficientPrivilege:
-        yield fail("rights", "the role of the service may not read all that it has to", ledger.MIGRATE)
+        yield fail(
+            "rights", "the role of the service may not read all that it has to", ledger.MIGRATE
+        )

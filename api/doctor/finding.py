@@ -8,7 +8,10 @@ import msgspec
 
 
 class Status(StrEnum):
-    """OK: as it should be. WARN: it works, and could be better. FAIL: it does not work, or not for long."""
+    """OK: as it should be.
+
+    WARN: it works, and could be better. FAIL: it does not work, or not for long.
+    """
 
     OK = "ok"
     WARN = "warn"
@@ -16,7 +19,10 @@ class Status(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing looked at. found: how it is, without a secret. remedy: what to do, None when it is good."""
+    """One thing looked at.
+
+    found: how it is, without a secret. remedy: what to do, None when it is good.
+    """
 
     what: str
     status: Status

@@ -14,7 +14,7 @@ from domain.eventstore.peppers import require_pepper
 from domain.postgres.migrate import MigrationError, pending
 from domain.postgres.sql_file import statements
 from domain.secret import Pepper
-from projections import positions
+from projections.follow import positions
 from projections.registry import PROJECTIONS
 
 MAX_LAG: Final = 10_000
@@ -75,8 +75,10 @@ def role(connection: Connection) -> Finding:
     if what:
         return warn(
             "role",
-            f"the role of the service {what}, so nothing but its code keeps it from changing the past",
-            "run the service as a role of its own, and migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)",
+            f"the role of the service {what}, so nothing but its code "
+            f"keeps it from changing the past",
+            "run the service as a role of its own, and migrate as the owner "
+            "(SCIM_LEDGER_OWNER_DATABASE_URL)",
         )
     return ok("role", "it can read and add events, and change none")
 
@@ -125,7 +127,9 @@ def clock(connection: Connection, *, here: Callable[[], datetime] = positions.no
     skew_s = (here() - row[0]).total_seconds()
     found = f"{abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} the database's"
     if abs(skew_s) > AHEAD_MAX.total_seconds():
-        return fail("clock", f"{found}: every request is answered 503", "synchronise both clocks (NTP)")
+        return fail(
+            "clock", f"{found}: every request is answered 503", "synchronise both clocks (NTP)"
+        )
     return ok("clock", found)
 
 
@@ -138,13 +142,16 @@ def ledger_time(connection: Connection) -> Finding:
         return ok("ledger time", "not ahead of the database's clock")
     return fail(
         "ledger time",
-        f"{(at - now).total_seconds():.0f} s ahead of the database's clock: tokens expire too early",
+        f"{(at - now).total_seconds():.0f} s ahead of the database's "
+        f"clock: tokens expire too early",
         "stop the service and run scim-ledger repair ledger-time (docs/how-to/clocks.md)",
     )
 
 
 def repairs(connection: Connection) -> Finding:
-    """What an owner has set right; nothing is wrong with that, and nobody should have to search for it."""
+    """What an owner has set right; nothing is wrong with that,
+    and nobody should have to search for it.
+    """
     made = [f"{kind} on {day}" for kind, day in connection.execute(_SQL["repairs"])]
     return ok("repairs", f"ledger.repairs tells of {', '.join(made)}" if made else "none was made")
 
@@ -155,19 +162,27 @@ def views(connection: Connection, *, max_lag: int = MAX_LAG) -> Iterator[Finding
     for projection in PROJECTIONS:
         what, at = f"view {projection.name}", live.get(projection.name)
         if at is None or not at.is_live_of(projection):
-            yield warn(what, "not built yet in the shape of this release", "start the service: it builds it")
+            yield warn(
+                what,
+                "not built yet in the shape of this release",
+                "start the service: it builds it",
+            )
         elif at.stopped_at is not None:
             remedy = f"docs/how-to/a-stopped-view.md; then scim-ledger projections retry {at.name}"
             yield fail(what, f"stopped at event {at.stopped_at}: {at.error}", remedy)
         elif at.lag > max_lag:
-            yield warn(what, f"{at.lag} events behind", "start the service: its projection process follows")
+            yield warn(
+                what, f"{at.lag} events behind", "start the service: its projection process follows"
+            )
         else:
             yield ok(what, f"{at.lag} events behind")
     known = [projection.name for projection in PROJECTIONS], [each.shape for each in PROJECTIONS]
     old = ", ".join(table for (table,) in connection.execute(_SQL["old_versions"], known))
     if old:
         yield warn(
-            "old views", f"tables that this release does not read: {old}", "scim-ledger projections drop-old"
+            "old views",
+            f"tables that this release does not read: {old}",
+            "scim-ledger projections drop-old",
         )
     else:
         yield ok("old views", "none")

@@ -38,7 +38,9 @@ def open_files(hard: int | None = None) -> Finding:
         return ok("open files", "as many as a worker can use")
     if limit < OTHER_DESCRIPTORS + FEWEST:
         return fail("open files", f"a process may open {limit}, too few for a worker", remedy)
-    return warn("open files", f"a process may open {limit}: connections beyond that are refused", remedy)
+    return warn(
+        "open files", f"a process may open {limit}: connections beyond that are refused", remedy
+    )
 
 
 def pepper(settings: Settings) -> Iterator[Finding]:
@@ -51,7 +53,8 @@ def pepper(settings: Settings) -> Iterator[Finding]:
     if settings.pepper is not None:
         yield warn(
             "pepper",
-            f"{keys.generation} key(s), in the environment, which every process of this user can read",
+            f"{keys.generation} key(s), in the environment, which every "
+            f"process of this user can read",
             f"put them into a file that only the service can read, and set {PREFIX}PEPPER_FILE",
         )
         return
@@ -64,7 +67,9 @@ def pepper_file(path: Path) -> Finding:
     """Its permissions."""
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return warn("pepper file", f"others may read or write it (mode {mode:04o})", f"chmod 600 {path}")
+        return warn(
+            "pepper file", f"others may read or write it (mode {mode:04o})", f"chmod 600 {path}"
+        )
     return ok("pepper file", "only its owner may read it")
 
 
@@ -74,7 +79,9 @@ def embedded_server(server: EmbeddedPostgres) -> Finding:
         is_running, has_cluster = server.is_running, server.has_cluster
     except EmbeddedPostgresError as error:
         return fail(
-            "embedded server", str(error).splitlines()[0], "choose another with --data-dir, or mend it"
+            "embedded server",
+            str(error).splitlines()[0],
+            "choose another with --data-dir, or mend it",
         )
     if is_running:
         return ok("embedded server", f"running; its data: {server.base_dir}")
@@ -94,5 +101,7 @@ def disk(directory: Path, *, room: int = ROOM) -> Finding:
     free = shutil.disk_usage(directory).free
     found = f"{free / (1 << 30):.1f} GB free"
     if free < room or not os.access(directory, os.R_OK | os.X_OK):
-        return warn("disk", found, f"make room on the disk of {directory}: a full one stops every append")
+        return warn(
+            "disk", found, f"make room on the disk of {directory}: a full one stops every append"
+        )
     return ok("disk", found)

@@ -38,7 +38,9 @@ def version(connection: Connection, *, oldest: int = OLDEST, newest: int = NEWES
     if found < oldest:
         return fail("database", f"PostgreSQL {found}", f"use PostgreSQL {oldest} to {newest}")
     if found > newest:
-        return warn("database", f"PostgreSQL {found}, which was not tried", f"use {oldest} to {newest}")
+        return warn(
+            "database", f"PostgreSQL {found}, which was not tried", f"use {oldest} to {newest}"
+        )
     return ok("database", f"PostgreSQL {found}")
 
 
@@ -71,12 +73,16 @@ def writes(connection: Connection) -> Finding:
 
 def role_settings(connection: Connection) -> Finding:
     """Settings of the role or database that our sessions replace."""
-    names = [name for (name,) in connection.execute(_SQL["overridden_settings"], [list(stated_names())])]
+    names = [
+        name for (name,) in connection.execute(_SQL["overridden_settings"], [list(stated_names())])
+    ]
     if names:
         return warn(
             "role settings",
-            f"of the role or the database, and replaced by each session of the service: {', '.join(names)}",
-            "ALTER ROLE … RESET, ALTER DATABASE … RESET: psql and backups then see what the service sees",
+            f"of the role or the database, and replaced by each session of the service: "
+            f"{', '.join(names)}",
+            "ALTER ROLE … RESET, ALTER DATABASE … RESET: psql and backups then see what the "
+            "service sees",
         )
     return ok("role settings", "none that matters to the service")
 
@@ -135,7 +141,10 @@ def tls(connection: Connection) -> Finding:
 
 
 def is_remote(host: str, hostaddr: str) -> bool:
-    """Whether a connection leaves the machine. host: a name, an address, or the directory of a socket."""
+    """Whether a connection leaves the machine.
+
+    host: a name, an address, or the directory of a socket.
+    """
     if host.startswith(("/", "@")):
         return False
     try:
@@ -164,7 +173,9 @@ def room_for_connections(connection: Connection, *, workers: int) -> Finding:
     needed, left = workers * _CONNECTIONS_PER_WORKER + _CONNECTIONS_BESIDES, max(0, min(limits))
     found = f"{left} can be had, {needed} are used by {workers} worker(s)"
     if left < needed:
-        return warn("connections", found, "raise max_connections or the limit of the role or database")
+        return warn(
+            "connections", found, "raise max_connections or the limit of the role or database"
+        )
     return ok("connections", found)
 
 
@@ -186,7 +197,10 @@ def vacuum(connection: Connection) -> Finding:
 
 
 def snapshots(connection: Connection, *, max_: timedelta = HELD_MAX) -> Finding:
-    """What keeps dead rows and old log files from being cleared away. max_: a transaction that is old."""
+    """What keeps dead rows and old log files from being cleared away.
+
+    max_: a transaction that is old.
+    """
     held = [what for (what,) in connection.execute(_SQL["held_back"], {"max": max_})]
     if held:
         return warn(
@@ -204,13 +218,26 @@ def server_log(connection: Connection) -> Finding:
     if logged and not hides:
         return warn(
             "server log",
-            f"it may hold digests, names and addresses, as parameters of statements: {', '.join(logged)}",
-            "as a superuser: ALTER ROLE … SET log_parameter_max_length = 0, for the app role and the owner",
+            f"it may hold digests, names and addresses, as parameters of statements: "
+            f"{', '.join(logged)}",
+            "as a superuser: ALTER ROLE … "
+            "SET log_parameter_max_length = 0, for the app role and the owner",
         )
     return ok("server log", "no parameters of statements go into it")
 
 
 LOOKS: Final[Sequence[Callable[[Connection], Finding]]] = (
-    *(version, encoding, writes, role_settings, standbys, tls, checksums, vacuum, snapshots, server_log),
+    *(
+        version,
+        encoding,
+        writes,
+        role_settings,
+        standbys,
+        tls,
+        checksums,
+        vacuum,
+        snapshots,
+        server_log,
+    ),
 )
 """Those that need nothing but a connection."""

@@ -1,7 +1,7 @@
 """Reading the Authorization header: one function for every door (RFC 6750 §2.1, RFC 9110 §11.4).
 
-Between the scheme and the token stands one space or more. Blanks around the whole value are no part of it:
-the server took them off.
+Between the scheme and the token stands one space or more. Blanks around the whole value are no part
+of it: the server took them off.
 A token in a query string or a body is never read.
 """
 
@@ -35,7 +35,10 @@ class NotPresentable(Exception):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """A well-formed secret as it was presented. form: "bearer", or "bare" without the scheme word."""
+    """A well-formed secret as it was presented.
+
+    form: "bearer", or "bare" without the scheme word.
+    """
 
     secret: Secret
     form: str
@@ -44,8 +47,8 @@ class Credentials(msgspec.Struct, frozen=True):
 def read(scope: HTTPScope, *, is_bare_accepted: bool = False) -> Credentials:
     """The secret that a request presents. Raises NotPresentable.
 
-    is_bare_accepted: take a secret of exactly our format without the scheme word, as Okta's "Header" mode
-    sends it.
+    is_bare_accepted: take a secret of exactly our format without the scheme word, as Okta's
+    "Header" mode sends it.
     """
     value: bytes | None = None
     for name, found in scope["headers"]:
@@ -63,8 +66,12 @@ def read(scope: HTTPScope, *, is_bare_accepted: bool = False) -> Credentials:
         if scheme.lower() == "bearer":
             return Credentials(parse(rest.lstrip(" ")), "bearer")
     except MalformedSecretError:
-        raise NotPresentable("malformed", _advice(rest if scheme.lower() == "bearer" else text)) from None
-    raise NotPresentable("malformed", _advice(text) if is_bare_accepted and text != text.strip() else SCHEME)
+        raise NotPresentable(
+            "malformed", _advice(rest if scheme.lower() == "bearer" else text)
+        ) from None
+    raise NotPresentable(
+        "malformed", _advice(text) if is_bare_accepted and text != text.strip() else SCHEME
+    )
 
 
 def _advice(text: str) -> str:

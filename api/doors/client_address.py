@@ -1,8 +1,8 @@
 """Where a request comes from: the peer, or what a trusted proxy in front says (X-Forwarded-*).
 
-Only the peer's address is known for sure. A forwarded address is believed when the proxies that handed it on
-are named in the settings; of the list they hand on, the right-most address that is not theirs counts: all to
-the left of it was written by the client. RFC 7239 `Forwarded` is never read.
+Only the peer's address is known for sure. A forwarded address is believed when the proxies that
+handed it on are named in the settings; of the list they hand on, the right-most address that is not
+theirs counts: all to the left of it was written by the client. RFC 7239 `Forwarded` is never read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,10 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class Origin(NamedTuple):
-    """How the client reached us, as far as it is known. scheme: "http" or "https"; host: with its port."""
+    """How the client reached us, as far as it is known.
+
+    scheme: "http" or "https"; host: with its port.
+    """
 
     address: str | None
     scheme: str
@@ -40,7 +43,8 @@ class ClientSources:
     def address(self, scope: HTTPScope, *, is_relayed: bool = False) -> str | None:
         """The client's address, None where it is not known.
 
-        is_relayed: the peer is a gateway that asks for somebody else, so that its own address says nothing.
+        is_relayed: the peer is a gateway that asks for somebody else, so that its own address says
+        nothing.
         """
         peer = _peer(scope)
         if peer is None:
@@ -96,7 +100,9 @@ def _elements(list_: bytes) -> Iterator[str]:
 
 
 def _first(scope: HTTPScope, wanted: bytes) -> str | None:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
+    return next(
+        (value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None
+    )
 
 
 def _text(address: Address | None) -> str | None:
@@ -106,8 +112,8 @@ def _text(address: Address | None) -> str | None:
 def plain_address(text: str) -> Address | None:
     """The address that a text is; None where it is none.
 
-    Without its zone, which means nothing elsewhere and may be any text (RFC 4007 §11); an IPv4 address in
-    IPv6 clothes as what it is.
+    Without its zone, which means nothing elsewhere and may be any text (RFC 4007 §11); an IPv4
+    address in IPv6 clothes as what it is.
     """
     try:
         address = ip_address(text.partition("%")[0])

@@ -1,7 +1,7 @@
 """The one decision behind every door: header, secret, gate, yes or a refusal.
 
-A yes leaves only after its use is committed. A fault of ours is 503, never a 401: a wrong 401 makes an
-identity provider quarantine its customer's job for hours.
+A yes leaves only after its use is committed. A fault of ours is 503, never a 401: a wrong 401 makes
+an identity provider quarantine its customer's job for hours.
 """
 
 import re
@@ -66,7 +66,12 @@ class Doors:
     """Asks the ledger on behalf of every door."""
 
     def __init__(
-        self, ledger: TokenLedger, *, sources: ClientSources, limits: RateLimits, refusals: RefusalCounter
+        self,
+        ledger: TokenLedger,
+        *,
+        sources: ClientSources,
+        limits: RateLimits,
+        refusals: RefusalCounter,
     ) -> None:
         self._ledger = ledger
         self._limits = limits
@@ -158,7 +163,10 @@ async def deny(send: Send, scope: HTTPScope, refused: Refused) -> None:
 
 
 def path_class(path: str) -> str:
-    """A path reduced to its kind, e.g. "Users/{id}": no identifier of a person gets into the ledger."""
+    """A path reduced to its kind, e.g.
+
+    "Users/{id}": no identifier of a person gets into the ledger.
+    """
     match = _CLASS.search(path.rstrip("/"))
     if match is None:
         return "other"

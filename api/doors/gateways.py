@@ -1,9 +1,9 @@
 """`/gateway/*`: forward authentication for gateways, one dialect per path.
 
-Each path reads its own dialect's headers and ignores the other's: a gateway lets a client's headers of the
-other family through, so an endpoint that took whichever is there could be told any method and address.
-Nothing is taken from the query (Caddy appends the client's), no body is read, and the answer is exactly 200:
-Envoy passes any other 2xx to the client and never calls the backend.
+Each path reads its own dialect's headers and ignores the other's: a gateway lets a client's headers
+of the other family through, so an endpoint that took whichever is there could be told any method
+and address. Nothing is taken from the query (Caddy appends the client's), no body is read, and the
+answer is exactly 200: Envoy passes any other 2xx to the client and never calls the backend.
 """
 
 import re
@@ -34,7 +34,9 @@ class GatewayDoors:
         asked = _asked(scope)
         if asked is None:
             body = messages.error(404, "There is no such gateway door.")
-            await respond(send, scope, status=404, media_type=messages.MEDIA_TYPE, body=body, headers={})
+            await respond(
+                send, scope, status=404, media_type=messages.MEDIA_TYPE, body=body, headers={}
+            )
             return
         decision = await self._doors.authenticate(scope, asked)
         if isinstance(decision, Refused):
@@ -54,13 +56,16 @@ def _asked(scope: HTTPScope) -> Asked | None:
         uri, method = headers.get(b"x-forwarded-uri", b""), headers.get(b"x-forwarded-method", b"")
         return _from_headers("forward", method, uri, _note(headers, _NGINX))
     if path == _ENVOY or path.startswith(f"{_ENVOY}/"):
-        return Asked("envoy", scope["method"], path.removeprefix(_ENVOY), _note(headers, _NGINX + _FORWARD))
+        return Asked(
+            "envoy", scope["method"], path.removeprefix(_ENVOY), _note(headers, _NGINX + _FORWARD)
+        )
     return None
 
 
 def _from_headers(door: str, method: bytes, uri: bytes, note: str | None) -> Asked:
     word = method.decode("ascii").upper() if _METHOD.fullmatch(method) else "unknown"
-    # An origin-form target (RFC 9112 §3.2.1), or from ingress-nginx a whole URL: its end is what counts.
+    # An origin-form target (RFC 9112 §3.2.1), or from ingress-nginx a whole URL: its end is what
+    # counts.
     return Asked(door, word, uri.partition(b"?")[0].decode("latin-1"), note)
 
 

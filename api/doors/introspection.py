@@ -1,7 +1,9 @@
-"""`/verify` and `/introspect`, for services that ask about a SCIM token; `/revoke`, to burn the one held.
+"""`/verify` and `/introspect`, for services that ask about a SCIM token;
+`/revoke`, to burn the one held.
 
-`/verify` is ours (JSON), `/introspect` is RFC 7662; both are asked with an API token, and a yes of either is
-a use, committed before the answer leaves. `/revoke` is RFC 7009: holding the token is the permission.
+`/verify` is ours (JSON), `/introspect` is RFC 7662; both are asked with an API token, and a yes of
+either is a use, committed before the answer leaves. `/revoke` is RFC 7009: holding the token is the
+permission.
 """
 
 import re
@@ -31,7 +33,7 @@ from domain.kept_text import kept
 from domain.scim_token import USER_AGENT_MAX_LENGTH, Presentation, ScimToken
 from domain.secret import MalformedSecretError, Secret, parse
 from projections.described import Instant, one_of
-from projections.scim_tokens import rfc3339
+from projections.scim_tokens.view import rfc3339
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _TEXT_MAX_LENGTH: Final = 8192
@@ -44,12 +46,15 @@ _IDS: Final = {
 
 
 class VerifyToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A token that was presented to the asking service, and how; what is told goes to the audit trail.
+    """A token that was presented to the asking service, and how;
+    what is told goes to the audit trail.
 
     method, path: of the request that presented it. source: address of the presenter.
     """
 
-    token: Annotated[str, msgspec.Meta(max_length=_TEXT_MAX_LENGTH, description="As it was presented.")]
+    token: Annotated[
+        str, msgspec.Meta(max_length=_TEXT_MAX_LENGTH, description="As it was presented.")
+    ]
     method: Annotated[str, msgspec.Meta(max_length=_TEXT_MAX_LENGTH)] | None = None
     path: Annotated[str, msgspec.Meta(max_length=_TEXT_MAX_LENGTH)] | None = None
     source: (
@@ -64,7 +69,9 @@ class VerifyToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Verified(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The decision. active: let the presenter in; then all fields but `reason` are there, else that one only.
+    """The decision.
+
+    active: let the presenter in; then all fields but `reason` are there, else that one only.
 
     reason: "malformed", "unknown", "revoked" or "expired"; for logs, not for the presenter.
     """
@@ -80,8 +87,8 @@ class Verified(msgspec.Struct, frozen=True, omit_defaults=True):
 class Introspection(msgspec.Struct, frozen=True, omit_defaults=True):
     """RFC 7662 §2.2; exactly {"active": false} for every token that is not good.
 
-    sub: id of the token. client_id, team_id: the team that it speaks for. iat, exp: seconds since 1970.
-    use_id: of the use that this answer is.
+    sub: id of the token. client_id, team_id: the team that it speaks for. iat, exp: seconds since
+    1970. use_id: of the use that this answer is.
     """
 
     active: bool
@@ -96,7 +103,9 @@ class Introspection(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Burned(msgspec.Struct, frozen=True):
-    """An empty object: RFC 7009 §2.2 has nothing to tell, and a client of JSON something to read."""
+    """An empty object: RFC 7009 §2.2 has nothing to tell,
+    and a client of JSON something to read.
+    """
 
 
 class OAuthError(msgspec.Struct, frozen=True):
@@ -122,7 +131,9 @@ _FORM_ERROR: Final = ResponseSpec(
     OAuthError,
     generate_examples=False,
     description="RFC 6749 §5.2",
-    examples=[Example(value={"error": "invalid_request", "error_description": "The token is missing."})],
+    examples=[
+        Example(value={"error": "invalid_request", "error_description": "The token is missing."})
+    ],
 )
 
 
@@ -145,7 +156,10 @@ _FORM_ERROR: Final = ResponseSpec(
     ),
 )
 async def verify(request: StrictRequest, data: JSONBody[VerifyToken]) -> Response[Verified]:
-    """A yes is a use of the token. Another team's token is unknown to a caller who is confined to teams."""
+    """A yes is a use of the token.
+
+    Another team's token is unknown to a caller who is confined to teams.
+    """
     service, caller = service_of(request), _authorised(request)
     presentation = Presentation(
         door="verify",
@@ -263,7 +277,9 @@ async def revoke(request: StrictRequest) -> Response[Burned]:
             raise InvalidForm("unsupported_token_type", "Only SCIM tokens can be revoked here.")
         service.doors.throttle(request.scope, "revoke", secret=secret)
         source = service.doors.sources.address(request.scope)
-        presentation = Presentation("revoke", source=source, user_agent=user_agent_of(request.scope))
+        presentation = Presentation(
+            "revoke", source=source, user_agent=user_agent_of(request.scope)
+        )
         await service.ledger.burn_scim_token(secret, presentation)
     except TokenRefused as refusal:  # RFC 7009 §2.2: what is not valid needs no revocation
         service.doors.refusals.count(refusal.reason, "revoke")
@@ -279,15 +295,21 @@ class _Malformed(TokenRefused):
     reason = "malformed"
 
 
-async def _decide(service: Service, caller: ApiToken, text: str, presentation: Presentation) -> Decision:
-    """Let a presented token in, on behalf of a caller. Raises TokenRefused, TooManyRequests, Unavailable."""
+async def _decide(
+    service: Service, caller: ApiToken, text: str, presentation: Presentation
+) -> Decision:
+    """Let a presented token in, on behalf of a caller.
+
+    Raises TokenRefused, TooManyRequests, Unavailable.
+    """
     doors, door = service.doors, presentation.door
     try:
         secret = _parsed(text)
         if not secret.kind.startswith("scim_"):
             raise _Malformed
         if caller.teams is not None and await service.ledger.team_of(secret) not in caller.teams:
-            raise TokenUnknown  # before it is used: the caller must not leave a trace on a foreign token
+            # before it is used: the caller must not leave a trace on a foreign token
+            raise TokenUnknown
     except TokenRefused as refusal:
         doors.refusals.count(refusal.reason, door)
         raise

@@ -1,7 +1,8 @@
 """Rate limits: one bucket per presented secret and one per source, in the memory of one process.
 
-A process knows only its own requests: with N workers and replicas a client may get N times the rate. The
-limits are there so that one client cannot take the service away from the others; they are no quota.
+A process knows only its own requests: with N workers and replicas a client may get N times the
+rate. The limits are there so that one client cannot take the service away from the others; they are
+no quota.
 """
 
 import time
@@ -22,7 +23,10 @@ _ROUNDING_S: Final = 1e-6
 
 
 class TooManyRequests(Exception):
-    """A bucket is empty. retry_after_s: whole seconds, at least 1 (Okta reads nothing but an integer)."""
+    """A bucket is empty.
+
+    retry_after_s: whole seconds, at least 1 (Okta reads nothing but an integer).
+    """
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"try again in {retry_after_s} s")
@@ -32,8 +36,8 @@ class TooManyRequests(Exception):
 class Buckets:
     """Token buckets by key, as one number each: when the bucket will be full again (GCRA).
 
-    rate: requests a second, at least 1, or 0 for no limit. max_keys: beyond it the bucket that was not asked
-    for the longest time is forgotten, that is, full again. clock: seconds, monotonic.
+    rate: requests a second, at least 1, or 0 for no limit. max_keys: beyond it the bucket that was
+    not asked for the longest time is forgotten, that is, full again. clock: seconds, monotonic.
     """
 
     def __init__(
@@ -49,7 +53,10 @@ class Buckets:
         return len(self._full_at)
 
     def take(self, key: Hashable) -> None:
-        """Take one request out of the bucket of `key`. Raises TooManyRequests, then nothing is taken."""
+        """Take one request out of the bucket of `key`.
+
+        Raises TooManyRequests, then nothing is taken.
+        """
         if not self._interval_s:
             return
         now, full_at = self._clock(), self._full_at
@@ -80,7 +87,8 @@ class RateLimits:
 
     def take_token(self, secret: Secret) -> None:
         """Count a presentation of a secret. Raises TooManyRequests."""
-        # The interpreter's keyed hash, made anew for each process: no secret stays in memory for this.
+        # The interpreter's keyed hash, made anew for each process: no secret stays in memory for
+        # this.
         self._tokens.take(hash(secret.reveal()))
 
 

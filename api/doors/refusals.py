@@ -1,7 +1,8 @@
-"""Refused presentations that name no token: counted in memory, written every few seconds as tallies.
+"""Refused presentations that name no token:
+counted in memory, written every few seconds as tallies.
 
-A known token's refusal is an event of its own (`ScimToken.refuse`); what is counted here may come in floods
-from anybody, and must cost neither memory nor an event each.
+A known token's refusal is an event of its own (`ScimToken.refuse`); what is counted here may come
+in floods from anybody, and must cost neither memory nor an event each.
 """
 
 import asyncio
@@ -78,7 +79,8 @@ class RefusalCounter:
             await self._send(_Batch(CommandKey(self._new_id(), b"refusals"), counts))
 
     async def _send(self, batch: _Batch) -> None:
-        # A batch whose fate is unknown is sent again under the same key, and so never counted twice.
+        # A batch whose fate is unknown is sent again under the same key, and so never counted
+        # twice.
         self._sent = batch
         await self._ledger.record_refusals(batch.counts, key=batch.key)
         self._sent = None

@@ -7,7 +7,11 @@ from typing import Final
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, HTTPScope, Send
 
 _ALLOWED: Final = ((b"content-length", b"0"), (b"cache-control", b"no-store"))
-_EMPTY: Final[HTTPResponseBodyEvent] = {"type": "http.response.body", "body": b"", "more_body": False}
+_EMPTY: Final[HTTPResponseBodyEvent] = {
+    "type": "http.response.body",
+    "body": b"",
+    "more_body": False,
+}
 
 
 def stamp(scope: HTTPScope) -> tuple[bytes, bytes]:
@@ -33,7 +37,13 @@ def _field(name: str, value: str) -> tuple[bytes, bytes]:
 
 
 async def respond(
-    send: Send, scope: HTTPScope, *, status: int, media_type: str, body: bytes, headers: Mapping[str, str]
+    send: Send,
+    scope: HTTPScope,
+    *,
+    status: int,
+    media_type: str,
+    body: bytes,
+    headers: Mapping[str, str],
 ) -> None:
     """Send one whole response that no cache may keep. A HEAD gets the headers alone."""
     start: HTTPResponseStartEvent = {

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
-from projections.queries import Place
+from projections.scim_tokens.queries import Place
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAC_BYTES: Final = 16
@@ -20,8 +20,8 @@ class InvalidCursor(ValueError):
 class Cursors:
     """Makes and reads cursors. key: 32 bytes, the same on every process of the deployment.
 
-    A cursor is a place in the order, not a snapshot: tokens made or revoked meanwhile do not shift it.
-    scope, throughout: what the list was filtered by; a cursor is good for that only.
+    A cursor is a place in the order, not a snapshot: tokens made or revoked meanwhile do not shift
+    it. scope, throughout: what the list was filtered by; a cursor is good for that only.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -36,7 +36,8 @@ class Cursors:
         """Raises InvalidCursor on anything that `encode` did not make for the same scope."""
         packed = self._open(text, scope, size=8 + 16)
         return Place(
-            _EPOCH + timedelta(milliseconds=int.from_bytes(packed[:8], "big")), UUID(bytes=packed[8:])
+            _EPOCH + timedelta(milliseconds=int.from_bytes(packed[:8], "big")),
+            UUID(bytes=packed[8:]),
         )
 
     def encode_position(self, position: int, *, scope: str) -> str:
@@ -44,7 +45,9 @@ class Cursors:
         return self._seal(position.to_bytes(8, "big"), scope)
 
     def decode_position(self, text: str, *, scope: str) -> int:
-        """Raises InvalidCursor on anything that `encode_position` did not make for the same scope."""
+        """Raises InvalidCursor on anything that `encode_position` did not make
+        for the same scope.
+        """
         return int.from_bytes(self._open(text, scope, size=8), "big")
 
     def _seal(self, packed: bytes, scope: str) -> str:
@@ -65,4 +68,6 @@ class Cursors:
         return urlsafe_b64encode(raw).decode().rstrip("=")
 
     def _mac(self, packed: bytes, scope: str) -> bytes:
-        return hmac.digest(self._key, packed + sha256(scope.encode()).digest(), "sha256")[:_MAC_BYTES]
+        return hmac.digest(self._key, packed + sha256(scope.encode()).digest(), "sha256")[
+            :_MAC_BYTES
+        ]

@@ -54,12 +54,13 @@ def deadline_of(scope: Scope) -> Deadline:
 async def answer_in_time(
     app: App, refuse: App, scope: HTTPScope, receive: Receive, send: Send, *, within_s: float
 ) -> None:
-    """Run `app`; once it has spent `within_s` without an answer, cancel it and run `refuse` instead.
+    """Run `app`; once it has spent `within_s` without an answer,
+    cancel it and run `refuse` instead.
 
-    Time spent waiting for the client's body does not count (the server bounds that), nor a wait that the
-    client asked for. What is refused is cancelled, so that none of its commands takes effect later: one that
-    waits for its turn is left out of it. Nobody waits for the cancelled one to end: what it still sends is
-    dropped.
+    Time spent waiting for the client's body does not count (the server bounds that), nor a wait
+    that the client asked for. What is refused is cancelled, so that none of its commands takes
+    effect later: one that waits for its turn is left out of it. Nobody waits for the cancelled one
+    to end: what it still sends is dropped.
     """
     deadline = Deadline(within_s)
     scope["state"][_KEY] = deadline
@@ -76,7 +77,9 @@ async def answer_in_time(
             is_answered = True
             await send(message)
 
-    running = asyncio.get_running_loop().create_task(_run(app, scope, patient_receive, guarded_send))
+    running = asyncio.get_running_loop().create_task(
+        _run(app, scope, patient_receive, guarded_send)
+    )
     try:
         await asyncio.wait({running, deadline.expired}, return_when=asyncio.FIRST_COMPLETED)
     finally:

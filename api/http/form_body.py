@@ -9,7 +9,14 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from litestar.enums import RequestEncodingType
-from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.openapi.spec import (
+    Example,
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    RequestBody,
+    Schema,
+)
 
 from api.http.json_body import StrictRequest
 from api.http.openapi import or_problem
@@ -70,7 +77,9 @@ class TokenFormOperation(Operation):
                         required=["token"],
                         properties={
                             "token": Schema(type=OpenAPIType.STRING, description="The SCIM token."),
-                            "token_type_hint": Schema(type=OpenAPIType.STRING, description="Ignored."),
+                            "token_type_hint": Schema(
+                                type=OpenAPIType.STRING, description="Ignored."
+                            ),
                         },
                     ),
                     examples={

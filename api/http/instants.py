@@ -51,8 +51,12 @@ def parse_in_range(text: object) -> datetime:
     return value
 
 
-def instant(name: str, value: datetime | None, *, latest: datetime | None = None) -> datetime | None:
-    """The parameter's instant in UTC, None when it was not given. latest: the last one that makes sense.
+def instant(
+    name: str, value: datetime | None, *, latest: datetime | None = None
+) -> datetime | None:
+    """The parameter's instant in UTC, None when it was not given.
+
+    latest: the last one that makes sense.
 
     Raises BadRequest after `latest`.
     """
@@ -66,5 +70,7 @@ def instant(name: str, value: datetime | None, *, latest: datetime | None = None
 def span(from_: datetime | None, to: datetime | None) -> tuple[datetime | None, datetime | None]:
     """The parameters `from` and `to` in UTC. Raises BadRequest where the end comes first."""
     if from_ is not None and to is not None and from_ > to:
-        raise BadRequest("A parameter is not valid.", [FieldError("from", "must not be after `to`")])
+        raise BadRequest(
+            "A parameter is not valid.", [FieldError("from", "must not be after `to`")]
+        )
     return instant("from", from_), instant("to", to)

@@ -1,4 +1,6 @@
-"""Reading a JSON body strictly: one media type, one meaning, and errors that say where and never what."""
+"""Reading a JSON body strictly: one media type, one meaning,
+and errors that say where and never what.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -23,15 +25,17 @@ _ERRORS_MAX: Final = 20
 class StrictRequest(Request[Any, Any, State]):
     """Litestar's request, with the body decoded at once into the handler's type.
 
-    Refused with BadRequest: another content type or a coded content (415), no body where one is needed,
-    malformed JSON, duplicate keys, unknown or missing fields, wrong values.
+    Refused with BadRequest: another content type or a coded content (415), no body where one is
+    needed, malformed JSON, duplicate keys, unknown or missing fields, wrong values.
     """
 
     async def json(self) -> Any:
         """The body as the struct that the handler asks for."""
         type_ = self.route_handler.parsed_fn_signature.parameters["data"].annotation
         at = self.scope["state"]["caller"].at
-        return decode(await self.body(), type_, content_type=self.headers.get("content-type", ""), at=at)
+        return decode(
+            await self.body(), type_, content_type=self.headers.get("content-type", ""), at=at
+        )
 
     async def body(self) -> bytes:
         """The body, of which there must be some where a handler reads it."""
@@ -64,9 +68,12 @@ class _Field(NamedTuple):
 
 
 def decode(body: bytes, type_: Any, *, content_type: str, at: datetime) -> Any:
-    """Decode strictly into the struct `type_`, all of whose mistakes are told at once. Raises BadRequest.
+    """Decode strictly into the struct `type_`, all of whose mistakes are told at once.
 
-    A body that is left out, with or without its type, is one where every field is. at: of the request.
+    Raises BadRequest.
+
+    A body that is left out, with or without its type, is one where every field is. at: of the
+    request.
     """
     fields = _fields(type_)
     media_type = content_type.partition(";")[0].strip().lower()
@@ -85,10 +92,14 @@ def decode(body: bytes, type_: Any, *, content_type: str, at: datetime) -> Any:
     errors = list(_errors(document, fields, at))
     if errors:
         raise BadRequest("The body is not valid.", errors[:_ERRORS_MAX])
-    return type_(**{name: fields[name].value.read(value, at=at) for name, value in document.items()})
+    return type_(
+        **{name: fields[name].value.read(value, at=at) for name, value in document.items()}
+    )
 
 
-def _errors(document: Mapping[str, Any], fields: Mapping[str, _Field], at: datetime) -> Iterator[FieldError]:
+def _errors(
+    document: Mapping[str, Any], fields: Mapping[str, _Field], at: datetime
+) -> Iterator[FieldError]:
     for name, (value, is_required) in fields.items():
         if name in document:
             yield from errors_of(f"/{name}", partial(value.read, document[name], at=at))

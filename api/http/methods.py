@@ -27,7 +27,9 @@ class Methods:
         self._fixed = {path: tuple(sorted(found[path])) for path in found if "{" not in path}
         self._variable = [
             (re.compile(_VARIABLE.sub("[^/]+", re.escape(path))), tuple(sorted(found[path])))
-            for path in sorted(found.keys() - self._fixed.keys(), key=lambda path: (path.count("{"), path))
+            for path in sorted(
+                found.keys() - self._fixed.keys(), key=lambda path: (path.count("{"), path)
+            )
         ]
 
     def of(self, path: str) -> Sequence[str]:
@@ -40,7 +42,9 @@ class Methods:
 
 
 def head_only(send: Send) -> Send:
-    """Of the answer to a GET what a HEAD is answered with: its headers, Content-Length among them."""
+    """Of the answer to a GET what a HEAD is answered with:
+    its headers, Content-Length among them.
+    """
     is_over = False
 
     async def send_head(message: Message) -> None:
@@ -57,6 +61,10 @@ def head_only(send: Send) -> Send:
 
 async def send_options(send: Send, scope: HTTPScope, allowed: Sequence[str]) -> None:
     """Answer OPTIONS: 204, which has no content and no length of one (RFC 9110 §8.6)."""
-    headers = [(b"allow", ", ".join(allowed).encode()), (b"cache-control", b"no-store"), stamp(scope)]
+    headers = [
+        (b"allow", ", ".join(allowed).encode()),
+        (b"cache-control", b"no-store"),
+        stamp(scope),
+    ]
     await send({"type": "http.response.start", "status": 204, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,7 +1,7 @@
 """The query and the headers of a request, looked at before its handler, whatever the route is.
 
-A parameter that is not known, or said twice, is a mistake that would widen an answer or change another
-effect than was meant. All that is wrong is told at once.
+A parameter that is not known, or said twice, is a mistake that would widen an answer or change
+another effect than was meant. All that is wrong is told at once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,17 +23,21 @@ REFUSAL: Final = "refusal"
 ONCE: Final = "must not be given more than once"
 UNKNOWN: Final = "is not a parameter of this resource"
 SINGLE: Final = {b"content-type": "Content-Type", b"idempotency-key": "Idempotency-Key"}
-"""Of these, two say two things (RFC 9110 §5.3). Host and Authorization are refused before, for every door."""
+"""Of these, two say two things (RFC 9110 §5.3).
+
+Host and Authorization are refused before, for every door.
+"""
 _ERRORS_MAX: Final = 20
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 """Where nobody is authenticated, nothing is asked that depends on the time."""
 
 
 async def check_parameters(request: Request[Any, Any, Any]) -> None:
-    """Raise BadRequest unless every parameter is one of the handler's, there once, and what it must be.
+    """Raise BadRequest unless every parameter is one of the handler's, there once,
+    and what it must be.
 
-    A handler whose `opt` has a REFUSAL raises that instead. This is the hook `before_request` and no guard:
-    the framework gives a guard a copy of the handler, another one for each request.
+    A handler whose `opt` has a REFUSAL raises that instead. This is the hook `before_request` and
+    no guard: the framework gives a guard a copy of the handler, another one for each request.
     """
     handler = request.route_handler
     single = [name for name, _ in request.scope["headers"] if name in SINGLE]
@@ -57,13 +61,19 @@ def _refusal(handler: BaseRouteHandler, detail: str, errors: Sequence[FieldError
     return refusal
 
 
-def _errors(given: Mapping[str, list[Any]], known: Mapping[str, Value], at: datetime) -> Iterator[FieldError]:
+def _errors(
+    given: Mapping[str, list[Any]], known: Mapping[str, Value], at: datetime
+) -> Iterator[FieldError]:
     for name, value in known.items():
         texts = given.get(name, [])
         if len(texts) > 1 and not value.is_list:
             yield FieldError(name, ONCE)
             continue
-        found = (error for text in texts for error in errors_of(name, partial(value.read_text, text, at=at)))
+        found = (
+            error
+            for text in texts
+            for error in errors_of(name, partial(value.read_text, text, at=at))
+        )
         yield from islice(found, 1)
     for name in given:
         if name not in known:
@@ -76,7 +86,9 @@ def _parameters(handler: BaseRouteHandler) -> Mapping[str, Value]:
     found = {}
     for name, field in handler.parsed_fn_signature.parameters.items():
         if isinstance(field.kwarg_definition, QueryParameter):
-            found[field.kwarg_definition.name or name] = Value(_typed(field, field.kwarg_definition))
+            found[field.kwarg_definition.name or name] = Value(
+                _typed(field, field.kwarg_definition)
+            )
     return found
 
 

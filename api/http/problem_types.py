@@ -1,4 +1,6 @@
-"""Every type of problem that a client can be told: one table, and the page of each says what to do."""
+"""Every type of problem that a client can be told:
+one table, and the page of each says what to do.
+"""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -25,14 +27,16 @@ _ALL: Final = (
         "bad-request",
         400,
         "Bad request",
-        "The request is not what the documentation describes, or not HTTP. `detail` says what is wrong "
+        "The request is not what the documentation describes, or not "
+        "HTTP. `detail` says what is wrong "
         "with it.",
     ),
     ProblemType(
         "validation",
         400,
         "The request is not valid",
-        "`errors` names every field of the body (/name), parameter or header that breaks a rule, and "
+        "`errors` names every field of the body (/name), parameter or "
+        "header that breaks a rule, and "
         "what it must be. Mend all of them; nothing was changed.",
     ),
     ProblemType(
@@ -40,7 +44,8 @@ _ALL: Final = (
         401,
         "Authentication needed",
         "Send a good API token: Authorization: Bearer, one space, the token. One that is unknown, "
-        "revoked or expired is refused alike. A SCIM token is for /scim/v2 only. API tokens are made "
+        "revoked or expired is refused alike. A SCIM token is for "
+        "/scim/v2 only. API tokens are made "
         "with `scim-ledger api-token create`.",
     ),
     ProblemType(
@@ -53,7 +58,8 @@ _ALL: Final = (
         "not-found",
         404,
         "Not found",
-        "There is nothing at this address that the API token may see: it never was, it was revoked, or "
+        "There is nothing at this address that the API token may see: "
+        "it never was, it was revoked, or "
         "it is of a team that the token is not for.",
     ),
     ProblemType(
@@ -72,8 +78,10 @@ _ALL: Final = (
         "secret-already-shown",
         409,
         "The secret was already shown",
-        "The request with this Idempotency-Key was carried out, and its answer had the secret. If that "
-        "answer was lost, revoke or rotate the token that `token_id` names; the secret is kept nowhere.",
+        "The request with this Idempotency-Key was carried out, and "
+        "its answer had the secret. If that "
+        "answer was lost, revoke or rotate the token that `token_id` "
+        "names; the secret is kept nowhere.",
     ),
     ProblemType(
         "rotation-underway",
@@ -128,7 +136,8 @@ _ALL: Final = (
         "internal",
         500,
         "Internal error",
-        "A fault of ours. Tell whoever runs the service the id in `instance`: it finds the cause in the log.",
+        "A fault of ours. Tell whoever runs the service the id in "
+        "`instance`: it finds the cause in the log.",
     ),
     ProblemType(
         "not-implemented",
@@ -141,14 +150,16 @@ _ALL: Final = (
         503,
         "Temporarily unavailable",
         "The ledger cannot answer right now; nothing was lost. Repeat the request, with the same "
-        "Idempotency-Key if it has one, after as many seconds as Retry-After says. Without that header, "
+        "Idempotency-Key if it has one, after as many seconds as "
+        "Retry-After says. Without that header, "
         "repeating does not help until whoever runs the service has acted.",
     ),
     ProblemType(
         "too-many-connections",
         503,
         "Too many connections",
-        "The server has all the connections that it can serve. Connect again later, and keep connections "
+        "The server has all the connections that it can serve. Connect "
+        "again later, and keep connections "
         "open.",
     ),
 )

@@ -125,12 +125,15 @@ _DETAILS: Final = {
     503: "The ledger cannot answer right now; nothing was lost. Try again.",
 }
 VIEW_STOPPED: Final = (
-    "The view that answers this has stopped, and goes on when whoever runs the service has mended it. "
+    "The view that answers this has stopped, and goes on when "
+    "whoever runs the service has mended it. "
     "Authentication goes on; nothing was lost."
 )
 
 
-def problem(status: int, detail: str | None = None, *, slug: str | None = None, **members: Any) -> Problem:
+def problem(
+    status: int, detail: str | None = None, *, slug: str | None = None, **members: Any
+) -> Problem:
     """A problem of a type from the table: of `slug`, or of what is usual for the status."""
     if members.get("errors"):
         slug = "validation"
@@ -155,18 +158,25 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
 
 
 def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a table: one case per outcome
-    """What a client is told about `error`. Never its text, unless the text was written for clients."""
+    """What a client is told about `error`.
+
+    Never its text, unless the text was written for clients.
+    """
     match error:
         case InvalidValue():
             fields = [FieldError(error.pointer, error.detail)]
             return Answer(problem(400, "A value is not valid.", errors=fields), {})
         case BadRequest():
-            return Answer(problem(error.status, error.detail, errors=error.errors or None), error.headers)
+            return Answer(
+                problem(error.status, error.detail, errors=error.errors or None), error.headers
+            )
         case NoGoodToken():
             challenge = INVALID_TOKEN if error.was_presented else CHALLENGE
             return Answer(problem(401, error.detail), {"WWW-Authenticate": challenge})
         case Unauthenticated():
-            return Answer(problem(401, "The API token is not valid."), {"WWW-Authenticate": INVALID_TOKEN})
+            return Answer(
+                problem(401, "The API token is not valid."), {"WWW-Authenticate": INVALID_TOKEN}
+            )
         case PermissionDenied():
             challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{error.permission}"'
             detail = f"The API token lacks the permission {error.permission}."
@@ -175,12 +185,14 @@ def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a tabl
             return Answer(problem(404), {})
         case SecretAlreadyShown():
             detail = (
-                "This request was carried out before; its secret was shown then. Revoke or rotate the token."
+                "This request was carried out before; its secret was shown then. Revoke or "
+                "rotate the token."
             )
             return Answer(problem(409, detail, token_id=error.originator_id), {})
         case RotationUnderway():
             detail = (
-                "The token has two good secrets already. Wait until the older one ends, or rotate it with "
+                "The token has two good secrets already. Wait until the "
+                "older one ends, or rotate it with "
                 "overlap_seconds 0, which ends both at once."
             )
             return Answer(problem(409, detail, slug="rotation-underway"), {})
@@ -207,7 +219,10 @@ def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a tabl
 
 
 def encode(found: Problem, request_id: str) -> bytes:
-    """The body's bytes. A pointer may be of a client's making: of a secret in it only stars are repeated."""
+    """The body's bytes.
+
+    A pointer may be of a client's making: of a secret in it only stars are repeated.
+    """
     errors = found.errors and [
         FieldError(without_secrets(each.pointer), each.detail) for each in found.errors
     ]
@@ -228,7 +243,11 @@ async def send_problem(send: Send, scope: HTTPScope, found: Answer) -> None:
 
 
 def _allow(error: HTTPException) -> Mapping[str, str]:
-    return {name.title(): value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+    return {
+        name.title(): value
+        for name, value in (error.headers or {}).items()
+        if name.lower() == "allow"
+    }
 
 
 def _frames(error: Exception) -> str:

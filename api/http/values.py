@@ -19,7 +19,8 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
 
 
 class Check(NamedTuple):
-    """A rule of the domain, beside a type: `Annotated[str, Check(lambda name, at: check_name(name))]`.
+    """A rule of the domain, beside a type: `Annotated[str, Check(lambda name, at:
+    check_name(name))]`.
 
     rule: the value and the instant of the request in; raises InvalidValue.
     """
@@ -28,7 +29,10 @@ class Check(NamedTuple):
 
 
 class Value:
-    """One field of a body, or one parameter of a query. type_: `None` beside another type may be left out."""
+    """One field of a body, or one parameter of a query.
+
+    type_: `None` beside another type may be left out.
+    """
 
     def __init__(self, type_: Any) -> None:
         self._checks = [found for found in _metadata(type_) if isinstance(found, Check)]
@@ -85,7 +89,9 @@ class Value:
 
 
 def named(name: str) -> str:
-    """A name that a client chose, to be told where it stands: a secret may be where a name belongs."""
+    """A name that a client chose, to be told where it stands:
+    a secret may be where a name belongs.
+    """
     return name if _NAME.fullmatch(name) else "*"
 
 
@@ -112,7 +118,8 @@ def _must_be(info: inspect.Type) -> str:  # noqa: PLR0911 - a table: one case pe
         case inspect.IntType(ge=least, le=most):
             return f"must be a whole number{_from_to(least, most)}"
         case inspect.StrType(min_length=least, max_length=most):
-            return f"must be a string{'' if most is None else f' of {least or 0} to {most} characters'}"
+            length = "" if most is None else f" of {least or 0} to {most} characters"
+            return f"must be a string{length}"
         case _:
             raise AssertionError(f"no client sends {info}")
 

@@ -13,7 +13,17 @@ from domain.scim_token import Presentation
 
 DOOR: Final = "api"
 _RESOURCES: Final = frozenset(
-    {"scim-token", "api-token", "audit", "events", "projections", "metrics", "verify", "introspect", "docs"}
+    {
+        "scim-token",
+        "api-token",
+        "audit",
+        "events",
+        "projections",
+        "metrics",
+        "verify",
+        "introspect",
+        "docs",
+    }
 )
 _WORDS: Final = _RESOURCES | {"rotate", "usage", "rebuild", "retry"}
 _DEPTH: Final = 4
@@ -38,7 +48,10 @@ def presentation_of(scope: HTTPScope, sources: ClientSources) -> Presentation:
 
 
 def route_class(path: str) -> str:
-    """A path reduced to its route, e.g. "scim-token/{id}/rotate": only words of ours are kept of it."""
+    """A path reduced to its route, e.g.
+
+    "scim-token/{id}/rotate": only words of ours are kept of it.
+    """
     parts = path.strip("/").split("/", _DEPTH)[:_DEPTH]
     if parts[0] not in _RESOURCES:
         return "other"

@@ -23,11 +23,11 @@ from api.service import Service, caller_of, service_of, visible_teams
 from domain.api_token import Permission
 from domain.errors import InvalidValue, NotFound
 from domain.eventstore.api_token_lookup import Caller
-from projections.audit_queries import AuditFilter, Span
-from projections.audit_trail import KINDS, AuditEvent, Kind, outcome_of
+from projections.audit_trail.queries import AuditFilter, Span
+from projections.audit_trail.view import KINDS, AuditEvent, Kind, outcome_of
 from projections.described import Instant
-from projections.scim_tokens import rfc3339
-from projections.usage_queries import SPANS, STEPS, STEPS_MAX, UsageStep
+from projections.scim_tokens.view import rfc3339
+from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageStep
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
@@ -53,7 +53,9 @@ EXAMPLE: Final = AuditEvent(
     use_id=UUID("0b8e2a35-1c2f-4a0a-9a8e-6a2f6f4f4a11"),
     operator=None,
 )
-"""Examples are structs: Litestar leaves out what is None in a mapping, and a null is part of the contract."""
+"""Examples are structs: Litestar leaves out what is None in a mapping,
+and a null is part of the contract.
+"""
 
 
 class AuditList(msgspec.Struct, frozen=True):
@@ -65,7 +67,9 @@ class AuditList(msgspec.Struct, frozen=True):
 
 
 class TokenUsage(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """A token's use from `from` to `to`, a step at a time, oldest first; steps without any use are zeros."""
+    """A token's use from `from` to `to`, a step at a time, oldest first;
+    steps without any use are zeros.
+    """
 
     from_: Instant
     to: Instant
@@ -74,18 +78,21 @@ class TokenUsage(msgspec.Struct, frozen=True, rename={"from_": "from"}):
 
 
 Order = Annotated[
-    Literal["newest", "oldest"], QueryParameter(description="Which end comes first.", required=False)
+    Literal["newest", "oldest"],
+    QueryParameter(description="Which end comes first.", required=False),
 ]
 Limit = Annotated[
     int | None,
     QueryParameter(
         ge=1,
-        description=f"Rows: of a page {LIMIT_DEFAULT} unless given and {LIMIT_MAX} at most; of a stream all.",
+        description=f"Rows: of a page {LIMIT_DEFAULT} unless given and "
+        f"{LIMIT_MAX} at most; of a stream all.",
         required=False,
     ),
 ]
 Cursor = Annotated[
-    str | None, QueryParameter(description="From the page before; empty for the first.", required=False)
+    str | None,
+    QueryParameter(description="From the page before; empty for the first.", required=False),
 ]
 Kinds = Annotated[
     list[Kind] | None,
@@ -99,7 +106,8 @@ From = Annotated[
     datetime | None, QueryParameter(name="from", description="The first instant.", required=False)
 ]
 To = Annotated[
-    datetime | None, QueryParameter(name="to", description="The first instant after.", required=False)
+    datetime | None,
+    QueryParameter(name="to", description="The first instant after.", required=False),
 ]
 AsFormat = Annotated[
     Format | None,
@@ -153,7 +161,10 @@ class AuditController(Controller):
         next_cursor: Cursor = None,
         format_: AsFormat = None,
     ) -> Response[AuditList]:
-        """One page of the trail, or all of it as a stream. A caller with teams sees what is theirs."""
+        """One page of the trail, or all of it as a stream.
+
+        A caller with teams sees what is theirs.
+        """
         caller = _auditor(request)
         from_at, to_at = span(from_, to)
         narrow = AuditFilter(
@@ -195,7 +206,10 @@ class TokenHistoryController(Controller):
         next_cursor: Cursor = None,
         format_: AsFormat = None,
     ) -> Response[AuditList]:
-        """All that ever happened to a token, also when it is revoked. Foreign and missing ones are 404."""
+        """All that ever happened to a token, also when it is revoked.
+
+        Foreign and missing ones are 404.
+        """
         caller = _auditor(request)
         from_at, to_at = span(from_, to)
         await _require(service_of(request), caller, token_id)
@@ -223,7 +237,12 @@ class TokenHistoryController(Controller):
                             "to": "2021-08-10T11:00:00.000Z",
                             "step": "hour",
                             "result": [
-                                {"at": "2021-08-10T10:00:00.000Z", "uses": 120, "refusals": 0, "sources": 2}
+                                {
+                                    "at": "2021-08-10T10:00:00.000Z",
+                                    "uses": 120,
+                                    "refusals": 0,
+                                    "sources": 2,
+                                }
                             ],
                         }
                     )
@@ -239,10 +258,14 @@ class TokenHistoryController(Controller):
         from_: From = None,
         to: To = None,
         step: Annotated[
-            Literal["hour", "day"], QueryParameter(description="Hours, or days of UTC.", required=False)
+            Literal["hour", "day"],
+            QueryParameter(description="Hours, or days of UTC.", required=False),
         ] = "hour",
     ) -> TokenUsage:
-        """Up to 1,000 steps; the last day by the hour unless asked otherwise. Also of a revoked token."""
+        """Up to 1,000 steps; the last day by the hour unless asked otherwise.
+
+        Also of a revoked token.
+        """
         service, caller = service_of(request), _auditor(request)
         to_at = instant("to", to) or caller.at
         from_at = instant("from", from_) or to_at - SPANS[step]
@@ -310,7 +333,9 @@ async def _answer(  # noqa: PLR0917
         whole = narrow, span
         if wanted is Format.NDJSON:
             return await _stream(service.audit.lines(*whole, limit=limit, head=caller.head), wanted)
-        return await _stream(csv(service.audit.stream(*whole, limit=limit, head=caller.head)), wanted)
+        return await _stream(
+            csv(service.audit.stream(*whole, limit=limit, head=caller.head)), wanted
+        )
     if limit is not None and limit > LIMIT_MAX:
         detail = f"must be at most {LIMIT_MAX}; NDJSON and CSV have no limit"
         raise BadRequest("A parameter is not valid.", [FieldError("limit", detail)])

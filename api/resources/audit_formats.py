@@ -1,4 +1,6 @@
-"""JSON, NDJSON or CSV: which of them a request asks for, and how they are documented and streamed."""
+"""JSON, NDJSON or CSV: which of them a request asks for,
+and how they are documented and streamed.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType
 
 from api.http.problems import BadRequest
 from api.resources.audit_text import csv_header, csv_rows
-from projections.audit_trail import AuditEvent
+from projections.audit_trail.view import AuditEvent
 
 
 class Format(StrEnum):
@@ -48,7 +50,9 @@ class InEveryFormat(Operation):
         assert success.content is not None
         for format_ in (Format.NDJSON, Format.CSV):
             text = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
-            charset = "; charset=utf-8" if format_ is Format.CSV else ""  # the framework adds it to text
+            charset = (
+                "; charset=utf-8" if format_ is Format.CSV else ""
+            )  # the framework adds it to text
             success.content[MEDIA_TYPES[format_] + charset] = text
 
 
@@ -62,9 +66,15 @@ def negotiate(asked: Format | None, accept: str | None) -> Format:
     if not accept or not accept.strip():
         return Format.JSON
     ranges = [_quality(part) for part in accept.split(",")]
-    good = [(quality, _ACCEPTED[media]) for media, quality in ranges if media in _ACCEPTED and quality > 0]
+    good = [
+        (quality, _ACCEPTED[media])
+        for media, quality in ranges
+        if media in _ACCEPTED and quality > 0
+    ]
     if not good:
-        raise BadRequest("Answers are application/json, application/x-ndjson or text/csv.", status=406)
+        raise BadRequest(
+            "Answers are application/json, application/x-ndjson or text/csv.", status=406
+        )
     return max(good, key=lambda found: found[0])[1]  # the first of the best
 
 

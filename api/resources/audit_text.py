@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from projections.audit_trail import AuditEvent
+from projections.audit_trail.view import AuditEvent
 
 COLUMNS: Final = tuple(field.encode_name for field in msgspec.structs.fields(AuditEvent))
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -27,8 +27,8 @@ def csv_header() -> bytes:
 def csv_rows(events: Sequence[AuditEvent]) -> bytes:
     """Rows of RFC 4180; an empty cell for null.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe in front: user agents and methods
-    are a presenter's own words, and the file is opened by an auditor.
+    A text that a spreadsheet would take for a formula gets an apostrophe in front: user agents and
+    methods are a presenter's own words, and the file is opened by an auditor.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")

@@ -1,4 +1,6 @@
-"""The feed `/events`: the trail in commit order for collectors (SIEM), as CloudEvents, with a long poll."""
+"""The feed `/events`: the trail in commit order for collectors (SIEM), as CloudEvents,
+with a long poll.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,8 +22,8 @@ from api.service import Service, caller_of, service_of
 from domain.api_token import Permission
 from domain.errors import Unauthenticated
 from domain.eventstore.api_token_lookup import Caller
-from projections.audit_queries import AuditFilter, Span
-from projections.audit_trail import AuditEvent, Kind
+from projections.audit_trail.queries import AuditFilter, Span
+from projections.audit_trail.view import AuditEvent, Kind
 from projections.described import Instant
 
 BATCH_MEDIA_TYPE: Final = "application/cloudevents-batch+json"
@@ -33,8 +35,9 @@ _encoder: Final = msgspec.json.Encoder()
 class CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """One event of the feed (CloudEvents 1.0, JSON format).
 
-    id: the position. source: this ledger's address; source and id together are unique. type: the event's
-    kind. subject: what it is about, e.g. "scim_token/<uuid>". data: the row of the audit trail.
+    id: the position. source: this ledger's address; source and id together are unique. type: the
+    event's kind. subject: what it is about, e.g. "scim_token/<uuid>". data: the row of the audit
+    trail.
     """
 
     id: Annotated[str, msgspec.Meta(pattern="^[0-9]+$")]
@@ -44,7 +47,9 @@ class CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     data: AuditEvent
     subject: str | None = None
     specversion: Literal["1.0"] = msgspec.field(default_factory=lambda: "1.0")
-    datacontenttype: Literal["application/json"] = msgspec.field(default_factory=lambda: "application/json")
+    datacontenttype: Literal["application/json"] = msgspec.field(
+        default_factory=lambda: "application/json"
+    )
 
 
 EXAMPLE_EVENT: Final = CloudEvent(
@@ -63,14 +68,17 @@ EXAMPLE_EVENT: Final = CloudEvent(
     summary="Follow the ledger",
     tags=["Audit trail"],
     response_headers=[
-        ResponseHeader(name="Link", description='rel="next": where to go on.', documentation_only=True)
+        ResponseHeader(
+            name="Link", description='rel="next": where to go on.', documentation_only=True
+        )
     ],
     responses={
         200: ResponseSpec(
             list[CloudEvent],
             media_type=BATCH_MEDIA_TYPE,
             generate_examples=False,
-            description="Events after the position, in commit order; empty when there were none in time.",
+            description="Events after the position, in commit order; empty "
+            "when there were none in time.",
             examples=[Example(value=[EXAMPLE_EVENT])],
         ),
         **documented(400, 401, 403, 503),
@@ -80,7 +88,9 @@ async def follow_events(
     request: StrictRequest,
     after: Annotated[
         int,
-        QueryParameter(ge=0, le=POSITION_MAX, description="The last position seen.", required=False),
+        QueryParameter(
+            ge=0, le=POSITION_MAX, description="The last position seen.", required=False
+        ),
     ] = 0,
     limit: Annotated[
         int, QueryParameter(ge=1, le=LIMIT_MAX, description="Events a batch.", required=False)
@@ -88,25 +98,38 @@ async def follow_events(
     wait: Annotated[
         int,
         QueryParameter(
-            ge=0, le=WAIT_MAX_S, description="Seconds to wait where there is nothing yet.", required=False
+            ge=0,
+            le=WAIT_MAX_S,
+            description="Seconds to wait where there is nothing yet.",
+            required=False,
         ),
     ] = 0,
     kind: Kinds = None,
 ) -> Response[list[CloudEvent]]:
     """Every event at least once, in order: go on after the last position that you stored.
 
-    `Link: <…>; rel="next"` says where that is, also past events that the caller's teams or `kind` leave out.
+    `Link: <…>; rel="next"` says where that is, also past events that the caller's teams or `kind`
+    leave out.
     """
     service, caller = service_of(request), caller_of(request.scope)
     caller.api_token.authorise(Permission.AUDIT_READ, at=caller.at)
     if after > caller.head:
-        detail = "is beyond the ledger: was it restored to an earlier state? Start from its last event."
+        detail = (
+            "is beyond the ledger: was it restored to an earlier state? Start from its last event."
+        )
         raise BadRequest("A parameter is not valid.", [FieldError("after", detail)])
     narrow = AuditFilter(teams=caller.api_token.teams, kinds=kinds(kind, None))
     deadline = deadline_of(request.scope)
-    events, next_ = await _await_events(service, caller, narrow, after, deadline, limit=limit, wait_s=wait)
+    events, next_ = await _await_events(
+        service, caller, narrow, after, deadline, limit=limit, wait_s=wait
+    )
     source = f"{request.scope['scheme']}://{_authority(request)}/events"
-    again = [("after", next_), ("limit", limit), ("wait", wait), *(("kind", name) for name in kind or ())]
+    again = [
+        ("after", next_),
+        ("limit", limit),
+        ("wait", wait),
+        *(("kind", name) for name in kind or ()),
+    ]
     return Response[Any](
         _encoder.encode([_cloud_event(event, source) for event in events]),
         media_type=BATCH_MEDIA_TYPE,

@@ -1,4 +1,6 @@
-"""Liveness and readiness, for orchestrators; both without authentication and without a secret to tell."""
+"""Liveness and readiness, for orchestrators;
+both without authentication and without a secret to tell.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +27,10 @@ _KNOWN: Final = (
 )
 
 VIEWS: Final[LiteralString] = """
-    SELECT known.name, CASE WHEN stopped_at IS NOT NULL THEN 'stopped' ELSE coalesce(role, 'building') END,
-        stopped_at, coalesce((SELECT max(notification_id) FROM ledger.events), 0) - coalesce(position, 0)
+    SELECT known.name, CASE WHEN stopped_at IS NOT NULL THEN 'stopped' ELSE coalesce(role,
+        'building') END,
+        stopped_at, coalesce((SELECT max(notification_id) FROM ledger.events),
+            0) - coalesce(position, 0)
     FROM unnest(%s::text[], %s::int[]) AS known (name, shape)
     LEFT JOIN ledger.projection_positions p
         ON p.name = known.name AND p.shape = known.shape AND p.role = 'live'
@@ -36,7 +40,10 @@ VIEWS: Final[LiteralString] = """
 
 
 class ProjectionHealth(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One view. state: live, stopped, building. lag: events behind. stopped_at: what it could not apply."""
+    """One view.
+
+    state: live, stopped, building. lag: events behind. stopped_at: what it could not apply.
+    """
 
     name: str
     state: Annotated[str, one_of("live", "building", "stopped")]
@@ -49,9 +56,9 @@ class Readiness(msgspec.Struct, frozen=True):
 
     status: "ready", "degraded" (a view stopped, or ledger time has jumped; authentication goes on),
     "unavailable" (503: no database, a clock that the database does not believe, another pepper),
-    "read_only" (503: the database takes no writes, so nothing can be authenticated), or "building" (503): a
-    view of this release is being built from the ledger for the first time. Its doors answer; its reads do
-    not, so until then the release before goes on serving.
+    "read_only" (503: the database takes no writes, so nothing can be authenticated), or "building"
+    (503): a view of this release is being built from the ledger for the first time. Its doors
+    answer; its reads do not, so until then the release before goes on serving.
     problems: in words, where the status is not about a view.
     """
 
@@ -89,10 +96,15 @@ async def healthz() -> Readiness:
     tags=["Operations"],
     security=[{}],
     operation_class=Probe,
-    responses={**documented(), 503: ResponseSpec(Readiness, description="The ledger cannot be reached.")},
+    responses={
+        **documented(),
+        503: ResponseSpec(Readiness, description="The ledger cannot be reached."),
+    },
 )
 async def readyz(request: StrictRequest) -> Response[Readiness]:
-    """200 when the ledger can be reached; a stopped view is told, and does not take the doors down."""
+    """200 when the ledger can be reached; a stopped view is told,
+    and does not take the doors down.
+    """
     ledger = service_of(request).ledger
     try:
         problems = _jumped(await ledger.time() - ledger.clock())
@@ -108,14 +120,22 @@ async def readyz(request: StrictRequest) -> Response[Readiness]:
         return Response(unready, status_code=503, headers={"Retry-After": "5"})
     except Unavailable:
         return Response(Readiness("unavailable"), status_code=503, headers={"Retry-After": "1"})
-    projections = [ProjectionHealth(name, state, lag, stopped_at) for name, state, stopped_at, lag in rows]
+    projections = [
+        ProjectionHealth(name, state, lag, stopped_at) for name, state, stopped_at, lag in rows
+    ]
     if any(projection.state == "building" for projection in projections):
-        return Response(Readiness("building", projections), status_code=503, headers={"Retry-After": "5"})
-    is_degraded = bool(problems) or any(projection.stopped_at is not None for projection in projections)
+        return Response(
+            Readiness("building", projections), status_code=503, headers={"Retry-After": "5"}
+        )
+    is_degraded = bool(problems) or any(
+        projection.stopped_at is not None for projection in projections
+    )
     return Response(Readiness("degraded" if is_degraded else "ready", projections, problems))
 
 
 def _jumped(ahead: timedelta) -> Sequence[str]:
     if ahead <= AHEAD_MAX:
         return []
-    return [f"ledger time is {ahead.total_seconds():.0f} s ahead of the clocks: see scim-ledger doctor"]
+    return [
+        f"ledger time is {ahead.total_seconds():.0f} s ahead of the clocks: see scim-ledger doctor"
+    ]

@@ -1,4 +1,6 @@
-"""What a browser is shown, or a person who follows a link; for anyone, and it tells nothing of the ledger."""
+"""What a browser is shown, or a person who follows a link;
+for anyone, and it tells nothing of the ledger.
+"""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -15,7 +17,9 @@ from domain.errors import NotFound
 
 ASSETS: Final = "/docs/assets"
 PUBLIC_PAGES: Final = ("/", "/favicon.ico", "/robots.txt")
-WHAT: Final = "This is a ledger of SCIM bearer tokens: it issues them, says whose they are, and revokes them."
+WHAT: Final = (
+    "This is a ledger of SCIM bearer tokens: it issues them, says whose they are, and revokes them."
+)
 _FILES: Final = {path.name: path for path in (Path(__file__).parent / "assets").iterdir()}
 _MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript"}
 """Not left to a table of the machine's, which may not know them."""
@@ -23,7 +27,8 @@ _CACHED: Final = {"Cache-Control": "public, max-age=86400"}
 _VARIES: Final = {"Vary": "Accept", "Content-Security-Policy": "default-src 'none'", **_CACHED}
 _PAGE: Final = """<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title></head>
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title></head>
 <body><h1>{title}</h1><p>{text}</p><p>{more}</p></body>
 </html>
 """
@@ -36,7 +41,12 @@ _LINKS: Final = (
 @get("/", include_in_schema=False)
 async def root(request: StrictRequest) -> Response[Any]:
     """What this is, and where its documentation is."""
-    said = {"title": "SCIM token ledger", "detail": WHAT, "documentation": "/docs", "scim": "/scim/v2"}
+    said = {
+        "title": "SCIM token ledger",
+        "detail": WHAT,
+        "documentation": "/docs",
+        "scim": "/scim/v2",
+    }
     return _page(request, said, _LINKS)
 
 
@@ -64,7 +74,9 @@ async def robots() -> Response[str]:
 
 @get(f"{ASSETS}/{{name:str}}", include_in_schema=False)
 async def asset(name: FromPath[str]) -> File:
-    """A file of the documentation's page: one of those that there are, whatever a name would lead to."""
+    """A file of the documentation's page: one of those that there are,
+    whatever a name would lead to.
+    """
     if name not in _FILES:
         raise NotFound("no such file")
     media_type = _MEDIA_TYPES.get(_FILES[name].suffix, "text/plain")
@@ -78,5 +90,7 @@ def _page(request: StrictRequest, said: Mapping[str, object], more: str) -> Resp
     """As HTML where that is asked for, else as JSON. more: HTML."""
     if "text/html" not in request.headers.get("accept", "").lower():
         return Response(said, headers=_VARIES)
-    html = _PAGE.format(title=escape(str(said["title"])), text=escape(str(said["detail"])), more=more)
+    html = _PAGE.format(
+        title=escape(str(said["title"])), text=escape(str(said["detail"])), more=more
+    )
     return Response(html, media_type=MediaType.HTML, headers=_VARIES)

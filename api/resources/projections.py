@@ -1,7 +1,8 @@
-"""The resource `/projections`: how far the views are, their rebuild, a retry; and the same as metrics.
+"""The resource `/projections`: how far the views are, their rebuild, a retry;
+and the same as metrics.
 
-A rebuild is not done here: a row in the database asks for it, and a projection process carries it out, so it
-survives this worker.
+A rebuild is not done here: a row in the database asks for it, and a projection process carries it
+out, so it survives this worker.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,13 +23,14 @@ from api.service import caller_of, service_of
 from domain.api_token import Permission
 from domain.errors import AlreadyUnderway, NotFound
 from domain.postgres.connection import ReadPool
-from projections import positions, rebuild_requests
 from projections.described import Instant, one_of
-from projections.positions import Position
+from projections.follow import positions
+from projections.follow.positions import Position
 from projections.projection import Projection
-from projections.rebuild_requests import Rebuild
+from projections.rebuild import requests as rebuild_requests
+from projections.rebuild.requests import Rebuild
 from projections.registry import PROJECTIONS
-from projections.scim_tokens import rfc3339
+from projections.scim_tokens.view import rfc3339
 
 METRICS_PATH: Final = "/metrics"
 METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -41,9 +43,10 @@ class ProjectionStatus(Struct, frozen=True):
     """One built version of a view. state: live, building or stopped.
 
     shape: the release's version of its columns; another release may read another shape beside it.
-    position, head: last event applied, and last of the ledger. lag: events behind; lag_s: how long the first
-    of them has waited. stopped_at, error: the event that could not be applied, and why.
-    To a caller confined to teams, position, head, lag, stopped_at and error are null: they tell of all.
+    position, head: last event applied, and last of the ledger. lag: events behind; lag_s: how long
+    the first of them has waited. stopped_at, error: the event that could not be applied, and why.
+    To a caller confined to teams, position, head, lag, stopped_at and error are null: they tell of
+    all.
     """
 
     name: str
@@ -70,7 +73,8 @@ class RebuildStatus(Struct, frozen=True):
 
     state: requested, building, indexing, comparing, switching; then done or failed, with `error`.
     position, target: events so far, and all. eta_s: None when it is over or nobody knows.
-    To a caller confined to teams, position, target, events_per_s and error are null: they tell of all.
+    To a caller confined to teams, position, target, events_per_s and error are null: they tell of
+    all.
     """
 
     name: str
@@ -129,7 +133,9 @@ class ProjectionController(Controller):
         summary="How far the views are",
         responses={
             200: ResponseSpec(
-                ProjectionList, description="The views.", examples=[Example(value=ProjectionList([_EXAMPLE]))]
+                ProjectionList,
+                description="The views.",
+                examples=[Example(value=ProjectionList([_EXAMPLE]))],
             ),
             **documented(401, 403, 503),
         },
@@ -139,14 +145,18 @@ class ProjectionController(Controller):
         _authorise(request)
         found = await _positions(service_of(request).ledger.reads)
         sees_all = _sees_all(request)
-        return Response(ProjectionList([_status(at, sees_all=sees_all) for at in found]), headers=_NO_STORE)
+        return Response(
+            ProjectionList([_status(at, sees_all=sees_all) for at in found]), headers=_NO_STORE
+        )
 
     @get(
         "/{name:str}",
         operation_id="getProjection",
         summary="How far one view is",
         responses={
-            200: ResponseSpec(ProjectionStatus, description="The view.", examples=[Example(value=_EXAMPLE)]),
+            200: ResponseSpec(
+                ProjectionStatus, description="The view.", examples=[Example(value=_EXAMPLE)]
+            ),
             **documented(401, 403, 404, 503),
         },
     )
@@ -161,7 +171,9 @@ class ProjectionController(Controller):
         summary="Rebuild a view beside the live one",
         status_code=202,
         response_headers=[
-            ResponseHeader(name="Location", description="The rebuild's status.", documentation_only=True),
+            ResponseHeader(
+                name="Location", description="The rebuild's status.", documentation_only=True
+            ),
         ],
         responses={
             202: ResponseSpec(
@@ -209,12 +221,16 @@ class ProjectionController(Controller):
         summary="How far the rebuild of a view is",
         responses={
             200: ResponseSpec(
-                RebuildStatus, description="The latest one.", examples=[Example(value=_REBUILD_EXAMPLE)]
+                RebuildStatus,
+                description="The latest one.",
+                examples=[Example(value=_REBUILD_EXAMPLE)],
             ),
             **documented(401, 403, 404, 503),
         },
     )
-    async def rebuild_status(self, request: StrictRequest, name: FromPath[str]) -> Response[RebuildStatus]:
+    async def rebuild_status(
+        self, request: StrictRequest, name: FromPath[str]
+    ) -> Response[RebuildStatus]:
         """The latest rebuild, under way or over; 404 when there never was one."""
         _authorise(request)
         found = await _latest(service_of(request).ledger.reads, _named(name))
@@ -226,12 +242,17 @@ class ProjectionController(Controller):
         summary="Let a stopped view go on",
         status_code=200,
         responses={
-            200: ResponseSpec(ProjectionStatus, description="The view.", examples=[Example(value=_EXAMPLE)]),
+            200: ResponseSpec(
+                ProjectionStatus, description="The view.", examples=[Example(value=_EXAMPLE)]
+            ),
             **documented(401, 403, 404, 503),
         },
     )
-    async def retry(self, request: StrictRequest, name: FromPath[str]) -> Response[ProjectionStatus]:
-        """Try the event again that could not be applied, after its cause was mended; it may stop again.
+    async def retry(
+        self, request: StrictRequest, name: FromPath[str]
+    ) -> Response[ProjectionStatus]:
+        """Try the event again that could not be applied, after its cause was mended;
+        it may stop again.
 
         A view that is not stopped is left as it is.
         """
@@ -251,7 +272,10 @@ class ProjectionController(Controller):
     media_type=METRICS_MEDIA_TYPE,
     responses={
         200: ResponseSpec(
-            str, description="One sample a line.", media_type=METRICS_MEDIA_TYPE, generate_examples=False
+            str,
+            description="One sample a line.",
+            media_type=METRICS_MEDIA_TYPE,
+            generate_examples=False,
         ),
         **documented(401, 403, 503),
     },
@@ -259,8 +283,8 @@ class ProjectionController(Controller):
 async def metrics(request: StrictRequest) -> Response[bytes]:
     """The views and the ledger's head, as the database knows them: every worker tells the same.
 
-    Needs `projections:manage`, and without a confinement to teams tells how many events there are; with
-    SCIM_LEDGER_PUBLIC_METRICS=true all of it is for anyone who can reach it.
+    Needs `projections:manage`, and without a confinement to teams tells how many events there are;
+    with SCIM_LEDGER_PUBLIC_METRICS=true all of it is for anyone who can reach it.
     """
     sees_all = True
     if "caller" in request.scope["state"]:
@@ -272,9 +296,11 @@ async def metrics(request: StrictRequest) -> Response[bytes]:
 
 
 def exposition(found: Sequence[Position], *, sees_all: bool) -> Iterator[str]:
-    """Prometheus' text format 0.0.4, by hand: a dozen lines without labels of unknown text to escape.
+    """Prometheus' text format 0.0.4, by hand:
+    a dozen lines without labels of unknown text to escape.
 
-    A client library would bring a registry per process and a directory to share it; ours is the database.
+    A client library would bring a registry per process and a directory to share it; ours is the
+    database.
     """
     if sees_all:
         head = max((at.head for at in found), default=0)
@@ -285,8 +311,16 @@ def exposition(found: Sequence[Position], *, sees_all: bool) -> Iterator[str]:
     for name, help_, value in (
         ("position", "Last event applied.", lambda at: at.position),
         ("lag_events", "Events not applied yet.", lambda at: at.lag),
-        ("lag_seconds", "How long the first event not applied has waited.", lambda at: at.lag_s(now)),
-        ("stopped", "1 when an event could not be applied.", lambda at: int(at.stopped_at is not None)),
+        (
+            "lag_seconds",
+            "How long the first event not applied has waited.",
+            lambda at: at.lag_s(now),
+        ),
+        (
+            "stopped",
+            "1 when an event could not be applied.",
+            lambda at: int(at.stopped_at is not None),
+        ),
         ("building", "1 while a version is being built.", lambda at: int(at.role == "building")),
     ):
         if name in _OF_ALL and not sees_all:
@@ -304,7 +338,9 @@ def _authorise(request: StrictRequest) -> None:
 
 
 def _sees_all(request: StrictRequest) -> bool:
-    """Whether the caller may know what the teams do together: how many events there are, and which failed."""
+    """Whether the caller may know what the teams do together:
+    how many events there are, and which failed.
+    """
     return caller_of(request.scope).api_token.teams is None
 
 

@@ -36,8 +36,8 @@ from domain.scim_token import (
     check_reason,
 )
 from domain.secret import Secret
-from projections.queries import TokenFilter
-from projections.scim_tokens import TokenDocument, document
+from projections.scim_tokens.queries import TokenFilter
+from projections.scim_tokens.view import TokenDocument, document
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
@@ -52,7 +52,9 @@ _EXAMPLE: Final = TokenDocument(
     created_at="2021-08-10T10:00:00.000Z",
     updated_at="2021-08-10T10:00:00.000Z",
 )
-"""Examples are structs: Litestar leaves out what is None in a mapping, and a null is part of the contract."""
+"""Examples are structs: Litestar leaves out what is None in a mapping,
+and a null is part of the contract.
+"""
 
 
 AsOf = Annotated[
@@ -65,7 +67,10 @@ _IsName: Final = Check(lambda name, _: check_name(name))
 
 
 class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A token to create. name: 1 to 255 characters. expires_at: an extension; without it, no end."""
+    """A token to create.
+
+    name: 1 to 255 characters. expires_at: an extension; without it, no end.
+    """
 
     team_id: Annotated[UUID, msgspec.Meta(description="The team that will own the token.")]
     name: Annotated[
@@ -74,7 +79,9 @@ class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _IsName,
     ]
     expires_at: (
-        Annotated[datetime, msgspec.Meta(tz=True), Check(lambda ends, at: check_expiry(ends, after=at))]
+        Annotated[
+            datetime, msgspec.Meta(tz=True), Check(lambda ends, at: check_expiry(ends, after=at))
+        ]
         | None
     ) = None
 
@@ -90,7 +97,9 @@ class RotateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CreatedScimToken(TokenDocument, frozen=True, omit_defaults=True, kw_only=True):
     """The token object plus its secret, shown in this answer only."""
 
-    token: Annotated[str, msgspec.Meta(description="Show-once bearer token; cannot be retrieved later.")]
+    token: Annotated[
+        str, msgspec.Meta(description="Show-once bearer token; cannot be retrieved later.")
+    ]
 
 
 _ASK_EXAMPLE: Final = {"team_id": str(_EXAMPLE.team_id), "name": _EXAMPLE.name}
@@ -136,7 +145,9 @@ class ScimTokenController(Controller):
         summary="Create a SCIM token",
         status_code=201,
         response_headers=[
-            ResponseHeader(name="Location", description="The token's address.", documentation_only=True),
+            ResponseHeader(
+                name="Location", description="The token's address.", documentation_only=True
+            ),
         ],
         responses={
             201: ResponseSpec(
@@ -153,7 +164,10 @@ class ScimTokenController(Controller):
         data: Annotated[CreateScimToken, Body(examples=[Example(value=_ASK_EXAMPLE)])],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[CreatedScimToken]:
-        """Issue a token for a team. `token` is shown in this answer and cannot be retrieved later."""
+        """Issue a token for a team.
+
+        `token` is shown in this answer and cannot be retrieved later.
+        """
         call = call_of(request)
         token, secret = await service_of(request).ledger.create_scim_token(
             NewScimToken(data.team_id, data.name, data.expires_at),
@@ -181,14 +195,18 @@ class ScimTokenController(Controller):
             UUID | None, QueryParameter(description="Only this team's.", required=False)
         ] = None,
         name: Annotated[
-            str | None, QueryParameter(description="Only of exactly this name.", required=False), _IsName
+            str | None,
+            QueryParameter(description="Only of exactly this name.", required=False),
+            _IsName,
         ] = None,
         limit: Annotated[
             int, QueryParameter(ge=1, le=LIMIT_MAX, description="Tokens a page.", required=False)
         ] = LIMIT_DEFAULT,
         next_cursor: Annotated[
             str | None,
-            QueryParameter(description="From the page before; empty for the first.", required=False),
+            QueryParameter(
+                description="From the page before; empty for the first.", required=False
+            ),
         ] = None,
         status: Annotated[
             Literal["active", "revoked", "expired", "all"],
@@ -196,7 +214,9 @@ class ScimTokenController(Controller):
         ] = "active",
         unused_since: Annotated[
             datetime | None,
-            QueryParameter(description="An extension: there then, and not used since.", required=False),
+            QueryParameter(
+                description="An extension: there then, and not used since.", required=False
+            ),
         ] = None,
         never_used: Annotated[
             bool, QueryParameter(description="An extension: not once.", required=False)
@@ -204,7 +224,8 @@ class ScimTokenController(Controller):
         new_source_since: Annotated[
             datetime | None,
             QueryParameter(
-                description="An extension: used since then from an address new for it.", required=False
+                description="An extension: used since then from an address new for it.",
+                required=False,
             ),
         ] = None,
         as_of: AsOf = None,
@@ -228,7 +249,8 @@ class ScimTokenController(Controller):
             after = service.cursors.decode(next_cursor, scope=scope) if next_cursor else None
         except InvalidCursor:
             raise BadRequest(
-                "The cursor is not one of this list.", [FieldError("next_cursor", "is not one of this list")]
+                "The cursor is not one of this list.",
+                [FieldError("next_cursor", "is not one of this list")],
             ) from None
         source = service.tokens if then is None else service.as_of
         page = await source.page(narrow, after=after, limit=limit, at=then or at, head=caller.head)
@@ -236,7 +258,9 @@ class ScimTokenController(Controller):
         # The documents are stored as they are sent; nothing is decoded to be encoded again.
         body = f'{{"limit":{limit},"next_cursor":{msgspec.json.encode(cursor).decode()},"result":['
         return Response[Any](
-            (body + ",".join(page.documents) + "]}").encode(), media_type=MediaType.JSON, headers=_NO_STORE
+            (body + ",".join(page.documents) + "]}").encode(),
+            media_type=MediaType.JSON,
+            headers=_NO_STORE,
         )
 
     @get(
@@ -244,7 +268,9 @@ class ScimTokenController(Controller):
         operation_id="getScimToken",
         summary="Read a SCIM token",
         responses={
-            200: ResponseSpec(TokenDocument, description="The token.", examples=[Example(value=_EXAMPLE)]),
+            200: ResponseSpec(
+                TokenDocument, description="The token.", examples=[Example(value=_EXAMPLE)]
+            ),
             **documented(400, 401, 403, 404, 503),
         },
     )
@@ -294,7 +320,9 @@ class ScimTokenController(Controller):
         ] = None,
     ) -> RevokedScimToken:
         """Final and immediate. Repeated, it answers the same and records nothing new."""
-        await service_of(request).ledger.revoke_scim_token(token_id, by=call_of(request), reason=reason)
+        await service_of(request).ledger.revoke_scim_token(
+            token_id, by=call_of(request), reason=reason
+        )
         return RevokedScimToken(token_id)
 
     @post(
@@ -319,10 +347,11 @@ class ScimTokenController(Controller):
         data: JSONBody[RotateScimToken],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[CreatedScimToken]:
-        """A second secret, while the older one goes on for the overlap: no gap at the identity provider.
+        """A second secret, while the older one goes on for the overlap:
+        no gap at the identity provider.
 
-        Two are good at most: 409 while the overlap before lasts, unless this one has none. 429 within ten
-        seconds of the rotation before.
+        Two are good at most: 409 while the overlap before lasts, unless this one has none. 429
+        within ten seconds of the rotation before.
         """
         call = call_of(request)
         token, secret = await service_of(request).ledger.rotate_scim_token(
@@ -334,7 +363,9 @@ class ScimTokenController(Controller):
         return _shown_once(token, secret, status_code=200)
 
 
-def _shown_once(token: ScimToken, secret: Secret, *, status_code: int) -> Response[CreatedScimToken]:
+def _shown_once(
+    token: ScimToken, secret: Secret, *, status_code: int
+) -> Response[CreatedScimToken]:
     shown = msgspec.structs.asdict(
         document(
             token.id,
@@ -356,7 +387,9 @@ def _shown_once(token: ScimToken, secret: Secret, *, status_code: int) -> Respon
     )
 
 
-async def _command_key(request: StrictRequest, caller_id: UUID, key: str | None) -> CommandKey | None:
+async def _command_key(
+    request: StrictRequest, caller_id: UUID, key: str | None
+) -> CommandKey | None:
     """One command per caller and Idempotency-Key; the request's digest tells its reuse."""
     if key is None:
         return None
@@ -377,5 +410,7 @@ def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
         "new_source_since": narrow.new_source_since is not None,
     }
     if then is not None and any(given.values()):
-        fields = [FieldError(name, "cannot go with as_of") for name, is_given in given.items() if is_given]
+        fields = [
+            FieldError(name, "cannot go with as_of") for name, is_given in given.items() if is_given
+        ]
         raise BadRequest("Two filters do not go together.", fields)

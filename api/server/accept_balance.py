@@ -1,7 +1,7 @@
 """Who accepts a connection, among the workers of one listening socket: one that has the fewest.
 
-The kernel gives it to whoever wakes first, on a busy machine to the same one again and again: of 32 of them
-one worker of two was seen to take 28. A gateway keeps its connections, so there they stay.
+The kernel gives it to whoever wakes first, on a busy machine to the same one again and again: of 32
+of them one worker of two was seen to take 28. A gateway keeps its connections, so there they stay.
 
 A courtesy and nothing more: a worker that does not come for a connection is not waited for.
 """
@@ -38,7 +38,9 @@ _log = structlog.get_logger()
 
 
 def new_counts(workers: int) -> int | None:
-    """A descriptor of memory that workers share, for `Counts`; None where the kernel has no such thing."""
+    """A descriptor of memory that workers share, for `Counts`;
+    None where the kernel has no such thing.
+    """
     if sys.platform != "linux":
         return None
     fd = os.memfd_create("connections")
@@ -47,7 +49,9 @@ def new_counts(workers: int) -> int | None:
 
 
 class Counts:
-    """How many connections each worker has, as told by itself. fd: of `new_counts`. worker_number: 1 to N.
+    """How many connections each worker has, as told by itself.
+
+    fd: of `new_counts`. worker_number: 1 to N.
 
     A slot holds one more than the connections of its worker, and 0 until that one is there.
     """
@@ -72,7 +76,8 @@ class Counts:
 class Acceptor:
     """A worker's part in it, from when it is made until `close`.
 
-    make_protocol: for a connection. connections: those that protocols were made for, while they are open.
+    make_protocol: for a connection. connections: those that protocols were made for, while they are
+    open.
     """
 
     def __init__(
@@ -106,7 +111,9 @@ class Acceptor:
             self._loop.add_reader(self._listener, self._come)
 
     def _come(self) -> None:
-        own = len(self._connections) + sum(opening not in self._connections for opening in self._opening)
+        own = len(self._connections) + sum(
+            opening not in self._connections for opening in self._opening
+        )
         self._counts.tell(own)
         if self._is_left(own):
             time.sleep(STEP_S)  # the loop comes back here at once, for as long as nobody took it
@@ -116,7 +123,10 @@ class Acceptor:
             self._opening[protocol] = self._loop.create_task(self._open(connection, protocol))
 
     def _is_left(self, own: int) -> bool:
-        """Whether a connection is left to others, at first. Among many, a difference of an eighth is none."""
+        """Whether a connection is left to others, at first.
+
+        Among many, a difference of an eighth is none.
+        """
         now = self._loop.time()
         self._left_since = {
             worker: since if now < (since := self._left_since.get(worker, -inf)) + ABSENT_S else now
@@ -127,7 +137,10 @@ class Acceptor:
     def _accept(self) -> socket.socket | None:
         try:
             connection, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):  # another worker took it, or the client left
+        except (
+            BlockingIOError,
+            ConnectionAbortedError,
+        ):  # another worker took it, or the client left
             return None
         except OSError as error:
             _log.error("accepts no connection", reason=error.strerror, again_in_s=RETRY_S)

@@ -1,4 +1,6 @@
-"""The fields of a request's head that two readers could understand differently: such a request is refused."""
+"""The fields of a request's head that two readers could understand differently:
+such a request is refused.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,13 +9,17 @@ from typing import Final
 
 from api.server.error_response import Refusal
 
-_HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::([0-9]{0,5}))?")
+_HOST: Final = re.compile(
+    rb"(?:\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::([0-9]{0,5}))?"
+)
 """RFC 9110 §7.2, RFC 3986 §3.2.2: a name or an address, and a port."""
 _PORT_MAX: Final = 65535
 
 
 def check_fields(headers: Sequence[tuple[bytes, bytes]], version: str) -> Mapping[bytes, bytes]:
-    """The fields by name. Raises Refusal. headers: names in lower case. version: of HTTP, such as "1.1".
+    """The fields by name.
+
+    Raises Refusal. headers: names in lower case. version: of HTTP, such as "1.1".
 
     The parser itself refuses a second Content-Length, and one together with Transfer-Encoding.
     """
@@ -46,7 +52,8 @@ def _is_host(value: bytes) -> bool:
 
 
 def _check_coding(value: bytes) -> None:
-    """Raise Refusal for a body whose coding we do not undo: it would pass for another (RFC 9112 §6.1).
+    """Raise Refusal for a body whose coding we do not undo:
+    it would pass for another (RFC 9112 §6.1).
 
     value: of all fields of that name. The parser looks at the last coding only.
     """

@@ -1,13 +1,15 @@
 """The places that a worker has for connections, and who gives way when all are taken.
 
-One client must not take what others need: 2,100 connections, kept and not used, shut everybody out. So a
-newcomer gets the place of a connection that waits for nothing of ours: the longest idle one of the peer that
-has the most. Whoever floods is that peer before long, and then displaces only itself. RFC 9112 §9.3 lets a
-server close an idle connection at any time; clients that keep connections ask again on another.
+One client must not take what others need: 2,100 connections, kept and not used, shut everybody out.
+So a newcomer gets the place of a connection that waits for nothing of ours: the longest idle one of
+the peer that has the most. Whoever floods is that peer before long, and then displaces only itself.
+RFC 9112 §9.3 lets a server close an idle connection at any time; clients that keep connections ask
+again on another.
 
-A connection that is being served never gives way. An eighth of the places is out of reach for any one peer,
-so that others are served even while one keeps all that it can get busy. That goes for a gateway too, whose
-clients all come from its one address: a rule without exceptions needs no list of who is trusted.
+A connection that is being served never gives way. An eighth of the places is out of reach for any
+one peer, so that others are served even while one keeps all that it can get busy. That goes for a
+gateway too, whose clients all come from its one address: a rule without exceptions needs no list of
+who is trusted.
 """
 
 import resource
@@ -17,7 +19,9 @@ from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 OTHER_DESCRIPTORS: Final = 256
-"""Of one worker: to the database and the upstream, listeners, logs, and peers that are being turned away."""
+"""Of one worker: to the database and the upstream, listeners, logs,
+and peers that are being turned away.
+"""
 TURNED_AWAY_AT_ONCE: Final = 32
 """Peers without a place that are given the time to read so."""
 FEWEST: Final = 64
@@ -84,7 +88,9 @@ class Places:
         self.turned_away: set[Guest] = set()
 
     def take(self, guest: Guest, address: str) -> Place | None:
-        """A place for a connection from this address; None when they are taken and nobody can give way."""
+        """A place for a connection from this address;
+        None when they are taken and nobody can give way.
+        """
         peer = self._peers.get(site := _site(address)) or _Peer(site)
         if peer.connections >= self._limit_of_one:
             _displace(peer)
@@ -134,7 +140,9 @@ def places_of(worker: object, *, most: int) -> Places:
 
 
 def raise_descriptor_limit() -> None:
-    """Take all the descriptors that the system lets this process have; by default it hands out a part."""
+    """Take all the descriptors that the system lets this process have;
+    by default it hands out a part.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -30,7 +30,8 @@ class Refusal(Exception):
         self.detail = detail
 
     def to_bytes(self, target: bytes = b"") -> bytes:
-        """Return the whole response: a SCIM error (RFC 7644) to who speaks SCIM, else a problem (RFC 9457).
+        """Return the whole response: a SCIM error (RFC 7644) to who speaks SCIM,
+        else a problem (RFC 9457).
 
         target: of the request, as far as it is known.
         """
@@ -41,7 +42,12 @@ class Refusal(Exception):
             kind = PROBLEM_TYPES[_SLUGS[self.status]]
             media_type = "application/problem+json"
             body = msgspec.json.encode(
-                {"type": kind.uri, "title": kind.title, "status": self.status, "detail": self.detail}
+                {
+                    "type": kind.uri,
+                    "title": kind.title,
+                    "status": self.status,
+                    "detail": self.detail,
+                }
             )
         retry_after = b"retry-after: 1\r\n" if self.status == 503 else b""  # noqa: PLR2004
         return (

@@ -11,7 +11,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 STATUS_LINE: Final = {
-    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode() for status in range(100, 600)
+    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode()
+    for status in range(100, 600)
 }
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WITHOUT_BODY: Final = frozenset({204, 304})
@@ -44,11 +45,13 @@ class Connection(Protocol):
 class Exchange:
     """What an application is called with, and what its answer is written by.
 
-    The head of an answer goes out with the first piece of its body: one system call and one packet, not two.
+    The head of an answer goes out with the first piece of its body: one system call and one packet,
+    not two.
 
-    is_keeping_alive: the connection may go on behind the answer. is_waiting_for_continue: the peer sends its
-    body when it is told to. is_gone: the peer is; nothing is sent any more. is_request_whole: all of the body
-    has come. is_begun, is_answered: the head of the answer was given, and all of it.
+    is_keeping_alive: the connection may go on behind the answer. is_waiting_for_continue: the peer
+    sends its body when it is told to. is_gone: the peer is; nothing is sent any more.
+    is_request_whole: all of the body has come. is_begun, is_answered: the head of the answer was
+    given, and all of it.
     """
 
     __slots__ = (
@@ -116,7 +119,10 @@ class Exchange:
     # What the application does
 
     async def run(self, app: ASGIApp) -> None:
-        """Have the application answer. It may not: then this is a 500, or the end of the connection."""
+        """Have the application answer.
+
+        It may not: then this is a 500, or the end of the connection.
+        """
         try:
             await app(self.scope, self.receive, self.send)
         except BaseException as error:
@@ -132,7 +138,9 @@ class Exchange:
             await self._fail()
 
     async def receive(self) -> Any:
-        """The next piece of the request's body; at its end, that the peer has gone or is answered."""
+        """The next piece of the request's body;
+        at its end, that the peer has gone or is answered.
+        """
         if self.is_waiting_for_continue and not self._connection.is_closing():
             self._connection.transport.write(_CONTINUE)
             self.is_waiting_for_continue = False
@@ -146,7 +154,10 @@ class Exchange:
         return {"type": "http.request", "body": body, "more_body": not self.is_request_whole}
 
     async def send(self, message: Message) -> None:
-        """Write the head of the answer, or a piece of its body. Raises RuntimeError for what is no answer."""
+        """Write the head of the answer, or a piece of its body.
+
+        Raises RuntimeError for what is no answer.
+        """
         if self.is_gone:
             return
         flow = self._connection.flow
@@ -178,15 +189,21 @@ class Exchange:
                     says_close = b"close" in value.lower()
                 else:
                     self._is_chunked = True
-        if length is None and not self._is_chunked and status not in _WITHOUT_BODY and not self._is_for_head:
+        if (
+            length is None
+            and not self._is_chunked
+            and status not in _WITHOUT_BODY
+            and not self._is_for_head
+        ):
             self._is_chunked = True
             fields.append((b"transfer-encoding", b"chunked"))
         if says_close:
             self.is_keeping_alive = False
         elif not self.is_keeping_alive or not (self.is_request_whole or self._is_chunked):
-            # The connection ends behind an answer that comes before its request is whole. One of unknown
-            # length may flow while the request still does, and common clients hang up at once on that word:
-            # that connection ends all the same unless the request becomes whole first.
+            # The connection ends behind an answer that comes before its request is whole. One of
+            # unknown length may flow while the request still does, and common clients hang up at
+            # once on that word: that connection ends all the same unless the request becomes whole
+            # first.
             fields.append(_CLOSE)
         head = b"".join([b"%b: %b\r\n" % field for field in fields])
         if not head.count(b"\n") == head.count(b"\r") == len(fields) or b"\0" in head:
@@ -200,7 +217,9 @@ class Exchange:
         if self._is_for_head:
             body = b""
         elif self._is_chunked:
-            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"0\r\n\r\n" if is_last else b"")
+            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (
+                b"0\r\n\r\n" if is_last else b""
+            )
         else:
             self._left -= len(body)
             if self._left < 0 or (is_last and self._left):
@@ -221,7 +240,10 @@ class Exchange:
 
     async def _fail(self) -> None:
         body = b"Internal Server Error"
-        fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+        fields = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(body)),
+        ]
         start: Any = {"type": "http.response.start", "status": 500, "headers": [*fields, _CLOSE]}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": body, "more_body": False})

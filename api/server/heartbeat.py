@@ -1,7 +1,9 @@
-"""How the supervisor notices a child that still exists and no longer answers (a SIGSTOP, a hung event loop).
+"""How the supervisor notices a child that still exists and no longer answers (a SIGSTOP,
+a hung event loop).
 
-A child that is ready writes to a pipe once a second, from the loop that does its work. One that did so and
-has been silent for 5 s is killed, and replaced like any other that died; so is one that does not get ready.
+A child that is ready writes to a pipe once a second, from the loop that does its work. One that did
+so and has been silent for 5 s is killed, and replaced like any other that died; so is one that does
+not get ready.
 """
 
 import asyncio
@@ -60,7 +62,9 @@ async def keep_beating(beat_fd: int) -> None:
 
 
 def keep_beating_aside(beat_fd: int) -> None:
-    """From a thread, for a process whose work may rightly wait longer than that for the database."""
+    """From a thread, for a process whose work may rightly wait longer than that
+    for the database.
+    """
 
     def go_on() -> None:
         while True:

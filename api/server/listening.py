@@ -1,4 +1,6 @@
-"""The sockets that the service listens on: opened once, by the supervisor, and inherited by every worker."""
+"""The sockets that the service listens on:
+opened once, by the supervisor, and inherited by every worker.
+"""
 
 import errno
 import socket
@@ -8,7 +10,9 @@ from contextlib import ExitStack
 _EVERY_IPV4 = "0.0.0.0"  # noqa: S104 - what an operator may ask for
 _EVERY_IPV6 = "::"
 UNSENT_BYTES = 128 * 1024
-"""What the kernel takes of an answer that has not left yet; by default up to 4 MB, of each slow reader."""
+"""What the kernel takes of an answer that has not left yet;
+by default up to 4 MB, of each slow reader.
+"""
 
 
 class ListenError(Exception):
@@ -29,17 +33,25 @@ def listen_on(hosts: Sequence[str], port: int) -> list[socket.socket]:
 
 
 def listen(host: str, port: int, backlog: int = 2048, *, is_alone: bool = True) -> socket.socket:
-    """Return an inheritable listening socket, IPv4 or IPv6 as the host asks; port 0 takes a free one.
+    """Return an inheritable listening socket, IPv4 or IPv6 as the host asks;
+    port 0 takes a free one.
 
-    `::` means every address of both families where the system has it so (net.ipv6.bindv6only is 0, as by
-    default), unless it is not alone. Raises ListenError.
+    `::` means every address of both families where the system has it so (net.ipv6.bindv6only is 0,
+    as by default), unless it is not alone. Raises ListenError.
     """
     try:
         family, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        is_dual = family == socket.AF_INET6 and address[0] == _EVERY_IPV6 and is_alone and _is_dual_stack()
-        listener = socket.create_server(address, family=family, backlog=backlog, dualstack_ipv6=is_dual)
+        is_dual = (
+            family == socket.AF_INET6
+            and address[0] == _EVERY_IPV6
+            and is_alone
+            and _is_dual_stack()
+        )
+        listener = socket.create_server(
+            address, family=family, backlog=backlog, dualstack_ipv6=is_dual
+        )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ListenError(f"port {port} on {host} is in use") from error

@@ -1,10 +1,10 @@
 """HTTP/1.1 as the workers speak it (RFC 9112), on the parser of httptools, under a uvicorn server.
 
 uvicorn's own protocol bounds neither the size of a request head nor the time it may take, lets two
-Authorization headers through, puts trailers among the headers, answers a broken pipelined request before the
-sound one that came first, lets an offer to upgrade decide where a body ends, reads the rest of a body as the
-next request, and takes blanks around a field value for a part of it. Here such a request is refused or
-repaired before the application sees anything.
+Authorization headers through, puts trailers among the headers, answers a broken pipelined request
+before the sound one that came first, lets an offer to upgrade decide where a body ends, reads the
+rest of a body as the next request, and takes blanks around a field value for a part of it. Here
+such a request is refused or repaired before the application sees anything.
 
 Peers are judged by what they sent, never quoted: neither answers nor logs hold a byte of a request.
 """
@@ -35,13 +35,18 @@ logger = logging.getLogger("uvicorn.error")
 
 
 class StrictHttpProtocol(asyncio.Protocol):
-    """One connection. The limits are class attributes, so that a deployment or a test may subclass."""
+    """One connection.
+
+    The limits are class attributes, so that a deployment or a test may subclass.
+    """
 
     max_header_bytes: ClassVar[int] = 16 * 1024
     max_headers: ClassVar[int] = 100
     max_target_bytes: ClassVar[int] = 8 * 1024
     max_waiting: ClassVar[int] = 32
-    """Requests of one connection behind the one that is being answered; one read may hold 9,000 of them."""
+    """Requests of one connection behind the one that is being answered;
+    one read may hold 9,000 of them.
+    """
     max_connections: ClassVar[int] = 2048
     """Per worker, where its descriptors allow as many."""
     receive_timeout_s: ClassVar[float] = 10.0
@@ -49,11 +54,17 @@ class StrictHttpProtocol(asyncio.Protocol):
     body_timeout_s: ClassVar[float] = 90.0
     """For the whole of a body: a byte now and then must not keep a place for hours."""
     send_timeout_s: ClassVar[float] = 30.0
-    """For a peer that takes nothing of an answer; one that takes a little may take as long as it likes."""
+    """For a peer that takes nothing of an answer;
+    one that takes a little may take as long as it likes.
+    """
     keep_alive_timeout_s: ClassVar[float] = 75.0
-    """Longer than the 60 s for which nginx keeps an idle upstream connection, so that it closes first."""
+    """Longer than the 60 s for which nginx keeps an idle upstream connection,
+    so that it closes first.
+    """
     linger_timeout_s: ClassVar[float] = 2.0
-    """For how long a connection that ended for us waits for the peer to end it, or to send on, unheard."""
+    """For how long a connection that ended for us waits for the peer to end it, or to send on,
+    unheard.
+    """
     linger_at_most_s: ClassVar[float] = 30.0
 
     def __init__(
@@ -81,12 +92,14 @@ class StrictHttpProtocol(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._is_deaf = False
         self._ended_at: float | None = None
-        # Of the request that is being received. `headers` is a list meanwhile, and None between two.
+        # Of the request that is being received. `headers` is a list meanwhile, and None between
+        # two.
         self._phase: Literal["idle", "head", "body"] = "idle"
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] | None = None
         self._body_by: float | None = None
-        # Bytes the parser holds on to, of an unfinished head or of trailers; and those of them in this read.
+        # Bytes the parser holds on to, of an unfinished head or of trailers; and those of them in
+        # this read.
         self._held_bytes = 0
         self._read_bytes = 0
         # The newest request, the one that is being answered, and those between, newest first.
@@ -165,7 +178,9 @@ class StrictHttpProtocol(asyncio.Protocol):
 
     def _turn_away(self, places: Places) -> None:
         self.connections.discard(self)
-        self.transport.write(Refusal(503, "This server has all the connections it can serve.").to_bytes())
+        self.transport.write(
+            Refusal(503, "This server has all the connections it can serve.").to_bytes()
+        )
         if len(places.turned_away) < TURNED_AWAY_AT_ONCE:
             places.turned_away.add(self)
             self.end()
@@ -179,8 +194,8 @@ class StrictHttpProtocol(asyncio.Protocol):
     def end(self) -> None:
         """Say that nothing more comes; hear no more, and hang up when the peer does.
 
-        A socket that is closed while the peer still sends throws away what the peer has not read yet: it
-        would never see why (RFC 9112 §9.6).
+        A socket that is closed while the peer still sends throws away what the peer has not read
+        yet: it would never see why (RFC 9112 §9.6).
         """
         if self.is_closing():
             return
@@ -196,7 +211,10 @@ class StrictHttpProtocol(asyncio.Protocol):
         self._enforce_deadline()
 
     def _enforce_deadline(self) -> None:
-        """Drop a peer that is late. Requests only move the deadline; the timer looks at it now and then."""
+        """Drop a peer that is late.
+
+        Requests only move the deadline; the timer looks at it now and then.
+        """
         now = self.loop.time()
         is_answering = self._newest is not None and not self._newest.is_answered
         if self._unsent.is_any(now):
@@ -221,7 +239,9 @@ class StrictHttpProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             if self._ended_at is not None:
-                until = min(self.loop.time() + self.linger_timeout_s, self._ended_at + self.linger_at_most_s)
+                until = min(
+                    self.loop.time() + self.linger_timeout_s, self._ended_at + self.linger_at_most_s
+                )
                 self._deadline = max(self._deadline, until)
             return
         self._read_bytes = len(data)
@@ -230,7 +250,9 @@ class StrictHttpProtocol(asyncio.Protocol):
             self._parse(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, Refusal) else Refusal(400, "This is not valid HTTP."))
+            self._refuse(
+                cause if isinstance(cause, Refusal) else Refusal(400, "This is not valid HTTP.")
+            )
         else:
             if self.headers is not None:
                 self._await_rest()
@@ -238,9 +260,9 @@ class StrictHttpProtocol(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         """Hand the parser what came.
 
-        Behind a head that offers to upgrade it expects another protocol and no body, whatever length that
-        head declares. We accept no offer (RFC 9110 §7.8), so a new parser reads the head without it: the body
-        is framed by RFC 9112 §6 as any other, and refused as any other.
+        Behind a head that offers to upgrade it expects another protocol and no body, whatever
+        length that head declares. We accept no offer (RFC 9110 §7.8), so a new parser reads the
+        head without it: the body is framed by RFC 9112 §6 as any other, and refused as any other.
         """
         rest: bytes | memoryview = data
         while True:
@@ -276,7 +298,9 @@ class StrictHttpProtocol(asyncio.Protocol):
         self._held_bytes += self._read_bytes
         if self._held_bytes > self.max_target_bytes + self.max_header_bytes:
             self._refuse(self._too_large())
-        elif self._phase != "head":  # a body has until its next piece, a head one deadline for all its pieces
+        elif (
+            self._phase != "head"
+        ):  # a body has until its next piece, a head one deadline for all its pieces
             now = self.loop.time()
             self._deadline = now + self.receive_timeout_s
             if self._phase == "idle":
@@ -340,7 +364,8 @@ class StrictHttpProtocol(asyncio.Protocol):
         self._place.busy()
         self._phase = "body"
         self._held_bytes = self._read_bytes = 0
-        # The application keeps the list it was given; trailers, which could pose as headers, go to this one.
+        # The application keeps the list it was given; trailers, which could pose as headers, go to
+        # this one.
         self.headers = []
 
     def on_body(self, body: bytes) -> None:
@@ -368,7 +393,8 @@ class StrictHttpProtocol(asyncio.Protocol):
             return
         if self._phase == "body" and self._newest is not None and self._newest.is_answered:
             # The request is not whole. The peer may send the rest or not (a gateway that copies
-            # Content-Length sends none), and nobody could tell it from the next request (RFC 9112 §9.3).
+            # Content-Length sends none), and nobody could tell it from the next request (RFC 9112
+            # §9.3).
             self.end()
             return
         if self.headers is None:
@@ -385,7 +411,8 @@ class StrictHttpProtocol(asyncio.Protocol):
     # Refusals
 
     def _check_head(self, version: str) -> bool:
-        """Raise Refusal for a head that is too large, or that two readers could understand differently.
+        """Raise Refusal for a head that is too large,
+        or that two readers could understand differently.
 
         Return whether the peer waits for a word before it sends its body.
         """
@@ -393,9 +420,13 @@ class StrictHttpProtocol(asyncio.Protocol):
         assert headers is not None
         if len(self.url) > self.max_target_bytes or len(headers) > self.max_headers:
             raise self._too_large()
-        # Fields are only added up where the reads that brought them do not show that they are small.
+        # Fields are only added up where the reads that brought them do not show that they are
+        # small.
         is_surely_small = 0 < self._held_bytes + self._read_bytes <= self.max_header_bytes
-        if not is_surely_small and sum(map(len, chain.from_iterable(headers))) > self.max_header_bytes:
+        if (
+            not is_surely_small
+            and sum(map(len, chain.from_iterable(headers))) > self.max_header_bytes
+        ):
             raise self._too_large()
         expected = check_fields(headers, version).get(b"expect")
         # HTTP/1.0 knows no 100 (RFC 9110 §10.1.1).
@@ -407,7 +438,9 @@ class StrictHttpProtocol(asyncio.Protocol):
         return Refusal(431, "The request headers are too large or too many.")
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Hear no more of this peer; tell it why, unless that would pass for the answer to another."""
+        """Hear no more of this peer; tell it why,
+        unless that would pass for the answer to another.
+        """
         self._is_deaf = True
         logger.info("Refused a request: %d %s", refusal.status, refusal.detail)
         newest = self._newest
@@ -422,7 +455,8 @@ class StrictHttpProtocol(asyncio.Protocol):
             if not newest.is_begun:
                 self.transport.write(refusal.to_bytes(self.url))
         elif newest is not None and not newest.is_answered:
-            # Earlier requests are answered first, and the connection ends with the last of these answers.
+            # Earlier requests are answered first, and the connection ends with the last of these
+            # answers.
             self.shutdown()
             return
         else:

@@ -1,7 +1,8 @@
 """The parent process: keeps a handful of child processes alive, and takes them down with it.
 
-It knows nothing of what they do. HTTP workers share the listening sockets, which this process opens and never
-reads from: while a worker is being replaced, connections wait in the backlog instead of being refused.
+It knows nothing of what they do. HTTP workers share the listening sockets, which this process opens
+and never reads from: while a worker is being replaced, connections wait in the backlog instead of
+being refused.
 """
 
 import asyncio
@@ -45,8 +46,8 @@ class Program:
 class Supervisor:
     """Runs programs until SIGTERM or SIGINT, restarting those that end.
 
-    lifeline_fd: read end of a pipe that ends when this process does, in whatever way; every child has it.
-    grace_s: seconds from SIGTERM to SIGKILL.
+    lifeline_fd: read end of a pipe that ends when this process does, in whatever way; every child
+    has it. grace_s: seconds from SIGTERM to SIGKILL.
     """
 
     def __init__(self, *, grace_s: float = 15.0) -> None:
@@ -107,7 +108,12 @@ class Supervisor:
                 return
             if lived_s >= HEALTHY_AFTER_S:
                 backoff_s = BACKOFF_FIRST_S
-            log.error("program died", exit_code=exit_code, lived_s=round(lived_s, 3), restart_in_s=backoff_s)
+            log.error(
+                "program died",
+                exit_code=exit_code,
+                lived_s=round(lived_s, 3),
+                restart_in_s=backoff_s,
+            )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), backoff_s)
                 return
@@ -133,7 +139,8 @@ class Supervisor:
         return subprocess.Popen(  # noqa: S603 - the command lines are our own
             program.argv,
             pass_fds=(*program.pass_fds, *pulse_fds, self.lifeline_fd),
-            start_new_session=True,  # Ctrl-C reaches this process only, and children once: through it
+            # Ctrl-C reaches this process only, and children once: through it
+            start_new_session=True,
         )
 
     def _reap(self) -> None:
@@ -170,4 +177,8 @@ class Supervisor:
 
     def _of(self, *, is_last: bool | None) -> list[subprocess.Popen[bytes]]:
         """The processes that run, or those of one kind."""
-        return [process for process, program in self._running.items() if is_last in {None, program.is_last}]
+        return [
+            process
+            for process, program in self._running.items()
+            if is_last in {None, program.is_last}
+        ]

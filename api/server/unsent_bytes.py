@@ -1,7 +1,8 @@
 """How much of an answer the peer has not taken, and since when nothing of it moved.
 
-What the event loop still holds is not all: the kernel takes up to 4 MB for a peer, and a slow one may need
-minutes before there is room again. So the kernel is asked, too, how much the peer has not acknowledged.
+What the event loop still holds is not all: the kernel takes up to 4 MB for a peer, and a slow one
+may need minutes before there is room again. So the kernel is asked, too, how much the peer has not
+acknowledged.
 """
 
 import asyncio
@@ -12,7 +13,10 @@ from fcntl import ioctl
 
 
 class Unsent:
-    """Of one connection. since: when (loop time) the peer last took something, as far as was looked."""
+    """Of one connection.
+
+    since: when (loop time) the peer last took something, as far as was looked.
+    """
 
     def __init__(self, transport: asyncio.Transport, *, since: float) -> None:
         self._transport = transport

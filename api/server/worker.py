@@ -1,10 +1,12 @@
 """One HTTP worker process: a uvicorn server on the listening sockets that the supervisor opened.
 
-    python -m api.server.worker APP_FACTORY --listen-fd N [--listen-fd N ...] --lifeline-fd N [--counts-fd N]
+    python -m api.server.worker APP_FACTORY --listen-fd N [--listen-fd N ...] --lifeline-fd N
+    [--counts-fd N]
         [--beat-fd N] [--worker-number N]
 
-It leaves gracefully, finishing what it accepted, on SIGTERM and when the lifeline ends. The lifeline is the
-read end of a pipe whose other end only the supervisor holds: however that one dies, no worker outlives it.
+It leaves gracefully, finishing what it accepted, on SIGTERM and when the lifeline ends. The
+lifeline is the read end of a pipe whose other end only the supervisor holds: however that one dies,
+no worker outlives it.
 """
 
 import argparse
@@ -28,7 +30,9 @@ from api.shutdown_notice import leave
 
 GRACE_S = 10
 YOUNG_OBJECTS = 10_000
-"""What the collector lets come together before it looks for cycles: its 700 are less than is under way."""
+"""What the collector lets come together before it looks for cycles:
+its 700 are less than is under way.
+"""
 
 
 class _WorkerServer(uvicorn.Server):
@@ -43,7 +47,8 @@ class _WorkerServer(uvicorn.Server):
         self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Keep the collector away from the application, which is loaded and stays; then open the sockets.
+        """Keep the collector away from the application, which is loaded and stays;
+        then open the sockets.
 
         A full collection of its 60,000 objects held every request up for 40 to 60 ms.
         """
@@ -77,7 +82,8 @@ class _WorkerServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Take every way in which a worker is told to leave.
 
-        The stock method raises the signal again at the end, so that a graceful stop looks like a death.
+        The stock method raises the signal again at the end, so that a graceful stop looks like a
+        death.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -144,7 +150,9 @@ def worker_argv(
     counts_fd: int | None = None,
     beat_fd: int | None = None,
 ) -> tuple[str, ...]:
-    """Return the command line that runs `run_worker` with these arguments in a process of its own."""
+    """Return the command line that runs `run_worker` with these arguments in a
+    process of its own.
+    """
     return (
         *(sys.executable, "-m", "api.server.worker", app_factory),
         *(argument for fd in listen_fds for argument in ("--listen-fd", str(fd))),

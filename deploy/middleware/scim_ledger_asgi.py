@@ -1,12 +1,14 @@
-"""ASGI middleware: the SCIM token ledger in front of your SCIM application. Copy it; standard library only.
+"""ASGI middleware: the SCIM token ledger in front of your SCIM application.
+
+Copy it; standard library only.
 
     app = ScimLedgerMiddleware(app, "http://127.0.0.1:8080")
 
-Every request is asked about at the ledger's /gateway/forward. Only its 200 lets one through: without the
-token, with the ledger's X-Scim-Team-Id, X-Scim-Token-Id and X-Scim-Use-Id, and without any X-Scim-* of the
-client. Its 401, 403, 429 and 503 go to the client as they are. Everything else, and silence, is 503.
-WebSockets are refused. It needs an asyncio server, such as uvicorn or hypercorn, and opens one connection to
-the ledger per request.
+Every request is asked about at the ledger's /gateway/forward. Only its 200 lets one through:
+without the token, with the ledger's X-Scim-Team-Id, X-Scim-Token-Id and X-Scim-Use-Id, and without
+any X-Scim-* of the client. Its 401, 403, 429 and 503 go to the client as they are. Everything else,
+and silence, is 503. WebSockets are refused. It needs an asyncio server, such as uvicorn or
+hypercorn, and opens one connection to the ledger per request.
 """
 
 import asyncio
@@ -56,12 +58,18 @@ class ScimLedgerMiddleware:
         except Exception:  # noqa: BLE001 - whatever went wrong, nobody gets in
             await _refuse(scope, send, 503, UNAVAILABLE_HEADERS, UNAVAILABLE_BODY)
             return
-        identity = [(name.encode(), answer.getheader(name, "").encode("latin-1")) for name in IDENTITY]
+        identity = [
+            (name.encode(), answer.getheader(name, "").encode("latin-1")) for name in IDENTITY
+        ]
         if answer.status == HTTPStatus.OK and all(value for _, value in identity):
-            await self._app({**scope, "headers": [*_cleaned(scope["headers"]), *identity]}, receive, send)
+            await self._app(
+                {**scope, "headers": [*_cleaned(scope["headers"]), *identity]}, receive, send
+            )
         elif answer.status in ANSWERED:
             kept = [
-                (name.encode(), value.encode("latin-1")) for name in KEPT if (value := answer.getheader(name))
+                (name.encode(), value.encode("latin-1"))
+                for name in KEPT
+                if (value := answer.getheader(name))
             ]
             await _refuse(scope, send, answer.status, kept, answer.read())
         else:
@@ -75,7 +83,11 @@ class ScimLedgerMiddleware:
             (b"x-forwarded-method", scope["method"].encode()),
             (b"x-forwarded-uri", path),
             (b"x-forwarded-for", (scope.get("client") or ("unknown",))[0].encode()),
-            *((name, value) for name, value in scope["headers"] if name in {b"authorization", b"user-agent"}),
+            *(
+                (name, value)
+                for name, value in scope["headers"]
+                if name in {b"authorization", b"user-agent"}
+            ),
         ]
         if any(b"\r" in value or b"\n" in value for _, value in question):
             raise ValueError("a header with a line break")
@@ -115,7 +127,8 @@ def _cleaned(headers: Headers) -> Headers:
     return [
         (name, value)
         for name, value in headers
-        if name.lower() != b"authorization" and not name.lower().replace(b"_", b"-").startswith(b"x-scim")
+        if name.lower() != b"authorization"
+        and not name.lower().replace(b"_", b"-").startswith(b"x-scim")
     ]
 
 

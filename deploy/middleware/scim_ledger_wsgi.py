@@ -1,11 +1,14 @@
-"""WSGI middleware: the SCIM token ledger in front of your SCIM application. Copy it; standard library only.
+"""WSGI middleware: the SCIM token ledger in front of your SCIM application.
+
+Copy it; standard library only.
 
     application = ScimLedgerMiddleware(application, "http://127.0.0.1:8080")
 
-Every request is asked about at the ledger's /gateway/forward. Only its 200 lets one through: without the
-token, with the ledger's identity as HTTP_X_SCIM_TEAM_ID, HTTP_X_SCIM_TOKEN_ID and HTTP_X_SCIM_USE_ID, and
-without any X-Scim-* of the client. Its 401, 403, 429 and 503 go to the client as they are. Everything else,
-and silence, is 503. It opens one connection to the ledger per request.
+Every request is asked about at the ledger's /gateway/forward. Only its 200 lets one through:
+without the token, with the ledger's identity as HTTP_X_SCIM_TEAM_ID, HTTP_X_SCIM_TOKEN_ID and
+HTTP_X_SCIM_USE_ID, and without any X-Scim-* of the client. Its 401, 403, 429 and 503 go to the
+client as they are. Everything else, and silence, is 503. It opens one connection to the ledger per
+request.
 """
 
 from collections.abc import Callable, Iterable
@@ -50,7 +53,9 @@ class ScimLedgerMiddleware:
             status, headers, body = UNAVAILABLE
         identity = {name: headers.get(name, "") for name in IDENTITY}
         if status == HTTPStatus.OK and all(identity.values()):
-            ours = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in identity.items()}
+            ours = {
+                f"HTTP_{name.upper().replace('-', '_')}": value for name, value in identity.items()
+            }
             return self._app({**_cleaned(environ), **ours}, start_response)
         if status not in ANSWERED:
             status, headers, body = UNAVAILABLE
@@ -66,14 +71,19 @@ class ScimLedgerMiddleware:
             "X-Forwarded-Uri": quote(path.encode("latin-1")),
             "X-Forwarded-For": environ.get("REMOTE_ADDR", "unknown"),
         }
-        for name, key in (("Authorization", "HTTP_AUTHORIZATION"), ("User-Agent", "HTTP_USER_AGENT")):
+        for name, key in (
+            ("Authorization", "HTTP_AUTHORIZATION"),
+            ("User-Agent", "HTTP_USER_AGENT"),
+        ):
             if key in environ:
                 question[name] = environ[key]
         connect = HTTPSConnection if self._url.scheme == "https" else HTTPConnection
         connection = connect(self._url.hostname or "", self._url.port, timeout=self._timeout_s)
         ends_at = monotonic() + self._timeout_s
         try:
-            connection.request("GET", f"{self._url.path.rstrip('/')}/gateway/forward", headers=question)
+            connection.request(
+                "GET", f"{self._url.path.rstrip('/')}/gateway/forward", headers=question
+            )
             answer = connection.getresponse()
             body = answer.read(ANSWER_MAX_BYTES)
         finally:
@@ -88,5 +98,6 @@ def _cleaned(environ: Environ) -> Environ:
     return {
         key: value
         for key, value in environ.items()
-        if key != "HTTP_AUTHORIZATION" and not key.upper().replace("-", "_").startswith("HTTP_X_SCIM")
+        if key != "HTTP_AUTHORIZATION"
+        and not key.upper().replace("-", "_").startswith("HTTP_X_SCIM")
     }

@@ -1,10 +1,12 @@
 """A whole installation on this machine: the ledger, a SCIM service, and nginx in front of both.
 
-    python deploy/reference/run.py                   nginx asks the ledger, and passes on to the SCIM service
-    python deploy/reference/run.py --without-nginx   the ledger itself passes /scim/v2 on
+    python deploy/reference/run.py                   nginx asks the ledger, and passes on to the
+    SCIM service python deploy/reference/run.py --without-nginx   the ledger itself passes /scim/v2
+    on
 
-Prints a SCIM token and a call with it; Ctrl-C ends everything. The SCIM service is scim2-server, in memory.
-Needs: pip install -r requirements-gateways.txt, and nginx and envsubst (Debian: nginx, gettext-base).
+Prints a SCIM token and a call with it; Ctrl-C ends everything. The SCIM service is scim2-server, in
+memory. Needs: pip install -r requirements-gateways.txt, and nginx and envsubst (Debian: nginx,
+gettext-base).
 """
 
 import argparse
@@ -37,7 +39,9 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     with ExitStack() as running:
-        data_dir = asked.data_dir or Path(tempfile.mkdtemp(prefix="scim-ledger-reference-", dir="/tmp"))
+        data_dir = asked.data_dir or Path(
+            tempfile.mkdtemp(prefix="scim-ledger-reference-", dir="/tmp")
+        )
         if asked.data_dir is None:
             running.callback(shutil.rmtree, data_dir, ignore_errors=True)
         backend = f"http://127.0.0.1:{asked.backend_port}/scim/v2"
@@ -57,9 +61,21 @@ def main() -> None:
             "--port",
             str(asked.backend_port),
         ]
-        _start(running, backend_argv, environment, is_up=partial(_is, f"{backend}/Users", HTTPStatus.OK))
+        _start(
+            running,
+            backend_argv,
+            environment,
+            is_up=partial(_is, f"{backend}/Users", HTTPStatus.OK),
+        )
 
-        ledger_argv = ["scim-ledger", "serve", "--port", str(asked.ledger_port), "--data-dir", str(data_dir)]
+        ledger_argv = [
+            "scim-ledger",
+            "serve",
+            "--port",
+            str(asked.ledger_port),
+            "--data-dir",
+            str(data_dir),
+        ]
         upstream = {"SCIM_LEDGER_SCIM_UPSTREAM_URL": backend} if asked.without_nginx else {}
         is_up = partial(_is, f"{ledger}/readyz", HTTPStatus.OK)
         _start(running, ledger_argv, environment | upstream, is_up=is_up)
@@ -89,12 +105,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--ledger-port", type=int, default=8080)
     parser.add_argument("--backend-port", type=int, default=9000, help="of the SCIM service")
     parser.add_argument("--data-dir", type=Path, help="of the ledger; without it nothing is kept")
-    parser.add_argument("--json", action="store_true", dest="as_json", help="print the addresses as JSON")
+    parser.add_argument(
+        "--json", action="store_true", dest="as_json", help="print the addresses as JSON"
+    )
     return parser.parse_args()
 
 
 def _start(
-    running: ExitStack, argv: Sequence[str], environment: dict[str, str], *, is_up: Callable[[], bool]
+    running: ExitStack,
+    argv: Sequence[str],
+    environment: dict[str, str],
+    *,
+    is_up: Callable[[], bool],
 ) -> None:
     """Start a program that ends with us, and wait for it; what it says goes to standard error."""
     program = shutil.which(argv[0], path=environment["PATH"])
@@ -132,7 +154,15 @@ def _is(url: str, status: int) -> bool:
 
 
 def _scim_token(data_dir: Path, environment: dict[str, str]) -> str:
-    argv = ["scim-ledger", "token", "create", "--team", str(uuid4()), "--name", "Reference deployment"]
+    argv = [
+        "scim-ledger",
+        "token",
+        "create",
+        "--team",
+        str(uuid4()),
+        "--name",
+        "Reference deployment",
+    ]
     argv += ["--user", str(uuid4()), "--data-dir", str(data_dir), "--json"]
     done = subprocess.run(  # noqa: S603
         [str(BIN / argv[0]), *argv[1:]], env=environment, stdout=subprocess.PIPE, check=True

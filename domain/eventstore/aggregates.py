@@ -56,7 +56,9 @@ def encode_state(aggregate: Aggregate) -> bytes:
 
 
 def ended_secrets(before: Aggregate | None, after: Aggregate, event: Event) -> list[SecretRow]:
-    """The rows of secrets that the state let go with this event: they stand as they ended, for good."""
+    """The rows of secrets that the state let go with this event:
+    they stand as they ended, for good.
+    """
     if before is None or not isinstance(event, Rotated):
         return []
     held = {row.digest for row in after.secret_rows()}

@@ -23,8 +23,8 @@ _SQL: Final = statements("domain.eventstore", "sql/api_token_lookup.sql")
 class Caller:
     """A stored API token, good or not, and how the ledger stood when it was looked up.
 
-    head: notification id; a read that reached it includes everything answered before the request arrived.
-    at: ledger time, by which the token and whatever the request asks for are judged.
+    head: notification id; a read that reached it includes everything answered before the request
+    arrived. at: ledger time, by which the token and whatever the request asks for are judged.
     """
 
     api_token: ApiToken
@@ -33,7 +33,10 @@ class Caller:
 
 
 class CallerLookup:
-    """Finds API tokens by digest. Nothing is cached: a revoke is seen by the next request everywhere."""
+    """Finds API tokens by digest.
+
+    Nothing is cached: a revoke is seen by the next request everywhere.
+    """
 
     def __init__(self, pool: ReadPool, clock: LedgerClock, newer_keys: NewerKeys) -> None:
         self._pool = pool
@@ -51,11 +54,15 @@ class CallerLookup:
     async def _find(self, jobs: Sequence[Job[Sequence[bytes], Caller | None]]) -> None:
         digests = binary_arrays.byteas({digest for job in jobs for digest in job.ask})
         try:
-            rows = await self._pool.fetch(_SQL["find"], [self._clock(), digests], prepare=True, binary=True)
+            rows = await self._pool.fetch(
+                _SQL["find"], [self._clock(), digests], prepare=True, binary=True
+            )
         except psycopg.Error as error:
             self._clock.refuse(error)
             raise
-        found = {digest: Caller(_api_token(*stored), head, at) for digest, *stored, head, at in rows}
+        found = {
+            digest: Caller(_api_token(*stored), head, at) for digest, *stored, head, at in rows
+        }
         if found:
             self._clock.believed()
         for job in jobs:
@@ -63,6 +70,8 @@ class CallerLookup:
 
 
 def _api_token(state: bytes, version: int, last_used_at: datetime | None, uses: int) -> ApiToken:
-    api_token = decode_state("api_token", state, version=version, last_used_at=last_used_at, uses=uses)
+    api_token = decode_state(
+        "api_token", state, version=version, last_used_at=last_used_at, uses=uses
+    )
     assert isinstance(api_token, ApiToken)
     return api_token

@@ -1,7 +1,8 @@
-"""The one way rows get into the ledger: what a set of new events writes, as columns, and the statements.
+"""The one way rows get into the ledger:
+what a set of new events writes, as columns, and the statements.
 
-Both the gate (asynchronous) and the recorder (the library's synchronous interface) go through here, inside a
-transaction that holds the append lock.
+Both the gate (asynchronous) and the recorder (the library's synchronous interface) go through here,
+inside a transaction that holds the append lock.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +18,8 @@ from domain.postgres.binary_arrays import Array
 from domain.postgres.sql_file import statements
 
 BEGIN: Final[LiteralString] = "BEGIN ISOLATION LEVEL READ COMMITTED"
-"""Named here as well as by the session: with one snapshot for all, the statements after the lock would decide
-on what was before it. The lock itself refuses any other (migration 0005)."""
+"""Named here as well as by the session: with one snapshot for all, the statements after the lock
+would decide on what was before it. The lock itself refuses any other (migration 0005)."""
 
 _SQL: Final = statements("domain.eventstore", "sql/append.sql")
 LOCK: Final = _SQL["lock"]

@@ -1,6 +1,8 @@
-"""Group commit, as a shape: whatever queued up while one batch was under way becomes the next batch.
+"""Group commit, as a shape: whatever queued up while one batch was under way becomes the next
+batch.
 
-No artificial wait: a window of one or two milliseconds to fill a batch halved the rate it was meant to raise.
+No artificial wait: a window of one or two milliseconds to fill a batch halved the rate it was meant
+to raise.
 """
 
 import asyncio
@@ -16,7 +18,10 @@ Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
 SWEEP_EVERY_S: Final = 0.02
-"""How late a deadline may be noticed. One timer for all who wait: one each would cost more than the wait."""
+"""How late a deadline may be noticed.
+
+One timer for all who wait: one each would cost more than the wait.
+"""
 
 
 class Job(Generic[Ask, Answer]):
@@ -96,7 +101,9 @@ class Batcher(Generic[Ask, Answer]):
             while self._queue:
                 await self._turn.take()
                 # Those whose caller gave up are left out: nothing is done for nobody.
-                taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
+                taken = [
+                    self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))
+                ]
                 self._under_way = [job for job in taken if not job.answer.done()]
                 await self._answer(self._under_way)
         finally:

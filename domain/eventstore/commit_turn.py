@@ -1,9 +1,11 @@
 """Whose batch goes next, among the processes of one deployment on one machine.
 
-Group commit makes good batches by waiting for the one before. Several processes that each wait for their own
-only would send several times as many, several times as small, which then queue for the append lock.
+Group commit makes good batches by waiting for the one before. Several processes that each wait for
+their own only would send several times as many, several times as small, which then queue for the
+append lock.
 
-An economy and nothing more: the append lock keeps the order, and a turn that does not come is not waited for.
+An economy and nothing more: the append lock keeps the order, and a turn that does not come is not
+waited for.
 """
 
 import asyncio
@@ -40,7 +42,8 @@ ALONE: Final = Turn()
 class SharedTurn(Turn):
     """A process's part in it. fd: of `new_turn`, shared by all of them.
 
-    Reading an eventfd takes whatever was put in: two turns, should it come to that, become one again.
+    Reading an eventfd takes whatever was put in: two turns, should it come to that, become one
+    again.
     """
 
     def __init__(self, fd: int) -> None:

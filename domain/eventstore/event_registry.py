@@ -1,7 +1,10 @@
-"""The closed registry of events: topic to struct, and bytes both ways. Strict, so that nothing is misread.
+"""The closed registry of events: topic to struct, and bytes both ways.
 
-An unknown topic, an unknown field or a wrong type stops the reader (`UnreadableEvent`): a ledger that skips
-what it does not understand is not a ledger. Resolving a topic never imports anything that the database names.
+Strict, so that nothing is misread.
+
+An unknown topic, an unknown field or a wrong type stops the reader (`UnreadableEvent`): a ledger
+that skips what it does not understand is not a ledger. Resolving a topic never imports anything
+that the database names.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +43,10 @@ class EventRegistry:
 
     def __init__(self, events: Sequence[type[Event]], upcasters: Sequence[Upcaster] = ()) -> None:
         self._encoder = msgspec.json.Encoder(order="deterministic")
-        stored = {event.topic: event for event in chain(events, (upcaster.stored for upcaster in upcasters))}
+        stored = {
+            event.topic: event
+            for event in chain(events, (upcaster.stored for upcaster in upcasters))
+        }
         assert len(stored) == len(events) + len(upcasters), "two events share a topic"
         self._current = frozenset(events)
         self._decoders: Mapping[str, msgspec.json.Decoder[Event]] = {
@@ -56,15 +62,22 @@ class EventRegistry:
 
     def encode(self, event: Event) -> bytes:
         """The bytes to store: UTF-8 JSON of the event's own fields."""
-        assert type(event) in self._current, f"{type(event)} is not in the registry, or no longer current"
+        assert type(event) in self._current, (
+            f"{type(event)} is not in the registry, or no longer current"
+        )
         return self._encoder.encode(event)
 
     def decode(self, topic: str, state: bytes) -> Event:
-        """The newest form of a stored event. Raises UnreadableEvent, naming the topic and never the bytes."""
+        """The newest form of a stored event.
+
+        Raises UnreadableEvent, naming the topic and never the bytes.
+        """
         return self._read(topic, state)
 
     def remembering(self) -> "EventRegistry":
-        """The same for several readers of one batch: what is asked for again is not decoded again."""
+        """The same for several readers of one batch:
+        what is asked for again is not decoded again.
+        """
         same = copy(self)
         same._read = lru_cache(REMEMBERED)(self._decode)  # noqa: SLF001 - of our own copy
         return same
@@ -76,7 +89,9 @@ class EventRegistry:
         try:
             event = decoder.decode(state)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UnreadableEvent(f"the stored state of a {topic} is not what its version holds") from error
+            raise UnreadableEvent(
+                f"the stored state of a {topic} is not what its version holds"
+            ) from error
         upcast = self._upcasts.get(topic)
         return event if upcast is None else upcast(event)
 

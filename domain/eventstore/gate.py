@@ -1,9 +1,9 @@
 """The append gate: every change of every aggregate of this process goes through here, in groups.
 
 One transaction at a time. While a commit is under way the next batch queues up,
-so durability is paid per batch and not per request. Under the append lock nothing else changes the ledger:
-a decision is made on the state that it will be stored after, versions never conflict, and a revoke that was
-answered is seen by every later batch of every process.
+so durability is paid per batch and not per request. Under the append lock nothing else changes the
+ledger: a decision is made on the state that it will be stored after, versions never conflict, and a
+revoke that was answered is seen by every later batch of every process.
 """
 
 from collections import deque
@@ -41,10 +41,12 @@ class Command:
     """A decision to be taken under the append lock.
 
     id: repeated with the same `request`, the command has one effect.
-    attempt: random, new for every `Command` object; tells our own second try from a caller's repeat.
-    originator_id: the aggregate that it is about; for a creation, an id that was never used.
-    reads: every aggregate that `decide` looks at. request: digest of what is asked, for telling reuse.
-    decide: states by id and the ledger's instant in, events per aggregate out, or a Refusal raised.
+    attempt: random, new for every `Command` object; tells our own second try from a caller's
+    repeat. originator_id: the aggregate that it is about; for a creation, an id that was never
+    used.
+    reads: every aggregate that `decide` looks at. request: digest of what is asked, for telling
+    reuse. decide: states by id and the ledger's instant in, events per aggregate out, or a Refusal
+    raised.
     """
 
     id: UUID
@@ -59,8 +61,8 @@ class Command:
 class Outcome:
     """What became of a command.
 
-    originator_id: of the execution that had the effect. state: of that aggregate, None when it was not read.
-    is_repeat: another attempt had the effect; this one changed nothing.
+    originator_id: of the execution that had the effect. state: of that aggregate, None when it was
+    not read. is_repeat: another attempt had the effect; this one changed nothing.
     """
 
     originator_id: UUID
@@ -71,9 +73,9 @@ class Outcome:
 class AppendGate:
     """Group commit for one process, in two lanes: commands, and uses (`uses.py`).
 
-    Each lane has its queue and its connection; the append lock puts their transactions, and those of every
-    other process, in one order. So a slow decision never holds up an authentication of the same process for
-    longer than its own transaction takes.
+    Each lane has its queue and its connection; the append lock puts their transactions, and those
+    of every other process, in one order. So a slow decision never holds up an authentication of the
+    same process for longer than its own transaction takes.
 
     clock: of this process. new_id: a fresh UUID, for a use.
     on_append: called after each commit that may have stored something.
@@ -95,7 +97,9 @@ class AppendGate:
         self._on_append = on_append
         self._kept = KeptConnection(primary)
         self._commands: Batcher[Command, Outcome] = Batcher(self._run, max_batch=200)
-        self.uses = UseLane(primary, registry, clock=clock, new_id=new_id, on_append=on_append, turn=turn)
+        self.uses = UseLane(
+            primary, registry, clock=clock, new_id=new_id, on_append=on_append, turn=turn
+        )
         self.batch_sizes: deque[int] = deque(maxlen=1000)
 
     async def execute(self, command: Command, *, timeout_s: float = COMMAND_TIMEOUT_S) -> Outcome:
@@ -115,8 +119,8 @@ class AppendGate:
                 with cut_after(connection, BATCH_TIMEOUT_S):
                     await self._transact(connection, jobs)
             except (psycopg.Error, StoreReadOnly) as error:
-                # Perhaps committed, perhaps not: the command ids tell the second try which. A third would
-                # come after the callers' deadline.
+                # Perhaps committed, perhaps not: the command ids tell the second try which. A third
+                # would come after the callers' deadline.
                 await self._kept.drop(error)
                 if isinstance(error, psycopg.Error):
                     self._clock.refuse(error)
@@ -146,7 +150,9 @@ class AppendGate:
             else:
                 job.resolve(outcome)
 
-    async def _load(self, connection: AsyncConnection[TupleRow], commands: Sequence[Command]) -> "_Batch":
+    async def _load(
+        self, connection: AsyncConnection[TupleRow], commands: Sequence[Command]
+    ) -> "_Batch":
         """Begin, take the lock, and read all that the commands need, in one round trip."""
         clock = self._clock()
         reads = {id_ for command in commands for id_ in command.reads}
@@ -167,7 +173,9 @@ class AppendGate:
             self._registry,
             at=at[0],
             states={
-                id_: decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
+                id_: decode_state(
+                    kind, state, version=version, last_used_at=last_used_at, uses=uses
+                )
                 for id_, kind, state, version, last_used_at, uses in await rows.fetchall()
             },
             known={row[0]: (row[1], row[2], row[3]) for row in await known.fetchall()},
@@ -231,17 +239,28 @@ class _Batch:
         self.changed |= changed
         self._known[command.id] = (command.attempt, command.originator_id, command.request)
         self.executed.append(command)
-        return Outcome(command.originator_id, self._states.get(command.originator_id), is_repeat=False)
+        return Outcome(
+            command.originator_id, self._states.get(command.originator_id), is_repeat=False
+        )
 
-    def _fold(self, changes: Changes, command_id: UUID) -> tuple[list[Recorded], dict[UUID, Aggregate]]:
-        """The events at their places, and the states that they lead to. Touches nothing of the batch."""
+    def _fold(
+        self, changes: Changes, command_id: UUID
+    ) -> tuple[list[Recorded], dict[UUID, Aggregate]]:
+        """The events at their places, and the states that they lead to.
+
+        Touches nothing of the batch.
+        """
         recorded: list[Recorded] = []
         changed: dict[UUID, Aggregate] = {}
         for aggregate_id, events in changes:
             state = changed.get(aggregate_id) or self._states.get(aggregate_id)
             after = 0 if state is None else state.version
-            for new in append.positioned(aggregate_id, after, events, at=self.at, command_id=command_id):
-                self._registry.encode(new.event)  # what cannot be stored is this command's failure alone
+            for new in append.positioned(
+                aggregate_id, after, events, at=self.at, command_id=command_id
+            ):
+                self._registry.encode(
+                    new.event
+                )  # what cannot be stored is this command's failure alone
                 state = changed[aggregate_id] = evolve(state, new)
                 recorded.append(new)
         return recorded, changed
@@ -251,4 +270,6 @@ class _Batch:
         if request != command.request:
             return CommandIdReused("the command id was used for another request")
         self.repeated.add(command.id)
-        return Outcome(originator_id, self._states.get(originator_id), is_repeat=attempt != command.attempt)
+        return Outcome(
+            originator_id, self._states.get(originator_id), is_repeat=attempt != command.attempt
+        )

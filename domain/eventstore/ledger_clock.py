@@ -1,7 +1,7 @@
 """The clock of a process, which the database compares with its own (`ledger.ledger_time`).
 
-Whoever is refused for it can do nothing about it, and nothing was recorded: `ClockSkewed`, a 503. One line of
-the log tells when it begins and one when it is over.
+Whoever is refused for it can do nothing about it, and nothing was recorded: `ClockSkewed`, a 503.
+One line of the log tells when it begins and one when it is over.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,18 @@ SKEWED: Final = "SL001"
 """The SQLSTATE that `ledger.ledger_time` raises."""
 
 AHEAD_MAX: Final = timedelta(seconds=2)
-"""How far ahead of the database's clock it believes an instant: what is further is damage of before."""
+"""How far ahead of the database's clock it believes an instant:
+what is further is damage of before.
+"""
 
 logger = structlog.get_logger()
 
 
 class LedgerClock:
-    """A process's clock, and whether the database believes it. read: now, aware UTC, whole milliseconds."""
+    """A process's clock, and whether the database believes it.
+
+    read: now, aware UTC, whole milliseconds.
+    """
 
     def __init__(self, read: Callable[[], datetime]) -> None:
         self._read = read
@@ -33,7 +38,9 @@ class LedgerClock:
         return self._read()
 
     def refuse(self, error: psycopg.Error) -> None:
-        """Raise ClockSkewed where that is what the database said; return where it is something else."""
+        """Raise ClockSkewed where that is what the database said;
+        return where it is something else.
+        """
         skew = skew_of(error)
         if skew is None:
             return

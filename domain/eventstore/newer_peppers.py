@@ -15,7 +15,9 @@ from domain.postgres.sql_file import statements
 from domain.secret import Pepper
 
 GOOD_FOR_S: Final = 1.0
-"""How long "no newer key" is remembered: a process that adds one takes longer to begin to answer."""
+"""How long "no newer key" is remembered:
+a process that adds one takes longer to begin to answer.
+"""
 
 _SQL: Final = statements("domain.eventstore", "sql/peppers.sql")
 
@@ -30,7 +32,9 @@ class NewerKeys:
         self._looks: Batcher[None, bool] = Batcher(self._look)
 
     async def require_none(self, *, timeout_s: float = 1.5) -> None:
-        """Raise PepperMismatch where the ledger has a key that this process lacks; StoreUnavailable."""
+        """Raise PepperMismatch where the ledger has a key that this process lacks;
+        StoreUnavailable.
+        """
         if asyncio.get_running_loop().time() < self._none_until:
             return
         if await self._looks.submit(None, timeout_s=timeout_s):

@@ -1,10 +1,11 @@
 """Whether a process has the pepper of the ledger that it opens.
 
-Digests cannot be told apart without the secrets that they were made of: with another key every good token is
-unknown, and nothing looks wrong. So the ledger keeps a fingerprint of each generation's key.
+Digests cannot be told apart without the secrets that they were made of: with another key every good
+token is unknown, and nothing looks wrong. So the ledger keeps a fingerprint of each generation's
+key.
 
-A ledger from before it did trusts the keys of the first start that comes: there is nothing to compare them
-with but their number, which the stored digests tell.
+A ledger from before it did trusts the keys of the first start that comes: there is nothing to
+compare them with but their number, which the stored digests tell.
 """
 
 from typing import Final
@@ -23,12 +24,17 @@ _SQL: Final = statements("domain.eventstore", "sql/peppers.sql")
 
 
 def has_pepper(connection: Connection) -> bool:
-    """Whether there is a key that this ledger needs: it has secrets that were not given up for lost."""
+    """Whether there is a key that this ledger needs:
+    it has secrets that were not given up for lost.
+    """
     return connection.execute(_SQL["is_needed"]).fetchone() == (True,)
 
 
 def require_pepper(connection: Connection, pepper: Pepper) -> int:
-    """How many generations the ledger knows. Raises PepperMismatch where they are not these keys'."""
+    """How many generations the ledger knows.
+
+    Raises PepperMismatch where they are not these keys'.
+    """
     try:
         connection.execute(_SQL["require"], [pepper.fingerprints])
     except psycopg.Error as error:
@@ -40,7 +46,8 @@ def require_pepper(connection: Connection, pepper: Pepper) -> int:
 
 
 def record_pepper(connection: Connection, pepper: Pepper) -> int:
-    """Require the pepper, and write down the generations that the ledger does not know; returns how many.
+    """Require the pepper, and write down the generations that the ledger does not know;
+    returns how many.
 
     Raises PepperMismatch, also where another process has just written down another key.
     """
@@ -72,7 +79,8 @@ def requirement(pepper: Pepper, *, may_lack_newer: bool) -> bytes:
 
     may_lack_newer: keys that were added since the process began are no reason to refuse it.
     """
-    # Not as '\\x…': whether that is an escape is one of the things that the session has just stated.
+    # Not as '\\x…': whether that is an escape is one of the things that the session has just
+    # stated.
     keys = ", ".join(f"decode('{fingerprint.hex()}', 'hex')" for fingerprint in pepper.fingerprints)
     newer = (
         "SELECT fingerprint FROM ledger.pepper_generations "

@@ -1,11 +1,12 @@
 """The way back for a ledger whose time has jumped ahead of every clock.
 
-Since `ledger.ledger_time` compares clocks, no process of ours can make that happen; a ledger of before, or
-one whose database's own clock was wrong for a while, may have it behind it. Its events of that stretch all
-stand at an instant that has not come yet, and tokens expire by it.
+Since `ledger.ledger_time` compares clocks, no process of ours can make that happen; a ledger of
+before, or one whose database's own clock was wrong for a while, may have it behind it. Its events
+of that stretch all stand at an instant that has not come yet, and tokens expire by it.
 
-Run by the owner, while no service runs, in one transaction. What an event said before is kept beside it
-(`ledger.repaired_events`), so nothing is changed in silence and everything can be told apart later.
+Run by the owner, while no service runs, in one transaction. What an event said before is kept
+beside it (`ledger.repaired_events`), so nothing is changed in silence and everything can be told
+apart later.
 """
 
 from collections.abc import Iterable, Sequence
@@ -56,16 +57,18 @@ def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeR
     """Bring every event that is later than the database's clock back; None where there is none.
 
     connection: the owner, in a transaction that the caller ends (rolled back, it was a trial).
-    An event gets the latest instant that it is known not to be before: that of the last one before the jump,
-    or the arrival that a later use noted by a clock that was right. Instants that were reckoned from it move
-    with it: the end of an overlap, the end of an API token's lifetime. What a caller asked for stays.
-    Raises NotRepairable while a service runs, UnreadableEvent for one of a later release.
+    An event gets the latest instant that it is known not to be before: that of the last one before
+    the jump, or the arrival that a later use noted by a clock that was right. Instants that were
+    reckoned from it move with it: the end of an overlap, the end of an API token's lifetime. What a
+    caller asked for stays. Raises NotRepairable while a service runs, UnreadableEvent for one of a
+    later release.
     """
     connection.execute(_SQL["take_time"])
     connection.execute(append.LOCK)
     row = connection.execute(_SQL["count_services"]).fetchone()
     if row is None or row[0]:
-        # A process remembers what it refused, and until when, by the time that is about to be taken back.
+        # A process remembers what it refused, and until when, by the time that is about to be taken
+        # back.
         raise NotRepairable("a service is connected to this ledger: stop every one, then repair")
     row = connection.execute(_SQL["stretch"]).fetchone()
     assert row is not None
@@ -83,7 +86,8 @@ def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeR
 
 
 def give_up_pepper(connection: Connection, *, by: str, reason: str) -> int:
-    """Let the ledger take a new pepper, its own being lost for good; returns how many generations it forgets.
+    """Let the ledger take a new pepper, its own being lost for good;
+    returns how many generations it forgets.
 
     connection: the owner, in a transaction that the caller ends. Every secret so far stays void.
     """
@@ -91,7 +95,9 @@ def give_up_pepper(connection: Connection, *, by: str, reason: str) -> int:
     return connection.execute(_SQL["forget_peppers"]).rowcount
 
 
-def _set_back(connection: Connection, repair_id: int, *, first: int, since: datetime, now: datetime) -> int:
+def _set_back(
+    connection: Connection, repair_id: int, *, first: int, since: datetime, now: datetime
+) -> int:
     at, count = since, 0
     with connection.cursor(name="jumped", binary=True) as cursor:
         cursor.execute(_SQL["events"], [first])
@@ -104,7 +110,12 @@ def _set_back(connection: Connection, repair_id: int, *, first: int, since: date
                 moved = _moved(event, at=at, back=was_at - at)
                 same = moved is event
                 changed.append(
-                    (position, topic if same else moved.topic, at, state if same else REGISTRY.encode(moved))
+                    (
+                        position,
+                        topic if same else moved.topic,
+                        at,
+                        state if same else REGISTRY.encode(moved),
+                    )
                 )
             _write(connection, repair_id, changed)
             count += len(changed)
@@ -144,7 +155,9 @@ def _derive(connection: Connection, ids: Sequence[UUID]) -> None:
         cursor.itersize = _BATCH
         rows = cursor.execute(_SQL["replay"], [list(ids)])
         ended: list[SecretRow] = []
-        states = {id_: _fold(stream, ended) for id_, stream in groupby(rows, key=lambda row: row[0])}
+        states = {
+            id_: _fold(stream, ended) for id_, stream in groupby(rows, key=lambda row: row[0])
+        }
     connection.execute(append.STORE, append.columns(REGISTRY, [], states))
     digests = binary_arrays.byteas(row.digest for row in ended)
     connection.execute(

@@ -1,8 +1,8 @@
 """The lane of uses: who is let in, decided and recorded in one statement for all who ask at once.
 
-The rule stays in the domain: every decision of the aggregate leaves its outcome on the secret's row, and the
-statement only compares (`tests/domain/eventstore/test_use_contract.py` proves that both agree for
-every state).
+The rule stays in the domain: every decision of the aggregate leaves its outcome on the secret's
+row, and the statement only compares (`tests/domain/eventstore/test_use_contract.py` proves that
+both agree for every state).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -47,8 +47,9 @@ class Decision(NamedTuple):
     """What became of a presented secret.
 
     token, team: their ids as text, ready for a header; `token_id`, `team_id`: the same as UUIDs.
-    digest: the candidate that is stored. use_id: of the `Used` event that is committed, None when refused.
-    at: ledger time of the decision. is_void: refused for good, and not because its time is over.
+    digest: the candidate that is stored. use_id: of the `Used` event that is committed, None when
+    refused. at: ledger time of the decision. is_void: refused for good, and not because its time is
+    over.
     """
 
     token: bytes
@@ -101,7 +102,8 @@ class UseLane:
     ) -> Awaitable[Decision | None]:
         """Let a secret in, its use being committed, or not; None when no digest matches.
 
-        Raises Unavailable within `timeout_s`: then it is not let in, whether or not a use was recorded.
+        Raises Unavailable within `timeout_s`: then it is not let in, whether or not a use was
+        recorded.
         """
         return self._jobs.submit(presented, timeout_s=timeout_s)
 
@@ -118,7 +120,9 @@ class UseLane:
                 await self._kept.drop(error.__cause__)
                 batch, result = await self._execute(jobs)
         except psycopg.Error as error:
-            self._clock.refuse(error)  # before anything was written: the connection is as good as before
+            self._clock.refuse(
+                error
+            )  # before anything was written: the connection is as good as before
             # Perhaps committed, perhaps not. No second try: it would be recorded twice.
             await self._kept.drop(error)
             raise StoreUnavailable("the database did not confirm the use") from error
@@ -137,13 +141,17 @@ class UseLane:
             raise StoreUnavailable("the database did not accept a connection in time")
         batch = _Batch(waiting)
         with cut_after(connection, STATEMENT_TIMEOUT_S):
-            result = await self._record(batch.parameters(self._registry, self._clock(), self._new_id))
+            result = await self._record(
+                batch.parameters(self._registry, self._clock(), self._new_id)
+            )
         self._kept.confirm()
         return batch, result
 
 
 class _Batch:
-    """Uses that go together: those of one secret by one presentation merge into one event with a count."""
+    """Uses that go together: those of one secret by one presentation merge into
+    one event with a count.
+    """
 
     def __init__(self, jobs: Sequence[_Job]) -> None:
         self._groups: dict[tuple[bytes, Presentation], list[_Job]] = {}
@@ -166,8 +174,13 @@ class _Batch:
             binary_arrays.byteas(
                 [
                     registry.encode(
-                        # The clock may have jumped since the first one arrived; nobody waits for longer.
-                        Used(len(jobs), min(clock, max(jobs[0].ask.at, clock - _WAIT_MAX)), presentation)
+                        # The clock may have jumped since the first one arrived; nobody waits for
+                        # longer.
+                        Used(
+                            len(jobs),
+                            min(clock, max(jobs[0].ask.at, clock - _WAIT_MAX)),
+                            presentation,
+                        )
                     )
                     for (_, presentation), jobs in self._groups.items()
                 ],

@@ -1,7 +1,8 @@
 """One-dimensional arrays in PostgreSQL's binary form, made in one pass.
 
-psycopg adapts a list element by element, looking for the type of each; for columns of known type that is the
-largest cost of a batch. An array here is bytes that psycopg (or libpq itself) sends as they are.
+psycopg adapts a list element by element, looking for the type of each; for columns of known type
+that is the largest cost of a batch. An array here is bytes that psycopg (or libpq itself) sends as
+they are.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +23,10 @@ _HEADER: Final = Struct(">iiIii")  # dimensions, has nulls, element type, length
 _length: Final = Struct(">i").pack
 _INT8: Final = Struct(">q")
 _INT4: Final = Struct(">i")
-_HOST: Final = {4: bytes((2, 32, 0, 4)), 6: bytes((3, 128, 0, 16))}  # family, prefix, no network, length
+_HOST: Final = {
+    4: bytes((2, 32, 0, 4)),
+    6: bytes((3, 128, 0, 16)),
+}  # family, prefix, no network, length
 _NULL: Final = _length(-1)
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -34,8 +38,12 @@ class Array(bytes):
     __slots__ = ()
 
 
-def _array_type(name: str, element_oid: int, array_oid: int) -> Callable[[list[bytes | None]], Array]:
-    """A subclass of Array with its oids, known to psycopg; returns its constructor from encoded elements."""
+def _array_type(
+    name: str, element_oid: int, array_oid: int
+) -> Callable[[list[bytes | None]], Array]:
+    """A subclass of Array with its oids, known to psycopg;
+    returns its constructor from encoded elements.
+    """
     cls = type(name, (Array,), {"__slots__": ()})
     dumper = type(f"{name}Dumper", (_ArrayDumper,), {"oid": array_oid})
     psycopg.adapters.register_dumper(cls, dumper)
@@ -56,7 +64,9 @@ def _pack(cls: type[Array], element_oid: int, elements: list[bytes | None]) -> A
     if nulls == len(elements):
         parts = (_NULL * nulls,)
     elif nulls:
-        parts = (_NULL if element is None else _length(len(element)) + element for element in elements)
+        parts = (
+            _NULL if element is None else _length(len(element)) + element for element in elements
+        )
     else:
         known = cast("list[bytes]", elements)
         parts = chain.from_iterable(zip(map(_length, map(len, known)), known, strict=True))
@@ -110,7 +120,9 @@ def instants(values: Iterable[datetime | None]) -> Array:
 
 def addresses(values: Iterable[IPv4Address | IPv6Address | None]) -> Array:
     """inet[], of hosts"""
-    return _addresses([None if value is None else _HOST[value.version] + value.packed for value in values])
+    return _addresses(
+        [None if value is None else _HOST[value.version] + value.packed for value in values]
+    )
 
 
 OF_TYPE: Final[Mapping[str, Callable[[Iterable[Any]], Array]]] = {

@@ -14,9 +14,9 @@ T = TypeVar("T")
 class Cancellable(AsyncConnection[TupleRow]):
     """Whoever cancels a call is not held up, and neither is the place that the connection takes.
 
-    The library asks the server to cancel, over a second connection, and waits up to ten seconds for the first
-    one to say so. A server that hangs does neither; one that does not sees that its client is gone, and by
-    its own time-outs nothing of ours runs for long.
+    The library asks the server to cancel, over a second connection, and waits up to ten seconds for
+    the first one to say so. A server that hangs does neither; one that does not sees that its
+    client is gone, and by its own time-outs nothing of ours runs for long.
     """
 
     async def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:  # noqa: ASYNC109 - the library calls it so

@@ -94,14 +94,18 @@ def open_connection(
     is_examined: bool = False,
     timeout_s: int = 5,
 ) -> psycopg.Connection[TupleRow]:
-    """The same for a program that may wait. timeout_s: for one host; the statements afterwards have none.
+    """The same for a program that may wait.
+
+    timeout_s: for one host; the statements afterwards have none.
 
     is_examined: for the doctor; a standby will do, and a database in another encoding, too.
     Raises WrongEncoding, StoreReadOnly and StoreUnavailable.
     """
     try:
         connection = psycopg.connect(
-            stated(conninfo, needs_writes=not is_examined), autocommit=True, connect_timeout=timeout_s
+            stated(conninfo, needs_writes=not is_examined),
+            autocommit=True,
+            connect_timeout=timeout_s,
         )
         try:
             with suppress(*([WrongEncoding] if is_examined else [])):
@@ -116,7 +120,9 @@ def open_connection(
 
 
 def configure(connection: psycopg.Connection[Any], session: Session = COMMAND) -> None:
-    """State what we rely on, on a connection that another's pool has made; it must be in autocommit mode."""
+    """State what we rely on, on a connection that another's pool has made;
+    it must be in autocommit mode.
+    """
     connection.execute(_statements(connection.pgconn, session))
 
 
@@ -128,7 +134,10 @@ def require_utf8(pgconn: PGconn) -> None:
 
 
 def _statements(pgconn: PGconn, session: Session) -> bytes:
-    """What the session states. Raises WrongEncoding: to some databases UTF-8 cannot even be stated."""
+    """What the session states.
+
+    Raises WrongEncoding: to some databases UTF-8 cannot even be stated.
+    """
     require_utf8(pgconn)
     return session.statements(pgconn.server_version)
 
@@ -143,8 +152,8 @@ def unavailable(error: BaseException) -> StoreUnavailable:
 def cut_after(connection: AsyncConnection[Any], timeout_s: float) -> Iterator[None]:
     """Break the connection if the block takes longer than `timeout_s`.
 
-    Cancelling a psycopg call asks the server to cancel and waits for it, which a hung server never answers.
-    Shutting the socket down ends every wait at once, and the server sees the client gone.
+    Cancelling a psycopg call asks the server to cancel and waits for it, which a hung server never
+    answers. Shutting the socket down ends every wait at once, and the server sees the client gone.
     """
     timer = asyncio.get_running_loop().call_later(timeout_s, _shut_down, connection)
     try:
@@ -156,12 +165,13 @@ def cut_after(connection: AsyncConnection[Any], timeout_s: float) -> Iterator[No
 class Primary:
     """The server that one process appends to and reads from, as its connections know it.
 
-    Once one of them learns that its server takes no writes any more, all that were made before are closed: a
-    read from the server of yesterday finds neither the tokens of today nor what was revoked.
+    Once one of them learns that its server takes no writes any more, all that were made before are
+    closed: a read from the server of yesterday finds neither the tokens of today nor what was
+    revoked.
 
-    pepper: the keys that the ledger there must have been written with, None for who digests nothing.
-    generation: of the connections that may be used. One line of the log tells when writes stop and when they
-    are back.
+    pepper: the keys that the ledger there must have been written with, None for who digests
+    nothing. generation: of the connections that may be used. One line of the log tells when writes
+    stop and when they are back.
     """
 
     def __init__(self, conninfo: str, *, pepper: Pepper | None = None) -> None:
@@ -173,7 +183,10 @@ class Primary:
         self._has_our_pepper = True
 
     async def connect(self, session: Session) -> AsyncConnection[TupleRow]:
-        """A connection of this generation. Raises PepperMismatch, StoreReadOnly, StoreUnavailable."""
+        """A connection of this generation.
+
+        Raises PepperMismatch, StoreReadOnly, StoreUnavailable.
+        """
         pepper = self._pepper
         requires = None if pepper is None else requirement(pepper, may_lack_newer=self._has_begun)
         try:
@@ -213,7 +226,11 @@ class KeptConnection:
     async def get(self) -> AsyncConnection[TupleRow]:
         """The connection, alive as far as its socket tells. Raises StoreUnavailable."""
         connection = self._connection
-        if connection is None or self._generation != self._primary.generation or not is_alive(connection):
+        if (
+            connection is None
+            or self._generation != self._primary.generation
+            or not is_alive(connection)
+        ):
             await self.drop()
             self._connection = connection = await self._primary.connect(SERVING)
             self._generation = self._primary.generation
@@ -224,8 +241,9 @@ class KeptConnection:
     def confirm(self) -> None:
         """Raise StoreUnavailable where what the server said since `get` is not to be believed.
 
-        A wait for a synchronous standby that is cancelled ends in a warning and a success: the commit is on
-        this server and on no other. And a server that takes no writes any more decides on what was.
+        A wait for a synchronous standby that is cancelled ends in a warning and a success: the
+        commit is on this server and on no other. And a server that takes no writes any more decides
+        on what was.
         """
         if self._is_in_doubt:
             raise StoreUnavailable(IN_DOUBT)
@@ -248,10 +266,11 @@ class KeptConnection:
 
 
 def is_alive(connection: AsyncConnection[Any]) -> bool:
-    """Whether an idle connection can be used, told by its socket alone: one system call, no round trip.
+    """Whether an idle connection can be used, told by its socket alone:
+    one system call, no round trip.
 
-    A server has nothing to say to who is idle but its farewell, and behind that comes the end, which reading
-    the farewell does not show.
+    A server has nothing to say to who is idle but its farewell, and behind that comes the end,
+    which reading the farewell does not show.
     """
     if connection.closed:
         return False
@@ -261,7 +280,10 @@ def is_alive(connection: AsyncConnection[Any]) -> bool:
 
 
 def takes_writes(connection: AsyncConnection[Any] | psycopg.Connection[Any]) -> bool:
-    """What the server last reported, with its answers: no round trip. A closed one tells nothing."""
+    """What the server last reported, with its answers: no round trip.
+
+    A closed one tells nothing.
+    """
     if connection.closed:
         return True
     status = connection.pgconn.parameter_status
@@ -275,22 +297,30 @@ def require_writes(connection: psycopg.Connection[Any]) -> None:
 
 
 def _shut_down(connection: AsyncConnection[Any]) -> None:
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+    with (
+        suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
+    ):
         duplicate.shutdown(socket.SHUT_RDWR)
 
 
 class ReadPool:
     """A few connections for reads, opened when first needed and replaced when broken.
 
-    There is no back-off: a request that finds the database away is refused, and the first one after its
-    return is served. (psycopg-pool waits 1, 2, 4, 8 … s between attempts: 11.5 s until the first answer
-    after an outage of 17 s.)
+    There is no back-off: a request that finds the database away is refused, and the first one after
+    its return is served. (psycopg-pool waits 1, 2, 4, 8 … s between attempts: 11.5 s until the
+    first answer after an outage of 17 s.)
 
     They go to the server that takes writes, and to no other: a standby's answers are of the past.
     """
 
     def __init__(
-        self, conninfo: str, *, primary: Primary | None = None, size: int = 4, timeout_s: float = 1.5
+        self,
+        conninfo: str,
+        *,
+        primary: Primary | None = None,
+        size: int = 4,
+        timeout_s: float = 1.5,
     ) -> None:
         self.timeout_s = timeout_s
         self.primary = primary or Primary(conninfo)
@@ -300,12 +330,16 @@ class ReadPool:
         self._idle: list[tuple[int, AsyncConnection[TupleRow]]] = []
 
     def connection(self) -> "Lease":
-        """A connection for one query or a few. Raises StoreUnavailable when it breaks or takes too long."""
+        """A connection for one query or a few.
+
+        Raises StoreUnavailable when it breaks or takes too long.
+        """
         return Lease(self)
 
     async def read(self, ask: Callable[[AsyncConnection[TupleRow]], Awaitable[T]]) -> T:
-        """What `ask` answers on a connection. It only reads: where a kept connection turns out to be dead, or
-        its server takes no writes any more, it is asked once more on a fresh one, in the same time.
+        """What `ask` answers on a connection. It only reads: where a kept connection turns out to
+        be dead, or its server takes no writes any more, it is asked once more on a fresh one, in
+        the same time.
 
         Raises StoreUnavailable.
         """
@@ -412,15 +446,27 @@ class ReadPool:
 class Lease:
     """A connection of the pool for the length of an `async with`.
 
-    is_lost: afterwards, whether it broke, or its server takes no writes any more. The server tells that with
-    the end of an answer, so asking costs nothing, and the answer itself is not to be believed.
+    is_lost: afterwards, whether it broke, or its server takes no writes any more. The server tells
+    that with the end of an answer, so asking costs nothing, and the answer itself is not to be
+    believed.
 
-    A class: two generators and a task per query, as context managers and `wait_for` make, cost a third of it.
+    A class: two generators and a task per query, as context managers and `wait_for` make, cost a
+    third of it.
     """
 
-    __slots__ = ("_connection", "_generation", "_is_fresh", "_pool", "_timeout_s", "_timer", "is_lost")
+    __slots__ = (
+        "_connection",
+        "_generation",
+        "_is_fresh",
+        "_pool",
+        "_timeout_s",
+        "_timer",
+        "is_lost",
+    )
 
-    def __init__(self, pool: ReadPool, *, is_fresh: bool = False, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, pool: ReadPool, *, is_fresh: bool = False, timeout_s: float | None = None
+    ) -> None:
         self._pool = pool
         self._is_fresh = is_fresh
         self._timeout_s = pool.timeout_s if timeout_s is None else timeout_s
@@ -433,7 +479,10 @@ class Lease:
         return self._connection
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
     ) -> None:
         self._timer.cancel()
         is_writable = takes_writes(self._connection)

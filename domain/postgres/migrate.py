@@ -50,17 +50,19 @@ def pending(connection: psycopg.Connection) -> list[int]:
 def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
     """Apply what is pending, in one transaction; returns the numbers applied.
 
-    owner_conninfo: a role that may create schemas. app_role: the existing role that the service runs as,
-    which gets the least it needs; None when both are the same role.
-    Raises WrongEncoding, MigrationError. Safe to run from several machines at once: the second waits and
-    finds nothing to do.
+    owner_conninfo: a role that may create schemas. app_role: the existing role that the service
+    runs as, which gets the least it needs; None when both are the same role.
+    Raises WrongEncoding, MigrationError. Safe to run from several machines at once: the second
+    waits and finds nothing to do.
     """
     with open_connection(owner_conninfo, session=MIGRATING, is_autocommit=False) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         numbers = pending(connection)
         for number in numbers:
             _apply(connection, number)
-        if connection.execute("SELECT to_regnamespace('views')").fetchone() == (None,):  # no backup has it
+        if connection.execute("SELECT to_regnamespace('views')").fetchone() == (
+            None,
+        ):  # no backup has it
             connection.execute("CREATE SCHEMA views")
         if app_role is not None:
             connection.execute(with_names(_SQL["app_role_rights"], role=app_role))

@@ -1,7 +1,7 @@
 """Whether a pooler gives each transaction another session, which no session of ours would survive.
 
-What a session states would hold for whoever gets it next, and for us no longer; prepared statements and the
-locks by which one process leads the projections are of a session, too.
+What a session states would hold for whoever gets it next, and for us no longer; prepared statements
+and the locks by which one process leads the projections are of a session, too.
 """
 
 from typing import Final
@@ -18,9 +18,9 @@ _ROUNDS: Final = 25
 def require_own_session(conninfo: str) -> None:
     """Raise SharedSession where two connections that are open at once do not have a session each.
 
-    In the order one, other, other, one: a pooler that gives out the session used last gives both the same,
-    and one that gives them out in turn gives one of the two another than before. In session mode, and without
-    a pooler, each keeps its own. Raises StoreUnavailable.
+    In the order one, other, other, one: a pooler that gives out the session used last gives both
+    the same, and one that gives them out in turn gives one of the two another than before. In
+    session mode, and without a pooler, each keeps its own. Raises StoreUnavailable.
     """
     with (
         open_connection(conninfo, session=SERVING) as one,

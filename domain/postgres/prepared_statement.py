@@ -1,8 +1,9 @@
 """One prepared statement through libpq itself, for the one statement that runs all day.
 
-A psycopg cursor costs about as much per call as the whole batch: it adapts every parameter and builds every
-row. Here a parameter is a ready binary value, and a result is read where it lies. Same connection, same wait
-on the event loop; psycopg's own interface is free for everything else between two calls.
+A psycopg cursor costs about as much per call as the whole batch: it adapts every parameter and
+builds every row. Here a parameter is a ready binary value, and a result is read where it lies. Same
+connection, same wait on the event loop; psycopg's own interface is free for everything else between
+two calls.
 """
 
 import asyncio
@@ -30,8 +31,8 @@ _BEFORE_IT: Final = (
 class PreparedStatement:
     """A statement prepared on one connection at its first call.
 
-    Raises NotExecuted; psycopg.OperationalError when the connection breaks in the middle, and psycopg's own
-    errors for the server's.
+    Raises NotExecuted; psycopg.OperationalError when the connection breaks in the middle, and
+    psycopg's own errors for the server's.
     """
 
     def __init__(self, connection: AsyncConnection[Any], name: str, statement: str) -> None:
@@ -46,7 +47,9 @@ class PreparedStatement:
         return self._pgconn is connection.pgconn
 
     async def __call__(self, parameters: Sequence[bytes]) -> PGresult:
-        """Execute with binary parameters, in a transaction of its own unless one is open; binary result."""
+        """Execute with binary parameters, in a transaction of its own unless one is open;
+        binary result.
+        """
         if not self._is_prepared:
             try:
                 self._pgconn.send_prepare(self._name, self._statement)
@@ -60,7 +63,8 @@ class PreparedStatement:
         try:
             return await self._result(ExecStatus.TUPLES_OK)
         except _BEFORE_IT as error:
-            # As the first that came back: what ended the session in the commit comes behind the rows.
+            # As the first that came back: what ended the session in the commit comes behind the
+            # rows.
             if self._results == 1:
                 raise NotExecuted(str(error)) from error
             raise
@@ -85,8 +89,8 @@ class PreparedStatement:
     def _unwatch(self) -> None:
         """Stop waiting for the socket.
 
-        For a dead connection at once, in the same callback: libpq has closed its socket by then, and the next
-        one that the process opens or accepts gets the same number.
+        For a dead connection at once, in the same callback: libpq has closed its socket by then,
+        and the next one that the process opens or accepts gets the same number.
         """
         watched, self._watched = self._watched, None
         if watched is not None:
@@ -105,7 +109,8 @@ class PreparedStatement:
     def _read(self, done: asyncio.Future[PGresult]) -> None:
         try:
             self._pgconn.consume_input()
-            # Asked before every call: get_result blocks the whole loop while the rest is still under way.
+            # Asked before every call: get_result blocks the whole loop while the rest is still
+            # under way.
             while not self._pgconn.is_busy():
                 result = self._pgconn.get_result()
                 if result is None:

@@ -1,9 +1,9 @@
-"""What every session of ours states before it is used: nothing that we rely on is left to a role, a database,
-the server's configuration or a PG* variable of the process.
+"""What every session of ours states before it is used: nothing that we rely on is left to a role, a
+database, the server's configuration or a PG* variable of the process.
 
-By SET after connecting, in one round trip; not by libpq's `options`, which PgBouncer refuses. What only an
-operator can mean stays as it is: a read-only server (`ReadPool`, `KeptConnection` leave it), a stronger
-synchronous_commit, memory and cost settings.
+By SET after connecting, in one round trip; not by libpq's `options`, which PgBouncer refuses. What
+only an operator can mean stays as it is: a read-only server (`ReadPool`, `KeptConnection` leave
+it), a stronger synchronous_commit, memory and cost settings.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,8 @@ _STATED: Final = {
     # Each statement after the append lock must see what was committed before it.
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
-    # Every name of ours is qualified; nobody's functions or tables may stand in front of PostgreSQL's own.
+    # Every name of ours is qualified; nobody's functions or tables may stand in front of
+    # PostgreSQL's own.
     "search_path": "pg_catalog, pg_temp",
     # How values are written and read as text.
     "client_encoding": "UTF8",
@@ -45,13 +46,13 @@ _STATED: Final = {
     "enable_indexonlyscan": "on",
     "enable_nestloop": "on",
     "enable_sort": "on",
-    # A refused statement must not end the session; a warning in a commit must reach us; what we sent must not
-    # reach the server's log.
+    # A refused statement must not end the session; a warning in a commit must reach us; what we
+    # sent must not reach the server's log.
     "exit_on_error": "off",
     "client_min_messages": "warning",
     "log_parameter_max_length_on_error": "0",
-    # We keep idle connections. A client's machine that has gone is noticed within eight seconds, and what it
-    # had locked is free.
+    # We keep idle connections. A client's machine that has gone is noticed within eight seconds,
+    # and what it had locked is free.
     "idle_session_timeout": "0",
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "1",
@@ -67,8 +68,8 @@ UNSAFE: Final = _SQL["unsafe"]
 class Session:
     """A profile: how long the server lets this session wait and work, and what else it needs.
 
-    lock_ms, statement_ms, idle_ms (in a transaction), transaction_ms: 0 for no limit. is_confirmed: a commit
-    waits for the disk, and for a standby that is demanded. more: further settings.
+    lock_ms, statement_ms, idle_ms (in a transaction), transaction_ms: 0 for no limit. is_confirmed:
+    a commit waits for the disk, and for a standby that is demanded. more: further settings.
     """
 
     lock_ms: int = 0
@@ -79,7 +80,10 @@ class Session:
     more: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
     def statements(self, server_version: int) -> bytes:
-        """All that it states, for one round trip. server_version: as libpq has it, such as 170002."""
+        """All that it states, for one round trip.
+
+        server_version: as libpq has it, such as 170002.
+        """
         limits = {
             "lock_timeout": str(self.lock_ms),
             "idle_in_transaction_session_timeout": str(self.idle_ms),
@@ -100,10 +104,12 @@ class Session:
 
 
 SERVING: Final = Session(lock_ms=800, statement_ms=1500, idle_ms=1500, transaction_ms=1500)
-"""The server gives up before our callers do, so that an abandoned transaction never holds the append lock.
+"""The server gives up before our callers do,
+so that an abandoned transaction never holds the append lock.
 
-A session between two messages of a pipeline is neither in a statement nor idle: only transaction_timeout
-(PostgreSQL 17) ends that one, and before 17 the keep-alives do, once its client's machine is gone.
+A session between two messages of a pipeline is neither in a statement nor idle: only
+transaction_timeout (PostgreSQL 17) ends that one, and before 17 the keep-alives do, once its
+client's machine is gone.
 """
 
 READING: Final = Session(
@@ -111,11 +117,16 @@ READING: Final = Session(
     statement_ms=1500,
     idle_ms=1500,
     transaction_ms=1500,
-    more={"enable_bitmapscan": "off", "enable_seqscan": "off", "plan_cache_mode": "force_custom_plan"},
+    more={
+        "enable_bitmapscan": "off",
+        "enable_seqscan": "off",
+        "plan_cache_mode": "force_custom_plan",
+    },
 )
-"""Every list is read in the order of an index and stops at its limit. The planner, who cannot know how many
-rows lie in a range of positions, would rather collect all of them and sort: as slow as the range is long.
-And no plan is kept: one that was made while a table was empty reads all of it a minute later."""
+"""Every list is read in the order of an index and stops at its limit. The planner, who cannot know
+how many rows lie in a range of positions, would rather collect all of them and sort: as slow as the
+range is long. And no plan is kept: one that was made while a table was empty reads all of it a
+minute later."""
 
 COMMAND: Final = Session()
 """A command of the operator, who waits as long as it takes and can interrupt it."""
@@ -128,15 +139,16 @@ FOLLOWING: Final = Session(
     is_confirmed=False,
     more={"enable_seqscan": "off"},
 )
-"""The projections. Whoever locks one view's table holds no other view up. Rows and position are lost together
-and applied again: no view waits for the disk. All statements go by key; one that is prepared while a view is
-small would be planned as a scan and stay one."""
+"""The projections. Whoever locks one view's table holds no other view up. Rows and position are
+lost together and applied again: no view waits for the disk. All statements go by key; one that is
+prepared while a view is small would be planned as a scan and stay one."""
 
 REBUILDING: Final = Session(
-    lock_ms=60_000, more={"max_parallel_maintenance_workers": "0", "max_parallel_workers_per_gather": "0"}
+    lock_ms=60_000,
+    more={"max_parallel_maintenance_workers": "0", "max_parallel_workers_per_gather": "0"},
 )
-"""A rebuild: an index takes as long as it takes. One processor of the database at most; the others are the
-doors'."""
+"""A rebuild: an index takes as long as it takes. One processor of the database at most; the others
+are the doors'."""
 
 MIGRATING: Final = Session(more={"check_function_bodies": "on"})
 """DDL as the owner. How long it waits for those who use the tables is told with each migration."""
@@ -145,8 +157,9 @@ MIGRATING: Final = Session(more={"check_function_bodies": "on"})
 def stated(conninfo: str, *, needs_writes: bool = True) -> str:
     """The same connection string with what must be said before the session begins.
 
-    It breaks when the server's machine has been gone for 8 s: one that only waits for an answer would wait
-    for two hours. needs_writes: of several hosts it is the one that takes writes, and none where none does.
+    It breaks when the server's machine has been gone for 8 s: one that only waits for an answer
+    would wait for two hours. needs_writes: of several hosts it is the one that takes writes, and
+    none where none does.
     """
     return make_conninfo(
         conninfo,
@@ -163,12 +176,18 @@ def stated(conninfo: str, *, needs_writes: bool = True) -> str:
 def each_host(conninfo: str) -> list[str]:
     """One connection string for each host that it names, in their order."""
     parts = conninfo_to_dict(conninfo)
-    lists = {name: str(parts[name]).split(",") for name in ("host", "hostaddr", "port") if parts.get(name)}
+    lists = {
+        name: str(parts[name]).split(",")
+        for name in ("host", "hostaddr", "port")
+        if parts.get(name)
+    }
     count = max((len(values) for values in lists.values()), default=1)
     if any(len(values) not in (1, count) for values in lists.values()):
         return [conninfo]  # libpq says what is wrong with it
     return [
-        make_conninfo(conninfo, **{name: (values * count)[number] for name, values in lists.items()})
+        make_conninfo(
+            conninfo, **{name: (values * count)[number] for name, values in lists.items()}
+        )
         for number in range(count)
     ]
 
@@ -179,7 +198,9 @@ def _set(name: str, value: str) -> str:
 
 
 def stated_names() -> frozenset[str]:
-    """Every setting that a session of ours states, in lower case: a role's or a database's has no effect."""
+    """Every setting that a session of ours states, in lower case:
+    a role's or a database's has no effect.
+    """
     limits = {
         "lock_timeout",
         "statement_timeout",

@@ -62,6 +62,7 @@ def parse(content: str) -> tuple[str, dict[str, Block]]:
 def with_names(statement: LiteralString, **names: str | tuple[str, ...]) -> LiteralString:
     """The statement with its `{names}` filled in and quoted. A tuple is a schema and a table."""
     identifiers = {
-        key: Identifier(*((name,) if isinstance(name, str) else name)) for key, name in names.items()
+        key: Identifier(*((name,) if isinstance(name, str) else name))
+        for key, name in names.items()
     }
     return SQL(statement).format(**identifiers).as_string()

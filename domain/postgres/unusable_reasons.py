@@ -1,7 +1,8 @@
 """Why a database cannot be used: one sentence with the remedy, for a terminal, a log or a finding.
 
-PostgreSQL's and libpq's own texts are never passed on: they quote roles, databases and parts of connection
-strings. libpq gives no SQLSTATE for a connection that was refused, so its text is told apart by its words.
+PostgreSQL's and libpq's own texts are never passed on: they quote roles, databases and parts of
+connection strings. libpq gives no SQLSTATE for a connection that was refused, so its text is told
+apart by its words.
 """
 
 import re
@@ -27,7 +28,8 @@ _SAID: Final = {
         "the database refuses the user's password: check the user and the password of DATABASE_URL"
     ),
     "is not permitted to log in": (
-        "the role may not log in to the database: ALTER ROLE … LOGIN, or name another in DATABASE_URL"
+        "the role may not log in to the database: ALTER ROLE … LOGIN, or name another in "
+        "DATABASE_URL"
     ),
     "no pg_hba.conf entry|pg_hba.conf rejects": (
         "the server's pg_hba.conf does not let this user in from here, or not without TLS: "
@@ -41,7 +43,8 @@ _SAID: Final = {
     ),
     "permission denied for database": "the role may not connect: GRANT CONNECT ON DATABASE to it",
     "too many (clients|connections)|remaining connection slots|no more connections allowed": (
-        "the database has no connection left: raise max_connections or the role's limit, or run fewer workers"
+        "the database has no connection left: raise max_connections or the "
+        "role's limit, or run fewer workers"
     ),
     "is starting up|is shutting down|not yet accepting connections|in recovery mode": (
         "the database is starting or stopping: try again"
@@ -50,15 +53,18 @@ _SAID: Final = {
         "the database is closed to connections: ALTER DATABASE … ALLOW_CONNECTIONS true"
     ),
     "server does not support SSL": (
-        "the server offers no TLS, which sslmode demands: switch it on there, or choose another sslmode"
+        "the server offers no TLS, which sslmode demands: switch it on "
+        "there, or choose another sslmode"
     ),
     "root certificate file|certificate verify failed|server certificate for": (
-        "the server's certificate cannot be verified: set sslrootcert to the authority that signed it, "
+        "the server's certificate cannot be verified: set sslrootcert "
+        "to the authority that signed it, "
         "and the host of DATABASE_URL to the name that it is made out to"
     ),
     "certificate|private key": "the client certificate is not accepted: check sslcert and sslkey",
     "SSL|TLS": "TLS with the server failed: check sslmode and the server's TLS settings",
-    "could not translate host name|name or service not known|name resolution|failed to resolve host": (
+    "could not translate host name|name or service not known|name "
+    "resolution|failed to resolve host": (
         "the host of DATABASE_URL is unknown: check its name, and the name server"
     ),
     "nodename nor servname|no address associated": (
@@ -67,12 +73,14 @@ _SAID: Final = {
     "connection refused|no such file or directory": (
         "nothing listens at the host and port of DATABASE_URL: start the server, or correct them"
     ),
-    "permission denied": "this operating system user may not open the server's socket: check its directory",
+    "permission denied": "this operating system user may not open the server's "
+    "socket: check its directory",
     "timeout expired|timed out|no route to host|network is unreachable|host is down": (
         "the host of DATABASE_URL does not answer: check the server, the network and its firewalls"
     ),
     "unsupported startup parameter|unrecognized configuration parameter": (
-        "the database, or a pooler before it, does not take a parameter of the connection string: remove it"
+        "the database, or a pooler before it, does not take a parameter "
+        "of the connection string: remove it"
     ),
     "server closed the connection|connection reset|broken pipe|terminating connection": (
         "the database closed the connection: its log says why"
@@ -88,7 +96,9 @@ def reason(error: BaseException) -> str:
     """What is wrong, from an error of psycopg's; one of ours has its reason already."""
     if isinstance(error, LedgerError):
         return str(error)
-    if isinstance(error, TimeoutError | psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
+    if isinstance(
+        error, TimeoutError | psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable
+    ):
         return _NO_ANSWER
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return TAKES_NO_WRITES

@@ -1,4 +1,6 @@
-"""One running service for all tests that leave it as they found it: each has callers and teams of its own."""
+"""One running service for all tests that leave it as they found it:
+each has callers and teams of its own.
+"""
 
 from collections.abc import Iterator
 from uuid import UUID, uuid4
@@ -12,7 +14,9 @@ from tests.service import Caller, RunningService, running_service
 
 @pytest.fixture(scope="session")
 def service(server: str) -> Iterator[RunningService]:
-    """The real service; whatever it answers to `service.client` is held against its OpenAPI document."""
+    """The real service; whatever it answers to `service.client` is held against
+    its OpenAPI document.
+    """
     with new_database(server) as database, running_service(database) as started:
         document = started.client.get("/docs/openapi.json").json()
         started.client.event_hooks["response"].append(Documented(document))

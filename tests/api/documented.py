@@ -14,7 +14,8 @@ class Undocumented(AssertionError):
 class Documented:
     """An httpx response hook: `client.event_hooks["response"].append(Documented(document))`.
 
-    Paths and methods that are not in the document (unknown routes, the SCIM door, 405) are not its business.
+    Paths and methods that are not in the document (unknown routes, the SCIM door, 405) are not its
+    business.
     """
 
     def __init__(self, document: dict[str, Any]) -> None:

@@ -33,7 +33,9 @@ _TITLES: Final = {
 }
 
 
-def assert_problem(answer: httpx.Response, status: int, slug: str, detail: str, **members: Any) -> None:
+def assert_problem(
+    answer: httpx.Response, status: int, slug: str, detail: str, **members: Any
+) -> None:
     """The whole body of an RFC 9457 problem, and the headers that every one of them has."""
     assert answer.status_code == status, answer.text
     assert answer.json() == {
@@ -52,7 +54,9 @@ def assert_invalid(
     answer: httpx.Response, pointer: str, detail: str, *, about: str = "The body is not valid."
 ) -> None:
     """A value broke a rule."""
-    assert_problem(answer, 400, "validation", about, errors=[{"pointer": pointer, "detail": detail}])
+    assert_problem(
+        answer, 400, "validation", about, errors=[{"pointer": pointer, "detail": detail}]
+    )
 
 
 def assert_not_found(answer: httpx.Response) -> None:
@@ -67,7 +71,12 @@ def assert_unauthenticated(answer: httpx.Response, detail: str, *, was_presented
 
 
 def create(
-    service: RunningService, caller: Caller, *, team: UUID | None = None, name: str = "Okta", **fields: Any
+    service: RunningService,
+    caller: Caller,
+    *,
+    team: UUID | None = None,
+    name: str = "Okta",
+    **fields: Any,
 ) -> dict[str, Any]:
     """Create a SCIM token over HTTP; the answer's body."""
     body = {"team_id": str(team or uuid4()), "name": name, **fields}
@@ -85,7 +94,8 @@ def use(service: RunningService, secret: str) -> httpx.Response:
 def topics(service: RunningService, aggregate_id: object) -> list[str]:
     """The events of one aggregate, in order."""
     rows = service.query(
-        "SELECT topic FROM ledger.events WHERE originator_id = %s ORDER BY originator_version", aggregate_id
+        "SELECT topic FROM ledger.events WHERE originator_id = %s ORDER BY originator_version",
+        aggregate_id,
     )
     return [topic for (topic,) in rows]
 

@@ -32,7 +32,9 @@ EVERYWHERE: Final[list[tuple[str, str]]] = [
 
 
 @pytest.mark.parametrize(("method", "path"), EVERYWHERE)
-def test_without_a_token_every_route_is_401(service: RunningService, method: str, path: str) -> None:
+def test_without_a_token_every_route_is_401(
+    service: RunningService, method: str, path: str
+) -> None:
     answer = service.client.request(method, path, content=b"{" if method == "POST" else None)
     assert_unauthenticated(answer, MISSING, was_presented=False)
 
@@ -80,7 +82,9 @@ def test_an_authorization_that_is_almost_right_is_told_what_to_change(
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "bEaReR"])
-def test_the_scheme_is_read_in_any_case(service: RunningService, admin: Caller, scheme: str) -> None:
+def test_the_scheme_is_read_in_any_case(
+    service: RunningService, admin: Caller, scheme: str
+) -> None:
     headers = {"Authorization": f"{scheme} {admin.secret}"}
     assert service.client.get("/scim-token?limit=1", headers=headers).status_code == 200
 
@@ -123,7 +127,14 @@ def test_api_tokens_that_are_not_good_all_look_alike(
     answer = service.client.get("/scim-token", headers={"Authorization": f"Bearer {made(service)}"})
     assert_unauthenticated(answer, NOT_VALID, was_presented=True)
     assert set(answer.headers) == {
-        *("date", "www-authenticate", "cache-control", "content-type", "content-length", "x-request-id")
+        *(
+            "date",
+            "www-authenticate",
+            "cache-control",
+            "content-type",
+            "content-length",
+            "x-request-id",
+        )
     }
 
 
@@ -141,7 +152,8 @@ def test_uses_of_an_api_token_are_recorded_once_a_minute(service: RunningService
         assert service.client.get("/scim-token", auth=caller).status_code == 200
     assert topics(service, caller.id) == ["api_token.created.v1", "api_token.used.v1"]
     service.query(
-        "UPDATE ledger.heads SET last_used_at = last_used_at - interval '1 minute' WHERE originator_id = %s",
+        "UPDATE ledger.heads SET last_used_at = last_used_at - interval '1 minute' "
+        "WHERE originator_id = %s",
         caller.id,
     )
     for _ in range(2):

@@ -1,4 +1,6 @@
-"""What is done for every request before its handler: it leaves nothing behind and stays in the loop."""
+"""What is done for every request before its handler:
+it leaves nothing behind and stays in the loop.
+"""
 
 import gc
 import threading
@@ -16,7 +18,9 @@ def test_a_request_with_a_query_leaves_no_copy_of_its_route_behind() -> None:
         gc.collect()
         return sum(isinstance(found, HTTPRouteHandler) for found in gc.get_objects())
 
-    with TestClient(build(Settings(database_url="host=/nowhere dbname=none", pepper=TESTS_KEY))) as client:
+    with TestClient(
+        build(Settings(database_url="host=/nowhere dbname=none", pepper=TESTS_KEY))
+    ) as client:
         client.get("/healthz?first=1")
         before = routes()
         for number in range(20):
@@ -25,9 +29,13 @@ def test_a_request_with_a_query_leaves_no_copy_of_its_route_behind() -> None:
 
 
 def test_a_request_needs_no_thread() -> None:
-    with TestClient(build(Settings(database_url="host=/nowhere dbname=none", pepper=TESTS_KEY))) as client:
+    with TestClient(
+        build(Settings(database_url="host=/nowhere dbname=none", pepper=TESTS_KEY))
+    ) as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/healthz?unheard=1").status_code == 400
         assert not [
-            thread for thread in threading.enumerate() if thread.name.startswith(("asyncio_", "AnyIO worker"))
+            thread
+            for thread in threading.enumerate()
+            if thread.name.startswith(("asyncio_", "AnyIO worker"))
         ]

@@ -24,7 +24,9 @@ const options = {
 };
 fetch('%s/scim-token', options)
   .then(async response => console.log(JSON.stringify({
-    status: response.status, headers: Object.fromEntries(response.headers), body: await response.json()
+    status: response.status,
+    headers: Object.fromEntries(response.headers),
+    body: await response.json()
   })))
   .catch(error => { console.error(error); process.exit(1); });
 """
@@ -54,7 +56,9 @@ def test_curl_creates_a_token(service: RunningService, admin: Caller) -> None:
 def test_javascript_fetch_creates_a_token(service: RunningService, admin: Caller) -> None:
     node = shutil.which("node")
     if node is None:
-        assert "CI" not in os.environ, "node is missing: the documented JavaScript call was not tried"
+        assert "CI" not in os.environ, (
+            "node is missing: the documented JavaScript call was not tried"
+        )
         pytest.skip("node is missing: the documented JavaScript call was not tried")
     called = subprocess.run(
         [node, "-e", FETCH % (admin.secret, service.url)],

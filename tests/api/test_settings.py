@@ -57,7 +57,10 @@ def test_database_url_goes_without_the_prefix() -> None:
 
 
 def test_the_prefixed_database_url_wins() -> None:
-    both = {"DATABASE_URL": "postgresql://plain/b", "SCIM_LEDGER_DATABASE_URL": "postgresql://ours/b"}
+    both = {
+        "DATABASE_URL": "postgresql://plain/b",
+        "SCIM_LEDGER_DATABASE_URL": "postgresql://ours/b",
+    }
     assert load(both).database_url == "postgresql://ours/b"
 
 
@@ -139,7 +142,9 @@ def test_without_a_pepper_there_is_no_service(pepper: str | None) -> None:
         pepper_keys(Settings(pepper=pepper))
 
 
-def test_a_pepper_file_that_cannot_be_read_is_said_without_its_name_or_bytes(tmp_path: Path) -> None:
+def test_a_pepper_file_that_cannot_be_read_is_said_without_its_name_or_bytes(
+    tmp_path: Path,
+) -> None:
     binary = tmp_path / SECRET
     binary.write_bytes(b"\xff" + SECRET.encode())
     for file in (binary, tmp_path / "missing", tmp_path):
@@ -217,8 +222,12 @@ GOOD: Final = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-@pytest.mark.parametrize("around", ["{}\n", "{}\r\n", " {}", "\t{} ", "\ufeff{}", "{}\u00a0", "{}\u2028"])
-def test_what_an_editor_or_echo_leaves_around_a_value_is_no_part_of_it(name: str, around: str) -> None:
+@pytest.mark.parametrize(
+    "around", ["{}\n", "{}\r\n", " {}", "\t{} ", "\ufeff{}", "{}\u00a0", "{}\u2028"]
+)
+def test_what_an_editor_or_echo_leaves_around_a_value_is_no_part_of_it(
+    name: str, around: str
+) -> None:
     """C6: `echo` into a Kubernetes secret."""
     value = GOOD[name]
     plain = load({f"SCIM_LEDGER_{name}": value})
@@ -230,7 +239,9 @@ def test_what_an_editor_or_echo_leaves_around_a_value_is_no_part_of_it(name: str
 
 
 @pytest.mark.parametrize("name", sorted(GOOD.keys() - {"PEPPER"}))
-@pytest.mark.parametrize("within", ["\n", "\r", "\x00", "\x1b", "\u202e", "\u2028", "\u200b", "\udc80"])
+@pytest.mark.parametrize(
+    "within", ["\n", "\r", "\x00", "\x1b", "\u202e", "\u2028", "\u200b", "\udc80"]
+)
 def test_a_character_that_nobody_sees_within_a_value_is_refused_by_the_settings_name(
     name: str, within: str
 ) -> None:
@@ -243,7 +254,9 @@ def test_a_character_that_nobody_sees_within_a_value_is_refused_by_the_settings_
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "OWNER_DATABASE_URL"])
-@pytest.mark.parametrize("url", ["postgresql://h/b%0A", "postgresql://u%20@h/b", "host=h dbname='b '"])
+@pytest.mark.parametrize(
+    "url", ["postgresql://h/b%0A", "postgresql://u%20@h/b", "host=h dbname='b '"]
+)
 def test_a_database_is_not_named_with_a_newline_or_a_blank(name: str, url: str) -> None:
     """C6: the escapes of a URL, and quotes, would let one through."""
     assert "with a blank at an end or a newline in it" in refused({f"SCIM_LEDGER_{name}": url})

@@ -1,4 +1,6 @@
-"""A read that a view is not ready for has the runner told: it does not wait until the next batch is due."""
+"""A read that a view is not ready for has the runner told:
+it does not wait until the next batch is due.
+"""
 
 import asyncio
 import os
@@ -13,10 +15,10 @@ from api.app import build
 from api.service import Service
 from api.settings import Settings
 from domain.errors import ProjectionBehind
-from projections import queries
-from projections.audit_queries import AuditFilter, Span
-from projections.queries import TokenFilter
-from projections.wake import WakeUps
+from projections import view_reader
+from projections.audit_trail.queries import AuditFilter, Span
+from projections.follow.wake_ups import WakeUps
+from projections.scim_tokens.queries import TokenFilter
 from tests.conftest import Database
 from tests.domain.scenario import T0
 from tests.service import PEPPER_KEY
@@ -31,17 +33,21 @@ READS: Final[dict[str, Callable[[Service], Awaitable[Any]]]] = {
     "tokens by source": lambda s: s.tokens.page(NEW_SOURCE, after=None, limit=1, at=T0, head=1),
     "token as of": lambda s: s.as_of.find(NOBODY_KNOWS, teams=None, at=T0, head=1),
     "audit": lambda s: s.audit.page(AuditFilter(), Span(), limit=1, head=1),
-    "usage": lambda s: s.usage.steps(NOBODY_KNOWS, from_at=T0, to_at=T0, step=timedelta(hours=1), head=1),
+    "usage": lambda s: s.usage.steps(
+        NOBODY_KNOWS, from_at=T0, to_at=T0, step=timedelta(hours=1), head=1
+    ),
 }
 
 
 @pytest.mark.parametrize("read", READS)
 def test_the_runner_is_told(read: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "FRESH_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(view_reader, "FRESH_TIMEOUT_S", 0.01)
     told, tell = os.pipe()
 
     async def ask() -> None:
-        service = build(Settings(database_url=database.app, pepper=PEPPER_KEY, wake_fd=tell))._service
+        service = build(
+            Settings(database_url=database.app, pepper=PEPPER_KEY, wake_fd=tell)
+        )._service
         try:
             await READS[read](service)
         finally:

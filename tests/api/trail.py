@@ -14,8 +14,28 @@ from tests.conftest import now
 from tests.service import Caller, RunningService, until
 
 ROW: Final = [
-    *("position", "at", "kind", "outcome", "reason", "team_id", "token_id", "user_id", "api_token_id"),
-    *("door", "source", "user_agent", "method", "path_class", "note", "count", "use_id", "operator"),
+    *(
+        "position",
+        "at",
+        "kind",
+        "outcome",
+        "reason",
+        "team_id",
+        "token_id",
+        "user_id",
+        "api_token_id",
+    ),
+    *(
+        "door",
+        "source",
+        "user_agent",
+        "method",
+        "path_class",
+        "note",
+        "count",
+        "use_id",
+        "operator",
+    ),
 ]
 
 

@@ -1,1 +1,3 @@
-"""How fast the service is, as ratios to floors measured in the same run: `python -m tests.benchmarks`."""
+"""How fast the service is, as ratios to floors measured in the same run:
+`python -m tests.benchmarks`.
+"""

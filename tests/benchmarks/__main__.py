@@ -1,4 +1,7 @@
-"""`python -m tests.benchmarks [SECTION ...]`: a table of ratios. A missed target is told, not a failure."""
+"""`python -m tests.benchmarks [SECTION ...]`: a table of ratios.
+
+A missed target is told, not a failure.
+"""
 
 import argparse
 import os
@@ -26,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not wrk.is_installed():
         print(wrk.INSTALL, file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # end what was started, too
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # end what was started, too
     rows: dict[str, list[Row]] = {}
     with _bench(arguments) as bench:
         print(result.header(), flush=True)
@@ -38,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     missed = [row for found in rows.values() for row in found if row.verdict == "missed"]
     print(f"{len(missed)} targets missed")
     if arguments.json is not None:
-        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(_report(arguments, rows))))
+        arguments.json.write_bytes(
+            msgspec.json.format(msgspec.json.encode(_report(arguments, rows)))
+        )
     return 0
 
 
@@ -73,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seconds", type=int, default=3, help="length of a slice (%(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="slices of each side (%(default)s)")
-    parser.add_argument("--tokens", type=int, default=1_000_000, help="in the big ledger (%(default)s)")
+    parser.add_argument(
+        "--tokens", type=int, default=1_000_000, help="in the big ledger (%(default)s)"
+    )
     parser.add_argument(
         "--large", action="store_true", help="ten events for each of its tokens; takes minutes"
     )

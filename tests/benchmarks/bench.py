@@ -1,4 +1,6 @@
-"""One run: its directory, its PostgreSQL, what was seeded in it, and how long a measurement takes."""
+"""One run: its directory, its PostgreSQL, what was seeded in it,
+and how long a measurement takes.
+"""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,7 +71,9 @@ class Bench:
 
     @cached_property
     def big(self) -> Ledger:
-        """The big ledger, 10,000 of whose secrets are known; the one that `serve --data-dir` serves."""
+        """The big ledger, 10,000 of whose secrets are known;
+        the one that `serve --data-dir` serves.
+        """
         uses_each = LARGE_USES_EACH if self.is_large else 0
         return self.new_ledger(SERVED_DATABASE, tokens=self.tokens, uses_each=uses_each)
 
@@ -83,10 +87,14 @@ class Bench:
         """A seeded database of its own, a sample of it checked."""
         database = self.store.create(name)
         seeded = seed.seed(database.owner, pepper=PEPPER, tokens=tokens, uses_each=uses_each)
-        seed.check(database.app, pepper=PEPPER, token_ids=seeded.token_ids[:: -(-tokens // _CHECKED)])
+        seed.check(
+            database.app, pepper=PEPPER, token_ids=seeded.token_ids[:: -(-tokens // _CHECKED)]
+        )
         return Ledger(database, seeded, asyncio.run(_api_token(database)))
 
-    def floor(self, factory: str, environment: Mapping[str, str] = {}) -> AbstractContextManager[Server]:
+    def floor(
+        self, factory: str, environment: Mapping[str, str] = {}
+    ) -> AbstractContextManager[Server]:
         """A worker that runs a floor, given as module:function."""
         return servers.floor(factory, log=self.work / "floors.log", environment=environment)
 
@@ -97,7 +105,9 @@ class Bench:
 
     def requests(self, method: str, paths: Iterable[str], tokens: Sequence[str]) -> Path:
         """A file of requests for the load generator: each path with each token."""
-        return self.file("".join(f"{method} {path} {token}\n" for path in paths for token in tokens))
+        return self.file(
+            "".join(f"{method} {path} {token}\n" for path in paths for token in tokens)
+        )
 
     def file(self, text: str) -> Path:
         """A new file of the run."""

@@ -1,4 +1,6 @@
-"""Two loads side by side: short slices in turn, so that whatever else the machine does hits both."""
+"""Two loads side by side: short slices in turn,
+so that whatever else the machine does hits both.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,10 @@ Load: TypeAlias = Callable[[], Slice]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Slices of a floor and of ours, by round. thrown_away: pairs that another guest of the host spoilt."""
+    """Slices of a floor and of ours, by round.
+
+    thrown_away: pairs that another guest of the host spoilt.
+    """
 
     floor: Sequence[Slice]
     ours: Sequence[Slice]
@@ -30,8 +35,13 @@ class Comparison:
             for floor, ours in zip(self.floor, self.ours, strict=True)
         ]
 
-    def row(self, what: str, target: Target | None, *, is_refusal: bool = False, note: str = "") -> Row:
-        """The ratio as a row. is_refusal: every answer of ours should be 400 or above, otherwise none."""
+    def row(
+        self, what: str, target: Target | None, *, is_refusal: bool = False, note: str = ""
+    ) -> Row:
+        """The ratio as a row.
+
+        is_refusal: every answer of ours should be 400 or above, otherwise none.
+        """
         notes = [note, _unexpected(self.floor, is_refusal=False, whose="floor")]
         notes.append(_unexpected(self.ours, is_refusal=is_refusal, whose="ours"))
         notes.append(told(self.thrown_away))
@@ -57,6 +67,8 @@ def compare(floor: Load, ours: Load, *, rounds: int) -> Comparison:
 
 
 def _unexpected(slices: Sequence[Slice], *, is_refusal: bool, whose: str) -> str:
-    wrong = sum(slice_.answers - slice_.refused if is_refusal else slice_.refused for slice_ in slices)
+    wrong = sum(
+        slice_.answers - slice_.refused if is_refusal else slice_.refused for slice_ in slices
+    )
     lost = sum(slice_.lost for slice_ in slices)
     return f"UNEXPECTED: {whose} {wrong} answers, {lost} lost" if wrong or lost else ""

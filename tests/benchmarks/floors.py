@@ -1,7 +1,7 @@
 """Floors: what Litestar answers when nothing is behind it, on the workers of the service itself.
 
-Each function is an ASGI factory for `api.server.worker`. The paths are those of the service, so that both
-sides read the same requests.
+Each function is an ASGI factory for `api.server.worker`. The paths are those of the service, so
+that both sides read the same requests.
 """
 
 import os

@@ -1,7 +1,8 @@
-"""The obvious way, for comparison: the library's own application, one load, decision and save per request.
+"""The obvious way, for comparison: the library's own application, one load,
+decision and save per request.
 
-An ASGI factory as those of `floors`, and what seeds its database. The stock PostgreSQL persistence; a secret
-leads to its aggregate by a UUID of its own, which spares this way the look-up of a digest.
+An ASGI factory as those of `floors`, and what seeds its database. The stock PostgreSQL persistence;
+a secret leads to its aggregate by a UUID of its own, which spares this way the look-up of a digest.
 """
 
 import os
@@ -41,7 +42,10 @@ class Tokens(Application[UUID]):
     """The library's application, as its documentation shows it."""
 
     def use(self, token_id: UUID, user_agent: str | None) -> bool:
-        """Load, decide, save; again when somebody else was faster. False for a missing or revoked token."""
+        """Load, decide, save; again when somebody else was faster.
+
+        False for a missing or revoked token.
+        """
         while True:
             with suppress(IntegrityError):
                 try:
@@ -62,7 +66,9 @@ def create_app() -> Litestar:
     @get(DOORS)
     async def use(request: Request[Any, Any, Any]) -> Response[None]:
         secret = parse(request.headers["Authorization"].removeprefix("Bearer "))
-        is_good = await to_thread.run_sync(tokens.use, _token_id(secret), request.headers.get("User-Agent"))
+        is_good = await to_thread.run_sync(
+            tokens.use, _token_id(secret), request.headers.get("User-Agent")
+        )
         return Response(None, status_code=204 if is_good else 401)
 
     return Litestar([use], openapi_config=None, logging_config=None)

@@ -38,8 +38,8 @@ def at_most(bound: float) -> Target:
 class Row:
     """One line of the report.
 
-    values: one per round, in `unit` (empty for a ratio). p99_ms, rate: of ours, medians, where they apply.
-    note: what a reader should know, such as unexpected answers.
+    values: one per round, in `unit` (empty for a ratio). p99_ms, rate: of ours, medians, where they
+    apply. note: what a reader should know, such as unexpected answers.
     """
 
     what: str
@@ -106,4 +106,10 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"
+    return (
+        f"{value:.3f}"
+        if abs(value) < 1
+        else f"{value:.2f}"
+        if abs(value) < 100
+        else f"{value:,.0f}"
+    )

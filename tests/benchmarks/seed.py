@@ -1,7 +1,8 @@
-"""Large ledgers in little time: COPY into the ledger, indexes made afterwards, the views by their rebuild.
+"""Large ledgers in little time: COPY into the ledger, indexes made afterwards,
+the views by their rebuild.
 
-What is stored is what the domain would have stored. Events and states come from its own decisions, folds
-and encoders; only the way in is another. `check` proves it on a sample.
+What is stored is what the domain would have stored. Events and states come from its own decisions,
+folds and encoders; only the way in is another. `check` proves it on a sample.
 """
 
 import os
@@ -24,7 +25,7 @@ from domain.ledger import Sources, TokenLedger
 from domain.scim_token import Presentation, ScimToken, Used
 from domain.secret import Digest, Pepper, Secret, SecretKind, mint
 from projections.projection import LogEntry
-from projections.rebuild import drop_old, rebuild
+from projections.rebuild.run import drop_old, rebuild
 from projections.registry import PROJECTIONS
 
 TEAM_SIZE: Final = 200
@@ -34,7 +35,11 @@ _COMMIT: Final = 100
 _STEP: Final = timedelta(milliseconds=_COMMIT)
 _CHUNK: Final = 50_000
 _IDP: Final = Presentation(
-    door="scim", source="192.0.2.1", user_agent="Okta SCIM Client 1.0.0", method="GET", path_class="Users"
+    door="scim",
+    source="192.0.2.1",
+    user_agent="Okta SCIM Client 1.0.0",
+    method="GET",
+    path_class="Users",
 )
 
 _EVENTS: Final = "ledger.events"
@@ -58,7 +63,9 @@ _INDEXES: Final = """
 """
 
 
-SOURCES: Final = Sources(clock=lambda: datetime.now(UTC), new_id=uuid4, entropy=lambda: os.urandom(32))
+SOURCES: Final = Sources(
+    clock=lambda: datetime.now(UTC), new_id=uuid4, entropy=lambda: os.urandom(32)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +81,16 @@ class Seeded:
     secrets: Sequence[Secret]
 
 
-def seed(owner: str, *, pepper: Pepper, tokens: int, uses_each: int = 0, secrets: int = 10_000) -> Seeded:
-    """Add tokens of teams of 200, each used `uses_each` times, in turn; returns when all is vacuumed.
+def seed(
+    owner: str, *, pepper: Pepper, tokens: int, uses_each: int = 0, secrets: int = 10_000
+) -> Seeded:
+    """Add tokens of teams of 200, each used `uses_each` times, in turn;
+    returns when all is vacuumed.
 
     owner: connection string of the owner of the ledger. The views are brought along.
-    secrets: how many tokens get a secret that is returned; the others get a digest that nothing leads to.
-    Instants lie in the past month, a thousand events a second, after whatever the ledger holds already.
+    secrets: how many tokens get a secret that is returned; the others get a digest that nothing
+    leads to. Instants lie in the past month, a thousand events a second, after whatever the ledger
+    holds already.
     """
     known = [mint(SecretKind.SCIM_LIVE, os.urandom(32)) for _ in range(min(tokens, secrets))]
     every = tokens // len(known)
@@ -99,7 +110,9 @@ def seed(owner: str, *, pepper: Pepper, tokens: int, uses_each: int = 0, secrets
         connection.execute(
             "SELECT setval(pg_get_serial_sequence(%s, 'notification_id'), %s)", [_EVENTS, head]
         )
-        connection.execute("UPDATE ledger.projection_positions SET position = %s WHERE role = 'live'", [head])
+        connection.execute(
+            "UPDATE ledger.projection_positions SET position = %s WHERE role = 'live'", [head]
+        )
     _rebuild_views(owner)
     _settle(owner)
     return Seeded(tokens * (1 + uses_each), history.token_ids, history.team_ids, known)
@@ -114,7 +127,9 @@ def check(app: str, *, pepper: Pepper, token_ids: Iterable[UUID]) -> None:
                 row = connection.execute(append.LOAD, [[token_id]]).fetchone()
                 assert row is not None, token_id
                 _, kind, state, version, last_used_at, uses = row
-                stored = decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
+                stored = decode_state(
+                    kind, state, version=version, last_used_at=last_used_at, uses=uses
+                )
                 assert ledger.replay(token_id) == stored, token_id
     finally:
         ledger.close()
@@ -122,9 +137,11 @@ def check(app: str, *, pepper: Pepper, token_ids: Iterable[UUID]) -> None:
 
 @dataclass(frozen=True)
 class _History:
-    """Every event of a seed by arithmetic: all creations first, then one use of each token after another.
+    """Every event of a seed by arithmetic: all creations first,
+    then one use of each token after another.
 
-    used: instant and stored bytes of a use, by commit; made once, because that is where the time goes.
+    used: instant and stored bytes of a use, by commit; made once, because that is where the time
+    goes.
     """
 
     first_position: int
@@ -177,7 +194,9 @@ class _History:
         )
 
 
-def _history(connection: Connection, *, tokens: int, uses_each: int, digests: dict[int, Digest]) -> _History:
+def _history(
+    connection: Connection, *, tokens: int, uses_each: int, digests: dict[int, Digest]
+) -> _History:
     row = connection.execute(
         "SELECT coalesce(max(notification_id), 0), max(at) FROM ledger.events"
     ).fetchone()
@@ -185,7 +204,9 @@ def _history(connection: Connection, *, tokens: int, uses_each: int, digests: di
     head, last_at = row
     now = datetime.now(UTC).replace(microsecond=0)
     start_at = now - _AGE if last_at is None else last_at + _STEP
-    instants = [start_at + number * _STEP for number in range(tokens * (1 + uses_each) // _COMMIT + 1)]
+    instants = [
+        start_at + number * _STEP for number in range(tokens * (1 + uses_each) // _COMMIT + 1)
+    ]
     assert instants[-1] < now, "the ledger's future is not ours to write"
     token_ids = [uuid4() for _ in range(tokens)]
     return _History(
@@ -197,7 +218,9 @@ def _history(connection: Connection, *, tokens: int, uses_each: int, digests: di
             digests.get(number) or Digest(sha256(token_id.bytes).digest(), 1)
             for number, token_id in enumerate(token_ids)
         ],
-        used=[(at, REGISTRY.encode(Used(count=1, first_at=at, presentation=_IDP))) for at in instants],
+        used=[
+            (at, REGISTRY.encode(Used(count=1, first_at=at, presentation=_IDP))) for at in instants
+        ],
         uses_each=uses_each,
     )
 
@@ -225,7 +248,9 @@ def _copy_states(connection: Connection, history: _History, numbers: range) -> N
         heads.append((token.id, version, last_used_at, history.uses_each, version >> 6))
         aggregates.append((token.id, kind_of(created).name, encode_state(token)))
         # Text, because "infinity" has no Python value.
-        secrets += [(row.digest, token.id, token.owner_id, "infinity") for row in token.secret_rows()]
+        secrets += [
+            (row.digest, token.id, token.owner_id, "infinity") for row in token.secret_rows()
+        ]
     for table, rows in (("ledger.heads", heads), ("ledger.aggregates", aggregates)):
         _copy(connection, table, _COLUMNS[table], rows)
     _copy(connection, "ledger.secrets", None, secrets)
@@ -248,7 +273,9 @@ def _copy(
 def _rebuild_views(owner: str) -> None:
     """As the role that the views belong to; the live ones, which know nothing of it, differ."""
     with psycopg.connect(owner, autocommit=True) as connection:
-        row = connection.execute("SELECT tableowner FROM pg_tables WHERE schemaname = 'views'").fetchone()
+        row = connection.execute(
+            "SELECT tableowner FROM pg_tables WHERE schemaname = 'views'"
+        ).fetchone()
         assert row is not None
         connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(row[0])))
         for projection in PROJECTIONS:

@@ -96,13 +96,17 @@ class Service(Server):
 
     def worker_pids(self) -> list[int]:
         """The HTTP workers."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        children = (
+            Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        )
         return [pid for pid in map(int, children) if b"api.server.worker" in _command_line(pid)]
 
 
 @contextmanager
 def floor(factory: str, *, log: Path, environment: Mapping[str, str] = {}) -> Iterator[Server]:
-    """One worker of ours that runs an application of `floors` or `naive`, given as module:function."""
+    """One worker of ours that runs an application of `floors` or `naive`,
+    given as module:function.
+    """
     listener = listen("127.0.0.1", 0)
     lifeline_read, lifeline_write = os.pipe()
     argv = worker_argv(
@@ -135,7 +139,9 @@ def floor(factory: str, *, log: Path, environment: Mapping[str, str] = {}) -> It
 def service(
     *, log: Path, database_url: str | None = None, data_dir: Path | None = None, workers: int = 1
 ) -> Iterator[Service]:
-    """`scim-ledger serve` on a database, or on the embedded server of a directory, ready to answer."""
+    """`scim-ledger serve` on a database, or on the embedded server of a directory,
+    ready to answer.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         host, port = free.getsockname()
     given = {
@@ -150,7 +156,9 @@ def service(
         "SCIM_LEDGER_HOST": host,
         "SCIM_LEDGER_PORT": str(port),
     }
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SCIM_LEDGER_")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("SCIM_LEDGER_")
+    }
     inherited.pop("DATABASE_URL", None)
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -169,7 +177,9 @@ def service(
 
 
 def pss_mib(pid: int) -> float:
-    """Proportional set size: private memory, and a fair share of what is shared with other processes."""
+    """Proportional set size: private memory,
+    and a fair share of what is shared with other processes.
+    """
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024

@@ -14,14 +14,16 @@ from psycopg.conninfo import make_conninfo
 
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.migrate import migrate
-from projections.positions import ensure_live
+from projections.follow.positions import ensure_live
 from projections.registry import PROJECTIONS
 from tests import postgres_programs
 
 OWNER: Final = "postgres"
 APP_ROLE: Final = "scim_ledger"
 SERVED_DATABASE: Final = "scim_ledger"
-"""The database that `scim-ledger serve --data-dir` uses; the role has the name that it expects, too."""
+"""The database that `scim-ledger serve --data-dir` uses;
+the role has the name that it expects, too.
+"""
 
 _TPS: Final = re.compile(r"^tps = ([\d.]+)", re.MULTILINE)
 _ONE_USE: Final = """
@@ -76,7 +78,10 @@ class Store:
     def create(self, name: str) -> Database:
         """A database as the service wants it."""
         owner = self.create_empty(name)
-        with psycopg.connect(owner, autocommit=True) as admin, suppress(psycopg.errors.DuplicateObject):
+        with (
+            psycopg.connect(owner, autocommit=True) as admin,
+            suppress(psycopg.errors.DuplicateObject),
+        ):
             admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(APP_ROLE)))
         migrate(owner, app_role=APP_ROLE)
         database = Database(owner, make_conninfo(owner, user=APP_ROLE))
@@ -97,7 +102,8 @@ class Pgbench:
         with psycopg.connect(conninfo) as admin:
             admin.execute(
                 "CREATE TABLE uses (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-                "token_id uuid, version bigint, at timestamptz, state bytea, UNIQUE (token_id, version))"
+                "token_id uuid, version bigint, at timestamptz, state "
+                "bytea, UNIQUE (token_id, version))"
             )
 
     def rate(self, *, clients: int, seconds: int) -> float:

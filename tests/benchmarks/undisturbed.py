@@ -1,4 +1,6 @@
-"""Measurements that count: those during which the host did not give the processors to other guests."""
+"""Measurements that count: those during which the host did not give the
+processors to other guests.
+"""
 
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -15,7 +17,8 @@ TRIES: Final = 3
 
 
 def undisturbed(measure: Callable[[], Found], *, rounds: int) -> tuple[list[Found], int]:
-    """`rounds` measurements, and how many were thrown away because the host gave the processors away.
+    """`rounds` measurements, and how many were thrown away because the host gave the processors
+    away.
 
     Unless that goes on and on: then the last ones count as they are.
     """

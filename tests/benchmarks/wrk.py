@@ -1,4 +1,6 @@
-"""The load generator: `wrk` as a child process, one thread, to leave the cores to what is measured."""
+"""The load generator: `wrk` as a child process, one thread,
+to leave the cores to what is measured.
+"""
 
 import shutil
 import subprocess
@@ -35,8 +37,25 @@ def load(
     url: str, requests: Path, *, connections: int = 32, seconds: int = 3, body: Path | None = None
 ) -> Slice:
     """Send the requests of a file (see load.lua) in turn over keep-alive connections."""
-    command: list[str | Path] = ["wrk", "--threads", "1", "--duration", f"{seconds}s", "--timeout", "10s"]
-    command += ["--connections", str(connections), "--latency", "--script", _SCRIPT, url, "--", requests]
+    command: list[str | Path] = [
+        "wrk",
+        "--threads",
+        "1",
+        "--duration",
+        f"{seconds}s",
+        "--timeout",
+        "10s",
+    ]
+    command += [
+        "--connections",
+        str(connections),
+        "--latency",
+        "--script",
+        _SCRIPT,
+        url,
+        "--",
+        requests,
+    ]
     command += [] if body is None else [body]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     found = [line for line in run.stdout.splitlines() if line.startswith("RESULT ")]

@@ -20,12 +20,16 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/a-stopped-view.md": dict.fromkeys(
         ("show", "verify", "retry", "rebuild"), "tests/docs/test_how_to.py"
     ),
-    "docs/how-to/back-up-and-restore.md": dict.fromkeys(("backup", "restore"), "tests/docs/test_backup.py"),
+    "docs/how-to/back-up-and-restore.md": dict.fromkeys(
+        ("backup", "restore"), "tests/docs/test_backup.py"
+    ),
     "docs/how-to/clocks.md": {"repair": "tests/docs/test_how_to.py"},
     "docs/how-to/own-postgresql.md": dict.fromkeys(
         ("roles", "pepper", "migrate", "serve"), "tests/docs/prescribed.py"
     ),
-    "docs/how-to/rotate-the-pepper.md": dict.fromkeys(("add", "repair"), "tests/docs/test_how_to.py"),
+    "docs/how-to/rotate-the-pepper.md": dict.fromkeys(
+        ("add", "repair"), "tests/docs/test_how_to.py"
+    ),
 }
 """By which file each block of a document is run, by its word."""
 

@@ -1,4 +1,6 @@
-"""A PostgreSQL as docs/how-to/own-postgresql.md has it: two roles with passwords, a database, a pepper."""
+"""A PostgreSQL as docs/how-to/own-postgresql.md has it:
+two roles with passwords, a database, a pepper.
+"""
 
 import os
 import re

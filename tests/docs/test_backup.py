@@ -53,7 +53,9 @@ def status(machine: Prescribed, secret: str) -> int:
         return httpx.get(f"{url}/gateway/forward", headers=headers, trust_env=False).status_code
 
 
-def test_a_backup_is_a_whole_ledger_and_lacks_what_came_after(lost: Prescribed, fresh: Prescribed) -> None:
+def test_a_backup_is_a_whole_ledger_and_lacks_what_came_after(
+    lost: Prescribed, fresh: Prescribed
+) -> None:
     """C9."""
     revoked, good = create(lost, "a"), create(lost, "b")
     command(lost, f"token revoke {revoked['id']}")
@@ -81,7 +83,9 @@ def test_a_backup_is_a_whole_ledger_and_lacks_what_came_after(lost: Prescribed, 
 
     again = fresh.run("scim-ledger restore ledger.dump")
     assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr == "scim-ledger: the database has a ledger already: restore to an empty one\n"
+    assert (
+        again.stderr == "scim-ledger: the database has a ledger already: restore to an empty one\n"
+    )
 
 
 @pytest.fixture
@@ -92,7 +96,9 @@ def other() -> Iterator[Prescribed]:
 
 
 def test_no_step_is_green_on_nothing(other: Prescribed) -> None:
-    """C9: a dump that failed left a file of 0 bytes, and verify was content with an empty ledger."""
+    """C9: a dump that failed left a file of 0 bytes,
+    and verify was content with an empty ledger.
+    """
     (restore,) = blocks("restore", document=DOCUMENT)
     assert other.run(restore).returncode != 0, "there is no file"
     for content in (b"", b"PGDMP cut short"):

@@ -32,7 +32,12 @@ def test_every_event_is_in_the_reference_and_no_other() -> None:
 
 def documents() -> list[Path]:
     root = DOCS.parent
-    return [*root.glob("*.md"), *root.glob("*/README.md"), *DOCS.rglob("*.md"), *root.glob("deploy/**/*.md")]
+    return [
+        *root.glob("*.md"),
+        *root.glob("*/README.md"),
+        *DOCS.rglob("*.md"),
+        *root.glob("deploy/**/*.md"),
+    ]
 
 
 def test_every_command_that_a_document_tells_is_run_by_a_test() -> None:

@@ -1,4 +1,6 @@
-"""The commands of the other how-tos, on the machine that docs/how-to/own-postgresql.md prescribes."""
+"""The commands of the other how-tos, on the machine that
+docs/how-to/own-postgresql.md prescribes.
+"""
 
 import json
 from collections.abc import Iterator

@@ -28,7 +28,9 @@ PRELUDE: Final = "set -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EX
 @pytest.fixture
 def clone() -> Iterator[Path]:
     """The tracked files and those not ignored, as a clone has them."""
-    with tempfile.TemporaryDirectory(prefix="scim-ledger-readme-", dir=roomy_directory()) as directory:
+    with tempfile.TemporaryDirectory(
+        prefix="scim-ledger-readme-", dir=roomy_directory()
+    ) as directory:
         Path(directory).chmod(0o711)  # as root, the database's user must reach its data
         clone = Path(directory) / "clone"
         listed = subprocess.run(
@@ -70,7 +72,10 @@ class Walk:
     def start(self, script: str) -> "subprocess.Popen[bytes]":
         """Run the service in a terminal of its own, until it is ready."""
         process = subprocess.Popen(
-            ["bash", "-euc", self.here(script)], cwd=self.clone, env=self.environment, start_new_session=True
+            ["bash", "-euc", self.here(script)],
+            cwd=self.clone,
+            env=self.environment,
+            start_new_session=True,
         )
         deadline = time.monotonic() + (600 if "pip install" in script else READY_WITHIN_S)
         while True:
@@ -88,8 +93,13 @@ class Walk:
         done = subprocess.run(
             ["bash", "-eu"],
             input=self.here("\n".join([PRELUDE, *scripts])),
-            cwd=self.clone, env=self.environment, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+            cwd=self.clone,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -107,7 +117,12 @@ def told(output: str, *, has_gateways: bool) -> None:
     assert output.count("HTTP/1.1 200") == 1
     assert output.count("HTTP/1.1 401") == 1
     assert "x-scim-team-id: 05daecaf-4365-42e8-8370-8127de5dd717" in output
-    for kind in ("scim_token.created", "scim_token.used", "scim_token.refused", "scim_token.revoked"):
+    for kind in (
+        "scim_token.created",
+        "scim_token.used",
+        "scim_token.refused",
+        "scim_token.revoked",
+    ):
         assert kind in output
     if has_gateways:
         assert "urn:ietf:params:scim:api:messages:2.0:ListResponse" in output

@@ -1,4 +1,7 @@
-"""given / when / then for a `ScimToken`: events in, events or a refusal out. No ledger, no database."""
+"""given / when / then for a `ScimToken`: events in, events or a refusal out.
+
+No ledger, no database.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,7 +45,9 @@ Given: TypeAlias = "tuple[ScimTokenEvent, datetime]"
 
 def created(at: datetime = T0, *, expires_at: datetime | None = None, name: str = "Okta") -> Given:
     """The token with its first secret."""
-    return Created(team_id=TEAM_ID, name=name, created_by=ADA, digest=FIRST, expires_at=expires_at), at
+    return Created(
+        team_id=TEAM_ID, name=name, created_by=ADA, digest=FIRST, expires_at=expires_at
+    ), at
 
 
 def used(at: datetime = T1, *, count: int = 1) -> Given:
@@ -55,7 +60,9 @@ def refused(at: datetime = T1, *, reason: str = "revoked") -> Given:
     return Refused(reason=reason, presentation=IDP), at
 
 
-def rotated(at: datetime = T1, *, digest: Digest = SECOND, overlap: timedelta = timedelta(hours=24)) -> Given:
+def rotated(
+    at: datetime = T1, *, digest: Digest = SECOND, overlap: timedelta = timedelta(hours=24)
+) -> Given:
     """It got another secret."""
     return Rotated(rotated_by=ADA, digest=digest, overlap_until=at + overlap), at
 

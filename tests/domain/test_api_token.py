@@ -49,7 +49,9 @@ def create(
 def state_after(*events: tuple[ApiTokenEvent, datetime]) -> ApiToken:
     places = enumerate(events, start=1)
     token = reduce(
-        evolve, (Recorded(TOKEN_ID, version, at, COMMAND_ID, event) for version, (event, at) in places), None
+        evolve,
+        (Recorded(TOKEN_ID, version, at, COMMAND_ID, event) for version, (event, at) in places),
+        None,
     )
     assert token is not None
     return token

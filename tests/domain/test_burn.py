@@ -6,7 +6,19 @@ import pytest
 
 from domain.scim_token import Revoked
 from domain.secret import Digest
-from tests.domain.scenario import FIRST, MINUTE, SECOND, T1, T2, T3, UNKNOWN, created, given, revoked, rotated
+from tests.domain.scenario import (
+    FIRST,
+    MINUTE,
+    SECOND,
+    T1,
+    T2,
+    T3,
+    UNKNOWN,
+    created,
+    given,
+    revoked,
+    rotated,
+)
 
 BURNED = Revoked(revoked_by=None, reason=None)
 
@@ -25,7 +37,9 @@ def test_an_expired_token_has_ended_by_itself() -> None:
 
 @pytest.mark.parametrize("digest", [FIRST, SECOND])
 def test_in_an_overlap_either_secret_ends_the_token(digest: Digest) -> None:
-    given(created(), rotated(T1)).when(lambda t: t.burn(digest.value, at=T1 + MINUTE)).records(BURNED)
+    given(created(), rotated(T1)).when(lambda t: t.burn(digest.value, at=T1 + MINUTE)).records(
+        BURNED
+    )
 
 
 def test_a_secret_that_was_rotated_away_ends_nothing() -> None:

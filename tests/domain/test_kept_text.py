@@ -1,4 +1,6 @@
-"""What becomes of text from outside before it is kept (A9, A10): no secret in it, all of it printable."""
+"""What becomes of text from outside before it is kept (A9, A10):
+no secret in it, all of it printable.
+"""
 
 from base64 import b64encode
 from collections.abc import Callable
@@ -25,7 +27,9 @@ WAYS: Final[dict[str, Callable[[str], str]]] = {
     "as it is": str,
     "its prefix in capitals": lambda secret: secret[:10].upper() + secret[10:],
     "percent-encoded": lambda secret: "".join(f"%{ord(character):02X}" for character in secret),
-    "percent-encoded twice": lambda secret: quote("".join(f"%{ord(character):02x}" for character in secret)),
+    "percent-encoded twice": lambda secret: quote(
+        "".join(f"%{ord(character):02x}" for character in secret)
+    ),
     "an invisible character in it": lambda secret: f"{secret[:30]}\u200b{secret[30:]}",
     "a NUL in its prefix": lambda secret: f"{secret[:6]}\x00{secret[6:]}",
     "behind a prefix": lambda secret: f"scim_live_{secret}",
@@ -39,7 +43,9 @@ around = st.text(max_size=300) | st.integers(100, 260).map("x".__mul__)
 def pieces_left(text: str | None, secret: str) -> list[str]:
     """What of a secret can be read from a text."""
     shapes = (secret, b64encode(f"user:{secret}".encode()).decode())
-    cuts = (shape[start : start + PIECE] for shape in shapes for start in range(len(shape) - PIECE + 1))
+    cuts = (
+        shape[start : start + PIECE] for shape in shapes for start in range(len(shape) - PIECE + 1)
+    )
     return [cut for cut in cuts if cut in (text or "")]
 
 
@@ -143,7 +149,9 @@ def test_bytes_are_utf_8_or_latin_1_and_what_nobody_can_print_is_replaced(
 def test_whatever_comes_is_kept_as_text_that_everybody_takes(text: str) -> None:
     left = kept(text, max_length=MAX)
     if left is None:
-        assert not text.strip(" \t") or not any(character.isprintable() for character in text.strip())
+        assert not text.strip(" \t") or not any(
+            character.isprintable() for character in text.strip()
+        )
         return
     assert 1 <= len(left) <= MAX
     assert left.replace("\u200c", "").replace("\u200d", "").isprintable()
@@ -179,7 +187,11 @@ def remembered() -> set[str]:
     return kept_text._harmless
 
 
-@given(secrets, st.text(max_size=50), st.sampled_from(["as it is", "percent-encoded", "twice", "cut short"]))
+@given(
+    secrets,
+    st.text(max_size=50),
+    st.sampled_from(["as it is", "percent-encoded", "twice", "cut short"]),
+)
 def test_a_text_that_is_refused_rather_than_changed_holds_a_likely_secret(
     secret: str, around: str, way: str
 ) -> None:

@@ -10,7 +10,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.api_token import ApiToken, Permission
-from domain.errors import NotFound, PermissionDenied, Refusal, TokenExpired, TokenRevoked, Unauthenticated
+from domain.errors import (
+    NotFound,
+    PermissionDenied,
+    Refusal,
+    TokenExpired,
+    TokenRevoked,
+    Unauthenticated,
+)
 from domain.ledger import Authority, NewApiToken, NewScimToken, Operator, TokenLedger
 from domain.scim_token import Presentation
 from tests.conftest import Database, open_ledger
@@ -112,11 +119,16 @@ def test_a_token_is_not_created_for_a_foreign_team_or_without_the_permission(
     run(main())
 
 
-def test_a_caller_that_is_unknown_revoked_or_expired_is_unauthenticated(database: Database, run: Run) -> None:
+def test_a_caller_that_is_unknown_revoked_or_expired_is_unauthenticated(
+    database: Database, run: Run
+) -> None:
     async def main() -> None:
         async with opened(database) as (ledger, clock):
             id_ = await create(ledger, TEAM, Operator(uuid4()))
-            revoked, expired = await caller(ledger, WRITE), await caller(ledger, WRITE, lifetime=DAY)
+            revoked, expired = (
+                await caller(ledger, WRITE),
+                await caller(ledger, WRITE, lifetime=DAY),
+            )
             await ledger.revoke_api_token(revoked.id)
             clock.advance(DAY)
             for by in (uuid4(), id_, revoked.id, expired.id):
@@ -148,11 +160,15 @@ def test_the_use_of_an_api_token_is_recorded_once_a_minute_and_not_once_it_is_ov
     run(main())
 
 
-def test_a_caller_is_found_by_its_secret_with_the_head_as_of_then(database: Database, run: Run) -> None:
+def test_a_caller_is_found_by_its_secret_with_the_head_as_of_then(
+    database: Database, run: Run
+) -> None:
     async def main() -> None:
         async with opened(database) as (ledger, _):
             token, secret = await ledger.create_api_token(NewApiToken(uuid4(), None, (READ,), None))
-            _, scim_secret = await ledger.create_scim_token(NewScimToken(TEAM, "x"), by=Operator(uuid4()))
+            _, scim_secret = await ledger.create_scim_token(
+                NewScimToken(TEAM, "x"), by=Operator(uuid4())
+            )
             found = await asyncio.gather(
                 *(ledger.callers.find(ledger.pepper.candidates(s)) for s in (secret, scim_secret))
             )
@@ -168,7 +184,9 @@ def test_what_had_expired_is_called_revoked_as_soon_as_its_token_is(database: Da
 
     async def main() -> None:
         async with opened(database) as (ledger, _):
-            token, secret = await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=Operator(uuid4()))
+            token, secret = await ledger.create_scim_token(
+                NewScimToken(TEAM, "Okta"), by=Operator(uuid4())
+            )
             await ledger.rotate_scim_token(token.id, overlap=timedelta(0), by=Operator(uuid4()))
             with pytest.raises(TokenExpired):
                 await ledger.authenticate(secret, Presentation(door="scim"))

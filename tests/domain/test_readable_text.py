@@ -60,7 +60,11 @@ def test_an_override_is_refused_wherever_it_stands(before: str, override: str, a
 
 
 @pytest.mark.parametrize(
-    "text", ["\N{WOMAN}\u200d\N{PERSONAL COMPUTER}", "\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"]
+    "text",
+    [
+        "\N{WOMAN}\u200d\N{PERSONAL COMPUTER}",
+        "\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    ],
 )
 def test_joiners_stay(text: str) -> None:
     assert refusal(text) is None

@@ -20,7 +20,9 @@ from tests.domain.scenario import FIRST, IDP, MILLISECOND, MINUTE, SECOND, T0
 class Recording:
     """Records nothing but how often it was asked to."""
 
-    def __init__(self, cause: type[TokenRefused] = TokenRevoked, failure: Exception | None = None) -> None:
+    def __init__(
+        self, cause: type[TokenRefused] = TokenRevoked, failure: Exception | None = None
+    ) -> None:
         self.times = 0
         self._cause = cause
         self._failure = failure
@@ -86,7 +88,8 @@ def test_one_who_gives_up_waiting_does_not_take_the_others_along(run: Run) -> No
     async def story() -> None:
         memory, recording = RecentRefusals(), Recording()
         first, second = (
-            asyncio.ensure_future(memory.cause(FIRST.value, at=T0, record=recording)) for _ in range(2)
+            asyncio.ensure_future(memory.cause(FIRST.value, at=T0, record=recording))
+            for _ in range(2)
         )
         await asyncio.sleep(0)
         first.cancel()
@@ -108,12 +111,15 @@ def test_memory_is_bounded(run: Run) -> None:
 def events_of(database: Database, token_id: UUID) -> list[str]:
     with psycopg.connect(database.owner) as connection:
         rows = connection.execute(
-            "SELECT topic FROM ledger.events WHERE originator_id = %s ORDER BY originator_version", [token_id]
+            "SELECT topic FROM ledger.events WHERE originator_id = %s ORDER BY originator_version",
+            [token_id],
         )
         return [topic for (topic,) in rows]
 
 
-def test_a_flood_of_a_known_bad_token_costs_one_command_a_minute(database: Database, run: Run) -> None:
+def test_a_flood_of_a_known_bad_token_costs_one_command_a_minute(
+    database: Database, run: Run
+) -> None:
     async def story() -> None:
         clock = HandClock(T0)
         async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:

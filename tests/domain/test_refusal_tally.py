@@ -40,7 +40,9 @@ def test_a_minute_is_a_whole_one() -> None:
 
 def test_counts_add_up() -> None:
     tally = state_after(counted(2), counted(40))
-    assert tally == RefusalTally(id=KEY.id, version=2, reason="unknown", door="scim", minute=T0, count=42)
+    assert tally == RefusalTally(
+        id=KEY.id, version=2, reason="unknown", door="scim", minute=T0, count=42
+    )
 
 
 def test_it_opens_no_door() -> None:

@@ -67,11 +67,15 @@ def create(
     )
 
 
-def use(digest: Digest = FIRST, *, at: datetime = T2) -> Callable[[ScimToken], Sequence[ScimTokenEvent]]:
+def use(
+    digest: Digest = FIRST, *, at: datetime = T2
+) -> Callable[[ScimToken], Sequence[ScimTokenEvent]]:
     return lambda token: token.use(digest.value, presentation=IDP, count=1, first_at=at, at=at)
 
 
-def refuse(digest: Digest = FIRST, *, at: datetime = T2) -> Callable[[ScimToken], Sequence[ScimTokenEvent]]:
+def refuse(
+    digest: Digest = FIRST, *, at: datetime = T2
+) -> Callable[[ScimToken], Sequence[ScimTokenEvent]]:
     return lambda token: token.refuse(digest.value, presentation=IDP, at=at)
 
 
@@ -94,7 +98,13 @@ ACCEPTED = Used(count=1, first_at=T2, presentation=IDP)
 class TestCreate:
     def test_a_token_is_created_for_a_team_by_a_user(self) -> None:
         assert create(expires_at=T1) == [
-            Created(team_id=TEAM_ID, name="Okta provisioning", created_by=ADA, digest=FIRST, expires_at=T1)
+            Created(
+                team_id=TEAM_ID,
+                name="Okta provisioning",
+                created_by=ADA,
+                digest=FIRST,
+                expires_at=T1,
+            )
         ]
 
     @pytest.mark.parametrize(
@@ -142,7 +152,9 @@ class TestCreate:
             ("\u0301", UNSEEN),
         ],
     )
-    def test_a_name_that_is_no_name_is_refused_without_repeating_it(self, name: str, detail: str) -> None:
+    def test_a_name_that_is_no_name_is_refused_without_repeating_it(
+        self, name: str, detail: str
+    ) -> None:
         with pytest.raises(InvalidValue) as caught:
             check_name(name)
         assert (caught.value.pointer, caught.value.detail) == ("/name", detail)
@@ -159,7 +171,10 @@ class TestCreate:
     def test_an_expiry_that_is_not_in_the_future_is_refused(self, expires_at: datetime) -> None:
         with pytest.raises(InvalidValue) as caught:
             create(expires_at=expires_at)
-        assert (caught.value.pointer, caught.value.detail) == ("/expires_at", "must be in the future")
+        assert (caught.value.pointer, caught.value.detail) == (
+            "/expires_at",
+            "must be in the future",
+        )
 
     def test_an_expiry_one_millisecond_ahead_is_accepted(self) -> None:
         assert len(create(expires_at=T0 + MILLISECOND)) == 1
@@ -272,7 +287,9 @@ class TestRefuse:
         given(*past).when(refuse()).records(Refused(reason=reason, presentation=IDP))
 
     def test_a_second_refusal_within_a_minute_stays_silent(self) -> None:
-        given(created(), revoked(), refused(T2)).when(refuse(at=T2 + MINUTE - MILLISECOND)).stays_silent()
+        given(created(), revoked(), refused(T2)).when(
+            refuse(at=T2 + MINUTE - MILLISECOND)
+        ).stays_silent()
 
     def test_a_second_refusal_after_exactly_a_minute_is_recorded(self) -> None:
         given(created(), revoked(), refused(T2)).when(refuse(at=T2 + MINUTE)).records(
@@ -323,7 +340,9 @@ class TestRotate:
         given(created(), rotated(T1, overlap=T2 - T1)).when(use(SECOND, at=T2)).records(ACCEPTED)
 
     def test_without_an_overlap_the_older_secret_ends_at_once(self) -> None:
-        given(created(), rotated(T2, overlap=timedelta(0))).when(use(FIRST, at=T2)).refuses(TokenExpired)
+        given(created(), rotated(T2, overlap=timedelta(0))).when(use(FIRST, at=T2)).refuses(
+            TokenExpired
+        )
 
     def test_the_older_secret_still_ends_with_the_token(self) -> None:
         past = created(expires_at=T2), rotated(T1, overlap=OVERLAP_MAX)
@@ -386,7 +405,9 @@ class TestRotate:
     def test_a_secret_that_was_over_is_let_go_by_the_next_rotation(self) -> None:
         """B11."""
         token = state_after(
-            created(), rotated(T1, overlap=T2 - T1 - MILLISECOND), rotated(T2, digest=THIRD, overlap=T3 - T2)
+            created(),
+            rotated(T1, overlap=T2 - T1 - MILLISECOND),
+            rotated(T2, digest=THIRD, overlap=T3 - T2),
         )
         assert token.secret_rows() == [
             SecretRow(SECOND.value, T3, is_void=False),

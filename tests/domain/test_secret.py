@@ -45,14 +45,18 @@ class TestFormat:
         assert SECRET.reveal() == "scim_live_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3CISAC"
 
     @given(kinds, entropies)
-    def test_what_was_minted_is_parsed_to_the_same_secret(self, kind: SecretKind, entropy: bytes) -> None:
+    def test_what_was_minted_is_parsed_to_the_same_secret(
+        self, kind: SecretKind, entropy: bytes
+    ) -> None:
         minted = mint(kind, entropy)
         parsed = parse(minted.reveal())
         assert parsed == minted
         assert (parsed.reveal(), parsed.kind) == (minted.reveal(), kind)
 
     @given(secrets)
-    def test_a_secret_has_a_fixed_length_and_matches_the_published_pattern(self, secret: Secret) -> None:
+    def test_a_secret_has_a_fixed_length_and_matches_the_published_pattern(
+        self, secret: Secret
+    ) -> None:
         text = secret.reveal()
         assert len(text) == (59 if text.startswith("scim_") else 58)
         assert re.fullmatch(SECRET_PATTERN, text)
@@ -66,7 +70,9 @@ class TestFormat:
         assert number.to_bytes(32, "big") == entropy
 
     @given(kinds, entropies, entropies)
-    def test_other_entropy_makes_another_secret(self, kind: SecretKind, one: bytes, other: bytes) -> None:
+    def test_other_entropy_makes_another_secret(
+        self, kind: SecretKind, one: bytes, other: bytes
+    ) -> None:
         assert (mint(kind, one) == mint(kind, other)) == (one == other)
 
     @pytest.mark.parametrize("size", [0, 31, 33])
@@ -75,7 +81,9 @@ class TestFormat:
             mint(SecretKind.SCIM_LIVE, bytes(size))
 
     @given(secrets, st.data())
-    def test_any_change_of_one_character_is_refused(self, secret: Secret, data: st.DataObject) -> None:
+    def test_any_change_of_one_character_is_refused(
+        self, secret: Secret, data: st.DataObject
+    ) -> None:
         text = secret.reveal()
         place = data.draw(st.integers(0, len(text) - 1))
         character = data.draw(st.sampled_from(BASE62 + "_- é") | st.characters())
@@ -113,7 +121,9 @@ class TestFormat:
 
 class TestDigest:
     @given(secrets)
-    def test_a_digest_is_the_hmac_of_the_whole_text_under_the_newest_key(self, secret: Secret) -> None:
+    def test_a_digest_is_the_hmac_of_the_whole_text_under_the_newest_key(
+        self, secret: Secret
+    ) -> None:
         expected = hmac.new(NEW_KEY, secret.reveal().encode(), hashlib.sha256).digest()
         digest = PEPPER.digest(secret)
         assert (digest.value, digest.key_generation) == (expected, 2)
@@ -129,7 +139,9 @@ class TestDigest:
         assert PEPPER.candidates(SECRET) == [newer.digest(SECRET).value, older.digest(SECRET).value]
 
     @given(secrets)
-    def test_a_secret_digested_before_the_key_was_rotated_is_still_found(self, secret: Secret) -> None:
+    def test_a_secret_digested_before_the_key_was_rotated_is_still_found(
+        self, secret: Secret
+    ) -> None:
         stored = Pepper([OLD_KEY]).digest(secret)
         assert stored.key_generation == 1
         assert stored.value in PEPPER.candidates(parse(secret.reveal()))
@@ -146,7 +158,9 @@ class TestDigest:
         assert PEPPER.derive("cursor") != PEPPER.derive("other")
 
     def test_a_derived_key_never_changes(self) -> None:
-        """Another text under the HMAC, and every cursor that a client holds dies with the upgrade."""
+        """Another text under the HMAC, and every cursor that a client holds
+        dies with the upgrade.
+        """
         derived = Pepper([b"0123456789abcdef0123456789abcdef", NEW_KEY]).derive("cursor")
         assert derived.hex() == "071f0894fc0d6fceac1015c6d572ecd97e76cf0b7f5bee4f045baaf1206473f9"
 
@@ -182,7 +196,9 @@ def shown_in_a_traceback(held: object) -> str:
     try:
         fail(held)
     except TrapError as error:
-        return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        return "".join(
+            traceback.TracebackException.from_exception(error, capture_locals=True).format()
+        )
     raise AssertionError
 
 

@@ -9,7 +9,7 @@ from domain.errors import TokenRefused
 from domain.ledger import TokenLedger
 from domain.scim_token import Presentation, ScimToken
 from domain.secret import Secret
-from projections.queries import TokenQueries
+from projections.scim_tokens.queries import TokenQueries
 from tests.conftest import Database, catch_up
 from tests.domain.eventstore.consistency import assert_consistent
 

@@ -41,7 +41,9 @@ class AnswersBeforeCommit(UseLane):
             if self._record is None or not self._record.is_on(connection):
                 self._record = PreparedStatement(connection, "record_uses", RECORD_USES)
             await connection.execute("BEGIN")
-            batch.answer(await self._record(batch.parameters(REGISTRY, self._clock(), self._new_id)))
+            batch.answer(
+                await self._record(batch.parameters(REGISTRY, self._clock(), self._new_id))
+            )
             await asyncio.sleep(0)
             await connection.execute("COMMIT")
         except psycopg.Error as error:
@@ -71,7 +73,10 @@ def running_worker_with_the_bug(database: Database) -> Iterator[str]:
     with listen("127.0.0.1", 0) as listener:
         host, port = listener.getsockname()
         argv = worker_argv(
-            f"{__name__}:create_app", listen_fds=[listener.fileno()], lifeline_fd=lifeline, worker_number=1
+            f"{__name__}:create_app",
+            listen_fds=[listener.fileno()],
+            lifeline_fd=lifeline,
+            worker_number=1,
         )
         process = subprocess.Popen(
             argv,

@@ -1,7 +1,8 @@
 """A PostgreSQL wire proxy that misbehaves on demand: what lies between a ledger and its database.
 
-It understands just enough of the protocol to place a fault exactly: message borders, which statement a Bind
-refers to (a prepared statement's text is sent once), and the ReadyForQuery that ends each answer.
+It understands just enough of the protocol to place a fault exactly: message borders, which
+statement a Bind refers to (a prepared statement's text is sent once), and the ReadyForQuery that
+ends each answer.
 """
 
 import asyncio
@@ -50,11 +51,14 @@ class _Order:
 class Proxy:
     """In front of one server; every control works at once, also on connections that are open.
 
-    conninfo: leads through the proxy. fired: how many faults have happened. delay_s: added to each answer.
+    conninfo: leads through the proxy. fired: how many faults have happened. delay_s: added to each
+    answer.
     """
 
     def __init__(self, upstream: str, directory: Path) -> None:
-        self._upstream = {name: str(value) for name, value in conninfo_to_dict(upstream).items() if value}
+        self._upstream = {
+            name: str(value) for name, value in conninfo_to_dict(upstream).items() if value
+        }
         self._directory = directory
         self.conninfo = make_conninfo(
             upstream, host=str(directory), port=5432, sslmode="disable", gssencmode="disable"
@@ -70,7 +74,9 @@ class Proxy:
         self._server: asyncio.Server | None = None
 
     def strike(self, fault: Fault, text: str = "", *, times: int = 1, skip: int = 0) -> None:
-        """Do `fault` to the next statements that contain `text` (any statement when empty), after `skip`."""
+        """Do `fault` to the next statements that contain `text` (any statement when empty),
+        after `skip`.
+        """
         self._orders.extend(_Order(fault, text, skip) for _ in range(times))
 
     def forget(self) -> None:
@@ -81,7 +87,9 @@ class Proxy:
                 link.end()
 
     def hang(self) -> None:
-        """Forward nothing, in either direction, and accept connections as a hung server's kernel does."""
+        """Forward nothing, in either direction,
+        and accept connections as a hung server's kernel does.
+        """
         self._flowing.clear()
 
     def resume(self) -> None:
@@ -164,7 +172,9 @@ class Proxy:
 class _Link:
     """One client's connection and the one to the server that goes with it."""
 
-    def __init__(self, proxy: Proxy, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, proxy: Proxy, client: asyncio.StreamWriter, server: asyncio.StreamWriter
+    ) -> None:
         self._proxy = proxy
         self._client = client
         self._server = server
@@ -183,7 +193,9 @@ class _Link:
         """Client to server, message by message."""
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             length = await reader.readexactly(4)
-            await self._send(self._server, length + await reader.readexactly(int.from_bytes(length) - 4))
+            await self._send(
+                self._server, length + await reader.readexactly(int.from_bytes(length) - 4)
+            )
             while True:
                 kind, message = await _message(reader)
                 fault = self._fault(kind, message[5:])
@@ -253,7 +265,9 @@ async def open_proxy(upstream: str) -> AsyncIterator[Proxy]:
 
 
 class ProxyThread:
-    """A proxy whose loop runs in a thread, for tests that block: its service runs in other processes."""
+    """A proxy whose loop runs in a thread, for tests that block:
+    its service runs in other processes.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, proxy: Proxy) -> None:
         self._loop = loop

@@ -1,4 +1,6 @@
-"""A primary with a standby that streams from it: both real, both embedded, each for the test to mistreat."""
+"""A primary with a standby that streams from it:
+both real, both embedded, each for the test to mistreat.
+"""
 
 import os
 import shutil
@@ -42,7 +44,10 @@ class Server:
 
 
 class Cluster:
-    """Both; the ledger is on them. database: a connection string with both hosts, as the app role."""
+    """Both; the ledger is on them.
+
+    database: a connection string with both hosts, as the app role.
+    """
 
     def __init__(self, primary: Server, standby: Server) -> None:
         self.primary, self.standby = primary, standby
@@ -52,15 +57,21 @@ class Cluster:
         self.database = Database(owner=owner, app=make_conninfo(owner, user=APP_ROLE))
 
     def start_standby(self) -> None:
-        """Beginning, or again after `standby.embedded.stop()`; returns when it has all that there is."""
+        """Beginning, or again after `standby.embedded.stop()`;
+        returns when it has all that there is.
+        """
         server = self.standby.embedded
         server._spawn(server.programs())  # its own `start` waits for a server that takes writes
-        until(lambda: server._ping() == pq.Ping.OK, timeout_s=30, what="a standby", tell=server._said)
+        until(
+            lambda: server._ping() == pq.Ping.OK, timeout_s=30, what="a standby", tell=server._said
+        )
         self.until_streaming()
 
     def until_streaming(self) -> None:
         """Until the standby has all that the primary has."""
-        caught_up = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()"
+        caught_up = (
+            "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()"
+        )
         until(lambda: self.primary.ask(caught_up) == [(1,)], what="streaming")
 
     def promote(self) -> None:
@@ -95,7 +106,11 @@ def _copy(primary: EmbeddedPostgres, standby: EmbeddedPostgres) -> None:
         os.chown(standby._data, *standby._owner())
     program = primary.programs() / "pg_basebackup"
     source = ("-d", primary.conninfo(user="postgres", dbname="postgres"))
-    run = primary._run(program, *source, "-D", standby._data, "-R", "-c", "fast", "--no-sync", within_s=60)
+    run = primary._run(
+        program, *source, "-D", standby._data, "-R", "-c", "fast", "--no-sync", within_s=60
+    )
     assert run.returncode == 0, run.stderr
-    for copied in standby._data.glob(".s.PGSQL.*"):  # the primary's socket lies in its data directory
+    for copied in standby._data.glob(
+        ".s.PGSQL.*"
+    ):  # the primary's socket lies in its data directory
         copied.unlink()

@@ -1,4 +1,6 @@
-"""Many clients who present tokens at every door, whatever happens to the store; and the proof by use id."""
+"""Many clients who present tokens at every door, whatever happens to the store;
+and the proof by use id.
+"""
 
 import asyncio
 import os
@@ -40,7 +42,9 @@ RECORDED: Final = """
         convert_from(state, 'utf8')::json->'presentation'->>'door'
     FROM ledger.events WHERE topic = %s
 """
-"""A use id is the command id of a `Used` event; uses that were committed together share it, with a count."""
+"""A use id is the command id of a `Used` event;
+uses that were committed together share it, with a count.
+"""
 
 
 class YesWithoutRecord(AssertionError):
@@ -57,7 +61,10 @@ class Recorded(NamedTuple):
 
 @dataclass(frozen=True)
 class Population:
-    """Who presents what. good: tokens by id, with their secrets. bad: secrets that must never be let in."""
+    """Who presents what.
+
+    good: tokens by id, with their secrets. bad: secrets that must never be let in.
+    """
 
     api_token: str
     good: Sequence[tuple[UUID, str]]
@@ -65,15 +72,21 @@ class Population:
 
 
 async def populate(database: Database, *, size: int) -> Population:
-    """Tokens in the ledger of a service, two of them revoked; and a secret that it never heard of."""
+    """Tokens in the ledger of a service, two of them revoked;
+    and a secret that it never heard of.
+    """
     admin = NewApiToken(uuid4(), None, tuple(Permission), None)
     ask, operator = NewScimToken(TEAM, "Okta"), Operator(uuid4())
-    async with TokenLedger(database.app, pepper=Pepper([PEPPER_KEY.encode()]), sources=SOURCES) as ledger:
+    async with TokenLedger(
+        database.app, pepper=Pepper([PEPPER_KEY.encode()]), sources=SOURCES
+    ) as ledger:
         _, api_secret = await ledger.create_api_token(admin)
         made = [await ledger.create_scim_token(ask, by=operator) for _ in range(size)]
         for token, _ in made[:2]:
             await ledger.revoke_scim_token(token.id, by=operator)
-    bad = [secret for _, secret in made[:2]] + [mint(SecretKind.SCIM_LIVE, os.urandom(ENTROPY_BYTES))]
+    bad = [secret for _, secret in made[:2]] + [
+        mint(SecretKind.SCIM_LIVE, os.urandom(ENTROPY_BYTES))
+    ]
     return Population(
         api_secret.reveal(),
         [(token.id, secret.reveal()) for token, secret in made[2:]],
@@ -100,7 +113,8 @@ class Load:
             for door in doors
         }
         self._bad = {
-            door: [door.ask(secret, population.api_token) for secret in population.bad] for door in doors
+            door: [door.ask(secret, population.api_token) for secret in population.bad]
+            for door in doors
         }
         self._is_over, self._stolen_s = False, 0.0
         self._awaited, self._has_come = 0, asyncio.Event()
@@ -136,7 +150,9 @@ class Load:
         async with Client(self._url) as client:
             while not self._is_over:
                 is_good = random() < 0.97
-                token_id, request = self._one_of(door) if is_good else (None, choice(self._bad[door]))
+                token_id, request = (
+                    self._one_of(door) if is_good else (None, choice(self._bad[door]))
+                )
                 asked_at, stolen_before_s = monotonic(), self._stolen_s
                 answer = await client.ask(request)
                 took_s = answer.at - asked_at
@@ -166,11 +182,15 @@ class Load:
             self._has_come.set()
 
     def check(self, database: Database) -> None:
-        """Raise YesWithoutRecord unless each yes has its record, and AssertionError for all else amiss."""
+        """Raise YesWithoutRecord unless each yes has its record,
+        and AssertionError for all else amiss.
+        """
         with psycopg.connect(database.owner) as connection:
             rows = connection.execute(RECORDED, [Used.topic])
             recorded = {use_id: Recorded(*event) for use_id, *event in rows}
-        missing = sum(number for (use_id, _, _), number in self._yes.items() if use_id not in recorded)
+        missing = sum(
+            number for (use_id, _, _), number in self._yes.items() if use_id not in recorded
+        )
         if missing:
             raise YesWithoutRecord(f"{missing} of {self._yes.total()}")
         for (use_id, token_id, door), number in self._yes.items():

@@ -29,8 +29,8 @@ class WrongAnswer(AssertionError):
 class Walks:
     """Threads that authenticate and read in every view until they are told to stop.
 
-    known: tokens of the ledger, used beside those that a walk makes. walks: how many came to their end.
-    Whatever goes wrong ends its thread and is raised when the block is left.
+    known: tokens of the ledger, used beside those that a walk makes. walks: how many came to their
+    end. Whatever goes wrong ends its thread and is raised when the block is left.
     """
 
     def __init__(self, service: RunningService, *, known: Sequence[Known] = ()) -> None:
@@ -48,7 +48,9 @@ class Walks:
         Raises WrongAnswer, or what the first request raised that failed.
         """
         walk_on = partial(self._walk_on, threads=threads)
-        with meanwhile(walk_on, threads=threads, has_begun=lambda: self.walks > 0, stopping=self._stopping):
+        with meanwhile(
+            walk_on, threads=threads, has_begun=lambda: self.walks > 0, stopping=self._stopping
+        ):
             yield
 
     def _walk_on(self, number: int, threads: int) -> None:
@@ -64,7 +66,9 @@ class Walks:
     def _life(self, client: httpx.Client) -> None:
         """A token is made, used from here and there, and revoked; each view tells so at once."""
         team, began = uuid4(), now()
-        made = self._answer(client, 201, "POST", "/scim-token", json={"team_id": str(team), "name": "Okta"})
+        made = self._answer(
+            client, 201, "POST", "/scim-token", json={"team_id": str(team), "name": "Okta"}
+        )
         id_, secret = made["id"], made["token"]
         moved = {"team_id": str(team), "new_source_since": began.isoformat()}
         must(self._listed(client, team_id=str(team)) == [id_], "a new token is listed")
@@ -81,11 +85,17 @@ class Walks:
             document = self._answer(client, 200, "GET", f"/scim-token/{id_}")
             must(document["last_used_at"] is not None, "a use is told")
             newest = self._events(client, id_, limit=1)[0]
-            must((newest["kind"], newest["source"]) == ("scim_token.used", source), "a use is the newest")
+            must(
+                (newest["kind"], newest["source"]) == ("scim_token.used", source),
+                "a use is the newest",
+            )
             must(newest["use_id"] == use_id, "it is this very use")
             usage = self._answer(client, 200, "GET", f"/scim-token/{id_}/usage")["result"]
             must(sum(step["uses"] for step in usage) == uses, "uses are counted")
-            must((self._listed(client, **moved) == [id_]) == (source == second), "a new address is told")
+            must(
+                (self._listed(client, **moved) == [id_]) == (source == second),
+                "a new address is told",
+            )
 
         self._answer(client, 200, "DELETE", f"/scim-token/{id_}")
         for refused in (secret, mint(SecretKind.SCIM_LIVE, random.randbytes(32)).reveal()):
@@ -93,7 +103,10 @@ class Walks:
             must(answer.status_code == 401, f"refused: {answer.status_code}")
         must(self._listed(client, team_id=str(team)) == [], "a revoked token is not listed")
         kinds = [event["kind"].partition(".")[2] for event in self._events(client, id_)]
-        must(kinds == ["refused", "revoked", "used", "used", "used", "created"], f"the history is {kinds}")
+        must(
+            kinds == ["refused", "revoked", "used", "used", "used", "created"],
+            f"the history is {kinds}",
+        )
 
     def _use_from(self, source: str, secret: str) -> str:
         """Use a token in a process of its own, as a replica behind a trusted proxy would."""
@@ -106,10 +119,16 @@ class Walks:
         before = self._events(client, str(id_), limit=1000)
         use_id = present(client, secret, team, id_)
         after = self._events(client, str(id_), limit=1000)
-        must([event["use_id"] for event in after[:1]] == [use_id], "the use of an old token is the newest")
+        must(
+            [event["use_id"] for event in after[:1]] == [use_id],
+            "the use of an old token is the newest",
+        )
         must(after[1:] == before, "the history of an old token stays")
         document = self._answer(client, 200, "GET", f"/scim-token/{id_}")
-        must(document["last_used_at"] == after[0]["at"], "last_used_at of an old token is that of its use")
+        must(
+            document["last_used_at"] == after[0]["at"],
+            "last_used_at of an old token is that of its use",
+        )
 
     def _listed(self, client: httpx.Client, **narrow: str) -> list[str]:
         found = self._answer(client, 200, "GET", "/scim-token", params=narrow)
@@ -117,10 +136,14 @@ class Walks:
 
     def _events(self, client: httpx.Client, id_: str, **narrow: Any) -> list[dict[str, Any]]:
         path = f"/scim-token/{id_}/events"
-        found: list[dict[str, Any]] = self._answer(client, 200, "GET", path, params=narrow)["result"]
+        found: list[dict[str, Any]] = self._answer(client, 200, "GET", path, params=narrow)[
+            "result"
+        ]
         return found
 
-    def _answer(self, client: httpx.Client, status: int, method: str, path: str, **parts: Any) -> Any:
+    def _answer(
+        self, client: httpx.Client, status: int, method: str, path: str, **parts: Any
+    ) -> Any:
         answer = client.request(method, path, headers=self._admin, **parts)
         must(answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json()

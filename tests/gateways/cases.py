@@ -1,7 +1,9 @@
-"""The table: what must hold before any front. Each case is one function; the fronts are in the test modules.
+"""The table: what must hold before any front.
 
-`LEDGER_CASES` talk to the real service. `SCRIPTED_CASES` put the front alone on trial, before answers that a
-ledger rarely gives or should never give.
+Each case is one function; the fronts are in the test modules.
+
+`LEDGER_CASES` talk to the real service. `SCRIPTED_CASES` put the front alone on trial, before
+answers that a ledger rarely gives or should never give.
 """
 
 import os
@@ -62,7 +64,9 @@ def the_ledgers_advice_reaches_the_administrator(front: Front, _: Ledger) -> Non
 
 def a_good_get_reaches_the_backend_with_its_identity(front: Front, ledger: Ledger) -> None:
     token, path = ledger.issue(), users()
-    answer = front.ask(f"{path}?attributes=userName", token.secret, headers=[("User-Agent", "idp/1.0")])
+    answer = front.ask(
+        f"{path}?attributes=userName", token.secret, headers=[("User-Agent", "idp/1.0")]
+    )
     assert answer.status_code == 200
     assert answer.json()["target"] == f"{path}?attributes=userName"
     reached = front.reached(path)
@@ -103,7 +107,13 @@ def every_method_is_asked_about_and_passed_on(front: Front, ledger: Ledger) -> N
         assert not front.recorder.to(path)
         assert front.ask(path, token.secret, method=method).status_code == 200
         assert front.reached(path).method == method
-    assert [use["method"] for use in ledger.uses(token)] == ["HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"]
+    assert [use["method"] for use in ledger.uses(token)] == [
+        "HEAD",
+        "OPTIONS",
+        "PUT",
+        "PATCH",
+        "DELETE",
+    ]
 
 
 def what_the_client_calls_itself_never_arrives(front: Front, ledger: Ledger) -> None:
@@ -129,11 +139,21 @@ def the_trail_holds_the_real_method_and_path(front: Front, ledger: Ledger) -> No
             ("X-Original-Method", "DELETE"),
             ("X-HTTP-Method-Override", "DELETE"),
         ),
-        *(("X-Forwarded-Uri", "/Bulk"), ("X-Original-URI", "/Bulk"), ("X-Original-URL", "http://a/Bulk")),
-        *(("X_Forwarded_Method", "DELETE"), ("X_Original_Method", "DELETE"), ("Forwarded", "for=1.1.1.1")),
+        *(
+            ("X-Forwarded-Uri", "/Bulk"),
+            ("X-Original-URI", "/Bulk"),
+            ("X-Original-URL", "http://a/Bulk"),
+        ),
+        *(
+            ("X_Forwarded_Method", "DELETE"),
+            ("X_Original_Method", "DELETE"),
+            ("Forwarded", "for=1.1.1.1"),
+        ),
     ]
     assert front.ask(path, token.secret, headers=lies).status_code == 200
-    assert [(use["method"], use["path_class"]) for use in ledger.uses(token)] == [("GET", "Users/{id}")]
+    assert [(use["method"], use["path_class"]) for use in ledger.uses(token)] == [
+        ("GET", "Users/{id}")
+    ]
 
 
 def the_trail_holds_where_a_request_came_from(front: Front, ledger: Ledger) -> None:
@@ -156,7 +176,9 @@ def a_token_in_the_query_opens_nothing(front: Front, ledger: Ledger) -> None:
 
 def a_bare_token_gets_in(front: Front, ledger: Ledger) -> None:
     token, path = ledger.issue(), users()
-    answer = front.ask(path, headers=[("Authorization", token.secret)])  # as Okta's "Header" mode sends it
+    answer = front.ask(
+        path, headers=[("Authorization", token.secret)]
+    )  # as Okta's "Header" mode sends it
     assert answer.status_code == 200
     assert [use.get("form") for use in ledger.uses(token)] == ["bare"]
 
@@ -183,7 +205,9 @@ def each_use_is_told_apart_and_moves_last_used_at(front: Front, ledger: Ledger) 
     assert first is not None
     assert second is not None
     assert first < second
-    use_ids = {dict(reached.folded("x-scim"))["x-scim-use-id"] for reached in front.recorder.to(path)}
+    use_ids = {
+        dict(reached.folded("x-scim"))["x-scim-use-id"] for reached in front.recorder.to(path)
+    }
     assert len(use_ids) == 2
 
 
@@ -237,7 +261,9 @@ def a_503_comes_with_a_retry_after(front: Front) -> None:
     answer = front.ask(path, "unavailable")
     assert_refused(answer, 503)
     (retry_after,) = answer.headers.get_list("retry-after")
-    assert retry_after == ("1" if front.name == "envoy" else "3")  # Envoy drops a 503 and makes its own
+    assert retry_after == (
+        "1" if front.name == "envoy" else "3"
+    )  # Envoy drops a 503 and makes its own
     assert not front.recorder.to(path)
 
 
@@ -276,7 +302,9 @@ def a_ledger_that_is_gone_lets_nobody_in(front: Front) -> None:
 
 
 def _assert_closed(front: Front, answer: httpx.Response) -> None:
-    if front.name == "traefik":  # makes no answers of its own: those of its proxy, without a body of SCIM's
+    if (
+        front.name == "traefik"
+    ):  # makes no answers of its own: those of its proxy, without a body of SCIM's
         assert answer.status_code in {502, 504}
         return
     assert_refused(answer, 503)

@@ -15,7 +15,10 @@ METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 @dataclass(frozen=True)
 class Reached:
-    """A request as the backend saw it. target: path and query, as sent. headers: names as received."""
+    """A request as the backend saw it.
+
+    target: path and query, as sent. headers: names as received.
+    """
 
     method: str
     target: str
@@ -94,10 +97,16 @@ def asgi_echo(recorder: Recorder) -> Callable[..., Awaitable[None]]:
         headers = [(name.decode(), value.decode()) for name, value in scope["headers"]]
         reached = Reached(scope["method"], target, headers, body.decode())
         recorder.add(reached)
-        start = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(reached.as_json()))]
+        start = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(reached.as_json())),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": start})
         await send(
-            {"type": "http.response.body", "body": b"" if reached.method == "HEAD" else reached.as_json()}
+            {
+                "type": "http.response.body",
+                "body": b"" if reached.method == "HEAD" else reached.as_json(),
+            }
         )
 
     return application
@@ -108,7 +117,9 @@ def wsgi_echo(recorder: Recorder) -> Callable[[WSGIEnvironment, StartResponse], 
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)).decode()
-        target = environ["PATH_INFO"] + (f"?{environ['QUERY_STRING']}" if environ["QUERY_STRING"] else "")
+        target = environ["PATH_INFO"] + (
+            f"?{environ['QUERY_STRING']}" if environ["QUERY_STRING"] else ""
+        )
         headers = [
             (name.removeprefix("HTTP_"), value)
             for name, value in environ.items()

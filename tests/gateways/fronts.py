@@ -24,8 +24,8 @@ Start = Callable[[str, Recorder], AbstractContextManager[str]]
 class Front:
     """One of them, running.
 
-    door: its name in the ledger's trail. client: to it, without credentials. is_detail_kept: whether the
-    ledger's own words reach the client.
+    door: its name in the ledger's trail. client: to it, without credentials. is_detail_kept:
+    whether the ledger's own words reach the client.
     """
 
     name: str
@@ -34,7 +34,9 @@ class Front:
     recorder: Recorder
     is_detail_kept: bool = True
 
-    def ask(self, path: str, token: str | None = None, *, method: str = "GET", **more: Any) -> httpx.Response:
+    def ask(
+        self, path: str, token: str | None = None, *, method: str = "GET", **more: Any
+    ) -> httpx.Response:
         """One request. Headers may repeat a name: a sequence of pairs."""
         headers = list(more.pop("headers", ()))
         if token is not None:
@@ -66,7 +68,11 @@ class Ledger:
     def issue(self) -> Issued:
         """A new token of a new team."""
         ask = {"team_id": str(uuid4()), "name": "Gateway"}
-        made = self.service.client.post("/scim-token", json=ask, auth=self.admin).raise_for_status().json()
+        made = (
+            self.service.client.post("/scim-token", json=ask, auth=self.admin)
+            .raise_for_status()
+            .json()
+        )
         return Issued(made["id"], made["team_id"], made["token"])
 
     def revoke(self, token: Issued) -> None:
@@ -75,14 +81,19 @@ class Ledger:
 
     def last_used_at(self, token: Issued) -> str | None:
         """As the documented resource says."""
-        found = self.service.client.get(f"/scim-token/{token.id}", auth=self.admin).raise_for_status().json()
+        found = (
+            self.service.client.get(f"/scim-token/{token.id}", auth=self.admin)
+            .raise_for_status()
+            .json()
+        )
         at: str | None = found["last_used_at"]
         return at
 
     def uses(self, token: Issued) -> Sequence[Mapping[str, Any]]:
         """The presentation of each recorded use, oldest first."""
         rows = self.service.query(
-            "SELECT state FROM ledger.events WHERE originator_id = %s AND topic = 'scim_token.used.v1'"
+            "SELECT state FROM ledger.events WHERE originator_id = %s "
+            "AND topic = 'scim_token.used.v1'"
             " ORDER BY originator_version",
             token.id,
         )
@@ -90,7 +101,9 @@ class Ledger:
 
 
 @contextmanager
-def front_of(start: Start, ledger_url: str, *, name: str, door: str, **traits: bool) -> Iterator[Front]:
+def front_of(
+    start: Start, ledger_url: str, *, name: str, door: str, **traits: bool
+) -> Iterator[Front]:
     """A front before a ledger, with a backend of its own."""
     recorder = Recorder()
     transport = httpx.HTTPTransport(local_address=CLIENT_ADDRESS)
@@ -98,7 +111,10 @@ def front_of(start: Start, ledger_url: str, *, name: str, door: str, **traits: b
         start(ledger_url, recorder) as url,
         httpx.Client(base_url=url, timeout=20, trust_env=False, transport=transport) as client,
     ):
-        until(lambda: client.get("/scim/v2/Users").status_code == 401, what=f"{name} asking the ledger")
+        until(
+            lambda: client.get("/scim/v2/Users").status_code == 401,
+            what=f"{name} asking the ledger",
+        )
         yield Front(name, door, client, recorder, **traits)
 
 

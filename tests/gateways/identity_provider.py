@@ -1,7 +1,9 @@
-"""An identity provider's session, as a program: scim2-cli's commands and scim2-tester, all in one process.
+"""An identity provider's session, as a program:
+scim2-cli's commands and scim2-tester, all in one process.
 
-`python -m tests.gateways.identity_provider URL` with SCIM_CLI_HEADERS set prints a JSON list: what each call
-said, without what differs from run to run. Each call as a program of its own would take seconds to start.
+`python -m tests.gateways.identity_provider URL` with SCIM_CLI_HEADERS set prints a JSON list: what
+each call said, without what differs from run to run. Each call as a program of its own would take
+seconds to start.
 """
 
 import json

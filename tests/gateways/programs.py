@@ -47,13 +47,21 @@ def require(programs: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def running_gateway(name: str, *, ledger: str, backend: str, recipes: Path = DEPLOY) -> Iterator[str]:
-    """Run a recipe as it is, in front of a ledger and a backend (URLs); yields the gateway's URL."""
+def running_gateway(
+    name: str, *, ledger: str, backend: str, recipes: Path = DEPLOY
+) -> Iterator[str]:
+    """Run a recipe as it is, in front of a ledger and a backend (URLs);
+    yields the gateway's URL.
+    """
     require(PROGRAMS[name])
     with tempfile.TemporaryDirectory(prefix=f"scim-ledger-{name}-") as run_dir:
         port, auth_port = free_port(), free_port()
         given = {
-            **{key: value for key, value in os.environ.items() if not key.upper().endswith("_PROXY")},
+            **{
+                key: value
+                for key, value in os.environ.items()
+                if not key.upper().endswith("_PROXY")
+            },
             "PATH": SEARCH_PATH,
             "RUN_DIR": run_dir,
             "AUTH_PORT": str(auth_port),
@@ -64,7 +72,11 @@ def running_gateway(name: str, *, ledger: str, backend: str, recipes: Path = DEP
         log = Path(run_dir, "log")
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [str(recipes / name / "run")], env=given, stdout=output, stderr=output, start_new_session=True
+                [str(recipes / name / "run")],
+                env=given,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         try:
             url = f"http://127.0.0.1:{port}"

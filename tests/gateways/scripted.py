@@ -1,4 +1,6 @@
-"""A stand-in for the ledger where the gateway is on trial: its answer is what the bearer token says."""
+"""A stand-in for the ledger where the gateway is on trial:
+its answer is what the bearer token says.
+"""
 
 import json
 from collections.abc import Iterator
@@ -58,4 +60,6 @@ def scripted_ledger() -> Iterator[str]:
 def error(status: int) -> bytes:
     """A SCIM error (RFC 7644 §3.12)."""
     schema = "urn:ietf:params:scim:api:messages:2.0:Error"
-    return json.dumps({"schemas": [schema], "status": str(status), "detail": "As the script says."}).encode()
+    return json.dumps(
+        {"schemas": [schema], "status": str(status), "detail": "As the script says."}
+    ).encode()

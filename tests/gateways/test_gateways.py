@@ -67,7 +67,9 @@ def test_without_a_ledger(gateway: dict[str, Any]) -> None:
 
 
 @contextmanager
-def start(name: str, ledger_url: str, recorder: Recorder, *, recipes: Path = DEPLOY) -> Iterator[str]:
+def start(
+    name: str, ledger_url: str, recorder: Recorder, *, recipes: Path = DEPLOY
+) -> Iterator[str]:
     """A gateway, and the backend behind it; yields the gateway's URL."""
     with (
         echo_backend(recorder) as backend,

@@ -161,7 +161,11 @@ def test_a_line_break_in_a_header_does_not_reach_the_ledger(name: str) -> None:
     with echo_backend(recorder) as ledger_url:
         started: list[str] = []
         wsgi = scim_ledger_wsgi.ScimLedgerMiddleware(wsgi_echo(Recorder()), ledger_url)
-        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", f"HTTP_{name.upper().replace('-', '_')}": evil}
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": "/",
+            f"HTTP_{name.upper().replace('-', '_')}": evil,
+        }
         list(wsgi(environ, lambda status, _: started.append(status)))
 
         async def receive() -> dict[str, str]:

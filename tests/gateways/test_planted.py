@@ -37,7 +37,11 @@ BEFORE_THE_LEDGER: Final[dict[LedgerCase, list[Plant]]] = {
     cases.what_the_client_calls_itself_never_arrives: [
         Plant(NGINX, "proxy_pass_request_headers off;", ""),
         Plant(CADDY, "request_header -X-Scim*", ""),
-        Plant(TRAEFIK, "authResponseHeadersRegex: '(?i)^x[-_]scim'", "authResponseHeaders: [X-Scim-Team-Id]"),
+        Plant(
+            TRAEFIK,
+            "authResponseHeadersRegex: '(?i)^x[-_]scim'",
+            "authResponseHeaders: [X-Scim-Team-Id]",
+        ),
         Plant(HAPROXY, "http-request del-header ^x[-_]scim -m reg", ""),
         Plant(ENVOY, "DROP_HEADER", "ALLOW"),
     ],
@@ -49,8 +53,14 @@ BEFORE_THE_LEDGER: Final[dict[LedgerCase, list[Plant]]] = {
         Plant(ENVOY, "request_headers_to_remove: [authorization]", ""),
     ],
     cases.the_trail_holds_the_real_method_and_path: [
-        Plant(NGINX, "X-Original-Method $request_method", "X-Original-Method $http_x_original_method"),
-        Plant(LUA, '["x-forwarded-method"] = { txn.sf:method() }', '["x-forwarded-method"] = { "DELETE" }'),
+        Plant(
+            NGINX, "X-Original-Method $request_method", "X-Original-Method $http_x_original_method"
+        ),
+        Plant(
+            LUA,
+            '["x-forwarded-method"] = { txn.sf:method() }',
+            '["x-forwarded-method"] = { "DELETE" }',
+        ),
     ],
     cases.the_trail_holds_where_a_request_came_from: [
         Plant(NGINX, "X-Forwarded-For   $remote_addr", "X-Forwarded-For $http_x_forwarded_for"),
@@ -116,13 +126,20 @@ def _planted(plant: Plant, directory: Path, ledger_url: str) -> Iterator[Front]:
     file = recipes / plant.file
     text = file.read_text()
     assert plant.good in text
-    # The last one: in nginx's recipe the question to the ledger comes after what goes to the backend.
-    head, tail = text.rsplit(plant.good, 1) if "X-Forwarded-For" in plant.good else text.split(plant.good, 1)
+    # The last one: in nginx's recipe the question to the ledger comes after what goes to the
+    # backend.
+    head, tail = (
+        text.rsplit(plant.good, 1) if "X-Forwarded-For" in plant.good else text.split(plant.good, 1)
+    )
     file.write_text(f"{head}{plant.bad}{tail}")
     name = plant.file.partition("/")[0]
     starting = partial(start, name, recipes=recipes)
     is_detail_kept = name != "nginx"
     with front_of(
-        starting, ledger_url, name=name, door=DOORS.get(name, "forward"), is_detail_kept=is_detail_kept
+        starting,
+        ledger_url,
+        name=name,
+        door=DOORS.get(name, "forward"),
+        is_detail_kept=is_detail_kept,
     ) as front:
         yield front

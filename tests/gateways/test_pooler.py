@@ -1,4 +1,7 @@
-"""C4: PgBouncer before the database. Its session mode is a database; any other is refused in one sentence."""
+"""C4: PgBouncer before the database.
+
+Its session mode is a database; any other is refused in one sentence.
+"""
 
 import json
 import os
@@ -31,7 +34,9 @@ SENTENCE: Final = str(SharedSession())
 
 @contextmanager
 def pgbouncer(database: Database, *, mode: str, **settings: str) -> Iterator[Database]:
-    """PgBouncer before the server of a database, on a Unix socket of its own; the database through it."""
+    """PgBouncer before the server of a database, on a Unix socket of its own;
+    the database through it.
+    """
     require({"pgbouncer": "apt-get install pgbouncer"})
     parts = conninfo_to_dict(database.app)
     directory = Path(tempfile.mkdtemp(prefix="scim-ledger-pgbouncer-", dir="/tmp"))
@@ -57,12 +62,16 @@ def pgbouncer(database: Database, *, mode: str, **settings: str) -> Iterator[Dat
     program = shutil.which("pgbouncer", path=SEARCH_PATH)
     assert program is not None
     with (directory / "log").open("wb") as log:
-        process = subprocess.Popen([program, directory / "ini"], stdout=log, stderr=log, cwd="/", **as_user)
+        process = subprocess.Popen(
+            [program, directory / "ini"], stdout=log, stderr=log, cwd="/", **as_user
+        )
     try:
         socket = directory / ".s.PGSQL.6432"
         until(socket.exists, what="pgbouncer", tell=(directory / "log").read_text)
         through = {"host": str(directory), "port": "6432"}
-        yield Database(make_conninfo(database.owner, **through), make_conninfo(database.app, **through))
+        yield Database(
+            make_conninfo(database.owner, **through), make_conninfo(database.app, **through)
+        )
     finally:
         process.send_signal(signal.SIGINT)
         try:
@@ -100,7 +109,9 @@ def test_it_is_found_also_while_others_use_the_pool(
     with pgbouncer(database, mode=mode, **settings) as through, ThreadPoolExecutor(4) as threads:
 
         def busy(_: int) -> None:
-            with psycopg.connect(through.app, autocommit=True, prepare_threshold=None) as connection:
+            with psycopg.connect(
+                through.app, autocommit=True, prepare_threshold=None
+            ) as connection:
                 for _ in range(200):
                     connection.execute("SELECT 1")
 
@@ -118,7 +129,9 @@ def test_session_mode_is_a_database_like_any_other(database: Database) -> None:
         with running_service(Database(database.owner, through.app), workers=2) as service:
             admin, team = service.api_token(), str(uuid4())
             for _ in range(5):
-                made = service.client.post("/scim-token", json={"team_id": team, "name": "Zoë"}, auth=admin)
+                made = service.client.post(
+                    "/scim-token", json={"team_id": team, "name": "Zoë"}, auth=admin
+                )
                 assert made.status_code == 201
                 bearer = {"Authorization": f"Bearer {made.json()['token']}"}
                 assert service.client.get("/gateway/nginx", headers=bearer).status_code == 200

@@ -20,7 +20,7 @@ import pytest
 
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.secret import Pepper
-from projections.positions import ensure_live
+from projections.follow.positions import ensure_live
 from projections.registry import PROJECTIONS
 from tests.benchmarks.seed import seed
 from tests.conftest import new_database
@@ -35,8 +35,8 @@ TOOLS: Final = dict.fromkeys(("scim2-server", "scim2"), "pip install -r requirem
 VARIANTS: Final = {"nginx": (), "ledger": ("--without-nginx",)}
 CLIENTS: Final = 2
 PACE_S: Final = 0.02
-"""Between two calls of a client: all of them together stay below a token's rate (200 a second), however fast
-the machine is."""
+"""Between two calls of a client: all of them together stay below a token's rate (200 a second),
+however fast the machine is."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,9 @@ def test_the_token_opens_and_addresses_are_the_fronts(variant: str) -> None:
 
 @pytest.mark.parametrize("base", ["/v2", "/scim/v2"])
 def test_an_upstream_that_heeds_the_prefix_names_the_public_address(base: str, server: str) -> None:
-    """A22: header and body agree, and the address works, whatever the upstream's own path ends with."""
+    """A22: header and body agree, and the address works,
+    whatever the upstream's own path ends with.
+    """
     require(TOOLS)
     port = free_port()
     tenant = ["--tenant", "scim"] if base == "/scim/v2" else []
@@ -88,14 +90,20 @@ def test_an_upstream_that_heeds_the_prefix_names_the_public_address(base: str, s
             user = {"schemas": [SCHEMA], "userName": "bjensen"}
             created = service.client.post("/scim/v2/Users", headers=held, json=user)
             location = created.headers["location"]
-            assert location == created.json()["meta"]["location"] == created.headers["content-location"]
+            assert (
+                location
+                == created.json()["meta"]["location"]
+                == created.headers["content-location"]
+            )
             assert location.startswith(f"{service.url}/scim/v2/Users/")
             assert service.client.get(location, headers=held).json() == created.json()
 
 
 @pytest.mark.parametrize("tokens", [10, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_it_keeps_serving_while_all_views_are_rebuilt(tokens: int) -> None:
-    """An identity provider's calls through nginx, over a ledger of ten events a token: not one fails."""
+    """An identity provider's calls through nginx, over a ledger of ten events a token:
+    not one fails.
+    """
     with _seeded(tokens) as data_dir, _reference("--data-dir", str(data_dir)) as found:
         calls = Calls(found["url"], found["token"])
         with calls.going_on():
@@ -104,7 +112,9 @@ def test_it_keeps_serving_while_all_views_are_rebuilt(tokens: int) -> None:
             after = _projections(data_dir, "list")
         assert calls.done > 10
         assert [each["name"] for each in done] == [projection.name for projection in PROJECTIONS]
-        assert _versions(before) == dict.fromkeys(_versions(before), 2), "the seed has rebuilt them once"
+        assert _versions(before) == dict.fromkeys(_versions(before), 2), (
+            "the seed has rebuilt them once"
+        )
         live = [view for view in after if view["state"] == "live"]
         assert _versions(live) == dict.fromkeys(_versions(before), 3)
         assert all(view["head"] >= 10 * tokens for view in live)
@@ -112,7 +122,9 @@ def test_it_keeps_serving_while_all_views_are_rebuilt(tokens: int) -> None:
 
 
 class Calls:
-    """What an identity provider does all day: it creates users, looks them up, changes and deletes them."""
+    """What an identity provider does all day:
+    it creates users, looks them up, changes and deletes them.
+    """
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url
@@ -122,7 +134,10 @@ class Calls:
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """For as long as the block takes, from two clients. Raises what went wrong with the first call."""
+        """For as long as the block takes, from two clients.
+
+        Raises what went wrong with the first call.
+        """
         with meanwhile(
             self._call_on, threads=CLIENTS, has_begun=lambda: self.done > 0, stopping=self._stopping
         ):
@@ -137,7 +152,9 @@ class Calls:
                 path = f"/{made['id']}"
                 assert self._call(client, 200, "GET", path)["userName"] == name
                 assert (
-                    self._call(client, 200, "PUT", path, json=user | {"displayName": "B"})["displayName"]
+                    self._call(client, 200, "PUT", path, json=user | {"displayName": "B"})[
+                        "displayName"
+                    ]
                     == "B"
                 )
                 self._call(client, 204, "DELETE", path)
@@ -245,7 +262,9 @@ def _running(
 
 
 def _environment() -> Mapping[str, str]:
-    given = {name: value for name, value in os.environ.items() if not name.startswith("SCIM_LEDGER_")}
+    given = {
+        name: value for name, value in os.environ.items() if not name.startswith("SCIM_LEDGER_")
+    }
     given.pop("DATABASE_URL", None)
     return {**given, "PATH": SEARCH_PATH}
 

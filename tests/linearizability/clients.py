@@ -1,4 +1,6 @@
-"""Eight clients of two services who create, use and revoke the same few tokens at once, and what they saw."""
+"""Eight clients of two services who create, use and revoke the same few tokens at once,
+and what they saw.
+"""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -45,7 +47,9 @@ Plan = Sequence[Sequence[Step]]
 
 
 def plan(random: Random) -> Plan:
-    """One or two tokens; some clients create each (one gets it), all use it, and it ends in the middle."""
+    """One or two tokens; some clients create each (one gets it), all use it,
+    and it ends in the middle.
+    """
     steps: list[list[Step]] = [[] for _ in range(CLIENTS)]
     tokens = range(random.randint(1, 2))
     for place in tokens:
@@ -68,7 +72,8 @@ def _later_step(random: Random, tokens: Sequence[int]) -> Step:
 
 @dataclass
 class SharedToken:
-    """A token that several clients ask for with one Idempotency-Key: whoever gets it tells the others.
+    """A token that several clients ask for with one Idempotency-Key:
+    whoever gets it tells the others.
 
     is_settled: its secret is known, or nobody will ever know it. seen: what was done to it.
     """
@@ -109,7 +114,9 @@ class Crowd:
                 group.create_task(self._walk(client, own, tokens))
         return [token.seen for token in tokens]
 
-    async def _walk(self, client: Client, steps: Sequence[Step], tokens: Sequence[SharedToken]) -> None:
+    async def _walk(
+        self, client: Client, steps: Sequence[Step], tokens: Sequence[SharedToken]
+    ) -> None:
         for step in steps:
             token = tokens[step.place]
             if step.kind != CREATE:

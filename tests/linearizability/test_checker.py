@@ -78,7 +78,11 @@ NOT_LINEARIZABLE = {
     "revoked while it lives": [create(0, 1), no(2, 3, "revoked"), yes(4, 5)],
     "created twice": [create(0, 3), create(1, 4)],
     "exists, and nobody made it": [create(0, 1, "exists")],
-    "the lost revoke took effect before it was asked for": [create(0, 1), no(2, 3), lost(REVOKE, 4)],
+    "the lost revoke took effect before it was asked for": [
+        create(0, 1),
+        no(2, 3),
+        lost(REVOKE, 4),
+    ],
     "the lost revoke was taken back": [create(0, 1), lost(REVOKE, 2), no(3, 4), yes(5, 6)],
     "a second revoke gives no life": [create(0, 1), revoke(2, 3), revoke(4, 8), yes(5, 6)],
 }
@@ -123,7 +127,9 @@ def test_it_agrees_with_trying_all_orders(history: list[Operation], initial: str
 @given(st.data())
 @settings(max_examples=60)
 def test_what_did_happen_in_some_order_is_accepted(data: st.DataObject) -> None:
-    """A sequential run, each operation stretched around the instant of its effect, some answers lost."""
+    """A sequential run, each operation stretched around the instant of its effect,
+    some answers lost.
+    """
     state, history = data.draw(st.sampled_from(STATES)), []
     initial = state
     for instant, kind in enumerate(data.draw(st.lists(st.sampled_from(KINDS), max_size=12))):
@@ -139,7 +145,9 @@ def test_what_did_happen_in_some_order_is_accepted(data: st.DataObject) -> None:
 
 
 def by_trying_all_orders(history: Sequence[Operation], initial: str = ABSENT) -> bool:
-    """The definition, literally: some of the lost ones took effect, and some order explains all answers."""
+    """The definition, literally: some of the lost ones took effect,
+    and some order explains all answers.
+    """
     return any(
         _respects_time(order) and _is_explained(order, initial)
         for chosen in _completions(history)
@@ -169,5 +177,8 @@ def _is_explained(order: Sequence[Operation], initial: str) -> bool:
 def test_revoked_is_final_in_the_model() -> None:
     """No order of operations leads back: a model that could live again would explain too much."""
     for before, after in pairwise(STATES):
-        assert all(step(after, Operation(kind, None, 0)) != before for kind in KINDS), (before, after)
+        assert all(step(after, Operation(kind, None, 0)) != before for kind in KINDS), (
+            before,
+            after,
+        )
     assert step(LIVE, Operation(REVOKE, None, 0)) != LIVE

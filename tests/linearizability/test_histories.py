@@ -1,4 +1,6 @@
-"""Eight clients of two services on one ledger: every history of a token has an order that explains it."""
+"""Eight clients of two services on one ledger:
+every history of a token has an order that explains it.
+"""
 
 import itertools
 from collections import Counter
@@ -63,11 +65,14 @@ def random_histories(pair: Pair, *, seed: int, count: int) -> list[History]:
 
 
 def assert_worth_checking(histories: Sequence[History]) -> None:
-    """Every kind of answer was given, many uses overlap the end of their token, and some answers were lost.
+    """Every kind of answer was given, many uses overlap the end of their token,
+    and some answers were lost.
 
     Histories of one operation after the other would be linearizable whatever the services did.
     """
-    answers = Counter((operation.kind, operation.answer) for history in histories for operation in history)
+    answers = Counter(
+        (operation.kind, operation.answer) for history in histories for operation in history
+    )
     expected = [
         *product([AUTHENTICATE], ["yes", "no", "revoked"]),
         *product([CREATE], ["created", "exists"]),
@@ -80,7 +85,9 @@ def assert_worth_checking(histories: Sequence[History]) -> None:
 
 
 def is_contended(history: History) -> bool:
-    """Whether yes and no were told to uses that overlapped a revocation: there order is not given by time."""
+    """Whether yes and no were told to uses that overlapped a revocation:
+    there order is not given by time.
+    """
     ends = [operation for operation in history if operation.kind in {REVOKE, BURN}]
     return {"yes", "no"} <= {
         "yes" if use.answer == "yes" else "no"
@@ -110,7 +117,9 @@ USED_REVOKED_USED: Final[Plan] = [
 
 
 def through_a_cache(pair: Pair, plans: Sequence[Plan], *, cached_for_s: float) -> int:
-    """Check plans whose clients come through fronts that remember good answers; how often they did."""
+    """Check plans whose clients come through fronts that remember good answers;
+    how often they did.
+    """
 
     async def main() -> int:
         async with caching_fronts(pair.urls, cached_for_s=cached_for_s) as (urls, fronts):

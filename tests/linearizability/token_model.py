@@ -23,7 +23,10 @@ ANSWERS: Final = {
     (BURN, LIVE): {"done"},
     (BURN, REVOKED): {"done"},
 }
-"""What may be answered. create: by Idempotency-Key. burn: RFC 7009, where there is nothing to be refused."""
+"""What may be answered.
+
+create: by Idempotency-Key. burn: RFC 7009, where there is nothing to be refused.
+"""
 
 _AFTER: Final = {(CREATE, ABSENT): LIVE, (REVOKE, LIVE): REVOKED, (BURN, LIVE): REVOKED}
 """What changes the state, whether or not anybody heard of it."""

@@ -15,7 +15,7 @@ from domain.eventstore.library.mapper import LedgerMapper
 from domain.eventstore.library.recorder import LedgerFactory, LedgerRecorder
 from domain.scim_token import Created
 from domain.secret import Digest
-from projections.positions import Position, all_positions
+from projections.follow.positions import Position, all_positions
 from projections.projection import LogEntry
 from tests.conftest import Database
 from tests.domain.eventstore.hand_clock import believing_any_clock
@@ -25,7 +25,9 @@ from tests.domain.scenario import COMMAND_ID, TOKEN_ID, Given
 def log_entries(*events: Given, token_id: UUID = TOKEN_ID, after: int = 0) -> list[LogEntry]:
     """The life of one token as the log holds it, its first event right behind `after`."""
     return [
-        LogEntry(after + place, token_id, place, event.topic, at, COMMAND_ID, REGISTRY.encode(event))
+        LogEntry(
+            after + place, token_id, place, event.topic, at, COMMAND_ID, REGISTRY.encode(event)
+        )
         for place, (event, at) in enumerate(events, start=1)
     ]
 

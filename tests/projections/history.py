@@ -10,12 +10,12 @@ import psycopg
 from domain.event import Event, Recorded
 from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import TokenLedger
-from projections.apply import PositionMoved, apply_batch
-from projections.log import read
-from projections.positions import all_positions
+from projections.follow.apply import PositionMoved, apply_batch
+from projections.follow.positions import all_positions
+from projections.follow.read_log import read
+from projections.follow.runner import BATCH
 from projections.projection import LogEntry, Projection
-from projections.rebuild import rebuild
-from projections.runner import BATCH
+from projections.rebuild.run import rebuild
 from tests.conftest import PEPPER, SOURCES, Database, catch_up
 from tests.domain.eventstore.hand_clock import believing_any_clock
 from tests.domain.scenario import COMMAND_ID

@@ -1,11 +1,13 @@
-"""An audit trail of any length, generated in the database: what a few hundred customers leave behind."""
+"""An audit trail of any length, generated in the database:
+what a few hundred customers leave behind.
+"""
 
 from typing import Final
 from uuid import UUID
 
 import psycopg
 
-from projections.audit_trail import PROJECTION
+from projections.audit_trail.view import PROJECTION
 
 VERSION: Final = 99
 TABLE: Final = PROJECTION.table(VERSION)
@@ -16,13 +18,15 @@ USERS: Final = 50
 _GENERATE: Final = f"""
     INSERT INTO {TABLE}
     SELECT n, timestamptz '2021-01-01Z' + n * interval '1 s',
-        lpad(to_hex(token / 3), 32, '0')::uuid, lpad(to_hex(token + 65536), 32, '0')::uuid, gen_random_uuid(),
+        lpad(to_hex(token / 3), 32, '0')::uuid, lpad(to_hex(token + 65536), 32, '0')::uuid,
+            gen_random_uuid(),
         CASE WHEN NOT is_presented THEN lpad(to_hex(n %% {USERS}), 32, '0')::uuid END,
         CASE WHEN NOT is_presented THEN lpad(to_hex(n %% {USERS}), 32, '0')::uuid END,
         1, kind, CASE kind WHEN 'scim_token.refused' THEN 'expired' END,
         CASE WHEN is_presented THEN 'scim' END,
         CASE WHEN is_presented
-            THEN '192.0.2.0'::inet + token %% 200 + CASE WHEN n %% 10007 = 0 THEN 256 ELSE 0 END END,
+            THEN '192.0.2.0'::inet + token %% 200 + CASE WHEN n %% 10007 = 0 THEN 256
+                ELSE 0 END END,
         CASE WHEN is_presented THEN 'Okta SCIM Client 1.0.0' END,
         CASE WHEN is_presented THEN 'PATCH' END,
         CASE WHEN is_presented THEN 'Users/{{id}}' END,
@@ -54,7 +58,9 @@ def user(number: int) -> UUID:
 def generate(connection: psycopg.Connection, count: int) -> None:
     """The table of a version of its own, with `count` rows, its indexes and its statistics."""
     # Not logged: it makes no difference to plans, and a third to the time.
-    connection.execute(PROJECTION.create_table(VERSION).replace("CREATE", "CREATE UNLOGGED", 1).encode())
+    connection.execute(
+        PROJECTION.create_table(VERSION).replace("CREATE", "CREATE UNLOGGED", 1).encode()
+    )
     fill(connection, 1, count)
     for statement in PROJECTION.create_indexes(VERSION):
         connection.execute(statement.encode())

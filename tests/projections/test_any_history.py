@@ -1,6 +1,8 @@
-"""E1, E2, E3: whatever happened, in whatever batches it came, the views are exact, now and at each instant.
+"""E1, E2, E3: whatever happened, in whatever batches it came, the views are exact,
+now and at each instant.
 
-Told by the plainest fold, one event after the other; instants are coarse, so that many events share one.
+Told by the plainest fold, one event after the other; instants are coarse, so that many events share
+one.
 """
 
 import asyncio
@@ -21,15 +23,15 @@ from domain.event import Event
 from domain.postgres.connection import ReadPool
 from domain.scim_token import Created, Presentation, Refused, Revoked, Rotated, Used
 from domain.secret import Digest
-from projections.as_of import AsOfQueries
-from projections.queries import TokenFilter, TokenQueries
-from projections.rebuild import verify
+from projections.rebuild.run import verify
 from projections.registry import PROJECTIONS
-from projections.scim_tokens import document
+from projections.scim_tokens.as_of import AsOfQueries
+from projections.scim_tokens.queries import TokenFilter, TokenQueries
+from projections.scim_tokens.view import document
 from tests.conftest import Database, new_database
 from tests.domain.scenario import ADA, MILLISECOND, MINUTE, T0, TEAM_ID
 from tests.projections.history import Fact, given, rows
-from tests.projections.test_rebuild import app
+from tests.projections.rebuild.test_rebuild import app
 
 TOKENS: Final = tuple(UUID(int=number) for number in (1, 2, 3))
 SOURCES: Final = ("192.0.2.1", "2001:db8::1", None)
@@ -62,7 +64,9 @@ STEPS: Final = st.lists(
 
 
 def facts(steps: Sequence[Step]) -> list[Fact]:
-    """Three tokens, two of which expire, and what happens to them; a revoked one is only refused."""
+    """Three tokens, two of which expire, and what happens to them;
+    a revoked one is only refused.
+    """
     at = T0
     found: list[Fact] = []
     revoked: set[UUID] = set()
@@ -117,7 +121,9 @@ def as_told(history: Sequence[Fact], at: datetime) -> Mapping[UUID, dict[str, An
 
 
 def status_at(token: Mapping[str, Any], at: datetime) -> str:
-    """One rule for instants: what happens at one has happened at it, and a token expires at its expiry."""
+    """One rule for instants: what happens at one has happened at it,
+    and a token expires at its expiry.
+    """
     if token["revoked_at"] is not None:
         return "revoked"
     is_over = token["expires_at"] is not None and token["expires_at"] <= at
@@ -132,7 +138,9 @@ def rendered(token: Mapping[str, Any]) -> Any:
     return msgspec.to_builtins(document(**token))
 
 
-async def check_as_of(database: Database, history: Sequence[Fact], instants: Sequence[datetime]) -> None:
+async def check_as_of(
+    database: Database, history: Sequence[Fact], instants: Sequence[datetime]
+) -> None:
     """Each token and each list, as it was; and the lists of now, as of the last instant."""
     pool = ReadPool(database.app, timeout_s=10)
     try:
@@ -148,7 +156,9 @@ async def check_as_of(database: Database, history: Sequence[Fact], instants: Seq
                 told.values(), key=lambda token: (token["created_at"], token["id_"]), reverse=True
             )
             for status in ("active", "expired", "revoked", "all"):
-                expected = [rendered(each) for each in newest if status in {"all", status_at(each, at)}]
+                expected = [
+                    rendered(each) for each in newest if status in {"all", status_at(each, at)}
+                ]
                 narrow = TokenFilter(status=status)
                 page = await queries.page(narrow, after=None, limit=9, at=at, head=0)
                 assert decoded(page.documents) == expected, (status, at)
@@ -165,7 +175,11 @@ def check_counts(database: Database, history: Sequence[Fact]) -> None:
     for token_id, event, at in history:
         if isinstance(event, Used | Refused):
             hour = int(at.timestamp()) // 3600
-            key = token_id.bytes + hour.to_bytes(4, "big") + (event.presentation.source or "").encode()
+            key = (
+                token_id.bytes
+                + hour.to_bytes(4, "big")
+                + (event.presentation.source or "").encode()
+            )
             if isinstance(event, Used):
                 uses[key] += event.count
             else:
@@ -190,7 +204,9 @@ def check_views(server: str, steps: list[Step], batch: int) -> None:
         check_counts(database, history)
         turns = {at for _, _, at in history} | {T0 + 30 * MINUTE, T0 + HOUR}
         instants = sorted(turns)[:6] + sorted(turns)[-3:]
-        around = {at + step for at in instants for step in (-MILLISECOND, timedelta(0), MILLISECOND)}
+        around = {
+            at + step for at in instants for step in (-MILLISECOND, timedelta(0), MILLISECOND)
+        }
         asyncio.run(check_as_of(database, history, sorted(around)))
         with app(database) as connection:
             assert [verify(connection, each) for each in PROJECTIONS] == [None] * len(PROJECTIONS)

@@ -1,4 +1,6 @@
-"""`scim-ledger verify` and `projections verify` name each way in which the store could be damaged."""
+"""`scim-ledger verify` and `projections verify` name each way in which the
+store could be damaged.
+"""
 
 import asyncio
 import json
@@ -13,7 +15,7 @@ from domain.api_token import Permission
 from domain.ledger import NewApiToken, NewScimToken, Operator
 from domain.scim_token import Presentation
 from projections import verify as verifying
-from projections.rebuild import verify
+from projections.rebuild.run import verify
 from projections.registry import PROJECTIONS
 from projections.verify import verify_ledger
 from tests.api.cli import forked_cli
@@ -37,15 +39,24 @@ DAMAGES = {
         "the head of {token}: its version is not what the events lead to",
     ),
     "a stream has no beginning": (
-        f"UPDATE ledger.events SET originator_id = '{NOBODY}' {OF_TOKEN} AND originator_version = 3",
+        (
+            f"UPDATE ledger.events SET originator_id = '{NOBODY}' {OF_TOKEN} "
+            f"AND originator_version = 3"
+        ),
         "version 1 is missing before it",
     ),
     "an event cannot be decoded": (
-        f"UPDATE ledger.events SET state = '{{\"{SECRET_TEXT}\"' {OF_TOKEN} AND originator_version = 3",
+        (
+            f"UPDATE ledger.events "
+            f"SET state = '{{\"{SECRET_TEXT}\"' {OF_TOKEN} AND originator_version = 3"
+        ),
         "the stored state of a scim_token.rotated.v1 is not what its version holds",
     ),
     "an event is of an unknown kind": (
-        f"UPDATE ledger.events SET topic = 'scim_token.sold.v1' {OF_TOKEN} AND originator_version = 3",
+        (
+            f"UPDATE ledger.events SET topic = 'scim_token.sold.v1' {OF_TOKEN} "
+            f"AND originator_version = 3"
+        ),
         "no event is registered under the topic 'scim_token.sold.v1'",
     ),
     "an event cannot follow": (
@@ -57,7 +68,10 @@ DAMAGES = {
         "it cannot follow what is before it (AssertionError)",
     ),
     "time goes back": (
-        f"UPDATE ledger.events SET at = at - interval '1 hour' {OF_TOKEN} AND originator_version = 4",
+        (
+            f"UPDATE ledger.events SET at = at - interval '1 hour' {OF_TOKEN} "
+            f"AND originator_version = 4"
+        ),
         "ledger time went back",
     ),
     "events are out of order": (
@@ -81,7 +95,8 @@ DAMAGES = {
     ),
     "a head is there twice": (
         (
-            f"INSERT INTO ledger.heads SELECT originator_id, version, last_used_at, uses, chapter + 1 "
+            f"INSERT INTO ledger.heads "
+            f"SELECT originator_id, version, last_used_at, uses, chapter + 1 "
             f"FROM ledger.heads {OF_TOKEN}"
         ),
         "the head of {token}: there is more than one",
@@ -93,7 +108,8 @@ DAMAGES = {
     "a state differs": (
         (
             f"UPDATE ledger.aggregates SET state = "
-            f"convert_to(replace(convert_from(state, 'UTF8'), 'Okta', '{SECRET_TEXT}'), 'UTF8') {OF_TOKEN}"
+            f"convert_to(replace(convert_from(state, 'UTF8'), 'Okta', "
+            f"'{SECRET_TEXT}'), 'UTF8') {OF_TOKEN}"
         ),
         "the state row of {token}: it is not what the events lead to",
     ),
@@ -117,7 +133,10 @@ DAMAGES = {
         "the secrets of {token}: one stands otherwise than the events say",
     ),
     "a secret is missing": (
-        f"DELETE FROM ledger.secrets WHERE digest = (SELECT min(digest) FROM ledger.secrets {OF_TOKEN})",
+        (
+            f"DELETE FROM ledger.secrets WHERE digest = (SELECT min(digest) "
+            f"FROM ledger.secrets {OF_TOKEN})"
+        ),
         "the secrets of {token}: one that the events tell of is missing",
     ),
     "a secret is too many": (
@@ -168,7 +187,9 @@ def filled(server: str) -> Database:  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("streams", [1, 2, 1000])
-def test_a_good_ledger_is_found_good(filled: Database, monkeypatch: pytest.MonkeyPatch, streams: int) -> None:
+def test_a_good_ledger_is_found_good(
+    filled: Database, monkeypatch: pytest.MonkeyPatch, streams: int
+) -> None:
     monkeypatch.setattr(verifying, "SLICE", streams)
     monkeypatch.setattr(verifying, "STREAMS", streams)
     with psycopg.connect(filled.app, autocommit=True) as connection:
@@ -195,14 +216,21 @@ def test_each_damage_is_found_and_named(filled: Database, damage: str) -> None:
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
-def test_a_good_view_is_found_good_and_nothing_is_left(database: Database, projection: object) -> None:
+def test_a_good_view_is_found_good_and_nothing_is_left(
+    database: Database, projection: object
+) -> None:
     asyncio.run(fill(database))
-    before = select(database, "SELECT name, version, position, role FROM ledger.projection_positions")
+    before = select(
+        database, "SELECT name, version, position, role FROM ledger.projection_positions"
+    )
     with psycopg.connect(database.app, autocommit=True) as connection:
         for each in PROJECTIONS:
             if each is projection:
                 assert verify(connection, each) is None
-    assert select(database, "SELECT name, version, position, role FROM ledger.projection_positions") == before
+    assert (
+        select(database, "SELECT name, version, position, role FROM ledger.projection_positions")
+        == before
+    )
     assert select(database, "SELECT relname FROM pg_class WHERE relname ~ '_v2$'") == []
 
 
@@ -211,7 +239,8 @@ VIEW_DAMAGES = {
     "missing": ("DELETE FROM {table} WHERE id = '{id}'", "is missing"),
     "too many": (
         (
-            "INSERT INTO {table} SELECT '{other}', team_id, name, created_by, NULL, created_at, updated_at, "
+            "INSERT INTO {table} SELECT '{other}', team_id, name, created_by, NULL, created_at, "
+            "updated_at, "
             "NULL, NULL, NULL, head, used, tail FROM {table} WHERE id = '{id}'"
         ),
         "should not be there",
@@ -237,11 +266,16 @@ def test_the_commands_say_it_with_their_exit_codes(database: Database) -> None:
     asyncio.run(fill(database))
     environment = service_environment(database.app)
     good = forked_cli.run(["verify", "--json"], environment)
-    assert (good.exit_code, json.loads(good.stdout)) == (0, {"events": 8, "streams": 5, "damage": None})
+    assert (good.exit_code, json.loads(good.stdout)) == (
+        0,
+        {"events": 8, "streams": 5, "damage": None},
+    )
     assert forked_cli.run(["projections", "verify"], environment).exit_code == 0
     with psycopg.connect(database.owner, autocommit=True) as owner:
         owner.execute(f"UPDATE ledger.heads SET uses = 7 {OF_TOKEN}")
-        owner.execute("UPDATE views.scim_tokens_v1 SET name = 'hunter2' WHERE revoked_at IS NOT NULL")
+        owner.execute(
+            "UPDATE views.scim_tokens_v1 SET name = 'hunter2' WHERE revoked_at IS NOT NULL"
+        )
     damaged = forked_cli.run(["verify"], environment)
     assert damaged.exit_code == 1
     assert "its uses is not what the events lead to" in damaged.stdout
@@ -252,7 +286,9 @@ def test_the_commands_say_it_with_their_exit_codes(database: Database) -> None:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_ledger(server: str) -> None:
-    """A verification and a rebuild of a million events, each in a process of its own, in half a gigabyte."""
+    """A verification and a rebuild of a million events, each in a process of its own,
+    in half a gigabyte.
+    """
     program = (
         "import sys, psycopg\n"
         "from projections.verify import verify_ledger\n"

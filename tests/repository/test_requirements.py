@@ -1,7 +1,9 @@
-"""The pinned files install with the pip that a fresh machine has (Python 3.11 and Debian 12 bring 23.x).
+"""The pinned files install with the pip that a fresh machine has (Python 3.11 and Debian 12 bring
+23.x).
 
-To that pip `name` and `name[extra]` are two requirements. Where a package asks for an extra, a pin of the
-bare name alone makes it take the newest release there is, which it then refuses: that one has no hash.
+To that pip `name` and `name[extra]` are two requirements. Where a package asks for an extra, a pin
+of the bare name alone makes it take the newest release there is, which it then refuses: that one
+has no hash.
 """
 
 import re
@@ -27,12 +29,16 @@ def pins(text: str) -> Pins:
         assert "--hash=sha256:" in block, requirement
         (specifier,) = requirement.specifier
         assert specifier.operator == "==", requirement
-        found[canonicalize_name(requirement.name), frozenset(requirement.extras)] = specifier.version
+        found[canonicalize_name(requirement.name), frozenset(requirement.extras)] = (
+            specifier.version
+        )
     return found
 
 
 def asked_with_extras(pinned: Pins) -> set[tuple[str, frozenset[str]]]:
-    """What the pinned packages, as far as they are installed here, ask for with an extra on this machine."""
+    """What the pinned packages, as far as they are installed here,
+    ask for with an extra on this machine.
+    """
     asked: set[tuple[str, frozenset[str]]] = set()
     for name, extras in pinned:
         try:
@@ -52,9 +58,9 @@ def unpinned(text: str) -> set[tuple[str, frozenset[str]]]:
     """What pip 23 would look for on its own."""
     pinned = pins(text)
     with_extras = asked_with_extras(pinned) | {key for key in pinned if key[1]}
-    return {key for name, extras in with_extras for key in ((name, extras), (name, frozenset[str]()))} - set(
-        pinned
-    )
+    return {
+        key for name, extras in with_extras for key in ((name, extras), (name, frozenset[str]()))
+    } - set(pinned)
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -26,17 +26,23 @@ def test_it():
 @pytest.mark.parametrize(
     ("stolen_s", "then", "runs", "told"),
     [
-        pytest.param(1000, 'assert RUNS.read_text() == "xx"', 2, "1 passed, 1 run again", id="once"),
+        pytest.param(
+            1000, 'assert RUNS.read_text() == "xx"', 2, "1 passed, 1 run again", id="once"
+        ),
         pytest.param(1000, "assert False", 2, "1 failed, 1 run again", id="twice"),
         pytest.param(-1000, "assert False", 1, "1 failed in", id="without-that"),
         pytest.param(1000, "pass", 1, "1 passed in", id="never"),
     ],
 )
-def test_who_gets_a_second_chance(tmp_path: Path, stolen_s: int, then: str, runs: int, told: str) -> None:
+def test_who_gets_a_second_chance(
+    tmp_path: Path, stolen_s: int, then: str, runs: int, told: str
+) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_given.py").write_text(GIVEN.format(stolen_s=stolen_s, then=then))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_given.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
     assert told in done.stdout.splitlines()[-1]
     assert len((tmp_path / "runs").read_text()) == runs
     assert done.returncode == ("failed" in told)

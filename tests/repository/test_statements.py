@@ -1,4 +1,6 @@
-"""Statements stand in files that say what they return, lock and go by; each is true of the schema."""
+"""Statements stand in files that say what they return, lock and go by;
+each is true of the schema.
+"""
 
 import ast
 import re
@@ -17,7 +19,9 @@ ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = ("domain", "projections", "api")
 NO_STATEMENTS: Final = ("migrations", "schema.sql")
 SAID: Final = ("Returns", "Order", "Locks", "Index")
-LOADED: Final = re.compile(r'^(\w+): Final = statements\(\s*"([\w.]+)", "([\w/.]+)"\s*\)', re.MULTILINE)
+LOADED: Final = re.compile(
+    r'^(\w+): Final = statements\(\s*"([\w.]+)", "([\w/.]+)"\s*\)', re.MULTILINE
+)
 VERBS: Final = "ALTER BEGIN COPY CREATE DELETE DROP GRANT INSERT SELECT SET TRUNCATE UPDATE WITH"
 STATEMENT: Final = re.compile(rf"\s*\(*(?:{'|'.join(VERBS.split())})\s")
 NOT_PREPARED: Final = re.compile(r"(?:ALTER|CREATE|GRANT|SET)\s")
@@ -28,19 +32,19 @@ NAMES: Final[dict[str, str | tuple[str, str]]] = {
 """What a test fills in for a name that is known only at run time."""
 IN_CODE: Final = {
     "domain/eventstore/peppers.py": "sent with a session's settings, where there are no parameters",
-    "projections/as_of.py": "composed of what a request asks for",
-    "projections/audit_queries.py": "composed of what a request asks for",
-    "projections/bulk.py": "not moved yet",
-    "projections/compare.py": "not moved yet",
-    "projections/log.py": "not moved yet",
-    "projections/positions.py": "not moved yet",
+    "projections/scim_tokens/as_of.py": "composed of what a request asks for",
+    "projections/audit_trail/queries.py": "composed of what a request asks for",
+    "projections/rebuild/bulk.py": "not moved yet",
+    "projections/rebuild/compare.py": "not moved yet",
+    "projections/follow/read_log.py": "not moved yet",
+    "projections/follow/positions.py": "not moved yet",
     "projections/projection.py": "made of the columns that a view declares",
-    "projections/queries.py": "composed of what a request asks for",
-    "projections/rebuild.py": "not moved yet",
-    "projections/rebuild_requests.py": "not moved yet",
-    "projections/runner.py": "not moved yet",
-    "projections/token_walk.py": "composed of what a request asks for",
-    "projections/usage_queries.py": "not moved yet",
+    "projections/scim_tokens/queries.py": "composed of what a request asks for",
+    "projections/rebuild/run.py": "not moved yet",
+    "projections/rebuild/requests.py": "not moved yet",
+    "projections/follow/runner.py": "not moved yet",
+    "projections/scim_tokens/walk.py": "composed of what a request asks for",
+    "projections/usage/queries.py": "not moved yet",
     "projections/verify.py": "not moved yet",
     "api/resources/health.py": "not moved yet",
 }

@@ -1,4 +1,6 @@
-"""Every door of the edge, as a client sees it: a secret in; whether it was let in, and as whom, out."""
+"""Every door of the edge, as a client sees it:
+a secret in; whether it was let in, and as whom, out.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +27,9 @@ class LetIn(NamedTuple):
 
 @dataclass(frozen=True)
 class Door:
-    """name: in the trail. ask: how a client presents a secret, and an API token where one is needed.
+    """name: in the trail.
+
+    ask: how a client presents a secret, and an API token where one is needed.
 
     told: what a yes tells.
     """
@@ -65,7 +69,9 @@ def _headers(answer: httpx.Response) -> LetIn:
 
 
 def _document(token: str) -> Callable[[httpx.Response], LetIn]:
-    return lambda answer: LetIn(*(UUID(answer.json()[name]) for name in ("team_id", token, "use_id")))
+    return lambda answer: LetIn(
+        *(UUID(answer.json()[name]) for name in ("team_id", token, "use_id"))
+    )
 
 
 _NGINX: Final = {"X-Original-URI": "/scim/v2/Users", "X-Original-Method": "GET"}
@@ -89,5 +95,7 @@ def is_let_in(answer: httpx.Response) -> bool:
         assert active or answer.json().keys() <= {"active", "reason"}
         return active
     assert answer.status_code in {200, 401}
-    assert answer.status_code == 200 or not any(name.startswith("x-scim-") for name in answer.headers)
+    assert answer.status_code == 200 or not any(
+        name.startswith("x-scim-") for name in answer.headers
+    )
     return answer.status_code == 200

@@ -1,6 +1,8 @@
-"""The trail answers what a naive filter over the events finds: any history, any filter, any page size.
+"""The trail answers what a naive filter over the events finds:
+any history, any filter, any page size.
 
-The same history is asked three ways: the trail, tokens as of an instant, and usage. After every rebuild too.
+The same history is asked three ways: the trail, tokens as of an instant, and usage. After every
+rebuild too.
 """
 
 import asyncio
@@ -32,13 +34,14 @@ from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import NewApiToken, NewScimToken, TokenLedger
 from domain.scim_token import Created, Presentation, Refused, ScimToken, Used, evolve
 from domain.secret import Secret
-from projections import audit_trail, usage
-from projections.as_of import AsOfQueries
-from projections.audit_queries import AuditFilter, AuditQueries, Span
-from projections.queries import TokenFilter
-from projections.rebuild import rebuild
-from projections.scim_tokens import document
-from projections.usage_queries import UsageQueries
+from projections.audit_trail import view as audit_trail
+from projections.audit_trail.queries import AuditFilter, AuditQueries, Span
+from projections.rebuild.run import rebuild
+from projections.scim_tokens.as_of import AsOfQueries
+from projections.scim_tokens.queries import TokenFilter
+from projections.scim_tokens.view import document
+from projections.usage import view as usage
+from projections.usage.queries import UsageQueries
 from tests.conftest import PEPPER, Database, catch_up, new_database
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import T0
@@ -129,11 +132,14 @@ class AuditMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.secrets)
     @rule(data=st.data(), source=st.sampled_from(SOURCES), times=st.integers(1, 3))
     def use(self, data: st.DataObject, source: str | None, times: int) -> None:
-        secret = data.draw(st.sampled_from([each for secrets in self.secrets.values() for each in secrets]))
+        secret = data.draw(
+            st.sampled_from([each for secrets in self.secrets.values() for each in secrets])
+        )
 
         async def present() -> None:
             asked = [
-                self.ledger.authenticate(secret, Presentation("scim", source=source)) for _ in range(times)
+                self.ledger.authenticate(secret, Presentation("scim", source=source))
+                for _ in range(times)
             ]
             await asyncio.gather(*asked, return_exceptions=True)
 
@@ -158,7 +164,9 @@ class AuditMachine(RuleBasedStateMachine):
     def revoke(self, data: st.DataObject) -> None:
         token_id = data.draw(st.sampled_from(list(self.secrets)))
         try:
-            self.run(self.ledger.revoke_scim_token(token_id, by=data.draw(st.sampled_from(self.callers))))
+            self.run(
+                self.ledger.revoke_scim_token(token_id, by=data.draw(st.sampled_from(self.callers)))
+            )
         except NotFound:
             return
 
@@ -208,17 +216,25 @@ class AuditMachine(RuleBasedStateMachine):
         ]
         self._compare(singles, is_newest_first=True, limit=100)
 
-    def _compare(self, questions: Sequence[AuditFilter], *, is_newest_first: bool, limit: int) -> None:
+    def _compare(
+        self, questions: Sequence[AuditFilter], *, is_newest_first: bool, limit: int
+    ) -> None:
         catch_up(self.database)
         events = self._events()
         teams = {
-            each.originator_id: each.event.team_id for _, each in events if isinstance(each.event, Created)
+            each.originator_id: each.event.team_id
+            for _, each in events
+            if isinstance(each.event, Created)
         }
         for narrow in questions:
-            found = self.run(self._walk(narrow, events[-1][0], is_newest_first=is_newest_first, limit=limit))
+            found = self.run(
+                self._walk(narrow, events[-1][0], is_newest_first=is_newest_first, limit=limit)
+            )
             asked = replace(narrow, teams=None) if self.forget_team else narrow
             naive = [
-                position for position, each in events if _matches(asked, each, teams.get(each.originator_id))
+                position
+                for position, each in events
+                if _matches(asked, each, teams.get(each.originator_id))
             ]
             assert found == (naive[::-1] if is_newest_first else naive), narrow
 
@@ -236,7 +252,9 @@ class AuditMachine(RuleBasedStateMachine):
         expected.sort(key=lambda token: (token.created_at, token.id), reverse=True)
         queries = AsOfQueries(self.ledger.reads)
         page = self.run(
-            queries.page(TokenFilter(teams), after=None, limit=1000, at=at, head=self._events()[-1][0])
+            queries.page(
+                TokenFilter(teams), after=None, limit=1000, at=at, head=self._events()[-1][0]
+            )
         )
         assert list(page.documents) == [_document(token) for token in expected]
 
@@ -259,15 +277,23 @@ class AuditMachine(RuleBasedStateMachine):
             assert step.refusals == sum(isinstance(event, Refused) for event in events)
             assert step.sources == len({event.presentation.source for event in events} - {None})
 
-    async def _walk(self, narrow: AuditFilter, head: int, *, is_newest_first: bool, limit: int) -> list[int]:
-        queries, span, found = AuditQueries(self.ledger.reads), Span(is_newest_first=is_newest_first), []
+    async def _walk(
+        self, narrow: AuditFilter, head: int, *, is_newest_first: bool, limit: int
+    ) -> list[int]:
+        queries, span, found = (
+            AuditQueries(self.ledger.reads),
+            Span(is_newest_first=is_newest_first),
+            [],
+        )
         while True:
             page = await queries.page(narrow, span, limit=limit, head=head)
             found += [event.position for event in page.events]
             if page.next is None:
                 streamed = [
                     event.position
-                    async for events in queries.stream(narrow, Span(is_newest_first), limit=None, head=head)
+                    async for events in queries.stream(
+                        narrow, Span(is_newest_first), limit=None, head=head
+                    )
                     for event in events
                 ]
                 assert streamed == found
@@ -279,7 +305,8 @@ class AuditMachine(RuleBasedStateMachine):
     def _events(self) -> list[Naive]:
         with psycopg.connect(self.database.owner) as connection:
             rows = connection.execute(
-                "SELECT notification_id, originator_id, originator_version, at, command_id, topic, state "
+                "SELECT notification_id, originator_id, originator_version, at, command_id, "
+                "topic, state "
                 "FROM ledger.events ORDER BY notification_id"
             ).fetchall()
         return [
@@ -291,7 +318,9 @@ class AuditMachine(RuleBasedStateMachine):
         states: dict[UUID, ScimToken] = {}
         for _, recorded in self._events():
             if recorded.originator_id in self.secrets and recorded.at <= at:
-                states[recorded.originator_id] = evolve(states.get(recorded.originator_id), recorded)
+                states[recorded.originator_id] = evolve(
+                    states.get(recorded.originator_id), recorded
+                )
         return list(states.values())
 
 

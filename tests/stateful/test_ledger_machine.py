@@ -1,7 +1,8 @@
 """The ledger against a plain model: whatever is done to it, in whatever order, the promises hold.
 
-The model is a dictionary and the rules of the contract in a dozen lines; the ledger is the real one, on a
-real database, closed and reopened, its views rebuilt and fed twice, its clock moved both ways.
+The model is a dictionary and the rules of the contract in a dozen lines; the ledger is the real
+one, on a real database, closed and reopened, its views rebuilt and fed twice, its clock moved both
+ways.
 """
 
 import asyncio
@@ -51,15 +52,15 @@ from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import CommandKey, NewApiToken, NewScimToken, Operator, TokenLedger
 from domain.scim_token import Presentation, ScimToken, Used
 from domain.secret import ENTROPY_BYTES, Pepper, Secret, SecretKind, mint
-from projections import log
-from projections.apply import PositionMoved, apply_batch
-from projections.positions import all_positions
-from projections.queries import TokenFilter, TokenQueries
-from projections.rebuild import rebuild
+from projections.follow import read_log as log
+from projections.follow.apply import PositionMoved, apply_batch
+from projections.follow.positions import all_positions
+from projections.follow.runner import Runner
+from projections.rebuild.run import rebuild
 from projections.registry import PROJECTIONS
-from projections.runner import Runner
-from projections.scim_tokens import PROJECTION as SCIM_TOKENS
-from projections.scim_tokens import rfc3339
+from projections.scim_tokens.queries import TokenFilter, TokenQueries
+from projections.scim_tokens.view import PROJECTION as SCIM_TOKENS
+from projections.scim_tokens.view import rfc3339
 from tests.conftest import Database, new_database
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
@@ -84,7 +85,8 @@ STEPS: Final = st.sampled_from(
 class ModelToken:
     """What the contract says of one token. ends: by secret, when its own overlap is over.
 
-    over: the secrets whose overlap was over when the token was rotated again: of these, nothing else counts.
+    over: the secrets whose overlap was over when the token was rotated again: of these, nothing
+    else counts.
     """
 
     id: UUID
@@ -123,7 +125,9 @@ class ModelToken:
             "rotated_at": self.rotated_at,
             "revoked_at": self.revoked_at,
         }
-        optional: dict[str, object] = {name: rfc3339(at) for name, at in instants.items() if at is not None}
+        optional: dict[str, object] = {
+            name: rfc3339(at) for name, at in instants.items() if at is not None
+        }
         return optional | {
             "id": str(self.id),
             "team_id": str(self.team),
@@ -161,7 +165,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self._stack = ExitStack()
         self.database: Database = self._stack.enter_context(new_database(self.server))
         believing_any_clock(self.database)
-        self._owner = self._stack.enter_context(psycopg.connect(self.database.owner, autocommit=True))
+        self._owner = self._stack.enter_context(
+            psycopg.connect(self.database.owner, autocommit=True)
+        )
         self._app = self._stack.enter_context(psycopg.connect(self.database.app, autocommit=True))
         self._loop = asyncio.new_event_loop()
         self._stack.callback(self._loop.close)
@@ -220,7 +226,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self._touched = token_id
         return self.model[token_id]
 
-    # --- commands ------------------------------------------------------------------------------------------
+    # --- commands
+    # ------------------------------------------------------------------------------------------
 
     @initialize(target=secrets)
     def first(self) -> tuple[UUID, Secret]:
@@ -270,7 +277,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert secret.reveal() not in self.revealed
         self.revealed.add(secret.reveal())
 
-    @rule(target=secrets, held=secrets, overlap=st.just(timedelta(0)) | STEPS, has_key=st.booleans())
+    @rule(
+        target=secrets, held=secrets, overlap=st.just(timedelta(0)) | STEPS, has_key=st.booleans()
+    )
     def rotate(self, held: tuple[UUID, Secret], overlap: timedelta, *, has_key: bool) -> Any:
         token = self.touch(held[0])
         key = CommandKey(uuid4(), b"rotate") if has_key else None
@@ -292,15 +301,17 @@ class LedgerMachine(RuleBasedStateMachine):
         at = self.recorded()
         ended = at + overlap
         token.over |= {text for text, end in token.ends.items() if end is not None and end < at}
-        token.ends = {text: ended if end is None else min(end, ended) for text, end in token.ends.items()} | {
-            secret.reveal(): None
-        }
+        token.ends = {
+            text: ended if end is None else min(end, ended) for text, end in token.ends.items()
+        } | {secret.reveal(): None}
         token.rotated_at = token.updated_at = at
         assert state.rotated_at == at
         self._is_new(secret)
         if key is not None:
             with pytest.raises(SecretAlreadyShown) as shown:
-                self.do(self.ledger.rotate_scim_token(token.id, overlap=overlap, by=USERS[1], key=key))
+                self.do(
+                    self.ledger.rotate_scim_token(token.id, overlap=overlap, by=USERS[1], key=key)
+                )
             assert shown.value.originator_id == token.id
         return token.id, secret
 
@@ -329,7 +340,8 @@ class LedgerMachine(RuleBasedStateMachine):
         with pytest.raises(CommandIdReused):
             self.do(known.repeat(self.ledger, CommandKey(known.key.id, b"something else")))
 
-    # --- uses ----------------------------------------------------------------------------------------------
+    # --- uses
+    # ----------------------------------------------------------------------------------------------
 
     @rule(held=secrets, door=st.sampled_from(DOORS))
     def use(self, held: tuple[UUID, Secret], door: Presentation) -> None:
@@ -346,7 +358,9 @@ class LedgerMachine(RuleBasedStateMachine):
         before = self.head()
         with pytest.raises(refusal):
             self.do(self.ledger.authenticate(held[1], door))
-        if self.head() != before:  # at most one a minute is recorded; when, is the domain's own test
+        if (
+            self.head() != before
+        ):  # at most one a minute is recorded; when, is the domain's own test
             self.recorded()
 
     @rule(held=secrets, door=st.sampled_from(knocking.ALL))
@@ -355,7 +369,9 @@ class LedgerMachine(RuleBasedStateMachine):
         token, at, before = self.touch(held[0]), self.at, self.head()
         answer = door.ask(self.client, held[1], self.caller)
         used = self.uses_since(before)
-        if self.head() != before:  # a refusal, or the use of the API token that asked, may be recorded
+        if (
+            self.head() != before
+        ):  # a refusal, or the use of the API token that asked, may be recorded
             self.recorded()
         if token.refusal(held[1].reveal(), at) is not None:
             assert not knocking.is_let_in(answer)
@@ -378,7 +394,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
         async def together() -> list[Any]:
             return await asyncio.gather(
-                *(self.ledger.authenticate(secret, door) for _, secret in held), return_exceptions=True
+                *(self.ledger.authenticate(secret, door) for _, secret in held),
+                return_exceptions=True,
             )
 
         outcomes = self.do(together())
@@ -402,7 +419,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.do(self.ledger.authenticate(mint(SecretKind.SCIM_LIVE, entropy), DOORS[0]))
         assert self.head() == before
 
-    # --- the world -----------------------------------------------------------------------------------------
+    # --- the world
+    # -----------------------------------------------------------------------------------------
 
     @rule(step=STEPS)
     def time_passes(self, step: timedelta) -> None:
@@ -437,7 +455,9 @@ class LedgerMachine(RuleBasedStateMachine):
         """A second runner that slept: it has read what was applied meanwhile."""
         self.catch_up_views()
         before = self.rows()
-        (at,) = (position for position in all_positions(self._app) if position.name == SCIM_TOKENS.name)
+        (at,) = (
+            position for position in all_positions(self._app) if position.name == SCIM_TOKENS.name
+        )
         entries = log.read(self._app, after=0, limit=10_000)[-back:]
         after = entries[0].position - 1
         with pytest.raises(PositionMoved):
@@ -445,7 +465,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.rows() == before
 
     def head(self) -> int:
-        row = self._owner.execute("SELECT coalesce(max(notification_id), 0) FROM ledger.events").fetchone()
+        row = self._owner.execute(
+            "SELECT coalesce(max(notification_id), 0) FROM ledger.events"
+        ).fetchone()
         assert row is not None
         head: int = row[0]
         return head
@@ -471,7 +493,8 @@ class LedgerMachine(RuleBasedStateMachine):
             for projection in PROJECTIONS
         }
 
-    # --- what must hold after each step --------------------------------------------------------------------
+    # --- what must hold after each step
+    # --------------------------------------------------------------------
 
     @invariant()
     def states_equal_the_replay_and_the_model(self) -> None:
@@ -495,12 +518,17 @@ class LedgerMachine(RuleBasedStateMachine):
     def reads_equal_the_model(self) -> None:
         """The touched token and two lists; after the last step all of them."""
         self._steps += 1
-        status, team = STATUSES[self._steps % len(STATUSES)], (None, *TEAMS)[self._steps % (1 + len(TEAMS))]
+        status, team = (
+            STATUSES[self._steps % len(STATUSES)],
+            (None, *TEAMS)[self._steps % (1 + len(TEAMS))],
+        )
         touched = () if self._touched is None else (self._touched,)
         self.do(self._compare_reads(touched, [(None, "all"), (team, status)]))
         self._touched = None
 
-    async def _compare_reads(self, ids: Collection[UUID], lists: Sequence[tuple[UUID | None, str]]) -> None:
+    async def _compare_reads(
+        self, ids: Collection[UUID], lists: Sequence[tuple[UUID | None, str]]
+    ) -> None:
         self.catch_up_views()
         queries, head = TokenQueries(self.ledger.reads), self.head()
         for id_ in ids:
@@ -528,7 +556,11 @@ class LedgerMachine(RuleBasedStateMachine):
         def status_of(token: ModelToken) -> str:
             if token.revoked_at is not None:
                 return "revoked"
-            return "expired" if token.expires_at is not None and token.expires_at <= self.at else "active"
+            return (
+                "expired"
+                if token.expires_at is not None and token.expires_at <= self.at
+                else "active"
+            )
 
         listed = [
             token
@@ -579,7 +611,8 @@ def revoked_secrets_are_let_in(machine: LedgerMachine) -> None:
     """A revoke that leaves the secret's row as it is."""
     with psycopg.connect(machine.database.owner) as owner:
         owner.execute(
-            "CREATE FUNCTION ledger.planted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN old; END'"
+            "CREATE FUNCTION ledger.planted() RETURNS trigger LANGUAGE "
+            "plpgsql AS 'BEGIN RETURN old; END'"
         )
         owner.execute(
             "CREATE TRIGGER planted BEFORE UPDATE ON ledger.secrets "
@@ -621,7 +654,11 @@ def test_the_machine_finds_a_planted_bug(server: str, bug: Callable[[LedgerMachi
 
     Planted.server = server
     quick = settings(
-        FAST, max_examples=100, phases=[Phase.generate], report_multiple_bugs=False, derandomize=True
+        FAST,
+        max_examples=100,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+        derandomize=True,
     )
     with pytest.raises((AssertionError, pytest.fail.Exception, ExceptionGroup)):
         run_state_machine_as_test(Planted, settings=quick)

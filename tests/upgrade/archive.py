@@ -43,6 +43,9 @@ def _last_segment(cluster: Path) -> str:
         [postgres_programs.directory() / "pg_controldata", cluster],
         env={"LC_ALL": "C"}, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    told = {name: value.strip() for name, _, value in (line.partition(":") for line in control.splitlines())}
+    told = {
+        name: value.strip()
+        for name, _, value in (line.partition(":") for line in control.splitlines())
+    }
     assert told["Database cluster state"] == "shut down", told
     return told["Latest checkpoint's REDO WAL file"]

@@ -153,7 +153,9 @@ def answers(making: Making) -> Mapping[str, Any]:
             "what": name,
             "id": made["id"],
             **making.origin_of(made["token"]),
-            "statuses": {path: making.call(*path.split(" ", 1), by=name).status_code for path in API_CALLS},
+            "statuses": {
+                path: making.call(*path.split(" ", 1), by=name).status_code for path in API_CALLS
+            },
         }
         for name, made in making.api_tokens.items()
     ]
@@ -178,7 +180,10 @@ def _paths(making: Making) -> Sequence[str]:
     after = (datetime.fromisoformat(day) + timedelta(days=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
     ids = [token["id"] for token in making.tokens.values()]
     return [
-        *(f"/scim-token?limit=1000&status={status}" for status in ("all", "active", "revoked", "expired")),
+        *(
+            f"/scim-token?limit=1000&status={status}"
+            for status in ("all", "active", "revoked", "expired")
+        ),
         "/scim-token?limit=1000&status=all#confined",
         *(f"/scim-token?limit=1000&status=all&as_of={at}" for at in making.instants),
         f"/scim-token?limit=1000&never_used=true&team_id={TEAM_B}",
@@ -207,8 +212,12 @@ def make(command: Path, kept: Path) -> None:
     making = Making(release)
     with release.serving("first") as making.client:
         making.api_token("admin", "--user", USER_A, "--never-expires")
-        making.api_token("auditor", "--user", USER_B, "--permission", "audit:read", "--never-expires")
-        making.api_token("confined", *("--user", USER_C, "--team", TEAM_B), "--expires-in-days", "36500")
+        making.api_token(
+            "auditor", "--user", USER_B, "--permission", "audit:read", "--never-expires"
+        )
+        making.api_token(
+            "confined", *("--user", USER_C, "--team", TEAM_B), "--expires-in-days", "36500"
+        )
         making.api_token("retired", "--user", USER_B, "--team", TEAM_A, "--team", TEAM_C)
         first_life(making)
     pepper.write_text(pepper_keys(2))
@@ -231,7 +240,9 @@ def make(command: Path, kept: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Make the kept ledger.")
-    parser.add_argument("--command", type=Path, required=True, help="scim-ledger of the release before")
+    parser.add_argument(
+        "--command", type=Path, required=True, help="scim-ledger of the release before"
+    )
     parser.add_argument("--to", type=Path, default=KEPT, help="where to keep it")
     given = parser.parse_args()
     make(given.command.absolute(), given.to.absolute())

@@ -135,9 +135,13 @@ class Making:
         agent: str = AGENTS[0],
     ) -> int:
         """Present a token's newest secret at a gateway's door; the status."""
-        return self.present(f"Bearer {self.tokens[name]['token']}", door, source=source, agent=agent)
+        return self.present(
+            f"Bearer {self.tokens[name]['token']}", door, source=source, agent=agent
+        )
 
-    def present(self, credentials: str | None, door: str, *, source: str, agent: str = AGENTS[0]) -> int:
+    def present(
+        self, credentials: str | None, door: str, *, source: str, agent: str = AGENTS[0]
+    ) -> int:
         """Present anything; the status."""
         headers = {
             "X-Forwarded-For": source,
@@ -170,5 +174,7 @@ class Making:
     def mark(self) -> None:
         """An instant to ask about later, apart from all events."""
         time.sleep(0.01)
-        self.instants.append(datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+        self.instants.append(
+            datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        )
         time.sleep(0.01)

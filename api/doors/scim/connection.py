@@ -1,8 +1,9 @@
 """One HTTP/1.1 connection to the upstream, for one request at a time.
 
-A client library decides by itself when a connection may be used again, and what it does not look at (a
-request body that stopped short, bytes that nobody asked for) is heard as the next request, or taken for its
-answer. Here a connection is used again only after an exchange that came to its very end on both sides.
+A client library decides by itself when a connection may be used again, and what it does not look at
+(a request body that stopped short, bytes that nobody asked for) is heard as the next request, or
+taken for its answer. Here a connection is used again only after an exchange that came to its very
+end on both sides.
 """
 
 import asyncio
@@ -50,7 +51,9 @@ class Answer:
 
     @property
     def is_clean(self) -> bool:
-        """Whether it came to its end, said that the connection stays, and nothing came behind it."""
+        """Whether it came to its end, said that the connection stays,
+        and nothing came behind it.
+        """
         return self._is_whole and self._is_kept and self._error is None
 
     @property
@@ -185,8 +188,8 @@ class Connection(asyncio.Protocol):
     ) -> Answer:
         """Send a request, and return its answer when that begins; the body may still be under way.
 
-        head: its lines. body: its pieces, of exactly the announced length where it is framed by that.
-        Raises Broken, and what `body` raises.
+        head: its lines. body: its pieces, of exactly the announced length where it is framed by
+        that. Raises Broken, and what `body` raises.
         """
         assert self._transport is not None
         assert self.is_usable
@@ -194,7 +197,9 @@ class Connection(asyncio.Protocol):
         self._transport.write(b"\r\n".join([*head, b"", b""]))
         if body is not None:
             self._is_sent = False
-            self._sending = asyncio.create_task(self._send(body, answer, is_chunked=framing == "chunked"))
+            self._sending = asyncio.create_task(
+                self._send(body, answer, is_chunked=framing == "chunked")
+            )
         await answer.begin()
         return answer
 
@@ -209,7 +214,9 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         try:
             async for piece in body:
-                self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
+                self._transport.write(
+                    b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece
+                )
                 await self._can_write.wait()
                 if self._transport.is_closing():
                     return

@@ -16,10 +16,11 @@ _READS: Final = "GET, HEAD"
 
 
 class ScimDoor:
-    """Authentication before routing and validation: without a good token, every path and method is 401.
+    """Authentication before routing and validation:
+    without a good token, every path and method is 401.
 
-    The one exception is our own ServiceProviderConfig, which RFC 7643 §5 wants readable without a token.
-    What stands behind us is never reached without one: there, the documents are its own.
+    The one exception is our own ServiceProviderConfig, which RFC 7643 §5 wants readable without a
+    token. What stands behind us is never reached without one: there, the documents are its own.
     """
 
     def __init__(self, doors: Doors, upstream: Upstream | None = None) -> None:
@@ -67,5 +68,9 @@ async def _error(send: Send, scope: HTTPScope, status: int, detail: str, **heade
     await _send(send, scope, status, messages.error(status, detail), headers)
 
 
-async def _send(send: Send, scope: HTTPScope, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-    await respond(send, scope, status=status, media_type=messages.MEDIA_TYPE, body=body, headers=headers)
+async def _send(
+    send: Send, scope: HTTPScope, status: int, body: bytes, headers: Mapping[str, str]
+) -> None:
+    await respond(
+        send, scope, status=status, media_type=messages.MEDIA_TYPE, body=body, headers=headers
+    )

@@ -1,7 +1,8 @@
-"""Addresses in an answer of the upstream's (Location, Content-Location), as the client may use them.
+"""Addresses in an answer of the upstream's (Location, Content-Location),
+as the client may use them.
 
-An address of the upstream's own, in whatever form it is written, becomes the one of ours that leads there:
-nobody is sent around the authentication, and no address of the inside is shown.
+An address of the upstream's own, in whatever form it is written, becomes the one of ours that leads
+there: nobody is sent around the authentication, and no address of the inside is shown.
 """
 
 import re
@@ -31,8 +32,8 @@ class UpstreamAddress:
     def made_ours(self, value: bytes, *, asked: str, public: str) -> bytes:
         """An address of an answer, for the client.
 
-        asked: path of the request, as the client sent it. public: our origin as the client knows it, such as
-        https://scim.example.com; empty where it told none.
+        asked: path of the request, as the client sent it. public: our origin as the client knows
+        it, such as https://scim.example.com; empty where it told none.
         """
         text = value.decode("latin-1")
         if not text:
@@ -56,7 +57,9 @@ class UpstreamAddress:
         return (public + ours).encode("latin-1")
 
     def _as_a_browser_reads(self, text: str) -> str:
-        """Backslashes, missing and surplus slashes are what most clients make of them (WHATWG URL)."""
+        """Backslashes, missing and surplus slashes are what most clients make
+        of them (WHATWG URL).
+        """
         text = text.strip().replace("\t", "").replace("\\", "/")
         if _SCHEME.match(text):
             return _SCHEME.sub(lambda scheme: f"{scheme[1].lower()}://", text)
@@ -73,7 +76,9 @@ class UpstreamAddress:
 
 
 def public_origin(scheme: str, host: str | None) -> str:
-    """Our origin as a client knows it; empty where it told none, or none that could stand in an address."""
+    """Our origin as a client knows it; empty where it told none,
+    or none that could stand in an address.
+    """
     return f"{scheme}://{host}" if host and _PUBLIC_HOST.fullmatch(host) else ""
 
 

@@ -39,7 +39,8 @@ SERVICE_PROVIDER_CONFIG: Final[Mapping[str, Any]] = {
         {
             "type": "oauthbearertoken",
             "name": "Bearer token",
-            "description": "The SCIM token, in the Authorization header: Bearer, one space, the token.",
+            "description": "The SCIM token, in the Authorization header: "
+            "Bearer, one space, the token.",
             "specUri": "https://www.rfc-editor.org/info/rfc6750",
             "primary": True,
         }

@@ -1,4 +1,6 @@
-"""The connections of a process to the upstream: how many there may be, and who may have how many of them."""
+"""The connections of a process to the upstream:
+how many there may be, and who may have how many of them.
+"""
 
 import asyncio
 import ssl
@@ -36,9 +38,14 @@ class Origin(NamedTuple):
 
 
 class Places:
-    """How many exchanges may be under way, in all and for one holder. Keeps nothing of who has none."""
+    """How many exchanges may be under way, in all and for one holder.
 
-    def __init__(self, *, most: int = MAX_CONNECTIONS, share: int = SHARE, wait_s: float = WAIT_S) -> None:
+    Keeps nothing of who has none.
+    """
+
+    def __init__(
+        self, *, most: int = MAX_CONNECTIONS, share: int = SHARE, wait_s: float = WAIT_S
+    ) -> None:
         self._free = most
         self._share = share
         self._wait_s = wait_s
@@ -88,7 +95,10 @@ class Places:
 
 
 class Pool:
-    """Connections to one origin, kept for a few seconds after use. connect_timeout_s: for a new one."""
+    """Connections to one origin, kept for a few seconds after use.
+
+    connect_timeout_s: for a new one.
+    """
 
     def __init__(self, origin: Origin, *, connect_timeout_s: float) -> None:
         self._origin = origin

@@ -1,10 +1,11 @@
-"""The streaming reverse proxy behind `/scim/v2`: authenticated requests go on to the SCIM service upstream.
+"""The streaming reverse proxy behind `/scim/v2`:
+authenticated requests go on to the SCIM service upstream.
 
-A request goes on as its own parts: a method of SCIM, a path below the upstream's own (`target.py`), headers
-from end to end, and a body whose length is counted here. Bodies pass in pieces, both ways; neither side is
-read faster than the other one takes it, and they are never looked at: links inside them are the upstream's,
-made from X-Forwarded-Proto, -Host and -Prefix if it cares. Its own address in a Location becomes ours
-(`location.py`). Redirects are passed on, never followed.
+A request goes on as its own parts: a method of SCIM, a path below the upstream's own (`target.py`),
+headers from end to end, and a body whose length is counted here. Bodies pass in pieces, both ways;
+neither side is read faster than the other one takes it, and they are never looked at: links inside
+them are the upstream's, made from X-Forwarded-Proto, -Host and -Prefix if it cares. Its own address
+in a Location becomes ours (`location.py`). Redirects are passed on, never followed.
 """
 
 import asyncio
@@ -30,7 +31,9 @@ __all__ = ["MAX_CONNECTIONS", "METHODS", "Upstream"]
 
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 BODY_WITHIN_S: Final = 60.0
-"""From the first piece of a request's body to the last; each piece has the server's own deadline besides."""
+"""From the first piece of a request's body to the last;
+each piece has the server's own deadline besides.
+"""
 RETRY_AFTER_S: Final = 1
 
 _EXPECTING_A_BODY: Final = frozenset({"PATCH", "POST", "PUT"})
@@ -41,7 +44,9 @@ _HOP_BY_HOP: Final = frozenset(
     b"transfer-encoding upgrade http2-settings".split()
 )
 """RFC 9110 §7.6.1. Trailers could pose as headers; the server in front drops them."""
-_REPLACED: Final = frozenset(b"content-length expect forwarded host via x-real-ip x-request-id".split())
+_REPLACED: Final = frozenset(
+    b"content-length expect forwarded host via x-real-ip x-request-id".split()
+)
 """Of a request: set anew here, or answered by us (Expect)."""
 _OURS: Final = (b"x-scim-", b"x-forwarded-")
 _BODILESS: Final = frozenset({204, 304})
@@ -66,7 +71,10 @@ class BadAnswer(Exception):
 
 
 class Framing(NamedTuple):
-    """How long a request's body is (RFC 9112 §6). length: in bytes, where it is known beforehand."""
+    """How long a request's body is (RFC 9112 §6).
+
+    length: in bytes, where it is known beforehand.
+    """
 
     kind: Literal["none", "length", "chunked"]
     length: int = 0
@@ -84,7 +92,8 @@ class Upstream:
         origin = Origin(is_tls, address.hostname, address.port or (443 if is_tls else 80))
         self._host = address.netloc.encode()
         self._path = address.path.encode()
-        # An upstream that puts the prefix before its own path gets ours, where ours ends as its does.
+        # An upstream that puts the prefix before its own path gets ours, where ours ends as its
+        # does.
         self._prefix = ROOT.removesuffix(address.path).encode()
         self._own_address = UpstreamAddress(base)
         self._sources = sources
@@ -95,11 +104,20 @@ class Upstream:
         self._pool = Pool(origin, connect_timeout_s=settings.upstream_connect_timeout_s)
 
     async def forward(
-        self, scope: HTTPScope, receive: Receive, send: Send, identity: Sequence[tuple[bytes, bytes]]
+        self,
+        scope: HTTPScope,
+        receive: Receive,
+        send: Send,
+        identity: Sequence[tuple[bytes, bytes]],
     ) -> None:
-        """Answer an authenticated request with what the upstream says. identity: its headers, all of them."""
+        """Answer an authenticated request with what the upstream says.
+
+        identity: its headers, all of them.
+        """
         deadline = asyncio.timeout(None)
-        client = _Client(receive, deadline, idle_s=self._idle_timeout_s, head_s=self._head_timeout_s)
+        client = _Client(
+            receive, deadline, idle_s=self._idle_timeout_s, head_s=self._head_timeout_s
+        )
         answering = _Answering(send)
         failure: tuple[int, str, Mapping[str, str]]
         try:
@@ -130,10 +148,13 @@ class Upstream:
         else:
             return
         if answering.has_begun or client.has_left:
-            return  # the server closes the connection: an answer that stops short must not look whole
+            # the server closes the connection: an answer that stops short must not look whole
+            return
         status, detail, more = failure
         body = messages.error(status, detail)
-        await respond(send, scope, status=status, media_type=messages.MEDIA_TYPE, body=body, headers=more)
+        await respond(
+            send, scope, status=status, media_type=messages.MEDIA_TYPE, body=body, headers=more
+        )
 
     async def aclose(self) -> None:
         """Close the idle connections; there are no others when the server has stopped."""
@@ -214,7 +235,8 @@ class Upstream:
     ) -> tuple[Connection, Answer]:
         """Ask over a connection that was kept, if there is one.
 
-        Where that turns out to have been closed meanwhile, whatever is safe to ask twice goes over a new one.
+        Where that turns out to have been closed meanwhile, whatever is safe to ask twice goes over
+        a new one.
         """
         is_head = scope["method"] == "HEAD"
         body = None if framing.kind == "none" else client.body(framing)
@@ -256,10 +278,16 @@ class Upstream:
             await answering.go_on(b"", is_last=True)
 
     def _response_headers(self, answer: Answer, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
-        """What of the answer's head is passed on. Raises BadAnswer on what is no header, and on a coding."""
+        """What of the answer's head is passed on.
+
+        Raises BadAnswer on what is no header, and on a coding.
+        """
         names = {name for name, _ in answer.headers}
         codings = [value.lower() for name, value in answer.headers if name == b"transfer-encoding"]
-        if codings not in ([], [b"chunked"]):  # any other is dropped here, and the body would go on coded
+        if codings not in (
+            [],
+            [b"chunked"],
+        ):  # any other is dropped here, and the body would go on coded
             raise BadAnswer
         dropped = _HOP_BY_HOP | {b"date", b"x-request-id"} | _named_by_connection(answer.headers)
         if answer.status in _BODILESS or b"transfer-encoding" in names:
@@ -277,7 +305,9 @@ class Upstream:
     def _our_address(self, value: bytes, scope: HTTPScope) -> bytes:
         origin = self._sources.origin(scope)
         public = public_origin(origin.scheme, origin.host)
-        return self._own_address.made_ours(value, asked=scope["raw_path"].decode("ascii"), public=public)
+        return self._own_address.made_ours(
+            value, asked=scope["raw_path"].decode("ascii"), public=public
+        )
 
 
 class _Answering:
@@ -289,22 +319,33 @@ class _Answering:
 
     async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.has_begun = True
-        start: HTTPResponseStartEvent = {"type": "http.response.start", "status": status, "headers": headers}
+        start: HTTPResponseStartEvent = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": headers,
+        }
         await self._send(start)
 
     async def go_on(self, piece: bytes, *, is_last: bool) -> None:
-        event: HTTPResponseBodyEvent = {"type": "http.response.body", "body": piece, "more_body": not is_last}
+        event: HTTPResponseBodyEvent = {
+            "type": "http.response.body",
+            "body": piece,
+            "more_body": not is_last,
+        }
         await self._send(event)
 
 
 class _Client:
-    """The client's side of one exchange: its body in pieces, whether it is still there, whose turn it is.
+    """The client's side of one exchange: its body in pieces, whether it is still there,
+    whose turn it is.
 
-    deadline: ends the whole exchange. is_awaited: it is the client's turn, to send the rest of its body.
-    has_left: the client hung up. is_answered: the upstream's answer has begun.
+    deadline: ends the whole exchange. is_awaited: it is the client's turn, to send the rest of its
+    body. has_left: the client hung up. is_answered: the upstream's answer has begun.
     """
 
-    def __init__(self, receive: Receive, deadline: asyncio.Timeout, *, idle_s: float, head_s: float) -> None:
+    def __init__(
+        self, receive: Receive, deadline: asyncio.Timeout, *, idle_s: float, head_s: float
+    ) -> None:
         self._receive = receive
         self._deadline = deadline
         self._idle_s = idle_s
@@ -329,7 +370,8 @@ class _Client:
     async def body(self, framing: Framing) -> AsyncIterator[bytes]:
         """The request's body; each piece is asked for when the one before was taken.
 
-        Raises Unforwardable where it is not as long as its head says, whatever the server in front thinks.
+        Raises Unforwardable where it is not as long as its head says, whatever the server in front
+        thinks.
         """
         ends_at, length, piece = asyncio.get_running_loop().time() + BODY_WITHIN_S, 0, b""
         try:
@@ -350,8 +392,11 @@ class _Client:
                 length += len(message["body"])
                 if framing.kind == "length" and length > framing.length:
                     break
-                # What completes the announced length waits for the end: with it, the request is whole.
-                if piece and not (is_more and framing.kind == "length" and length == framing.length):
+                # What completes the announced length waits for the end: with it, the request is
+                # whole.
+                if piece and not (
+                    is_more and framing.kind == "length" and length == framing.length
+                ):
                     yield piece
                     piece = b""
             if framing.kind == "length" and length != framing.length:
@@ -382,7 +427,10 @@ class _Client:
 
 
 def _framing(scope: HTTPScope) -> Framing:
-    """How the request's head says that its body is framed. Raises Unforwardable on what we do not speak."""
+    """How the request's head says that its body is framed.
+
+    Raises Unforwardable on what we do not speak.
+    """
     headers = scope["headers"]
     lengths = [value for name, value in headers if name == b"content-length"]
     codings = [

@@ -1,8 +1,10 @@
-"""What a request under `/scim/v2` asks the upstream for: one reading of its address, for door and proxy.
+"""What a request under `/scim/v2` asks the upstream for:
+one reading of its address, for door and proxy.
 
-Whoever stands behind us may read an address in its own way: decode it once more, take `;` for the end of a
-step, `\\` for a `/`, or `..` for a way up. An address that could lead out of the upstream's own path in any
-of these readings is refused; every other one goes on byte for byte, an encoded `/` inside an id too.
+Whoever stands behind us may read an address in its own way: decode it once more, take `;` for the
+end of a step, `\\` for a `/`, or `..` for a way up. An address that could lead out of the
+upstream's own path in any of these readings is refused; every other one goes on byte for byte, an
+encoded `/` inside an id too.
 """
 
 import re
@@ -13,7 +15,9 @@ from litestar.types import HTTPScope
 
 from api.doors.scim.messages import ROOT
 
-PLAINLY: Final = "Write the address plainly: /scim/v2, a slash, no . and .. steps, nothing encoded twice."
+PLAINLY: Final = (
+    "Write the address plainly: /scim/v2, a slash, no . and .. steps, nothing encoded twice."
+)
 _ROOT: Final = ROOT.encode()
 _PRINTABLE: Final = re.compile(rb"[!-\"$-~]*")
 _ENCODED: Final = re.compile(rb"(?:[^%]|%[0-9A-Fa-f]{2})*")
@@ -27,12 +31,17 @@ class NotPlain(Exception):
 
 
 def below_root(scope: HTTPScope) -> bytes:
-    """What follows `/scim/v2` in the path, as it was sent: empty, or from a `/` on. Raises NotPlain."""
+    """What follows `/scim/v2` in the path, as it was sent: empty, or from a `/` on.
+
+    Raises NotPlain.
+    """
     raw_path, query = scope["raw_path"], scope["query_string"]
     below = raw_path.removeprefix(_ROOT)
     if not raw_path.startswith(_ROOT) or below[:1] not in {b"", b"/"}:
         raise NotPlain
-    if not (_PRINTABLE.fullmatch(below) and _PRINTABLE.fullmatch(query) and _ENCODED.fullmatch(below)):
+    if not (
+        _PRINTABLE.fullmatch(below) and _PRINTABLE.fullmatch(query) and _ENCODED.fullmatch(below)
+    ):
         raise NotPlain
     if b"." in below or b"%" in below:
         _check_steps(_decoded(below))

@@ -1,9 +1,10 @@
-"""The library's application recorder on our tables: replay, the notification log, and a correct insert.
+"""The library's application recorder on our tables:
+replay, the notification log, and a correct insert.
 
 What differs from the library's own, each for a measured reason:
 
-- an advisory transaction lock instead of LOCK TABLE, so VACUUM and index builds never wait and the app role
-  needs no UPDATE or DELETE on the ledger;
+- an advisory transaction lock instead of LOCK TABLE, so VACUUM and index builds never wait and the
+  app role needs no UPDATE or DELETE on the ledger;
 - no NOTIFY: PostgreSQL takes a cluster-wide lock for it, and no reader of ours relies on it;
 - no blanket retry: a lock time-out or a full disk is reported once, at once;
 - state, head and secrets are written with the events, in the same transaction.
@@ -34,7 +35,9 @@ from domain.eventstore.library.mapper import LedgerEvent, LedgerMapper, LedgerNo
 from domain.postgres.connection import IN_DOUBT, configure
 from domain.postgres.session import stated
 
-_COLUMNS: Final = SQL("notification_id, originator_id, originator_version, topic, at, command_id, state")
+_COLUMNS: Final = SQL(
+    "notification_id, originator_id, originator_version, topic, at, command_id, state"
+)
 
 
 class LedgerRecorder(PostgresApplicationRecorder):
@@ -47,9 +50,9 @@ class LedgerRecorder(PostgresApplicationRecorder):
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         """Append; returns the notification ids in order.
 
-        Raises IntegrityError where a version is not the next of its stream or ledger time would go back,
-        ClockSkewed where an instant is away from the database's clock, and OperationalError where the events
-        are stored but perhaps not on the standby.
+        Raises IntegrityError where a version is not the next of its stream or ledger time would go
+        back, ClockSkewed where an instant is away from the database's clock, and OperationalError
+        where the events are stored but perhaps not on the standby.
         """
         if not stored_events:
             return []
@@ -69,7 +72,9 @@ class LedgerRecorder(PostgresApplicationRecorder):
             raise OperationalError(IN_DOUBT)
         return ids
 
-    def _append(self, cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent]) -> Sequence[int]:
+    def _append(
+        self, cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent]
+    ) -> Sequence[int]:
         recorded = [self._mapper.to_domain_event(event) for event in stored_events]
         first, *_, last = [recorded[0], *recorded]
         if self._ledger_time(cursor, first.at) != first.at or any(
@@ -91,7 +96,9 @@ class LedgerRecorder(PostgresApplicationRecorder):
         for event in recorded:
             state = states.get(event.originator_id)
             if event.originator_version != (0 if state is None else state.version) + 1:
-                raise IntegrityError(f"version {event.originator_version} is not the next of its stream")
+                raise IntegrityError(
+                    f"version {event.originator_version} is not the next of its stream"
+                )
             states[event.originator_id] = evolve(state, event)
         cursor.execute(append.STORE, append.columns(REGISTRY, recorded, states))
         return [row["notification_id"] for row in cursor.fetchall()]
@@ -117,11 +124,16 @@ class LedgerRecorder(PostgresApplicationRecorder):
         """One stream, in order of version."""
         conditions: list[Composable] = [SQL("originator_id = %s")]
         parameters: list[Any] = [originator_id]
-        for bound, condition in ((gt, "originator_version > %s"), (lte, "originator_version <= %s")):
+        for bound, condition in (
+            (gt, "originator_version > %s"),
+            (lte, "originator_version <= %s"),
+        ):
             if bound is not None:
                 conditions.append(SQL(condition))
                 parameters.append(bound)
-        rows = self._select(conditions, parameters, order="originator_version", desc=desc, limit=limit)
+        rows = self._select(
+            conditions, parameters, order="originator_version", desc=desc, limit=limit
+        )
         for row in rows:
             del row["notification_id"]
         return [LedgerEvent(**row) for row in rows]
@@ -139,7 +151,9 @@ class LedgerRecorder(PostgresApplicationRecorder):
         conditions: list[Composable] = [SQL("true")]
         parameters: list[Any] = []
         if start is not None:
-            conditions.append(SQL("notification_id >= %s" if inclusive_of_start else "notification_id > %s"))
+            conditions.append(
+                SQL("notification_id >= %s" if inclusive_of_start else "notification_id > %s")
+            )
             parameters.append(start)
         if stop is not None:
             conditions.append(SQL("notification_id <= %s"))
@@ -147,7 +161,9 @@ class LedgerRecorder(PostgresApplicationRecorder):
         if topics:
             conditions.append(SQL("topic = ANY(%s)"))
             parameters.append(list(topics))
-        rows = self._select(conditions, parameters, order="notification_id", desc=False, limit=limit)
+        rows = self._select(
+            conditions, parameters, order="notification_id", desc=False, limit=limit
+        )
         return [LedgerNotification(id=row.pop("notification_id"), **row) for row in rows]
 
     def _select(
@@ -160,7 +176,8 @@ class LedgerRecorder(PostgresApplicationRecorder):
         limit: int | None,
     ) -> list[DictRow]:
         statement = SQL(
-            "SELECT {columns} FROM ledger.events WHERE {where} ORDER BY {order} {direction} LIMIT %s"
+            "SELECT {columns} FROM ledger.events WHERE {where} ORDER BY {order} {direction} "
+            "LIMIT %s"
         )
         with self.datastore.get_connection() as connection:
             return connection.execute(
@@ -176,7 +193,9 @@ class LedgerRecorder(PostgresApplicationRecorder):
     def max_notification_id(self) -> int | None:
         """The ledger's head, None when it is empty."""
         with self.datastore.get_connection() as connection:
-            row = connection.execute("SELECT max(notification_id) AS head FROM ledger.events").fetchone()
+            row = connection.execute(
+                "SELECT max(notification_id) AS head FROM ledger.events"
+            ).fetchone()
         assert row is not None
         head: int | None = row["head"]
         return head
@@ -200,18 +219,20 @@ class LedgerDatastore(PostgresDatastore):
         return after_connect
 
     def register_type_adapters(self) -> None:
-        """Nothing: the composite types are those of the library's insert function, which we never call.
+        """Nothing: the composite types are those of the library's insert function,
+        which we never call.
 
         Asking the server for them made every start wait up to 30 s for a database that was away.
         """
 
 
 class LedgerFactory(PostgresFactory):
-    """Builds the library's infrastructure from a connection string, and only what our design allows.
+    """Builds the library's infrastructure from a connection string,
+    and only what our design allows.
 
-    env: needs `LEDGER_CONNINFO`. Table creation is off (migrations do that, under another role), and the
-    library's insert function is refused: it takes no lock, and a reader that followed missed 82 of 17,493
-    committed events for good.
+    env: needs `LEDGER_CONNINFO`. Table creation is off (migrations do that, under another role),
+    and the library's insert function is refused: it takes no lock, and a reader that followed
+    missed 82 of 17,493 committed events for good.
     """
 
     CONNINFO = "LEDGER_CONNINFO"

@@ -1,9 +1,11 @@
-"""Who uses a directory, and who may start or stop what serves it: locks that their holder's death releases.
+"""Who uses a directory, and who may start or stop what serves it:
+locks that their holder's death releases.
 
     lock    held alone while something is started, stopped or made
     users   held in common by every process that uses what was started; who leaves last ends it
 
-Both are for the directory's owner alone: whoever can open a file can lock it, and would keep us out for good.
+Both are for the directory's owner alone: whoever can open a file can lock it, and would keep us out
+for good.
 """
 
 import fcntl
@@ -31,7 +33,10 @@ class DirectoryLocks:
 
     @contextmanager
     def alone(self, *, within_s: float) -> Iterator[None]:
-        """Of several processes, the first acts, the others find it done. Raises DirectoryIsBusy, OSError."""
+        """Of several processes, the first acts, the others find it done.
+
+        Raises DirectoryIsBusy, OSError.
+        """
         deadline = time.monotonic() + within_s
         while (taken := self._take_lock()) is None:
             if time.monotonic() > deadline:
@@ -46,7 +51,9 @@ class DirectoryLocks:
 
     @property
     def inheritable(self) -> tuple[int, ...]:
-        """Descriptors for a child that must not be overtaken: the lock is held until it has ended, too."""
+        """Descriptors for a child that must not be overtaken:
+        the lock is held until it has ended, too.
+        """
         return () if self._held is None else (self._held,)
 
     def join(self) -> None:
@@ -74,7 +81,8 @@ class DirectoryLocks:
         taken = self._open("lock")
         with suppress(BlockingIOError, FileNotFoundError):
             fcntl.flock(taken, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Somebody may have removed the file as left over: then a second one has the name, and its lock.
+            # Somebody may have removed the file as left over: then a second one has the name, and
+            # its lock.
             if os.path.samestat(os.fstat(taken), (self._directory / "lock").lstat()):
                 return taken
         os.close(taken)
@@ -84,9 +92,14 @@ class DirectoryLocks:
         opened = os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             found, owner = os.fstat(opened), self._directory.stat()
-            if os.geteuid() in {0, found.st_uid}:  # also those that an earlier release left open to all
+            if os.geteuid() in {
+                0,
+                found.st_uid,
+            }:  # also those that an earlier release left open to all
                 os.fchmod(opened, 0o600)
-                if os.geteuid() == 0 and found.st_uid != owner.st_uid:  # root, in the directory of a user
+                if (
+                    os.geteuid() == 0 and found.st_uid != owner.st_uid
+                ):  # root, in the directory of a user
                     os.fchown(opened, owner.st_uid, owner.st_gid)
         except BaseException:
             os.close(opened)

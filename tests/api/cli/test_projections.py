@@ -1,4 +1,6 @@
-"""`scim-ledger projections …` and `verify`: what an operator sees of the views, and how they are mended."""
+"""`scim-ledger projections …` and `verify`:
+what an operator sees of the views, and how they are mended.
+"""
 
 import json
 from typing import Any, Final
@@ -10,8 +12,9 @@ import pytest
 from domain.api_token import Permission
 from domain.eventstore.event_registry import REGISTRY
 from domain.scim_token import Created
-from projections import locks, scim_tokens
+from projections.follow import locks
 from projections.registry import PROJECTIONS
+from projections.scim_tokens import view as scim_tokens
 from tests.api.cli import forked_cli
 from tests.api.cli.forked_cli import Done
 from tests.conftest import Database, catch_up
@@ -66,7 +69,8 @@ def poisoned(database: Database) -> Database:
     record(database, created(T0), used(T1))
     as_owner(
         database,
-        "INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, state) "
+        "INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, "
+        "state) "
         "VALUES (%s, 1, %s, %s, gen_random_uuid(), '{\"hunter2\"')",
         uuid4(),
         Created.topic,
@@ -115,10 +119,14 @@ class TestAStoppedView:
         [("token", "list"), ("audit", "list"), ("token", "history", str(UUID(int=1)))],
         ids=" ".join,
     )
-    def test_what_is_read_from_it_is_not_answered(self, poisoned: Database, command: tuple[str, ...]) -> None:
+    def test_what_is_read_from_it_is_not_answered(
+        self, poisoned: Database, command: tuple[str, ...]
+    ) -> None:
         """D5: a list that lacks what came after the event is worse than none."""
         said = refused(poisoned, *command)
-        assert said.endswith("it has stopped: scim-ledger projections list says at which event and why")
+        assert said.endswith(
+            "it has stopped: scim-ledger projections list says at which event and why"
+        )
 
     def test_it_tries_again_when_it_is_told_to(self, poisoned: Database) -> None:
         retry = ("projections", "retry", "scim_tokens")
@@ -130,19 +138,32 @@ class TestAStoppedView:
 
         mend(poisoned)
         done = run(poisoned, *retry)
-        assert (done.exit_code, done.stdout.splitlines()) == (0, ["name: scim_tokens", "was_stopped: True"])
+        assert (done.exit_code, done.stdout.splitlines()) == (
+            0,
+            ["name: scim_tokens", "was_stopped: True"],
+        )
         catch_up(poisoned)
         mended = told(poisoned, "projections", "show", "scim_tokens")
         assert (mended["state"], mended["lag"], mended["stopped_at"]) == ("live", 0, None)
-        assert told(poisoned, "projections", "show", "audit_trail")["state"] == "stopped", "not asked"
+        assert told(poisoned, "projections", "show", "audit_trail")["state"] == "stopped", (
+            "not asked"
+        )
 
     def test_a_rebuild_and_a_verification_name_the_event(self, poisoned: Database) -> None:
         said = f"event {POISON}: {ERROR}"
-        # The live view is at 2: the rebuild goes no further than what it is compared with, unless told to.
-        as_owner(poisoned, "UPDATE ledger.projection_positions SET position = 4 WHERE name = 'scim_tokens'")
+        # The live view is at 2: the rebuild goes no further than what it is compared with, unless
+        # told to.
+        as_owner(
+            poisoned,
+            "UPDATE ledger.projection_positions SET position = 4 WHERE name = 'scim_tokens'",
+        )
         assert refused(poisoned, "projections", "rebuild", "scim_tokens") == said
         (found,) = told(poisoned, "projections", "verify", "scim_tokens", exit_code=1)
-        assert found == {"name": "scim_tokens", "is_good": False, "difference": f"scim_tokens: {said}"}
+        assert found == {
+            "name": "scim_tokens",
+            "is_good": False,
+            "difference": f"scim_tokens: {said}",
+        }
         assert told(poisoned, "projections", "drop-old") == {"dropped": []}
 
 
@@ -150,8 +171,13 @@ class TestRebuild:
     def test_one_view(self, database: Database, token_id: UUID) -> None:
         assert token_id
         done = run(database, "projections", "rebuild", "scim_tokens")
-        assert (done.exit_code, done.stdout.splitlines()) == (0, ["name: scim_tokens", "version: 2"])
-        progress = [line for line in done.stderr.splitlines() if not line.startswith("{")]  # what is logged
+        assert (done.exit_code, done.stdout.splitlines()) == (
+            0,
+            ["name: scim_tokens", "version: 2"],
+        )
+        progress = [
+            line for line in done.stderr.splitlines() if not line.startswith("{")
+        ]  # what is logged
         assert all(line.startswith("scim_tokens: ") for line in progress)
         assert progress[0].startswith("scim_tokens: building, 0 of 2")
         assert progress[-1].startswith("scim_tokens: switching, 2 of 2")
@@ -161,7 +187,9 @@ class TestRebuild:
         shown = told(database, "projections", "show", "scim_tokens")
         assert (shown["version"], shown["state"], shown["position"]) == (2, "live", 2)
 
-    def test_all_of_them_with_progress_for_programs(self, database: Database, token_id: UUID) -> None:
+    def test_all_of_them_with_progress_for_programs(
+        self, database: Database, token_id: UUID
+    ) -> None:
         assert token_id
         done = run(database, "projections", "rebuild", "--all", "--json")
         assert done.exit_code == 0
@@ -170,7 +198,9 @@ class TestRebuild:
         assert list(dict.fromkeys(each["name"] for each in progress)) == NAMES
         states = [each["state"] for each in progress if each["name"] == "usage"]
         assert list(dict.fromkeys(states)) == ["building", "indexing", "comparing", "switching"]
-        assert all({"position", "head", "events_per_s", "eta_s"} <= each.keys() for each in progress)
+        assert all(
+            {"position", "head", "events_per_s", "eta_s"} <= each.keys() for each in progress
+        )
 
         dropped = run(database, "projections", "drop-old")
         tables = ", ".join(f"views.{name}_v1" for name in NAMES)
@@ -190,7 +220,10 @@ class TestRebuild:
         assert found[0]["difference"] == said
         assert told(database, "projections", "show", "scim_tokens")["version"] == 1
 
-        assert told(database, *rebuild, "--accept-difference") == {"name": "scim_tokens", "version": 2}
+        assert told(database, *rebuild, "--accept-difference") == {
+            "name": "scim_tokens",
+            "version": 2,
+        }
         assert all(each["is_good"] for each in told(database, "projections", "verify"))
 
     def test_one_that_is_under_way_is_left_alone(self, database: Database) -> None:

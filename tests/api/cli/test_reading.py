@@ -1,4 +1,6 @@
-"""D6: a command reads what the API reads, for values of each parameter; and what only a command has."""
+"""D6: a command reads what the API reads, for values of each parameter;
+and what only a command has.
+"""
 
 import json
 from collections.abc import Iterator
@@ -37,7 +39,12 @@ def ledger(server: str) -> Iterator[RunningService]:
     """Three tokens' lives, and a view that was rebuilt."""
     with new_database(server) as database:
         record(database, created(T0), used(T0 + MINUTE), token_id=TOKEN_ID)
-        record(database, created(T1, name="Entra", expires_at=T3), rotated(T1 + MINUTE), turned_away(T2))
+        record(
+            database,
+            created(T1, name="Entra", expires_at=T3),
+            rotated(T1 + MINUTE),
+            turned_away(T2),
+        )
         record(database, created(T2), used(T3), revoked(T4))
         with running_service(database) as service:
             catch_up(database)
@@ -104,7 +111,9 @@ def words(verb: str, name: str, value: str) -> list[str]:
 
 
 @pytest.mark.parametrize("read", READS, ids=[f"{read.verb} {read.name}" for read in READS])
-def test_a_command_reads_what_the_api_reads(ledger: RunningService, auditor: Caller, read: Read) -> None:
+def test_a_command_reads_what_the_api_reads(
+    ledger: RunningService, auditor: Caller, read: Read
+) -> None:
     for value in read.values:
         before = over_http(ledger, auditor, read, value)
         done = run(ledger.database.app, *words(read.verb, read.name, value), "--json")
@@ -143,34 +152,49 @@ def test_pages_lead_to_every_token_once(ledger: RunningService, auditor: Caller)
         assert len(page) == 1
     assert found == whole
     assert told(ledger.database.app, "token", "list", "--status", "all", "--after", found[-1]) == []
-    assert refused(ledger.database.app, "token", "list", "--after", str(uuid4())) == "no such aggregate"
-    assert refused(ledger.database.app, "token", "list", "--after", str(auditor.id)) == "no such token"
+    assert (
+        refused(ledger.database.app, "token", "list", "--after", str(uuid4()))
+        == "no such aggregate"
+    )
+    assert (
+        refused(ledger.database.app, "token", "list", "--after", str(auditor.id)) == "no such token"
+    )
 
 
 def test_the_feed_goes_on_where_it_stopped(ledger: RunningService) -> None:
-    whole = told(ledger.database.app, "audit", "list", "--oldest-first", "--until", "2022-01-01T00:00:00Z")
+    whole = told(
+        ledger.database.app, "audit", "list", "--oldest-first", "--until", "2022-01-01T00:00:00Z"
+    )
     kinds = ["--kind", "scim_token.created", "--kind", "scim_token.used"]
     found: list[dict[str, Any]] = []
     after = 0
     for _ in range(len(whole)):
-        page = told(ledger.database.app, "audit", "feed", "--after", str(after), "--limit", "1", *kinds)
+        page = told(
+            ledger.database.app, "audit", "feed", "--after", str(after), "--limit", "1", *kinds
+        )
         assert page["next"] >= after
         found, after = found + page["result"], page["next"]
     assert found == [row for row in whole if row["kind"] in kinds]
-    beyond = told(ledger.database.app, "audit", "feed", "--after", str(after), "--kind", "api_token.revoked")
+    beyond = told(
+        ledger.database.app, "audit", "feed", "--after", str(after), "--kind", "api_token.revoked"
+    )
     assert beyond["result"] == []
     assert beyond["next"] >= whole[-1]["position"]
 
 
 def test_the_feed_is_a_table_and_the_next_place_for_people(ledger: RunningService) -> None:
-    header, first, last = run(ledger.database.app, "audit", "feed", "--limit", "1").stdout.splitlines()
+    header, first, last = run(
+        ledger.database.app, "audit", "feed", "--limit", "1"
+    ).stdout.splitlines()
     assert header.split() == ["position", "at", "kind", "outcome", "token", "team", "by"]
     assert first.split()[:3] == ["1", "2021-08-10T10:00:00.000Z", "scim_token.created"]
     assert last == "next: 1"
 
 
 def test_a_token_is_shown_as_it_was_also_once_it_is_revoked(ledger: RunningService) -> None:
-    (token_id,) = (token["id"] for token in told(ledger.database.app, "token", "list", "--status", "revoked"))
+    (token_id,) = (
+        token["id"] for token in told(ledger.database.app, "token", "list", "--status", "revoked")
+    )
 
     def at(instant: datetime) -> Any:
         return told(ledger.database.app, "token", "show", token_id, "--as-of", instant.isoformat())
@@ -189,11 +213,17 @@ def test_a_token_is_shown_as_it_was_also_once_it_is_revoked(ledger: RunningServi
     ("line", "said"),
     [
         ("token show {} --as-of 2999-01-01T00:00:00Z", "--as-of: is in the future"),
-        ("token show {} --as-of 2021-08-10T10:00:00", "--as-of: needs a time zone, such as a Z at the end"),
+        (
+            "token show {} --as-of 2021-08-10T10:00:00",
+            "--as-of: needs a time zone, such as a Z at the end",
+        ),
         ("token list --as-of 2999-01-01T00:00:00Z", "--as-of: is in the future"),
         ("token list --as-of 0001-01-01T00:00:00+14:00", "--as-of: is out of range"),
         ("token list --unused-since 9999-12-31T23:59:59-14:00", "--unused-since: is out of range"),
-        ("token list --as-of 2022-01-01T00:00:00Z --never-used", "--never-used: cannot go with --as-of"),
+        (
+            "token list --as-of 2022-01-01T00:00:00Z --never-used",
+            "--never-used: cannot go with --as-of",
+        ),
         (
             "token usage {} --since 2021-01-01T00:00:00Z --until 2021-01-01T00:00:00Z",
             "--since: must be before --until, by 999 steps at most",
@@ -215,7 +245,9 @@ def test_what_cannot_be_asked_is_told(ledger: RunningService, line: str, said: s
     assert refused(ledger.database.app, *words, exit_code=2).startswith(said)
 
 
-def test_a_rebuild_is_told_about_wherever_it_was_asked_for(ledger: RunningService, auditor: Caller) -> None:
+def test_a_rebuild_is_told_about_wherever_it_was_asked_for(
+    ledger: RunningService, auditor: Caller
+) -> None:
     told_ = told(ledger.database.app, "projections", "rebuild-status", "usage")
     answer = ledger.client.get("/projections/usage/rebuild", auth=auditor).json()
     assert told_ == answer
@@ -227,8 +259,8 @@ def test_a_rebuild_is_told_about_wherever_it_was_asked_for(ledger: RunningServic
 def test_usage_is_of_a_known_token(ledger: RunningService) -> None:
     assert refused(ledger.database.app, "token", "usage", str(uuid4())) == "no such token"
     table = run(
-        ledger.database.app, "token", "usage", str(TOKEN_ID), "--step", "day", "--since", T0.isoformat(),
-        "--until", T4.isoformat(),
+        ledger.database.app, "token", "usage", str(TOKEN_ID), "--step", "day",
+        "--since", T0.isoformat(), "--until", T4.isoformat(),
     ).stdout.splitlines()  # fmt: skip
     assert [row.split() for row in table] == [
         ["at", "uses", "refusals", "sources"],

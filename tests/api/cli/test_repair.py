@@ -5,7 +5,7 @@ import json
 
 import psycopg
 
-from projections import rebuild
+from projections.rebuild import run as rebuild
 from projections.registry import PROJECTIONS
 from tests.api.cli.test_commands import run as cli
 from tests.conftest import Database, catch_up
@@ -26,15 +26,21 @@ def test_the_command_tells_first_and_does_it_when_it_is_confirmed(database: Data
     told = json.loads(cli(database.app, "repair", "ledger-time", "--json", **owner).stdout)
     assert (told["is_done"], told["streams"], events(database) == was) == (False, 4, True)
     why = ("--reason", "the clock of replica 2")
-    done = json.loads(cli(database.app, "repair", "ledger-time", "--confirm", "--json", *why, **owner).stdout)
+    done = json.loads(
+        cli(database.app, "repair", "ledger-time", "--confirm", "--json", *why, **owner).stdout
+    )
     assert done["is_done"]
     assert cli(database.app, "verify").exit_code == 0
     with psycopg.connect(database.app, autocommit=True) as connection:
         for projection in PROJECTIONS:
             rebuild.take_up(connection, projection)
             assert rebuild.verify(connection, projection) is None
-        ((kind, by, reason),) = connection.execute("SELECT kind, by, reason FROM ledger.repairs").fetchall()
+        ((kind, by, reason),) = connection.execute(
+            "SELECT kind, by, reason FROM ledger.repairs"
+        ).fetchall()
     assert (kind, reason) == ("ledger-time", "the clock of replica 2")
     assert by.endswith(" as postgres")
-    again = json.loads(cli(database.app, "repair", "ledger-time", "--confirm", "--json", **owner).stdout)
+    again = json.loads(
+        cli(database.app, "repair", "ledger-time", "--confirm", "--json", **owner).stdout
+    )
     assert again["found"] == "ledger time is not ahead of the database's clock"

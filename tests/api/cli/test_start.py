@@ -1,4 +1,6 @@
-"""What `scim-ledger serve` hands on when it starts: the first API token, and the settings of its children."""
+"""What `scim-ledger serve` hands on when it starts:
+the first API token, and the settings of its children.
+"""
 
 import os
 import pty
@@ -29,7 +31,9 @@ def test_the_first_api_token_is_in_a_file_of_its_owner_and_in_no_log(database: D
     """C14."""
     with running_service(database) as service:
         assert stat.S_IMODE(service.first_token.stat().st_mode) == 0o600
-        assert [path.name for path in service.first_token.parent.glob("*token*")] == ["first-api-token"]
+        assert [path.name for path in service.first_token.parent.glob("*token*")] == [
+            "first-api-token"
+        ]
         secret = service.first_token.read_text().strip()
         assert re.fullmatch(SECRET_PATTERN, secret)
         headers = {"Authorization": f"Bearer {secret}"}
@@ -43,11 +47,16 @@ def test_without_a_place_for_it_no_token_is_made(database: Database, tmp_path: P
     """C14: the service starts; a token that nobody has would be good for 90 days."""
     (tmp_path / "file").touch()
     place = tmp_path / "file" / "token"
-    with running_service(database, environment={"SCIM_LEDGER_FIRST_TOKEN_FILE": str(place)}) as service:
+    with running_service(
+        database, environment={"SCIM_LEDGER_FIRST_TOKEN_FILE": str(place)}
+    ) as service:
         assert told(database.app, "api-token", "list") == []
-        (line,) = [line for line in service.log.read_text().splitlines() if "this ledger is new" in line]
+        (line,) = [
+            line for line in service.log.read_text().splitlines() if "this ledger is new" in line
+        ]
         assert line == (
-            "scim-ledger: this ledger is new, its first API token has nowhere to go (Not a directory): "
+            "scim-ledger: this ledger is new, its first API token has "
+            "nowhere to go (Not a directory): "
             "scim-ledger api-token create makes one"
         )
 
@@ -98,11 +107,15 @@ def test_no_child_knows_the_owner_of_the_ledger(database: Database) -> None:
             assert b"OWNER" not in environment
             assert OWNER_PASSWORD.encode() not in environment
             assert b"FIRST_TOKEN_FILE" not in environment
-        assert httpx.get(f"{service.url}/metrics", trust_env=False).status_code == 200, "the rest is told"
+        assert httpx.get(f"{service.url}/metrics", trust_env=False).status_code == 200, (
+            "the rest is told"
+        )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_second_service_on_the_ledger_makes_no_second_first_token(database: Database, workers: int) -> None:
+def test_a_second_service_on_the_ledger_makes_no_second_first_token(
+    database: Database, workers: int
+) -> None:
     with running_service(database, workers=workers) as one, running_service(database) as other:
         assert one.first_token.exists()
         assert not other.first_token.exists()

@@ -1,4 +1,6 @@
-"""D7: each trouble that can be seen is a finding, caused here on a real database, and its remedy is named."""
+"""D7: each trouble that can be seen is a finding, caused here on a real database,
+and its remedy is named.
+"""
 
 import json
 import os
@@ -66,7 +68,10 @@ def test_every_finding_is_in_the_reference(database: Database, tmp_path: Path) -
     path.write_text(KEY)
     text = (ROOT / "docs/reference/doctor.md").read_text()
     documented = set(re.findall(r"^\| `([a-z ]+)` \|", text, re.MULTILINE))
-    named = {re.sub("^view .*", "view name", what) for what in found(database, pepper=None, pepper_file=path)}
+    named = {
+        re.sub("^view .*", "view name", what)
+        for what in found(database, pepper=None, pepper_file=path)
+    }
     assert named | {"embedded server", "disk"} == documented
 
 
@@ -75,11 +80,22 @@ def test_a_sound_installation_fails_in_nothing(database: Database) -> None:
         record_pepper(connection, Pepper([KEY.encode()]))
     catch_up(database)
     findings = found(database)
-    not_ok = {what: finding.status for what, finding in findings.items() if finding.status is not IS_OK}
+    not_ok = {
+        what: finding.status for what, finding in findings.items() if finding.status is not IS_OK
+    }
     # The server of the tests does not fsync, and their pepper is in the environment.
     assert not_ok == {"durability": WARNS, "pepper": WARNS}
     assert list(findings) == [
-        *("python", "open files", "settings", "pepper", "database", "encoding", "writes", "role settings"),
+        *(
+            "python",
+            "open files",
+            "settings",
+            "pepper",
+            "database",
+            "encoding",
+            "writes",
+            "role settings",
+        ),
         *(
             "synchronous standby",
             "tls",
@@ -99,7 +115,14 @@ def test_a_sound_installation_fails_in_nothing(database: Database) -> None:
             "clock",
             "ledger time",
         ),
-        *("repairs", "view scim_tokens", "view audit_trail", "view usage", "view token_sources", "old views"),
+        *(
+            "repairs",
+            "view scim_tokens",
+            "view audit_trail",
+            "view usage",
+            "view token_sources",
+            "old views",
+        ),
     ]
 
 
@@ -111,10 +134,18 @@ LOGS: Final[LiteralString] = (
 EACH: Final[LiteralString] = "ALTER DATABASE {database} SET "
 
 TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
-    ("writes", "ALTER DATABASE {database} SET default_transaction_read_only = on", FAILS, "read_only is on"),
+    (
+        "writes",
+        "ALTER DATABASE {database} SET default_transaction_read_only = on",
+        FAILS,
+        "read_only is on",
+    ),
     (
         "role settings",
-        "ALTER ROLE {role} IN DATABASE {database} SET default_transaction_isolation = 'repeatable read'",
+        (
+            "ALTER ROLE {role} IN DATABASE {database} "
+            "SET default_transaction_isolation = 'repeatable read'"
+        ),
         WARNS,
         "default_transaction_isolation",
     ),
@@ -129,21 +160,56 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
     ("role settings", EACH + "client_encoding = 'LATIN1'", WARNS, "client_encoding"),
     ("role settings", EACH + "search_path = 'nowhere'", WARNS, "search_path"),
     ("role settings", EACH + "synchronous_commit = off", WARNS, "synchronous_commit"),
-    ("connections", "ALTER DATABASE {database} CONNECTION LIMIT 5", WARNS, "5 can be had, 9 are used"),
-    ("autovacuum", "ALTER TABLE ledger.heads SET (autovacuum_enabled = off)", WARNS, "ledger.heads"),
+    (
+        "connections",
+        "ALTER DATABASE {database} CONNECTION LIMIT 5",
+        WARNS,
+        "5 can be had, 9 are used",
+    ),
+    (
+        "autovacuum",
+        "ALTER TABLE ledger.heads SET (autovacuum_enabled = off)",
+        WARNS,
+        "ledger.heads",
+    ),
     ("server log", LOGS + "SET log_statement = 'all'", WARNS, "log_statement=all"),
     ("server log", LOGS + "SET log_statement = 'mod'", WARNS, "log_statement=mod"),
-    ("server log", LOGS + "SET log_min_duration_statement = 100", WARNS, "log_min_duration_statement=100"),
+    (
+        "server log",
+        LOGS + "SET log_min_duration_statement = 100",
+        WARNS,
+        "log_min_duration_statement=100",
+    ),
     ("server log", LOGS + "SET log_min_duration_sample = 0", WARNS, "log_min_duration_sample=0"),
-    ("server log", LOGS + "SET log_transaction_sample_rate = 1", WARNS, "log_transaction_sample_rate=1"),
+    (
+        "server log",
+        LOGS + "SET log_transaction_sample_rate = 1",
+        WARNS,
+        "log_transaction_sample_rate=1",
+    ),
     ("migrations", "DELETE FROM ledger.migrations WHERE number = 4", FAILS, "pending: 4"),
     ("migrations", "INSERT INTO ledger.migrations VALUES (9999)", FAILS, "later release: [9999]"),
     ("migrations", "REVOKE USAGE ON SCHEMA ledger FROM {role}", FAILS, "may not look into"),
     ("role", "GRANT UPDATE ON ledger.events TO {role}", WARNS, "may UPDATE events"),
-    ("role", "GRANT DELETE, TRUNCATE ON ledger.events TO {role}", WARNS, "may DELETE, TRUNCATE events"),
+    (
+        "role",
+        "GRANT DELETE, TRUNCATE ON ledger.events TO {role}",
+        WARNS,
+        "may DELETE, TRUNCATE events",
+    ),
     ("role", "ALTER TABLE ledger.events OWNER TO {role}", WARNS, "owns the ledger"),
-    ("rights", "REVOKE INSERT ON ledger.events FROM {role}", FAILS, "lacks INSERT on ledger.events"),
-    ("rights", "REVOKE CREATE ON SCHEMA views FROM {role}", FAILS, "lacks CREATE on the schema views"),
+    (
+        "rights",
+        "REVOKE INSERT ON ledger.events FROM {role}",
+        FAILS,
+        "lacks INSERT on ledger.events",
+    ),
+    (
+        "rights",
+        "REVOKE CREATE ON SCHEMA views FROM {role}",
+        FAILS,
+        "lacks CREATE on the schema views",
+    ),
     (
         "rights",
         "REVOKE INSERT ON ledger.pepper_generations FROM {role}",
@@ -151,7 +217,12 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
         "on ledger.pepper_generations",
     ),
     ("rights", "REVOKE SELECT ON ledger.migrations FROM {role}", FAILS, "may not read all"),
-    ("rights", "REVOKE SELECT ON ledger.repairs FROM {role}", FAILS, "lacks SELECT on ledger.repairs"),
+    (
+        "rights",
+        "REVOKE SELECT ON ledger.repairs FROM {role}",
+        FAILS,
+        "lacks SELECT on ledger.repairs",
+    ),
     ("rights", "REVOKE UPDATE ON ledger.heads FROM {role}", FAILS, "lacks UPDATE on ledger.heads"),
     (
         "rights",
@@ -167,7 +238,10 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
     ),
     (
         "view usage",
-        "UPDATE ledger.projection_positions SET stopped_at = 1, error = 'KeyError' WHERE name = 'usage'",
+        (
+            "UPDATE ledger.projection_positions SET stopped_at = 1, error = 'KeyError' "
+            "WHERE name = 'usage'"
+        ),
         FAILS,
         "stopped at event 1: KeyError",
     ),
@@ -185,7 +259,10 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
     ),
     (
         "repairs",
-        "INSERT INTO ledger.repairs (kind, at, by, reason) VALUES ('pepper', '2026-11-28 12:00Z', 'ada', '')",
+        (
+            "INSERT INTO ledger.repairs (kind, at, by, reason) "
+            "VALUES ('pepper', '2026-11-28 12:00Z', 'ada', '')"
+        ),
         IS_OK,
         "ledger.repairs tells of pepper on 2026-11-28",
     ),
@@ -223,7 +300,9 @@ def test_another_encoding_is_told_and_the_rest_is_not_looked_at(server: str, enc
     assert findings["encoding"].found.startswith(f"the database's encoding is {encoding}")
 
 
-def test_a_server_that_may_lose_what_it_confirmed_fails_unless_that_is_allowed(database: Database) -> None:
+def test_a_server_that_may_lose_what_it_confirmed_fails_unless_that_is_allowed(
+    database: Database,
+) -> None:
     refused = found(database, allow_unsafe_database=False)["durability"]
     allowed = found(database)["durability"]
     assert (refused.status, allowed.status) == (FAILS, WARNS)
@@ -256,7 +335,9 @@ def test_a_ledger_that_has_jumped_fails(database: Database) -> None:
     assert "scim-ledger repair ledger-time" in str(finding.remedy)
 
 
-def test_a_view_that_is_far_behind_warns(database: Database, connection: psycopg.Connection) -> None:
+def test_a_view_that_is_far_behind_warns(
+    database: Database, connection: psycopg.Connection
+) -> None:
     record(database, created())
     assert {finding.status for finding in ledger.views(connection, max_lag=0)} == {WARNS, IS_OK}
     catch_up(database)
@@ -272,7 +353,9 @@ def test_a_new_key_and_a_ledger_that_knows_none_warn(database: Database) -> None
     assert (new.status, new.found) == (WARNS, "1 key(s) are new to the ledger")
 
 
-def test_a_transaction_that_keeps_dead_rows_warns(database: Database, connection: psycopg.Connection) -> None:
+def test_a_transaction_that_keeps_dead_rows_warns(
+    database: Database, connection: psycopg.Connection
+) -> None:
     with psycopg.connect(database.app) as other:
         other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         other.execute("SELECT 1")
@@ -300,12 +383,16 @@ def test_a_transaction_that_keeps_dead_rows_warns(database: Database, connection
         ("2001:db8::7", "2001:db8::7", True),
     ],
 )
-def test_a_connection_leaves_the_machine_or_not(host: str, hostaddr: str, *, is_remote: bool) -> None:
+def test_a_connection_leaves_the_machine_or_not(
+    host: str, hostaddr: str, *, is_remote: bool
+) -> None:
     assert server.is_remote(host, hostaddr) is is_remote
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
-def test_a_pepper_file_that_others_can_read_warns(database: Database, tmp_path: Path, mode: int) -> None:
+def test_a_pepper_file_that_others_can_read_warns(
+    database: Database, tmp_path: Path, mode: int
+) -> None:
     path = tmp_path / "pepper"
     path.write_text(KEY)
     path.chmod(0o600)
@@ -329,7 +416,12 @@ def test_few_descriptors_are_told(limit: int, status: str) -> None:
     command = f"ulimit -n {limit} && exec {COMMAND} doctor --json"
     environment = service_environment(_unreachable())
     done = subprocess.run(
-        ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     (finding,) = [each for each in json.loads(done.stdout) if each["what"] == "open files"]
     assert finding["status"] == status

@@ -23,7 +23,9 @@ def own() -> Iterator[EmbeddedPostgres]:
     made = EmbeddedPostgres(base, is_durable=False, settings=settings)
     try:
         copy_cluster(base)
-        done = made._run(made.programs() / "pg_checksums", "--disable", "-D", made.base_dir / "data")
+        done = made._run(
+            made.programs() / "pg_checksums", "--disable", "-D", made.base_dir / "data"
+        )
         assert done.returncode == 0, done.stderr
         made.start()
         yield made
@@ -35,7 +37,9 @@ def own() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def connection(own: EmbeddedPostgres) -> Iterator[psycopg.Connection]:
     """Of its superuser."""
-    with psycopg.connect(own.conninfo(user="postgres", dbname="postgres"), autocommit=True) as opened:
+    with psycopg.connect(
+        own.conninfo(user="postgres", dbname="postgres"), autocommit=True
+    ) as opened:
         yield opened
 
 
@@ -95,4 +99,6 @@ def test_a_prepared_transaction_that_nobody_ends_warns(connection: psycopg.Conne
     finally:
         connection.execute("ROLLBACK PREPARED 'forgotten'")
     assert finding.status is Status.WARN
-    assert finding.found.startswith("dead rows or log files are kept for a prepared transaction of ")
+    assert finding.found.startswith(
+        "dead rows or log files are kept for a prepared transaction of "
+    )

@@ -1,4 +1,6 @@
-"""Reading the Authorization header, for every door: what is taken, and what is told about the rest."""
+"""Reading the Authorization header, for every door:
+what is taken, and what is told about the rest.
+"""
 
 from typing import Any, Final
 
@@ -6,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.doors.authorization import BLANKS, DOUBLED, MALFORMED, MISSING, SCHEME, SEVERAL, NotPresentable, read
+from api.doors.authorization import (
+    BLANKS,
+    DOUBLED,
+    MALFORMED,
+    MISSING,
+    SCHEME,
+    SEVERAL,
+    NotPresentable,
+    read,
+)
 from domain.secret import SecretKind, mint
 
 SECRET: Final = mint(SecretKind.SCIM_LIVE, bytes(range(32)))
@@ -16,7 +27,12 @@ TEXT: Final = SECRET.reveal()
 def scope(*values: bytes, **more: Any) -> Any:
     """An ASGI scope with these Authorization headers among others."""
     headers = [(b"host", b"ledger"), *((b"authorization", value) for value in values)]
-    return {"type": "http", "headers": headers, "query_string": f"access_token={TEXT}".encode(), **more}
+    return {
+        "type": "http",
+        "headers": headers,
+        "query_string": f"access_token={TEXT}".encode(),
+        **more,
+    }
 
 
 def refused(*values: bytes, is_bare_accepted: bool = False) -> tuple[str, str]:
@@ -88,7 +104,10 @@ def test_more_than_one_header_is_ambiguous_even_when_equal() -> None:
 def test_what_is_almost_right_is_told_what_to_change(
     header: str, detail: str, is_bare_accepted: bool
 ) -> None:
-    assert refused(header.encode("latin-1"), is_bare_accepted=is_bare_accepted) == ("malformed", detail)
+    assert refused(header.encode("latin-1"), is_bare_accepted=is_bare_accepted) == (
+        "malformed",
+        detail,
+    )
 
 
 @pytest.mark.parametrize("header", ["Bearer", "bearer"])

@@ -1,4 +1,6 @@
-"""Whose address a request comes from: the peer, unless proxies that the settings name say otherwise."""
+"""Whose address a request comes from: the peer,
+unless proxies that the settings name say otherwise.
+"""
 
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
@@ -117,7 +119,10 @@ class TestBehindTrustedProxies:
 
 
 class Hop(NamedTuple):
-    """One element of a list as a proxy writes it. address: None where it says nothing that we can read."""
+    """One element of a list as a proxy writes it.
+
+    address: None where it says nothing that we can read.
+    """
 
     address: str | None
     text: str
@@ -148,12 +153,16 @@ def hops(draw: st.DrawFn) -> Hop:
 
 
 blanks = st.text(" \t", max_size=2)
-lists = st.lists(hops() | st.sampled_from(WRONG).map(lambda text: Hop(None, text)), max_size=MAX_HOPS)
+lists = st.lists(
+    hops() | st.sampled_from(WRONG).map(lambda text: Hop(None, text)), max_size=MAX_HOPS
+)
 
 
 @st.composite
 def lines(draw: st.DrawFn, said: Sequence[Hop]) -> list[str]:
-    """The elements as header lines: blanks around each, empty ones between them, a new line anywhere."""
+    """The elements as header lines: blanks around each, empty ones between them,
+    a new line anywhere.
+    """
     written = [[""]]
     for hop in said:
         for _ in range(draw(st.integers(0, 2))):
@@ -161,11 +170,15 @@ def lines(draw: st.DrawFn, said: Sequence[Hop]) -> list[str]:
         if draw(st.booleans()):
             written.append([""])
         written[-1].append(f"{draw(blanks)}{hop.text}{draw(blanks)}")
-    return [",".join(line[draw(st.integers(0, 1)) :] if len(line) > 1 else line) for line in written]
+    return [
+        ",".join(line[draw(st.integers(0, 1)) :] if len(line) > 1 else line) for line in written
+    ]
 
 
 def the_rule(said: Sequence[Hop], *, without: str | None) -> str | None:
-    """From the right, the first that is not ours; nothing when something unreadable comes before it."""
+    """From the right, the first that is not ours;
+    nothing when something unreadable comes before it.
+    """
     for hop in reversed(said):
         if hop.address not in OURS:
             return hop.address
@@ -192,7 +205,9 @@ def test_whatever_bytes_are_sent_there_is_an_address_or_none(values: list[bytes]
 
 
 class TestPlainForms:
-    @pytest.mark.parametrize("zone", ["eth0", "", "25", "1/64", "\x00", "any text%of any kind", "é"])
+    @pytest.mark.parametrize(
+        "zone", ["eth0", "", "25", "1/64", "\x00", "any text%of any kind", "é"]
+    )
     def test_a_zone_is_no_part_of_an_address(self, zone: str) -> None:
         assert str(plain_address(f"FE80::1%{zone}")) == "fe80::1"
         assert str(plain_address(f"::ffff:192.0.2.1%{zone}")) == "192.0.2.1"
@@ -224,10 +239,18 @@ class TestPlainForms:
 
 class TestOrigin:
     def test_a_trusted_proxy_says_how_the_client_reached_it(self) -> None:
-        told = {"x_forwarded_proto": "https", "x_forwarded_host": "scim.example.com", "host": "internal"}
-        assert TRUSTING.origin(scope(PROXY, CLIENT, **told)) == Origin(CLIENT, "https", "scim.example.com")
+        told = {
+            "x_forwarded_proto": "https",
+            "x_forwarded_host": "scim.example.com",
+            "host": "internal",
+        }
+        assert TRUSTING.origin(scope(PROXY, CLIENT, **told)) == Origin(
+            CLIENT, "https", "scim.example.com"
+        )
         assert TRUSTING.origin(scope(PEER, CLIENT, **told)) == Origin(PEER, "http", "internal")
-        assert TRUSTING_NOBODY.origin(scope(PROXY, CLIENT, **told)) == Origin(PROXY, "http", "internal")
+        assert TRUSTING_NOBODY.origin(scope(PROXY, CLIENT, **told)) == Origin(
+            PROXY, "http", "internal"
+        )
 
     @pytest.mark.parametrize("scheme", ["ftp", "", "https, http", "javascript"])
     def test_a_scheme_that_is_none_is_not_handed_on(self, scheme: str) -> None:

@@ -10,7 +10,13 @@ import pytest
 
 from domain.api_token import Permission
 from domain.secret import SecretKind, mint
-from tests.api.expected import INSTANT, UUID_TEXT, assert_invalid, assert_problem, assert_unauthenticated
+from tests.api.expected import (
+    INSTANT,
+    UUID_TEXT,
+    assert_invalid,
+    assert_problem,
+    assert_unauthenticated,
+)
 from tests.service import Caller, RunningService, until
 
 UNKNOWN = mint(SecretKind.SCIM_LIVE, bytes(32)).reveal()
@@ -44,7 +50,9 @@ def made(service: RunningService, caller: Caller) -> Made:
     return create(service, caller)
 
 
-def verify(service: RunningService, caller: Caller | None, token: str, **more: Any) -> httpx.Response:
+def verify(
+    service: RunningService, caller: Caller | None, token: str, **more: Any
+) -> httpx.Response:
     options: dict[str, Any] = {} if caller is None else {"auth": caller}
     return service.client.post("/verify", json={"token": token, **more}, **options)
 
@@ -88,7 +96,9 @@ class TestVerify:
         assert UUID_TEXT.fullmatch(body["use_id"])
         assert INSTANT.fullmatch(body["used_at"])
         assert answer.headers["cache-control"] == "no-store"
-        ((at,),) = service.query("SELECT at FROM ledger.events WHERE command_id = %s", body["use_id"])
+        ((at,),) = service.query(
+            "SELECT at FROM ledger.events WHERE command_id = %s", body["use_id"]
+        )
         assert at == datetime.fromisoformat(body["used_at"])
 
     def test_what_is_told_of_the_presenter_is_in_the_trail_and_no_more(
@@ -134,14 +144,31 @@ class TestVerify:
 
     @pytest.mark.parametrize(
         "token",
-        ["", "x", "Bearer x", f"Bearer {UNKNOWN}", UNKNOWN + " ", UNKNOWN[:-1], UNKNOWN[:-1] + "0", "ä" * 59],
+        [
+            "",
+            "x",
+            "Bearer x",
+            f"Bearer {UNKNOWN}",
+            UNKNOWN + " ",
+            UNKNOWN[:-1],
+            UNKNOWN[:-1] + "0",
+            "ä" * 59,
+        ],
     )
-    def test_a_malformed_one_is_told_apart(self, service: RunningService, caller: Caller, token: str) -> None:
+    def test_a_malformed_one_is_told_apart(
+        self, service: RunningService, caller: Caller, token: str
+    ) -> None:
         answer = verify(service, caller, token)
-        assert (answer.status_code, answer.json()) == (200, {"active": False, "reason": "malformed"})
+        assert (answer.status_code, answer.json()) == (
+            200,
+            {"active": False, "reason": "malformed"},
+        )
 
     def test_an_api_token_is_no_scim_token(self, service: RunningService, caller: Caller) -> None:
-        assert verify(service, caller, caller.secret).json() == {"active": False, "reason": "malformed"}
+        assert verify(service, caller, caller.secret).json() == {
+            "active": False,
+            "reason": "malformed",
+        }
 
     def test_an_unknown_one_is_told_apart(self, service: RunningService, caller: Caller) -> None:
         answer = verify(service, caller, UNKNOWN)
@@ -152,7 +179,10 @@ class TestVerify:
         service.client.delete(f"/scim-token/{made.id}", auth=made.caller)
         for _ in range(3):
             answer = verify(service, made.caller, made.secret)
-            assert (answer.status_code, answer.json()) == (200, {"active": False, "reason": "revoked"})
+            assert (answer.status_code, answer.json()) == (
+                200,
+                {"active": False, "reason": "revoked"},
+            )
         assert topics(service, made.id)[1:] == ["scim_token.revoked.v1", "scim_token.refused.v1"]
 
     def test_an_expired_one_is_told_apart(self, service: RunningService, caller: Caller) -> None:
@@ -167,10 +197,16 @@ class TestVerify:
         self, service: RunningService, made: Made
     ) -> None:
         confined = service.api_token(teams=[uuid4()])
-        assert verify(service, confined, made.secret).json() == {"active": False, "reason": "unknown"}
+        assert verify(service, confined, made.secret).json() == {
+            "active": False,
+            "reason": "unknown",
+        }
         assert verify(service, confined, UNKNOWN).json() == {"active": False, "reason": "unknown"}
         service.client.delete(f"/scim-token/{made.id}", auth=made.caller)
-        assert verify(service, confined, made.secret).json() == {"active": False, "reason": "unknown"}
+        assert verify(service, confined, made.secret).json() == {
+            "active": False,
+            "reason": "unknown",
+        }
         assert topics(service, made.id) == ["scim_token.created.v1", "scim_token.revoked.v1"]
 
     def test_ones_own_teams_token_is_let_in(self, service: RunningService, made: Made) -> None:
@@ -180,7 +216,9 @@ class TestVerify:
     def test_the_caller_needs_an_api_token(self, service: RunningService, made: Made) -> None:
         assert verify(service, None, made.secret).status_code == 401
         answer = service.client.post(
-            "/verify", headers={"Authorization": f"Bearer {made.secret}"}, json={"token": made.secret}
+            "/verify",
+            headers={"Authorization": f"Bearer {made.secret}"},
+            json={"token": made.secret},
         )
         detail = "This is a SCIM token; the base URL ends in /scim/v2"
         assert_unauthenticated(answer, detail, was_presented=True)
@@ -203,7 +241,9 @@ class TestVerify:
         assert_invalid(answer, "/tokens", "is not a field of this resource")
 
     def test_the_token_is_required(self, service: RunningService, caller: Caller) -> None:
-        assert_invalid(service.client.post("/verify", auth=caller, json={}), "/token", "is required")
+        assert_invalid(
+            service.client.post("/verify", auth=caller, json={}), "/token", "is required"
+        )
 
     def test_get_is_not_a_way_to_ask(self, service: RunningService, caller: Caller) -> None:
         answer = service.client.get("/verify", auth=caller)
@@ -212,12 +252,15 @@ class TestVerify:
 
 
 class TestIntrospect:
-    def test_a_good_token_is_active_and_that_is_a_use(self, service: RunningService, made: Made) -> None:
+    def test_a_good_token_is_active_and_that_is_a_use(
+        self, service: RunningService, made: Made
+    ) -> None:
         answer = introspect(service, made.caller, made.secret)
         assert answer.status_code == 200
         body = answer.json()
         ((created_at,),) = service.query(
-            "SELECT at FROM ledger.events WHERE originator_id = %s AND originator_version = 1", made.id
+            "SELECT at FROM ledger.events WHERE originator_id = %s AND originator_version = 1",
+            made.id,
         )
         assert body == {
             "active": True,
@@ -237,13 +280,22 @@ class TestIntrospect:
         made = create(service, caller, expires_at="2100-01-01T00:00:00Z")
         assert introspect(service, caller, made.secret).json()["exp"] == 4102444800
 
-    def test_a_secret_in_its_overlap_ends_with_it(self, service: RunningService, made: Made) -> None:
-        service.client.post(f"/scim-token/{made.id}/rotate", auth=made.caller, json={"overlap_seconds": 600})
-        ends_in = introspect(service, made.caller, made.secret).json()["exp"] - datetime.now(UTC).timestamp()
+    def test_a_secret_in_its_overlap_ends_with_it(
+        self, service: RunningService, made: Made
+    ) -> None:
+        service.client.post(
+            f"/scim-token/{made.id}/rotate", auth=made.caller, json={"overlap_seconds": 600}
+        )
+        ends_in = (
+            introspect(service, made.caller, made.secret).json()["exp"]
+            - datetime.now(UTC).timestamp()
+        )
         assert 500 < ends_in <= 600
 
     @pytest.mark.parametrize("token", ["x", UNKNOWN, f"Bearer {UNKNOWN}"])
-    def test_all_else_is_exactly_inactive(self, service: RunningService, caller: Caller, token: str) -> None:
+    def test_all_else_is_exactly_inactive(
+        self, service: RunningService, caller: Caller, token: str
+    ) -> None:
         answer = introspect(service, caller, token)
         assert (answer.status_code, answer.content) == (200, b'{"active":false}')
         assert answer.headers["content-type"] == "application/json"
@@ -293,11 +345,15 @@ class TestRevoke:
         assert service.client.get(f"/scim-token/{made.id}", auth=made.caller).status_code == 404
 
     @pytest.mark.parametrize("token", ["x", UNKNOWN])
-    def test_what_is_not_valid_needs_no_revocation(self, service: RunningService, token: str) -> None:
+    def test_what_is_not_valid_needs_no_revocation(
+        self, service: RunningService, token: str
+    ) -> None:
         answer = burn(service, token=token)
         assert (answer.status_code, answer.content) == (200, b"{}")
 
-    def test_a_secret_that_was_rotated_away_ends_nothing(self, service: RunningService, made: Made) -> None:
+    def test_a_secret_that_was_rotated_away_ends_nothing(
+        self, service: RunningService, made: Made
+    ) -> None:
         rotated = service.client.post(
             f"/scim-token/{made.id}/rotate", auth=made.caller, json={"overlap_seconds": 0}
         ).json()
@@ -305,7 +361,9 @@ class TestRevoke:
         headers = {"Authorization": f"Bearer {rotated['token']}"}
         assert service.client.get("/scim/v2/Schemas", headers=headers).status_code == 200
 
-    def test_an_api_token_is_not_revoked_here(self, service: RunningService, caller: Caller) -> None:
+    def test_an_api_token_is_not_revoked_here(
+        self, service: RunningService, caller: Caller
+    ) -> None:
         answer = burn(service, token=caller.secret)
         assert answer.status_code == 400
         assert answer.json() == {
@@ -317,7 +375,10 @@ class TestRevoke:
     def test_the_hint_is_ignored_and_so_is_what_we_do_not_know(
         self, service: RunningService, made: Made
     ) -> None:
-        assert burn(service, token=made.secret, token_type_hint="refresh_token", x="y").status_code == 200
+        assert (
+            burn(service, token=made.secret, token_type_hint="refresh_token", x="y").status_code
+            == 200
+        )
         assert topics(service, made.id)[1:] == ["scim_token.revoked.v1"]
 
     def test_a_token_in_the_query_is_not_read(self, service: RunningService, made: Made) -> None:
@@ -344,13 +405,18 @@ class TestForms:
             (b"token=\xff", "The body is not a well-formed form."),
             (b"token=%ff", "The body is not a well-formed form."),
             (b'{"token": "x"}', "The body is not a well-formed form."),
-            (b"&".join(b"a%d=1" % number for number in range(30)), "The body is not a well-formed form."),
+            (
+                b"&".join(b"a%d=1" % number for number in range(30)),
+                "The body is not a well-formed form.",
+            ),
         ],
     )
     def test_a_bad_one_is_an_invalid_request(
         self, service: RunningService, caller: Caller, path: str, content: bytes, description: str
     ) -> None:
-        answer = service.client.post(path, auth=caller, content=content, headers={"Content-Type": FORM})
+        answer = service.client.post(
+            path, auth=caller, content=content, headers={"Content-Type": FORM}
+        )
         assert answer.status_code == 400
         assert answer.json() == {"error": "invalid_request", "error_description": description}
         assert answer.headers["content-type"] == "application/json"
@@ -362,9 +428,14 @@ class TestForms:
     def test_another_media_type_is_415(
         self, service: RunningService, caller: Caller, path: str, type_: str
     ) -> None:
-        answer = service.client.post(path, auth=caller, content=b"token=x", headers={"Content-Type": type_})
+        answer = service.client.post(
+            path, auth=caller, content=b"token=x", headers={"Content-Type": type_}
+        )
         assert_problem(
-            answer, 415, "unsupported-media-type", "The body must be application/x-www-form-urlencoded."
+            answer,
+            415,
+            "unsupported-media-type",
+            "The body must be application/x-www-form-urlencoded.",
         )
 
     def test_the_media_type_may_name_a_charset(
@@ -374,14 +445,18 @@ class TestForms:
         answer = service.client.post(path, auth=caller, content=b"token=x", headers=headers)
         assert answer.status_code == 200
 
-    def test_one_that_is_too_large_is_413(self, service: RunningService, caller: Caller, path: str) -> None:
+    def test_one_that_is_too_large_is_413(
+        self, service: RunningService, caller: Caller, path: str
+    ) -> None:
         answer = service.client.post(path, auth=caller, data={"token": "x" * 70_000})
         assert_problem(answer, 413, "too-large", "The body is larger than 64 KiB.")
 
 
 def test_the_operations_are_described(service: RunningService) -> None:
     document = service.client.get("/docs/openapi.json").json()
-    operations = {path: document["paths"][path]["post"] for path in ("/verify", "/introspect", "/revoke")}
+    operations = {
+        path: document["paths"][path]["post"] for path in ("/verify", "/introspect", "/revoke")
+    }
     assert [operation["operationId"] for operation in operations.values()] == [
         "verifyScimToken",
         "introspectScimToken",

@@ -149,7 +149,10 @@ class TestKeys:
 @pytest.fixture(scope="module")
 def limited(server: str) -> Iterator[RunningService]:
     settings = {"SCIM_LEDGER_RATE_PER_TOKEN": "2", "SCIM_LEDGER_RATE_PER_SOURCE": "30"}
-    with new_database(server) as database, running_service(database, environment=settings) as service:
+    with (
+        new_database(server) as database,
+        running_service(database, environment=settings) as service,
+    ):
         yield service
 
 
@@ -157,12 +160,19 @@ def test_a_token_used_too_often_is_told_so_in_scims_words_and_the_ledger_is_left
     limited: RunningService,
 ) -> None:
     caller = limited.api_token()
-    made = limited.client.post("/scim-token", auth=caller, json={"team_id": str(uuid4()), "name": "x"}).json()
+    made = limited.client.post(
+        "/scim-token", auth=caller, json={"team_id": str(uuid4()), "name": "x"}
+    ).json()
     headers = {"Authorization": f"Bearer {made['token']}"}
 
     async def burst() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=limited.url, headers=headers) as client:
-            paths = ["/scim/v2/Schemas", "/gateway/nginx", "/gateway/forward", "/gateway/envoy/x"] * 5
+            paths = [
+                "/scim/v2/Schemas",
+                "/gateway/nginx",
+                "/gateway/forward",
+                "/gateway/envoy/x",
+            ] * 5
             return await asyncio.gather(*(client.get(path) for path in paths))
 
     answers = asyncio.run(burst())
@@ -182,11 +192,17 @@ def test_a_token_used_too_often_is_told_so_in_scims_words_and_the_ledger_is_left
     ((uses,),) = limited.query("SELECT uses FROM ledger.heads WHERE originator_id = %s", made["id"])
     assert uses == len(good), "what was refused never reached the gate"
 
-    verified = [limited.client.post("/verify", auth=caller, json={"token": made["token"]}) for _ in range(8)]
+    verified = [
+        limited.client.post("/verify", auth=caller, json={"token": made["token"]}) for _ in range(8)
+    ]
     throttled = next(answer for answer in verified if answer.status_code == 429)
-    assert_problem(throttled, 429, "too-many-requests", "There are too many requests. Wait, then try again.")
+    assert_problem(
+        throttled, 429, "too-many-requests", "There are too many requests. Wait, then try again."
+    )
     assert throttled.headers["retry-after"] == "1"
-    assert limited.client.get("/scim-token", auth=caller).status_code == 200, "the API is not limited"
+    assert limited.client.get("/scim-token", auth=caller).status_code == 200, (
+        "the API is not limited"
+    )
 
 
 def test_a_source_without_any_token_is_limited_too_but_not_a_gateway_that_asks_for_others(
@@ -202,7 +218,10 @@ def test_a_source_without_any_token_is_limited_too_but_not_a_gateway_that_asks_f
 @pytest.fixture
 def narrow(server: str) -> Iterator[RunningService]:
     settings = {"SCIM_LEDGER_RATE_PER_TOKEN": "1", "SCIM_LEDGER_RATE_PER_SOURCE": "5"}
-    with new_database(server) as database, running_service(database, environment=settings) as service:
+    with (
+        new_database(server) as database,
+        running_service(database, environment=settings) as service,
+    ):
         yield service
 
 
@@ -216,12 +235,18 @@ def burst(service: RunningService, *forms: dict[str, str]) -> list[httpx.Respons
     return asyncio.run(send())
 
 
-def test_e7_whoever_burns_tokens_is_limited_by_source_whatever_they_send(narrow: RunningService) -> None:
-    unknown = [{"token": secret(number).reveal()} for number in range(40)]  # each of a bucket of its own
+def test_e7_whoever_burns_tokens_is_limited_by_source_whatever_they_send(
+    narrow: RunningService,
+) -> None:
+    unknown = [
+        {"token": secret(number).reveal()} for number in range(40)
+    ]  # each of a bucket of its own
     answers = burst(narrow, *unknown)
     assert {answer.status_code for answer in answers} == {200, 429}
     throttled = next(answer for answer in answers if answer.status_code == 429)
-    assert_problem(throttled, 429, "too-many-requests", "There are too many requests. Wait, then try again.")
+    assert_problem(
+        throttled, 429, "too-many-requests", "There are too many requests. Wait, then try again."
+    )
     assert throttled.headers["retry-after"] == "1"
     assert [answer.status_code for answer in answers].count(200) <= 15, (
         "two seconds' worth, and a little time"

@@ -1,4 +1,6 @@
-"""Refusals that name no token: counted in memory, written as tallies, never lost by a store that is away."""
+"""Refusals that name no token: counted in memory, written as tallies,
+never lost by a store that is away.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -91,7 +93,9 @@ def test_a_lost_reply_does_not_count_twice(database: Database, run: Run) -> None
         async with open_proxy(database.app) as proxy, open_ledger(proxy.conninfo) as ledger:
             counted = counter(ledger, HandClock(T0))
             counted.count("unknown", "scim")
-            proxy.strike(Fault.REPLY_LOST, "COMMIT", times=2)  # the gate tries a command twice by itself
+            proxy.strike(
+                Fault.REPLY_LOST, "COMMIT", times=2
+            )  # the gate tries a command twice by itself
             with pytest.raises(Unavailable):
                 await counted.flush()
             proxy.forget()
@@ -120,7 +124,9 @@ def test_memory_is_bounded_and_no_count_is_lost(database: Database, run: Run) ->
 
 
 def test_a_flood_that_goes_on_is_not_written_all_the_time(database: Database, run: Run) -> None:
-    """What comes while something is written waits for the next time, or each commit would be an event."""
+    """What comes while something is written waits for the next time,
+    or each commit would be an event.
+    """
 
     async def story() -> None:
         async with open_ledger(database.app) as ledger:
@@ -180,7 +186,9 @@ def test_every_door_counts_in_the_running_service(service: RunningService) -> No
     }
     asked = [(reason, door) for reason in presented for door in doors]
     asked += [
-        (reason, door) for reason in ("malformed", "unknown") for door in ("verify", "introspect", "revoke")
+        (reason, door)
+        for reason in ("malformed", "unknown")
+        for door in ("verify", "introspect", "revoke")
     ]
     before = {pair: count(service, *pair) for pair in asked}
     for _ in range(3):

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from api.http.cursor import Cursors, InvalidCursor
 from domain.postgres.connection import ReadPool
-from projections.queries import Place, TokenFilter, TokenQueries
+from projections.scim_tokens.queries import Place, TokenFilter, TokenQueries
 from tests.conftest import Database, new_database
 
 CURSORS: Final = Cursors(b"k" * 32)
 T0: Final = datetime(2021, 8, 10, 10, tzinfo=UTC)
 INSERT: Final = """
-    INSERT INTO views.scim_tokens_v1 (id, team_id, name, created_by, created_at, updated_at, head, used, tail)
+    INSERT INTO views.scim_tokens_v1 (id, team_id, name, created_by, created_at, updated_at, head,
+        used, tail)
     VALUES (%s, %s, 'Okta', %s, %s, %s, %s, '', '')
 """
 REVOKE: Final = "UPDATE views.scim_tokens_v1 SET revoked_at = now() WHERE id = %s"
@@ -48,7 +49,9 @@ class Meanwhile:
 
 
 instants = st.lists(st.integers(0, 3), max_size=4)
-histories = st.lists(st.builds(Meanwhile, instants, st.lists(st.integers(0, 100), max_size=3)), max_size=4)
+histories = st.lists(
+    st.builds(Meanwhile, instants, st.lists(st.integers(0, 100), max_size=3)), max_size=4
+)
 
 
 class Pages:
@@ -99,7 +102,9 @@ class Pages:
     ) -> list[UUID]:
         pool = ReadPool(self._conninfo)
         try:
-            return await self._seen(TokenQueries(pool), team, changes, happen, limit=limit, forget=forget)
+            return await self._seen(
+                TokenQueries(pool), team, changes, happen, limit=limit, forget=forget
+            )
         finally:
             await pool.close()
 

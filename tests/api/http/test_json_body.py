@@ -58,15 +58,28 @@ def refused(body: bytes | dict[str, Any], content_type: str = JSON) -> BadReques
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/json", "Application/JSON", "application/json; charset=utf-8", " application/json ;x=y"],
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        " application/json ;x=y",
+    ],
 )
 def test_json_is_decoded_at_once_into_its_type(content_type: str) -> None:
-    assert decode(f'{{"id": "{ID}"}}'.encode(), Body, content_type=content_type, at=NOW) == Body(UUID(ID))
+    assert decode(f'{{"id": "{ID}"}}'.encode(), Body, content_type=content_type, at=NOW) == Body(
+        UUID(ID)
+    )
 
 
 @pytest.mark.parametrize(
     "content_type",
-    ["", "text/json", "application/jsonp", "application/json, text/plain", "text/plain;application/json"],
+    [
+        "",
+        "text/json",
+        "application/jsonp",
+        "application/json, text/plain",
+        "text/plain;application/json",
+    ],
 )
 def test_another_media_type_is_415_before_the_body_is_looked_at(content_type: str) -> None:
     refusal = refused(b"{", content_type)
@@ -90,7 +103,11 @@ def test_another_media_type_is_415_before_the_body_is_looked_at(content_type: st
         ({"id": ID, "at": 253402300800}, "/at", NO_INSTANT),
         ({"id": ID, "at": "253402300800"}, "/at", NO_INSTANT),
         ({"id": ID, "at": "2021-02-30T10:00:00Z"}, "/at", NO_INSTANT),
-        ({"id": ID, "at": "2021-08-10T10:00:00"}, "/at", "needs a time zone, such as a Z at the end"),
+        (
+            {"id": ID, "at": "2021-08-10T10:00:00"},
+            "/at",
+            "needs a time zone, such as a Z at the end",
+        ),
         ({"id": ID, "count": -1}, "/count", "must be a whole number from 0 to 9"),
         ({"id": ID, "count": 1.0}, "/count", "must be a whole number from 0 to 9"),
         ({"id": ID, "count": True}, "/count", "must be a whole number from 0 to 9"),
@@ -98,7 +115,9 @@ def test_another_media_type_is_415_before_the_body_is_looked_at(content_type: st
         ({"id": ID, "ends": "2021-08-10T10:00:00Z"}, "/ends", "must be later"),
     ],
 )
-def test_a_wrong_value_is_located_and_not_quoted(body: dict[str, Any], pointer: str, detail: str) -> None:
+def test_a_wrong_value_is_located_and_not_quoted(
+    body: dict[str, Any], pointer: str, detail: str
+) -> None:
     refusal = refused(json.dumps(body).encode())
     assert (refusal.status, refusal.detail) == (400, "The body is not valid.")
     assert [(error.pointer, error.detail) for error in refusal.errors] == [(pointer, detail)]
@@ -118,19 +137,27 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b"7", b"null", b'"' + SECRET.encode() + b'"', b"true"], ids=lambda body: str(body[:5])
+    "body",
+    [b"[]", b"7", b"null", b'"' + SECRET.encode() + b'"', b"true"],
+    ids=lambda body: str(body[:5]),
 )
 def test_what_is_no_object_is_refused_as_a_whole(body: bytes) -> None:
     (error,) = refused(body).errors
     assert (error.pointer, error.detail) == ("", "must be an object")
 
 
-@pytest.mark.parametrize(("body", "content_type"), [(b"", ""), (b" ", ""), (b"", JSON), (b"{}", JSON)])
-def test_a_body_whose_every_field_may_be_left_out_may_be_left_out(body: bytes, content_type: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "content_type"), [(b"", ""), (b" ", ""), (b"", JSON), (b"{}", JSON)]
+)
+def test_a_body_whose_every_field_may_be_left_out_may_be_left_out(
+    body: bytes, content_type: str
+) -> None:
     assert decode(body, AllOptional, content_type=content_type, at=NOW) == AllOptional(7)
 
 
-@pytest.mark.parametrize(("body", "content_type"), [(b"{}", ""), (b"", "text/plain"), (b"x=1", "text/plain")])
+@pytest.mark.parametrize(
+    ("body", "content_type"), [(b"{}", ""), (b"", "text/plain"), (b"x=1", "text/plain")]
+)
 def test_a_body_that_is_there_needs_its_type(body: bytes, content_type: str) -> None:
     with pytest.raises(BadRequest, match=r"application/json"):
         decode(body, AllOptional, content_type=content_type, at=NOW)

@@ -1,4 +1,7 @@
-"""A17: one table of methods per path, for 405, OPTIONS and HEAD. A16: a SCIM token where none belongs."""
+"""A17: one table of methods per path, for 405, OPTIONS and HEAD.
+
+A16: a SCIM token where none belongs.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,7 +16,12 @@ from tests.service import Caller, RunningService
 
 METHODS: Final = {"get", "put", "post", "delete", "patch"}
 ALL: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND")
-BESIDES: Final = ("/docs", "/docs/openapi.json", "/docs/assets/swagger-ui.css", "/docs/assets/NOTICE")
+BESIDES: Final = (
+    "/docs",
+    "/docs/openapi.json",
+    "/docs/assets/swagger-ui.css",
+    "/docs/assets/NOTICE",
+)
 PUBLIC: Final = ("/healthz", "/readyz", "/revoke", "/docs")
 NO_BODY: Final = "The resource does not support this method."
 
@@ -56,7 +64,9 @@ def test_options_says_what_a_path_takes(
         assert "content-length" not in answer.headers
 
 
-def test_options_comes_after_authentication(service: RunningService, table: Mapping[str, set[str]]) -> None:
+def test_options_comes_after_authentication(
+    service: RunningService, table: Mapping[str, set[str]]
+) -> None:
     for path in table:
         is_public = path.startswith(PUBLIC)
         assert service.client.options(path).status_code == (204 if is_public else 401), path
@@ -69,19 +79,33 @@ def test_a_head_is_a_get_without_its_body(
         if "GET" in methods:
             with httpx.Client(base_url=service.url, trust_env=False) as client:
                 got, asked = client.get(path, auth=admin), client.head(path, auth=admin)
-                assert client.get("/healthz").status_code == 200  # nothing was left on the connection
+                assert (
+                    client.get("/healthz").status_code == 200
+                )  # nothing was left on the connection
             assert asked.status_code == got.status_code, path
             assert asked.content == b""
-            if path not in {"/events", "/audit", "/metrics", "/readyz", "/projections"}:  # they grow
+            if path not in {
+                "/events",
+                "/audit",
+                "/metrics",
+                "/readyz",
+                "/projections",
+            }:  # they grow
                 assert stable(asked) == stable(got), path
             assert asked.headers.keys() == got.headers.keys()
 
 
 def stable(answer: httpx.Response) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name not in {"x-request-id", "date"}}
+    return {
+        name: value
+        for name, value in answer.headers.items()
+        if name not in {"x-request-id", "date"}
+    }
 
 
-@pytest.mark.parametrize("path", ["/audit?format=ndjson", "/audit?format=csv", "/events?wait=1&after={head}"])
+@pytest.mark.parametrize(
+    "path", ["/audit?format=ndjson", "/audit?format=csv", "/events?wait=1&after={head}"]
+)
 def test_a_head_of_a_stream_ends(service: RunningService, admin: Caller, path: str) -> None:
     head = service.query("SELECT max(notification_id) FROM ledger.events")[0][0]
     answer = service.client.head(path.format(head=head), auth=admin)
@@ -102,7 +126,8 @@ def test_a_head_is_refused_like_a_get(service: RunningService, admin: Caller) ->
 
 
 @pytest.mark.parametrize(
-    "path", ["/Users", "//scim/v2/Users", "/scim/Users", "/", "/scim-token", "/scim/v3/Users", "/v2/Users"]
+    "path",
+    ["/Users", "//scim/v2/Users", "/scim/Users", "/", "/scim-token", "/scim/v3/Users", "/v2/Users"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
 def test_a_scim_token_beside_its_door_is_told_where_the_door_is(
@@ -113,14 +138,18 @@ def test_a_scim_token_beside_its_door_is_told_where_the_door_is(
         return  # a page for everybody
     token: dict[str, Any] = create(service, admin)
     url = service.url + path
-    answer = service.client.request(method, url, headers={"Authorization": f"Bearer {token['token']}"})
+    answer = service.client.request(
+        method, url, headers={"Authorization": f"Bearer {token['token']}"}
+    )
     detail = "This is a SCIM token; the base URL ends in /scim/v2"
     assert_unauthenticated(answer, detail, was_presented=True)
     assert topics(service, token["id"]) == ["scim_token.created.v1"]
 
 
 @pytest.mark.parametrize("path", ["/scim/v2/Users", "/gateway/nginx", "/gateway/forward"])
-def test_an_api_token_at_a_door_is_told_what_it_is(service: RunningService, admin: Caller, path: str) -> None:
+def test_an_api_token_at_a_door_is_told_what_it_is(
+    service: RunningService, admin: Caller, path: str
+) -> None:
     answer = service.client.get(path, auth=admin)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == 'Bearer realm="scim", error="invalid_token"'

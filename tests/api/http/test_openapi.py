@@ -16,18 +16,37 @@ from api.app import build
 from api.settings import Settings
 from domain.api_token import Permission
 from domain.secret import SECRET_PATTERN
-from projections.audit_trail import KINDS, outcome_of
+from projections.audit_trail.view import KINDS, outcome_of
 from tests.api.documented import Documented, Undocumented
 from tests.api.expected import create, use
 from tests.service import PEPPER_KEY, Caller, RunningService
 
 PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-OTHER_BODIES: Final = {("introspectScimToken", "400"), ("burnScimToken", "400"), ("readiness", "503")}
+OTHER_BODIES: Final = {
+    ("introspectScimToken", "400"),
+    ("burnScimToken", "400"),
+    ("readiness", "503"),
+}
 """Where a refusal may have the body of another standard, or of an orchestrator's probe."""
 FREE: Final = {
     "ours": {"detail", "error_description", "problems", "title"},
-    "of people and programs": {"name", "note", "operator", "reason", "user_agent", "method", "error"},
-    "of a request": {"path", "path_class", "source", "Idempotency-Key", "token_type_hint", "pointer"},
+    "of people and programs": {
+        "name",
+        "note",
+        "operator",
+        "reason",
+        "user_agent",
+        "method",
+        "error",
+    },
+    "of a request": {
+        "path",
+        "path_class",
+        "source",
+        "Idempotency-Key",
+        "token_type_hint",
+        "pointer",
+    },
     "opaque": {"token", "next_cursor", "subject"},
 }
 """The strings that may be anything: no list of words and no format would be true of them."""
@@ -63,7 +82,13 @@ def test_every_operation_has_an_id_of_its_own(
 ) -> None:
     assert len(operations) == sum(len(path) for path in document["paths"].values())
     assert {
-        *("createScimToken", "listScimTokens", "getScimToken", "deleteScimToken", "rotateScimToken"),
+        *(
+            "createScimToken",
+            "listScimTokens",
+            "getScimToken",
+            "deleteScimToken",
+            "rotateScimToken",
+        ),
         *("liveness", "readiness"),
     } <= operations.keys()
     for operation in operations.values():
@@ -76,7 +101,9 @@ def test_every_operation_of_the_resource_has_an_example_of_its_success(
 ) -> None:
     for name, operation in operations.items():
         if name.endswith(("ScimToken", "ScimTokens")):
-            (success,) = (answer for status, answer in operation["responses"].items() if status[0] == "2")
+            (success,) = (
+                answer for status, answer in operation["responses"].items() if status[0] == "2"
+            )
             assert success["content"]["application/json"]["examples"], name
 
 
@@ -99,7 +126,9 @@ def test_nothing_in_the_document_looks_like_a_secret(service: RunningService) ->
         assert re.search(r"Bearer [0-9A-Za-z_.-]{8,}", text) is None
 
 
-def test_the_document_is_the_same_in_every_process(service: RunningService, document: dict[str, Any]) -> None:
+def test_the_document_is_the_same_in_every_process(
+    service: RunningService, document: dict[str, Any]
+) -> None:
     """No example in it is made up by chance."""
     settings = Settings(database_url=service.database.app, pepper=PEPPER_KEY)
     with TestClient(build(settings)) as other:
@@ -132,7 +161,10 @@ def test_what_is_answered_is_documented(
     ) as client:
         token = create(service, admin)
         path, body = f"/scim-token/{token['id']}", {"team_id": str(uuid4()), "name": "Okta"}
-        powerless, foreigner = service.api_token(Permission.AUDIT_READ), service.api_token(teams=[uuid4()])
+        powerless, foreigner = (
+            service.api_token(Permission.AUDIT_READ),
+            service.api_token(teams=[uuid4()]),
+        )
         key = {"Idempotency-Key": str(uuid4())}
         every = [("POST", "/scim-token"), ("GET", "/scim-token"), ("GET", path), ("DELETE", path)]
         every.append(("POST", f"{path}/rotate"))
@@ -184,7 +216,9 @@ def test_the_page_loads_nothing_from_elsewhere(service: RunningService) -> None:
     answer = service.client.get("/docs")
     assert answer.status_code == 200
     page = answer.text.partition("spec: {")[0]  # what follows is the document itself
-    loaded = re.findall(r"""<(?:script|link|img|iframe)[^>]*?(?:src|href)=["']([^"']+)["']""", answer.text)
+    loaded = re.findall(
+        r"""<(?:script|link|img|iframe)[^>]*?(?:src|href)=["']([^"']+)["']""", answer.text
+    )
     assert len(loaded) >= 4
     assert re.search(r"https?:|//[a-z]", page) is None
     for url in loaded:
@@ -216,7 +250,9 @@ def _examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:
 
 def test_planted_an_example_against_its_schema_would_be_found() -> None:
     schema = {"type": "object", "required": ["last_used_at"]}
-    node = json.loads(json.dumps({"content": {"schema": schema, "examples": {"one": {"value": {}}}}}))
+    node = json.loads(
+        json.dumps({"content": {"schema": schema, "examples": {"one": {"value": {}}}}})
+    )
     ((found, value),) = _examples(node)
     assert not Draft202012Validator(found).is_valid(value)
 
@@ -238,7 +274,11 @@ def bare_strings(node: Any, name: str = "") -> Iterator[str]:
             elif key == "content":
                 # A stream of lines is no string of JSON.
                 yield from bare_strings(
-                    [child[kind] for kind in child if kind.endswith(("/json", "+json", "form-urlencoded"))]
+                    [
+                        child[kind]
+                        for kind in child
+                        if kind.endswith(("/json", "+json", "form-urlencoded"))
+                    ]
                 )
             elif key not in {"examples", "example", "enum"}:
                 yield from bare_strings(child, str(node.get("name", name)))
@@ -253,7 +293,13 @@ def test_of_every_string_it_is_said_what_it_may_be(document: dict[str, Any]) -> 
 def test_planted_a_bare_string_would_be_found() -> None:
     loose = {"type": "string"}
     optional = {"oneOf": [{"type": "string"}, {"type": "null"}]}
-    schema = {"properties": {"state": loose, "ends_at": optional, "kinds": {"type": "array", "items": loose}}}
+    schema = {
+        "properties": {
+            "state": loose,
+            "ends_at": optional,
+            "kinds": {"type": "array", "items": loose},
+        }
+    }
     query = [{"name": "order", "in": "query", "schema": optional}]
     body = {"content": {"application/json": {"schema": {"type": ["string", "null"]}}}}
     assert list(bare_strings([schema, query, body])) == ["state", "ends_at", "kinds", "order", ""]
@@ -282,19 +328,25 @@ def test_the_words_of_an_enumeration_are_those_that_there_are(document: dict[str
 def test_every_refusal_is_documented_as_a_problem(operations: dict[str, dict[str, Any]]) -> None:
     """A18: also where the framework would add a shape of its own."""
     for name, operation in operations.items():
-        refusals = {status: found for status, found in operation["responses"].items() if status[0] in "45"}
+        refusals = {
+            status: found for status, found in operation["responses"].items() if status[0] in "45"
+        }
         assert {"400", "414", "431", "500", "501", "503"} <= refusals.keys(), name
         assert ("401" in refusals) == ("security" not in operation), name
         for status, refusal in refusals.items():
             more = refusal["content"].keys() - PROBLEM.keys()
             assert refusal["content"].items() >= PROBLEM.items(), (name, status)
-            assert not more or (more == {"application/json"} and (name, status) in OTHER_BODIES), name
+            assert not more or (more == {"application/json"} and (name, status) in OTHER_BODIES), (
+                name
+            )
 
 
 def test_each_operation_answers_what_is_documented(
     service: RunningService, document: dict[str, Any], admin: Caller
 ) -> None:
-    """A18: good, without a token, with a parameter that is not known, with too much of everything."""
+    """A18: good, without a token, with a parameter that is not known,
+    with too much of everything.
+    """
     documented = Documented(document)
     with httpx.Client(
         base_url=service.url, trust_env=False, event_hooks={"response": [documented]}
@@ -310,7 +362,9 @@ def test_each_operation_answers_what_is_documented(
             client.request(method, url, headers={"Host": "a b"}, **sent)
             client.request(method, f"{url}?{'x' * 9000}", **sent)
             client.request(method, url, headers={"X-Much": "x" * 20_000}, **sent)
-            answered = {status for name, status in documented.seen if name == operation["operationId"]}
+            answered = {
+                status for name, status in documented.seen if name == operation["operationId"]
+            }
             assert answered >= {400, 414, 431}, operation["operationId"]
             assert answered & {200, 201, 202, 409}, operation["operationId"]
 

@@ -1,4 +1,6 @@
-"""Nothing keeps a secret: every error is provoked, then every place is searched for what was sent."""
+"""Nothing keeps a secret: every error is provoked,
+then every place is searched for what was sent.
+"""
 
 import asyncio
 import re
@@ -25,7 +27,8 @@ TABLES: Final = """
 """
 TERMINATE: Final = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'scim-ledger'
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+        AND application_name = 'scim-ledger'
 """
 
 
@@ -51,9 +54,13 @@ class Canaries:
         return answer
 
     def found_in(self, places: Mapping[str, str]) -> list[tuple[str, str]]:
-        """Where a secret is, as it is or in a usual coding; without its prefix and checksum, too."""
+        """Where a secret is, as it is or in a usual coding;
+        without its prefix and checksum, too.
+        """
         shapes = {shape for secret in self.secrets for shape in _shapes(secret)}
-        return [(place, shape) for place, text in places.items() for shape in shapes if shape in text]
+        return [
+            (place, shape) for place, text in places.items() for shape in shapes if shape in text
+        ]
 
 
 def _shapes(secret: str) -> list[str]:
@@ -63,7 +70,10 @@ def _shapes(secret: str) -> list[str]:
         core.encode().hex(),
         *(
             coded(text.encode()).decode()
-            for text in (core, secret[:42])  # three bytes are four characters: a part that ends with them
+            for text in (
+                core,
+                secret[:42],
+            )  # three bytes are four characters: a part that ends with them
             for coded in (b64encode, urlsafe_b64encode)
         ),
     ]
@@ -140,7 +150,9 @@ def test_no_secret_is_in_the_command_lines_of_the_processes(scene: Scene) -> Non
     ],
     ids=["text", "among bytes", "hex", "base64", "base64 of all"],
 )
-def test_planted_a_secret_in_any_table_would_be_found(scene: Scene, coding: Callable[[str], bytes]) -> None:
+def test_planted_a_secret_in_any_table_would_be_found(
+    scene: Scene, coding: Callable[[str], bytes]
+) -> None:
     secret = scene.canaries.secrets[-1]
     statement = "CREATE TABLE views.planted AS SELECT %b::bytea AS bytes"
     with psycopg.connect(scene.service.database.owner, autocommit=True) as connection:
@@ -164,7 +176,9 @@ def _provoke(service: RunningService, canaries: Canaries) -> None:
     assert len(canaries.secrets) > 1, "an empty ledger shows its first API token"
     api = service.api_token()
     canaries.minted(api.secret)
-    made = client.post("/scim-token", auth=api, json={"team_id": str(uuid4()), "name": "Okta"}).json()
+    made = client.post(
+        "/scim-token", auth=api, json={"team_id": str(uuid4()), "name": "Okta"}
+    ).json()
     token = canaries.minted(made["token"])
     path = f"/scim-token/{made['id']}"
     rotated = client.post(f"{path}/rotate", auth=api, json={}).json()
@@ -189,7 +203,9 @@ def _provoke(service: RunningService, canaries: Canaries) -> None:
     asyncio.run(_lose_the_database(service, canaries, api.secret))
     with psycopg.connect(service.database.owner) as connection:
         connection.execute("SELECT ledger.lock_appends()")  # lock_timeout, then 503
-        answer = client.post("/scim-token", auth=api, json={"team_id": str(uuid4()), "name": "Okta"})
+        answer = client.post(
+            "/scim-token", auth=api, json={"team_id": str(uuid4()), "name": "Okta"}
+        )
         assert canaries.heard(answer).status_code == 503
 
 
@@ -209,11 +225,15 @@ def _misuse_bodies(service: RunningService, canaries: Canaries, api: httpx.Auth)
         for media_type in ("application/json", "text/plain"):
             for path in ("/scim-token", f"/scim-token/{uuid4()}/rotate"):
                 headers = {"Content-Type": media_type, "Idempotency-Key": canaries.sent()}
-                answer = canaries.heard(service.client.post(path, auth=api, content=body, headers=headers))
+                answer = canaries.heard(
+                    service.client.post(path, auth=api, content=body, headers=headers)
+                )
                 assert 400 <= answer.status_code < 500, answer.text
 
 
-def _misuse_headers(service: RunningService, canaries: Canaries, token: str, api_secret: str) -> None:
+def _misuse_headers(
+    service: RunningService, canaries: Canaries, token: str, api_secret: str
+) -> None:
     for secret in (token, api_secret, canaries.sent()):
         for header in (
             f"Bearer Bearer {secret}",
@@ -293,7 +313,9 @@ async def _create(
 
 
 def database_texts(database: Database) -> dict[str, str]:
-    """Every row of every table, bytes as the characters they are; and what the server is being asked."""
+    """Every row of every table, bytes as the characters they are;
+    and what the server is being asked.
+    """
     texts: dict[str, str] = {}
     with psycopg.connect(database.owner, autocommit=True) as connection:
         connection.execute("SET bytea_output = 'escape'")
@@ -302,7 +324,9 @@ def database_texts(database: Database) -> dict[str, str]:
                 sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(schema, table))
             )
             texts[f"{schema}.{table}"] = "\n".join(text for (text,) in rows)
-        asked = connection.execute("SELECT query FROM pg_stat_activity WHERE usename = %s", [APP_ROLE])
+        asked = connection.execute(
+            "SELECT query FROM pg_stat_activity WHERE usename = %s", [APP_ROLE]
+        )
         texts["queries"] = "\n".join(text for (text,) in asked)
     return texts
 

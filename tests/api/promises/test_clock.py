@@ -35,9 +35,13 @@ def process(database: Database, clock: Drifting) -> Iterator["TestClient[Edge]"]
 
 async def tokens(database: Database) -> tuple[str, str, str]:
     """A SCIM token's secret and its id, and an API token's secret: both good for a month."""
-    async with TokenLedger(database.app, pepper=Pepper([PEPPER_KEY.encode()]), sources=SOURCES) as ledger:
+    async with TokenLedger(
+        database.app, pepper=Pepper([PEPPER_KEY.encode()]), sources=SOURCES
+    ) as ledger:
         lifetime = timedelta(days=30)
-        _, api_secret = await ledger.create_api_token(NewApiToken(uuid4(), None, tuple(Permission), lifetime))
+        _, api_secret = await ledger.create_api_token(
+            NewApiToken(uuid4(), None, tuple(Permission), lifetime)
+        )
         ask = NewScimToken(uuid4(), "Okta", ledger.clock() + lifetime)
         token, secret = await ledger.create_scim_token(ask, by=Operator(uuid4()))
         return secret.reveal(), str(token.id), api_secret.reveal()
@@ -64,14 +68,18 @@ def asked(client: "TestClient[Edge]", secret: str, id_: str, api: str) -> dict[s
 
 
 @pytest.mark.parametrize("ahead", WRONG, ids=str)
-def test_every_answer_of_a_process_with_a_wrong_clock_is_503(database: Database, ahead: timedelta) -> None:
+def test_every_answer_of_a_process_with_a_wrong_clock_is_503(
+    database: Database, ahead: timedelta
+) -> None:
     known, clock = asyncio.run(tokens(database)), Drifting(ahead)
     with process(database, clock) as client:
         answers = asked(client, *known)
         told = client.get("/readyz").json()
         clock.ahead = timedelta(0)
         again = client.get("/gateway/nginx", headers={"Authorization": f"Bearer {known[0]}"})
-    assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(answers, 503)
+    assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(
+        answers, 503
+    )
     assert all(int(answer.headers["retry-after"]) > 0 for answer in answers.values())
     assert told["status"] == "unavailable"
     assert told["problems"][0].endswith("that of the database; synchronise the clocks (NTP)")
@@ -90,5 +98,6 @@ def test_readiness_says_that_ledger_time_has_jumped_and_the_doors_go_on(database
     assert readiness.json()["status"] == "degraded"
     (problem,) = readiness.json()["problems"]
     assert re.fullmatch(
-        r"ledger time is 17(28000|27999|27998) s ahead of the clocks: see scim-ledger doctor", problem
+        r"ledger time is 17(28000|27999|27998) s ahead of the clocks: see scim-ledger doctor",
+        problem,
     )

@@ -1,4 +1,6 @@
-"""A19: an API token for some teams has nothing that concerns them all unless that was asked for by name."""
+"""A19: an API token for some teams has nothing that concerns them all unless
+that was asked for by name.
+"""
 
 import json
 from typing import Any, Final
@@ -31,7 +33,9 @@ def made(
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_token_for_a_team_manages_no_views(service: RunningService, team: UUID, path: str) -> None:
+def test_a_token_for_a_team_manages_no_views(
+    service: RunningService, team: UUID, path: str
+) -> None:
     confined = made(service, teams=[team], permissions=None)
     assert service.client.get(path, auth=confined).status_code == 403
     assert service.client.post(f"{VIEW}/rebuild", auth=confined).status_code == 403
@@ -40,7 +44,9 @@ def test_a_token_for_a_team_manages_no_views(service: RunningService, team: UUID
 
 def test_the_command_line_follows_the_rule(service: RunningService) -> None:
     def permissions(*more: str) -> set[str]:
-        done = run(service.database.app, "api-token", "create", "--user", str(uuid4()), *more, "--json")
+        done = run(
+            service.database.app, "api-token", "create", "--user", str(uuid4()), *more, "--json"
+        )
         assert done.exit_code == 0, done.stderr
         return set(json.loads(done.stdout)["permissions"])
 

@@ -1,6 +1,8 @@
-"""Whatever stands in a path, a query or a header, the answer is a problem and never a fault (A12, A15, A21).
+"""Whatever stands in a path, a query or a header, the answer is a problem and never a fault (A12,
+A15, A21).
 
-The routes are those of the OpenAPI document, so a new one is asked the same without anybody thinking of it.
+The routes are those of the OpenAPI document, so a new one is asked the same without anybody
+thinking of it.
 """
 
 import asyncio
@@ -19,11 +21,57 @@ from tests.service import Caller, RunningService
 
 METHODS: Final = {"get", "put", "post", "delete", "patch"}
 HOSTILE: Final = [
-    *("", "0", "-1", "253402300800", "253402300800.5", "-62135596801", "1e400", "NaN", "Infinity", "null"),
-    *("9" * 19, "9" * 25, "9" * 5000, "-" + "9" * 400, "0x10", "1_000", "+1", " 1", "007", "%", "%zz", "%00"),
-    *("%ED%A0%80", "%FF%FE", "%F0%9F%9A%80", "%E2%80%AE", "a%0d%0ab", "%2e%2e%2f", "a" * 3000, "[]", "{}"),
-    *("true", "True", "2021-08-10", "2021-08-10T10:00:00", "2021-02-30T10:00:00Z", "2021-08-10T25:00:00Z"),
-    *("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00%2B23:59", "2021-08-10T10:00:00%2B99:99", "::1%25x"),
+    *(
+        "",
+        "0",
+        "-1",
+        "253402300800",
+        "253402300800.5",
+        "-62135596801",
+        "1e400",
+        "NaN",
+        "Infinity",
+        "null",
+    ),
+    *(
+        "9" * 19,
+        "9" * 25,
+        "9" * 5000,
+        "-" + "9" * 400,
+        "0x10",
+        "1_000",
+        "+1",
+        " 1",
+        "007",
+        "%",
+        "%zz",
+        "%00",
+    ),
+    *(
+        "%ED%A0%80",
+        "%FF%FE",
+        "%F0%9F%9A%80",
+        "%E2%80%AE",
+        "a%0d%0ab",
+        "%2e%2e%2f",
+        "a" * 3000,
+        "[]",
+        "{}",
+    ),
+    *(
+        "true",
+        "True",
+        "2021-08-10",
+        "2021-08-10T10:00:00",
+        "2021-02-30T10:00:00Z",
+        "2021-08-10T25:00:00Z",
+    ),
+    *(
+        "9999-12-31T23:59:59-23:59",
+        "0001-01-01T00:00:00%2B23:59",
+        "2021-08-10T10:00:00%2B99:99",
+        "::1%25x",
+    ),
     *(
         "10000-01-01T00:00:00Z",
         "2021-08-10T10:00:60Z",
@@ -32,24 +80,74 @@ HOSTILE: Final = [
         "scim_token.used",
     ),
 ]
-"""Percent-encoded where a query would need it; as they are where it is the percent sign that hurts."""
+"""Percent-encoded where a query would need it;
+as they are where it is the percent sign that hurts.
+"""
 PATHS: Final = [
-    *("/docs/assets/x%00", "/docs/assets/" + "a" * 3000, "/docs/assets/..%2f..%2fapp.py", "/docs/assets/%FF"),
-    *("/scim-token/%00", "/scim-token/" + "9" * 3000, "/scim-token/%ED%A0%80/events", "//scim-token//"),
-    *("/projections/%00", "/projections/" + "x" * 3000, "/projections/%F0%9F%9A%80/rebuild", "/problems/%00"),
-    *("/%00", "/%FF", "/" + "a/" * 500, "/..%2f..", "/healthz/%00", "/audit%20", "/events;x=1", "/%25%30%30"),
+    *(
+        "/docs/assets/x%00",
+        "/docs/assets/" + "a" * 3000,
+        "/docs/assets/..%2f..%2fapp.py",
+        "/docs/assets/%FF",
+    ),
+    *(
+        "/scim-token/%00",
+        "/scim-token/" + "9" * 3000,
+        "/scim-token/%ED%A0%80/events",
+        "//scim-token//",
+    ),
+    *(
+        "/projections/%00",
+        "/projections/" + "x" * 3000,
+        "/projections/%F0%9F%9A%80/rebuild",
+        "/problems/%00",
+    ),
+    *(
+        "/%00",
+        "/%FF",
+        "/" + "a/" * 500,
+        "/..%2f..",
+        "/healthz/%00",
+        "/audit%20",
+        "/events;x=1",
+        "/%25%30%30",
+    ),
 ]
 HEADERS: Final = [
-    *(b"Host: x:99999", b"Host: x:y", b"Host: [::1", b"Host: a b", b"Host: \xff", b"Host: @x", b"Host: x/y"),
-    *(b"Accept: \xff", b"Accept: ,;q=,", b"Accept: */*;q=nan", b"Accept: */*;q=" + b"9" * 400, b"Accept: ;"),
+    *(
+        b"Host: x:99999",
+        b"Host: x:y",
+        b"Host: [::1",
+        b"Host: a b",
+        b"Host: \xff",
+        b"Host: @x",
+        b"Host: x/y",
+    ),
+    *(
+        b"Accept: \xff",
+        b"Accept: ,;q=,",
+        b"Accept: */*;q=nan",
+        b"Accept: */*;q=" + b"9" * 400,
+        b"Accept: ;",
+    ),
     *(
         b"Idempotency-Key: \xff",
         b"Idempotency-Key: " + b"k" * 3000,
         b"Content-Type: \xff",
         b"Content-Type: ;",
     ),
-    *(b"Content-Encoding: gzip", b"Content-Encoding: \xff", b"X-Forwarded-For: ,,\xff", b"User-Agent: \x80"),
-    *(b"Cookie: \xff=;;=", b"Range: bytes=9-1", b"If-Modified-Since: \xff", b"Accept-Language: \xff"),
+    *(
+        b"Content-Encoding: gzip",
+        b"Content-Encoding: \xff",
+        b"X-Forwarded-For: ,,\xff",
+        b"User-Agent: \x80",
+    ),
+    *(
+        b"Cookie: \xff=;;=",
+        b"Range: bytes=9-1",
+        b"If-Modified-Since: \xff",
+        b"Accept-Language: \xff",
+    ),
 ]
 
 
@@ -64,16 +162,24 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]
     for template, item in document["paths"].items():
         for method, operation in item.items():
             if method in METHODS:
-                path = template.replace("{token_id}", str(uuid4())).replace("{name}", "token_sources")
+                path = template.replace("{token_id}", str(uuid4())).replace(
+                    "{name}", "token_sources"
+                )
                 path = path.replace("{slug}", "validation")
                 parameters = operation.get("parameters", ())
-                yield method.upper(), path, [each["name"] for each in parameters if each["in"] == "query"]
+                yield (
+                    method.upper(),
+                    path,
+                    [each["name"] for each in parameters if each["in"] == "query"],
+                )
 
 
 def ask(
     service: RunningService, caller: Caller, requests: list[tuple[str, str, bytes]]
 ) -> list[Answer | None]:
-    """One after the other, each on what connection is left; None where it was answered by hanging up."""
+    """One after the other, each on what connection is left;
+    None where it was answered by hanging up.
+    """
 
     async def story() -> list[Answer | None]:
         answers: list[Answer | None] = []
@@ -81,7 +187,10 @@ def ask(
             for method, target, header in requests:
                 host = b"" if header.startswith(b"Host:") else b"Host: ledger\r\n"
                 length = b"Content-Length: 0\r\n" if method == "POST" else b""
-                head = f"{method} {target} HTTP/1.1\r\nAuthorization: Bearer {caller.secret}\r\n".encode()
+                head = (
+                    f"{method} {target} HTTP/1.1\r\nAuthorization: Bearer "
+                    f"{caller.secret}\r\n".encode()
+                )
                 try:
                     answers.append(await client.ask(head + host + length + header + b"\r\n\r\n"))
                 except Lost:
@@ -99,7 +208,9 @@ def recorded(service: RunningService) -> list[tuple[Any, ...]]:
     )
 
 
-def assert_no_fault(service: RunningService, requests: list[tuple[str, str, bytes]], caller: Caller) -> None:
+def assert_no_fault(
+    service: RunningService, requests: list[tuple[str, str, bytes]], caller: Caller
+) -> None:
     before = recorded(service)
     for request, answer in zip(requests, ask(service, caller, requests), strict=True):
         shown = (request, answer and answer.raw[:600])
@@ -164,14 +275,24 @@ BODIES: Final[list[object]] = [
         "9999-12-31T23:59:59-23:59",
         "0001-01-01T00:00:00+23:59",
     ),
-    *("253402300800", str(uuid4()) + "x", "scim_live_x", "::1%x", "x" * 9000, "\N{ROCKET}" * 300, "\ud800"),
+    *(
+        "253402300800",
+        str(uuid4()) + "x",
+        "scim_live_x",
+        "::1%x",
+        "x" * 9000,
+        "\N{ROCKET}" * 300,
+        "\ud800",
+    ),
 ]
 
 
 def test_no_value_of_a_body_is_a_fault(
     service: RunningService, admin: Caller, document: dict[str, Any]
 ) -> None:
-    """A12, for each field of each JSON body; the others are left out, so nothing can take effect."""
+    """A12, for each field of each JSON body;
+    the others are left out, so nothing can take effect.
+    """
     before = recorded(service)
     asked = 0
     for path, item in document["paths"].items():
@@ -202,7 +323,9 @@ def test_no_path_is_a_fault(service: RunningService, admin: Caller) -> None:
     assert_no_fault(service, requests, admin)
 
 
-def test_no_header_is_a_fault(service: RunningService, admin: Caller, document: dict[str, Any]) -> None:
+def test_no_header_is_a_fault(
+    service: RunningService, admin: Caller, document: dict[str, Any]
+) -> None:
     requests = [
         (method, path, header)
         for method, path, _ in operations(document)
@@ -212,7 +335,9 @@ def test_no_header_is_a_fault(service: RunningService, admin: Caller, document: 
     assert_no_fault(service, requests, admin)
 
 
-@pytest.mark.parametrize("host", ["x:99999", "x:65536", "x:y", "[::1", "a b", "@x", "x/y", "x?y", "h\xf6st"])
+@pytest.mark.parametrize(
+    "host", ["x:99999", "x:65536", "x:y", "[::1", "a b", "@x", "x/y", "x?y", "h\xf6st"]
+)
 def test_a_host_that_is_none_is_refused(service: RunningService, admin: Caller, host: str) -> None:
     """RFC 9112 §3.2: a server must answer it with 400."""
     (answer,) = ask(service, admin, [("GET", "/events", f"Host: {host}".encode("latin-1"))])
@@ -221,7 +346,8 @@ def test_a_host_that_is_none_is_refused(service: RunningService, admin: Caller, 
 
 
 @pytest.mark.parametrize(
-    "host", ["x", "x:80", "x:", "", "127.0.0.1:8080", "[::1]:8080", "a_b.example", "[fe80::1%25eth0]"]
+    "host",
+    ["x", "x:80", "x:", "", "127.0.0.1:8080", "[::1]:8080", "a_b.example", "[fe80::1%25eth0]"],
 )
 def test_a_host_is_named_in_the_feed_as_the_client_knows_it(
     service: RunningService, admin: Caller, host: str
@@ -269,10 +395,13 @@ def test_what_a_route_has_is_refused_when_it_is_said_twice(
     assert recorded(service) == before
 
 
-def test_all_that_is_wrong_with_a_query_is_told_at_once(service: RunningService, admin: Caller) -> None:
+def test_all_that_is_wrong_with_a_query_is_told_at_once(
+    service: RunningService, admin: Caller
+) -> None:
     """D4: with what is allowed."""
     query = (
-        "limit=0&status=gone&team_id=Okta&as_of=253402300800&never_used=maybe&teem=x&name=%E2%80%8B&limit=1"
+        "limit=0&status=gone&team_id=Okta&as_of=253402300800"
+        "&never_used=maybe&teem=x&name=%E2%80%8B&limit=1"
     )
     assert_problem(
         service.client.get(f"/scim-token?{query}", auth=admin),
@@ -296,7 +425,9 @@ def test_all_that_is_wrong_with_a_query_is_told_at_once(service: RunningService,
 
 def test_a_secret_in_place_of_a_name_is_not_echoed(service: RunningService, admin: Caller) -> None:
     answer = service.client.get(f"/scim-token?{admin.secret}=1", auth=admin)
-    assert_invalid(answer, "*", "is not a parameter of this resource", about="A parameter is not known.")
+    assert_invalid(
+        answer, "*", "is not a parameter of this resource", about="A parameter is not known."
+    )
     assert admin.secret not in answer.text
 
 
@@ -318,7 +449,10 @@ def test_a_header_that_says_two_things_is_refused(
             path, auth=admin, headers=headers[: 2 + (header != "Content-Type")], content=body
         )
         assert_invalid(
-            answer, header, "must not be given more than once", about="A header is given more than once."
+            answer,
+            header,
+            "must not be given more than once",
+            about="A header is given more than once.",
         )
     assert recorded(service) == before
 

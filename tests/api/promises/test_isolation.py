@@ -1,6 +1,8 @@
-"""Every route, for every kind of caller, on what is theirs, what is others' and what does not exist.
+"""Every route, for every kind of caller, on what is theirs,
+what is others' and what does not exist.
 
-The table below has a row for each operation of the OpenAPI document; a new one without a row fails here.
+The table below has a row for each operation of the OpenAPI document; a new one without a row fails
+here.
 """
 
 import re
@@ -21,7 +23,11 @@ from tests.api.expected import assert_not_found, create, use
 from tests.service import Caller, RunningService, until
 
 METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
-READ, WRITE, AUDIT = Permission.SCIM_TOKENS_READ, Permission.SCIM_TOKENS_WRITE, Permission.AUDIT_READ
+READ, WRITE, AUDIT = (
+    Permission.SCIM_TOKENS_READ,
+    Permission.SCIM_TOKENS_WRITE,
+    Permission.AUDIT_READ,
+)
 MANAGE: Final = Permission.PROJECTIONS_MANAGE
 CALLERS: Final = ("anonymous", "other_team", "read_only", "expired", "revoked", "admin")
 TARGETS: Final = ("own", "foreign", "missing")
@@ -43,7 +49,8 @@ class Route:
 
     path: with {token}, or else `query` or `body` say what it is about.
     needs: None for a route without an API token. success: every status of one who may.
-    is_of_the_service: it tells of no team, so every caller with the permission is equal; {view} in its path.
+    is_of_the_service: it tells of no team, so every caller with the permission is equal; {view} in
+    its path.
     """
 
     method: str
@@ -79,13 +86,17 @@ ROUTES: Final[Mapping[str, Route]] = {
     "listScimTokens": Route("GET", "/scim-token", READ, query=lambda t: {"team_id": t.team}),
     "getScimToken": Route("GET", "/scim-token/{token}", READ),
     "deleteScimToken": Route("DELETE", "/scim-token/{token}", WRITE),
-    "rotateScimToken": Route("POST", "/scim-token/{token}/rotate", WRITE, body=lambda _: {"json": {}}),
+    "rotateScimToken": Route(
+        "POST", "/scim-token/{token}/rotate", WRITE, body=lambda _: {"json": {}}
+    ),
     "listScimTokenEvents": Route("GET", "/scim-token/{token}/events", AUDIT),
     "getScimTokenUsage": Route("GET", "/scim-token/{token}/usage", AUDIT),
     "listAuditEvents": Route("GET", "/audit", AUDIT, query=lambda t: {"team_id": t.team}),
     "followEvents": Route("GET", "/events", AUDIT, query=lambda _: {"limit": "1000"}),
     "verifyScimToken": Route("POST", "/verify", READ, body=lambda t: {"json": {"token": t.secret}}),
-    "introspectScimToken": Route("POST", "/introspect", READ, body=lambda t: {"data": {"token": t.secret}}),
+    "introspectScimToken": Route(
+        "POST", "/introspect", READ, body=lambda t: {"data": {"token": t.secret}}
+    ),
     "burnScimToken": Route("POST", "/revoke", None, body=lambda t: {"data": {"token": t.secret}}),
     "listProjections": Route("GET", "/projections", MANAGE, is_of_the_service=True),
     "getProjection": Route("GET", "/projections/{view}", MANAGE, is_of_the_service=True),
@@ -101,7 +112,9 @@ ROUTES: Final[Mapping[str, Route]] = {
     "readiness": Route("GET", "/readyz", None),
 }
 BY_SECRET: Final = frozenset({"verifyScimToken", "introspectScimToken"})
-"""Asked with the secret itself: for a stranger they say what they say of a secret that does not exist."""
+"""Asked with the secret itself: for a stranger they say what they say of a
+secret that does not exist.
+"""
 
 
 def unknown_routes(document: Mapping[str, Any]) -> set[str]:
@@ -221,7 +234,8 @@ def test_the_matrix(  # noqa: PLR0917 - three axes
         if name in BY_SECRET or "result" in answer.text:
             assert answer.json() == route.ask(client, targets["missing"], caller).json()
     if route.needs is not None:
-        # Whatever it was, it tells nothing about what is not the caller's, and leaves no trace on it.
+        # Whatever it was, it tells nothing about what is not the caller's, and leaves no trace on
+        # it.
         assert target.token not in answer.text
         assert target.secret not in answer.text
         assert facts(ledger, target) == before
@@ -253,14 +267,20 @@ def test_foreign_and_missing_look_the_same(
     ]
     bodies = [re.sub(r"urn:uuid:[0-9a-f-]{36}", "", answer.text) for answer in answers]
     headers = [
-        {name: value for name, value in answer.headers.items() if name not in {"x-request-id", "date"}}
+        {
+            name: value
+            for name, value in answer.headers.items()
+            if name not in {"x-request-id", "date"}
+        }
         for answer in answers
     ]
     assert bodies[0] == bodies[1]
     assert headers[0] == headers[1]
 
 
-@pytest.mark.parametrize("path", ["/scim/v2/Users", "/gateway/nginx", "/gateway/forward", "/gateway/envoy/x"])
+@pytest.mark.parametrize(
+    "path", ["/scim/v2/Users", "/gateway/nginx", "/gateway/forward", "/gateway/envoy/x"]
+)
 @pytest.mark.parametrize("who", CALLERS)
 def test_an_api_token_opens_no_door(
     service: RunningService, callers: dict[str, Caller | None], path: str, who: str
@@ -268,7 +288,9 @@ def test_an_api_token_opens_no_door(
     assert service.client.get(path, auth=callers[who]).status_code == 401
 
 
-def test_a_scim_token_calls_no_operation(service: RunningService, admin: Caller, team: UUID) -> None:
+def test_a_scim_token_calls_no_operation(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
     target = a_target(service, admin, team, "own")
     bearer = {"Authorization": f"Bearer {target.secret}"}
     for route in ROUTES.values():
@@ -311,7 +333,9 @@ def told_of(service: RunningService, caller: Caller, route: Route, view: str) ->
 def test_to_a_confined_caller_the_routes_of_the_service_do_not_tell_what_others_do(
     service: RunningService, admin: Caller, team: UUID, rebuilt: str, name: str
 ) -> None:
-    """A19: it has the permission because somebody asked for it, and still learns no count of all events."""
+    """A19: it has the permission because somebody asked for it,
+    and still learns no count of all events.
+    """
     route, confined = OF_THE_SERVICE[name], service.api_token(MANAGE, teams=[team])
     before, to_all = (told_of(service, caller, route, rebuilt) for caller in (confined, admin))
     use(service, create(service, admin, team=uuid4())["token"])

@@ -1,4 +1,6 @@
-"""A9: a secret that is pasted where a text belongs is in no table, whichever door it came through."""
+"""A9: a secret that is pasted where a text belongs is in no table,
+whichever door it came through.
+"""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +33,10 @@ class Scene(NamedTuple):
 
 @pytest.fixture(scope="module")
 def scene(server: str) -> Iterator[Scene]:
-    with new_database(server) as database, running_service(database, environment=TRUSTING) as service:
+    with (
+        new_database(server) as database,
+        running_service(database, environment=TRUSTING) as service,
+    ):
         caller = service.api_token()
         yield Scene(service, caller, create(service, caller), [])
 
@@ -41,7 +46,8 @@ def wrongly_pasted(dice: random.Random, sent: list[str]) -> str:
     secret = mint(dice.choice(list(SecretKind)), dice.randbytes(32)).reveal()
     sent.append(secret)
     before = "".join(dice.choices("Okta/1.0 (x;y=é)", k=dice.randrange(230)))
-    return f"{before}{dice.choice(list(WAYS.values()))(secret)}{dice.choice(['', ' x', ')', ', 127.0.0.1'])}"
+    pasted = dice.choice(list(WAYS.values()))(secret)
+    return before + pasted + dice.choice(["", " x", ")", ", 127.0.0.1"])
 
 
 def in_a_header(text: str) -> bytes:
@@ -71,7 +77,9 @@ def in_a_path(scene: Scene, text: Callable[[], str]) -> None:
 
 def in_verify(scene: Scene, text: Callable[[], str]) -> None:
     body = {"token": scene.token["token"], "method": text(), "path": text(), "user_agent": text()}
-    answer = scene.service.client.post("/verify", auth=scene.caller, json=body | {"source": f"::1%{text()}"})
+    answer = scene.service.client.post(
+        "/verify", auth=scene.caller, json=body | {"source": f"::1%{text()}"}
+    )
     assert answer.status_code in {200, 400}, answer.text
 
 
@@ -94,7 +102,9 @@ def in_a_form(scene: Scene, text: Callable[[], str]) -> None:
 DOORS: Final[Mapping[str, Callable[[Scene, Callable[[], str]], None]]] = {
     "scim": in_headers("/scim/v2/Users"),
     "nginx": in_headers("/gateway/nginx", "X-Original-URI", "X-Original-Method", "X-Forwarded-Uri"),
-    "forward": in_headers("/gateway/forward", "X-Forwarded-Uri", "X-Forwarded-Method", "X-Original-URI"),
+    "forward": in_headers(
+        "/gateway/forward", "X-Forwarded-Uri", "X-Forwarded-Method", "X-Original-URI"
+    ),
     "envoy": in_headers("/gateway/envoy/x", "X-Original-URI"),
     "a path": in_a_path,
     "verify": in_verify,
@@ -104,7 +114,9 @@ DOORS: Final[Mapping[str, Callable[[Scene, Callable[[], str]], None]]] = {
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_no_table_holds_a_piece_of_a_secret_that_was_pasted_into_a_text(scene: Scene, door: str) -> None:
+def test_no_table_holds_a_piece_of_a_secret_that_was_pasted_into_a_text(
+    scene: Scene, door: str
+) -> None:
     dice = random.Random(f"{SEED} {door}")
     before = len(topics(scene.service, scene.token["id"]))
     for _ in range(PER_DOOR):
@@ -151,7 +163,9 @@ def test_a_reason_with_a_secret_in_it_is_refused_and_ends_nothing(scene: Scene, 
     secret = mint(SecretKind.SCIM_LIVE, bytes(range(32))).reveal()
     made = create(scene.service, scene.caller)
     params = {"reason": f"leaked: {WAYS[way](secret)}"[:200]}
-    answer = scene.service.client.delete(f"/scim-token/{made['id']}", auth=scene.caller, params=params)
+    answer = scene.service.client.delete(
+        f"/scim-token/{made['id']}", auth=scene.caller, params=params
+    )
     assert answer.status_code == 400
     assert "must not hold a secret" in answer.text
     assert pieces_left(answer.text, secret) == []
@@ -161,7 +175,9 @@ def test_a_reason_with_a_secret_in_it_is_refused_and_ends_nothing(scene: Scene, 
 def found(scene: Scene) -> Sequence[tuple[str, str]]:
     """Where a piece of a secret that was sent is."""
     service = scene.service
-    places = database_texts(service.database) | {"log": service.log.read_text() + service.output.read_text()}
+    places = database_texts(service.database) | {
+        "log": service.log.read_text() + service.output.read_text()
+    }
     return [
         (place, piece)
         for place, text in places.items()
@@ -172,7 +188,9 @@ def found(scene: Scene) -> Sequence[tuple[str, str]]:
 
 @pytest.mark.parametrize("path", ["/audit", "/scim-token", "/events", "/projections"])
 @pytest.mark.parametrize("way", ["as it is", "its prefix in capitals", "twice", "cut short"])
-def test_the_name_of_a_parameter_that_is_a_secret_is_not_repeated(scene: Scene, path: str, way: str) -> None:
+def test_the_name_of_a_parameter_that_is_a_secret_is_not_repeated(
+    scene: Scene, path: str, way: str
+) -> None:
     secret = mint(SecretKind.API_LIVE, bytes(range(32))).reveal()
     answer = scene.service.client.get(path, auth=scene.caller, params={WAYS[way](secret): "1"})
     assert answer.status_code < 500

@@ -1,4 +1,6 @@
-"""A20: names and reasons, generated: what the domain refuses is a 400, all else comes back as sent."""
+"""A20: names and reasons, generated: what the domain refuses is a 400,
+all else comes back as sent.
+"""
 
 from typing import Any, Final
 from uuid import uuid4
@@ -14,7 +16,9 @@ from tests.api.trail import audit
 from tests.service import Caller, RunningService
 
 TURNING: Final = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-UNSEEN: Final = "\u200b\u00ad\u2060\ufeff\u3164\u2800\u115f\u0301\ufe0f\u3000\u2028\U000e0041\ue000\t\x7f"
+UNSEEN: Final = (
+    "\u200b\u00ad\u2060\ufeff\u3164\u2800\u115f\u0301\ufe0f\u3000\u2028\U000e0041\ue000\t\x7f"
+)
 JOINING: Final = "\u200c\u200d\u200e\u200f\N{WOMAN}\N{PERSONAL COMPUTER}\u0646\u0645"
 texts = st.text(
     st.sampled_from(TURNING)
@@ -24,7 +28,9 @@ texts = st.text(
     min_size=1,
     max_size=12,
 )
-few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def refusal(text: str) -> str | None:
@@ -36,7 +42,9 @@ def refusal(text: str) -> str | None:
 
 
 def assert_refused(answer: httpx.Response, pointer: str, detail: str, about: str) -> None:
-    assert_problem(answer, 400, "validation", about, errors=[{"pointer": pointer, "detail": detail}])
+    assert_problem(
+        answer, 400, "validation", about, errors=[{"pointer": pointer, "detail": detail}]
+    )
 
 
 @few
@@ -51,7 +59,9 @@ def test_a_name_is_refused_alike_by_body_and_filter_or_comes_back_as_sent(
     if detail is not None:
         assert_refused(made, "/name", detail, "The body is not valid.")
         assert_refused(listed, "name", detail, "A parameter is not valid.")
-        everything = service.client.get("/scim-token", auth=admin, params={"team_id": team, "status": "all"})
+        everything = service.client.get(
+            "/scim-token", auth=admin, params={"team_id": team, "status": "all"}
+        )
         assert everything.json()["result"] == []
         return
     assert made.status_code == 201

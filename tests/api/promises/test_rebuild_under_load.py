@@ -1,6 +1,8 @@
-"""All views are rebuilt while clients authenticate and read: no error, and no answer that is not right.
+"""All views are rebuilt while clients authenticate and read:
+no error, and no answer that is not right.
 
-On a short history; on a long one, and with kills, in `tests/faults/processes/test_rebuild_of_a_million.py`.
+On a short history; on a long one, and with kills, in
+`tests/faults/processes/test_rebuild_of_a_million.py`.
 """
 
 import json
@@ -22,8 +24,13 @@ def test_nobody_notices(service: RunningService) -> None:
         for _ in range(2):
             assert rebuild_all(service) == [projection.name for projection in PROJECTIONS]
     assert walks.walks > 1
-    done = forked_cli.run(["projections", "verify", "--json"], service_environment(service.database.app))
-    assert (done.exit_code, [each["difference"] for each in json.loads(done.stdout)]) == (0, [None] * 4)
+    done = forked_cli.run(
+        ["projections", "verify", "--json"], service_environment(service.database.app)
+    )
+    assert (done.exit_code, [each["difference"] for each in json.loads(done.stdout)]) == (
+        0,
+        [None] * 4,
+    )
 
 
 def test_planted_an_answer_that_is_not_right_is_noticed(

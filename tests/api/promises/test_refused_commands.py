@@ -45,7 +45,9 @@ CALLS: Final[dict[str, Callable[[httpx.Client, Caller, dict[str, Any]], httpx.Re
     "rotate": lambda client, caller, token: client.post(
         f"/scim-token/{token['id']}/rotate", auth=caller, json={}
     ),
-    "revoke": lambda client, caller, token: client.delete(f"/scim-token/{token['id']}", auth=caller),
+    "revoke": lambda client, caller, token: client.delete(
+        f"/scim-token/{token['id']}", auth=caller
+    ),
 }
 
 
@@ -70,17 +72,25 @@ def test_a_refused_command_takes_no_effect_later(
         let_read()
         assert_problem(answer.result(), 503, "unavailable", UNAVAILABLE)
         let_append()
-    create(service, admin, team=uuid4())  # goes through the same queue, behind whatever was left in it
+    create(
+        service, admin, team=uuid4()
+    )  # goes through the same queue, behind whatever was left in it
     assert recorded(service) == before + 1
     assert topics(service, token["id"]) == ["scim_token.created.v1"]
 
 
 def recorded(service: RunningService) -> int:
     """How many events there are of tokens."""
-    return int(service.query("SELECT count(*) FROM ledger.events WHERE topic LIKE %s", "scim_token.%")[0][0])
+    return int(
+        service.query("SELECT count(*) FROM ledger.events WHERE topic LIKE %s", "scim_token.%")[0][
+            0
+        ]
+    )
 
 
-def test_a_refused_query_gives_its_place_back_at_once(database: Database, run: Callable[..., Any]) -> None:
+def test_a_refused_query_gives_its_place_back_at_once(
+    database: Database, run: Callable[..., Any]
+) -> None:
     """What is cancelled does not wait for a server that may not answer, and holds nobody up."""
 
     async def query(*_: object) -> None:

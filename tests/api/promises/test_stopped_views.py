@@ -1,4 +1,7 @@
-"""B8: what needs a view whose table is gone is a 503 that says so. All else goes on; a rebuild mends it."""
+"""B8: what needs a view whose table is gone is a 503 that says so.
+
+All else goes on; a rebuild mends it.
+"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -42,7 +45,9 @@ def service(server: str) -> Iterator[RunningService]:
 
 
 @pytest.mark.parametrize("name", [projection.name for projection in PROJECTIONS])
-def test_a_view_whose_table_is_dropped_takes_nothing_else_along(service: RunningService, name: str) -> None:
+def test_a_view_whose_table_is_dropped_takes_nothing_else_along(
+    service: RunningService, name: str
+) -> None:
     admin = service.api_token()
     token = create(service, admin)
     present(service, token)

@@ -1,4 +1,6 @@
-"""Who did it, and from where: operators at the command line (B12), callers, and who was refused (B13)."""
+"""Who did it, and from where: operators at the command line (B12), callers,
+and who was refused (B13).
+"""
 
 import json
 import os
@@ -34,7 +36,10 @@ UNASKED: Final = Permission.AUDIT_READ
 def behind(server: str) -> Iterator[RunningService]:
     """A service behind a proxy that it trusts."""
     settings = {"SCIM_LEDGER_TRUSTED_PROXIES": "127.0.0.1"}
-    with new_database(server) as database, running_service(database, environment=settings) as service:
+    with (
+        new_database(server) as database,
+        running_service(database, environment=settings) as service,
+    ):
         yield service
 
 
@@ -55,7 +60,9 @@ def nobody_but(**known: Any) -> dict[str, Any]:
 
 
 class TestTheOperator:
-    def test_b12_what_is_done_at_the_command_line_is_the_operators_doing(self, database: Database) -> None:
+    def test_b12_what_is_done_at_the_command_line_is_the_operators_doing(
+        self, database: Database
+    ) -> None:
         user, team = str(uuid4()), str(uuid4())
         holder = told(database, "api-token", "create", "--user", user)
         told(database, "api-token", "revoke", holder["id"])
@@ -70,8 +77,12 @@ class TestTheOperator:
             ("scim_token.revoked", made["id"], nobody_but(operator=ME)),
         ]
 
-    def test_the_first_api_token_is_made_by_whoever_started_the_service(self, behind: RunningService) -> None:
-        ((state,),) = behind.query("SELECT state FROM ledger.events ORDER BY notification_id LIMIT 1")
+    def test_the_first_api_token_is_made_by_whoever_started_the_service(
+        self, behind: RunningService
+    ) -> None:
+        ((state,),) = behind.query(
+            "SELECT state FROM ledger.events ORDER BY notification_id LIMIT 1"
+        )
         assert json.loads(bytes(state))["created_by"]["operator"] == ME
 
     def test_a_host_may_be_called_anything(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,17 +92,24 @@ class TestTheOperator:
         assert len(name) == 200
         assert name.startswith(ME.partition("@")[0] + "@h\ufffdo\ufffdst")
 
-    def test_a_uid_without_an_entry_is_told_by_its_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_uid_without_an_entry_is_told_by_its_number(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
         assert operator_name() == f"uid 4000000000@{socket.gethostname()}"
 
 
 class TestCallers:
-    def test_b13_each_command_over_http_tells_from_where_it_came(self, behind: RunningService) -> None:
+    def test_b13_each_command_over_http_tells_from_where_it_came(
+        self, behind: RunningService
+    ) -> None:
         admin = behind.api_token()
         token = ask(behind, admin, "POST", "/scim-token", json=named()).json()
         path = f"/scim-token/{token['id']}"
-        assert ask(behind, admin, "POST", f"{path}/rotate", json={"overlap_seconds": 0}).status_code == 200
+        assert (
+            ask(behind, admin, "POST", f"{path}/rotate", json={"overlap_seconds": 0}).status_code
+            == 200
+        )
         assert ask(behind, admin, "DELETE", path).status_code == 200
         rows = audit(behind, admin, token_id=token["id"], order="oldest")
         ada = {"user_id": str(admin.user_id), "api_token_id": str(admin.id)}
@@ -125,7 +143,13 @@ class TestCallers:
             assert service.client.get(path, headers=headers).status_code == 200
         found = {row["door"]: row["source"] for row in audit(service, admin, token_id=token["id"])}
         direct = "127.0.0.1"
-        assert found == {None: direct, "scim": direct, "nginx": None, "forward": None, "envoy": None}
+        assert found == {
+            None: direct,
+            "scim": direct,
+            "nginx": None,
+            "forward": None,
+            "envoy": None,
+        }
 
 
 ROUTES: Final = [
@@ -137,7 +161,12 @@ ROUTES: Final = [
     ("POST", "/verify", Permission.SCIM_TOKENS_READ, "verify"),
     ("POST", "/introspect", Permission.SCIM_TOKENS_READ, "introspect"),
     ("GET", "/projections", Permission.PROJECTIONS_MANAGE, "projections"),
-    ("POST", "/projections/audit_trail/rebuild", Permission.PROJECTIONS_MANAGE, "projections/{id}/rebuild"),
+    (
+        "POST",
+        "/projections/audit_trail/rebuild",
+        Permission.PROJECTIONS_MANAGE,
+        "projections/{id}/rebuild",
+    ),
     ("GET", "/metrics", Permission.PROJECTIONS_MANAGE, "metrics"),
 ]
 
@@ -158,7 +187,11 @@ class TestTheRefused:
         (row,) = audit(behind, auditor, token_id=str(caller.id), kind="api_token.refused")
         ids = {"user_id": str(caller.user_id), "api_token_id": str(caller.id)}
         assert who(row) == nobody_but(**ids, source=CLIENT, user_agent=AGENT)
-        assert (row["outcome"], row["reason"], row["note"]) == ("refused", "permission", f"lacks {lacking}")
+        assert (row["outcome"], row["reason"], row["note"]) == (
+            "refused",
+            "permission",
+            f"lacks {lacking}",
+        )
         assert (row["door"], row["method"], row["path_class"]) == ("api", method, route)
 
     def test_b13_the_trail_itself_is_such_a_route(self, behind: RunningService) -> None:
@@ -173,7 +206,9 @@ class TestTheRefused:
         self, behind: RunningService, why: str
     ) -> None:
         auditor = behind.api_token()
-        caller = behind.api_token(lifetime=timedelta(milliseconds=200 if why == "expired" else 60_000))
+        caller = behind.api_token(
+            lifetime=timedelta(milliseconds=200 if why == "expired" else 60_000)
+        )
         if why == "revoked":
             behind.command(lambda ledger: ledger.revoke_api_token(caller.id))
         later()
@@ -181,7 +216,9 @@ class TestTheRefused:
         for _ in range(20):
             assert ask(behind, caller, "GET", f"/scim-token/{uuid4()}").status_code == 401
         rows = audit(behind, auditor, token_id=str(caller.id), outcome="refused")
-        assert [(row["reason"], row["note"], row["source"]) for row in rows] == [(why, None, CLIENT)]
+        assert [(row["reason"], row["note"], row["source"]) for row in rows] == [
+            (why, None, CLIENT)
+        ]
 
     def test_a_flood_makes_one_event(self, behind: RunningService) -> None:
         caller = behind.api_token(UNASKED)
@@ -189,9 +226,13 @@ class TestTheRefused:
             assert ask(behind, caller, "GET", "/scim-token").status_code == 403
         assert topics(behind, caller.id)[1:] == ["api_token.used.v1", "api_token.refused.v1"]
 
-    def test_what_nobody_can_record_is_refused_nevertheless_and_in_time(self, behind: RunningService) -> None:
+    def test_what_nobody_can_record_is_refused_nevertheless_and_in_time(
+        self, behind: RunningService
+    ) -> None:
         caller = behind.api_token(UNASKED)
-        assert ask(behind, caller, "GET", "/events").status_code == 200  # its use is on record for a minute
+        assert (
+            ask(behind, caller, "GET", "/events").status_code == 200
+        )  # its use is on record for a minute
         with psycopg.connect(behind.database.owner) as connection:
             connection.execute("SELECT ledger.lock_appends()")
             assert ask(behind, caller, "GET", "/scim-token").status_code == 403
@@ -220,7 +261,9 @@ def test_of_a_path_only_words_of_ours_are_kept(path: str, route: str) -> None:
     assert route_class(path) == route
 
 
-def ask(service: RunningService, caller: Caller, method: str, path: str, **given: Any) -> httpx.Response:
+def ask(
+    service: RunningService, caller: Caller, method: str, path: str, **given: Any
+) -> httpx.Response:
     if method in {"GET", "DELETE"}:
         given = {}
     return service.client.request(method, path, auth=caller, headers=FROM, **given)

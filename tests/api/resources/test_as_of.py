@@ -31,7 +31,9 @@ def caller(service: RunningService, team: UUID) -> Caller:
     return service.api_token(teams=[team])
 
 
-def test_each_past_answer_is_given_again(service: RunningService, caller: Caller, team: UUID) -> None:
+def test_each_past_answer_is_given_again(
+    service: RunningService, caller: Caller, team: UUID
+) -> None:
     before = later()
     token = create(service, caller, team=team)
     path = f"/scim-token/{token['id']}"
@@ -60,7 +62,9 @@ def test_each_past_answer_is_given_again(service: RunningService, caller: Caller
     assert [read(service, caller, token["id"], at) for at, _ in then] == documents
 
 
-def test_the_instant_itself_is_included(service: RunningService, caller: Caller, team: UUID) -> None:
+def test_the_instant_itself_is_included(
+    service: RunningService, caller: Caller, team: UUID
+) -> None:
     token = create(service, caller, team=team)
     at = datetime.fromisoformat(token["created_at"])
 
@@ -101,13 +105,17 @@ def test_a_token_that_expires_is_active_before_and_expired_after(
     assert ids(service, caller, as_of=text(after), status="expired") == [token["id"]]
 
 
-def test_pages_of_the_past_do_not_shift(service: RunningService, caller: Caller, team: UUID) -> None:
+def test_pages_of_the_past_do_not_shift(
+    service: RunningService, caller: Caller, team: UUID
+) -> None:
     tokens = [create(service, caller, team=team)["id"] for _ in range(5)]
     params: dict[str, Any] = {"as_of": text(later()), "limit": 2}
 
     seen, cursor = [], ""
     while cursor is not None:
-        body = service.client.get("/scim-token", auth=caller, params=params | {"next_cursor": cursor}).json()
+        body = service.client.get(
+            "/scim-token", auth=caller, params=params | {"next_cursor": cursor}
+        ).json()
         seen += [token["id"] for token in body["result"]]
         cursor = body["next_cursor"]
         create(service, caller, team=team)
@@ -115,11 +123,15 @@ def test_pages_of_the_past_do_not_shift(service: RunningService, caller: Caller,
     assert len(seen) == len(set(seen)) == 5
 
 
-def test_the_past_of_others_is_not_told(service: RunningService, caller: Caller, admin: Caller) -> None:
+def test_the_past_of_others_is_not_told(
+    service: RunningService, caller: Caller, admin: Caller
+) -> None:
     foreign = create(service, admin)
     for token_id in (foreign["id"], str(uuid4())):
         assert_not_found(
-            service.client.get(f"/scim-token/{token_id}", auth=caller, params={"as_of": text(later())})
+            service.client.get(
+                f"/scim-token/{token_id}", auth=caller, params={"as_of": text(later())}
+            )
         )
 
 

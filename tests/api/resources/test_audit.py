@@ -1,4 +1,6 @@
-"""`/audit` and `/scim-token/{id}/events`: every fact, by every filter, in every format, to nobody else."""
+"""`/audit` and `/scim-token/{id}/events`:
+every fact, by every filter, in every format, to nobody else.
+"""
 
 import base64
 import csv
@@ -16,7 +18,7 @@ import pytest
 from domain.api_token import Permission
 from domain.ledger import NewScimToken, Operator
 from domain.secret import Pepper, parse
-from projections.audit_trail import PROJECTION
+from projections.audit_trail.view import PROJECTION
 from tests.api.expected import assert_invalid, assert_not_found, assert_problem, create, use
 from tests.api.trail import ROW, audit, kinds, later, own, plain, present, text, walk
 from tests.service import PEPPER_KEY, Caller, RunningService
@@ -58,7 +60,13 @@ def test_the_whole_life_of_a_token_is_told(
     use(service, token["token"])
 
     refused, revoked, used, created = audit(service, auditor, events_of(token))
-    same = {"team_id": str(team), "token_id": token["id"], "outcome": "success", "reason": None, "count": 1}
+    same = {
+        "team_id": str(team),
+        "token_id": token["id"],
+        "outcome": "success",
+        "reason": None,
+        "count": 1,
+    }
     same["operator"] = None
     over_http = dict.fromkeys(("door", "method", "path_class", "note")) | {
         "source": "127.0.0.1",
@@ -87,7 +95,9 @@ def test_the_whole_life_of_a_token_is_told(
 def test_the_use_id_is_the_one_that_the_upstream_was_told(
     service: RunningService, auditor: Caller, token: dict[str, Any]
 ) -> None:
-    answer = service.client.get("/gateway/nginx", headers={"Authorization": f"Bearer {token['token']}"})
+    answer = service.client.get(
+        "/gateway/nginx", headers={"Authorization": f"Bearer {token['token']}"}
+    )
 
     assert audit(service, auditor, events_of(token))[0]["use_id"] == answer.headers["x-scim-use-id"]
 
@@ -113,7 +123,11 @@ def test_no_answer_holds_a_secret_or_a_digest(
     hidden: list[str] = [token["token"], rotated["token"]]
     for secret in tuple(hidden):
         digest = pepper.digest(parse(secret)).value
-        hidden += [digest.hex(), base64.b64encode(digest).decode(), base64.urlsafe_b64encode(digest).decode()]
+        hidden += [
+            digest.hex(),
+            base64.b64encode(digest).decode(),
+            base64.urlsafe_b64encode(digest).decode(),
+        ]
 
     for format_ in ("json", "ndjson", "csv"):
         answer = plain.get(events_of(token), auth=auditor, params={"format": format_})
@@ -169,7 +183,9 @@ def test_from_is_the_first_instant_and_to_the_first_after(
 ) -> None:
     at = token["created_at"]
 
-    assert kinds(audit(service, auditor, events_of(token), **{"from": at})) == ["scim_token.created"]
+    assert kinds(audit(service, auditor, events_of(token), **{"from": at})) == [
+        "scim_token.created"
+    ]
     assert audit(service, auditor, events_of(token), to=at) == []
 
 
@@ -187,17 +203,29 @@ def test_newest_comes_first_unless_asked_otherwise(
 @pytest.mark.parametrize(
     ("params", "pointer", "detail"),
     [
-        ({"source": "192.0.2.300"}, "source", "must be an address or a network, such as 192.0.2.0/24"),
+        (
+            {"source": "192.0.2.300"},
+            "source",
+            "must be an address or a network, such as 192.0.2.0/24",
+        ),
         ({"from": "2021-08-10T10:00:00"}, "from", "needs a time zone, such as a Z at the end"),
         ({"to": "1969-12-31T23:59:59Z"}, "to", "is out of range"),
         ({"to": "9999-12-31T23:59:59Z"}, "to", "is out of range"),
         ({"from": "yesterday"}, "from", "must be an instant, such as 2021-08-10T10:00:00.000Z"),
-        ({"from": "2021-08-11T00:00:00Z", "to": "2021-08-10T00:00:00Z"}, "from", "must not be after `to`"),
+        (
+            {"from": "2021-08-11T00:00:00Z", "to": "2021-08-10T00:00:00Z"},
+            "from",
+            "must not be after `to`",
+        ),
         ({"order": "random"}, "order", "must be one of: newest, oldest"),
         ({"outcome": "maybe"}, "outcome", "must be one of: refused, success"),
         ({"limit": "0"}, "limit", "must be a whole number, 1 at least"),
         ({"limit": "1001"}, "limit", "must be at most 1000; NDJSON and CSV have no limit"),
-        ({"token_id": "1"}, "token_id", "must be a UUID, such as 05daecaf-4365-42e8-8370-8127de5dd717"),
+        (
+            {"token_id": "1"},
+            "token_id",
+            "must be a UUID, such as 05daecaf-4365-42e8-8370-8127de5dd717",
+        ),
         ({"format": "xml"}, "format", "must be one of: json, ndjson, csv"),
         ({"next_cursor": "AAAA"}, "next_cursor", "is not one of this list"),
     ],
@@ -206,18 +234,24 @@ def test_a_parameter_that_means_nothing_is_refused(
     service: RunningService, auditor: Caller, params: dict[str, str], pointer: str, detail: str
 ) -> None:
     about = "The cursor is not one of this list." if pointer == "next_cursor" else INVALID
-    assert_invalid(service.client.get("/audit", auth=auditor, params=params), pointer, detail, about=about)
+    assert_invalid(
+        service.client.get("/audit", auth=auditor, params=params), pointer, detail, about=about
+    )
 
 
 def test_a_kind_that_does_not_exist_is_refused(service: RunningService, auditor: Caller) -> None:
-    answer = service.client.get("/audit", auth=auditor, params={"kind": ["scim_token.used", "Used"]})
+    answer = service.client.get(
+        "/audit", auth=auditor, params={"kind": ["scim_token.used", "Used"]}
+    )
 
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["pointer"] == "kind"
     assert "scim_token.revoked" in answer.json()["errors"][0]["detail"]
 
 
-def test_a_parameter_with_a_typo_does_not_widen_the_answer(service: RunningService, auditor: Caller) -> None:
+def test_a_parameter_with_a_typo_does_not_widen_the_answer(
+    service: RunningService, auditor: Caller
+) -> None:
     assert_invalid(
         service.client.get("/audit", auth=auditor, params={"team": str(uuid4())}),
         "team",
@@ -258,7 +292,9 @@ def test_a_cursor_is_good_for_its_own_filter_and_order_only(
     assert tokens.status_code == 400
 
     for changed in ({"order": "oldest"}, {"outcome": "success"}, {"team_id": str(uuid4())}):
-        answer = service.client.get("/audit", auth=auditor, params=params | changed | {"next_cursor": cursor})
+        answer = service.client.get(
+            "/audit", auth=auditor, params=params | changed | {"next_cursor": cursor}
+        )
         assert answer.status_code == 400
 
 
@@ -323,7 +359,10 @@ def test_a_format_that_we_do_not_have_is_406(service: RunningService, auditor: C
 def test_an_empty_trail_is_no_line_and_a_header(auditor: Caller, plain: httpx.Client) -> None:
     params = {"team_id": str(uuid4())}
     assert plain.get("/audit", auth=auditor, params=params | {"format": "ndjson"}).text == ""
-    assert plain.get("/audit", auth=auditor, params=params | {"format": "csv"}).text == ",".join(ROW) + "\r\n"
+    assert (
+        plain.get("/audit", auth=auditor, params=params | {"format": "csv"}).text
+        == ",".join(ROW) + "\r\n"
+    )
 
 
 def test_a_stream_ends_at_its_limit(
@@ -332,11 +371,15 @@ def test_a_stream_ends_at_its_limit(
     for _ in range(3):
         use(service, token["token"])
 
-    lines = plain.get(events_of(token), auth=auditor, headers=NDJSON, params={"limit": 2}).text.splitlines()
+    lines = plain.get(
+        events_of(token), auth=auditor, headers=NDJSON, params={"limit": 2}
+    ).text.splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["scim_token.used"] * 2
 
 
-def test_a_long_stream_needs_no_memory(service: RunningService, plain: httpx.Client, team: UUID) -> None:
+def test_a_long_stream_needs_no_memory(
+    service: RunningService, plain: httpx.Client, team: UUID
+) -> None:
     auditor = service.api_token(teams=[team])
     worker = service.program_pids()["worker-1"]
 
@@ -355,7 +398,9 @@ def test_a_long_stream_needs_no_memory(service: RunningService, plain: httpx.Cli
         return size, peak_kib(worker) - before
 
     with older_rows(service, team, count=100_000):
-        export(limit=20_000)  # what the worker keeps for good, such as prepared statements, is there now
+        export(
+            limit=20_000
+        )  # what the worker keeps for good, such as prepared statements, is there now
         short, short_kib = export(limit=20_000)
         long, long_kib = export(limit=100_000)
     assert long_kib - short_kib < (long - short) / 1024 / 8, f"{short_kib} KiB, {long_kib} KiB"
@@ -394,7 +439,9 @@ def test_several_teams_come_merged_in_order(service: RunningService, admin: Call
 def test_what_belongs_to_no_team_is_for_those_who_may_see_all(
     service: RunningService, auditor: Caller, admin: Caller
 ) -> None:
-    assert kinds(audit(service, admin, token_id=auditor.id, order="oldest"))[0] == "api_token.created"
+    assert (
+        kinds(audit(service, admin, token_id=auditor.id, order="oldest"))[0] == "api_token.created"
+    )
     assert audit(service, auditor, token_id=auditor.id) == []
 
 
@@ -419,7 +466,8 @@ def peak_kib(pid: int) -> int:
 def older_rows(service: RunningService, team: UUID, *, count: int) -> Iterator[None]:
     """Rows of a team in the view, before all that the ledger holds, taken away at the end."""
     ((version,),) = service.query(
-        "SELECT version FROM ledger.projection_positions WHERE name = %s AND role = 'live'", PROJECTION.name
+        "SELECT version FROM ledger.projection_positions WHERE name = %s AND role = 'live'",
+        PROJECTION.name,
     )
     table = PROJECTION.table(version)
     service.query(
@@ -427,7 +475,8 @@ def older_rows(service: RunningService, team: UUID, *, count: int) -> Iterator[N
         INSERT INTO {table}
             (position, at, team_id, token_id, use_id, count, kind, door, source, user_agent, method)
         SELECT n - {count}, timestamptz '2020-01-01Z' + n * interval '1 s', %s, %s,
-            gen_random_uuid(), 1, 'scim_token.used', 'scim', '192.0.2.1', 'Okta SCIM Client 1.0.0', 'GET'
+            gen_random_uuid(), 1, 'scim_token.used', 'scim', '192.0.2.1', 'Okta SCIM Client 1.0.0',
+                'GET'
         FROM generate_series(1, {count}) AS n
         """,
         team,

@@ -60,10 +60,14 @@ def browse(service: RunningService, tmp_path_factory: pytest.TempPathFactory) ->
     return open_
 
 
-def test_every_operation_is_shown_and_nothing_is_refused(service: RunningService, browse: Browse) -> None:
+def test_every_operation_is_shown_and_nothing_is_refused(
+    service: RunningService, browse: Browse
+) -> None:
     page = browse("/docs")
     paths = service.client.get("/docs/openapi.json").json()["paths"]
-    documented = [(path, method) for path, item in paths.items() for method in item.keys() & METHODS]
+    documented = [
+        (path, method) for path, item in paths.items() for method in item.keys() & METHODS
+    ]
     shown = OPERATION.findall(page.html)
     assert len(shown) == len(set(shown)) == len(documented) > 10
     assert all(f'data-path="{path}"' in page.html for path, _ in documented)

@@ -1,4 +1,6 @@
-"""`/events`: a collector that stores its position misses nothing, sees nothing of others, waits cheaply."""
+"""`/events`: a collector that stores its position misses nothing, sees nothing of others,
+waits cheaply.
+"""
 
 import json
 import os
@@ -19,18 +21,29 @@ from domain.api_token import Permission
 from tests.api.expected import assert_invalid, assert_unauthenticated, create, use
 from tests.api.trail import ROW, audit
 from tests.conftest import Database
-from tests.service import COMMAND, Caller, RunningService, running_service, service_environment, until
+from tests.service import (
+    COMMAND,
+    Caller,
+    RunningService,
+    running_service,
+    service_environment,
+    until,
+)
 from tests.stopwatch import Stopwatch
 
 BATCH = "application/cloudevents-batch+json"
 
 
-def follow(service: RunningService, caller: Caller, **params: Any) -> tuple[list[dict[str, Any]], int]:
+def follow(
+    service: RunningService, caller: Caller, **params: Any
+) -> tuple[list[dict[str, Any]], int]:
     """One batch, and where to go on."""
     answer = service.client.get("/events", auth=caller, params=params, timeout=40)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == BATCH
-    link = re.fullmatch(r'</events\?after=(\d+)&limit=\d+&wait=\d+\S*>; rel="next"', answer.headers["link"])
+    link = re.fullmatch(
+        r'</events\?after=(\d+)&limit=\d+&wait=\d+\S*>; rel="next"', answer.headers["link"]
+    )
     assert link is not None
     return answer.json(), int(link[1])
 
@@ -103,7 +116,9 @@ def test_a_position_may_be_asked_again(
     )
 
 
-def test_all_teams_together_are_the_whole_ledger(service: RunningService, admin: Caller, team: UUID) -> None:
+def test_all_teams_together_are_the_whole_ledger(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
     after = head(service)
     token = create(service, admin, team=team)
     use(service, token["token"])
@@ -127,7 +142,9 @@ def test_the_link_passes_what_the_collector_may_not_see(
     assert next_ >= before
 
 
-def test_kinds_can_be_chosen(service: RunningService, collector: Caller, token: dict[str, Any]) -> None:
+def test_kinds_can_be_chosen(
+    service: RunningService, collector: Caller, token: dict[str, Any]
+) -> None:
     use(service, token["token"])
     service.client.delete(f"/scim-token/{token['id']}", auth=service.api_token())
 
@@ -168,7 +185,9 @@ def test_a_wait_that_was_asked_for_may_be_longer_than_any_other_answer(
     assert 3.5 < watch.read_s() < 6  # timers of the two processes differ by some milliseconds
 
 
-def test_many_can_wait_at_once(service: RunningService, collector: Caller, token: dict[str, Any]) -> None:
+def test_many_can_wait_at_once(
+    service: RunningService, collector: Caller, token: dict[str, Any]
+) -> None:
     _, after = follow(service, collector)
     started = threading.Barrier(21)
 
@@ -192,7 +211,9 @@ def test_a_collector_revoked_while_it_waits_gets_nothing(service: RunningService
     _, after = follow(service, collector, after=head(service))
     with meanwhile(
         lambda: service.client.get(
-            "/events", auth=collector, params={"after": after, "wait": 30, "kind": "scim_token.rotated"}
+            "/events",
+            auth=collector,
+            params={"after": after, "wait": 30, "kind": "scim_token.rotated"},
         )
     ) as answer:
         service.command(lambda ledger: ledger.revoke_api_token(collector.id))
@@ -222,7 +243,9 @@ def test_a_number_out_of_range_is_refused(
     service: RunningService, admin: Caller, name: str, value: str, range_: str
 ) -> None:
     answer = service.client.get("/events", auth=admin, params={name: value})
-    assert_invalid(answer, name, f"must be a whole number from {range_}", about="A parameter is not valid.")
+    assert_invalid(
+        answer, name, f"must be a whole number from {range_}", about="A parameter is not valid."
+    )
 
 
 def test_the_command_line_follows_too(service: RunningService, token: dict[str, Any]) -> None:
@@ -239,9 +262,13 @@ def test_the_command_line_follows_too(service: RunningService, token: dict[str, 
 
 
 @contextmanager
-def following(command: Sequence[str], environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+def following(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A command that goes on until it is interrupted, also where SIGINT is inherited as ignored."""
-    heeding = signal.signal(signal.SIGINT, signal.default_int_handler)  # what is not ignored is the default
+    heeding = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what is not ignored is the default
     try:
         tail = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
     finally:
@@ -259,7 +286,9 @@ def following(command: Sequence[str], environment: Mapping[str, str]) -> Iterato
 def test_a_service_that_ends_lets_the_waiting_go(database: Database) -> None:
     with ThreadPoolExecutor(1) as pool, running_service(database) as service:
         collector = service.api_token(Permission.AUDIT_READ)
-        used = "SELECT 1 FROM ledger.events WHERE originator_id = %s AND topic = 'api_token.used.v1'"
+        used = (
+            "SELECT 1 FROM ledger.events WHERE originator_id = %s AND topic = 'api_token.used.v1'"
+        )
         address = f"{service.url}/events?after={head(service)}&wait=30&kind=scim_token.used"
         answer = pool.submit(httpx.get, address, auth=collector, timeout=40, trust_env=False)
         until(lambda: bool(service.query(used, collector.id)), what="the request")

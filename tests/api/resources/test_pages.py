@@ -39,7 +39,9 @@ PAGES: Final = ("/", "/favicon.ico", "/robots.txt", *(kind.uri for kind in PROBL
 
 @pytest.fixture(scope="module")
 def without_database() -> Iterator["TestClient[Any]"]:
-    with TestClient(build(Settings(database_url="host=/nowhere dbname=none", pepper=PEPPER_KEY))) as client:
+    with TestClient(
+        build(Settings(database_url="host=/nowhere dbname=none", pepper=PEPPER_KEY))
+    ) as client:
         yield client
 
 
@@ -49,7 +51,9 @@ def test_a_page_needs_no_database_and_loads_nothing(
     without_database: "TestClient[Any]", path: str, accept: str
 ) -> None:
     headers = {b"Accept": accept.encode("latin-1")}
-    page, head = (without_database.request(method, path, headers=headers) for method in ("GET", "HEAD"))
+    page, head = (
+        without_database.request(method, path, headers=headers) for method in ("GET", "HEAD")
+    )
     assert page.status_code in {200, 204}
     assert re.search(r"<(?:script|link|img|iframe|style)|https?:", page.text) is None
     assert (head.status_code, head.content) == (page.status_code, b"")
@@ -57,7 +61,9 @@ def test_a_page_needs_no_database_and_loads_nothing(
 
 
 @pytest.mark.parametrize("slug", PROBLEM_TYPES)
-def test_each_type_of_problem_has_a_page_that_says_what_to_do(service: RunningService, slug: str) -> None:
+def test_each_type_of_problem_has_a_page_that_says_what_to_do(
+    service: RunningService, slug: str
+) -> None:
     kind = PROBLEM_TYPES[slug]
     said = service.client.get(kind.uri)
     assert said.status_code == 200
@@ -73,7 +79,9 @@ def test_each_type_of_problem_has_a_page_that_says_what_to_do(service: RunningSe
 
 
 def test_no_problem_is_told_that_has_no_page() -> None:
-    """A type comes from the table and from nowhere else: what is written out in the code is in it, too."""
+    """A type comes from the table and from nowhere else:
+    what is written out in the code is in it, too.
+    """
     sources = [path.read_text() for path in Path(api.__file__).parent.rglob("*.py")]
     written = {slug for text in sources for slug in TYPE.findall(text)}
     assert written <= PROBLEM_TYPES.keys()
@@ -85,7 +93,9 @@ def test_no_problem_is_told_that_has_no_page() -> None:
 
 
 def test_no_page_is_for_a_problem_that_nobody_is_told() -> None:
-    paths = (path for path in Path(api.__file__).parent.rglob("*.py") if path.name != "problem_types.py")
+    paths = (
+        path for path in Path(api.__file__).parent.rglob("*.py") if path.name != "problem_types.py"
+    )
     sources = "".join(path.read_text() for path in paths)
     assert [slug for slug in PROBLEM_TYPES if f'"{slug}"' not in sources] == []
 
@@ -110,6 +120,10 @@ def test_what_only_looks_like_a_page_needs_a_token(service: RunningService, path
 
 
 def test_a_problem_leads_to_its_page(service: RunningService, admin: Caller) -> None:
-    for path, caller in (("/scim-token?limit=0", admin), ("/nowhere", admin), ("/scim-token", None)):
+    for path, caller in (
+        ("/scim-token?limit=0", admin),
+        ("/nowhere", admin),
+        ("/scim-token", None),
+    ):
         type_ = service.client.get(path, auth=caller).json()["type"]
         assert service.client.get(type_).status_code == 200

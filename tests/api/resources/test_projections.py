@@ -13,7 +13,7 @@ from api.app import build
 from api.settings import Settings
 from domain.api_token import Permission
 from domain.ledger import NewScimToken, Operator
-from projections import locks
+from projections.follow import locks
 from projections.registry import PROJECTIONS
 from tests.api.expected import INSTANT, assert_not_found, assert_problem
 from tests.conftest import Database, open_ledger
@@ -39,9 +39,13 @@ def operator(service: RunningService) -> Caller:
 @pytest.mark.parametrize(("method", "path"), CALLS)
 def test_it_needs_its_permission(service: RunningService, method: str, path: str) -> None:
     assert service.client.request(method, path).status_code == 401
-    others = [permission for permission in Permission if permission is not Permission.PROJECTIONS_MANAGE]
+    others = [
+        permission for permission in Permission if permission is not Permission.PROJECTIONS_MANAGE
+    ]
     answer = service.client.request(method, path, auth=service.api_token(*others))
-    assert_problem(answer, 403, "permission-denied", "The API token lacks the permission projections:manage.")
+    assert_problem(
+        answer, 403, "permission-denied", "The API token lacks the permission projections:manage."
+    )
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS[1:5])
@@ -82,7 +86,9 @@ def test_the_views_are_listed(service: RunningService, operator: Caller) -> None
 def test_a_rebuild_is_asked_for_once_and_carried_out_by_the_projection_process(
     service: RunningService, operator: Caller
 ) -> None:
-    """The test holds the view's rebuild lock for a while, so that the second request surely comes in time."""
+    """The test holds the view's rebuild lock for a while,
+    so that the second request surely comes in time.
+    """
     (projection,) = (each for each in PROJECTIONS if each.name == "token_sources")
     path = "/projections/token_sources/rebuild"
     with psycopg.connect(service.database.owner) as owner:  # another test may have asked for one
@@ -117,7 +123,10 @@ def test_a_rebuild_is_asked_for_once_and_carried_out_by_the_projection_process(
     until(lambda: service.client.get(path, auth=operator).json()["finished_at"] is not None)
     done = service.client.get(path, auth=operator).json()
     assert (done["state"], done["version"], done["error"]) == ("done", version + 1, None)
-    assert service.client.get("/projections/token_sources", auth=operator).json()["version"] == version + 1
+    assert (
+        service.client.get("/projections/token_sources", auth=operator).json()["version"]
+        == version + 1
+    )
 
 
 def test_metrics_are_in_the_text_format(service: RunningService, operator: Caller) -> None:
@@ -127,7 +136,9 @@ def test_metrics_are_in_the_text_format(service: RunningService, operator: Calle
     samples = {}
     for line in answer.text.splitlines():
         if not line.startswith("# "):
-            match = re.fullmatch(r"([a-z_]+(?:\{(?:[a-z]+=\"[a-z0-9_]+\",?)+\})?) ([0-9.e-]+)", line)
+            match = re.fullmatch(
+                r"([a-z_]+(?:\{(?:[a-z]+=\"[a-z0-9_]+\",?)+\})?) ([0-9.e-]+)", line
+            )
             assert match is not None, line
             samples[match[1]] = float(match[2])
     assert samples["scim_ledger_head_position"] > 0
@@ -163,8 +174,13 @@ def test_public_metrics_need_no_token_and_tell_of_a_stop(stopped: Database) -> N
 
     answer = scrape(is_public=True)
     assert answer.status_code == 200
-    assert 'scim_ledger_projection_stopped{projection="usage",version="1",shape="2"} 1' in answer.text
-    assert 'scim_ledger_projection_lag_events{projection="usage",version="1",shape="2"} 1' in answer.text
+    assert (
+        'scim_ledger_projection_stopped{projection="usage",version="1",shape="2"} 1' in answer.text
+    )
+    assert (
+        'scim_ledger_projection_lag_events{projection="usage",version="1",shape="2"} 1'
+        in answer.text
+    )
     assert position(stopped, "usage").lag_s(position(stopped, "usage").updated_at) >= 0
     assert scrape(is_public=False).status_code == 401
 
@@ -172,7 +188,8 @@ def test_public_metrics_need_no_token_and_tell_of_a_stop(stopped: Database) -> N
 def test_a_stopped_view_is_told_to_go_on(service: RunningService, operator: Caller) -> None:
     """The stop is made up, so the retry goes well; a real one would stop the view again."""
     service.query(
-        "UPDATE ledger.projection_positions SET stopped_at = position + 1, error = 'KeyError on it' "
+        "UPDATE ledger.projection_positions "
+        "SET stopped_at = position + 1, error = 'KeyError on it' "
         "WHERE name = 'usage' AND role = 'live'"
     )
     before = service.client.get("/projections/usage", auth=operator).json()

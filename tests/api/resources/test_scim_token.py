@@ -41,13 +41,17 @@ NO_LIMIT: Final = "must be a whole number from 1 to 1000"
 NO_STATUS: Final = "must be one of: active, all, expired, revoked"
 NO_NAME: Final = "must be a string of 1 to 255 characters"
 NO_INSTANT: Final = "must be an instant, such as 2021-08-10T10:00:00.000Z"
-SHOWN: Final = "This request was carried out before; its secret was shown then. Revoke or rotate the token."
+SHOWN: Final = (
+    "This request was carried out before; its secret was shown then. Revoke or rotate the token."
+)
 SECRET_SHAPED: Final = "scim_live_" + "a" * 49
 UNAVAILABLE: Final = "The ledger cannot answer right now; nothing was lost. Try again."
 
 
 def head(service: RunningService) -> int:
-    """How many events of SCIM tokens there are: nothing happened to any between two equal answers."""
+    """How many events of SCIM tokens there are:
+    nothing happened to any between two equal answers.
+    """
     statement = "SELECT count(*) FROM ledger.events WHERE starts_with(topic, 'scim_token.')"
     return int(service.query(statement)[0][0])
 
@@ -70,7 +74,9 @@ def test_an_unknown_field_is_refused(service: RunningService, admin: Caller, tea
     assert head(service) == before
 
 
-def test_created_by_comes_from_the_token_and_never_from_the_body(service: RunningService, team: UUID) -> None:
+def test_created_by_comes_from_the_token_and_never_from_the_body(
+    service: RunningService, team: UUID
+) -> None:
     caller = service.api_token()
     assert create(service, caller, team=team)["created_by"] == str(caller.user_id)
     body = {"team_id": str(team), "name": "Okta", "created_by": str(uuid4())}
@@ -128,7 +134,9 @@ def test_a_name_against_the_rules_is_refused(
     service: RunningService, admin: Caller, team: UUID, name: str, detail: str
 ) -> None:
     before = head(service)
-    answer = service.client.post("/scim-token", auth=admin, json={"team_id": str(team), "name": name})
+    answer = service.client.post(
+        "/scim-token", auth=admin, json={"team_id": str(team), "name": name}
+    )
     assert_invalid(answer, "/name", detail)
     assert head(service) == before
 
@@ -155,7 +163,9 @@ def test_a_name_in_any_script_comes_back_exactly_as_sent(
     assert token["name"] == name
     read = service.client.get(f"/scim-token/{token['id']}", auth=admin)
     assert read.json()["name"] == name
-    listed = service.client.get("/scim-token", auth=admin, params={"team_id": str(team), "name": name})
+    listed = service.client.get(
+        "/scim-token", auth=admin, params={"team_id": str(team), "name": name}
+    )
     assert [found["name"] for found in listed.json()["result"]] == [name]
 
 
@@ -190,15 +200,21 @@ def test_a_name_in_any_script_comes_back_exactly_as_sent(
         "two",
     ],
 )
-def test_what_is_not_json_is_refused(service: RunningService, admin: Caller, content: bytes) -> None:
+def test_what_is_not_json_is_refused(
+    service: RunningService, admin: Caller, content: bytes
+) -> None:
     before = head(service)
     assert_problem(post(service, admin, content), 400, "bad-request", NOT_JSON)
     assert head(service) == before
 
 
 @pytest.mark.parametrize("content", [b'{"name": "a", "name": "b"}', b'{"x": {"a": 1, "a": 1}}'])
-def test_a_field_named_twice_is_refused(service: RunningService, admin: Caller, content: bytes) -> None:
-    assert_problem(post(service, admin, content), 400, "bad-request", "The body names a field twice.")
+def test_a_field_named_twice_is_refused(
+    service: RunningService, admin: Caller, content: bytes
+) -> None:
+    assert_problem(
+        post(service, admin, content), 400, "bad-request", "The body names a field twice."
+    )
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
@@ -236,7 +252,9 @@ def test_a_charset_beside_the_content_type_is_welcome(
 ) -> None:
     content = f'{{"team_id": "{team}", "name": "Okta"}}'.encode()
     assert (
-        post(service, admin, content, **{"Content-Type": "Application/JSON; charset=UTF-8"}).status_code
+        post(
+            service, admin, content, **{"Content-Type": "Application/JSON; charset=UTF-8"}
+        ).status_code
         == 201
     )
 
@@ -268,7 +286,10 @@ def test_expires_at_of_any_zone_is_answered_in_utc(
     assert token["expires_at"] == answered
     rotated = service.client.post(f"/scim-token/{token['id']}/rotate", auth=admin, json={})
     assert rotated.json()["expires_at"] == answered
-    assert service.client.get(f"/scim-token/{token['id']}", auth=admin).json()["expires_at"] == answered
+    assert (
+        service.client.get(f"/scim-token/{token['id']}", auth=admin).json()["expires_at"]
+        == answered
+    )
 
 
 @pytest.mark.parametrize(
@@ -320,7 +341,9 @@ def test_a_repeated_key_names_the_token_and_mints_nothing(
     assert head(service) == before
 
 
-def test_a_key_with_another_body_is_refused(service: RunningService, admin: Caller, team: UUID) -> None:
+def test_a_key_with_another_body_is_refused(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
     key = {"Idempotency-Key": str(uuid4())}
     body = {"team_id": str(team), "name": "Okta"}
     first = service.client.post("/scim-token", auth=admin, json=body, headers=key)
@@ -374,9 +397,13 @@ def test_a_refused_request_does_not_use_its_key_up(
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "a\tb"])
-def test_a_malformed_key_is_refused(service: RunningService, admin: Caller, team: UUID, key: str) -> None:
+def test_a_malformed_key_is_refused(
+    service: RunningService, admin: Caller, team: UUID, key: str
+) -> None:
     body = {"team_id": str(team), "name": "Okta"}
-    answer = service.client.post("/scim-token", auth=admin, json=body, headers={"Idempotency-Key": key})
+    answer = service.client.post(
+        "/scim-token", auth=admin, json=body, headers={"Idempotency-Key": key}
+    )
     assert_invalid(
         answer,
         "Idempotency-Key",
@@ -388,7 +415,9 @@ def test_a_malformed_key_is_refused(service: RunningService, admin: Caller, team
 # Read
 
 
-def test_a_token_is_read_without_its_secret(service: RunningService, admin: Caller, team: UUID) -> None:
+def test_a_token_is_read_without_its_secret(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
     token = create(service, admin, team=team)
     answer = service.client.get(f"/scim-token/{token['id']}", auth=admin)
     assert answer.status_code == 200
@@ -439,8 +468,13 @@ def test_a_foreign_token_answers_like_a_missing_one(
     def ask(id_: object) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         answer = service.client.request(method, path.format(id=id_), auth=foreigner, json=body)
         assert_not_found(answer)
-        headers = [(name, "" if name == "x-request-id" else value) for name, value in answer.headers.items()]
-        return answer.json() | {"instance": ""}, [header for header in headers if header[0] != "date"]
+        headers = [
+            (name, "" if name == "x-request-id" else value)
+            for name, value in answer.headers.items()
+        ]
+        return answer.json() | {"instance": ""}, [
+            header for header in headers if header[0] != "date"
+        ]
 
     assert ask(token["id"]) == ask(uuid4())
     assert topics(service, token["id"]) == ["scim_token.created.v1"]
@@ -454,7 +488,9 @@ def test_a_foreign_team_gets_no_token(service: RunningService, team: UUID) -> No
     assert head(service) == before
 
 
-def test_a_list_of_a_foreign_team_is_empty(service: RunningService, admin: Caller, team: UUID) -> None:
+def test_a_list_of_a_foreign_team_is_empty(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
     own = uuid4()
     caller = service.api_token(teams=[own])
     create(service, admin, team=team)
@@ -484,7 +520,9 @@ def test_a_missing_permission_is_named(
 ) -> None:
     caller = service.api_token(*(other for other in Permission if other is not permission))
     answer = service.client.request(method, path, auth=caller, json=body)
-    assert_problem(answer, 403, "permission-denied", f"The API token lacks the permission {permission}.")
+    assert_problem(
+        answer, 403, "permission-denied", f"The API token lacks the permission {permission}."
+    )
     assert answer.headers["www-authenticate"] == (
         f'{CHALLENGE}, error="insufficient_scope", scope="{permission}"'
     )
@@ -493,7 +531,9 @@ def test_a_missing_permission_is_named(
 # Delete
 
 
-def test_delete_is_final_and_repeats_its_answer(service: RunningService, admin: Caller, team: UUID) -> None:
+def test_delete_is_final_and_repeats_its_answer(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
     token = create(service, admin, team=team)
     path = f"/scim-token/{token['id']}"
     for _ in range(3):
@@ -513,7 +553,9 @@ def test_a_missing_token_cannot_be_deleted(service: RunningService, admin: Calle
     assert_not_found(service.client.delete(f"/scim-token/{uuid4()}", auth=admin))
 
 
-def test_an_api_token_cannot_be_deleted_as_a_scim_token(service: RunningService, admin: Caller) -> None:
+def test_an_api_token_cannot_be_deleted_as_a_scim_token(
+    service: RunningService, admin: Caller
+) -> None:
     assert_not_found(service.client.delete(f"/scim-token/{admin.id}", auth=admin))
     assert service.client.get("/scim-token", auth=admin, params={"limit": 1}).status_code == 200
 
@@ -558,13 +600,21 @@ def test_a_key_of_one_tokens_rotation_is_no_repeat_for_another(
     """E6: what is asked for is the path, too."""
     one, other = create(service, admin, team=team), create(service, admin, team=team)
     key = {"Idempotency-Key": str(uuid4())}
-    assert service.client.post(f"/scim-token/{one['id']}/rotate", auth=admin, json={}, headers=key).is_success
-    answer = service.client.post(f"/scim-token/{other['id']}/rotate", auth=admin, json={}, headers=key)
-    assert_problem(answer, 422, "idempotency-key-reused", "The Idempotency-Key was used for another request.")
+    assert service.client.post(
+        f"/scim-token/{one['id']}/rotate", auth=admin, json={}, headers=key
+    ).is_success
+    answer = service.client.post(
+        f"/scim-token/{other['id']}/rotate", auth=admin, json={}, headers=key
+    )
+    assert_problem(
+        answer, 422, "idempotency-key-reused", "The Idempotency-Key was used for another request."
+    )
     assert topics(service, other["id"]) == ["scim_token.created.v1"]
 
 
-def test_a_second_rotation_has_to_wait_a_moment(service: RunningService, admin: Caller, team: UUID) -> None:
+def test_a_second_rotation_has_to_wait_a_moment(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
     """B11."""
     token = create(service, admin, team=team)
     path = f"/scim-token/{token['id']}/rotate"
@@ -578,13 +628,17 @@ def test_a_second_rotation_has_to_wait_a_moment(service: RunningService, admin: 
 
 
 def test_a_third_good_secret_is_refused(service: RunningService, admin: Caller, team: UUID) -> None:
-    """B11. The rotation before was an hour ago: its event and the state that it led to are set back."""
+    """B11.
+
+    The rotation before was an hour ago: its event and the state that it led to are set back.
+    """
     token = create(service, admin, team=team)
     path = f"/scim-token/{token['id']}/rotate"
     rotated_at = service.client.post(path, auth=admin, json={}).json()["rotated_at"]
     earlier = f"{datetime.fromisoformat(rotated_at) - timedelta(hours=1):%Y-%m-%dT%H:%M:%S.000Z}"
     service.query(
-        "UPDATE ledger.aggregates SET state = convert_to(jsonb_set(convert_from(state, 'UTF8')::jsonb, "
+        "UPDATE ledger.aggregates "
+        "SET state = convert_to(jsonb_set(convert_from(state, 'UTF8')::jsonb, "
         "'{rotated_at}', to_jsonb(%s::text))::text, 'UTF8') WHERE originator_id = %s",
         earlier,
         token["id"],
@@ -600,7 +654,9 @@ def test_a_third_good_secret_is_refused(service: RunningService, admin: Caller, 
     assert service.client.post(path, auth=admin, json={"overlap_seconds": 0}).status_code == 200
 
 
-def test_a_repeated_rotation_mints_nothing(service: RunningService, admin: Caller, team: UUID) -> None:
+def test_a_repeated_rotation_mints_nothing(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
     token = create(service, admin, team=team)
     path, key = f"/scim-token/{token['id']}/rotate", {"Idempotency-Key": str(uuid4())}
     assert service.client.post(path, auth=admin, json={}, headers=key).status_code == 200
@@ -637,14 +693,21 @@ def test_a_rotation_without_a_body_is_one_with_the_usual_overlap(
     assert answer.json()["token"] != token["token"]
     assert use(service, token["token"]).status_code == 501  # let in, and forwarded to nobody
     document = service.client.get("/docs/openapi.json").json()
-    assert document["paths"]["/scim-token/{token_id}/rotate"]["post"]["requestBody"]["required"] is False
+    assert (
+        document["paths"]["/scim-token/{token_id}/rotate"]["post"]["requestBody"]["required"]
+        is False
+    )
 
 
 @pytest.mark.parametrize("reason", ["left the company", "x" * 200, "نقل", "\N{ROCKET}"])
-def test_a_revocation_says_why(service: RunningService, admin: Caller, team: UUID, reason: str) -> None:
+def test_a_revocation_says_why(
+    service: RunningService, admin: Caller, team: UUID, reason: str
+) -> None:
     """D8: as the command line has it, in the trail."""
     token = create(service, admin, team=team)
-    answer = service.client.delete(f"/scim-token/{token['id']}", auth=admin, params={"reason": reason})
+    answer = service.client.delete(
+        f"/scim-token/{token['id']}", auth=admin, params={"reason": reason}
+    )
     assert (answer.status_code, answer.json()) == (200, {"id": token["id"]})
     (row,) = audit(service, admin, token_id=token["id"], kind="scim_token.revoked")
     assert row["reason"] == reason
@@ -666,12 +729,16 @@ def test_a_reason_against_the_rules_is_refused(
     service: RunningService, admin: Caller, team: UUID, reason: str, detail: str
 ) -> None:
     token = create(service, admin, team=team)
-    answer = service.client.delete(f"/scim-token/{token['id']}", auth=admin, params={"reason": reason})
+    answer = service.client.delete(
+        f"/scim-token/{token['id']}", auth=admin, params={"reason": reason}
+    )
     assert_invalid(answer, "reason", detail, about="A parameter is not valid.")
     assert topics(service, token["id"]) == ["scim_token.created.v1"]
 
 
-def test_all_that_is_wrong_with_a_new_token_is_told_at_once(service: RunningService, admin: Caller) -> None:
+def test_all_that_is_wrong_with_a_new_token_is_told_at_once(
+    service: RunningService, admin: Caller
+) -> None:
     """D4: in words of the API, and never what was sent."""
     body = {"team_id": 7, "name": "\u2066", "expires_at": "2020-01-01T00:00:00Z", "expire_at": None}
     assert_problem(
@@ -691,7 +758,9 @@ def test_all_that_is_wrong_with_a_new_token_is_told_at_once(service: RunningServ
 # List
 
 
-def test_a_list_is_newest_first_and_pages_through(service: RunningService, admin: Caller, team: UUID) -> None:
+def test_a_list_is_newest_first_and_pages_through(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
     tokens = [create(service, admin, team=team, name=f"token {number}") for number in range(5)]
     expected = [token["id"] for token in reversed(tokens)]
     found: list[str] = []
@@ -723,7 +792,9 @@ def test_a_list_tells_states_apart(service: RunningService, admin: Caller, team:
     expired = _expired(service, team)
 
     def listed(**query: str) -> list[str]:
-        answer = service.client.get("/scim-token", auth=admin, params={"team_id": str(team)} | query)
+        answer = service.client.get(
+            "/scim-token", auth=admin, params={"team_id": str(team)} | query
+        )
         return [token["id"] for token in answer.json()["result"]]
 
     assert listed() == [active]
@@ -748,7 +819,9 @@ def test_a_revoked_token_in_a_list_says_since_when(
 def test_a_list_by_name_matches_exactly(service: RunningService, admin: Caller, team: UUID) -> None:
     for name in ("Okta", "okta", "Okta "):
         create(service, admin, team=team, name=name)
-    answer = service.client.get("/scim-token", auth=admin, params={"team_id": str(team), "name": "Okta"})
+    answer = service.client.get(
+        "/scim-token", auth=admin, params={"team_id": str(team), "name": "Okta"}
+    )
     assert [token["name"] for token in answer.json()["result"]] == ["Okta"]
 
 
@@ -771,7 +844,10 @@ def test_a_limit_at_its_bounds_is_taken(service: RunningService, admin: Caller, 
         ("team_id=Okta", {"team_id": NO_UUID}),
         (f"team_id={SECRET_SHAPED}", {"team_id": NO_UUID}),
         ("status=gone", {"status": NO_STATUS}),
-        ("limit=0&team_id=Okta&status=gone", {"team_id": NO_UUID, "limit": NO_LIMIT, "status": NO_STATUS}),
+        (
+            "limit=0&team_id=Okta&status=gone",
+            {"team_id": NO_UUID, "limit": NO_LIMIT, "status": NO_STATUS},
+        ),
     ],
 )
 def test_a_parameter_out_of_range_is_refused(
@@ -924,7 +1000,9 @@ def test_a_command_that_cannot_be_stored_is_503_and_changes_nothing(
     assert create(service, admin, team=team)["team_id"] == str(team)
 
 
-def test_a_read_that_would_be_stale_is_503(service: RunningService, admin: Caller, team: UUID) -> None:
+def test_a_read_that_would_be_stale_is_503(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
     with locked(service, "LOCK TABLE ledger.projection_positions IN SHARE MODE"):
         token = create(service, admin, team=team)
         answer = service.client.get(f"/scim-token/{token['id']}", auth=admin)

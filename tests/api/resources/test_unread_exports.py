@@ -1,4 +1,6 @@
-"""A14: exports that nobody reads cost little memory, hold no connection of the database, keep nobody out."""
+"""A14: exports that nobody reads cost little memory, hold no connection of the database,
+keep nobody out.
+"""
 
 import socket
 import time
@@ -33,7 +35,8 @@ def service(database: Database) -> Iterator[RunningService]:
             "WHERE name = 'audit_trail' AND role = 'live'"
         )
         columns = running.query(
-            "SELECT string_agg(column_name, ', ' ORDER BY ordinal_position) FROM information_schema.columns "
+            "SELECT string_agg(column_name, ', ' ORDER BY ordinal_position) "
+            "FROM information_schema.columns "
             "WHERE table_schema = 'views' AND table_name = %s AND column_name <> 'position'",
             table.removeprefix("views."),
         )[0][0]
@@ -57,7 +60,11 @@ def test_exports_that_nobody_reads_cost_little(service: RunningService, format_:
     assert len(whole.text.splitlines()) > ROWS
     before = rss_kb(service)
     address = urlsplit(service.url)
-    lines = (f"GET /audit?format={format_} HTTP/1.1", "Host: x", f"Authorization: Bearer {caller.secret}")
+    lines = (
+        f"GET /audit?format={format_} HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {caller.secret}",
+    )
     request = "\r\n".join([*lines, "", ""])
     with ExitStack() as opened:
         for _ in range(EXPORTS):

@@ -25,7 +25,9 @@ def token(service: RunningService, caller: Caller, team: UUID) -> dict[str, Any]
     return create(service, caller, team=team)
 
 
-def usage(service: RunningService, caller: Caller, token: dict[str, Any], **params: Any) -> dict[str, Any]:
+def usage(
+    service: RunningService, caller: Caller, token: dict[str, Any], **params: Any
+) -> dict[str, Any]:
     answer = service.client.get(f"/scim-token/{token['id']}/usage", auth=caller, params=params)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -81,7 +83,9 @@ def test_the_last_day_by_the_hour_is_what_is_told_unasked(
     assert list(body["result"][0]) == ["at", "uses", "refusals", "sources"]
 
 
-def test_a_token_never_used_has_zeros(service: RunningService, caller: Caller, token: dict[str, Any]) -> None:
+def test_a_token_never_used_has_zeros(
+    service: RunningService, caller: Caller, token: dict[str, Any]
+) -> None:
     assert totals(usage(service, caller, token)) == (0, 0, 0)
 
 
@@ -110,7 +114,9 @@ def test_a_range_that_means_nothing_is_refused(  # noqa: PLR0917 - the case and 
     assert_invalid(answer, pointer, detail, about=INVALID)
 
 
-def test_the_use_of_others_is_not_told(service: RunningService, caller: Caller, admin: Caller) -> None:
+def test_the_use_of_others_is_not_told(
+    service: RunningService, caller: Caller, admin: Caller
+) -> None:
     for token_id in (create(service, admin)["id"], uuid4()):
         assert_not_found(service.client.get(f"/scim-token/{token_id}/usage", auth=caller))
 
@@ -118,7 +124,9 @@ def test_the_use_of_others_is_not_told(service: RunningService, caller: Caller, 
 # The list
 
 
-def test_never_used(service: RunningService, caller: Caller, team: UUID, token: dict[str, Any]) -> None:
+def test_never_used(
+    service: RunningService, caller: Caller, team: UUID, token: dict[str, Any]
+) -> None:
     other = create(service, caller, team=team)
     use(service, other["token"])
 
@@ -126,7 +134,9 @@ def test_never_used(service: RunningService, caller: Caller, team: UUID, token: 
     assert used_ids(service, caller, never_used="false") == {token["id"], other["id"]}
 
 
-def test_unused_since(service: RunningService, caller: Caller, team: UUID, token: dict[str, Any]) -> None:
+def test_unused_since(
+    service: RunningService, caller: Caller, team: UUID, token: dict[str, Any]
+) -> None:
     idle = create(service, caller, team=team)
     use(service, token["token"])
     use(service, idle["token"])
@@ -135,11 +145,17 @@ def test_unused_since(service: RunningService, caller: Caller, team: UUID, token
     young = create(service, caller, team=team)
 
     assert used_ids(service, caller, unused_since=text(at)) == {idle["id"]}
-    assert used_ids(service, caller, unused_since=text(later())) == {token["id"], idle["id"], young["id"]}
+    assert used_ids(service, caller, unused_since=text(later())) == {
+        token["id"],
+        idle["id"],
+        young["id"],
+    }
     assert used_ids(service, caller, unused_since=token["created_at"]) == set()
 
 
-def test_new_source_since(service: RunningService, caller: Caller, team: UUID, token: dict[str, Any]) -> None:
+def test_new_source_since(
+    service: RunningService, caller: Caller, team: UUID, token: dict[str, Any]
+) -> None:
     steady = create(service, caller, team=team)
     for each in (token, steady):
         present(service, each["token"], source="192.0.2.1")

@@ -18,7 +18,9 @@ CHUNKED = b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answer with the path, the number of Authorization headers seen after the body, and the body's size."""
+    """Answer with the path, the number of Authorization headers seen after the body,
+    and the body's size.
+    """
     size, more = 0, True
     while more:
         message = await receive()
@@ -44,7 +46,13 @@ def serving(
     listener = listener or socket.create_server(("127.0.0.1", 0))
     address = listener.getsockname()
     config = uvicorn.Config(
-        app, http=protocol, loop="uvloop", ws="none", lifespan="off", log_config=None, access_log=False
+        app,
+        http=protocol,
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],))
@@ -62,7 +70,9 @@ def connect(address: tuple[str, int]) -> AbstractContextManager[socket.socket]:
 
 
 def read_to_end(client: socket.socket) -> bytes:
-    """Return all that arrives until the server closes; a server that does not close fails the test."""
+    """Return all that arrives until the server closes;
+    a server that does not close fails the test.
+    """
     received = b""
     while piece := client.recv(65536):
         received += piece
@@ -76,7 +86,9 @@ def exchange(address: tuple[str, int], *pieces: bytes) -> bytes:
         return read_to_end(client)
 
 
-def head(*headers: bytes, target: bytes = b"/", method: bytes = b"GET", version: bytes = b"1.1") -> bytes:
+def head(
+    *headers: bytes, target: bytes = b"/", method: bytes = b"GET", version: bytes = b"1.1"
+) -> bytes:
     lines = [b"%s %s HTTP/%s" % (method, target, version), b"Host: ledger", *headers]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 

@@ -46,7 +46,9 @@ class Workers:
         self.states = [ServerState() for _ in range(number)]
         for counts in self.counts:
             counts.tell(0)
-        self.acceptors = [self._acceptor(index) for index in range(number if coming is None else coming)]
+        self.acceptors = [
+            self._acceptor(index) for index in range(number if coming is None else coming)
+        ]
         self._clients: list[asyncio.StreamWriter] = []
 
     @property
@@ -85,7 +87,9 @@ class Workers:
         )
 
 
-def run(ask: Callable[[Workers], Awaitable[None]], workers: int, *, coming: int | None = None) -> None:
+def run(
+    ask: Callable[[Workers], Awaitable[None]], workers: int, *, coming: int | None = None
+) -> None:
     async def main() -> None:
         made = Workers(workers, coming=coming)
         try:
@@ -164,7 +168,9 @@ def test_who_does_not_come_is_waited_for_once() -> None:
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("is_over", [False, True])
-def test_it_is_waited_for_again_after_a_while(is_over: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_waited_for_again_after_a_while(
+    is_over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(accept_balance, "ABSENT_S", 2 * PATIENCE_S if is_over else 60.0)
 
     async def ask(made: Workers) -> None:

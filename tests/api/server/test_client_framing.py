@@ -33,7 +33,9 @@ class Scene:
     def exchange(self, *lines: str, body: str = "", then: str = "") -> bytes:
         """All that the service answers to a request and what is sent after its answer began."""
         address = urlsplit(self.service.url)
-        with closing(socket.create_connection((address.hostname, address.port), timeout=10)) as client:
+        with closing(
+            socket.create_connection((address.hostname, address.port), timeout=10)
+        ) as client:
             client.sendall("\r\n".join([*lines, "Host: ledger", "", body]).encode("latin-1"))
             received = client.recv(65536)
             if then:
@@ -71,7 +73,16 @@ def test_a_jdk_client_is_served_as_it_comes(scene: Scene) -> None:
     assert done.returncode == 0, done.stderr
     answers = [line.split(" ", 2) for line in done.stdout.splitlines()]
 
-    assert [status for status, *_ in answers] == ["201", "200", "200", "200", "200", "200", "200", "200"]
+    assert [status for status, *_ in answers] == [
+        "201",
+        "200",
+        "200",
+        "200",
+        "200",
+        "200",
+        "200",
+        "200",
+    ]
     assert {version for _, version, _ in answers} == {"HTTP_1_1"}
     documents: list[Any] = [json.loads(body) if body else None for *_, body in answers]
     assert documents[0]["name"] == "from Java"
@@ -89,7 +100,12 @@ def test_a_check_with_a_length_and_no_body_ends_the_connection_and_says_so(
 ) -> None:
     """A7: as gateways that copy the client's Content-Length send it."""
     token = scene.token if is_good else "nonsense"
-    lines = (f"GET {door} HTTP/1.1", f"Authorization: Bearer {token}", "Content-Length: 77", *expect)
+    lines = (
+        f"GET {door} HTTP/1.1",
+        f"Authorization: Bearer {token}",
+        "Content-Length: 77",
+        *expect,
+    )
     answer = scene.exchange(*lines, then="GET /healthz HTTP/1.1\r\nHost: ledger\r\n\r\n")
 
     assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200" if is_good else b"401"]

@@ -15,7 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.server.connection_limits import FEWEST, OTHER_DESCRIPTORS, TURNED_AWAY_AT_ONCE, Place, Places
+from api.server.connection_limits import (
+    FEWEST,
+    OTHER_DESCRIPTORS,
+    TURNED_AWAY_AT_ONCE,
+    Place,
+    Places,
+)
 from api.server.protocol import StrictHttpProtocol
 from tests.api.server.serving import GOOD, connect, exchange, head, serving, statuses
 
@@ -37,7 +43,9 @@ class Guest:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("newbusyidleleave"), st.integers(0, 40))),
+    st.lists(
+        st.tuples(st.sampled_from("abcd"), st.sampled_from("newbusyidleleave"), st.integers(0, 40))
+    ),
 )
 def test_places_are_never_more_than_there_are_and_nobody_busy_gives_way(
     steps: list[tuple[str, str, int]],
@@ -170,7 +178,9 @@ def test_so_do_those_that_ask_for_nothing(
 def test_a_connection_too_many_is_told_to_come_back(
     address: tuple[str, int], clients: contextlib.ExitStack
 ) -> None:
-    """Those being served keep their places; who sent its request at once can read that there is none."""
+    """Those being served keep their places;
+    who sent its request at once can read that there is none.
+    """
     busy = [clients.enter_context(connect(address)) for _ in range(OF_ONE)]
     for client in busy:
         client.sendall(head(b"Content-Length: 3", method=b"POST") + b"ab")

@@ -22,7 +22,9 @@ FRAMING: Final = {b"content-length", b"transfer-encoding"}
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Tell path, headers and body; a path below /door is answered before a body is read, as doors do."""
+    """Tell path, headers and body; a path below /door is answered before a body is read,
+    as doors do.
+    """
     if scope["path"] == "/mirror":
         await mirror(receive, send)
         return
@@ -57,7 +59,10 @@ def address() -> Iterator[Address]:
 
 @dataclass(frozen=True)
 class Sent:
-    """A request. body: None for one without framing, else what is in it; pieces: its chunks, if chunked."""
+    """A request.
+
+    body: None for one without framing, else what is in it; pieces: its chunks, if chunked.
+    """
 
     method: str
     body: bytes | None
@@ -68,7 +73,10 @@ class Sent:
         lines = [*self.fields]
         if self.pieces is not None:
             lines.append(b"Transfer-Encoding: chunked")
-            body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in self.pieces) + b"0\r\n\r\n"
+            body = (
+                b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in self.pieces)
+                + b"0\r\n\r\n"
+            )
         else:
             body = self.body or b""
             if self.body is not None:
@@ -87,7 +95,11 @@ OFFERS = st.sampled_from(
             b"Upgrade: h2c",
             b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk",
         ],
-        [b"Upgrade: websocket", b"connection: keep-alive, UPGRADE", b"Sec-WebSocket-Key: dGhlIHNhbXBsZQ=="],
+        [
+            b"Upgrade: websocket",
+            b"connection: keep-alive, UPGRADE",
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZQ==",
+        ],
         [b"UPGRADE: TLS/1.0, h2c", b"Upgrade: foo/2", b"Connection:upgrade"],
         [b"Upgrade:", b"Connection: upgrade"],
         [b"Connection: upgrade"],
@@ -105,7 +117,10 @@ def requests(draw: st.DrawFn) -> Sent:
     if framing == "chunked":
         cuts = sorted(draw(st.lists(st.integers(0, len(body or b"")), max_size=3)))
         pieces = [piece for piece in _cut(body or b"", cuts) if piece]
-    fields = [field + draw(BLANKS) for field in [*draw(OFFERS), *draw(EXPECT), b"X-A:" + draw(BLANKS) + b"a"]]
+    fields = [
+        field + draw(BLANKS)
+        for field in [*draw(OFFERS), *draw(EXPECT), b"X-A:" + draw(BLANKS) + b"a"]
+    ]
     method = draw(st.sampled_from(["POST", "PATCH", "PUT", "GET", "DELETE", "PROPFIND"]))
     return Sent(method, body, pieces, draw(st.permutations(fields)))
 
@@ -115,7 +130,9 @@ def _cut(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 
 def converse(address: Address, sent: Sequence[Sent], cuts: Sequence[float]) -> None:
-    """Send these requests, cut into packets anywhere; each gets its own answer, with all that it sent."""
+    """Send these requests, cut into packets anywhere;
+    each gets its own answer, with all that it sent.
+    """
     stream = b"".join(request.to_bytes(number) for number, request in enumerate(sent))
     packets = _cut(stream, sorted(int(cut * len(stream)) for cut in cuts))
     with connect(address) as client:
@@ -147,7 +164,12 @@ def told(received: bytes) -> list[tuple[str, str, list[list[str]], bytes]]:
     return answers
 
 
-H2C = [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk", b"X-A: a"]
+H2C = [
+    b"Connection: Upgrade, HTTP2-Settings",
+    b"Upgrade: h2c",
+    b"HTTP2-Settings: AAMAAABk",
+    b"X-A: a",
+]
 
 
 @settings(max_examples=200)
@@ -184,14 +206,18 @@ class GoesDeaf(SkipsTheBody):
 
 
 @pytest.mark.parametrize("bug", [SkipsTheBody, GoesDeaf])
-def test_planted_a_body_that_is_not_read_behind_an_offer_is_noticed(bug: type[StrictHttpProtocol]) -> None:
+def test_planted_a_body_that_is_not_read_behind_an_offer_is_noticed(
+    bug: type[StrictHttpProtocol],
+) -> None:
     one = [Sent("POST", SMUGGLED, None, H2C)]
     with serving(bug, app) as broken, pytest.raises(AssertionError):
         converse(broken, one, [])
 
 
 def test_what_follows_an_offer_and_close_is_not_heard(address: Address) -> None:
-    request = head(b"Connection: close, upgrade", b"Upgrade: x", b"Content-Length: 3", method=b"POST")
+    request = head(
+        b"Connection: close, upgrade", b"Upgrade: x", b"Content-Length: 3", method=b"POST"
+    )
 
     assert [body for *_, body in told(exchange(address, request + b"abc" + SMUGGLED))] == [b"abc"]
 
@@ -276,7 +302,9 @@ def test_a_connection_ends_with_an_answer_that_came_before_the_body(
     with connect(address) as client:
         client.sendall(head(*fields, method=method, target=b"/door") + begun)
         answer = client.recv(65536)
-        with contextlib.suppress(ConnectionError):  # what comes now may be the rest, or the next request
+        with contextlib.suppress(
+            ConnectionError
+        ):  # what comes now may be the rest, or the next request
             client.sendall(SMUGGLED)
         answer += read_to_end(client)
 
@@ -305,7 +333,9 @@ def test_planted_a_connection_that_goes_on_before_the_body_is_noticed() -> None:
 
 
 def test_an_answer_may_flow_while_the_request_does(address: Address) -> None:
-    """Its length is not known; the connection goes on if the request is whole at the end of the answer."""
+    """Its length is not known; the connection goes on if the request is whole
+    at the end of the answer.
+    """
     with connect(address) as client:
         client.sendall(head(b"Content-Length: 2", method=b"POST", target=b"/mirror") + b"a")
         answer = b""
@@ -325,7 +355,9 @@ def test_an_answer_may_flow_while_the_request_does(address: Address) -> None:
 def test_a_body_that_is_there_does_not_cost_the_connection(
     fields: tuple[bytes, ...], size: int, address: Address
 ) -> None:
-    request = head(*fields, b"Content-Length: %d" % size, method=b"POST", target=b"/door") + b"a" * size
+    request = (
+        head(*fields, b"Content-Length: %d" % size, method=b"POST", target=b"/door") + b"a" * size
+    )
 
     assert statuses(exchange(address, request * 3 + head(b"Connection: close"))) == [200] * 4
 
@@ -357,7 +389,8 @@ def test_a_refused_peer_that_still_sends_can_read_why(address: Address) -> None:
 def test_no_100_comes_where_no_body_does(address: Address) -> None:
     for request in (
         head(b"Expect: 100-continue", b"Connection: close"),
-        head(b"Expect: 100-continue", b"Content-Length: 3", method=b"POST", version=b"1.0") + b"abc",
+        head(b"Expect: 100-continue", b"Content-Length: 3", method=b"POST", version=b"1.0")
+        + b"abc",
     ):
         assert exchange(address, request).startswith(b"HTTP/1.1 200 ")
 
@@ -366,7 +399,9 @@ def test_no_100_comes_where_no_body_does(address: Address) -> None:
 
 
 @settings(max_examples=60)
-@given(st.lists(st.tuples(BLANKS, st.sampled_from([b"v", b"a  b", b"", b"\xff"]), BLANKS), max_size=6))
+@given(
+    st.lists(st.tuples(BLANKS, st.sampled_from([b"v", b"a  b", b"", b"\xff"]), BLANKS), max_size=6)
+)
 def test_white_space_around_a_value_is_no_part_of_it(
     address: Address, values: list[tuple[bytes, bytes, bytes]]
 ) -> None:
@@ -383,7 +418,9 @@ def test_white_space_around_a_value_is_no_part_of_it(
 
 
 @pytest.mark.parametrize("blanks", [b" ", b"  ", b"\t", b" \t", b"\t "])
-def test_a_chunked_body_stays_one_with_blanks_after_the_word(blanks: bytes, address: Address) -> None:
+def test_a_chunked_body_stays_one_with_blanks_after_the_word(
+    blanks: bytes, address: Address
+) -> None:
     """Blanks are fine; the parser refuses a tab there, and then it hears nothing more."""
     request = head(b"Transfer-Encoding: chunked" + blanks, b"Connection: close", method=b"POST")
     answer = exchange(address, request + b"3\r\nabc\r\n0\r\n\r\n" + SMUGGLED)
@@ -415,7 +452,9 @@ def test_a_request_that_is_broken_where_its_body_is_reaches_nobody(request_: byt
 
     async def note(scope: Any, _: Any, send: Any) -> None:
         reached.append(scope["path"])
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]}
+        )
         await send({"type": "http.response.body", "body": b""})
 
     with serving(StrictHttpProtocol, note) as noting:
@@ -428,7 +467,9 @@ def test_a_request_that_is_broken_where_its_body_is_reaches_nobody(request_: byt
 
 @pytest.mark.parametrize("sound", [1, 3])
 @pytest.mark.parametrize("is_cut", [False, True])
-def test_those_before_a_broken_body_are_answered(sound: int, is_cut: bool, address: Address) -> None:
+def test_those_before_a_broken_body_are_answered(
+    sound: int, is_cut: bool, address: Address
+) -> None:
     broken = head(b"Transfer-Encoding: chunked", method=b"POST"), b"zz\r\n" + SMUGGLED
     before = b"".join(head(target=b"/%d" % number) for number in range(sound))
     packets = [before + broken[0], broken[1]] if is_cut else [before + b"".join(broken)]

@@ -41,7 +41,9 @@ def test_an_unknown_host_is_named() -> None:
         listen("host.invalid", 8080)
 
 
-@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+@pytest.mark.parametrize(
+    ("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)]
+)
 def test_the_listening_socket_is_of_the_family_of_its_host_and_inheritable(
     host: str, family: socket.AddressFamily
 ) -> None:
@@ -84,7 +86,9 @@ def test_one_address_that_cannot_be_served_leaves_none_open() -> None:
         assert reached(port) == {"127.0.0.2"}
 
 
-@pytest.mark.parametrize(("host", "shown"), [("::", "[::]"), ("::1", "[::1]"), ("127.0.0.1", "127.0.0.1")])
+@pytest.mark.parametrize(
+    ("host", "shown"), [("::", "[::]"), ("::1", "[::1]"), ("127.0.0.1", "127.0.0.1")]
+)
 def test_an_address_is_printed_as_a_client_writes_it(host: str, shown: str) -> None:
     with listen(host, 0) as listener:
         assert url_of(listener) == f"http://{shown}:{listener.getsockname()[1]}"

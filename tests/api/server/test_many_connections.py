@@ -46,5 +46,9 @@ def test_connections_that_are_kept_and_not_used_keep_nobody_out(database: Databa
                 answer = httpx.get(service.url + path, auth=caller, trust_env=False)
                 assert answer.status_code == 200
         client.sendall(REQUEST)
-        assert client.recv(9999).startswith(b"HTTP/1.1 200 "), "the newest is not the one that gives way"
-        assert not [record for record in service.records() if record.get("level") in {"error", "critical"}]
+        assert client.recv(9999).startswith(b"HTTP/1.1 200 "), (
+            "the newest is not the one that gives way"
+        )
+        assert not [
+            record for record in service.records() if record.get("level") in {"error", "critical"}
+        ]

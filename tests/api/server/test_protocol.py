@@ -54,7 +54,9 @@ REFUSED = [
     Case("two Host", head(b"host: elsewhere"), 400),
     Case("no Host", b"GET / HTTP/1.1\r\nX: " + SECRET + b"\r\n\r\n", 400),
     Case(
-        "two Content-Length", head(b"Content-Length: 3", b"Content-Length: 3", method=b"POST") + b"abc", 400
+        "two Content-Length",
+        head(b"Content-Length: 3", b"Content-Length: 3", method=b"POST") + b"abc",
+        400,
     ),
     Case("Content-Length list", head(b"Content-Length: 3, 3", method=b"POST") + b"abc", 400),
     Case(
@@ -73,10 +75,15 @@ REFUSED = [
         400,
     ),
     Case("unknown coding", head(b"Transfer-Encoding: gzip", method=b"POST") + b"0\r\n\r\n", 400),
-    Case("coded, chunked", head(b"Transfer-Encoding: gzip, chunked", method=b"POST") + b"0\r\n\r\n", 501),
+    Case(
+        "coded, chunked",
+        head(b"Transfer-Encoding: gzip, chunked", method=b"POST") + b"0\r\n\r\n",
+        501,
+    ),
     Case(
         "coded, chunked, in two fields",
-        head(b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked", method=b"POST") + b"0\r\n\r\n",
+        head(b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked", method=b"POST")
+        + b"0\r\n\r\n",
         501,
     ),
     Case(
@@ -145,7 +152,9 @@ def test_two_authorization_headers_get_this_problem(address: tuple[str, int]) ->
 
 @pytest.mark.parametrize("target", [b"/scim/v2", b"/scim/v2/Users", b"/scim/v2?startIndex=1"])
 def test_who_speaks_scim_is_refused_in_scims_words(target: bytes, address: tuple[str, int]) -> None:
-    answer_head, _, body = exchange(address, head(TWICE, TWICE, target=target)).partition(b"\r\n\r\n")
+    answer_head, _, body = exchange(address, head(TWICE, TWICE, target=target)).partition(
+        b"\r\n\r\n"
+    )
 
     assert b"content-type: application/scim+json\r\n" in answer_head
     assert json.loads(body) == {
@@ -209,7 +218,9 @@ def test_pipelined_requests_are_answered_in_order(address: tuple[str, int]) -> N
     assert answer.index(b"/slow 0 0") < answer.index(b"/good 0 0") < answer.index(b"/last 0 0")
 
 
-def test_pipelined_requests_cut_anywhere_are_not_taken_for_one_large_head(address: tuple[str, int]) -> None:
+def test_pipelined_requests_cut_anywhere_are_not_taken_for_one_large_head(
+    address: tuple[str, int],
+) -> None:
     many = head(b"X-Padding: " + b"x" * 1000) * 30
 
     assert statuses(exchange(address, many[:20_001], many[20_001:] + LAST)) == [200] * 31
@@ -217,7 +228,9 @@ def test_pipelined_requests_cut_anywhere_are_not_taken_for_one_large_head(addres
 
 @pytest.mark.parametrize("offered", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"])
 def test_few_requests_wait_on_a_connection(offered: bytes, address: tuple[str, int]) -> None:
-    """A6: 230 KB of small requests in one read took 16 MB, and whoever sends them needs no token."""
+    """A6: 230 KB of small requests in one read took 16 MB,
+    and whoever sends them needs no token.
+    """
     many = (GOOD[:-2] + offered + b"\r\n") * 3000
 
     answer = exchange(address, head(target=b"/slow") + many)
@@ -226,7 +239,9 @@ def test_few_requests_wait_on_a_connection(offered: bytes, address: tuple[str, i
 
 
 def test_every_request_learns_that_its_peer_has_left(caplog: pytest.LogCaptureFixture) -> None:
-    """A14: the stock protocol tells the newest alone; the one being answered wrote on, and failed."""
+    """A14: the stock protocol tells the newest alone;
+    the one being answered wrote on, and failed.
+    """
     is_told, is_asked = threading.Event(), threading.Event()
 
     async def stream(_: Any, receive: Any, send: Any) -> None:
@@ -247,7 +262,9 @@ def test_every_request_learns_that_its_peer_has_left(caplog: pytest.LogCaptureFi
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_a_broken_request_behind_a_sound_one_never_takes_its_answer(address: tuple[str, int]) -> None:
+def test_a_broken_request_behind_a_sound_one_never_takes_its_answer(
+    address: tuple[str, int],
+) -> None:
     answer = exchange(address, head(target=b"/slow") + head(TWICE, TWICE) + GOOD)
 
     assert statuses(answer) == [200]
@@ -275,7 +292,9 @@ def test_a_head_that_no_body_comes_after_is_sent(address: tuple[str, int]) -> No
 
 
 def test_an_answer_to_head_is_its_head(address: tuple[str, int]) -> None:
-    answer = exchange(address, head(method=b"HEAD") * 2 + head(b"Connection: close", method=b"HEAD"))
+    answer = exchange(
+        address, head(method=b"HEAD") * 2 + head(b"Connection: close", method=b"HEAD")
+    )
 
     assert statuses(answer) == [200] * 3
     assert answer.endswith(b"\r\n\r\n")
@@ -309,7 +328,9 @@ def test_a_request_leaves_nothing_to_the_garbage_collector(address: tuple[str, i
 
 
 def test_trailers_are_not_headers(address: tuple[str, int]) -> None:
-    answer = exchange(address, CHUNKED + b"1\r\na\r\n0\r\nAuthorization: " + SECRET + b"\r\n\r\n" + LAST)
+    answer = exchange(
+        address, CHUNKED + b"1\r\na\r\n0\r\nAuthorization: " + SECRET + b"\r\n\r\n" + LAST
+    )
 
     assert b"/echo 0 1" in answer
     assert statuses(answer) == [200, 200]
@@ -436,7 +457,8 @@ def test_the_limits_are_those_of_the_reference() -> None:
             f"(`ulimit -n`, the hard limit) less {OTHER_DESCRIPTORS} |"
         ),
         (
-            f"| target, headers | {of.max_target_bytes // 1024} KiB; {of.max_header_bytes // 1024} KiB "
+            f"| target, headers | {of.max_target_bytes // 1024} KiB; "
+            f"{of.max_header_bytes // 1024} KiB "
             f"and {of.max_headers} of them |"
         ),
         f"| requests of one connection behind the one being answered | {of.max_waiting} |",

@@ -29,13 +29,17 @@ def standing_still(pid: int) -> Iterator[None]:
 
 
 def create(service: RunningService, caller: Caller) -> dict[str, Any]:
-    answer = service.client.post("/scim-token", auth=caller, json={"team_id": str(uuid4()), "name": "x"})
+    answer = service.client.post(
+        "/scim-token", auth=caller, json={"team_id": str(uuid4()), "name": "x"}
+    )
     assert answer.status_code == 201
     made: dict[str, Any] = answer.json()
     return made
 
 
-def test_a_read_that_waits_for_its_view_is_answered_while_the_service_ends(database: Database) -> None:
+def test_a_read_that_waits_for_its_view_is_answered_while_the_service_ends(
+    database: Database,
+) -> None:
     """What it waits for ends last: here it goes on only after the service was told to end."""
     with ThreadPoolExecutor(1) as pool, running_service(database) as service:
         made = create(service, service.api_token())
@@ -44,7 +48,10 @@ def test_a_read_that_waits_for_its_view_is_answered_while_the_service_ends(datab
             again = create(service, service.api_token())
             address = f"{service.url}/scim-token"
             answer = pool.submit(httpx.get, address, auth=reader, timeout=10, trust_env=False)
-            used = "SELECT 1 FROM ledger.events WHERE originator_id = %s AND topic = 'api_token.used.v1'"
+            used = (
+                "SELECT 1 FROM ledger.events WHERE originator_id = %s "
+                "AND topic = 'api_token.used.v1'"
+            )
             until(lambda: bool(service.query(used, reader.id)), what="the request")
             os.kill(service.pid, signal.SIGTERM)
             until(lambda: "stopping" in {record.get("event") for record in service.records()})
@@ -70,7 +77,9 @@ def test_processes_that_stand_still_are_replaced(database: Database) -> None:
         def is_served() -> bool:
             made = create(service, caller)
             answer = service.client.get("/scim-token", auth=caller, params={"limit": "1"})
-            return answer.status_code == 200 and bool(answer.json()["result"][0]["id"] == made["id"])
+            return answer.status_code == 200 and bool(
+                answer.json()["result"][0]["id"] == made["id"]
+            )
 
         until(is_served, timeout_s=20, what="service", tell=service.log.read_text)
 
@@ -78,7 +87,9 @@ def test_processes_that_stand_still_are_replaced(database: Database) -> None:
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("is_flag", [True, False])
-def test_one_service_listens_on_several_addresses(database: Database, workers: int, is_flag: bool) -> None:
+def test_one_service_listens_on_several_addresses(
+    database: Database, workers: int, is_flag: bool
+) -> None:
     """C7: the second is printed as a client writes it; both are served by each worker."""
     flags = ("--host", "127.0.0.1", "--host", "::1") if is_flag else ()
     hosts = {} if is_flag else {"SCIM_LEDGER_HOST": "127.0.0.1, ::1"}
@@ -100,7 +111,11 @@ def test_a_peer_has_one_name_on_a_socket_for_both(database: Database) -> None:
         port = httpx.URL(service.url).port
         assert service.url == f"http://[::]:{port}"
         headers = {"Authorization": f"Bearer {made['token']}", "X-Forwarded-For": "192.0.2.7"}
-        answer = httpx.get(f"http://127.0.0.1:{port}/gateway/nginx", headers=headers, trust_env=False)
+        answer = httpx.get(
+            f"http://127.0.0.1:{port}/gateway/nginx", headers=headers, trust_env=False
+        )
         assert answer.status_code == 200
-        events = service.client.get(f"/scim-token/{made['id']}/events", auth=caller).json()["result"]
+        events = service.client.get(f"/scim-token/{made['id']}/events", auth=caller).json()[
+            "result"
+        ]
         assert events[0]["source"] == "192.0.2.7"

@@ -1,4 +1,6 @@
-"""A14: who takes nothing of an answer is dropped, who takes little is not, and neither costs much memory."""
+"""A14: who takes nothing of an answer is dropped, who takes little is not,
+and neither costs much memory.
+"""
 
 import asyncio
 import socket
@@ -25,7 +27,9 @@ class Impatient(StrictHttpProtocol):
 
 
 class Sender:
-    """Answers without end, or with one large piece; tells how much it got rid of and when it was left."""
+    """Answers without end, or with one large piece;
+    tells how much it got rid of and when it was left.
+    """
 
     def __init__(self) -> None:
         self.sent = 0
@@ -82,10 +86,14 @@ def test_a_reader_that_takes_nothing_is_dropped(address: tuple[str, int], sender
         took_s = until(sender) - began
 
         assert Impatient.send_timeout_s <= took_s < Impatient.send_timeout_s + 3
-        assert not read_to_end(client).endswith(b"0\r\n\r\n"), "what stops short must not look whole"
+        assert not read_to_end(client).endswith(b"0\r\n\r\n"), (
+            "what stops short must not look whole"
+        )
 
 
-def test_a_reader_that_stops_in_the_middle_is_dropped(address: tuple[str, int], sender: Sender) -> None:
+def test_a_reader_that_stops_in_the_middle_is_dropped(
+    address: tuple[str, int], sender: Sender
+) -> None:
     with connect(address) as client:
         client.sendall(head(target=b"/endless"))
         for _ in range(100):
@@ -95,7 +103,9 @@ def test_a_reader_that_stops_in_the_middle_is_dropped(address: tuple[str, int], 
 
 
 def test_a_slow_but_steady_reader_is_not_cut(address: tuple[str, int], sender: Sender) -> None:
-    """Each time it takes less than the loop holds back, for several times what one that stands still gets."""
+    """Each time it takes less than the loop holds back,
+    for several times what one that stands still gets.
+    """
     with connect(address) as client:
         client.sendall(head(target=b"/endless"))
         deadline = time.monotonic() + 4 * Impatient.send_timeout_s

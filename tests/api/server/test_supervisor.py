@@ -45,7 +45,9 @@ time.sleep(60)
 
 
 def create_app() -> Any:
-    """Answer every request with the worker's process id; `/slow` says so first, and takes half a second."""
+    """Answer every request with the worker's process id;
+    `/slow` says so first, and takes half a second.
+    """
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -71,7 +73,8 @@ def main(number_of_workers: int, grace_s: float, *others: str) -> int:
     listener = listen("127.0.0.1", 0)
     supervisor = Supervisor(grace_s=grace_s)
     programs = [
-        Program("other", (sys.executable, "-c", code), is_last=code.startswith("# last")) for code in others
+        Program("other", (sys.executable, "-c", code), is_last=code.startswith("# last"))
+        for code in others
     ]
     for number in range(1, number_of_workers + 1):
         pulse = Pulse()
@@ -178,7 +181,9 @@ def test_a_stop_finishes_the_requests_that_were_accepted(
 ) -> None:
     deployment = deploy(workers)
     answers: list[int] = []
-    clients = [threading.Thread(target=lambda: answers.append(deployment.get("/slow"))) for _ in range(4)]
+    clients = [
+        threading.Thread(target=lambda: answers.append(deployment.get("/slow"))) for _ in range(4)
+    ]
     for client in clients:
         client.start()
     deployment.wait_for("accepted", times=4)
@@ -193,7 +198,9 @@ def test_a_stop_finishes_the_requests_that_were_accepted(
     assert is_free(deployment.port)
 
 
-def test_a_killed_worker_is_replaced_while_service_goes_on(deploy: Callable[..., Deployment]) -> None:
+def test_a_killed_worker_is_replaced_while_service_goes_on(
+    deploy: Callable[..., Deployment],
+) -> None:
     deployment = deploy(1)
     killed = deployment.get()
 
@@ -210,7 +217,11 @@ def test_a_killed_worker_is_replaced_while_service_goes_on(deploy: Callable[...,
 def test_workers_do_not_outlive_a_killed_supervisor(deploy: Callable[..., Deployment]) -> None:
     deployment = deploy(2)
     deployment.wait_for("program started", times=2)
-    pids = [int(line.split("pid=")[1].split()[0]) for line in deployment.said.splitlines() if "pid=" in line]
+    pids = [
+        int(line.split("pid=")[1].split()[0])
+        for line in deployment.said.splitlines()
+        if "pid=" in line
+    ]
     answers: list[int] = []
     client = threading.Thread(target=lambda: answers.append(deployment.get("/slow")))
     client.start()
@@ -224,7 +235,9 @@ def test_workers_do_not_outlive_a_killed_supervisor(deploy: Callable[..., Deploy
     eventually(lambda: is_free(deployment.port), timeout_s=1)
 
 
-def test_a_program_that_keeps_dying_is_restarted_ever_more_slowly(deploy: Callable[..., Deployment]) -> None:
+def test_a_program_that_keeps_dying_is_restarted_ever_more_slowly(
+    deploy: Callable[..., Deployment],
+) -> None:
     deployment = deploy(0, "raise SystemExit(7)")
 
     deployment.wait_for("program died", times=3)
@@ -276,7 +289,9 @@ def test_what_the_others_need_is_told_to_stop_when_they_have_ended(
 
 
 @pytest.mark.long
-def test_what_the_others_need_has_a_time_of_its_own_to_stop(deploy: Callable[..., Deployment]) -> None:
+def test_what_the_others_need_has_a_time_of_its_own_to_stop(
+    deploy: Callable[..., Deployment],
+) -> None:
     deployment = deploy(0, UNHURRIED, f"# last\n{STUBBORN}", grace_s=0.3)
     deployment.wait_for("first runs")
     deployment.wait_for("not listening")
@@ -289,7 +304,9 @@ def test_what_the_others_need_has_a_time_of_its_own_to_stop(deploy: Callable[...
     assert deployment.said.count("exit_code=-9") == 2
 
 
-def test_what_the_others_need_is_restarted_while_they_end(deploy: Callable[..., Deployment]) -> None:
+def test_what_the_others_need_is_restarted_while_they_end(
+    deploy: Callable[..., Deployment],
+) -> None:
     slow = UNHURRIED.replace("0.5", "2")
     deployment = deploy(0, slow, NEEDED)
     deployment.wait_for("first runs")

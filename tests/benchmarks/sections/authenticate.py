@@ -17,7 +17,9 @@ SCIM: Final = "/scim/v2/Users"
 """Answers 501 after it let somebody in, for as long as no SCIM service stands behind it."""
 STATUS: Final = {FORWARD: 200, SCIM: 501}
 HOT_USES: Final = 1000
-"""What the hot token of the naive way was used before: every use makes each later one slower there."""
+"""What the hot token of the naive way was used before:
+every use makes each later one slower there.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,18 @@ def authenticate(bench: Bench) -> Iterator[Row]:
 
 def door(service: Server, ledger: Ledger) -> str:
     """The door to knock at: the one that gateways use, where there is one."""
-    return FORWARD if service.get(FORWARD, token=ledger.tokens[0]).status == STATUS[FORWARD] else SCIM
+    return (
+        FORWARD if service.get(FORWARD, token=ledger.tokens[0]).status == STATUS[FORWARD] else SCIM
+    )
 
 
 def cases(tokens: Sequence[str], yes: int) -> Iterator[Case]:
     hot, distinct = tokens[:1], f"{len(tokens):,} tokens in turn"
     unknown = [mint(SecretKind.SCIM_LIVE, os.urandom(32)).reveal() for _ in range(1000)]
     garbage = [
-        text for secret in unknown for text in (secret[:30], secret[:-1] + "-", _with_other_checksum(secret))
+        text
+        for secret in unknown
+        for text in (secret[:30], secret[:-1] + "-", _with_other_checksum(secret))
     ]
     yield Case(distinct, tokens, yes, at_least(0.45), p99_ms=15)
     yield Case(distinct, tokens, yes, at_least(0.45), connections=64)
@@ -64,7 +70,9 @@ def cases(tokens: Sequence[str], yes: int) -> Iterator[Case]:
     yield Case("well-formed, but unknown", unknown, 401, at_least(0.5))
 
 
-def _against_floor(bench: Bench, floor: Server, service: Server, path: str, case: Case) -> Iterator[Row]:
+def _against_floor(
+    bench: Bench, floor: Server, service: Server, path: str, case: Case
+) -> Iterator[Row]:
     what = f"authenticate, c{case.connections}: {case.what}"
     assert service.get(path, token=case.tokens[0]).status == case.status, what
     requests = bench.requests("GET", [path], case.tokens)
@@ -90,17 +98,26 @@ def _against_naive(bench: Bench, service: Server, path: str) -> Iterator[Row]:
     hot = mint(SecretKind.SCIM_LIVE, os.urandom(32))
     naive.seed(conninfo, bench.small.seeded.secrets, hot=hot, hot_uses=HOT_USES)
     with bench.floor("naive:create_app", naive.environment(conninfo)) as floor:
-        # One client of the hot one: with more it answers less, because all but one of them load in vain.
+        # One client of the hot one: with more it answers less, because all but one of them load in
+        # vain.
         for what, theirs, clients, tokens, target in (
             ("tokens in turn", bench.small.tokens, 32, bench.small.tokens, at_least(15)),
-            (f"one hot token of {HOT_USES:,} uses", [hot.reveal()], 1, bench.small.tokens[:1], at_least(300)),
+            (
+                f"one hot token of {HOT_USES:,} uses",
+                [hot.reveal()],
+                1,
+                bench.small.tokens[:1],
+                at_least(300),
+            ),
         ):
             found = compare(
                 bench.load(floor, bench.requests("GET", [path], theirs), connections=clients),
                 bench.load(service, bench.requests("GET", [path], tokens)),
                 rounds=bench.rounds,
             )
-            yield found.row(f"authenticate / the naive way: {what}", target, is_refusal=STATUS[path] >= 400)
+            yield found.row(
+                f"authenticate / the naive way: {what}", target, is_refusal=STATUS[path] >= 400
+            )
 
 
 def _against_fresh(bench: Bench, path: str) -> Iterator[Row]:

@@ -1,7 +1,8 @@
-"""What a use costs in bare answers: processor time, which does not change with the cores that a load shares.
+"""What a use costs in bare answers: processor time,
+which does not change with the cores that a load shares.
 
-One bare answer is what a Litestar handler costs that answers 204 on the same worker: the time of the whole
-machine, but for the load generator's.
+One bare answer is what a Litestar handler costs that answers 204 on the same worker: the time of
+the whole machine, but for the load generator's.
 """
 
 from collections.abc import Iterator
@@ -37,7 +38,9 @@ def bare_answers(bench: Bench) -> Iterator[Row]:
         for case in cases(bench.small.tokens, STATUS[path]):
             if case.connections == _CONNECTIONS:
                 requests = bench.requests("GET", [path], case.tokens)
-                yield _compared(bench, case, bench.load(floor, requests), bench.load(service, requests))
+                yield _compared(
+                    bench, case, bench.load(floor, requests), bench.load(service, requests)
+                )
 
 
 def _compared(bench: Bench, case: Case, floor: Load, ours: Load) -> Row:
@@ -56,7 +59,9 @@ def _row(case: Case, pairs: list[tuple[_Costed, _Costed]], note: str) -> Row:
         next((most for what, most in _MOST.items() if case.what.endswith(what)), None),
         p99_ms=median(found.slice.p99_ms for _, found in pairs),
         rate=median(found.slice.rate for _, found in pairs),
-        note="; ".join(filter(None, [f"{bare:.0f} us bare, {ours:.0f} ours, rate {rate:.2f} of bare", note])),
+        note="; ".join(
+            filter(None, [f"{bare:.0f} us bare, {ours:.0f} ours, rate {rate:.2f} of bare", note])
+        ),
     )
 
 

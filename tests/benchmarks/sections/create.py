@@ -13,7 +13,8 @@ from tests.benchmarks.result import Row, at_least
 
 _HEAD: Final = "SELECT max(notification_id) FROM ledger.events"
 _BATCHES: Final = """
-    SELECT count(*), count(DISTINCT xmin::text) FROM ledger.events WHERE notification_id > %s AND topic = %s
+    SELECT count(*), count(DISTINCT xmin::text) FROM ledger.events WHERE notification_id > %s
+        AND topic = %s
 """
 """Rows and the transactions that wrote them."""
 

@@ -15,7 +15,9 @@ USERS: Final = "/scim/v2/Users"
 
 
 def gateway(bench: Bench) -> Iterator[Row]:
-    """The recipe of deploy/nginx: the ledger behind it, and an auth service that always says yes, in turn."""
+    """The recipe of deploy/nginx: the ledger behind it, and an auth service that always says yes,
+    in turn.
+    """
     if shutil.which("nginx", path=SEARCH_PATH) is None:
         yield Row("nginx auth_request", [nan], note="nginx is not installed: apt-get install nginx")
         return
@@ -29,7 +31,10 @@ def gateway(bench: Bench) -> Iterator[Row]:
         )
         distinct = f"{len(bench.small.tokens):,} tokens in turn"
         for connections in (32, 64):
-            for what, tokens in ((distinct, bench.small.tokens), ("one hot token", bench.small.tokens[:1])):
+            for what, tokens in (
+                (distinct, bench.small.tokens),
+                ("one hot token", bench.small.tokens[:1]),
+            ):
                 requests = bench.requests("GET", [USERS], tokens)
                 found = compare(
                     bench.load(yes, requests, connections=connections, through=before_yes),

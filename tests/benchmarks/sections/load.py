@@ -19,7 +19,10 @@ _TOO_LONG: Final = timedelta(days=365)
 
 
 def load(bench: Bench) -> Iterator[Row]:
-    """A rotation that its rule refuses: lock, read the state, decide, commit nothing. One client."""
+    """A rotation that its rule refuses: lock, read the state, decide, commit nothing.
+
+    One client.
+    """
     database = bench.store.create("load")
     worn = seed.seed(database.owner, pepper=PEPPER, tokens=1, uses_each=bench.tokens)
     fresh = seed.seed(database.owner, pepper=PEPPER, tokens=1, uses_each=1)
@@ -30,7 +33,9 @@ def load(bench: Bench) -> Iterator[Row]:
             return [await _ratio(ledger, *ids, for_s=bench.seconds) for _ in range(bench.rounds)]
 
     yield Row(
-        f"load and decide: time with {bench.tokens:,} uses / with one", asyncio.run(rounds()), at_most(1.2)
+        f"load and decide: time with {bench.tokens:,} uses / with one",
+        asyncio.run(rounds()),
+        at_most(1.2),
     )
 
 

@@ -18,7 +18,9 @@ def memory(bench: Bench) -> Iterator[Row]:
         body = bench.file(f'{{"team_id": "{uuid4()}", "name": "Okta provisioning"}}')
         traffic = [
             bench.load(service, bench.requests("GET", [door(service, ledger)], ledger.tokens)),
-            bench.load(service, bench.requests("GET", team_pages(ledger.seeded.team_ids), [api_token])),
+            bench.load(
+                service, bench.requests("GET", team_pages(ledger.seeded.team_ids), [api_token])
+            ),
             bench.load(service, bench.requests("POST", ["/scim-token"], [api_token]), body=body),
         ]
         sizes = []

@@ -13,7 +13,10 @@ def start(bench: Bench) -> Iterator[Row]:
     """`scim-ledger serve --data-dir` until GET /readyz answers 200."""
     fresh = [bench.work / f"first-{number}" for number in range(bench.rounds)]
     yield Row(
-        "first start, creating the database", [_start_s(bench, path) for path in fresh], at_most(10), "s"
+        "first start, creating the database",
+        [_start_s(bench, path) for path in fresh],
+        at_most(10),
+        "s",
     )
     events = bench.big.seeded.events
     with bench.store.stopped():

@@ -1,4 +1,6 @@
-"""Two workers against one, on one ledger: they share its cores, its database and the turn to commit."""
+"""Two workers against one, on one ledger:
+they share its cores, its database and the turn to commit.
+"""
 
 from collections.abc import Iterator
 

@@ -26,8 +26,9 @@ _SECRETS = """
 def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
     """Everything beside the events equals what the events lead to; returns that, by aggregate.
 
-    Versions are dense from 1 in commit order, ledger time never goes back, state rows and heads equal the
-    replay, secrets stand as the states say, and nothing is there that no event accounts for.
+    Versions are dense from 1 in commit order, ledger time never goes back, state rows and heads
+    equal the replay, secrets stand as the states say, and nothing is there that no event accounts
+    for.
     """
     with psycopg.connect(database.owner) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -38,37 +39,57 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
                 "SELECT originator_id, version, last_used_at, uses FROM ledger.heads"
             )
         }
-        rows = connection.execute("SELECT originator_id, kind, state FROM ledger.aggregates").fetchall()
+        rows = connection.execute(
+            "SELECT originator_id, kind, state FROM ledger.aggregates"
+        ).fetchall()
         secrets = connection.execute(_SECRETS).fetchall()
 
     instants = [recorded.at for recorded in ledger]
     assert instants == sorted(instants), "ledger time went back"
-    assert all(r.event.first_at <= r.at for r in ledger if isinstance(r.event, Used)), "used before it began"
+    assert all(r.event.first_at <= r.at for r in ledger if isinstance(r.event, Used)), (
+        "used before it began"
+    )
 
     streams: dict[UUID, list[Recorded]] = defaultdict(list)
     for recorded in ledger:
         streams[recorded.originator_id].append(recorded)
     for stream in streams.values():
-        assert [r.originator_version for r in stream] == list(range(1, len(stream) + 1)), "not dense"
+        assert [r.originator_version for r in stream] == list(range(1, len(stream) + 1)), (
+            "not dense"
+        )
     replayed: dict[UUID, Aggregate] = {}
     ended: list[tuple[Any, ...]] = []
     for id_, stream in streams.items():
         for r in stream:
             before, replayed[id_] = replayed.get(id_), evolve(replayed.get(id_), r)
             gone = ended_secrets(before, replayed[id_], r.event)
-            ended += [(row.digest, id_, replayed[id_].owner_id, row.good_until, False) for row in gone]
+            ended += [
+                (row.digest, id_, replayed[id_].owner_id, row.good_until, False) for row in gone
+            ]
 
-    assert heads == {id_: (state.version, state.last_used_at, state.uses) for id_, state in replayed.items()}
-    assert {id_: kind for id_, kind, _ in rows} == {id_: kind_of(s[0]).name for id_, s in streams.items()}
+    assert heads == {
+        id_: (state.version, state.last_used_at, state.uses) for id_, state in replayed.items()
+    }
+    assert {id_: kind for id_, kind, _ in rows} == {
+        id_: kind_of(s[0]).name for id_, s in streams.items()
+    }
     assert {
-        id_: decode_state(kind, state, version=heads[id_][0], last_used_at=heads[id_][1], uses=heads[id_][2])
+        id_: decode_state(
+            kind, state, version=heads[id_][0], last_used_at=heads[id_][1], uses=heads[id_][2]
+        )
         for id_, kind, state in rows
     } == replayed
     assert sorted(secrets, key=_first) == sorted(
         [
             *ended,
             *(
-                (row.digest, id_, state.owner_id, None if row.is_void else row.good_until, row.is_void)
+                (
+                    row.digest,
+                    id_,
+                    state.owner_id,
+                    None if row.is_void else row.good_until,
+                    row.is_void,
+                )
                 for id_, state in replayed.items()
                 for row in state.secret_rows()
             ),

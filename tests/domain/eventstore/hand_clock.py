@@ -14,7 +14,9 @@ BELIEVES: Final[LiteralString] = """
     CREATE OR REPLACE FUNCTION ledger.is_believed(clock timestamptz) RETURNS boolean LANGUAGE sql
     AS $$ SELECT true $$
 """
-"""Ledger time as it was before the database compared clocks: whoever is ahead moves it, for good."""
+"""Ledger time as it was before the database compared clocks:
+whoever is ahead moves it, for good.
+"""
 
 
 def believing_any_clock(database: Database) -> str:
@@ -23,7 +25,9 @@ def believing_any_clock(database: Database) -> str:
     Nothing in the service can ask for that: it takes the owner, and another function.
     """
     with psycopg.connect(database.owner) as owner:
-        owner.execute("SELECT pg_advisory_xact_lock(1)")  # threads of one test may ask at the same time
+        owner.execute(
+            "SELECT pg_advisory_xact_lock(1)"
+        )  # threads of one test may ask at the same time
         owner.execute(BELIEVES)
     return database.app
 

@@ -109,7 +109,9 @@ def test_a_turn_that_does_not_come_is_not_waited_for(fd: int) -> None:
     asyncio.run(run())
 
 
-def test_a_turn_that_was_lost_with_its_process_is_made_anew(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_that_was_lost_with_its_process_is_made_anew(
+    fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(commit_turn, "LOST_AFTER_S", 0.05)
 
     async def run() -> None:

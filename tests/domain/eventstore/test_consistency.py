@@ -13,11 +13,14 @@ from tests.domain.eventstore.consistency import assert_consistent
 
 SPOILT = {
     "a use is missing": "DELETE FROM ledger.events WHERE originator_version = 2",
-    "a version is skipped": "UPDATE ledger.events SET originator_version = 4 WHERE originator_version = 3",
-    "time goes back": "UPDATE ledger.events SET at = at - interval '1 hour' WHERE originator_version = 3",
+    "a version is skipped": "UPDATE ledger.events SET originator_version = 4 "
+    "WHERE originator_version = 3",
+    "time goes back": "UPDATE ledger.events SET at = at - interval '1 hour' "
+    "WHERE originator_version = 3",
     "a head is behind": "UPDATE ledger.heads SET version = version - 1",
     "uses are lost": "UPDATE ledger.heads SET uses = uses - 1",
-    "a head is too many": "INSERT INTO ledger.heads (originator_id, version) VALUES (gen_random_uuid(), 1)",
+    "a head is too many": "INSERT INTO ledger.heads (originator_id, version) "
+    "VALUES (gen_random_uuid(), 1)",
     "a state is missing": "DELETE FROM ledger.aggregates",
     "a state differs": """UPDATE ledger.aggregates
         SET state = convert_to(replace(convert_from(state, 'UTF8'), 'Okta', 'Entra'), 'UTF8')""",

@@ -16,8 +16,8 @@ from domain.secret import Digest
 from tests.domain.scenario import T0, T1, T2, TEAM_ID
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-"""Stored bytes of each version of each event, `<topic>.json` or `<topic>.<variant>.json`. Never edited:
-a test that fails here says that the ledger of every deployment has become unreadable."""
+"""Stored bytes of each version of each event, `<topic>.json` or `<topic>.<variant>.json`. Never
+edited: a test that fails here says that the ledger of every deployment has become unreadable."""
 
 USER, CALLER = UUID(int=1), Actor(user_id=UUID(int=1), api_token_id=UUID(int=2))
 OPERATOR = Actor(user_id=None, api_token_id=None)
@@ -74,7 +74,8 @@ MEANT: dict[str, Event] = {
     "api_token.used.v1": api_token.Used(),
     "api_token.revoked.v1": api_token.Revoked(revoked_by=OPERATOR),
     "api_token.revoked.v1.minimal": api_token.Revoked(revoked_by=None),
-    # What later releases tell besides; where there is nothing to tell, the bytes above are written still.
+    # What later releases tell besides; where there is nothing to tell, the bytes above are written
+    # still.
     "scim_token.created.v1.told": scim_token.Created(
         team_id=TEAM_ID, name="x", created_by=TOLD_CALLER, digest=DIGEST, expires_at=None
     ),
@@ -82,23 +83,33 @@ MEANT: dict[str, Event] = {
         rotated_by=NAMED_OPERATOR, digest=DIGEST, overlap_until=T2
     ),
     "scim_token.revoked.v1.burnt": scim_token.Revoked(
-        revoked_by=None, reason=None, presentation=scim_token.Presentation(door="revoke", source="192.0.2.1")
+        revoked_by=None,
+        reason=None,
+        presentation=scim_token.Presentation(door="revoke", source="192.0.2.1"),
     ),
     "api_token.used.v1.told": api_token.Used(
-        presentation=scim_token.Presentation(door="api", source="192.0.2.1", path_class="scim-token/{id}")
+        presentation=scim_token.Presentation(
+            door="api", source="192.0.2.1", path_class="scim-token/{id}"
+        )
     ),
     "api_token.refused.v1": api_token.Refused(
         reason="permission",
         permission=Permission.SCIM_TOKENS_WRITE,
         presentation=scim_token.Presentation(
-            door="api", source="192.0.2.1", user_agent="curl/8.5.0", method="POST", path_class="scim-token"
+            door="api",
+            source="192.0.2.1",
+            user_agent="curl/8.5.0",
+            method="POST",
+            path_class="scim-token",
         ),
     ),
     "api_token.refused.v1.minimal": api_token.Refused(
         reason="revoked", permission=None, presentation=scim_token.Presentation(door="api")
     ),
     "api_token.revoked.v1.operator": api_token.Revoked(revoked_by=NAMED_OPERATOR),
-    "refusal_tally.counted.v1": refusal_tally.Counted(reason="unknown", door="scim", minute=T0, count=17),
+    "refusal_tally.counted.v1": refusal_tally.Counted(
+        reason="unknown", door="scim", minute=T0, count=17
+    ),
 }
 
 
@@ -119,7 +130,9 @@ class TestGoldenBytes:
 
     @pytest.mark.parametrize("stem", MEANT)
     def test_golden_bytes_are_decoded_to_what_they_meant(self, stem: str) -> None:
-        assert REGISTRY.decode(topic_of(stem), (GOLDEN / f"{stem}.json").read_bytes()) == MEANT[stem]
+        assert (
+            REGISTRY.decode(topic_of(stem), (GOLDEN / f"{stem}.json").read_bytes()) == MEANT[stem]
+        )
 
     @pytest.mark.parametrize("stem", MEANT)
     def test_current_events_are_encoded_to_their_golden_bytes(self, stem: str) -> None:
@@ -155,10 +168,15 @@ class TestStrictness:
             b"",
         ],
     )
-    def test_anything_but_the_bytes_of_its_version_is_unreadable_and_not_repeated(self, state: bytes) -> None:
+    def test_anything_but_the_bytes_of_its_version_is_unreadable_and_not_repeated(
+        self, state: bytes
+    ) -> None:
         with pytest.raises(UnreadableEvent) as caught:
             REGISTRY.decode("scim_token.used.v1", state)
-        assert str(caught.value) == "the stored state of a scim_token.used.v1 is not what its version holds"
+        assert (
+            str(caught.value)
+            == "the stored state of a scim_token.used.v1 is not what its version holds"
+        )
 
     @pytest.mark.parametrize(
         ("topic", "state"),
@@ -167,7 +185,9 @@ class TestStrictness:
             ("scim_token.created.v1", b'"user_id":"00000000-0000-0000-0000-000000000001"'),
         ],
     )
-    def test_a_nested_part_with_an_unknown_field_is_unreadable(self, topic: str, state: bytes) -> None:
+    def test_a_nested_part_with_an_unknown_field_is_unreadable(
+        self, topic: str, state: bytes
+    ) -> None:
         golden = (GOLDEN / f"{topic}.json").read_bytes()
         assert golden.count(state) == 1
         with pytest.raises(UnreadableEvent):
@@ -233,7 +253,9 @@ class TestUpcasting:
     registry = EventRegistry([RenamedV2], [Upcaster(RenamedV1, upcast)])
 
     def test_old_bytes_are_read_as_the_newest_event(self) -> None:
-        assert self.registry.decode("test_token.renamed.v1", b'{"name":"x"}') == RenamedV2(names=("x",))
+        assert self.registry.decode("test_token.renamed.v1", b'{"name":"x"}') == RenamedV2(
+            names=("x",)
+        )
 
     def test_new_bytes_are_read_as_they_are(self) -> None:
         event = RenamedV2(names=("x", "y"))

@@ -97,7 +97,8 @@ class TestGroupCommit:
 
         run(main())
         assert [
-            id_ for (id_,) in select(database, "SELECT notification_id FROM ledger.events ORDER BY 1")
+            id_
+            for (id_,) in select(database, "SELECT notification_id FROM ledger.events ORDER BY 1")
         ] == [*range(1, 101)]
         ((commits,),) = select(database, "SELECT count(DISTINCT xmin::text) FROM ledger.events")
         assert commits < 100
@@ -113,7 +114,10 @@ class TestGroupCommit:
 
         run(main())
         assert_consistent(database)
-        ids = [id_ for (id_,) in select(database, "SELECT notification_id FROM ledger.events ORDER BY 1")]
+        ids = [
+            id_
+            for (id_,) in select(database, "SELECT notification_id FROM ledger.events ORDER BY 1")
+        ]
         assert ids == [*range(1, len(ids) + 1)]
 
     def test_a_command_sees_what_the_ones_before_it_in_its_batch_did(
@@ -123,10 +127,13 @@ class TestGroupCommit:
             async with open_ledger(database.app) as ledger:
                 token, secret = await create(ledger)
                 rotations = await asyncio.gather(
-                    *(ledger.rotate_scim_token(token.id, by=ADA) for _ in range(5)), return_exceptions=True
+                    *(ledger.rotate_scim_token(token.id, by=ADA) for _ in range(5)),
+                    return_exceptions=True,
                 )
                 (rotated,) = (found for found in rotations if isinstance(found, tuple))
-                assert [type(found) for found in rotations if found is not rotated] == [RotatedTooSoon] * 4
+                assert [type(found) for found in rotations if found is not rotated] == [
+                    RotatedTooSoon
+                ] * 4
                 revocations = [ledger.revoke_scim_token(token.id, by=ADA) for _ in range(5)]
                 await asyncio.gather(*revocations)
                 for held in (secret, rotated[1]):
@@ -159,7 +166,9 @@ class TestGivenUp:
                 assert isinstance(await patient, Outcome)
 
         run(main())
-        names = select(database, "SELECT convert_from(state, 'utf8')::jsonb ->> 'name' FROM ledger.events")
+        names = select(
+            database, "SELECT convert_from(state, 'utf8')::jsonb ->> 'name' FROM ledger.events"
+        )
         assert names == [("Okta",), ("patient",)]
 
 
@@ -184,7 +193,8 @@ class TestPoison:
                     command(breaks),
                     # its first event could be folded, its second cannot: none is stored
                     command(
-                        lambda _states, _at: [(token.id, [revoked, second_start])], originator_id=token.id
+                        lambda _states, _at: [(token.id, [revoked, second_start])],
+                        originator_id=token.id,
                     ),
                     creation(name="half \ud83d"),
                 ]
@@ -217,7 +227,10 @@ class TestRepeats:
             async with open_ledger(database.app) as one, open_ledger(database.app) as other:
                 commands = [creation(id_=id_) for _ in range(6)]
                 outcomes = await asyncio.gather(
-                    *(ledger.gate.execute(c) for ledger, c in zip((one, other) * 3, commands, strict=True))
+                    *(
+                        ledger.gate.execute(c)
+                        for ledger, c in zip((one, other) * 3, commands, strict=True)
+                    )
                 )
                 (effect,) = [outcome for outcome in outcomes if not outcome.is_repeat]
                 assert {outcome.originator_id for outcome in outcomes} == {effect.originator_id}
@@ -269,7 +282,9 @@ class TestRepeats:
         (state,) = assert_consistent(database).values()
         assert len(state.secret_rows()) == 2
 
-    def test_the_same_id_with_another_request_is_refused(self, database: Database, run: Run) -> None:
+    def test_the_same_id_with_another_request_is_refused(
+        self, database: Database, run: Run
+    ) -> None:
         async def main() -> None:
             id_ = uuid4()
             async with open_ledger(database.app) as ledger:
@@ -278,7 +293,10 @@ class TestRepeats:
                     await ledger.gate.execute(creation(id_=id_, request=b"other"))
                 together = uuid4()
                 outcomes = await asyncio.gather(
-                    *(ledger.gate.execute(creation(id_=together, request=r)) for r in (b"one", b"other")),
+                    *(
+                        ledger.gate.execute(creation(id_=together, request=r))
+                        for r in (b"one", b"other")
+                    ),
                     return_exceptions=True,
                 )
                 assert [type(outcome) for outcome in outcomes] == [Outcome, CommandIdReused]
@@ -330,7 +348,8 @@ class TestUses:
             async with open_ledger(database.app) as ledger:
                 token, secret = await create(ledger)
                 decisions = await asyncio.gather(
-                    *(ledger.authenticate(secret, how) for how in (IDP, IDP, other) * 20), create(ledger)
+                    *(ledger.authenticate(secret, how) for how in (IDP, IDP, other) * 20),
+                    create(ledger),
                 )
                 assert {d.token_id for d in decisions if isinstance(d, Decision)} == {token.id}
                 for _ in range(3):
@@ -348,7 +367,9 @@ class TestUses:
         run(main())
         assert_consistent(database)
 
-    def test_each_answer_names_the_event_that_holds_its_use(self, database: Database, run: Run) -> None:
+    def test_each_answer_names_the_event_that_holds_its_use(
+        self, database: Database, run: Run
+    ) -> None:
         async def main() -> None:
             async with open_ledger(database.app) as ledger:
                 token, secret = await create(ledger)
@@ -389,7 +410,12 @@ class TestUses:
                     *(ledger.authenticate(s, IDP) for s in (unknown, revoked, good, expired)),
                     return_exceptions=True,
                 )
-                assert [type(o) for o in outcomes] == [TokenUnknown, TokenRevoked, Decision, TokenExpired]
+                assert [type(o) for o in outcomes] == [
+                    TokenUnknown,
+                    TokenRevoked,
+                    Decision,
+                    TokenExpired,
+                ]
 
         run(main())
         assert_consistent(database)
@@ -453,7 +479,9 @@ class TestUses:
                 _, old = await create(ledger)
                 ledger.pepper = Pepper([TESTS_KEY.encode(), b"k" * 32])
                 _, new = await create(ledger)
-                decisions = await asyncio.gather(*(ledger.authenticate(s, IDP) for s in (old, new, old)))
+                decisions = await asyncio.gather(
+                    *(ledger.authenticate(s, IDP) for s in (old, new, old))
+                )
                 assert decisions[0].token_id == decisions[2].token_id != decisions[1].token_id
 
         run(main())
@@ -461,7 +489,9 @@ class TestUses:
 
 
 class TestLedgerTime:
-    def test_ledger_time_stands_still_when_the_clock_jumps_back(self, database: Database, run: Run) -> None:
+    def test_ledger_time_stands_still_when_the_clock_jumps_back(
+        self, database: Database, run: Run
+    ) -> None:
         async def main() -> None:
             clock = HandClock(T0)
             async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:

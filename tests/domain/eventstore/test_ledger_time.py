@@ -50,14 +50,18 @@ class Drifting(HandClock):
         return now() + self.ahead
 
 
-async def create(ledger: TokenLedger, *, lifetime: timedelta | None = 30 * DAY) -> tuple[ScimToken, Secret]:
+async def create(
+    ledger: TokenLedger, *, lifetime: timedelta | None = 30 * DAY
+) -> tuple[ScimToken, Secret]:
     expires_at = None if lifetime is None else now() + lifetime
     return await ledger.create_scim_token(NewScimToken(uuid4(), "Okta", expires_at), by=ADA)
 
 
 def instants(database: Database) -> list[datetime]:
     with psycopg.connect(database.owner) as owner:
-        return [at for (at,) in owner.execute("SELECT at FROM ledger.events ORDER BY notification_id")]
+        return [
+            at for (at,) in owner.execute("SELECT at FROM ledger.events ORDER BY notification_id")
+        ]
 
 
 def assert_clean(database: Database) -> None:
@@ -69,7 +73,9 @@ def assert_clean(database: Database) -> None:
 class Known:
     """A token, its secret, and an API token, made by a process whose clock is right."""
 
-    def __init__(self, token: ScimToken, secret: Secret, api_token: UUID, api_secret: Secret) -> None:
+    def __init__(
+        self, token: ScimToken, secret: Secret, api_token: UUID, api_secret: Secret
+    ) -> None:
         self.token, self.secret = token, secret
         self.api_token, self.api_secret = api_token, api_secret
 
@@ -96,7 +102,9 @@ WAYS: Final[dict[str, Callable[[TokenLedger, Known], Awaitable[object]]]] = {
         NewApiToken(uuid4(), None, tuple(Permission), None)
     ),
     "use an API token": lambda ledger, known: ledger.use_api_token(known.api_token),
-    "look a caller up": lambda ledger, known: ledger.callers.find(PEPPER.candidates(known.api_secret)),
+    "look a caller up": lambda ledger, known: ledger.callers.find(
+        PEPPER.candidates(known.api_secret)
+    ),
     "save through the library": lambda ledger, _: save(ledger, ledger.sources.clock()),
 }
 
@@ -163,10 +171,15 @@ def test_an_alarm_is_logged_when_it_begins_and_when_it_ends(database: Database, 
         ("error", "clock.refused"),
         ("warning", "clock.believed_again"),
     ] * 2
-    assert logged[0]["reason"] == "the clock of this process is 3456000.0 s ahead of that of the database"
+    assert (
+        logged[0]["reason"]
+        == "the clock of this process is 3456000.0 s ahead of that of the database"
+    )
 
 
-@pytest.mark.parametrize("ahead", [timedelta(hours=-23), timedelta(hours=23), -40 * DAY, 40 * DAY], ids=str)
+@pytest.mark.parametrize(
+    "ahead", [timedelta(hours=-23), timedelta(hours=23), -40 * DAY, 40 * DAY], ids=str
+)
 def test_a_repeat_is_a_repeat_whatever_the_clock_of_the_second_process_shows(
     database: Database, run: Run, ahead: timedelta
 ) -> None:
@@ -234,7 +247,8 @@ def test_a_use_that_waited_while_the_clock_was_set_is_not_said_to_have_begun_lon
 def _first_instants(database: Database) -> list[datetime]:
     with psycopg.connect(database.owner) as owner:
         rows = owner.execute(
-            "SELECT (convert_from(state, 'utf8')::jsonb ->> 'first_at')::timestamptz FROM ledger.events "
+            "SELECT (convert_from(state, 'utf8')::jsonb ->> 'first_at')::timestamptz "
+            "FROM ledger.events "
             "WHERE topic = 'scim_token.used.v1'"
         )
         return [at for (at,) in rows]
@@ -252,14 +266,18 @@ class Replicas:
         self.answered = 0
 
     async def play(self, steps: int) -> None:
-        """Jump, use, create and repeat; whatever is refused is refused for the clock of who was asked."""
+        """Jump, use, create and repeat; whatever is refused is refused for the
+        clock of who was asked.
+        """
         async with (
             open_ledger(self.database.app) as sane,
             open_ledger(self.database.app, sources=self.clocks[0].sources) as one,
             open_ledger(self.database.app, sources=self.clocks[1].sources) as two,
             open_ledger(self.database.app, sources=self.clocks[2].sources) as three,
         ):
-            tokens = [await create(sane, lifetime=lifetime) for lifetime in (timedelta(hours=1), 30 * DAY)]
+            tokens = [
+                await create(sane, lifetime=lifetime) for lifetime in (timedelta(hours=1), 30 * DAY)
+            ]
             for _ in range(steps):
                 place = self.random.randrange(3)
                 ledger, clock = (one, two, three)[place], self.clocks[place]

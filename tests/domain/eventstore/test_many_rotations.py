@@ -1,4 +1,6 @@
-"""B11: a token that was rotated thousands of times costs a command no more than one that never was."""
+"""B11: a token that was rotated thousands of times costs a command no more than
+one that never was.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -29,7 +31,9 @@ ROTATIONS: Final = 60
 def written(database: Database) -> set[tuple[bytes, int]]:
     """The rows of secrets, each with the transaction that wrote it last."""
     with psycopg.connect(database.owner) as connection:
-        return set(connection.execute("SELECT digest, xmin::text::bigint FROM ledger.secrets").fetchall())
+        return set(
+            connection.execute("SELECT digest, xmin::text::bigint FROM ledger.secrets").fetchall()
+        )
 
 
 async def rotate_often(database: Database) -> tuple[UUID, list[Secret]]:
@@ -40,7 +44,9 @@ async def rotate_often(database: Database) -> tuple[UUID, list[Secret]]:
         secrets = [secret]
         for _ in range(ROTATIONS):
             clock.now += timedelta(seconds=30)
-            _, secret = await ledger.rotate_scim_token(token.id, overlap=timedelta(seconds=30), by=BY)
+            _, secret = await ledger.rotate_scim_token(
+                token.id, overlap=timedelta(seconds=30), by=BY
+            )
             secrets.append(secret)
         return token.id, secrets
 
@@ -102,12 +108,15 @@ def test_each_secret_of_the_past_stays_refused_and_known(
 def test_a_state_that_an_earlier_release_stored_is_read_as_this_one_folds(
     database: Database, rotated: tuple[UUID, list[Secret]]
 ) -> None:
-    """It held every secret that there ever was; `verify` of the fixture finds it good all the same."""
+    """It held every secret that there ever was;
+    `verify` of the fixture finds it good all the same.
+    """
     token_id, secrets = rotated
     step = timedelta(seconds=30)
     ends = [T0 + number * step for number in range(2, ROTATIONS + 2)]
     held = [
-        HeldSecret(PEPPER.digest(secret), end) for secret, end in zip(secrets, [*ends, None], strict=True)
+        HeldSecret(PEPPER.digest(secret), end)
+        for secret, end in zip(secrets, [*ends, None], strict=True)
     ]
     with psycopg.connect(database.owner) as connection:
         row = connection.execute("SELECT state FROM ledger.aggregates").fetchone()

@@ -1,4 +1,5 @@
-"""B10: what a use costs does not grow while an old snapshot (a dump, a long query) keeps dead rows alive.
+"""B10: what a use costs does not grow while an old snapshot (a dump,
+a long query) keeps dead rows alive.
 
 Costs are pages looked at, as the database counts them: no clock has a part in it.
 """
@@ -23,7 +24,8 @@ from tests.conftest import PEPPER, Database, open_ledger
 SCIM: Final = Presentation(door="scim")
 USES: Final = 1500
 RECORD: Final = (
-    "SELECT * FROM ledger.record_uses(now(), ARRAY[%s::bytea], ARRAY[%s::uuid], ARRAY[1], ARRAY['x'::bytea])"
+    "SELECT * FROM ledger.record_uses(now(), ARRAY[%s::bytea], ARRAY[%s::uuid], "
+    "ARRAY[1], ARRAY['x'::bytea])"
 )
 
 
@@ -66,13 +68,17 @@ def after_many_uses(database: Database, look: Callable[[UUID, Secret], None]) ->
 
     async def play() -> None:
         async with open_ledger(database.app) as ledger:
-            token, secret = await ledger.create_scim_token(NewScimToken(uuid4(), "hot"), by=Operator(uuid4()))
+            token, secret = await ledger.create_scim_token(
+                NewScimToken(uuid4(), "hot"), by=Operator(uuid4())
+            )
             await ledger.authenticate(secret, SCIM)
             await asyncio.to_thread(look, token.id, secret)
             for _ in range(USES):
                 await ledger.authenticate(secret, SCIM)
             await asyncio.to_thread(look, token.id, secret)
-            rotated, _ = await ledger.rotate_scim_token(token.id, overlap=timedelta(0), by=Operator(uuid4()))
+            rotated, _ = await ledger.rotate_scim_token(
+                token.id, overlap=timedelta(0), by=Operator(uuid4())
+            )
             assert rotated.version == USES + 3
             assert rotated.uses == USES + 1
 
@@ -100,7 +106,9 @@ def test_a_use_costs_the_same_however_old_a_snapshot_is_held(
     assert old_snapshot.execute("SELECT count(*) FROM ledger.heads").fetchone() == (0,)
 
 
-def test_a_statement_that_passes_the_dead_rows_is_found(database: Database, old_snapshot: Connection) -> None:
+def test_a_statement_that_passes_the_dead_rows_is_found(
+    database: Database, old_snapshot: Connection
+) -> None:
     """Planted: the function as it was before chapters."""
     first = files("domain.eventstore").joinpath("migrations", "0001_ledger.sql").read_text("utf-8")
     function = first[first.index("CREATE FUNCTION ledger.record_uses(") :]

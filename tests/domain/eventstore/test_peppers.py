@@ -1,4 +1,6 @@
-"""B6: a service starts with the keys of its ledger, and says which one is wrong before it refuses anybody."""
+"""B6: a service starts with the keys of its ledger,
+and says which one is wrong before it refuses anybody.
+"""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -32,8 +34,12 @@ def connection(database: Database) -> Iterator[psycopg.Connection]:
         yield opened
 
 
-def outcome(connection: psycopg.Connection, known: Sequence[bytes], given_: Sequence[bytes]) -> str | None:
-    """What a start with these keys is told by a ledger that was started with those; None if it goes well."""
+def outcome(
+    connection: psycopg.Connection, known: Sequence[bytes], given_: Sequence[bytes]
+) -> str | None:
+    """What a start with these keys is told by a ledger that was started with those;
+    None if it goes well.
+    """
     try:
         if known:
             record_pepper(connection, Pepper(known))
@@ -59,7 +65,9 @@ def test_a_service_starts_if_and_only_if_its_keys_extend_the_ledgers(
     assert (refusal is None) == (keys[: len(known)] == known)
     if refusal is not None:
         wrong = next(
-            number for number, key in enumerate(known, start=1) if keys[number - 1 : number] != [key]
+            number
+            for number, key in enumerate(known, start=1)
+            if keys[number - 1 : number] != [key]
         )
         is_missing = wrong > len(keys)
         assert refusal == (
@@ -72,7 +80,9 @@ def test_a_service_starts_if_and_only_if_its_keys_extend_the_ledgers(
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(known=st.lists(st.sampled_from(KEYS), min_size=1, max_size=3))
-def test_what_is_recorded_is_not_recorded_again(connection: psycopg.Connection, known: Keys) -> None:
+def test_what_is_recorded_is_not_recorded_again(
+    connection: psycopg.Connection, known: Keys
+) -> None:
     try:
         assert record_pepper(connection, Pepper(known)) == len(known)
         assert record_pepper(connection, Pepper(known)) == 0
@@ -93,13 +103,16 @@ def test_of_two_processes_that_bring_two_new_keys_one_is_refused(database: Datab
             record_pepper(other, Pepper([KEYS[0], KEYS[2]]))
 
 
-def test_a_ledger_from_before_trusts_the_first_start_that_has_enough_keys(database: Database) -> None:
+def test_a_ledger_from_before_trusts_the_first_start_that_has_enough_keys(
+    database: Database,
+) -> None:
     """There is nothing to compare them with but the generations that its digests name."""
     record(database, created())
     with psycopg.connect(database.owner) as owner:
         owner.execute(
             "UPDATE ledger.aggregates SET state = "
-            "replace(convert_from(state, 'UTF8'), '\"key_generation\":1', '\"key_generation\":2')::bytea"
+            "replace(convert_from(state, 'UTF8'), '\"key_generation\":1', "
+            "'\"key_generation\":2')::bytea"
         )
     with psycopg.connect(database.app) as connection:
         assert has_pepper(connection)
@@ -108,8 +121,12 @@ def test_a_ledger_from_before_trusts_the_first_start_that_has_enough_keys(databa
         assert record_pepper(connection, Pepper(KEYS[:2])) == 2
 
 
-def test_a_process_that_has_begun_goes_on_while_another_brings_a_new_key(database: Database) -> None:
-    """A rolling restart: the old ones reconnect with the keys that they have, a new one needs them all."""
+def test_a_process_that_has_begun_goes_on_while_another_brings_a_new_key(
+    database: Database,
+) -> None:
+    """A rolling restart: the old ones reconnect with the keys that they have,
+    a new one needs them all.
+    """
     old, both = Pepper(KEYS[:1]), Pepper(KEYS[:2])
 
     def of(pepper: Pepper) -> TokenLedger:

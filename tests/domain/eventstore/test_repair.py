@@ -58,7 +58,9 @@ def repaired(database: Database) -> TimeRepair | None:
 
 def events(database: Database) -> dict[int, tuple[str, datetime, bytes]]:
     with psycopg.connect(database.owner) as owner:
-        rows = owner.execute("SELECT notification_id, topic, at, state FROM ledger.events").fetchall()
+        rows = owner.execute(
+            "SELECT notification_id, topic, at, state FROM ledger.events"
+        ).fetchall()
     return {position: (topic, at, state) for position, topic, at, state in rows}
 
 
@@ -70,8 +72,12 @@ def kept(database: Database) -> dict[int, tuple[str, datetime, bytes]]:
     return {position: (topic, at, state) for position, topic, at, state in rows}
 
 
-async def jumped(database: Database, *, ahead: timedelta = 40 * DAY) -> tuple[Secret, Secret, Secret]:
-    """A ledger that one process has taken ahead: secrets of before, of during, and one rotated away."""
+async def jumped(
+    database: Database, *, ahead: timedelta = 40 * DAY
+) -> tuple[Secret, Secret, Secret]:
+    """A ledger that one process has taken ahead:
+    secrets of before, of during, and one rotated away.
+    """
     believing_any_clock(database)
     async with (
         open_ledger(database.app) as sane,
@@ -126,11 +132,15 @@ def test_a_ledger_that_has_jumped_is_set_right_and_every_token_is_good_again(
 
     run(main())
     assert_clean(database)
-    rotated = json.loads(next(state for topic, _, state in is_.values() if topic == "scim_token.rotated.v1"))
+    rotated = json.loads(
+        next(state for topic, _, state in is_.values() if topic == "scim_token.rotated.v1")
+    )
     assert datetime.fromisoformat(rotated["overlap_until"]) - now() < timedelta(hours=1)
 
 
-def test_a_second_repair_finds_nothing_and_a_sound_ledger_is_left_alone(database: Database, run: Run) -> None:
+def test_a_second_repair_finds_nothing_and_a_sound_ledger_is_left_alone(
+    database: Database, run: Run
+) -> None:
     async def main() -> None:
         async with open_ledger(database.app) as ledger:
             await create(ledger)
@@ -158,7 +168,9 @@ def test_nothing_is_repaired_under_a_service(database: Database, run: Run) -> No
     assert events(database) == was
 
 
-async def live(ledgers: list[TokenLedger], clocks: list[Drifting], chance: random.Random) -> list[Secret]:
+async def live(
+    ledgers: list[TokenLedger], clocks: list[Drifting], chance: random.Random
+) -> list[Secret]:
     """Some minutes of three processes whose clocks jump, in a ledger that believes them."""
     tokens = [await create(ledgers[0], lifetime=3000 * DAY) for _ in range(3)]
     for _ in range(30):
@@ -170,7 +182,9 @@ async def live(ledgers: list[TokenLedger], clocks: list[Drifting], chance: rando
                 case 0:
                     tokens.append(await create(ledger, lifetime=3000 * DAY))
                 case 1:
-                    rotated, fresh = await ledger.rotate_scim_token(token.id, overlap=30 * DAY, by=ADA)
+                    rotated, fresh = await ledger.rotate_scim_token(
+                        token.id, overlap=30 * DAY, by=ADA
+                    )
                     tokens.append((rotated, fresh))
                 case _:
                     await ledger.authenticate(secret, IDP)

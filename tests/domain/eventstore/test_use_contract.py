@@ -1,8 +1,9 @@
-"""The statement that records uses and the rule `ScimToken.use` agree for every state and every instant.
+"""The statement that records uses and the rule `ScimToken.use` agree for every state and every
+instant.
 
-Every history of a token within bounds is played: with and without an expiry, with up to two rotations of
-each kind of overlap, revoked or not. Then each of its secrets, and an unknown one, is presented right before,
-exactly at and right after each instant at which something changes.
+Every history of a token within bounds is played: with and without an expiry, with up to two
+rotations of each kind of overlap, revoked or not. Then each of its secrets, and an unknown one, is
+presented right before, exactly at and right after each instant at which something changes.
 """
 
 import asyncio
@@ -40,7 +41,8 @@ UNKNOWN: Final = PEPPER.digest(mint(SecretKind.SCIM_LIVE, bytes(32))).value
 class History(NamedTuple):
     """What happened to a token, in minutes after its creation.
 
-    expires: None for never. overlaps: of the rotations after 5 and 10 minutes. revoked: None for not.
+    expires: None for never. overlaps: of the rotations after 5 and 10 minutes. revoked: None for
+    not.
     """
 
     expires: int | None
@@ -102,10 +104,13 @@ async def stored(ledger: TokenLedger, token: ScimToken) -> ScimToken:
     return found
 
 
-async def play(ledger: TokenLedger, clock: HandClock, history: History, *, behind: timedelta) -> int:
+async def play(
+    ledger: TokenLedger, clock: HandClock, history: History, *, behind: timedelta
+) -> int:
     """Play one history and compare at each instant; returns how many verdicts were compared.
 
-    behind: by how much the clock of whoever presents is behind ledger time, which somebody else has moved.
+    behind: by how much the clock of whoever presents is behind ledger time, which somebody else has
+    moved.
     """
     start, by = clock.now, Operator(uuid4())
     expires_at = None if history.expires is None else start + history.expires * MINUTE
@@ -133,9 +138,15 @@ async def play(ledger: TokenLedger, clock: HandClock, history: History, *, behin
         presented = [*digests, UNKNOWN]
         ways = (IDP, GATEWAY, IDP) if history.overlaps else (IDP, IDP)
         expected, after = pure(before, digests, ways, at)
-        expected.append(None)  # the rule is asked about its token's secrets; the unknown one has no token
+        expected.append(
+            None
+        )  # the rule is asked about its token's secrets; the unknown one has no token
         decisions = await asyncio.gather(
-            *(ledger.gate.uses.present(Presented([digest], way, at)) for way in ways for digest in presented)
+            *(
+                ledger.gate.uses.present(Presented([digest], way, at))
+                for way in ways
+                for digest in presented
+            )
         )
         found = [
             None if decision is None else "over" if decision.use_id is None else "good"
@@ -155,7 +166,10 @@ async def play_all(database: Database, histories: Sequence[History]) -> int:
     clock = HandClock(T0)
     compared = 0
     async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
-        played = [*((history, timedelta(0)) for history in histories), *((h, BEHIND) for h in histories[::5])]
+        played = [
+            *((history, timedelta(0)) for history in histories),
+            *((h, BEHIND) for h in histories[::5]),
+        ]
         for number, (history, behind) in enumerate(played):
             clock.now = T0 + timedelta(days=number)
             compared += await play(ledger, clock, history, behind=behind)
@@ -197,7 +211,9 @@ def test_a_statement_that_differs_is_found(
     database: Database, statement: int, right: str, wrong: str
 ) -> None:
     plant(database, statement, right, wrong)
-    with pytest.raises((Disagreement, AssertionError, StoreUnavailable)):  # the key refuses a wrong version
+    with pytest.raises(
+        (Disagreement, AssertionError, StoreUnavailable)
+    ):  # the key refuses a wrong version
         asyncio.run(play_all(database, HISTORIES[::3]))
 
 

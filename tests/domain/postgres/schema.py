@@ -25,14 +25,18 @@ HEADER: Final = """\
 -- Made by `python -m tests.domain.postgres.schema`.
 """
 ENTRY: Final = re.compile(
-    r"^--\n-- Name: (?P<name>.+); Type: (?P<type>[A-Z ]+); Schema: .+; Owner: -\n--\n\n", re.MULTILINE
+    r"^--\n-- Name: (?P<name>.+); Type: (?P<type>[A-Z ]+); Schema: .+; Owner: -\n--\n\n",
+    re.MULTILINE,
 )
 TABLE: Final = re.compile(r"(?:TABLE(?: ONLY)?|INDEX \w+ ON|COMMENT ON COLUMN) ledger\.(\w+)")
 ORDER: Final = ("SCHEMA", "TABLE", "FK CONSTRAINT", "FUNCTION")
 
 
 def schema(conninfo: str) -> str:
-    """That of a migrated database, without the views. conninfo: of a role that may read all of it."""
+    """That of a migrated database, without the views.
+
+    conninfo: of a role that may read all of it.
+    """
     dump = subprocess.run(
         [
             postgres_programs.directory() / "pg_dump",

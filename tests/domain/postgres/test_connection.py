@@ -1,4 +1,6 @@
-"""Connections to PostgreSQL: what they are told about how long to wait, and that none is left open."""
+"""Connections to PostgreSQL: what they are told about how long to wait,
+and that none is left open.
+"""
 
 import asyncio
 import os
@@ -20,7 +22,8 @@ SET = "SELECT set_config(name, %(ms)s, false) FROM pg_settings WHERE name = ANY(
 """Of those that this server has: transaction_timeout is new in PostgreSQL 17."""
 
 OTHERS = """
-    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND pid <> pg_backend_pid()
 """
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -30,7 +33,9 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 def test_a_server_whose_machine_is_gone_is_noticed_within_eight_seconds() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        connection = PGconn.connect_start(stated(f"host=127.0.0.1 port={port} sslmode=disable").encode())
+        connection = PGconn.connect_start(
+            stated(f"host=127.0.0.1 port={port} sslmode=disable").encode()
+        )
         while (status := connection.connect_poll()) == PollingStatus.WRITING:
             pass
         assert status == PollingStatus.READING
@@ -52,7 +57,12 @@ def test_a_server_whose_machine_is_gone_is_noticed_within_eight_seconds() -> Non
 
 @pytest.mark.parametrize(
     "limit",
-    ["transaction_timeout", "idle_in_transaction_session_timeout", "statement_timeout", "lock_timeout"],
+    [
+        "transaction_timeout",
+        "idle_in_transaction_session_timeout",
+        "statement_timeout",
+        "lock_timeout",
+    ],
 )
 def test_a_read_that_the_server_gives_up_on_finds_the_store_unavailable(
     database: Database, run: Run, limit: str
@@ -61,7 +71,9 @@ def test_a_read_that_the_server_gives_up_on_finds_the_store_unavailable(
 
     async def read(pool: ReadPool, *, meanwhile: AsyncConnection[Any]) -> None:
         async with pool.connection() as reader:
-            await reader.execute(SET, {"names": ["transaction_timeout"], "ms": "0"})  # it hides the others
+            await reader.execute(
+                SET, {"names": ["transaction_timeout"], "ms": "0"}
+            )  # it hides the others
             await reader.execute(SET, {"names": [limit], "ms": "50"})
             if limit == "idle_in_transaction_session_timeout":
                 await reader.execute("BEGIN")
@@ -89,7 +101,9 @@ def test_a_read_that_the_server_gives_up_on_finds_the_store_unavailable(
 def test_a_connection_that_never_got_its_settings_is_closed(
     database: Database, run: Run, statement: str, error: type[BaseException]
 ) -> None:
-    """Whatever the reason: a caller who no longer waits, or settings that the server does not take."""
+    """Whatever the reason: a caller who no longer waits,
+    or settings that the server does not take.
+    """
 
     session = Session(more={"search_path": f"pg_catalog; {statement}"})
 

@@ -1,4 +1,6 @@
-"""B4: a database in another encoding than UTF-8 is neither migrated nor opened, and told what to do."""
+"""B4: a database in another encoding than UTF-8 is neither migrated nor opened,
+and told what to do.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +32,8 @@ def database_in(server: str, encoding: str) -> Iterator[str]:
     """The owner's connection string of an empty database."""
     name = f"test_{uuid4().hex}"
     create = sql.SQL(
-        "CREATE DATABASE {} ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0 STRATEGY FILE_COPY"
+        "CREATE DATABASE {} ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' "
+        "TEMPLATE template0 STRATEGY FILE_COPY"
     )
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(create.format(sql.Identifier(name), sql.Literal(encoding)))
@@ -55,7 +58,9 @@ def test_of_all_encodings_utf8_alone_is_migrated(server: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "MULE_INTERNAL", "EUC_TW"])
-@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("migrate",), ("token", "list")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [("serve", "--port", "0"), ("migrate",), ("token", "list")], ids=" ".join
+)
 def test_every_start_says_so(server: str, encoding: str, command: tuple[str, ...]) -> None:
     with database_in(server, encoding) as owner:
         assert refused(owner, *command) == REMEDY.format(encoding)

@@ -41,7 +41,9 @@ def test_two_migrations_at_once_both_succeed_and_apply_each_once(empty_database:
 
 
 def test_the_second_migration_waits_for_the_first(empty_database: str) -> None:
-    """The lock is what makes them wait; somebody else holds it here, and nothing is applied meanwhile."""
+    """The lock is what makes them wait; somebody else holds it here,
+    and nothing is applied meanwhile.
+    """
     waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (\
         SELECT oid FROM pg_database WHERE datname = current_database())"
     with (
@@ -80,7 +82,9 @@ def test_a_migration_that_fails_leaves_nothing_behind(
 def test_a_migration_that_would_hold_up_the_doors_gives_up(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A dump holds the table; whoever uses it would wait behind the migration that waits for the dump."""
+    """A dump holds the table; whoever uses it would wait behind the migration
+    that waits for the dump.
+    """
     migrate(empty_database, app_role=APP_ROLE)
     more = {**available(), 9999: "ALTER TABLE ledger.heads ADD COLUMN more int"}
     monkeypatch.setattr("domain.postgres.migrate.available", lambda: more)

@@ -18,13 +18,17 @@ from tests.conftest import Database
 def test_a_dead_connection_leaves_its_number_to_the_next_socket(
     database: Database, loop_factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """libpq closes a dead socket at once; a client who comes in the same turn of the loop gets its number."""
+    """libpq closes a dead socket at once; a client who comes in the same turn
+    of the loop gets its number.
+    """
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         connection = await psycopg.AsyncConnection.connect(database.app, autocommit=True)
         number = connection.fileno()
-        asking = asyncio.ensure_future(PreparedStatement(connection, "sleeps", "SELECT pg_sleep(60)")([]))
+        asking = asyncio.ensure_future(
+            PreparedStatement(connection, "sleeps", "SELECT pg_sleep(60)")([])
+        )
         await asyncio.sleep(0)
         with socket.socket(fileno=os.dup(number)) as duplicate:
             duplicate.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,6 @@
-"""What `domain/eventstore/migrations/README.md` says of a rename: nobody who is running notices it."""
+"""What `domain/eventstore/migrations/README.md` says of a rename:
+nobody who is running notices it.
+"""
 
 import asyncio
 from datetime import timedelta

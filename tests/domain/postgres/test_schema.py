@@ -14,7 +14,8 @@ from tests.domain.postgres import schema
 
 RELEASED: Final = Path(__file__).with_name("migrations.sha256")
 ENDS_A_TRANSACTION: Final = re.compile(
-    r"^\s*(?:BEGIN|START TRANSACTION|COMMIT|ROLLBACK|SAVEPOINT)\b[^;]*;", re.MULTILINE | re.IGNORECASE
+    r"^\s*(?:BEGIN|START TRANSACTION|COMMIT|ROLLBACK|SAVEPOINT)\b[^;]*;",
+    re.MULTILINE | re.IGNORECASE,
 )
 CONTRACTS: Final = re.compile(
     r"\bDROP\s+(?:TABLE|COLUMN|FUNCTION|SCHEMA)\b|\bRENAME\b|\bSET\s+NOT\s+NULL\b"
@@ -26,7 +27,9 @@ SINCE: Final = re.compile(r"^-- contract: \S", re.MULTILINE)
 
 def contents() -> dict[str, bytes]:
     directory = files("domain.eventstore").joinpath("migrations")
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name.endswith(".sql")}
+    return {
+        path.name: path.read_bytes() for path in directory.iterdir() if path.name.endswith(".sql")
+    }
 
 
 def statements(migration: str) -> str:
@@ -48,7 +51,10 @@ def test_the_schema_file_is_complete(empty_database: str) -> None:
 
 
 def test_no_migration_has_changed_since_it_was_released() -> None:
-    released = {name: digest for digest, name in (line.split() for line in RELEASED.read_text().splitlines())}
+    released = {
+        name: digest
+        for digest, name in (line.split() for line in RELEASED.read_text().splitlines())
+    }
     found = {name: sha256(content).hexdigest() for name, content in contents().items()}
     assert found == released, (
         f"what a database has is never changed or taken away; a new one is added to {RELEASED}"

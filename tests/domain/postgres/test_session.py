@@ -1,4 +1,6 @@
-"""B2, B3: whatever a role or the environment says about a session, the ledger keeps its promises."""
+"""B2, B3: whatever a role or the environment says about a session,
+the ledger keeps its promises.
+"""
 
 import asyncio
 import json
@@ -18,20 +20,30 @@ from domain.errors import StoreReadOnly, TokenRevoked, TokenUnknown
 from domain.eventstore import append
 from domain.ledger import NewApiToken, NewScimToken, Operator
 from domain.postgres.connection import open_connection
-from domain.postgres.session import COMMAND, FOLLOWING, MIGRATING, READING, REBUILDING, SERVING, Session
+from domain.postgres.session import (
+    COMMAND,
+    FOLLOWING,
+    MIGRATING,
+    READING,
+    REBUILDING,
+    SERVING,
+    Session,
+)
 from domain.postgres.unusable_reasons import TAKES_NO_WRITES
 from domain.scim_token import Presentation
 from domain.secret import SecretKind, mint
-from projections.queries import TokenQueries
+from projections.follow.runner import Runner
 from projections.registry import PROJECTIONS
-from projections.runner import Runner
+from projections.scim_tokens.queries import TokenQueries
 from projections.verify import verify_ledger
 from tests.conftest import APP_ROLE, Database, new_database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 
 ROOT: Final = Path(__file__).parents[3]
 TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim", user_agent="Zoë ☃")
-CONNECTS: Final = re.compile(r"\b(psycopg|Async\w*|Cancellable|Connection|PGconn)\.connect(_start)?\(")
+CONNECTS: Final = re.compile(
+    r"\b(psycopg|Async\w*|Cancellable|Connection|PGconn)\.connect(_start)?\("
+)
 THE_ONE_PLACE: Final = Path("domain", "postgres", "connection.py")
 
 DANGEROUS: Final = [
@@ -83,7 +95,8 @@ NOT_OURS: Final = {
     "transaction_read_only": "the same",
     "transaction_isolation": "of one transaction, which no role can have",
     "transaction_deferrable": "the same",
-    "idle_session_timeout": "of 1 ms ends the session before it can state anything; 100 ms is tried above",
+    "idle_session_timeout": "of 1 ms ends the session before it can state "
+    "anything; 100 ms is tried above",
     "max_stack_depth": "a limit of what an operator gives",
     "temp_file_limit": "the same",
     "role": "another role is another role",
@@ -101,10 +114,12 @@ def ledger(server: str) -> Iterator[Database]:
             owner.execute("CREATE SCHEMA evil")
             owner.execute("CREATE FUNCTION evil.now() RETURNS text LANGUAGE sql AS $$ SELECT '' $$")
             owner.execute(
-                "CREATE FUNCTION evil.cardinality(anyarray) RETURNS int LANGUAGE sql AS $$ SELECT 0 $$"
+                "CREATE FUNCTION evil.cardinality(anyarray) RETURNS int LANGUAGE sql AS $$ "
+                "SELECT 0 $$"
             )
             owner.execute(
-                "CREATE FUNCTION evil.max(bigint) RETURNS bigint LANGUAGE sql AS $$ SELECT 0::bigint $$"
+                "CREATE FUNCTION evil.max(bigint) RETURNS bigint LANGUAGE sql AS $$ "
+                "SELECT 0::bigint $$"
             )
             owner.execute(f"GRANT USAGE ON SCHEMA evil TO {APP_ROLE}")
         yield made
@@ -134,7 +149,10 @@ async def essentials(database: Database) -> None:
         for _ in range(3):
             done = await asyncio.gather(
                 *(ledger.authenticate(secret, IDP) for ledger in (one, other)),
-                *(ledger.create_scim_token(NewScimToken(TEAM, name), by=ADA) for ledger in (other, one)),
+                *(
+                    ledger.create_scim_token(NewScimToken(TEAM, name), by=ADA)
+                    for ledger in (other, one)
+                ),
             )
             assert len(done) == 4
         await other.rotate_scim_token(token.id, by=ADA)
@@ -163,7 +181,9 @@ async def essentials(database: Database) -> None:
 def test_nothing_else_opens_a_connection() -> None:
     """B2: what one place states, no other can forget."""
     sources = [
-        path for room in ("domain", "projections", "api", "deploy") for path in (ROOT / room).rglob("*.py")
+        path
+        for room in ("domain", "projections", "api", "deploy")
+        for path in (ROOT / room).rglob("*.py")
     ]
     assert len(sources) > 50
     opening = {path.relative_to(ROOT) for path in sources if CONNECTS.search(path.read_text())}
@@ -171,7 +191,9 @@ def test_nothing_else_opens_a_connection() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), DANGEROUS)
-def test_the_ledger_is_the_same_whatever_the_role_says(ledger: Database, name: str, value: str) -> None:
+def test_the_ledger_is_the_same_whatever_the_role_says(
+    ledger: Database, name: str, value: str
+) -> None:
     tell(ledger, name, value)
     asyncio.run(essentials(ledger))
     assert_consistent(ledger)
@@ -244,7 +266,10 @@ def test_an_append_under_another_isolation_gets_no_lock(ledger: Database, level:
 @pytest.mark.parametrize(
     "environment",
     [
-        {"PGOPTIONS": "-cDateStyle=German -cdefault_transaction_isolation=serializable -clock_timeout=1"},
+        {
+            "PGOPTIONS": "-cDateStyle=German -cdefault_transaction_isolation=serializable "
+            "-clock_timeout=1"
+        },
         {"PGDATESTYLE": "German", "PGTZ": "Asia/Kathmandu", "PGGEQO": "off"},
         {"PGCLIENTENCODING": "LATIN1"},
         {"PGCLIENTENCODING": "SQL_ASCII"},
@@ -266,7 +291,9 @@ def test_the_ledger_is_the_same_whatever_the_environment_says(
 
 @pytest.mark.parametrize("session", [SERVING, READING, COMMAND, FOLLOWING, REBUILDING, MIGRATING])
 def test_every_profile_states_the_same(ledger: Database, session: Session) -> None:
-    """What differs between them is how long they wait, how they plan, and whether they wait for the disk."""
+    """What differs between them is how long they wait, how they plan,
+    and whether they wait for the disk.
+    """
     for name, value in DANGEROUS:
         tell(ledger, name, value)
         with open_connection(ledger.app, session=session) as connection:

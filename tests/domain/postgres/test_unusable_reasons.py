@@ -1,4 +1,6 @@
-"""C5: why a database cannot be used, in words with a remedy, and without a value of the connection string."""
+"""C5: why a database cannot be used, in words with a remedy,
+and without a value of the connection string.
+"""
 
 import asyncio
 import shutil
@@ -118,7 +120,9 @@ def listener(answer: bytes | None) -> Iterator[str]:
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield make_conninfo(host="127.0.0.1", port=listening.getsockname()[1], user=CANARY, dbname=CANARY)
+            yield make_conninfo(
+                host="127.0.0.1", port=listening.getsockname()[1], user=CANARY, dbname=CANARY
+            )
         finally:
             listening.shutdown(socket.SHUT_RDWR)
             thread.join()
@@ -126,7 +130,9 @@ def listener(answer: bytes | None) -> Iterator[str]:
 
 def test_a_server_without_tls_where_it_is_demanded() -> None:
     with listener(b"N") as conninfo:
-        assert "offers no TLS, which sslmode demands" in said(make_conninfo(conninfo, sslmode="require"))
+        assert "offers no TLS, which sslmode demands" in said(
+            make_conninfo(conninfo, sslmode="require")
+        )
 
 
 def test_a_server_that_hangs_up_and_one_that_says_nothing() -> None:
@@ -148,5 +154,7 @@ def test_a_certificate_that_cannot_be_verified() -> None:
 
 @pytest.mark.parametrize("command", [("serve",), ("migrate",), ("token", "list")], ids=" ".join)
 def test_every_command_says_so_in_one_line(server: str, command: tuple[str, ...]) -> None:
-    found = refused(make_conninfo(server, user=f"{CANARY}_asked", password=f"not {CANARY}"), *command)
+    found = refused(
+        make_conninfo(server, user=f"{CANARY}_asked", password=f"not {CANARY}"), *command
+    )
     assert found.startswith("the database refuses the user's password: ")

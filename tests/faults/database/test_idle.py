@@ -1,4 +1,6 @@
-"""C1, E13: whatever became of connections that nobody used, the first to use them again is served."""
+"""C1, E13: whatever became of connections that nobody used,
+the first to use them again is served.
+"""
 
 import asyncio
 import random
@@ -32,7 +34,8 @@ __all__ = ["patient"]
 
 TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim")
 OURS: Final = """
-    SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'scim-ledger'
+    SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+        AND application_name = 'scim-ledger'
     ORDER BY pid
 """
 READS: Final = 4
@@ -40,14 +43,19 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 def kill(database: Database, seed: int | None = None, *, waits: bool = True) -> int:
-    """End some of our sessions, all of them without a seed; how many. waits: until they have gone."""
+    """End some of our sessions, all of them without a seed; how many.
+
+    waits: until they have gone.
+    """
     with psycopg.connect(database.owner, autocommit=True) as owner:
         pids = [pid for (pid,) in owner.execute(OURS)]
         chosen = [pid for pid in pids if seed is None or random.Random(seed + pid).random() < 0.7]
         for pid in chosen:
             owner.execute("SELECT pg_terminate_backend(%s)", [pid])
         if waits:
-            until(lambda: not {pid for (pid,) in owner.execute(OURS)} & set(chosen), what="their end")
+            until(
+                lambda: not {pid for (pid,) in owner.execute(OURS)} & set(chosen), what="their end"
+            )
     return len(chosen)
 
 
@@ -75,7 +83,9 @@ async def several(database: Database, after_each: Callable[[int], None], *, time
     async with AsyncExitStack() as stack:
         ledgers = [await stack.enter_async_context(open_ledger(database.app)) for _ in range(3)]
         _, secret = await ledgers[0].create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA)
-        _, api_secret = await ledgers[0].create_api_token(NewApiToken(uuid4(), None, tuple(Permission), None))
+        _, api_secret = await ledgers[0].create_api_token(
+            NewApiToken(uuid4(), None, tuple(Permission), None)
+        )
         for time_ in range(times):
             await asyncio.gather(*(use_all(ledger, secret, api_secret) for ledger in ledgers))
             after_each(time_)
@@ -96,7 +106,9 @@ def test_the_first_use_of_every_connection_is_served_after_all_were_ended(
 def test_the_first_use_is_served_whichever_were_ended_and_when(
     database: Database, run: Run, seed: int
 ) -> None:
-    """Also in the very moment: the farewell comes between the look at the socket and the statement."""
+    """Also in the very moment: the farewell comes between the look at the
+    socket and the statement.
+    """
     chance = random.Random(seed)
 
     def after(time_: int) -> None:
@@ -152,7 +164,9 @@ def test_a_read_is_asked_once_more_where_the_look_was_not_enough(
 def test_a_use_is_recorded_once_where_the_look_was_not_enough(
     database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server's farewell is the answer: the statement was not executed, and is on a fresh connection."""
+    """The server's farewell is the answer: the statement was not executed,
+    and is on a fresh connection.
+    """
     monkeypatch.setattr(connections, "is_alive", lambda _: True)
 
     async def main() -> None:
@@ -170,14 +184,19 @@ def test_a_use_is_recorded_once_where_the_look_was_not_enough(
 
 @pytest.fixture(scope="module")
 def service(server: str) -> Iterator[RunningService]:
-    with new_database(server) as database, running_service(database, workers=2, environment=UNLIMITED) as it:
+    with (
+        new_database(server) as database,
+        running_service(database, workers=2, environment=UNLIMITED) as it,
+    ):
         yield it
 
 
 def everything(service: RunningService, calls: int = 12) -> list[str]:
     """What uses, reads and commands by many at once were refused with."""
     admin = service.api_token()
-    token = service.client.post("/scim-token", json={"team_id": str(TEAM), "name": "Okta"}, auth=admin).json()
+    token = service.client.post(
+        "/scim-token", json={"team_id": str(TEAM), "name": "Okta"}, auth=admin
+    ).json()
 
     def use(_: int) -> httpx.Response:
         bearer = {"Authorization": f"Bearer {token['token']}"}
@@ -187,14 +206,20 @@ def everything(service: RunningService, calls: int = 12) -> list[str]:
         return service.client.get(f"/scim-token/{token['id']}", auth=admin)
 
     def create(_: int) -> httpx.Response:
-        return service.client.post("/scim-token", json={"team_id": str(TEAM), "name": "Okta"}, auth=admin)
+        return service.client.post(
+            "/scim-token", json={"team_id": str(TEAM), "name": "Okta"}, auth=admin
+        )
 
     with ThreadPoolExecutor(calls) as threads:
-        answers = [answer for ask in (use, read, create) for answer in threads.map(ask, range(calls))]
+        answers = [
+            answer for ask in (use, read, create) for answer in threads.map(ask, range(calls))
+        ]
     return [f"{answer.request.url} {answer.text}" for answer in answers if not answer.is_success]
 
 
-def test_nobody_outside_sees_that_all_sessions_of_two_workers_were_ended(service: RunningService) -> None:
+def test_nobody_outside_sees_that_all_sessions_of_two_workers_were_ended(
+    service: RunningService,
+) -> None:
     for _ in range(3):
         assert everything(service) == []
         assert kill(service.database) > 0

@@ -1,4 +1,7 @@
-"""A reply that never arrives: perhaps it happened, perhaps not. One command, one effect, either way."""
+"""A reply that never arrives: perhaps it happened, perhaps not.
+
+One command, one effect, either way.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -19,7 +22,9 @@ from tests.faults.proxy import Fault, Proxy, open_proxy
 from tests.patience import patient
 from tests.stopwatch import Stopwatch
 
-__all__ = ["patient"]  # a lost connection is noticed at once; what a wait costs is another test's matter
+__all__ = [
+    "patient"
+]  # a lost connection is noticed at once; what a wait costs is another test's matter
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -44,14 +49,18 @@ def topics(database: Database) -> list[str]:
     """Of every stored event, in order, after checking that all else agrees with them."""
     assert_consistent(database)
     with psycopg.connect(database.owner) as connection:
-        rows = connection.execute("SELECT topic FROM ledger.events ORDER BY notification_id").fetchall()
+        rows = connection.execute(
+            "SELECT topic FROM ledger.events ORDER BY notification_id"
+        ).fetchall()
     return [topic for (topic,) in rows]
 
 
 def use_ids(database: Database) -> set[UUID]:
     """The command id of every use in the ledger."""
     with psycopg.connect(database.owner) as connection:
-        rows = connection.execute("SELECT command_id FROM ledger.events WHERE topic = %s", [Used.topic])
+        rows = connection.execute(
+            "SELECT command_id FROM ledger.events WHERE topic = %s", [Used.topic]
+        )
         return {id_ for (id_,) in rows}
 
 
@@ -107,7 +116,9 @@ class TestTheReplyOfTheCommitIsLost:
             async with open_proxy(database.app) as proxy, open_ledger(proxy.conninfo) as ledger:
                 token, old = await create(ledger)
                 proxy.strike(fault, COMMIT)
-                rotated, new = await ledger.rotate_scim_token(token.id, overlap=timedelta(0), by=ADA)
+                rotated, new = await ledger.rotate_scim_token(
+                    token.id, overlap=timedelta(0), by=ADA
+                )
                 assert (proxy.fired, rotated.version) == (1, 2)
                 assert (await ledger.authenticate(new, IDP)).token_id == token.id
                 with pytest.raises(TokenExpired):
@@ -144,7 +155,11 @@ class TestTheReplyOfTheCommitIsLost:
                     return_exceptions=True,
                 )
                 assert (proxy.fired, revoked, type(missing)) == (1, None, NotFound)
-                pairs = [pair for pair in created if not isinstance(pair, BaseException) and pair is not None]
+                pairs = [
+                    pair
+                    for pair in created
+                    if not isinstance(pair, BaseException) and pair is not None
+                ]
                 assert len({token.id for token, _ in pairs}) == 20
                 await asyncio.gather(*(ledger.authenticate(secret, IDP) for _, secret in pairs))
 
@@ -175,7 +190,9 @@ class TestBothTriesAreLost:
         run(main())
         assert topics(database) == [Created.topic]
 
-    def test_a_rotation_repeated_by_its_caller_has_one_effect(self, database: Database, run: Run) -> None:
+    def test_a_rotation_repeated_by_its_caller_has_one_effect(
+        self, database: Database, run: Run
+    ) -> None:
         async def main() -> None:
             key = new_key()
             async with open_proxy(database.app) as proxy, open_ledger(proxy.conninfo) as ledger:
@@ -190,18 +207,24 @@ class TestBothTriesAreLost:
         run(main())
         assert topics(database) == [Created.topic, Rotated.topic]
 
-    def test_a_revocation_repeated_by_its_caller_has_one_effect(self, database: Database, run: Run) -> None:
+    def test_a_revocation_repeated_by_its_caller_has_one_effect(
+        self, database: Database, run: Run
+    ) -> None:
         async def main() -> None:
             async with open_proxy(database.app) as proxy, open_ledger(proxy.conninfo) as ledger:
                 token, _ = await create(ledger)
                 proxy.strike(Fault.REPLY_LOST, COMMIT, times=2)
-                await unavailable_within(COMMAND_DEADLINE_S, ledger.revoke_scim_token(token.id, by=ADA))
+                await unavailable_within(
+                    COMMAND_DEADLINE_S, ledger.revoke_scim_token(token.id, by=ADA)
+                )
                 await ledger.revoke_scim_token(token.id, by=ADA)
 
         run(main())
         assert topics(database) == [Created.topic, Revoked.topic]
 
-    def test_two_callers_with_one_key_get_one_secret_between_them(self, database: Database, run: Run) -> None:
+    def test_two_callers_with_one_key_get_one_secret_between_them(
+        self, database: Database, run: Run
+    ) -> None:
         async def main() -> None:
             key = new_key()
             async with (
@@ -240,7 +263,9 @@ class TestTheReplyOfAUseIsLost:
         run(main())
         assert topics(database) == [Created.topic] + [Used.topic] * (2 + recorded)
 
-    def test_a_command_whose_reply_is_lost_takes_no_use_with_it(self, database: Database, run: Run) -> None:
+    def test_a_command_whose_reply_is_lost_takes_no_use_with_it(
+        self, database: Database, run: Run
+    ) -> None:
         async def main() -> None:
             async with open_proxy(database.app) as proxy, open_ledger(proxy.conninfo) as ledger:
                 _, secret = await create(ledger)
@@ -253,7 +278,9 @@ class TestTheReplyOfAUseIsLost:
         run(main())
         assert sorted(topics(database)) == [Created.topic] * 2 + [Used.topic] * 2
 
-    def test_a_refusal_of_a_revoked_secret_does_not_become_a_yes(self, database: Database, run: Run) -> None:
+    def test_a_refusal_of_a_revoked_secret_does_not_become_a_yes(
+        self, database: Database, run: Run
+    ) -> None:
         async def main() -> None:
             async with open_proxy(database.app) as proxy, open_ledger(proxy.conninfo) as ledger:
                 token, secret = await create(ledger)

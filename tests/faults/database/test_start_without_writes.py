@@ -1,4 +1,6 @@
-"""C3: nothing starts on a server that takes no writes; it says which it is, and so does the doctor."""
+"""C3: nothing starts on a server that takes no writes;
+it says which it is, and so does the doctor.
+"""
 
 from collections.abc import Iterator
 
@@ -36,7 +38,10 @@ def test_nothing_starts_on_a_standby(replicated: Cluster, command: tuple[str, ..
 
 def test_the_doctor_examines_a_standby_and_says_what_it_is(replicated: Cluster) -> None:
     found = findings(replicated.standby.database.app)
-    assert (found["writes"].status, found["writes"].found) == (Status.FAIL, "the server is a standby")
+    assert (found["writes"].status, found["writes"].found) == (
+        Status.FAIL,
+        "the server is a standby",
+    )
     assert "old views" in found, "it looks at the rest, too"
 
 

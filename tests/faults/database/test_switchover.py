@@ -52,14 +52,19 @@ class Client:
     def warm(self) -> None:
         """Every connection of every worker is open and was used."""
         for _ in range(12):
-            assert (self.use(self.token).status_code, self.read(self.token).status_code) == (200, 200)
+            assert (self.use(self.token).status_code, self.read(self.token).status_code) == (
+                200,
+                200,
+            )
 
     def is_well(self) -> bool:
         """A new token is read and used at once; so is the old one."""
         created = self.create()
         if created.status_code != 201:
             return False
-        answers = [ask(token) for ask in (self.use, self.read) for token in (created.json(), self.token)]
+        answers = [
+            ask(token) for ask in (self.use, self.read) for token in (created.json(), self.token)
+        ]
         return all(answer.status_code == 200 for answer in answers)
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -80,7 +85,9 @@ def demote(pair: Cluster) -> None:
 
 @contextmanager
 def switched_over(pair: Cluster) -> Iterator[Client]:
-    """A service of two workers, whose primary lives on, read-only, while the standby has been promoted."""
+    """A service of two workers, whose primary lives on, read-only,
+    while the standby has been promoted.
+    """
     with running_service(pair.database, workers=2, environment=UNLIMITED) as service:
         client = Client(service)
         client.warm()
@@ -105,10 +112,15 @@ def test_writes_and_reads_move_to_the_server_that_takes_writes(pair: Cluster) ->
 
 
 def test_a_read_alone_learns_it_too(pair: Cluster) -> None:
-    """Without any write: the server tells with the end of an answer, and that answer is not believed."""
+    """Without any write: the server tells with the end of an answer,
+    and that answer is not believed.
+    """
 
     async def main() -> None:
-        async with open_ledger(pair.database.app) as ledger, open_ledger(pair.database.app) as reader:
+        async with (
+            open_ledger(pair.database.app) as ledger,
+            open_ledger(pair.database.app) as reader,
+        ):
             old, _ = await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA)
             for _ in range(3):
                 await asyncio.gather(*(reader.scim_token(old.id) for _ in range(4)))
@@ -127,7 +139,10 @@ def test_a_command_on_the_old_server_alone_is_not_decided_there(pair: Cluster) -
     """One that changes nothing would be answered from what was: a new token is not found."""
 
     async def main() -> None:
-        async with open_ledger(pair.database.app) as ledger, open_ledger(pair.database.app) as other:
+        async with (
+            open_ledger(pair.database.app) as ledger,
+            open_ledger(pair.database.app) as other,
+        ):
             await other.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA)
             pair.until_streaming()
             demote(pair)
@@ -160,8 +175,12 @@ def test_a_standby_is_no_server_to_work_with(pair: Cluster) -> None:
     asyncio.run(main())
 
 
-def test_the_second_of_two_hosts_is_reached_though_the_first_swallows_everything(pair: Cluster) -> None:
-    """A machine that is gone without a word, or behind a firewall: half of the time is for the other host."""
+def test_the_second_of_two_hosts_is_reached_though_the_first_swallows_everything(
+    pair: Cluster,
+) -> None:
+    """A machine that is gone without a word, or behind a firewall:
+    half of the time is for the other host.
+    """
     with socket.create_server(("127.0.0.1", 0), backlog=1) as silent:
         port = str(silent.getsockname()[1])
         host = f"127.0.0.1,{socket_directory(pair.primary.conninfo)}"
@@ -183,16 +202,23 @@ def socket_directory(conninfo: str) -> str:
 
 @pytest.fixture(scope="module")
 def client(server: str) -> Iterator[Client]:
-    with new_database(server) as database, running_service(database, workers=2, environment=UNLIMITED) as it:
+    with (
+        new_database(server) as database,
+        running_service(database, workers=2, environment=UNLIMITED) as it,
+    ):
         yield Client(it)
 
 
 def set_read_only(database: Database, value: str) -> None:
-    """Of the database: a session learns of the server's or its own when it connects or the file is read."""
+    """Of the database: a session learns of the server's or its own when it
+    connects or the file is read.
+    """
     with psycopg.connect(database.owner, autocommit=True) as owner:
         owner.execute("SET default_transaction_read_only = off")
         name = owner.info.dbname
-        owner.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}'.encode())
+        owner.execute(
+            f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}'.encode()
+        )
         owner.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -236,7 +262,10 @@ async def until_refused(ask: Callable[[], Awaitable[object]]) -> None:
 
 
 def test_a_server_that_is_made_read_only_while_it_runs_is_noticed(pair: Cluster) -> None:
-    """ALTER SYSTEM and a reload: the connections live on. No second server: 503, never a 401 or a 404."""
+    """ALTER SYSTEM and a reload: the connections live on.
+
+    No second server: 503, never a 401 or a 404.
+    """
 
     async def main() -> None:
         async with open_ledger(pair.primary.database.app) as ledger:

@@ -112,7 +112,9 @@ def test_a_use_whose_wait_is_ended_is_not_let_in(
 def test_a_command_whose_wait_is_ended_is_not_confirmed_and_neither_is_its_repeat(
     known: tuple[Any, Secret], alone: Server, run: Run, how: str, after_s: float
 ) -> None:
-    """After a second it is the gate's own second try that finds it done, on no other server than this one."""
+    """After a second it is the gate's own second try that finds it done,
+    on no other server than this one.
+    """
 
     async def main() -> None:
         async with open_ledger(alone.database.app) as ledger:

@@ -1,4 +1,6 @@
-"""The store away, hung, slow or locked: answers in time, no yes without a record, and back within 5 s."""
+"""The store away, hung, slow or locked:
+answers in time, no yes without a record, and back within 5 s.
+"""
 
 import asyncio
 import os
@@ -113,7 +115,8 @@ OUTAGES: Final = [
     stopped,
     cut_in_each_commit,
     append_lock_held,
-    # As strict, and each waits for seconds; a server that hangs is in TestTheServerItself and TestTheService.
+    # As strict, and each waits for seconds; a server that hangs is in TestTheServerItself and
+    # TestTheService.
     pytest.param(hung, marks=pytest.mark.slow),
     pytest.param(hung_in_the_commit, marks=pytest.mark.slow),
     pytest.param(hung_and_never_coming_back, marks=pytest.mark.slow),
@@ -163,7 +166,9 @@ async def full_service_in_time(ledger: TokenLedger, secret: Secret) -> None:
     while True:
         try:
             _, created = await create(ledger)
-            await asyncio.gather(ledger.authenticate(created, IDP), ledger.authenticate(secret, IDP))
+            await asyncio.gather(
+                ledger.authenticate(created, IDP), ledger.authenticate(secret, IDP)
+            )
             await ledger.api_tokens()
         except Unavailable:
             assert watch.read_s() < BACK_WITHIN_S + LOADED_S
@@ -212,7 +217,9 @@ class TestTheLedger:
     def test_an_abandoned_transaction_does_not_keep_the_append_lock(
         self, database: Database, run: Run
     ) -> None:
-        """Its client is gone without a word, as after a power failure: the server itself must let go."""
+        """Its client is gone without a word, as after a power failure:
+        the server itself must let go.
+        """
 
         async def main() -> None:
             async with (
@@ -288,7 +295,9 @@ class World:
         return self.service.client.get(f"/scim-token/{self.token['id']}", auth=self.admin)
 
     def listed(self) -> httpx.Response:
-        return self.service.client.get("/scim-token", params={"team_id": str(TEAM)}, auth=self.admin)
+        return self.service.client.get(
+            "/scim-token", params={"team_id": str(TEAM)}, auth=self.admin
+        )
 
     def revoke_missing(self) -> httpx.Response:
         return self.service.client.delete(f"/scim-token/{uuid4()}", auth=self.admin)
@@ -302,7 +311,13 @@ class World:
 
     def is_well(self) -> bool:
         """Whether everything that a customer does works again."""
-        asks = ((self.create, 201), (self.read, 200), (self.listed, 200), (self.ready, 200), (self.use, 200))
+        asks = (
+            (self.create, 201),
+            (self.read, 200),
+            (self.listed, 200),
+            (self.ready, 200),
+            (self.use, 200),
+        )
         return all(ask().status_code == expected for ask, expected in asks)
 
 
@@ -352,12 +367,17 @@ class TestTheService:
             for _ in range(2):
                 asks = (world.create, world.read, world.listed, world.revoke_missing)
                 with ThreadPoolExecutor() as threads:
-                    waiting = [threads.submit(timed, ask, COMMAND_DEADLINE_S) for ask in (*asks, world.ready)]
+                    waiting = [
+                        threads.submit(timed, ask, COMMAND_DEADLINE_S)
+                        for ask in (*asks, world.ready)
+                    ]
                     used = threads.submit(timed, world.use, USE_DEADLINE_S).result()
                     assert world.service.client.get("/healthz").status_code == 200
                 *answers, ready = [answer.result() for answer in waiting]
                 for ask, answer in zip(asks, answers, strict=True):
-                    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1"), ask.__name__
+                    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1"), (
+                        ask.__name__
+                    )
                     assert answer.headers["Content-Type"] == "application/problem+json"
                     assert answer.json()["type"] == "/problems/unavailable"
                 assert (used.status_code, used.headers["Retry-After"]) == (503, "1")

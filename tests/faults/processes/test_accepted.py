@@ -1,4 +1,6 @@
-"""E10: what is accepted is answered, nothing is done for who was refused, and no queue grows without end."""
+"""E10: what is accepted is answered, nothing is done for who was refused,
+and no queue grows without end.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -31,14 +33,18 @@ async def token(ledger: TokenLedger) -> tuple[Any, Secret]:
 def recorded_by(ledger: TokenLedger, token_id: Any, presentation: Presentation) -> int:
     """How many uses that were presented so are in the ledger."""
     events = [r.event for r in ledger.events.get(token_id)]  # type: ignore[attr-defined]
-    return sum(event.count for event in events if getattr(event, "presentation", None) == presentation)
+    return sum(
+        event.count for event in events if getattr(event, "presentation", None) == presentation
+    )
 
 
 class TestWhoWasRefused:
     def test_a_use_that_waited_in_the_queue_for_too_long_is_not_recorded(
         self, database: Database, run: Run
     ) -> None:
-        """The one before it is with the database, which waits for the lock; this one is behind it."""
+        """The one before it is with the database, which waits for the lock;
+        this one is behind it.
+        """
 
         async def main() -> None:
             async with open_ledger(database.app) as ledger:
@@ -51,7 +57,9 @@ class TestWhoWasRefused:
                         await ledger.authenticate(secret, OTHER)
                 with pytest.raises(StoreUnavailable):
                     await first
-                assert isinstance(await ledger.authenticate(secret, Presentation(door="caddy")), Decision)
+                assert isinstance(
+                    await ledger.authenticate(secret, Presentation(door="caddy")), Decision
+                )
                 assert recorded_by(ledger, created.id, OTHER) == 0
 
         run(main())
@@ -131,7 +139,9 @@ class TestTheQueue:
 
 
 class TestClosing:
-    def test_what_was_accepted_is_answered_before_it_hangs_up(self, database: Database, run: Run) -> None:
+    def test_what_was_accepted_is_answered_before_it_hangs_up(
+        self, database: Database, run: Run
+    ) -> None:
         async def main() -> None:
             ledger = await open_ledger(database.app).__aenter__()
             _, secret = await token(ledger)

@@ -1,4 +1,6 @@
-"""No record, no yes: the store fails in every way under load, and each positive answer is in the ledger."""
+"""No record, no yes: the store fails in every way under load,
+and each positive answer is in the ledger.
+"""
 
 import asyncio
 import socket
@@ -29,7 +31,9 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 
 @dataclass
 class World:
-    """A service, its own database server, the proxy between them, and a SCIM service behind it all."""
+    """A service, its own database server, the proxy between them,
+    and a SCIM service behind it all.
+    """
 
     url: str
     own: OwnServer
@@ -66,7 +70,9 @@ async def append_lock_held(world: World) -> AsyncIterator[None]:
 
 
 def cut_in_commits(proxy: Proxy) -> None:
-    """Every third commit is lost with its connection, by turns before and after the server carried it out."""
+    """Every third commit is lost with its connection,
+    by turns before and after the server carried it out.
+    """
     for statement in ("record_uses", "COMMIT"):
         for fault in [Fault.REPLY_LOST, Fault.NEVER_SENT] * 100:
             proxy.strike(fault, statement, skip=2)
@@ -146,7 +152,8 @@ async def scim_service(listener: socket.socket) -> AsyncIterator[None]:
                 lines = (line.partition(": ") for line in head.decode("latin-1").split("\r\n"))
                 use_id = next(value for name, _, value in lines if name.lower() == "x-scim-use-id")
                 writer.write(
-                    f"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{USE_ID_SEEN}: {use_id}\r\n\r\n".encode()
+                    f"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{USE_ID_SEEN}: "
+                    f"{use_id}\r\n\r\n".encode()
                 )
         conversations.discard(writer)
         writer.close()
@@ -160,7 +167,9 @@ async def scim_service(listener: socket.socket) -> AsyncIterator[None]:
 
 
 def endure(world: World, outages: Iterable[Outage], *, healthy_answers: int) -> Load:
-    """Outages under load, each after so many answers of a healthy service; then the proof by use id."""
+    """Outages under load, each after so many answers of a healthy service;
+    then the proof by use id.
+    """
     load = Load(world.url, world.population, DOORS)
 
     async def main() -> None:
@@ -184,7 +193,9 @@ def test_each_yes_is_recorded_when_the_store_hangs_or_is_cut_off(world: World) -
 
 
 @pytest.mark.slow
-def test_each_yes_of_a_hundred_thousand_calls_is_recorded_whatever_happens_to_the_store(world: World) -> None:
+def test_each_yes_of_a_hundred_thousand_calls_is_recorded_whatever_happens_to_the_store(
+    world: World,
+) -> None:
     load = endure(world, OUTAGES * 4, healthy_answers=4400)
     assert load.calls >= 100_000
     assert all(load.answers[door.name, Verdict.YES] > 1000 for door in DOORS), load.answers

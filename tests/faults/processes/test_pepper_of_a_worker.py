@@ -1,4 +1,6 @@
-"""B6: the pepper's file changes under a running service; a worker starts anew with what it finds there."""
+"""B6: the pepper's file changes under a running service;
+a worker starts anew with what it finds there.
+"""
 
 import os
 import signal
@@ -50,7 +52,9 @@ def asked(service: RunningService, caller: Caller, secret: str) -> dict[str, int
     }
 
 
-def test_a_worker_with_another_pepper_says_503_and_never_401(database: Database, tmp_path: Path) -> None:
+def test_a_worker_with_another_pepper_says_503_and_never_401(
+    database: Database, tmp_path: Path
+) -> None:
     path = tmp_path / "pepper"
     path.write_text(PEPPER_KEY)
     environment = {"SCIM_LEDGER_PEPPER": "", "SCIM_LEDGER_PEPPER_FILE": str(path)}
@@ -75,7 +79,9 @@ def test_a_worker_with_another_pepper_says_503_and_never_401(database: Database,
 
 
 @pytest.mark.long
-def test_planted_a_worker_that_compares_nothing_says_401(database: Database, tmp_path: Path) -> None:
+def test_planted_a_worker_that_compares_nothing_says_401(
+    database: Database, tmp_path: Path
+) -> None:
     path = tmp_path / "pepper"
     path.write_text(PEPPER_KEY)
     environment = {"SCIM_LEDGER_PEPPER": "", "SCIM_LEDGER_PEPPER_FILE": str(path)}

@@ -1,6 +1,8 @@
-"""A million events: views rebuilt under load, rebuilds and the projections process killed at random moments.
+"""A million events: views rebuilt under load,
+rebuilds and the projections process killed at random moments.
 
-Whatever is killed, readers find the old view or the new one, and in the end what a clean replay leads to.
+Whatever is killed, readers find the old view or the new one, and in the end what a clean replay
+leads to.
 """
 
 import json
@@ -17,8 +19,9 @@ import psycopg
 import pytest
 
 from domain.secret import Pepper
-from projections import compare, locks
-from projections.positions import all_positions
+from projections.follow import locks
+from projections.follow.positions import all_positions
+from projections.rebuild import compare
 from projections.registry import PROJECTIONS
 from tests.benchmarks.seed import TEAM_SIZE, Seeded, seed
 from tests.conftest import Database, new_database
@@ -41,7 +44,9 @@ KILLS: Final = 12
 
 @dataclass(frozen=True)
 class Million:
-    """A ledger of a million events: what its views hold, and how many seconds a rebuild of each takes."""
+    """A ledger of a million events: what its views hold,
+    and how many seconds a rebuild of each takes.
+    """
 
     database: Database
     seeded: Seeded
@@ -54,7 +59,9 @@ def million(server: str) -> Iterator[Million]:
     """Seeded once; every test leaves the views as they were, and may add events."""
     with new_database(server) as database:
         pepper = Pepper([PEPPER_KEY.encode()])
-        seeded = seed(database.owner, pepper=pepper, tokens=TOKENS, uses_each=USES_EACH, secrets=1000)
+        seeded = seed(
+            database.owner, pepper=pepper, tokens=TOKENS, uses_each=USES_EACH, secrets=1000
+        )
         rebuilt_s = {}
         for name in NAMES:
             began = time.monotonic()
@@ -83,7 +90,9 @@ def test_a_killed_rebuild_leaves_the_old_view_or_the_new(million: Million, name:
 
 
 def test_the_killed_projections_process_goes_on_where_its_views_are(million: Million) -> None:
-    """It follows from the first event on, and is killed every second or so until it has caught up."""
+    """It follows from the first event on, and is killed every second or so
+    until it has caught up.
+    """
     luck = random.Random(20210810)
     kills = 0
     with running_service(million.database) as service:
@@ -99,7 +108,11 @@ def test_the_killed_projections_process_goes_on_where_its_views_are(million: Mil
                 time.sleep(luck.uniform(0.2, 2.0))
                 send([before], signal.SIGKILL)
                 kills += 1
-                until(lambda: service.program_pids()["projections"] != before, timeout_s=30, what="another")  # noqa: B023
+                until(
+                    lambda: service.program_pids()["projections"] != before,  # noqa: B023
+                    timeout_s=30,
+                    what="another",
+                )
                 before = service.program_pids()["projections"]
             else:
                 time.sleep(0.2)
@@ -122,7 +135,11 @@ def test_nobody_notices_rebuilds_of_all_views_nor_their_deaths(million: Million)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(luck.uniform(0, 1.5 * million.rebuilt_s[name]))
                 kill(process)
-            until(lambda: not is_underway(database), timeout_s=300, what="the end of what was left behind")
+            until(
+                lambda: not is_underway(database),
+                timeout_s=300,
+                what="the end of what was left behind",
+            )
             done = walks.walks
         assert done > 10
         after = live_versions(database)
@@ -171,7 +188,9 @@ def digests(database: Database) -> dict[str, str]:
     """Of the live version of each view."""
     with psycopg.connect(database.app, autocommit=True) as connection:
         versions = live_versions(database)
-        return {each.name: compare.digest(connection, each, versions[each.name]) for each in PROJECTIONS}
+        return {
+            each.name: compare.digest(connection, each, versions[each.name]) for each in PROJECTIONS
+        }
 
 
 def live_versions(database: Database) -> dict[str, int]:
@@ -192,7 +211,9 @@ def lag(database: Database) -> int:
 
 def is_underway(database: Database) -> bool:
     with psycopg.connect(database.app) as connection:
-        rows = connection.execute("SELECT 1 FROM ledger.projection_rebuilds WHERE finished_at IS NULL")
+        rows = connection.execute(
+            "SELECT 1 FROM ledger.projection_rebuilds WHERE finished_at IS NULL"
+        )
         return bool(rows.fetchall())
 
 

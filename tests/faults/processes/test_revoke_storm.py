@@ -1,4 +1,6 @@
-"""Tokens in constant use are revoked one by one: no success begins after the answer to its revocation."""
+"""Tokens in constant use are revoked one by one:
+no success begins after the answer to its revocation.
+"""
 
 import asyncio
 from collections import Counter
@@ -22,7 +24,9 @@ from tests.presenting import FORWARD, NGINX, SCIM, VERIFY, Verdict
 from tests.raw_http import Client, request, run
 from tests.service import RunningService
 
-pytestmark = pytest.mark.xdist_group("revoke_storm")  # or each worker of a parallel run starts its own
+pytestmark = pytest.mark.xdist_group(
+    "revoke_storm"
+)  # or each worker of a parallel run starts its own
 
 USERS: Final = 16
 REVOKERS: Final = 8
@@ -68,7 +72,10 @@ class Revocation(NamedTuple):
 
 @dataclass
 class Storm:
-    """All that happened, as the clients of two services saw it. Instants are of this process's clock."""
+    """All that happened, as the clients of two services saw it.
+
+    Instants are of this process's clock.
+    """
 
     tokens: Sequence[Token]
     api_token: str
@@ -115,20 +122,28 @@ class Storm:
         return verdict
 
     def check(self, database: Database) -> None:
-        """Raise RevokedTokenLetIn, or another AssertionError for a wrong refusal or a wrong count."""
+        """Raise RevokedTokenLetIn, or another AssertionError for a wrong
+        refusal or a wrong count.
+        """
         assert len(self.revocations) == len(self.tokens)
         after = [use for use in self.uses if use.asked_at > self.revocations[use.place].answered_at]
         if late := [use for use in after if use.verdict is Verdict.YES]:
             raise RevokedTokenLetIn(f"{len(late)} of {len(after)} uses")
         assert {use.verdict for use in after} <= {*REFUSALS, Verdict.UNAVAILABLE}
-        assert {use.place for use in after if use.verdict in REFUSALS} == set(range(len(self.tokens)))
-        before = [use for use in self.uses if use.answered_at < self.revocations[use.place].asked_at]
+        assert {use.place for use in after if use.verdict in REFUSALS} == set(
+            range(len(self.tokens))
+        )
+        before = [
+            use for use in self.uses if use.answered_at < self.revocations[use.place].asked_at
+        ]
         assert {use.verdict for use in before} <= {Verdict.YES, Verdict.UNAVAILABLE}
         self._check_worth(before)
         self._check_counts(database)
 
     def _check_worth(self, before: Sequence[Use]) -> None:
-        """Nearly every token was let in before its revocation, and many were presented during it."""
+        """Nearly every token was let in before its revocation,
+        and many were presented during it.
+        """
         used = {use.place for use in before if use.verdict is Verdict.YES}
         assert len(used) > 0.8 * len(self.tokens), len(used)
         during = [use for use in self.uses if self._is_during(use)]
@@ -141,11 +156,15 @@ class Storm:
     def _check_counts(self, database: Database) -> None:
         """Every yes is recorded, and nothing else but uses whose yes could not be given in time."""
         with psycopg.connect(database.owner) as connection:
-            recorded: dict[UUID, int] = dict(connection.execute(RECORDED_USES, [Used.topic]).fetchall())
+            recorded: dict[UUID, int] = dict(
+                connection.execute(RECORDED_USES, [Used.topic]).fetchall()
+            )
         told = Counter((use.place, use.verdict) for use in self.uses)
         for place, token in enumerate(self.tokens):
             yes = told[place, Verdict.YES]
-            assert yes <= recorded.get(token.id, 0) <= yes + told[place, Verdict.UNAVAILABLE], token.id
+            assert yes <= recorded.get(token.id, 0) <= yes + told[place, Verdict.UNAVAILABLE], (
+                token.id
+            )
 
 
 def new_storm(service: RunningService, size: int) -> Storm:
@@ -158,7 +177,9 @@ def new_storm(service: RunningService, size: int) -> Storm:
             )
             for _ in range(-(-size // 100))
         ]
-        return [Token(token.id, secret.reveal()) for hundred in made for token, secret in hundred][:size]
+        return [Token(token.id, secret.reveal()) for hundred in made for token, secret in hundred][
+            :size
+        ]
 
     return Storm(service.command(create), service.api_token().secret)
 
@@ -173,7 +194,9 @@ def test_no_success_begins_after_the_answer_to_its_revocation(
     assert_consistent(two_services[0].database)
 
 
-def test_a_cache_of_good_answers_would_be_found(two_services: tuple[RunningService, RunningService]) -> None:
+def test_a_cache_of_good_answers_would_be_found(
+    two_services: tuple[RunningService, RunningService],
+) -> None:
     storm = new_storm(two_services[0], 40)
 
     async def rage_at_fronts() -> None:

@@ -44,7 +44,9 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 TEAM, ADA = uuid4(), Operator(uuid4())
 READY_WITHIN_S: Final = 5.0
 LOADED_S: Final = 3.0
-"""What two busy cores add to the return of what runs already; a start is compared with the first one."""
+"""What two busy cores add to the return of what runs already;
+a start is compared with the first one.
+"""
 
 
 class AnswersBeforeCommit(AppendGate):
@@ -75,7 +77,9 @@ def own() -> Iterator[OwnServer]:
         yield server
 
 
-async def one_client(ledger: TokenLedger, told: Acknowledged, after_each: Callable[[str], None]) -> None:
+async def one_client(
+    ledger: TokenLedger, told: Acknowledged, after_each: Callable[[str], None]
+) -> None:
     """Creates, uses and revokes until the store is gone."""
     with suppress(Unavailable):
         while True:
@@ -98,9 +102,15 @@ ANSWERS: Final = ("created", "used", "revoked")
 
 
 async def kill_under_load(
-    own: OwnServer, *, acknowledgements: int, after: Collection[str] = ANSWERS, is_planted: bool = False
+    own: OwnServer,
+    *,
+    acknowledgements: int,
+    after: Collection[str] = ANSWERS,
+    is_planted: bool = False,
 ) -> None:
-    """One death of the server, at or soon after such an answer once there were so many; then the check."""
+    """One death of the server, at or soon after such an answer once there were so many;
+    then the check.
+    """
     told = Acknowledged()
     async with open_ledger(own.database.app) as ledger:
         if is_planted:
@@ -112,14 +122,18 @@ async def kill_under_load(
         def count(answer: str) -> None:
             nonlocal is_dead
             if not doomed and 2 * len(told) >= acknowledgements:
-                doomed.extend(own.processes())  # looked up beforehand, for it takes longer than a commit
+                doomed.extend(
+                    own.processes()
+                )  # looked up beforehand, for it takes longer than a commit
             if is_dead or len(told) < acknowledgements or answer not in after:
                 return
             is_dead = True
             if random.random() < 0.5:
                 send(doomed, signal.SIGKILL)
             else:
-                asyncio.get_running_loop().call_later(random.random() * 0.01, send, doomed, signal.SIGKILL)
+                asyncio.get_running_loop().call_later(
+                    random.random() * 0.01, send, doomed, signal.SIGKILL
+                )
 
         await asyncio.gather(*(one_client(ledger, told, count) for _ in range(8)))
     assert len(told) >= acknowledgements
@@ -134,7 +148,9 @@ def test_the_killed_database_has_all_that_was_acknowledged(own: OwnServer, run: 
 
 
 @pytest.mark.slow
-def test_the_killed_database_has_all_that_was_acknowledged_every_time(own: OwnServer, run: Run) -> None:
+def test_the_killed_database_has_all_that_was_acknowledged_every_time(
+    own: OwnServer, run: Run
+) -> None:
     for _ in range(40):
         run(kill_under_load(own, acknowledgements=random.randint(1, 400)))
 
@@ -160,7 +176,9 @@ class Serve:
         self.first_start_s = 0.0
 
     def start(self) -> None:
-        """Start, and wait until it is ready; the first start leaves an API token in the data directory."""
+        """Start, and wait until it is ready; the first start leaves an API
+        token in the data directory.
+        """
         watch = Stopwatch()
         with self._log.open("wb") as stderr:
             command = [COMMAND, "serve", "--port", "0", "--data-dir", str(self.data_dir)]
@@ -169,10 +187,14 @@ class Serve:
             )
         self._processes.append(process)
         until(
-            lambda: process.poll() is not None or "listens on" in self.log(), timeout_s=60, what="listening"
+            lambda: process.poll() is not None or "listens on" in self.log(),
+            timeout_s=60,
+            what="listening",
         )
         assert process.poll() is None, self.log()
-        self.url = next(line.split()[-1] for line in self.log().splitlines() if "listens on" in line)
+        self.url = next(
+            line.split()[-1] for line in self.log().splitlines() if "listens on" in line
+        )
         self.admin = (self.data_dir / "first-api-token").read_text().strip()
         self.wait_ready(60)
         self.first_start_s = self.first_start_s or watch.read_s()
@@ -186,7 +208,9 @@ class Serve:
 
         def is_ready() -> bool:
             with suppress(httpx.TransportError):
-                return httpx.get(f"{self.url}/readyz", timeout=3, trust_env=False).status_code == 200
+                return (
+                    httpx.get(f"{self.url}/readyz", timeout=3, trust_env=False).status_code == 200
+                )
             return False
 
         until(is_ready, timeout_s=timeout_s, what="readiness")

@@ -42,7 +42,9 @@ class Pair:
         return client.get(f"/scim-token/{token['id']}", auth=self.admin)
 
     def listed(self, client: httpx.Client) -> list[str]:
-        answer = client.get("/scim-token", params={"team_id": str(self.team), "limit": 1000}, auth=self.admin)
+        answer = client.get(
+            "/scim-token", params={"team_id": str(self.team), "limit": 1000}, auth=self.admin
+        )
         return [token["id"] for token in answer.json()["result"]]
 
     @staticmethod
@@ -68,7 +70,9 @@ def test_what_one_answered_the_other_knows_at_once(pair: Pair, database: Databas
     ):
         token = pair.create(here).json()
         listed.insert(0, token["id"])
-        assert pair.read(there, token).json() == {key: token[key] for key in token if key != "token"}
+        assert pair.read(there, token).json() == {
+            key: token[key] for key in token if key != "token"
+        }
         assert pair.listed(there) == listed
         assert pair.use(there, token) == 200
         assert pair.read(here, token).json()["last_used_at"] is not None
@@ -88,11 +92,17 @@ def test_fifty_parallel_creations_are_fifty_tokens(pair: Pair, database: Databas
     assert [answer.status_code for answer in answers] == [201] * 50
     tokens = [answer.json() for answer in answers]
     assert len({token["id"] for token in tokens}) == len({token["token"] for token in tokens}) == 50
-    assert set(pair.listed(pair.one)) == set(pair.listed(pair.other)) == {token["id"] for token in tokens}
+    assert (
+        set(pair.listed(pair.one))
+        == set(pair.listed(pair.other))
+        == {token["id"] for token in tokens}
+    )
     assert_consistent(database)
 
 
-def test_one_idempotency_key_is_one_token_whichever_process_gets_it(pair: Pair, database: Database) -> None:
+def test_one_idempotency_key_is_one_token_whichever_process_gets_it(
+    pair: Pair, database: Database
+) -> None:
     def create(client: httpx.Client) -> httpx.Response:
         return pair.create(client, **{"Idempotency-Key": "once"})
 
@@ -181,7 +191,9 @@ def test_the_workers_of_one_service_share_its_connections(server: str) -> None:
             until(lambda: service.client.get("/healthz").status_code == 200)
             return many - few <= 4
 
-        until(is_shared, what="two workers with about as many")  # one that is not let run comes too late
+        until(
+            is_shared, what="two workers with about as many"
+        )  # one that is not let run comes too late
 
 
 def _connections(pid: int) -> tuple[int, int]:
@@ -195,6 +207,10 @@ def _connections(pid: int) -> tuple[int, int]:
 def _turn(pid: int) -> str:
     """The kernel's name for the eventfd that a worker was given."""
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    (fd,) = (entry.partition(b"=")[2] for entry in environment if entry.startswith(b"SCIM_LEDGER_TURN_FD="))
+    (fd,) = (
+        entry.partition(b"=")[2]
+        for entry in environment
+        if entry.startswith(b"SCIM_LEDGER_TURN_FD=")
+    )
     about = Path(f"/proc/{pid}/fdinfo/{fd.decode()}").read_text().splitlines()
     return next(line for line in about if line.startswith("eventfd-id"))

@@ -1,4 +1,5 @@
-"""An upstream that reads bytes by RFC 9112 to the letter and answers as it is told, for what a library hides.
+"""An upstream that reads bytes by RFC 9112 to the letter and answers as it is told,
+for what a library hides.
 
 Each request names itself (`x-name`), and each answer names the request that it is for.
 """
@@ -34,7 +35,10 @@ class Heard:
 
 @dataclass
 class RawUpstream:
-    """heard: requests that came to their end. begun: names of those whose head came. behave: by name."""
+    """heard: requests that came to their end.
+
+    begun: names of those whose head came. behave: by name.
+    """
 
     port: int = 0
     behave: dict[str, str] = field(default_factory=dict)
@@ -57,7 +61,9 @@ class RawUpstream:
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         request_line, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        headers = {
+            name.lower(): value for name, _, value in (line.partition(": ") for line in lines)
+        }
         name = headers.get("x-name", "")
         if name not in self.behave:
             self.faults.append(f"a request that nobody sent: {request_line}")
@@ -81,7 +87,9 @@ class RawUpstream:
                 return False
         if behaviour == "says 100 first":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = b"".join([piece async for piece in self._body(reader, headers, writer, answer, behaviour)])
+        body = b"".join(
+            [piece async for piece in self._body(reader, headers, writer, answer, behaviour)]
+        )
         self.heard.append(Heard(request_line.split(" ")[1], headers, body))
         if behaviour in {"reads", "reads and closes", "says 100 first"}:
             writer.write(answer)

@@ -1,4 +1,6 @@
-"""`/scim/v2`: authentication before everything, SCIM errors, discovery; no yes before its use is kept."""
+"""`/scim/v2`: authentication before everything, SCIM errors, discovery;
+no yes before its use is kept.
+"""
 
 import json
 from collections.abc import Callable
@@ -63,8 +65,12 @@ def presentations(service: RunningService, token_id: object) -> list[dict[str, A
     return [json.loads(bytes(state))["presentation"] for (state,) in rows]
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
-@pytest.mark.parametrize("path", ["", "/", "/Users", "/Users/1", "/Schemas", "/nowhere", "/../scim-token"])
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"]
+)
+@pytest.mark.parametrize(
+    "path", ["", "/", "/Users", "/Users/1", "/Schemas", "/nowhere", "/../scim-token"]
+)
 def test_without_a_token_every_method_and_path_is_401(
     service: RunningService, method: str, path: str
 ) -> None:
@@ -123,7 +129,9 @@ def test_the_scheme_in_any_case_or_none_lets_in(
     assert presentation.get("form", "bearer") == ("bearer" if scheme else "bare")
 
 
-def test_two_authorization_headers_are_refused(service: RunningService, token: dict[str, Any]) -> None:
+def test_two_authorization_headers_are_refused(
+    service: RunningService, token: dict[str, Any]
+) -> None:
     header = ("Authorization", f"Bearer {token['token']}")
     assert service.client.get("/scim/v2/Users", headers=[header, header]).status_code == 400
     assert topics(service, token["id"]) == ["scim_token.created.v1"]
@@ -167,7 +175,9 @@ def _rotated_away(service: RunningService, admin: Caller) -> str:
     return str(made["token"])
 
 
-@pytest.mark.parametrize("made", [_unknown, _of_production_elsewhere, _revoked, _over, _rotated_away])
+@pytest.mark.parametrize(
+    "made", [_unknown, _of_production_elsewhere, _revoked, _over, _rotated_away]
+)
 def test_tokens_that_are_not_good_all_look_alike(
     service: RunningService, admin: Caller, made: Callable[[RunningService, Caller], str]
 ) -> None:
@@ -175,7 +185,14 @@ def test_tokens_that_are_not_good_all_look_alike(
     assert_scim_error(answer, 401, REFUSED)
     assert answer.headers["www-authenticate"] == INVALID_TOKEN
     assert set(answer.headers) == {
-        *("date", "www-authenticate", "cache-control", "content-type", "content-length", "x-request-id")
+        *(
+            "date",
+            "www-authenticate",
+            "cache-control",
+            "content-type",
+            "content-length",
+            "x-request-id",
+        )
     }
 
 
@@ -188,7 +205,9 @@ def test_why_a_known_token_was_refused_goes_to_the_ledger(
     assert topics(service, token["id"])[2:] == ["scim_token.refused.v1"]
 
 
-def test_a_use_is_committed_before_the_answer(service: RunningService, token: dict[str, Any]) -> None:
+def test_a_use_is_committed_before_the_answer(
+    service: RunningService, token: dict[str, Any]
+) -> None:
     for number in range(1, 6):
         assert use(service, token["token"]).status_code == 501
         assert topics(service, token["id"])[1:] == ["scim_token.used.v1"] * number
@@ -199,7 +218,10 @@ def test_a_use_tells_how_it_came_and_nothing_of_a_person(
 ) -> None:
     service.client.patch(
         "/scim/v2/Users/ada@example.com?filter=userName%20eq%20%22ada%22",
-        headers={"Authorization": f"Bearer {token['token']}", "User-Agent": "Okta SCIM Client 1.0.0"},
+        headers={
+            "Authorization": f"Bearer {token['token']}",
+            "User-Agent": "Okta SCIM Client 1.0.0",
+        },
         json={"secret": "of Ada"},
     )
     (presentation,) = presentations(service, token["id"])
@@ -233,8 +255,12 @@ def test_a10_a_user_agent_is_told_as_it_was_meant(
     assert told == [kept] * 4
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
-def test_what_is_not_discovery_is_501(service: RunningService, token: dict[str, Any], method: str) -> None:
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"]
+)
+def test_what_is_not_discovery_is_501(
+    service: RunningService, token: dict[str, Any], method: str
+) -> None:
     assert_scim_error(present(service, f"Bearer {token['token']}", method=method), 501, LET_IN)
     assert topics(service, token["id"])[1:] == ["scim_token.used.v1"]
 
@@ -258,12 +284,16 @@ def test_the_service_provider_config_is_open(service: RunningService) -> None:
             {
                 "type": "oauthbearertoken",
                 "name": "Bearer token",
-                "description": "The SCIM token, in the Authorization header: Bearer, one space, the token.",
+                "description": "The SCIM token, in the Authorization header: "
+                "Bearer, one space, the token.",
                 "specUri": "https://www.rfc-editor.org/info/rfc6750",
                 "primary": True,
             }
         ],
-        "meta": {"resourceType": "ServiceProviderConfig", "location": "/scim/v2/ServiceProviderConfig"},
+        "meta": {
+            "resourceType": "ServiceProviderConfig",
+            "location": "/scim/v2/ServiceProviderConfig",
+        },
     }
 
 

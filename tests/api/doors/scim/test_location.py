@@ -14,7 +14,9 @@ ASKED: Final = "/scim/v2/Users"
 
 def ours(value: str, *, base: str, public: str = PUBLIC) -> str:
     return (
-        UpstreamAddress(base).made_ours(value.encode("latin-1"), asked=ASKED, public=public).decode("latin-1")
+        UpstreamAddress(base)
+        .made_ours(value.encode("latin-1"), asked=ASKED, public=public)
+        .decode("latin-1")
     )
 
 
@@ -41,17 +43,28 @@ def test_every_form_of_the_upstreams_own_address(
 ) -> None:
     for scheme, host, port in product(SCHEMES, HOSTS, ports):
         value = f"{scheme}{host}{port}{base_path}{rest}"
-        assert ours(value, base=f"http://inside{base_port}{base_path}") == f"{PUBLIC}/scim/v2{rest}", value
+        assert (
+            ours(value, base=f"http://inside{base_port}{base_path}") == f"{PUBLIC}/scim/v2{rest}"
+        ), value
 
 
-@pytest.mark.parametrize("host", ["127.1", "0x7f000001", "2130706433", "127.0.0.1", "[::ffff:7f00:1]"])
+@pytest.mark.parametrize(
+    "host", ["127.1", "0x7f000001", "2130706433", "127.0.0.1", "[::ffff:7f00:1]"]
+)
 def test_an_address_of_ipv4_in_any_writing(host: str) -> None:
-    assert ours(f"http://{host}:9000/Users/1", base="http://127.0.0.1:9000") == f"{PUBLIC}/scim/v2/Users/1"
+    assert (
+        ours(f"http://{host}:9000/Users/1", base="http://127.0.0.1:9000")
+        == f"{PUBLIC}/scim/v2/Users/1"
+    )
 
 
-@pytest.mark.parametrize("host", ["[::1]", "[0:0::1]", "[0:0:0:0:0:0:0:1]", "[::0001]", "[::0.0.0.1]"])
+@pytest.mark.parametrize(
+    "host", ["[::1]", "[0:0::1]", "[0:0:0:0:0:0:0:1]", "[::0001]", "[::0.0.0.1]"]
+)
 def test_an_address_of_ipv6_in_any_writing(host: str) -> None:
-    assert ours(f"http://{host}:9000/Users/1", base="http://[::1]:9000") == f"{PUBLIC}/scim/v2/Users/1"
+    assert (
+        ours(f"http://{host}:9000/Users/1", base="http://[::1]:9000") == f"{PUBLIC}/scim/v2/Users/1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +111,10 @@ def test_any_other_address_is_left_alone(value: str) -> None:
             (name, True)
             for name in ("scim.example.com", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "a_b")
         ),
-        *((name, False) for name in (None, "", "x/y", "x y", "x:99999999", "x\r\ny", "x@y", "x?y", "[x]")),
+        *(
+            (name, False)
+            for name in (None, "", "x/y", "x y", "x:99999999", "x\r\ny", "x@y", "x?y", "[x]")
+        ),
     ],
 )
 def test_a_host_that_could_not_stand_in_an_address_is_none(host: str | None, is_told: bool) -> None:

@@ -1,4 +1,6 @@
-"""`/scim/v2` in front of a real SCIM service: what passes, what does not, and what happens when it fails."""
+"""`/scim/v2` in front of a real SCIM service:
+what passes, what does not, and what happens when it fails.
+"""
 
 import http.client
 import socket
@@ -100,7 +102,9 @@ class TestWhoGetsThrough:
         assert seen.values("x-scim-team-id") == [str(proxied.team_id)]
         assert seen.values("x-scim-token-id") == [str(proxied.token_id)]
         (use_id,) = seen.values("x-scim-use-id")
-        topics = proxied.service.query("SELECT topic FROM ledger.events WHERE command_id = %s", UUID(use_id))
+        topics = proxied.service.query(
+            "SELECT topic FROM ledger.events WHERE command_id = %s", UUID(use_id)
+        )
         assert topics == [("scim_token.used.v1",)]
         assert proxied.uses() == before + 1
 
@@ -127,7 +131,15 @@ class TestWhoGetsThrough:
         assert proxied.upstream.requests == []
 
     @pytest.mark.parametrize(
-        "path", ["../admin", "%2e%2e/admin", "Users/..%2f..%2fadmin", "Users/%2e/1", "Users/..%5cadmin", ".."]
+        "path",
+        [
+            "../admin",
+            "%2e%2e/admin",
+            "Users/..%2f..%2fadmin",
+            "Users/%2e/1",
+            "Users/..%5cadmin",
+            "..",
+        ],
     )
     def test_no_address_leads_out_of_the_upstreams_path(self, proxied: Proxied, path: str) -> None:
         with closing(proxied.connect()) as connection:
@@ -172,8 +184,8 @@ class TestWhatPasses:
         address = urlsplit(proxied.service.url)
         with socket.create_connection((address.hostname, address.port), timeout=10) as client:
             client.sendall(
-                b"GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n"
-                % (target, proxied.token.encode())
+                b"GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+                b"%s\r\nConnection: close\r\n\r\n" % (target, proxied.token.encode())
             )
             answer = b"".join(iter(lambda: client.recv(1000), b""))
         assert answer.startswith(b"HTTP/1.1 %d" % status)
@@ -195,7 +207,9 @@ class TestWhatPasses:
         ).is_success
         assert proxied.upstream.last.target == BASE_PATH
 
-    def test_headers_from_end_to_end_arrive_and_hop_by_hop_ones_do_not(self, proxied: Proxied) -> None:
+    def test_headers_from_end_to_end_arrive_and_hop_by_hop_ones_do_not(
+        self, proxied: Proxied
+    ) -> None:
         hop_by_hop = {
             "Connection": "keep-alive, X-Named, close",
             "X-Named": "1",
@@ -208,7 +222,10 @@ class TestWhatPasses:
             "Expect": "100-continue",
         }
         proxied.request(
-            "POST", "Users", content=b"{}", headers={**hop_by_hop, "If-Match": 'W/"1"', "Via": "1.0 fred"}
+            "POST",
+            "Users",
+            content=b"{}",
+            headers={**hop_by_hop, "If-Match": 'W/"1"', "Via": "1.0 fred"},
         )
         seen = proxied.upstream.last
         assert seen.values("if-match") == ['W/"1"']
@@ -232,7 +249,8 @@ class TestWhatPasses:
 
     def test_a_client_cannot_write_what_only_we_say(self, proxied: Proxied) -> None:
         names = (
-            "X-Scim-Team-Id X_Scim_Team_Id x-scim_use-id X-SCIM-ANYTHING X-Forwarded-For X_Forwarded_For "
+            "X-Scim-Team-Id X_Scim_Team_Id x-scim_use-id X-SCIM-ANYTHING X-Forwarded-For "
+            "X_Forwarded_For "
             "X-Forwarded-Host X-Forwarded-Proto X-Forwarded-Prefix Forwarded X-Real-IP X_Real_IP "
             "X-Request-Id X_Request_Id"
         )
@@ -265,7 +283,8 @@ class TestWhatPasses:
         assert seen.values("x-forwarded-proto") == ["https"]
         (use_id,) = seen.values("x-scim-use-id")
         ((source,),) = proxied.service.query(
-            "SELECT convert_from(state, 'UTF8')::json->'presentation'->>'source' FROM ledger.events "
+            "SELECT convert_from(state, 'UTF8')::json->'presentation'->>'source' "
+            "FROM ledger.events "
             "WHERE command_id = %s",
             UUID(use_id),
         )
@@ -304,7 +323,9 @@ class TestWhatPasses:
 
 class TestBodies:
     @pytest.mark.parametrize("path", ["empty", "unchanged"])
-    def test_204_and_304_have_none_and_the_connection_goes_on(self, proxied: Proxied, path: str) -> None:
+    def test_204_and_304_have_none_and_the_connection_goes_on(
+        self, proxied: Proxied, path: str
+    ) -> None:
         with closing(proxied.connect()) as connection:
             for _ in range(2):
                 headers = {"Authorization": f"Bearer {proxied.token}"}
@@ -339,7 +360,9 @@ class TestBodies:
         assert proxied.upstream.last.values("content-length") == said
 
     def test_a_chunked_body_stays_chunked(self, proxied: Proxied) -> None:
-        assert proxied.request("POST", "Users", content=iter([b"123", b"45"])).json() == {"length": 5}
+        assert proxied.request("POST", "Users", content=iter([b"123", b"45"])).json() == {
+            "length": 5
+        }
         assert proxied.upstream.last.values("transfer-encoding") == ["chunked"]
         assert "content-length" not in proxied.upstream.last.names
 
@@ -360,7 +383,8 @@ class TestBodies:
         address = urlsplit(proxied.service.url)
         with socket.create_connection((address.hostname, address.port), timeout=10) as client:
             client.sendall(
-                f"POST /scim/v2/continue HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {proxied.token}\r\n"
+                f"POST /scim/v2/continue HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+                f"{proxied.token}\r\n"
                 "Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n".encode()
             )
             assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -403,7 +427,9 @@ class TestBodies:
             connection.sock.settimeout(10)
             assert connection.getresponse().status == 504
 
-    def test_the_upstream_is_read_no_faster_than_the_client_takes_it(self, proxied: Proxied) -> None:
+    def test_the_upstream_is_read_no_faster_than_the_client_takes_it(
+        self, proxied: Proxied
+    ) -> None:
         before = proxied.worker_rss()
         with closing(proxied.connect()) as connection:
             headers = {"Authorization": f"Bearer {proxied.token}"}
@@ -425,15 +451,21 @@ class TestWhenItFails:
         assert proxied.upstream.was_left.wait(10)
 
     @pytest.mark.parametrize("path", ["stall", "die", "die-chunked"])
-    def test_an_answer_that_stops_short_does_not_look_whole(self, proxied: Proxied, path: str) -> None:
+    def test_an_answer_that_stops_short_does_not_look_whole(
+        self, proxied: Proxied, path: str
+    ) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             proxied.request("GET", path)
         assert proxied.request("GET", "Users").is_success
 
     @pytest.mark.parametrize("path", ["hang", "stream"])
-    def test_a_client_that_leaves_ends_the_upstreams_work(self, proxied: Proxied, path: str) -> None:
+    def test_a_client_that_leaves_ends_the_upstreams_work(
+        self, proxied: Proxied, path: str
+    ) -> None:
         connection = proxied.connect()
-        connection.request("GET", f"/scim/v2/{path}", headers={"Authorization": f"Bearer {proxied.token}"})
+        connection.request(
+            "GET", f"/scim/v2/{path}", headers={"Authorization": f"Bearer {proxied.token}"}
+        )
         assert proxied.upstream.has_begun.wait(10)
         connection.close()
         assert proxied.upstream.was_left.wait(0.6), "before its time was over"
@@ -456,10 +488,14 @@ class TestWhenItFails:
             with closing(proxied.connect()) as connection:
                 headers = {"Authorization": f"Bearer {proxied.token}"}
                 connection.request("GET", "/scim/v2/hang", headers=headers)
-        until(lambda: proxied.uses() == before + MAX_CONNECTIONS + 20, what="letting all of them in")
+        until(
+            lambda: proxied.uses() == before + MAX_CONNECTIONS + 20, what="letting all of them in"
+        )
         assert proxied.request("GET", "Users").is_success
 
-    def test_an_upstream_that_is_away_is_502_and_served_again_when_it_is_back(self, proxied: Proxied) -> None:
+    def test_an_upstream_that_is_away_is_502_and_served_again_when_it_is_back(
+        self, proxied: Proxied
+    ) -> None:
         assert proxied.request("GET", "Users").is_success
         before = proxied.uses()
         with proxied.upstream.away():

@@ -1,4 +1,6 @@
-"""The proxy before a service that speaks bad HTTP: a broken answer gets nowhere and breaks nothing."""
+"""The proxy before a service that speaks bad HTTP:
+a broken answer gets nowhere and breaks nothing.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -37,7 +39,9 @@ async def answer_to(raw: bytes, **settings: Any) -> tuple[list[Message], bytes]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    upstream = Upstream(Settings(scim_upstream_url=f"http://127.0.0.1:{port}", **settings), ClientSources())
+    upstream = Upstream(
+        Settings(scim_upstream_url=f"http://127.0.0.1:{port}", **settings), ClientSources()
+    )
     found: dict[str, Any] = {
         "method": "GET",
         "path": "/scim/v2/Users",
@@ -128,7 +132,9 @@ def test_the_authorization_is_handed_on_where_the_settings_say_so(run: Run) -> N
 
 def test_an_answer_of_http_1_0_ends_with_its_connection(run: Run) -> None:
     async def story() -> None:
-        (start, *bodies), _ = await answer_to(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nwhole")
+        (start, *bodies), _ = await answer_to(
+            b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nwhole"
+        )
         assert start["type"] == "http.response.start"
         assert b"content-length" not in dict(start["headers"])
         assert b"".join(cast("Any", body)["body"] for body in bodies) == b"whole"

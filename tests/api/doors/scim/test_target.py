@@ -21,8 +21,33 @@ from api.settings import Settings
 IDENTITY: Final = ((b"x-scim-team-id", b"t"), (b"x-scim-token-id", b"k"), (b"x-scim-use-id", b"u"))
 PARTS: Final = (
     *(b"/", b"//", b"%2f", b"%2F", b"%252f", b"\\", b"%5c", b"%255C"),
-    *(b".", b"..", b"%2e", b"%2E%2e", b"%252e", b"%25252e", b".%2e", b"...", b"%c0%ae", b".%20", b"..%00"),
-    *(b";", b"..;", b".;x=1", b"..%3b", b"%3b..", b"@", b"@decoy", b":80", b"user:pass@", b"?", b"#", b"%23"),
+    *(
+        b".",
+        b"..",
+        b"%2e",
+        b"%2E%2e",
+        b"%252e",
+        b"%25252e",
+        b".%2e",
+        b"...",
+        b"%c0%ae",
+        b".%20",
+        b"..%00",
+    ),
+    *(
+        b";",
+        b"..;",
+        b".;x=1",
+        b"..%3b",
+        b"%3b..",
+        b"@",
+        b"@decoy",
+        b":80",
+        b"user:pass@",
+        b"?",
+        b"#",
+        b"%23",
+    ),
     *(
         b"Users",
         b"urn:ietf:params:scim:schemas:core:2.0:User",
@@ -38,7 +63,9 @@ PARTS: Final = (
 )
 PATHS: Final = st.builds(
     lambda root, parts: root + b"".join(parts),
-    st.sampled_from([b"/scim/v2", b"/scim/v2", b"/scim/v2", b"/scim%2fv2", b"/%73cim/v2", b"//scim/v2", b""]),
+    st.sampled_from(
+        [b"/scim/v2", b"/scim/v2", b"/scim/v2", b"/scim%2fv2", b"/%73cim/v2", b"//scim/v2", b""]
+    ),
     st.lists(st.sampled_from(PARTS) | st.binary(min_size=1, max_size=3), max_size=6),
 )
 
@@ -59,7 +86,9 @@ def scope_of(raw_path: bytes, query: bytes = b"") -> HTTPScope:
 
 
 def readings(target: bytes) -> Iterator[list[bytes]]:
-    """The steps of a path as servers read it: decoded never, once, or more often; `;` and `\\` so or so."""
+    """The steps of a path as servers read it:
+    decoded never, once, or more often; `;` and `\\` so or so.
+    """
     for times, cuts_parameters, turns_slashes, trims in product(
         range(5), (False, True), (False, True), (False, True)
     ):
@@ -96,15 +125,28 @@ def test_in_no_reading_does_an_address_lead_elsewhere(raw_path: bytes) -> None:
     assert raw_path == b"/scim/v2" + below
     for base in (b"", b"/tenant/scim"):
         target = base + below or b"/"
-        if not target.startswith(b"//"):  # refused by the proxy, where the upstream has no path of its own
+        if not target.startswith(
+            b"//"
+        ):  # refused by the proxy, where the upstream has no path of its own
             assert_stays_below(target, base)
 
 
 @pytest.mark.parametrize(
     "below",
     [
-        *(b"", b"/", b"/Users", b"/Users/", b"//Users", b"/Users/2819c223-7f76-453a-919d-413861904646"),
-        *(b"/Schemas/urn:ietf:params:scim:schemas:core:2.0:User", b"/Users/.search", b"/Users/a.b..c"),
+        *(
+            b"",
+            b"/",
+            b"/Users",
+            b"/Users/",
+            b"//Users",
+            b"/Users/2819c223-7f76-453a-919d-413861904646",
+        ),
+        *(
+            b"/Schemas/urn:ietf:params:scim:schemas:core:2.0:User",
+            b"/Users/.search",
+            b"/Users/a.b..c",
+        ),
         *(
             b"/Users/Jos%C3%A9",
             b"/Users/a%20b@example.com",
@@ -126,11 +168,15 @@ def test_a_query_is_of_printable_characters(query: bytes) -> None:
 
 
 async def ask(raw_paths: list[bytes], base: str) -> tuple[list[bytes], list[bytes]]:
-    """Through the proxy, to a real upstream beside a decoy: the request lines that each of them got."""
+    """Through the proxy, to a real upstream beside a decoy:
+    the request lines that each of them got.
+    """
     seen: list[bytes] = []
     decoyed: list[bytes] = []
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lines: list[bytes]) -> None:
+    async def answer(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lines: list[bytes]
+    ) -> None:
         lines.append((await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0])
         writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
         writer.close()
@@ -138,7 +184,9 @@ async def ask(raw_paths: list[bytes], base: str) -> tuple[list[bytes], list[byte
     upstream_server = await asyncio.start_server(lambda r, w: answer(r, w, seen), "127.0.0.1", 0)
     decoy = await asyncio.start_server(lambda r, w: answer(r, w, decoyed), "127.0.0.1", 0)
     port, decoy_port = (server.sockets[0].getsockname()[1] for server in (upstream_server, decoy))
-    upstream = Upstream(Settings(scim_upstream_url=f"http://127.0.0.1:{port}{base}"), ClientSources())
+    upstream = Upstream(
+        Settings(scim_upstream_url=f"http://127.0.0.1:{port}{base}"), ClientSources()
+    )
     left = asyncio.Event()
 
     async def receive() -> Any:
@@ -182,8 +230,12 @@ def test_an_address_that_is_taken_as_it_comes_is_found(monkeypatch: pytest.Monke
     ]
     for way_out in ways_out:
         check([way_out], "/tenant/scim")
-    monkeypatch.setattr(proxy, "below_root", lambda scope: scope["raw_path"].removeprefix(b"/scim/v2"))
+    monkeypatch.setattr(
+        proxy, "below_root", lambda scope: scope["raw_path"].removeprefix(b"/scim/v2")
+    )
     for way_out in ways_out[:3]:
         with pytest.raises(AssertionError):
             check([way_out], "/tenant/scim")
-    check(ways_out[3:], "/tenant/scim")  # not even then another host: what is connected to is no part of it
+    check(
+        ways_out[3:], "/tenant/scim"
+    )  # not even then another host: what is connected to is no part of it

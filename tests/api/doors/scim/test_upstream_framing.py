@@ -1,7 +1,7 @@
 """A1 at the upstream's side: it gets what the client sent, and no answer goes to another request.
 
-Whatever the server in front of the proxy thinks of a body's length: here bodies that are shorter or longer
-than their head says come, too.
+Whatever the server in front of the proxy thinks of a body's length: here bodies that are shorter or
+longer than their head says come, too.
 """
 
 import asyncio
@@ -38,7 +38,9 @@ class Request:
 
     @property
     def is_true(self) -> bool:
-        """Whether the body is as long as its head says; where that says nothing, none is looked at."""
+        """Whether the body is as long as its head says;
+        where that says nothing, none is looked at.
+        """
         return not self.announced or self.announced == sum(map(len, self.pieces))
 
     @property
@@ -49,7 +51,9 @@ class Request:
 
     @property
     def is_long_enough(self) -> bool:
-        """Whether the upstream may see its end: what is too much is found out behind it, and stays here."""
+        """Whether the upstream may see its end:
+        what is too much is found out behind it, and stays here.
+        """
         return self.announced is None or sum(map(len, self.pieces)) >= self.announced
 
     def headers(self, name: str) -> list[tuple[bytes, bytes]]:
@@ -72,25 +76,33 @@ PIECES: Final = st.lists(
 def requests(draw: st.DrawFn) -> Request:
     pieces = draw(PIECES)
     length = sum(map(len, pieces))
-    announced = draw(st.sampled_from([None, length, length, length, length + 7, max(length - 3, 0)]))
+    announced = draw(
+        st.sampled_from([None, length, length, length, length + 7, max(length - 3, 0)])
+    )
     return Request(
         pieces, announced, draw(st.sampled_from(BEHAVIOURS)), draw(st.sampled_from(["POST", "PUT"]))
     )
 
 
-async def send_all(upstream: Upstream, raw: RawUpstream, asked: Sequence[Request]) -> list[list[Message]]:
+async def send_all(
+    upstream: Upstream, raw: RawUpstream, asked: Sequence[Request]
+) -> list[list[Message]]:
     """Each request after the one before, through one process's pool; what each client was sent."""
     answers = []
     for number, request in enumerate(asked):
         name = f"request-{number}"
         raw.behave[name] = request.behaviour
         answers.append(await send(upstream, request, name))
-        if request.behaviour.endswith("later"):  # had the next been sent before, nobody could tell them apart
+        if request.behaviour.endswith(
+            "later"
+        ):  # had the next been sent before, nobody could tell them apart
             await asyncio.sleep(0.05)
     return answers
 
 
-async def send(upstream: Upstream, request: Request, name: str, *, pause_s: float = 0) -> list[Message]:
+async def send(
+    upstream: Upstream, request: Request, name: str, *, pause_s: float = 0
+) -> list[Message]:
     pieces = list(request.pieces) or [b""]
     sent: list[Message] = []
     is_over = asyncio.Event()
@@ -125,7 +137,9 @@ async def send(upstream: Upstream, request: Request, name: str, *, pause_s: floa
 
 async def story(asked: Sequence[Request]) -> None:
     async with raw_upstream() as raw:
-        upstream = Upstream(Settings(scim_upstream_url=f"http://127.0.0.1:{raw.port}"), ClientSources())
+        upstream = Upstream(
+            Settings(scim_upstream_url=f"http://127.0.0.1:{raw.port}"), ClientSources()
+        )
         answers = await send_all(upstream, raw, asked)
         await upstream.aclose()
     assert raw.faults == []
@@ -141,10 +155,14 @@ async def story(asked: Sequence[Request]) -> None:
 
 
 HANG_UP_UNTOLD: Final = {"reads and closes", "answers at once and closes", "says too much later"}
-"""What follows may be sent just when the connection goes: not what is safe to send twice, so it is a 502."""
+"""What follows may be sent just when the connection goes:
+not what is safe to send twice, so it is a 502.
+"""
 
 
-def assert_own_answer(request: Request, name: bytes, messages: Sequence[Any], *, is_stale: bool) -> None:
+def assert_own_answer(
+    request: Request, name: bytes, messages: Sequence[Any], *, is_stale: bool
+) -> None:
     start, *bodies = messages
     if start["status"] == 200:
         assert (dict(start["headers"]).get(b"x-name", name)) == name

@@ -1,4 +1,6 @@
-"""A5: who may have how many connections to the upstream, and for how long one waits for its turn."""
+"""A5: who may have how many connections to the upstream,
+and for how long one waits for its turn.
+"""
 
 import asyncio
 import socket
@@ -69,7 +71,9 @@ def test_a_body_that_trickles_is_408_in_the_end(run: Run, monkeypatch: pytest.Mo
 
     async def story() -> None:
         async with raw_upstream() as raw:
-            upstream = Upstream(Settings(scim_upstream_url=f"http://127.0.0.1:{raw.port}"), ClientSources())
+            upstream = Upstream(
+                Settings(scim_upstream_url=f"http://127.0.0.1:{raw.port}"), ClientSources()
+            )
             raw.behave["slow"] = "reads"
             request = Request([b"x"] * 100, 100, "reads")
             sent: list[Any] = await send(upstream, request, "slow", pause_s=0.05)
@@ -96,9 +100,9 @@ def test_slow_uploads_of_one_token_leave_room_for_all_others(
     running, _ = service
     caller = running.api_token()
     slow, other = (
-        running.client.post("/scim-token", auth=caller, json={"team_id": str(uuid4()), "name": name}).json()[
-            "token"
-        ]
+        running.client.post(
+            "/scim-token", auth=caller, json={"team_id": str(uuid4()), "name": name}
+        ).json()["token"]
         for name in ("slow", "other")
     )
     address = urlsplit(running.url)
@@ -125,9 +129,14 @@ def test_slow_uploads_of_one_token_leave_room_for_all_others(
         assert refused.headers["retry-after"] == "1"
         assert refused.headers["content-type"] == "application/scim+json"
         for _ in range(5):
-            answer = running.client.get("/scim/v2/Users", headers={"Authorization": f"Bearer {other}"})
+            answer = running.client.get(
+                "/scim/v2/Users", headers={"Authorization": f"Bearer {other}"}
+            )
             assert answer.status_code == 200
-    until(lambda: running.client.get("/scim/v2/Users", headers=headers).status_code == 200, what="room again")
+    until(
+        lambda: running.client.get("/scim/v2/Users", headers=headers).status_code == 200,
+        what="room again",
+    )
 
 
 SHARES: Final = MAX_CONNECTIONS // SHARE
@@ -140,7 +149,9 @@ def test_a_share_is_a_quarter() -> None:
 def test_what_looks_like_a_request_inside_a_body_never_becomes_one(
     service: tuple[RunningService, RecordingUpstream],
 ) -> None:
-    """A1, through the whole service: upgrades are offered, and the upstream leaves bodies unread."""
+    """A1, through the whole service: upgrades are offered,
+    and the upstream leaves bodies unread.
+    """
     running, upstream = service
     team, caller = str(uuid4()), running.api_token()
     ask = {"team_id": team, "name": "smuggler"}
@@ -155,9 +166,16 @@ def test_what_looks_like_a_request_inside_a_body_never_becomes_one(
             "",
         ):
             for method in ("GET", "POST", "PATCH"):
-                with socket.create_connection((address.hostname, address.port), timeout=10) as client:
-                    head = f"Host: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(inner)}\r\n"
-                    client.sendall(f"{method} /scim/v2/{path} HTTP/1.1\r\n{offer}{head}\r\n{inner}".encode())
+                with socket.create_connection(
+                    (address.hostname, address.port), timeout=10
+                ) as client:
+                    head = (
+                        f"Host: x\r\nAuthorization: Bearer {token}\r\nContent-Length: "
+                        f"{len(inner)}\r\n"
+                    )
+                    client.sendall(
+                        f"{method} /scim/v2/{path} HTTP/1.1\r\n{offer}{head}\r\n{inner}".encode()
+                    )
                     answer = client.recv(65536)
                     assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 413"))
                 plain = running.client.post(
@@ -165,4 +183,6 @@ def test_what_looks_like_a_request_inside_a_body_never_becomes_one(
                 )
                 assert plain.status_code in {200, 413}
     assert len(upstream.requests) == 36
-    assert {value for seen in upstream.requests for value in seen.values("x-scim-team-id")} == {team}
+    assert {value for seen in upstream.requests for value in seen.values("x-scim-team-id")} == {
+        team
+    }

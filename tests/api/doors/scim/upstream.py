@@ -1,4 +1,6 @@
-"""A small real SCIM service for the proxy to stand in front of: uvicorn in a thread of the test's process."""
+"""A small real SCIM service for the proxy to stand in front of:
+uvicorn in a thread of the test's process.
+"""
 
 import asyncio
 import socket
@@ -35,10 +37,12 @@ class Seen:
 
 @dataclass
 class RecordingUpstream:
-    """The path's last step says how it answers: each has a method here; any other is told the body's length.
+    """The path's last step says how it answers:
+    each has a method here; any other is told the body's length.
 
-    requests: in order of arrival. has_begun, was_left: of a request that takes its time. release: lets
-    `/slow-reader` go on. received, sent: bytes of the last `/sink`, `/stream`. away: stops it for the block.
+    requests: in order of arrival. has_begun, was_left: of a request that takes its time. release:
+    lets `/slow-reader` go on. received, sent: bytes of the last `/sink`, `/stream`. away: stops it
+    for the block.
     """
 
     port: int
@@ -63,7 +67,9 @@ class RecordingUpstream:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI."""
         query = scope["query_string"].decode()
-        headers = tuple((name.decode(), value.decode("latin-1")) for name, value in scope["headers"])
+        headers = tuple(
+            (name.decode(), value.decode("latin-1")) for name, value in scope["headers"]
+        )
         target = scope["raw_path"].decode() + (f"?{query}" if query else "")
         self.requests.append(Seen(scope["method"], target, headers))
         answer = getattr(self, "_" + scope["path"].rpartition("/")[2].replace("-", "_"), None)
@@ -142,16 +148,23 @@ class RecordingUpstream:
         await send({"type": "http.response.body", "body": b"12345", "more_body": True})
 
     async def _moved(self, _: Any, __: Any, send: Any) -> None:
-        await _start(send, 302, (b"location", f"{self.url}/Users/1?a=b".encode()), (b"content-length", b"0"))
+        await _start(
+            send, 302, (b"location", f"{self.url}/Users/1?a=b".encode()), (b"content-length", b"0")
+        )
         await _end(send)
 
     async def _moved_here(self, _: Any, __: Any, send: Any) -> None:
-        await _start(send, 201, (b"location", f"{BASE_PATH}/Users/2".encode()), (b"content-length", b"0"))
+        await _start(
+            send, 201, (b"location", f"{BASE_PATH}/Users/2".encode()), (b"content-length", b"0")
+        )
         await _end(send)
 
     async def _moved_away(self, _: Any, __: Any, send: Any) -> None:
         await _start(
-            send, 302, (b"location", f"{self.url}-elsewhere/Users".encode()), (b"content-length", b"0")
+            send,
+            302,
+            (b"location", f"{self.url}-elsewhere/Users".encode()),
+            (b"content-length", b"0"),
         )
         await _end(send)
 
@@ -204,7 +217,9 @@ async def _start(send: Any, status: int, *headers: tuple[bytes, bytes]) -> None:
     await send({"type": "http.response.start", "status": status, "headers": given})
 
 
-async def _respond(send: Any, status: int, body: bytes, scope: Any, *headers: tuple[bytes, bytes]) -> None:
+async def _respond(
+    send: Any, status: int, body: bytes, scope: Any, *headers: tuple[bytes, bytes]
+) -> None:
     await _start(send, status, (b"content-length", str(len(body)).encode()), *headers)
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
@@ -235,7 +250,9 @@ def running_upstream() -> Iterator[RecordingUpstream]:
 
 
 def _serve(upstream: RecordingUpstream, listener: socket.socket) -> Callable[[], None]:
-    config = uvicorn.Config(upstream, lifespan="off", log_config=None, timeout_graceful_shutdown=1, ws="none")
+    config = uvicorn.Config(
+        upstream, lifespan="off", log_config=None, timeout_graceful_shutdown=1, ws="none"
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()

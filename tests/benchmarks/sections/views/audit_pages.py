@@ -7,7 +7,8 @@ from typing import Final
 
 import psycopg
 
-from projections import audit_trail, positions
+from projections.audit_trail import view as audit_trail
+from projections.follow import positions
 from tests.benchmarks.bench import Bench, Ledger
 from tests.benchmarks.compare import compare
 from tests.benchmarks.result import Row, at_most
@@ -39,7 +40,9 @@ def audit_pages(bench: Bench) -> Iterator[Row]:
             assert page.status == 200, page
             assert page.body.count(b'"position"') == 100, page.body
         found = compare(
-            bench.load(of_short, asked[SHORT]), bench.load(of_long, asked[long]), rounds=bench.rounds
+            bench.load(of_short, asked[SHORT]),
+            bench.load(of_long, asked[long]),
+            rounds=bench.rounds,
         )
         growth = found.row(f"audit page by team and time: {long:,} rows / {SHORT:,}", at_most(1.5))
         is_short = "" if bench.is_large else f"--large for {LARGE:,} rows"
@@ -48,7 +51,9 @@ def audit_pages(bench: Bench) -> Iterator[Row]:
 
 
 def _trail(bench: Bench, rows: int) -> Ledger:
-    """A ledger whose view `audit_trail` was generated: a table of its own, of which the pointer row knows."""
+    """A ledger whose view `audit_trail` was generated:
+    a table of its own, of which the pointer row knows.
+    """
     ledger = bench.new_ledger(f"trail_{rows}", tokens=1)
     with psycopg.connect(ledger.database.owner, autocommit=True) as connection:
         generate(connection, rows)

@@ -1,4 +1,6 @@
-"""Following: how long the views lag behind the ledger while the doors are as busy as they can be."""
+"""Following: how long the views lag behind the ledger while the doors are as
+busy as they can be.
+"""
 
 import json
 import threading

@@ -22,7 +22,9 @@ def list_tokens(bench: Bench) -> Iterator[Row]:
         with bench.floor("floors:page", {PAGE_FILE: str(bench.file(page.body.decode()))}) as floor:
             of_small = bench.load(small, pages)
             found = compare(bench.load(floor, pages), of_small, rounds=bench.rounds)
-            yield found.row(f"list / Litestar GET of the same {len(page.body):,} bytes", at_least(0.3))
+            yield found.row(
+                f"list / Litestar GET of the same {len(page.body):,} bytes", at_least(0.3)
+            )
         found = compare(of_small, bench.load(big, big_pages), rounds=bench.rounds)
         growth = found.row(f"list: cost with {bench.tokens:,} tokens / with 10,000", at_most(1.5))
         yield replace(growth, values=[1 / ratio for ratio in found.ratios])

@@ -1,4 +1,6 @@
-"""Views from the whole ledger: what a rebuild costs beside the bare reading of its events, and on disk."""
+"""Views from the whole ledger: what a rebuild costs beside the bare reading of its events,
+and on disk.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,11 +19,12 @@ from domain.event import Recorded
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.library.mapper import LedgerMapper
 from domain.eventstore.library.recorder import LedgerFactory
-from projections import audit_trail, scim_tokens
-from projections.positions import live_position
+from projections.audit_trail import view as audit_trail
+from projections.follow.positions import live_position
 from projections.projection import LogEntry
-from projections.rebuild import drop_old, rebuild
+from projections.rebuild.run import drop_old, rebuild
 from projections.registry import PROJECTIONS
+from projections.scim_tokens import view as scim_tokens
 from tests.benchmarks.bench import MILLION, MILLION_TOKENS, Bench, Ledger
 from tests.benchmarks.result import Row, at_least, at_most
 from tests.benchmarks.undisturbed import told, undisturbed
@@ -64,14 +67,22 @@ def projections(bench: Bench) -> Iterator[Row]:
         yield Row("bytes on disk of an event, without its indexes", [table / EVENTS], unit="B")
         yield Row("bytes on disk of an event, with its indexes", [events / EVENTS], unit="B")
         yield Row("bytes on disk of everything, for an event", [everything / EVENTS], unit="B")
-        yield Row("bytes on disk of everything, for a token of ten events", [everything / TOKENS], unit="B")
+        yield Row(
+            "bytes on disk of everything, for a token of ten events",
+            [everything / TOKENS],
+            unit="B",
+        )
         row, indexes = _sizes_of_audit(connection)
         yield Row("bytes on disk of an audit row, without its indexes", [row], unit="B")
         yield Row("bytes on disk of an audit row, with its indexes", [row + indexes], unit="B")
-    small = bench.new_ledger("projections_of_library", tokens=LIBRARY_TOKENS, uses_each=LIBRARY_USES_EACH)
+    small = bench.new_ledger(
+        "projections_of_library", tokens=LIBRARY_TOKENS, uses_each=LIBRARY_USES_EACH
+    )
     library = [_library_rate(small) for _ in range(min(3, bench.rounds))]
     factors = [ours / theirs for ours, theirs in zip(rates, library, strict=False)]
-    yield Row("rebuild / the library's ProjectionRunner writing the same view", factors, at_least(50))
+    yield Row(
+        "rebuild / the library's ProjectionRunner writing the same view", factors, at_least(50)
+    )
 
 
 def _timed(work: Callable[[], None]) -> float:
@@ -124,7 +135,9 @@ class LibraryLedger(Application[UUID]):
 
 
 class LibraryView(PostgresTrackingRecorder):
-    """The view's row and the library's tracking, in one transaction an event, as its documentation has it."""
+    """The view's row and the library's tracking, in one transaction an event,
+    as its documentation has it.
+    """
 
     VERSION = 900
 
@@ -161,7 +174,9 @@ class LibraryProjection(Projection[LibraryView]):
 
 
 def _library_rate(ledger: Ledger) -> float:
-    """Events a second of the library's runner on a ledger of the same mix, from the first to the last."""
+    """Events a second of the library's runner on a ledger of the same mix,
+    from the first to the last.
+    """
     projection, owner = scim_tokens.PROJECTION, ledger.database.owner
     table = projection.table(LibraryView.VERSION)
     with psycopg.connect(owner, autocommit=True) as connection:
@@ -170,7 +185,8 @@ def _library_rate(ledger: Ledger) -> float:
         for statement in projection.create_indexes(LibraryView.VERSION):
             connection.execute(statement.encode())
         row = connection.execute(
-            "SELECT max(notification_id) FROM ledger.events WHERE topic = ANY(%s)", [list(projection.topics)]
+            "SELECT max(notification_id) FROM ledger.events WHERE topic = ANY(%s)",
+            [list(projection.topics)],
         ).fetchone()
     assert row is not None
     with closing(LedgerFactory({LedgerFactory.CONNINFO: owner})) as factory:

@@ -9,9 +9,9 @@ from typing import Final
 import psycopg
 from psycopg import Connection
 
-from projections import audit_trail
-from projections.positions import live_position
-from projections.rebuild import drop_old, rebuild
+from projections.audit_trail import view as audit_trail
+from projections.follow.positions import live_position
+from projections.rebuild.run import drop_old, rebuild
 from projections.registry import PROJECTIONS
 from tests.benchmarks.bench import MILLION, Bench
 from tests.benchmarks.result import Row, at_least
@@ -23,7 +23,9 @@ _CHUNK: Final = 1 << 20
 
 
 def rebuild_audit(bench: Bench) -> Iterator[Row]:
-    """The whole of it, from the first event to the switch; the floors only write what they are given."""
+    """The whole of it, from the first event to the switch;
+    the floors only write what they are given.
+    """
     ledger = bench.million
     rows = bench.work / "audit_rows"
     whats = {"with its indexes": at_least(0.5), "indexes made afterwards": None}
@@ -56,7 +58,11 @@ def _save(connection: Connection, rows: Path) -> None:
     live = live_position(connection, VIEW)
     assert live is not None
     statement = f"COPY {VIEW.table(live.version)} TO STDOUT (FORMAT binary)"
-    with rows.open("wb") as file, connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+    with (
+        rows.open("wb") as file,
+        connection.cursor() as cursor,
+        cursor.copy(statement.encode()) as copy,
+    ):
         while data := copy.read():
             file.write(data)
 
@@ -78,7 +84,11 @@ def _floor_s(connection: Connection, rows: Path, *, is_indexed_first: bool) -> f
     if is_indexed_first:
         _index(connection)
     statement = f"COPY {table} FROM STDIN (FORMAT binary)"
-    with rows.open("rb") as file, connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+    with (
+        rows.open("rb") as file,
+        connection.cursor() as cursor,
+        cursor.copy(statement.encode()) as copy,
+    ):
         while data := file.read(_CHUNK):
             copy.write(data)
     if not is_indexed_first:

@@ -24,7 +24,9 @@ COMMAND: Final = Path(sys.executable).with_name("scim-ledger")
 
 
 def rebuild_load(bench: Bench) -> Iterator[Row]:
-    """Slices of load from the beginning to the end of a rebuild of a million events, against some before."""
+    """Slices of load from the beginning to the end of a rebuild of a million events,
+    against some before.
+    """
     ledger = bench.million
     with bench.service(ledger) as service:
         path = door(service, ledger)
@@ -50,15 +52,21 @@ def rebuild_load(bench: Bench) -> Iterator[Row]:
     found = Comparison([typical] * len(beside), beside, thrown_away)
     what = "authenticate, c32, while all views are rebuilt / else"
     yield found.row(what, at_least(0.6), is_refusal=STATUS[path] >= 400)
-    p99s, rest_ms = [slice_.p99_ms for slice_ in beside], median(slice_.p99_ms for slice_ in at_rest)
+    p99s, rest_ms = (
+        [slice_.p99_ms for slice_ in beside],
+        median(slice_.p99_ms for slice_ in at_rest),
+    )
     yield Row(f"{what}, p99", [p99 / rest_ms for p99 in p99s], at_most(2), p99_ms=median(p99s))
 
 
 @contextmanager
 def _rebuild(database: Database) -> Iterator[subprocess.Popen[bytes]]:
-    """A rebuild of all views, in another session than the load generator, as from an operator's shell: in the
-    same one it would take the processor from that (sched(7), autogroup). Drops its old tables afterwards."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SCIM_LEDGER_")}
+    """A rebuild of all views, in another session than the load generator, as from an operator's
+    shell: in the same one it would take the processor from that (sched(7), autogroup). Drops its
+    old tables afterwards."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("SCIM_LEDGER_")
+    }
     environment = inherited | {"DATABASE_URL": database.app, "SCIM_LEDGER_PEPPER": PEPPER_KEY}
     process = subprocess.Popen(
         [COMMAND, "projections", "rebuild", "--all"],
@@ -73,4 +81,6 @@ def _rebuild(database: Database) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.terminate()
         process.wait()
-    subprocess.run([COMMAND, "projections", "drop-old"], env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [COMMAND, "projections", "drop-old"], env=environment, check=True, capture_output=True
+    )

@@ -1,4 +1,6 @@
-"""The library's interface on our tables: replay, the notification log, a correct insert, least privilege."""
+"""The library's interface on our tables:
+replay, the notification log, a correct insert, least privilege.
+"""
 
 import asyncio
 import threading
@@ -20,7 +22,7 @@ from domain.eventstore.library.recorder import LedgerFactory
 from domain.ledger import NewScimToken, Operator, TokenLedger
 from domain.scim_token import Presentation, ScimToken
 from domain.secret import Digest
-from projections import log
+from projections.follow import read_log as log
 from tests.conftest import PEPPER, SOURCES, Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import believing_any_clock
@@ -44,7 +46,11 @@ def stream(id_: UUID | None = None) -> list[Recorded]:
     id_ = id_ or uuid4()
     events = (
         scim_token.Created(
-            team_id=uuid4(), name="Okta", created_by=ADA, digest=Digest(id_.bytes * 2, 1), expires_at=None
+            team_id=uuid4(),
+            name="Okta",
+            created_by=ADA,
+            digest=Digest(id_.bytes * 2, 1),
+            expires_at=None,
         ),
         scim_token.Used(count=3, first_at=T1, presentation=IDP),
         scim_token.Revoked(revoked_by=Actor(uuid4(), None), reason="x"),
@@ -187,7 +193,9 @@ class TestInsert:
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with pytest.raises(OSError, match="POSTGRES_ENABLE_DB_FUNCTIONS"):
-            LedgerFactory({"POSTGRES_ENABLE_DB_FUNCTIONS": "y", LedgerFactory.CONNINFO: database.app})
+            LedgerFactory(
+                {"POSTGRES_ENABLE_DB_FUNCTIONS": "y", LedgerFactory.CONNINFO: database.app}
+            )
         monkeypatch.setenv("POSTGRES_ENABLE_DB_FUNCTIONS", "y")
         with pytest.raises(OSError, match="POSTGRES_ENABLE_DB_FUNCTIONS"):
             TokenLedger(database.app, pepper=PEPPER, sources=SOURCES)
@@ -248,7 +256,8 @@ class TestConcurrency:
         with psycopg.connect(database.app) as append:
             append.execute("SELECT ledger.lock_appends()")
             append.execute(
-                "INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, state)"
+                "INSERT INTO ledger.events (originator_id, originator_version, topic, at, "
+                "command_id, state)"
                 "VALUES (gen_random_uuid(), 1, 'test', now(), gen_random_uuid(), '')"
             )
             with psycopg.connect(database.owner, autocommit=True) as maintenance:
@@ -258,7 +267,8 @@ class TestConcurrency:
 
     def test_appends_go_on_while_an_index_waits_to_be_built(self, database: Database) -> None:
         waiting = (
-            "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX%' AND wait_event_type = 'Lock'"
+            "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX%' "
+            "AND wait_event_type = 'Lock'"
         )
         with (
             ledger_of(database) as ledger,
@@ -268,7 +278,9 @@ class TestConcurrency:
         ):
             writer.execute("LOCK TABLE ledger.events IN ROW EXCLUSIVE MODE")
             index = threads.submit(self.build_an_index, database)
-            while observer.execute(f"{waiting} AND datname = current_database()").fetchone() is None:
+            while (
+                observer.execute(f"{waiting} AND datname = current_database()").fetchone() is None
+            ):
                 assert not index.done(), "it was to wait"
             ledger.save(*stream())
             assert not index.done()
@@ -293,8 +305,13 @@ class TestConcurrency:
                 )
                 for round_ in range(15):
                     await asyncio.gather(
-                        *(ledger.authenticate(secret, Presentation(door=f"{n}")) for n in range(round_ % 4)),
-                        ledger.create_scim_token(NewScimToken(uuid4(), "Okta"), by=Operator(uuid4())),
+                        *(
+                            ledger.authenticate(secret, Presentation(door=f"{n}"))
+                            for n in range(round_ % 4)
+                        ),
+                        ledger.create_scim_token(
+                            NewScimToken(uuid4(), "Okta"), by=Operator(uuid4())
+                        ),
                     )
 
         def follow() -> list[int]:
@@ -318,16 +335,22 @@ class TestConcurrency:
             seen = reader.result(timeout=60)
         with psycopg.connect(database.app) as connection:
             committed = [
-                id_ for (id_,) in connection.execute("SELECT notification_id FROM ledger.events ORDER BY 1")
+                id_
+                for (id_,) in connection.execute(
+                    "SELECT notification_id FROM ledger.events ORDER BY 1"
+                )
             ]
         assert len(committed) > 4 * 15
         assert seen == committed
         assert all(one < other for one, other in pairwise(seen))
 
     def test_the_check_above_notices_appends_that_take_no_lock(self, database: Database) -> None:
-        """Without the lock a later id is committed first, and a reader passes the earlier one for good."""
+        """Without the lock a later id is committed first,
+        and a reader passes the earlier one for good.
+        """
         insert = (
-            "INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, state) "
+            "INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, "
+            "state) "
             "VALUES (gen_random_uuid(), 1, 'test', now(), gen_random_uuid(), '')"
         )
         with (
@@ -341,5 +364,7 @@ class TestConcurrency:
             seen = [entry.position for entry in log.read(reader, after=0, limit=7)]
             slow.commit()
             seen += [entry.position for entry in log.read(reader, after=seen[-1], limit=7)]
-            committed = reader.execute("SELECT notification_id FROM ledger.events ORDER BY 1").fetchall()
+            committed = reader.execute(
+                "SELECT notification_id FROM ledger.events ORDER BY 1"
+            ).fetchall()
         assert (seen, committed) == ([2], [(1,), (2,)])

@@ -19,7 +19,11 @@ from typing import Final, LiteralString
 import psycopg
 import pytest
 
-from domain.postgres.embedded.server import EmbeddedPostgres, EmbeddedPostgresError, default_base_dir
+from domain.postgres.embedded.server import (
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    default_base_dir,
+)
 from tests.conftest import roomy_directory
 from tests.ready_cluster import copy_cluster
 
@@ -30,12 +34,16 @@ ACCOUNT = (60706, 60706) if IS_ROOT else (os.geteuid(), os.getegid())
 """Whom the server runs as: as root somebody whom no file names."""
 
 root_only = pytest.mark.skipif(not IS_ROOT, reason="only root starts the server as somebody else")
-linux_only = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc")
+linux_only = pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="looks at processes through /proc"
+)
 
 
 @contextmanager
 def short_dir() -> Iterator[Path]:
-    """Yield a directory that can be opened for the server's user; pytest's own lie below closed ones."""
+    """Yield a directory that can be opened for the server's user;
+    pytest's own lie below closed ones.
+    """
     place = Path(tempfile.mkdtemp(prefix="ledger-", dir=roomy_directory()))
     try:
         yield place
@@ -66,7 +74,9 @@ def prepared(base_dir: Path) -> Path:
 
 
 def execute(server: EmbeddedPostgres, statement: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(server.conninfo(user="postgres", dbname="postgres"), autocommit=True) as connection:
+    with psycopg.connect(
+        server.conninfo(user="postgres", dbname="postgres"), autocommit=True
+    ) as connection:
         cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
@@ -80,7 +90,9 @@ def postmaster_pid(base_dir: Path) -> int:
 
 
 def processes_in(directory: Path) -> list[str]:
-    """Return the commands of all processes whose working directory this is, as data is for PostgreSQL."""
+    """Return the commands of all processes whose working directory this is,
+    as data is for PostgreSQL.
+    """
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -128,7 +140,8 @@ from domain.postgres.embedded.server import EmbeddedPostgres
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 print("starting", file=sys.stderr, flush=True)
 with EmbeddedPostgres(Path(sys.argv[1]), is_durable=False) as server:
-    with psycopg.connect(server.conninfo(user="postgres", dbname="postgres"), autocommit=True) as connection:
+    with psycopg.connect(server.conninfo(user="postgres", dbname="postgres"),
+        autocommit=True) as connection:
         while not select.select([sys.stdin], [], [], 0.02)[0]:
             connection.execute("SELECT 1")
         connection.execute("SELECT 1")
@@ -186,9 +199,9 @@ def test_clients_that_stay_connected_do_not_hold_up_stop(prepared: Path) -> None
 def test_a_killed_server_comes_back_with_every_committed_row(base_dir: Path) -> None:
     server = EmbeddedPostgres(base_dir)
     server.start()
-    assert [setting(server, name) for name in ("fsync", "full_page_writes", "synchronous_commit")] == [
-        "on"
-    ] * 3
+    assert [
+        setting(server, name) for name in ("fsync", "full_page_writes", "synchronous_commit")
+    ] == ["on"] * 3
     execute(server, "CREATE TABLE kept AS SELECT 42 AS answer")
     os.kill(postmaster_pid(base_dir), signal.SIGKILL)
     server.start()
@@ -206,7 +219,9 @@ WHERE state = 'active' AND query LIKE '%generate_series%' AND pid <> pg_backend_
 def test_a_start_waits_for_a_backend_that_outlives_its_killed_server(prepared: Path) -> None:
     server = EmbeddedPostgres(prepared, is_durable=False)
     server.start()
-    with closing(psycopg.connect(server.conninfo(user="postgres", dbname="postgres"))) as connection:
+    with closing(
+        psycopg.connect(server.conninfo(user="postgres", dbname="postgres"))
+    ) as connection:
         connection.pgconn.send_query(
             b"SELECT count(*) FROM generate_series(1, 5000) a, generate_series(1, 5000) b"
         )
@@ -306,8 +321,12 @@ def test_only_the_last_user_stops_the_server(prepared: Path) -> None:
 
 @pytest.mark.long
 @linux_only
-def test_whatever_starts_stops_and_is_killed_nobody_is_disturbed_and_nothing_is_left(base_dir: Path) -> None:
-    """C11: each process that uses the server sees it up for as long as it does; none sees a failure."""
+def test_whatever_starts_stops_and_is_killed_nobody_is_disturbed_and_nothing_is_left(
+    base_dir: Path,
+) -> None:
+    """C11: each process that uses the server sees it up for as long as it does;
+    none sees a failure.
+    """
     base_dir.chmod(0o711)
     dice = random.Random(seed := random.randrange(1 << 32))
     users: list[subprocess.Popen[str]] = []
@@ -379,7 +398,9 @@ def test_a_path_no_socket_can_have_gets_a_private_stand_in(base_dir: Path, name:
         assert execute(server, "SELECT 1") == [(1,)]
         beside = EmbeddedPostgres(place)
         assert beside.is_running
-        host = psycopg.conninfo.conninfo_to_dict(beside.conninfo(user="postgres", dbname="postgres"))["host"]
+        host = psycopg.conninfo.conninfo_to_dict(
+            beside.conninfo(user="postgres", dbname="postgres")
+        )["host"]
         stand_in = Path(str(host))
         assert stand_in.parent == Path("/tmp")
         assert stat.S_IMODE(stand_in.stat().st_mode) == 0o700
@@ -390,7 +411,9 @@ def test_a_path_no_socket_can_have_gets_a_private_stand_in(base_dir: Path, name:
 def test_a_stand_in_somebody_else_could_enter_is_refused(base_dir: Path) -> None:
     base_dir.chmod(0o711)
     server = EmbeddedPostgres(base_dir / ("x" * 120))
-    stand_in = Path(str(psycopg.conninfo.conninfo_to_dict(server.conninfo(user="u", dbname="d"))["host"]))
+    stand_in = Path(
+        str(psycopg.conninfo.conninfo_to_dict(server.conninfo(user="u", dbname="d"))["host"])
+    )
 
     def assert_refused() -> None:
         with pytest.raises(EmbeddedPostgresError, match="not ours alone"):
@@ -433,7 +456,9 @@ def test_as_root_a_closed_parent_is_named_and_not_opened(base_dir: Path) -> None
     with pytest.raises(
         EmbeddedPostgresError, match=r"not reachable for the unprivileged user 60706 .*--data-dir"
     ):
-        EmbeddedPostgres(base_dir / "closed" / "place").start()  # base_dir itself is 0700, as made by mkdtemp
+        EmbeddedPostgres(
+            base_dir / "closed" / "place"
+        ).start()  # base_dir itself is 0700, as made by mkdtemp
     assert stat.S_IMODE(base_dir.stat().st_mode) == 0o700
 
 
@@ -475,12 +500,15 @@ with EmbeddedPostgres(default_base_dir(), is_durable=False) as server:
 
 
 @pytest.mark.parametrize(
-    "data_home", ["", *(pytest.param(home, marks=pytest.mark.slow) for home in ("relative", "/absolute"))]
+    "data_home",
+    ["", *(pytest.param(home, marks=pytest.mark.slow) for home in ("relative", "/absolute"))],
 )
 def test_an_ordinary_user_needs_no_more_than_a_home(base_dir: Path, data_home: str) -> None:
     os.chown(base_dir, NOBODY.pw_uid, NOBODY.pw_gid)
     xdg = f"{base_dir}{data_home}" if data_home.startswith("/") else data_home
-    child = python(AS_ORDINARY_USER, NOBODY.pw_uid, NOBODY.pw_gid, HOME=str(base_dir), XDG_DATA_HOME=xdg)
+    child = python(
+        AS_ORDINARY_USER, NOBODY.pw_uid, NOBODY.pw_gid, HOME=str(base_dir), XDG_DATA_HOME=xdg
+    )
     expected = (Path(xdg) if xdg.startswith("/") else base_dir / ".local/share") / "scim-ledger"
     assert output_of(child) == f"{expected} 1"
 
@@ -520,8 +548,12 @@ def test_as_root_nobody_can_enter_the_database_or_hold_up_its_start(base_dir: Pa
     (base_dir / "lock").touch(mode=0o644)  # as an earlier release left it
     with EmbeddedPostgres(base_dir, is_durable=False):
         assert output_of(python(AS_NOBODY, base_dir, NOBODY.pw_uid, postmaster_pid(base_dir))) == ""
-        assert output_of(python(AS_NOBODY, base_dir, ACCOUNT[0], postmaster_pid(base_dir))) != "", "planted"
-        assert {stat.S_IMODE((base_dir / name).stat().st_mode) for name in ("lock", "users")} == {0o600}
+        assert output_of(python(AS_NOBODY, base_dir, ACCOUNT[0], postmaster_pid(base_dir))) != "", (
+            "planted"
+        )
+        assert {stat.S_IMODE((base_dir / name).stat().st_mode) for name in ("lock", "users")} == {
+            0o600
+        }
         assert Path(f"/proc/{postmaster_pid(base_dir)}").stat().st_uid == ACCOUNT[0]
 
 
@@ -577,8 +609,12 @@ FAILING: Final[list[LiteralString]] = [
 
 def fail_with(server: EmbeddedPostgres, value: str) -> str:
     """What the server's log says of statements that fail with a parameter."""
-    with psycopg.connect(server.conninfo(user="postgres", dbname="postgres"), autocommit=True) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS kept (value text PRIMARY KEY, number int NOT NULL)")
+    with psycopg.connect(
+        server.conninfo(user="postgres", dbname="postgres"), autocommit=True
+    ) as connection:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS kept (value text PRIMARY KEY, number int NOT NULL)"
+        )
         connection.execute("ALTER TABLE kept DROP CONSTRAINT IF EXISTS positive")
         connection.execute("ALTER TABLE kept ADD CONSTRAINT positive CHECK (number > 0)")
         connection.execute("INSERT INTO kept VALUES (%s, 1) ON CONFLICT DO NOTHING", [value])
@@ -603,7 +639,11 @@ def test_parameters_of_failed_statements_are_not_in_the_log(shared: EmbeddedPost
     [
         {"log_error_verbosity": "default"},
         {"log_parameter_max_length_on_error": "-1", "log_error_verbosity": "default"},
-        {"log_statement": "all", "log_parameter_max_length": "-1", "log_error_verbosity": "default"},
+        {
+            "log_statement": "all",
+            "log_parameter_max_length": "-1",
+            "log_error_verbosity": "default",
+        },
     ],
 )
 def test_with_other_settings_they_are(prepared: Path, settings: dict[str, str]) -> None:
@@ -661,7 +701,9 @@ def test_what_a_variable_says_of_another_server_is_not_about_this_one(
 
 def test_a_refusal_to_start_says_why(prepared: Path) -> None:
     server = EmbeddedPostgres(prepared, is_durable=False, settings={"shared_buffers": "nonsense"})
-    with pytest.raises(EmbeddedPostgresError, match=r"does not start\. invalid value.*shared_buffers"):
+    with pytest.raises(
+        EmbeddedPostgresError, match=r"does not start\. invalid value.*shared_buffers"
+    ):
         server.start()
     assert not server.is_running
 

@@ -1,0 +1,258 @@
+"""The view `audit_trail`: one row per fact of the ledger.
+
+Nothing is left out and nothing is ever changed.
+
+A row is keyed by its event's position. Positions and instants run in the same order (ledger time
+never goes back), so a range of time is a range of positions, and every index that ends in
+`position` serves both.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from domain import api_token, refusal_tally, scim_token
+from domain.event import Actor, Event
+from domain.eventstore.event_registry import REGISTRY, EventRegistry
+from domain.scim_token import Presentation
+from projections.addresses import Address, address_of
+from projections.described import Instant, one_of
+from projections.projection import LogEntry, Projection
+from projections.scim_tokens.view import rfc3339
+
+USED: Final = "scim_token.used"
+"""The kind of nearly every row; what is not of it has small indexes of its own."""
+
+
+def kind_of(topic: str) -> str:
+    """The public name of an event: its topic without the version,
+    which is a matter of our bytes.
+    """
+    return topic.rpartition(".")[0]
+
+
+_NAMES: Final = {topic: (kind_of(topic), topic.partition(".")[0]) for topic in REGISTRY.topics}
+"""Of each topic its kind, and the name of the aggregate."""
+
+KINDS: Final = frozenset(kind for kind, _ in _NAMES.values())
+REFUSALS: Final = (
+    frozenset({"scim_token.refused", "api_token.refused", "refusal_tally.counted"}) & KINDS
+)
+DOORS: Final = ("api", "envoy", "forward", "introspect", "nginx", "revoke", "scim", "verify")
+Kind: TypeAlias = Annotated[str, one_of(*sorted(KINDS))]
+
+
+class AuditEvent(msgspec.Struct, frozen=True):
+    """One fact of the ledger, as an auditor sees it. Never a secret, never a digest of one.
+
+    position: of the event in the ledger: unique, growing, the key to resume from.
+    at: ledger time, UTC with three decimals and Z. kind: the event's name, stable, e.g.
+    "scim_token.used". outcome: "success" or "refused". reason: why it was refused, or the caller's
+    words on a revocation. team_id: whose token it was. token_id: the SCIM token (for `api_token.*`
+    the API token) that it is about. user_id, api_token_id: who acted; of an API token's use or
+    refusal its holder; null for an identity
+        provider, for a burn by whoever held the secret, and where nobody was named at the command
+        line.
+    source, user_agent: where a secret or a command came from; source is an address.
+    door, method, path_class, note: how a secret was presented.
+    count: how many presentations the row stands for, 1 for everything else.
+    use_id: of the use (`X-Scim-Use-Id`) or of the command that caused it.
+    operator: of a command at the command line: user and host of the operating system, such as
+    "root@db1".
+    """
+
+    position: int
+    at: Instant
+    kind: Kind
+    outcome: Annotated[str, one_of("success", "refused")]
+    reason: str | None
+    team_id: UUID | None
+    token_id: UUID | None
+    user_id: UUID | None
+    api_token_id: UUID | None
+    door: Annotated[str, one_of(*DOORS)] | None
+    source: str | None
+    user_agent: str | None
+    method: str | None
+    path_class: str | None
+    note: str | None
+    count: int
+    use_id: UUID
+    operator: str | None
+
+
+class _Detail(msgspec.Struct, frozen=True):
+    """What an event adds to its place in the ledger. A struct: one is made for each row.
+
+    is_its_own: what an API token's holder does with it, which nobody signs.
+    """
+
+    reason: str | None = None
+    actor: Actor | None = None
+    how: Presentation | None = None
+    count: int = 1
+    is_its_own: bool = False
+
+
+_TOKENS: Final = frozenset({"scim_token", "api_token"})
+_NOBODY: Final = Actor(user_id=None, api_token_id=None)
+_UNTOLD: Final = Presentation(door="")
+
+DETAILS: Final[Mapping[type[Event], Callable[[Any], _Detail]]] = {
+    scim_token.Created: lambda event: _Detail(actor=event.created_by),
+    scim_token.Used: lambda event: _Detail(how=event.presentation, count=event.count),
+    scim_token.Refused: lambda event: _Detail(reason=event.reason, how=event.presentation),
+    scim_token.Rotated: lambda event: _Detail(actor=event.rotated_by),
+    scim_token.Revoked: lambda event: _Detail(event.reason, event.revoked_by, event.presentation),
+    api_token.Created: lambda event: _Detail(actor=event.created_by),
+    api_token.Used: lambda event: _Detail(how=event.presentation, is_its_own=True),
+    api_token.Refused: lambda event: _Detail(
+        event.reason, how=_with_permission(event), is_its_own=True
+    ),
+    api_token.Revoked: lambda event: _Detail(actor=event.revoked_by),
+    refusal_tally.Counted: lambda event: _Detail(
+        event.reason, None, Presentation(event.door), event.count
+    ),
+}
+"""How each event is told. An event that is missing here stops the view, and a test before that."""
+
+
+def _with_permission(event: api_token.Refused) -> Presentation:
+    if event.permission is None:
+        return event.presentation
+    return msgspec.structs.replace(event.presentation, note=f"lacks {event.permission}")
+
+
+def outcome_of(kind: str) -> str:
+    """Whether a kind tells of a success or of a refusal;
+    a function of the kind, so it is not stored.
+    """
+    return "refused" if kind in REFUSALS else "success"
+
+
+def apply(rows: dict[int, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
+    """Fold: one row per entry, whatever was there before."""
+    for entry in entries:
+        rows[entry.position] = _row(entry, registry.decode(entry.topic, entry.state))
+
+
+def _row(entry: LogEntry, event: Event) -> list[Any]:
+    kind, aggregate = _NAMES[entry.topic]
+    detail = DETAILS[type(event)](event)
+    actor, how = detail.actor or _NOBODY, detail.how or _UNTOLD
+    if detail.is_its_own:
+        actor = Actor(user_id=entry.owner_id, api_token_id=entry.originator_id)
+    return [
+        entry.position,
+        entry.at,
+        entry.owner_id if aggregate == "scim_token" else None,
+        entry.originator_id if aggregate in _TOKENS else None,
+        entry.command_id,
+        actor.user_id,
+        actor.api_token_id,
+        detail.count,
+        kind,
+        detail.reason,
+        how.door or None,
+        address_of(how.source or actor.source),
+        how.user_agent or actor.user_agent,
+        how.method,
+        how.path_class,
+        how.note,
+        actor.operator,
+    ]
+
+
+def event(  # noqa: PLR0917 - the columns of the view, in their order
+    position: int,
+    at: datetime,
+    team_id: UUID | None,
+    token_id: UUID | None,
+    use_id: UUID,
+    user_id: UUID | None,
+    api_token_id: UUID | None,
+    count: int,
+    kind: str,
+    reason: str | None,
+    door: str | None,
+    source: Address | None,
+    user_agent: str | None,
+    method: str | None,
+    path_class: str | None,
+    note: str | None,
+    operator: str | None,
+) -> AuditEvent:
+    """The documented row from the view's columns."""
+    return AuditEvent(
+        position=position,
+        at=rfc3339(at),
+        kind=kind,
+        outcome=outcome_of(kind),
+        reason=reason,
+        team_id=team_id,
+        token_id=token_id,
+        user_id=user_id,
+        api_token_id=api_token_id,
+        door=door,
+        source=None if source is None else str(source),
+        user_agent=user_agent,
+        method=method,
+        path_class=path_class,
+        note=note,
+        count=count,
+        use_id=use_id,
+        operator=operator,
+    )
+
+
+PROJECTION: Final = Projection(
+    name="audit_trail",
+    shape=2,
+    columns={  # the wide ones first: no padding between them
+        "position": "bigint",
+        "at": "timestamptz NOT NULL",
+        "team_id": "uuid",
+        "token_id": "uuid",
+        "use_id": "uuid NOT NULL",
+        "user_id": "uuid",
+        "api_token_id": "uuid",
+        "count": "integer NOT NULL",
+        "kind": "text NOT NULL",
+        "reason": "text",
+        "door": "text",
+        "source": "inet",
+        "user_agent": "text",
+        "method": "text",
+        "path_class": "text",
+        "note": "text",
+        "operator": "text",
+    },
+    stored=17,
+    indexes={
+        "team": "(team_id, position) WHERE team_id IS NOT NULL",
+        "token": "(token_id, position) WHERE token_id IS NOT NULL",
+        "user": "(user_id, position) WHERE user_id IS NOT NULL",
+        "api_token": "(api_token_id, position) WHERE api_token_id IS NOT NULL",
+        "at": "(at)",  # rows of one commit share an instant, and equal keys are stored once
+        # likewise: identity providers come from few addresses
+        "source": "(source) WHERE source IS NOT NULL",
+        "rare": f"(kind, position) WHERE kind <> '{USED}'",
+        "rare_team": f"(team_id, position) WHERE kind <> '{USED}'",
+        "rare_token": f"(token_id, position) WHERE kind <> '{USED}'",
+    },
+    topics=REGISTRY.topics,
+    apply=apply,
+    is_owned=True,
+    merge={},
+    is_append_only=True,
+    gathered=frozenset(
+        {"kind"}
+    ),  # that nearly all are uses is what makes the indexes of the rest worth while
+    fillfactor=100,
+)
+
+SELECTED: Final = ", ".join(PROJECTION.columns)
+"""The columns, in the order in which `event` takes them."""

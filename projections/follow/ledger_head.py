@@ -1,0 +1,67 @@
+"""The ledger's head, watched by one poll for however many wait for it."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final, LiteralString
+
+from domain.errors import Unavailable
+from domain.postgres.connection import ReadPool
+
+POLL_S: Final = 0.1
+HEAD: Final[LiteralString] = "SELECT coalesce(max(notification_id), 0) FROM ledger.events"
+"""One probe of the index on notification_id."""
+
+
+class HeadWatch:
+    """Lets many wait for the next event. The database is asked only while somebody does."""
+
+    def __init__(self, pool: ReadPool) -> None:
+        self._pool = pool
+        self._moved = asyncio.Condition()
+        self._head = 0
+        self._waiting = 0
+        self._is_leaving = False
+        self._poll: asyncio.Task[None] | None = None
+        self._goodbye: asyncio.Task[None] | None = None
+
+    async def now(self) -> int:
+        """The last position of the ledger, 0 when it is empty. Raises StoreUnavailable."""
+        ((head,),) = await self._pool.fetch(HEAD, prepare=True)
+        assert isinstance(head, int)
+        return head
+
+    async def beyond(self, position: int, *, timeout_s: float) -> bool:
+        """Whether the ledger got beyond `position` within `timeout_s`.
+
+        An outage counts as no news.
+        """
+        self._waiting += 1
+        if self._poll is None:
+            self._poll = asyncio.get_running_loop().create_task(self._follow())
+        try:
+            async with asyncio.timeout(timeout_s), self._moved:
+                await self._moved.wait_for(lambda: self._head > position or self._is_leaving)
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting -= 1
+        return self._head > position
+
+    def leave(self) -> None:
+        """Let everybody go: the process is about to end."""
+        self._is_leaving = True
+        self._goodbye = asyncio.get_running_loop().create_task(self._tell())
+
+    async def _tell(self) -> None:
+        async with self._moved:
+            self._moved.notify_all()
+
+    async def _follow(self) -> None:
+        while self._waiting:
+            with suppress(Unavailable):
+                head = await self.now()
+                if head > self._head:
+                    self._head = head
+                    await self._tell()
+            await asyncio.sleep(POLL_S)
+        self._poll = None

@@ -1,0 +1,38 @@
+"""Who may do what to a view, told by advisory locks: each dies with the connection that holds it.
+
+A lock is of one view in one shape, so that two releases at once do not stand in each other's way.
+"""
+
+from typing import Final, LiteralString
+
+from psycopg import Connection
+
+from projections.projection import Projection
+
+LEADER: Final = 723907581
+"""Keeps the live version up with the ledger."""
+
+REBUILD: Final = 723907582
+"""Builds a version beside it."""
+
+TAKE_OVER: Final[LiteralString] = "SELECT pg_advisory_xact_lock(7239075817)"
+
+_TRY: Final[LiteralString] = "SELECT pg_try_advisory_lock(%s, hashtext(%s))"
+_UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(%s, hashtext(%s))"
+
+
+def try_lock(connection: Connection, purpose: int, projection: Projection) -> bool:
+    """Take a lock for as long as the connection lives, or until `unlock`;
+    False when another one has it.
+    """
+    return try_lock_shape(connection, purpose, projection.name, projection.shape)
+
+
+def try_lock_shape(connection: Connection, purpose: int, name: str, shape: int) -> bool:
+    """The same for a shape that this release may not know."""
+    return connection.execute(_TRY, [purpose, f"{name}/{shape}"]).fetchone() == (True,)
+
+
+def unlock(connection: Connection, purpose: int, name: str, shape: int) -> None:
+    """Give a lock back before the connection ends."""
+    connection.execute(_UNLOCK, [purpose, f"{name}/{shape}"])

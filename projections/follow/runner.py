@@ -1,0 +1,286 @@
+"""The runner: one process of the deployment drives every projection.
+
+Whoever holds a view's advisory lock leads it; the lock dies with its connection, so another runner
+takes over within a second. Correctness does not rest on it: positions move with the rows, and only
+from where they were read. Two releases at once have different views, where a shape has changed, and
+each drives its own.
+"""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, LiteralString
+
+import psycopg
+import structlog
+from psycopg import Connection
+
+from domain.errors import StoreUnavailable
+from domain.eventstore.event_registry import REGISTRY, EventRegistry
+from domain.postgres.connection import OUT_OF_REACH, open_connection, require_writes
+from domain.postgres.session import FOLLOWING
+from domain.postgres.unusable_reasons import reason
+from projections.faults import told
+from projections.follow import locks, positions
+from projections.follow import read_log as log
+from projections.follow.apply import PositionMoved, apply_batch
+from projections.follow.low_priority import NICE_FOLLOWING, give_way
+from projections.follow.stream_teams import Owners
+from projections.follow.wake_ups import WakeUps
+from projections.projection import LogEntry, Projection, UnappliableEvent, UnknownTopic
+from projections.rebuild.run import prepare
+from projections.rebuild.worker import Rebuilder
+
+BATCH: Final = 5000
+POLL_S: Final = 0.025
+STANDBY_S: Final = 0.5
+MAX_BACKOFF_S: Final = 2.0
+
+EVERY_S: Final = 0.1
+"""Between the beginnings of two batches while one append follows another, and nobody waits for a
+view. The first one after a pause is applied at once. Whatever its size, a batch costs two
+milliseconds and more."""
+
+LOOK_S: Final = 0.01
+"""How often it looks meanwhile whether somebody does:
+to be woken by each commit would cost more.
+"""
+
+REST_S: Final = 1.0
+"""A view whose batch failed for a reason of the store is left alone for so long;
+the others go on.
+"""
+
+YIELD_S: Final = 60.0
+"""A view that met an event of a newer release is not led again for so long:
+that release shall lead it.
+"""
+
+HOUSEKEEPING_S: Final = 60.0
+
+FORGET_COMMANDS: Final[LiteralString] = """
+    DELETE FROM ledger.commands WHERE command_id IN (
+        SELECT command_id FROM ledger.commands
+        WHERE at < (SELECT at FROM ledger.events ORDER BY notification_id DESC
+            LIMIT 1) - interval '25 hours'
+        ORDER BY at LIMIT 5000
+    )
+"""
+"""By the index on at.
+
+A repeat is known as one for 24 hours of ledger time; one more is for clocks.
+"""
+
+logger = structlog.get_logger()
+
+
+class Runner:
+    """Keeps every view of this release up with the ledger.
+
+    conninfo: the app role. wake_fd: what this deployment's processes tell (`wake.py`); appends of
+    others are seen by polling, so no wake-up is ever needed for correctness.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        projections: Sequence[Projection],
+        *,
+        registry: EventRegistry = REGISTRY,
+        wake_fd: int | None = None,
+        batch: int = BATCH,
+    ) -> None:
+        self._conninfo = conninfo
+        self._projections = {projection.name: projection for projection in projections}
+        self._registry = registry
+        self._remembering = registry.remembering()
+        self._wake_ups = WakeUps(wake_fd)
+        self._batch = batch
+        self._owners = Owners()
+        self._resting: dict[str, tuple[float, psycopg.Error]] = {}
+        self._yielded: dict[str, float] = {}
+
+    def run(self, should_stop: Callable[[], bool]) -> None:
+        """Lead when possible, until told to stop. Survives the database and its own mistakes.
+
+        Beside it, a thread carries out the rebuilds that are asked for.
+        """
+        with Rebuilder(self._conninfo, list(self._projections.values()), registry=self._registry):
+            self._run(should_stop)
+
+    def _run(self, should_stop: Callable[[], bool]) -> None:
+        backoff_s = 0.1
+        while not should_stop():
+            started = time.monotonic()
+            try:
+                with open_connection(self._conninfo, session=FOLLOWING, timeout_s=2) as connection:
+                    give_way(connection, nice=NICE_FOLLOWING)
+                    self._lead(connection, should_stop)
+            except (StoreUnavailable, *OUT_OF_REACH) as error:
+                logger.warning(
+                    "projections.store_unavailable", reason=reason(error), retry_s=backoff_s
+                )
+            except Exception:
+                logger.exception("projections.runner_failed", retry_s=backoff_s)
+            if (
+                time.monotonic() - started > MAX_BACKOFF_S
+            ):  # it ran: what failed now is a new trouble
+                backoff_s = 0.1
+            self._wake_ups.wait(backoff_s)
+            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+
+    def catch_up(self, connection: Connection) -> int:
+        """Apply everything that is committed by now; returns how many batches it took.
+
+        Raises what the store failed with, when every view has gone as far as it could.
+        """
+        batches = 0
+        self._resting.clear()
+        while self.step(connection):
+            batches += 1
+        for _, error in self._resting.values():
+            raise error
+        return batches
+
+    def step(self, connection: Connection, led: Collection[str] | None = None) -> int:
+        """One batch for every live view that is behind. How many events the longest had.
+
+        led: names of the views to look at, all unless given.
+        """
+        read: dict[int, list[LogEntry]] = {}
+        for position in positions.all_positions(connection):
+            projection = self._projections.get(position.name)
+            if projection is None or position.shape != projection.shape or position.state != "live":
+                continue
+            if not position.lag or (led is not None and position.name not in led):
+                continue
+            if self._is_resting(position.name):
+                continue
+            after = position.position
+            if after not in read:
+                read[after] = log.read(connection, after=after, limit=self._batch)
+            if read[after]:
+                self._apply(connection, projection, position, read[after])
+        return max(map(len, read.values()), default=0)
+
+    def _apply(
+        self,
+        connection: Connection,
+        projection: Projection,
+        at: positions.Position,
+        entries: list[LogEntry],
+    ) -> None:
+        try:
+            apply_batch(
+                connection,
+                projection,
+                at.version,
+                entries,
+                after=at.position,
+                registry=self._remembering,
+                owners=self._owners,
+            )
+        except UnappliableEvent as poison:
+            # Never skipped: the view stays at the event before, readers are told, everything else
+            # goes on.
+            positions.stop(connection, at, poison)
+            if isinstance(poison, UnknownTopic):
+                self._yielded[at.name] = time.monotonic() + YIELD_S
+            logger.error(  # noqa: TRY400 - a traceback could quote the event
+                "projections.stopped",
+                name=at.name,
+                version=at.version,
+                at=poison.position,
+                error=poison.reason,
+            )
+        except PositionMoved:
+            logger.info("projections.position_moved", name=at.name, version=at.version)
+        except psycopg.Error as error:
+            if connection.broken or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+                raise
+            logger.warning("projections.retrying", name=at.name, error=told(error), retry_s=REST_S)
+            self._resting[at.name] = (time.monotonic() + REST_S, error)
+
+    def _is_resting(self, name: str) -> bool:
+        until, _ = self._resting.get(name, (0.0, None))
+        if time.monotonic() < until:
+            return True
+        self._resting.pop(name, None)
+        return False
+
+    def _lead(self, connection: Connection, should_stop: Callable[[], bool]) -> None:
+        led: set[str] = set()
+        tried_at = kept_house_at = -HOUSEKEEPING_S
+        while not should_stop():
+            began = time.monotonic()
+            if len(led) < len(self._projections) and began - tried_at >= STANDBY_S:
+                tried_at = began
+                led |= self._take_over(connection, led)
+                require_writes(connection)
+            if not led:
+                self._wake_ups.wait(STANDBY_S)
+                continue
+            if began - kept_house_at >= HOUSEKEEPING_S:
+                kept_house_at = began
+                connection.execute(FORGET_COMMANDS)
+            events = self.step(connection, led)
+            require_writes(connection)
+            led -= self._give_up(connection, led)
+            if not events:
+                self._wake_ups.wait(POLL_S)
+            elif events < self._batch:
+                self._pause(until=began + EVERY_S)
+
+    def _take_over(self, connection: Connection, led: Collection[str]) -> set[str]:
+        """Lead every view that nobody else does, but for those that are left to a newer release."""
+        taken: set[str] = set()
+        now = time.monotonic()
+        with connection.transaction():
+            connection.execute(
+                locks.TAKE_OVER
+            )  # one takes all: two that start together do not share them
+            for name, projection in self._projections.items():
+                is_left = name in led or now < self._yielded.get(name, 0.0)
+                if not is_left and locks.try_lock(connection, locks.LEADER, projection):
+                    taken.add(name)
+        for name in sorted(taken):
+            if not self._begin(connection, self._projections[name]):
+                taken.remove(name)
+        if taken:
+            logger.info("projections.leading", views=sorted(taken))
+        return taken
+
+    def _begin(self, connection: Connection, projection: Projection) -> bool:
+        """See to it that there is a view to lead;
+        False where that fails, which shall keep no other back.
+
+        One that has stopped tries its event again: whoever leads now may be the release that can
+        apply it.
+        """
+        try:
+            prepare(connection, projection)
+            positions.retry(connection, projection)
+        except psycopg.Error as error:
+            if connection.broken or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+                raise
+            logger.error("projections.not_prepared", name=projection.name, error=told(error))  # noqa: TRY400
+            locks.unlock(connection, locks.LEADER, projection.name, projection.shape)
+            return False
+        return True
+
+    def _give_up(self, connection: Connection, led: Collection[str]) -> set[str]:
+        """Stop leading what met an event of a newer release; returns the names."""
+        now = time.monotonic()
+        given_up = {name for name in led if now < self._yielded.get(name, 0.0)}
+        for name in given_up:
+            projection = self._projections[name]
+            locks.unlock(connection, locks.LEADER, name, projection.shape)
+        if given_up:
+            logger.info("projections.yielding", views=sorted(given_up), retry_s=YIELD_S)
+        return given_up
+
+    def _pause(self, *, until: float) -> None:
+        """Let appends come together, but let nobody wait for that."""
+        while (left_s := until - time.monotonic()) > 0:
+            time.sleep(min(left_s, LOOK_S))
+            if self._wake_ups.wait(0):
+                return

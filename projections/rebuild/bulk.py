@@ -1,0 +1,171 @@
+"""Filling a version of a view from a long stretch of the log:
+few large reads, COPY in, indexes afterwards.
+
+The fold is the view's own `apply`; only the way in and out differs from the runner's batches.
+Memory is bounded by READ entries, as many last uses, and ROWS rows, whatever the ledger holds: rows
+that change together stay in memory until there are ROWS of them, then they are written and
+forgotten, with the position, in one transaction.
+"""
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, LiteralString
+
+from psycopg import Connection
+
+from domain.eventstore.event_registry import EventRegistry
+from projections.follow import read_log as log
+from projections.follow.apply import copy, load, move, put
+from projections.follow.stream_teams import Owners
+from projections.projection import LogEntry, Projection
+
+READ: Final = 10_000
+"""Events of one read.
+
+What is written of them at once stays small: commits of the doors wait for it.
+"""
+
+ROWS: Final = 250_000
+"""Rows in memory between two writes."""
+
+OWNERS: Final = 250_000
+"""Owners of streams that are remembered."""
+
+INDEX_MEMORY: Final[LiteralString] = """
+    SELECT set_config(name, greatest(setting::int, 256 * 1024) || 'kB', false)
+    FROM pg_settings WHERE name = 'maintenance_work_mem'
+"""
+"""Of the database, while an index is made: a million keys are sorted without a file."""
+
+_PUT: Final = 10_000
+
+Report = Callable[[int], None]
+"""Told the position after each read. May raise: then what was written last is where it stands."""
+
+
+def fill(
+    connection: Connection,
+    projection: Projection,
+    version: int,
+    *,
+    until: int,
+    registry: EventRegistry,
+    report: Report,
+) -> None:
+    """Bring a version that was just made from its beginning to `until`,
+    which must not be beyond the head.
+
+    The table has no index afterwards, but for the primary key if rows had to be found again: see
+    `index`. Whatever the fold raises is raised; UnknownTopic at an event that this release does not
+    know.
+    """
+    filling = _Filling(connection, projection, version)
+    at = 0
+    owners = Owners(max_known=OWNERS)
+    with _no_collector():
+        while at < until:
+            before, at = at, min(at + READ, until)
+            entries = log.read_for(
+                connection, projection, after=before, until=at, end=until, known=registry.topics
+            )
+            if projection.is_owned:
+                entries = owners.told(connection, entries)
+            projection.apply(filling.rows_for(entries), entries, registry)
+            del entries
+            if len(filling.rows) >= ROWS or projection.is_append_only or at == until:
+                filling.write(at)
+            report(at)
+
+
+def index(connection: Connection, projection: Projection, version: int) -> None:
+    """Give a filled version its indexes, and the planner its statistics."""
+    table = projection.table(version)
+    has_key = connection.execute(
+        "SELECT 1 FROM pg_index WHERE indrelid = %s::regclass AND indisprimary", [table]
+    ).fetchone()
+    connection.execute(INDEX_MEMORY)
+    for statement in projection.create_indexes(version)[0 if has_key is None else 1 :]:
+        connection.execute(statement.encode())
+    connection.execute("RESET maintenance_work_mem")
+    connection.execute(f"ANALYZE {table}".encode())
+
+
+class _Filling:
+    """The rows of a table in the making, as far as they are in memory,
+    and what the table holds already.
+    """
+
+    def __init__(self, connection: Connection, projection: Projection, version: int) -> None:
+        self._connection = connection
+        self._projection = projection
+        self._version = version
+        self.rows: dict[Any, list[Any]] = {}
+        self._stored: set[Any] = set()  # keys of rows in memory that the table has too
+        self._position = 0
+        self._has_key = False
+
+    def rows_for(self, entries: Sequence[LogEntry]) -> dict[Any, list[Any]]:
+        """All rows in memory, those that `entries` change among them if there are any."""
+        if self._position and self._projection.merge is None:
+            self._make_key()
+            keys = {self._projection.key(entry) for entry in entries}
+            keys = {key for key in keys if key not in self.rows}
+            found = load(self._connection, self._projection, self._version, keys)
+            self._stored |= found.keys()
+            self.rows |= found
+        return self.rows
+
+    def write(self, position: int) -> None:
+        """Store what is in memory, and that the table has come to `position`; forget the rows."""
+        if (
+            self._position
+            and self._projection.merge is not None
+            and not self._projection.is_append_only
+        ):
+            self._make_key()
+            self._stored |= self.rows.keys()  # or may be: it merges with whatever is there
+        with self._connection.transaction():
+            new = [row for key, row in self.rows.items() if key not in self._stored]
+            copy(self._connection, self._projection, self._version, new)
+            for keys in _slices(list(self._stored), _PUT):
+                put(
+                    self._connection,
+                    self._projection,
+                    self._version,
+                    [self.rows[key] for key in keys],
+                )
+            move(
+                self._connection,
+                self._projection,
+                self._version,
+                position,
+                after=self._position,
+                role="building",
+            )
+        self.rows.clear()
+        self._stored.clear()
+        self._position = position
+
+    def _make_key(self) -> None:
+        if not self._has_key:
+            self._connection.execute(self._projection.create_indexes(self._version)[0].encode())
+            self._has_key = True
+
+
+def _slices(items: list[Any], size: int) -> Iterator[list[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Rows by the hundred thousand and not a cycle among them:
+    the collector took half of the time.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

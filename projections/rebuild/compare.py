@@ -1,0 +1,120 @@
+"""Whether two versions of a view hold the same rows, told by the database."""
+
+from dataclasses import dataclass
+from typing import Final, LiteralString
+
+from psycopg import Connection
+
+from projections.projection import Projection
+
+_FIRST: Final = """
+    SELECT coalesce(l.{key}, n.{key})::text, l.{key} IS NULL, n.{key} IS NULL,
+        array_remove(ARRAY[{columns}]::text[], NULL)
+    FROM {live} l FULL JOIN {new} n ON l.{key} = n.{key}
+    WHERE (l.*) IS DISTINCT FROM (n.*) ORDER BY coalesce(l.{key}, n.{key}) LIMIT 1
+"""
+
+_COLUMNS: Final[LiteralString] = """
+    SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
+    WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+"""None of a table that is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first row, by key, in which two versions differ.
+
+    Names places and never shows what is there.
+
+    key: of the row. columns: those that differ; empty where only one version has the row.
+    """
+
+    view: str
+    key: str
+    is_missing: bool
+    is_surplus: bool
+    columns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.is_missing:
+            return f"{self.view}: the row {self.key} is missing"
+        if self.is_surplus:
+            return f"{self.view}: the row {self.key} should not be there"
+        return f"{self.view}: the row {self.key} differs in {', '.join(self.columns)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A version whose table is not what its shape says, so that there is nothing to compare with.
+
+    what: in which way, without what is in it.
+    """
+
+    view: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.view}: {self.what}"
+
+
+def unreadable(
+    connection: Connection, projection: Projection, live: int, new: int
+) -> Unreadable | None:
+    """What keeps the live version from being compared with the new one,
+    which was made a moment ago.
+    """
+    table = projection.table(live)
+    found, expected = (
+        connection.execute(_COLUMNS, [projection.table(version)]).fetchall()
+        for version in (live, new)
+    )
+    if not found:
+        return Unreadable(projection.name, f"the table {table} is missing")
+    if found != expected:
+        return Unreadable(projection.name, f"the columns of {table} are not those of its shape")
+    if connection.execute("SELECT has_table_privilege(%s, 'SELECT')", [table]).fetchone() != (
+        True,
+    ):
+        return Unreadable(projection.name, f"the table {table} may not be read")
+    return None
+
+
+def digest(connection: Connection, projection: Projection, version: int) -> str:
+    """Of all columns of all rows, in whatever order they lie.
+
+    The sum of the rows' 64-bit hashes, by one scan in constant memory, in parallel where PostgreSQL
+    likes; it is to find mistakes, not to withstand an adversary (who could write the rows
+    themselves).
+    """
+    statement = (
+        f"SELECT count(*), coalesce(sum(hash_record_extended(t, 0)), 0) "
+        f"FROM {projection.table(version)} t"
+    )
+    row = connection.execute(statement.encode()).fetchone()
+    assert row is not None
+    return f"{row[0]}:{row[1]}"
+
+
+def first_difference(
+    connection: Connection, projection: Projection, live: int, new: int
+) -> Difference | None:
+    """Where the live version does not hold what the new one holds, both being at one position."""
+    key, *columns = projection.columns
+    differing = ", ".join(
+        f"CASE WHEN l.{name} IS DISTINCT FROM n.{name} THEN '{name}' END" for name in columns
+    )
+    row = connection.execute(
+        _FIRST.format(
+            key=key,
+            columns=differing or "NULL",
+            live=projection.table(live),
+            new=projection.table(new),
+        ).encode()
+    ).fetchone()
+    if row is None:
+        return None
+    found, is_missing, is_surplus, names = row
+    if is_missing or is_surplus:
+        names = []
+    return Difference(projection.name, found, is_missing, is_surplus, tuple(names))

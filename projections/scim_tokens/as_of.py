@@ -1,0 +1,132 @@
+"""The documented token objects as they were at an instant,
+from the views `scim_tokens` and `audit_trail`.
+
+What never changes (team, name, creator, expiry) and what happens once (revocation) is read off the
+token's row. The two instants that later events overwrite, the last use and the last rotation, are
+looked up in the trail, one index probe each, and only where the row holds a later one.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from domain.postgres.connection import ReadPool
+from projections.audit_trail import view as audit_trail
+from projections.follow.wake_ups import NOBODY, Waker
+from projections.scim_tokens import view as scim_tokens
+from projections.scim_tokens.queries import Place, TokenFilter, TokenPage
+from projections.scim_tokens.view import document
+from projections.scim_tokens.walk import along, of_teams
+from projections.view_reader import ViewReader
+
+_AS_IT_WAS: Final = """
+    WITH asked AS MATERIALIZED (
+        SELECT %(at)s::timestamptz AS at, coalesce(
+            (SELECT position FROM {audit_trail} WHERE at > %(at)s ORDER BY at, position LIMIT 1),
+            9223372036854775807
+        ) AS end_position
+    )
+    SELECT true, t.id, t.team_id, t.name, t.created_by,
+        CASE WHEN t.last_used_at > asked.at THEN used.at ELSE t.last_used_at END AS used_at,
+        t.created_at,
+        greatest(
+            t.created_at,
+            CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
+            CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
+        ),
+        t.expires_at,
+        CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
+        CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
+    FROM asked CROSS JOIN (
+        <newest>
+    ) t
+    LEFT JOIN LATERAL (
+        SELECT a.at FROM {audit_trail} a
+        WHERE t.last_used_at > asked.at AND a.token_id = t.id AND a.kind = 'scim_token.used'
+            AND a.position < asked.end_position
+        ORDER BY a.position DESC LIMIT 1
+    ) used ON true
+    LEFT JOIN LATERAL (
+        SELECT a.at FROM {audit_trail} a
+        WHERE t.rotated_at > asked.at AND a.token_id = t.id AND a.kind = 'scim_token.rotated'
+            AND a.kind <> 'scim_token.used' AND a.position < asked.end_position
+        ORDER BY a.position DESC LIMIT 1
+    ) rotated ON true
+    ORDER BY t.created_at DESC, t.id DESC
+"""
+"""By the indexes of both views. A token is not used after it ended, so between its last use before
+the instant and the instant there are only refusals of secrets that a rotation had ended, one a
+minute at most."""
+
+
+class AsOfQueries:
+    """Reads of tokens as they were. Each names the ledger head that the views must have reached."""
+
+    def __init__(self, pool: ReadPool, *, waker: Waker = NOBODY) -> None:
+        self._view = ViewReader(pool, scim_tokens.PROJECTION, audit_trail.PROJECTION, waker=waker)
+
+    async def find(
+        self, token_id: UUID, *, teams: Sequence[UUID] | None, at: datetime, head: int
+    ) -> str | None:
+        """The document at `at`; None for a token that was missing, foreign or revoked then."""
+        conditions = ["id = %(id)s", _CREATED, _NOT_REVOKED]
+        parameters: dict[str, Any] = {"id": token_id, "at": at, "limit": 1}
+        if teams is not None:
+            conditions.append("team_id = ANY(%(teams)s)")
+            parameters["teams"] = list(teams)
+        newest = f"SELECT * FROM {{table}} WHERE {' AND '.join(conditions)} LIMIT %(limit)s"
+        rows = await self._rows(newest, parameters, head=head)
+        return _render(rows[0]) if rows else None
+
+    async def page(
+        self, narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime, head: int
+    ) -> TokenPage:
+        """One page of the list at `at`, narrowed by team,
+        name and the status that the tokens had then.
+        """
+        newest, parameters = _newest(narrow, after=after, limit=limit, at=at)
+        rows = await self._rows(newest, parameters, head=head)
+        last = Place(rows[limit - 1][5], rows[limit - 1][0]) if len(rows) > limit else None
+        return TokenPage([_render(row) for row in rows[:limit]], last)
+
+    async def _rows(
+        self, newest: str, parameters: Mapping[str, Any], *, head: int
+    ) -> list[tuple[Any, ...]]:
+        return await self._view.rows(_AS_IT_WAS.replace("<newest>", newest), parameters, head=head)
+
+
+def _render(row: tuple[Any, ...]) -> str:
+    return _encoder.encode(document(*row)).decode()
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def _newest(
+    narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime
+) -> tuple[str, dict[str, Any]]:
+    """SQL: the tokens of a page, and one more if any."""
+    is_of_one_team, parameters = of_teams(narrow.teams)
+    parameters |= {"at": at, "limit": limit + 1}
+    index = ["revoked_at IS NOT NULL"] if narrow.status == "revoked" else []
+    bounds, filters = [_CREATED], list(_STATUS[narrow.status])
+    if narrow.name is not None:
+        index = ["name = %(name)s"]
+        parameters["name"] = narrow.name
+    if after is not None:
+        bounds.append("(created_at, id) < (%(after_at)s, %(after_id)s)")
+        parameters |= {"after_at": after.created_at, "after_id": after.id}
+    return along(index, bounds, filters, is_of_one_team=is_of_one_team), parameters
+
+
+_CREATED: Final = "created_at <= %(at)s"
+_NOT_REVOKED: Final = "(revoked_at IS NULL OR revoked_at > %(at)s)"
+_STATUS: Final = {
+    "active": [_NOT_REVOKED, "(expires_at IS NULL OR expires_at > %(at)s)"],
+    "revoked": ["revoked_at <= %(at)s"],
+    "expired": [_NOT_REVOKED, "expires_at <= %(at)s"],
+    "all": [],
+}

@@ -1,0 +1,53 @@
+"""How tokens are listed: along one index, from the newest,
+whatever the planner believes about the table.
+
+A planner that finds few rows likely collects and sorts them; without statistics, or with those of
+another day, it is wrong, and a page of a hundred reads twenty thousand. So the order is asked for
+inside a subquery that nothing is pushed into (OFFSET 0), with just the conditions of one index: any
+other way reads no less and has to sort. What else is asked for is compared on the way.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+ORDER: Final = "ORDER BY created_at DESC, id DESC"
+
+
+def along(
+    index: Sequence[str],
+    bounds: Sequence[str],
+    filters: Sequence[str],
+    *,
+    is_of_one_team: bool | None,
+) -> str:
+    """SQL: the newest rows of {table}, `limit` at most.
+
+    index: conditions that an index of `scim_tokens` begins with, or that it is partial by. bounds:
+    where on it to begin. filters: what else a row must meet. is_of_one_team: that of the parameter
+    `team`; False for one of `teams`, each of which is walked by itself; None for all.
+    """
+    within = [*index, *bounds]
+    if is_of_one_team is not None:
+        within.insert(0, "team_id = %(team)s" if is_of_one_team else "team_id = mine.one")
+    walked = f"SELECT * FROM {{table}} {_where(within)} {ORDER} OFFSET 0"
+    page = f"SELECT * FROM ({walked}) walked {_where(filters)} {ORDER} LIMIT %(limit)s"
+    if is_of_one_team is not False:
+        return page
+    return (
+        "SELECT found.* FROM unnest(%(teams)s::uuid[]) AS mine (one) "
+        f"CROSS JOIN LATERAL ({page}) found {ORDER} LIMIT %(limit)s"
+    )
+
+
+def of_teams(teams: Sequence[Any] | None) -> tuple[bool | None, dict[str, Any]]:
+    """What `along` needs to know of them, and the parameter for it."""
+    if teams is None:
+        return None, {}
+    if len(teams) == 1:
+        return True, {"team": teams[0]}
+    return False, {"teams": list(dict.fromkeys(teams))}
+
+
+def _where(conditions: Iterable[str]) -> str:
+    joined = " AND ".join(conditions)
+    return f"WHERE {joined}" if joined else ""

@@ -1,0 +1,77 @@
+"""The view `token_sources`: the addresses that each token was used from, and since when."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+from uuid import UUID
+
+from domain.eventstore.event_registry import EventRegistry
+from domain.scim_token import Used
+from projections.addresses import address_text
+from projections.projection import LogEntry, Projection
+
+
+def key_of(token_id: UUID, address: str) -> bytes:
+    """The row of a token's address: one index finds it, and all of a token (`IS_NEW_SINCE`)."""
+    return token_id.bytes + address.encode()
+
+
+_OF_ID: Final = "s.key >= uuid_send(id) AND s.key < uuid_send(id) || '\\xff'"
+"""SQL: whether a row `s` of this view is of the token `id`; by the primary key."""
+
+IS_NEW_SINCE: Final = (
+    f"EXISTS (SELECT FROM {{token_sources}} s WHERE {_OF_ID} "
+    "HAVING count(*) > 1 AND max(s.first_at) >= %(new_source_since)s)"
+)
+"""SQL: whether the token `id` was used from a new address since some instant.
+
+Its first address is where it lives and not a new one; the last of several is, whenever the first
+was.
+"""
+
+FEW: Final = 20_000
+"""No more addresses than these are few, and lead to their tokens.
+
+Of more, some are met on the way.
+"""
+
+NEW_SINCE: Final = f"""
+    new AS MATERIALIZED (
+        SELECT key, encode(substring(key FOR 16), 'hex')::uuid AS id FROM {{token_sources}}
+        WHERE first_at >= %(new_source_since)s ORDER BY first_at LIMIT {FEW + 1}
+    ), renewed AS MATERIALIZED (
+        SELECT DISTINCT id FROM new WHERE (SELECT count(*) FROM new) <= {FEW} AND EXISTS (
+            SELECT FROM {{token_sources}} s WHERE {_OF_ID} AND s.key <> new.key
+        )
+    )
+"""
+"""SQL, for WITH: the addresses that are new since then, up to one more than few;
+and their tokens, if few.
+"""
+
+ARE_MANY: Final = f"(SELECT count(*) FROM new) > {FEW}"
+IS_ONE_OF_FEW: Final = "id = ANY(ARRAY(SELECT id FROM renewed))"
+
+
+def apply(
+    rows: dict[bytes, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
+) -> None:
+    """Fold. The first use from an address makes a row, and no later one changes it."""
+    for entry in entries:
+        event = registry.decode(entry.topic, entry.state)
+        assert isinstance(event, Used)
+        address = address_text(event.presentation.source)
+        if address:
+            key = key_of(entry.originator_id, address)
+            rows.setdefault(key, [key, entry.at])
+
+
+PROJECTION: Final = Projection(
+    name="token_sources",
+    shape=3,
+    columns={"key": "bytea", "first_at": "timestamptz NOT NULL"},
+    stored=2,
+    indexes={"since": "(first_at)"},
+    topics=frozenset({Used.topic}),
+    apply=apply,
+    merge={},
+)

@@ -1,0 +1,80 @@
+"""Questions to the view `usage`: a token's use over time."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from domain.postgres.connection import ReadPool
+from projections.described import Instant
+from projections.follow.wake_ups import NOBODY, Waker
+from projections.scim_tokens.view import rfc3339
+from projections.usage import view as usage
+from projections.view_reader import ViewReader
+
+STEPS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+SPANS: Final = {"hour": timedelta(days=1), "day": timedelta(days=30)}
+"""How far back a question goes that does not say from when."""
+STEPS_MAX: Final = 1000
+
+SELECT: Final = """
+    SELECT true, ('x' || encode(substring(key FROM 17 FOR 4),
+        'hex'))::bit(32)::int / %(hours)s AS step,
+        sum(uses)::bigint, sum(refusals)::bigint, count(DISTINCT nullif(substring(key FROM 21), ''))
+    FROM {table} WHERE key >= %(start)s AND key < %(end)s GROUP BY step
+"""
+"""A range of the primary key, its parts told apart as `usage.key_of` put them together."""
+
+
+class UsageStep(msgspec.Struct, frozen=True):
+    """One hour or day of a token.
+
+    at: its first instant, UTC. uses: how often the token authenticated. refusals: how often one of
+    its secrets was turned away, counted once a minute. sources: addresses that presented it.
+    """
+
+    at: Instant
+    uses: int
+    refusals: int
+    sources: int
+
+
+class UsageQueries:
+    """Reads of the view `usage`."""
+
+    def __init__(self, pool: ReadPool, *, waker: Waker = NOBODY) -> None:
+        self._view = ViewReader(pool, usage.PROJECTION, waker=waker)
+
+    async def steps(
+        self, token_id: UUID, *, from_at: datetime, to_at: datetime, step: timedelta, head: int
+    ) -> list[UsageStep]:
+        """Every step from the one that `from_at` is in, up to but not including `to_at`;
+        zeros included.
+
+        step: an hour, or a day of UTC.
+        """
+        start = _floor(from_at, step)
+        parameters = {
+            "hours": step // usage.HOUR,
+            "start": usage.key_of(token_id, start),
+            "end": usage.key_of(token_id, _ceiling(to_at, usage.HOUR)),
+        }
+        rows = await self._view.rows(SELECT, parameters, head=head)
+        found = {usage.EPOCH + number * step: counts for number, *counts in rows}
+        return [
+            UsageStep(rfc3339(at), *found.get(at, (0, 0, 0))) for at in _starts(start, to_at, step)
+        ]
+
+
+def _starts(start: datetime, end: datetime, step: timedelta) -> Sequence[datetime]:
+    return [start + number * step for number in range(-((start - end) // step))]
+
+
+def _floor(at: datetime, step: timedelta) -> datetime:
+    return usage.EPOCH + (at - usage.EPOCH) // step * step
+
+
+def _ceiling(at: datetime, step: timedelta) -> datetime:
+    return usage.EPOCH - (usage.EPOCH - at) // step * step

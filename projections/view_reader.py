@@ -1,0 +1,118 @@
+"""Reads that are never stale: a query answers from a view that has reached the
+head its caller arrived at.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from domain.errors import ProjectionBehind, ProjectionStopped
+from domain.postgres.connection import ReadPool
+from projections.faults import is_damage, told
+from projections.follow.wake_ups import NOBODY, Waker
+from projections.projection import Projection
+
+FRESH_TIMEOUT_S: Final = 1.5
+LONGEST_PAUSE_S: Final = 0.05
+STOPPED_PAUSE_S: Final = 0.25
+_LIVE: Final = """
+    SELECT name, version FROM ledger.projection_positions
+    WHERE (name, shape) IN (SELECT * FROM unnest(%s::text[], %s::int[])) AND role = 'live'
+"""
+"""A release reads its own shape, also while another release's is live beside it."""
+
+logger = structlog.get_logger()
+
+
+class ViewReader:
+    """Runs queries on the live versions of one view or several.
+
+    projections: {table} in a query stands for the first one's table, and the name of each for its
+    own. waker: of the runner, who is told when a query has to wait.
+    """
+
+    def __init__(self, pool: ReadPool, *projections: Projection, waker: Waker = NOBODY) -> None:
+        self._pool = pool
+        self._waker = waker
+        self._names = [projection.name for projection in projections]
+        self._shapes = [projection.shape for projection in projections]
+        self._versions: Mapping[str, int] | None = None
+
+    async def rows(
+        self, select: str, parameters: Sequence[Any] | Mapping[str, Any], *, head: int
+    ) -> list[tuple[Any, ...]]:
+        """The rows of `select`, once every view has applied every event up to `head`.
+
+        select: SQL with {table} for the live table, or the views' names; its first column is true.
+        Positions and rows come from one statement, so from one snapshot.
+        Raises ProjectionBehind after 1.5 s, or ProjectionStopped where that is why, also where a
+        table cannot be read; StoreUnavailable when the store is away.
+        """
+        pause_s = 0.002
+        deadline = asyncio.get_running_loop().time() + FRESH_TIMEOUT_S
+        damaged: Mapping[str, int] | None = None
+        while True:
+            try:
+                rows = await self._try(select, parameters)
+            except psycopg.Error as error:
+                if not is_damage(error):
+                    raise
+                if self._versions == damaged:
+                    logger.error("projections.unreadable", names=self._names, error=told(error))  # noqa: TRY400
+                    raise ProjectionStopped(f"the view {self._names[0]} cannot be read") from None
+                rows, damaged = (
+                    [],
+                    self._versions,
+                )  # or was it dropped since the pointers were read?
+            if rows and rows[0][0] >= head:
+                return [row[3:] for row in rows if row[2] is not None]
+            if rows and rows[0][1]:  # unless a newer release takes it over
+                pause_s = max(pause_s, STOPPED_PAUSE_S)
+            if not rows:  # a view was switched or never made: look the pointers up again
+                self._versions = None
+            self._waker.awaited()
+            if asyncio.get_running_loop().time() + pause_s > deadline:
+                error_type = ProjectionStopped if rows and rows[0][1] else ProjectionBehind
+                raise error_type(f"the view {self._names[0]} has not reached the ledger's head")
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
+
+    async def _try(
+        self, select: str, parameters: Sequence[Any] | Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        async def ask(connection: AsyncConnection[TupleRow]) -> list[tuple[Any, ...]]:
+            if self._versions is None:
+                found = await (
+                    await connection.execute(_LIVE, [self._names, self._shapes])
+                ).fetchall()
+                if len(found) < len(self._names):
+                    return []
+                self._versions = dict(found)
+            cursor = connection.cursor(binary=True)
+            statement = _with_position(select, self._names, self._versions)
+            return await (await cursor.execute(statement, parameters, prepare=True)).fetchall()
+
+        return await self._pool.read(ask)
+
+
+def _with_position(select: str, names: Sequence[str], versions: Mapping[str, int]) -> str:
+    """`select` on the tables of these versions,
+    behind how far all have come and whether one has stopped.
+    """
+    tables = {name: f"views.{name}_v{version}" for name, version in versions.items()}
+    live = ", ".join(f"('{name}', {version})" for name, version in versions.items())
+    return f"""
+        SELECT p.position, p.has_stopped, r.* FROM (
+            SELECT min(position) AS position, bool_or(stopped_at IS NOT NULL) AS has_stopped
+            FROM ledger.projection_positions
+            WHERE (name, version) IN ({live}) AND role = 'live' HAVING count(*) = {len(versions)}
+        ) p
+        LEFT JOIN LATERAL (
+            {select.format(table=tables[names[0]], **tables)}
+        ) r ON true
+    """

@@ -1,0 +1,152 @@
+"""Two releases at once, the newer one with a view of another shape:
+each reads its own, and both keep up.
+"""
+
+import asyncio
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from domain.eventstore.event_registry import EventRegistry
+from domain.ledger import NewScimToken, Operator
+from domain.scim_token import Presentation, Used
+from projections.follow.positions import all_positions
+from projections.follow.runner import Runner
+from projections.projection import LogEntry, Projection
+from projections.rebuild import run as rebuilding
+from projections.rebuild.run import drop_old
+from projections.scim_tokens import view as scim_tokens
+from projections.view_reader import ViewReader
+from tests.conftest import Database, open_ledger
+from tests.projections.given_events import select, until
+from tests.projections.rebuild.test_rebuild import history
+
+OLD = scim_tokens.PROJECTION
+
+
+def apply(
+    rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
+) -> None:
+    """The newer release also counts the events of uses."""
+    for entry in entries:
+        uses = rows[entry.originator_id].pop() if entry.originator_id in rows else 0
+        scim_tokens.apply(rows, [entry], registry)
+        rows[entry.originator_id].append(uses + (entry.topic == Used.topic))
+
+
+def derive(row: Sequence[Any]) -> Sequence[Any]:
+    return scim_tokens.derive(list(row[:-1]))
+
+
+_columns = list(OLD.columns.items())
+NEW = replace(
+    OLD,
+    shape=OLD.shape + 1,
+    columns=dict(
+        [*_columns[: OLD.stored], ("use_events", "bigint NOT NULL"), *_columns[OLD.stored :]]
+    ),
+    stored=OLD.stored + 1,
+    apply=apply,
+    derive=derive,
+    last_only=frozenset(),
+    touch=None,
+)
+
+
+@contextmanager
+def runner(database: Database, projection: Projection) -> Iterator[None]:
+    """The projection process of one release."""
+    stop = threading.Event()
+    thread = threading.Thread(target=Runner(database.app, [projection]).run, args=(stop.is_set,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def live_shapes(database: Database) -> dict[int, int]:
+    """How far the live version of each shape is behind."""
+    with psycopg.connect(database.app) as connection:
+        found = all_positions(connection)
+    return {at.shape: at.lag for at in found if (at.name, at.role) == (OLD.name, "live")}
+
+
+@pytest.mark.parametrize("is_long", [False, True], ids=["caught up at once", "built in bulk"])
+def test_both_releases_answer_while_the_new_view_is_built_and_after(
+    database: Database, monkeypatch: pytest.MonkeyPatch, is_long: bool
+) -> None:
+    if is_long:
+        monkeypatch.setattr(rebuilding, "BULK_FROM", 10)
+    history(database)
+    answers = {"old": 0, "new": 0}
+
+    async def serve_both() -> None:
+        async with open_ledger(database.app) as ledger:
+            old, new = ViewReader(ledger.reads, OLD), ViewReader(ledger.reads, NEW)
+            while answers["new"] < 20:
+                token, secret = await ledger.create_scim_token(
+                    NewScimToken(uuid4(), "Okta"), by=Operator(uuid4())
+                )
+                await ledger.authenticate(secret, Presentation(door="scim"))
+                async with ledger.reads.connection() as connection:
+                    ((head,),) = await (
+                        await connection.execute("SELECT max(notification_id) FROM ledger.events")
+                    ).fetchall()
+                rows = await old.rows(
+                    "SELECT true, name FROM {table} WHERE id = %s", [token.id], head=head
+                )
+                assert rows == [("Okta",)]
+                answers["old"] += 1
+                if NEW.shape in live_shapes(database):
+                    rows = await new.rows(
+                        "SELECT true, use_events FROM {table} WHERE id = %s", [token.id], head=head
+                    )
+                    assert rows == [(1,)]
+                    answers["new"] += 1
+
+    with runner(database, OLD):
+        until(lambda: live_shapes(database) == {OLD.shape: 0})
+        with runner(database, NEW):
+            asyncio.run(serve_both())
+            assert answers["old"] >= answers["new"] == 20
+            with psycopg.connect(database.app, autocommit=True) as connection:
+                # The older release runs still, so its view is not old yet.
+                assert drop_old(connection, [NEW]) == []
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        # Nor would the older release, taken up again, drop the newer one's.
+        assert drop_old(connection, [OLD]) == []
+        assert drop_old(connection, [NEW]) == ["views.scim_tokens_v1"]
+    assert live_shapes(database) == {NEW.shape: 0}
+
+
+def test_the_older_release_goes_on_after_the_newer_one_was_taken_back(database: Database) -> None:
+    history(database)
+    with runner(database, NEW):
+        until(lambda: live_shapes(database).get(NEW.shape) == 0)
+    with runner(database, OLD):
+        history_after(database)
+        until(lambda: live_shapes(database)[OLD.shape] == 0)
+    with runner(database, NEW):
+        until(lambda: live_shapes(database) == {OLD.shape: 0, NEW.shape: 0})
+    counts = select(
+        database,
+        "SELECT (SELECT count(*) FROM views.scim_tokens_v1), (SELECT count(*) "
+        "FROM views.scim_tokens_v2)",
+    )
+    assert counts[0][0] == counts[0][1] == 13
+
+
+def history_after(database: Database) -> None:
+    async def one_more() -> None:
+        async with open_ledger(database.app) as ledger:
+            await ledger.create_scim_token(NewScimToken(uuid4(), "Okta"), by=Operator(uuid4()))
+
+    asyncio.run(one_more())

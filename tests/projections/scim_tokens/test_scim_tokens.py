@@ -1,0 +1,142 @@
+"""The view `scim_tokens`: given events, a row and the document that is sent."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from domain.eventstore.event_registry import REGISTRY
+from projections.follow.runner import Runner
+from projections.scim_tokens.view import PROJECTION, derive
+from tests.conftest import Database, catch_up
+from tests.domain.scenario import (
+    MILLISECOND,
+    T0,
+    T1,
+    T2,
+    T3,
+    T4,
+    TEAM_ID,
+    TOKEN_ID,
+    Given,
+    created,
+    refused,
+    revoked,
+    rotated,
+    used,
+)
+from tests.projections.given_events import log_entries, record, select
+
+
+def row_of(*events: Given) -> list[Any]:
+    rows: dict[Any, list[Any]] = {}
+    entries = [entry for entry in log_entries(*events) if entry.topic in PROJECTION.topics]
+    PROJECTION.apply(rows, entries, REGISTRY)
+    assert rows.keys() == {TOKEN_ID}
+    return rows[TOKEN_ID]
+
+
+def document_of(*events: Given) -> str:
+    *parts, _ = derive(row_of(*events))
+    return "".join(parts)
+
+
+HEAD = (
+    '{"id":"9c858901-8a57-4791-81fe-4c455b099bc9","team_id":"05daecaf-4365-42e8-8370-8127de5dd717",'
+    '"name":"Okta","created_by":"00000000-0000-0000-0000-000000000001",'
+)
+
+
+def test_a_created_token_is_exactly_the_documented_object() -> None:
+    assert document_of(created(T0)) == (
+        HEAD + '"last_used_at":null,'
+        '"created_at":"2021-08-10T10:00:00.000Z","updated_at":"2021-08-10T10:00:00.000Z"}'
+    )
+
+
+def test_a_use_moves_last_used_at_and_nothing_else() -> None:
+    assert document_of(created(T0), used(T1), used(T2 + 7 * MILLISECOND)) == (
+        HEAD + '"last_used_at":"2021-08-10T12:00:00.007Z",'
+        '"created_at":"2021-08-10T10:00:00.000Z","updated_at":"2021-08-10T10:00:00.000Z"}'
+    )
+
+
+def test_extensions_appear_once_they_are_used_in_a_fixed_order() -> None:
+    assert document_of(created(T0, expires_at=T4), rotated(T1), used(T2), revoked(T3)) == (
+        HEAD + '"last_used_at":"2021-08-10T12:00:00.000Z",'
+        '"created_at":"2021-08-10T10:00:00.000Z","updated_at":"2021-08-10T13:00:00.000Z",'
+        '"expires_at":"2021-08-10T14:00:00.000Z","rotated_at":"2021-08-10T11:00:00.000Z",'
+        '"revoked_at":"2021-08-10T13:00:00.000Z"}'
+    )
+
+
+def test_a_rotation_and_a_revocation_move_updated_at() -> None:
+    assert '"updated_at":"2021-08-10T11:00:00.000Z"' in document_of(created(T0), rotated(T1))
+    assert '"updated_at":"2021-08-10T12:00:00.000Z"' in document_of(created(T0), revoked(T2))
+
+
+def test_a_refused_secret_changes_nothing() -> None:
+    assert row_of(created(T0), revoked(T1), refused(T2)) == row_of(created(T0), revoked(T1))
+
+
+@pytest.mark.parametrize(
+    "name", ['"quoted" \\', "プロビジョニング 👩🏽‍💻", "\u202eright to left", "</script>"]
+)
+def test_a_name_is_sent_as_it_came(name: str) -> None:
+    assert json.loads(document_of(created(name=name)))["name"] == name
+
+
+def test_milliseconds_are_never_rounded_up() -> None:
+    at = T0 + timedelta(microseconds=999_999)
+    assert '"created_at":"2021-08-10T10:00:00.999Z"' in document_of(created(at))
+
+
+@pytest.mark.parametrize("split", range(1, 4))
+def test_it_does_not_matter_how_events_are_cut_into_batches(split: int) -> None:
+    entries = log_entries(created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3))
+    rows: dict[Any, list[Any]] = {}
+    PROJECTION.apply(rows, entries[:split], REGISTRY)
+    PROJECTION.apply(rows, entries[split:], REGISTRY)
+    assert rows[TOKEN_ID] == row_of(created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3))
+
+
+def test_the_stored_row_and_its_document_are_those_of_the_fold(database: Database) -> None:
+    record(
+        database, created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3), token_id=TOKEN_ID
+    )
+    catch_up(database)
+    expected = row_of(created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3))
+    assert select(database, "TABLE views.scim_tokens_v1") == [tuple(PROJECTION.whole(expected))]
+    assert expected[1] == TEAM_ID
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5])
+def test_what_a_use_sets_is_what_the_fold_comes_to(database: Database, batch: int) -> None:
+    """Whether a batch holds uses alone, or something else that happens to the token, too."""
+    history = (created(T0), used(T1), used(T2 + 7 * MILLISECOND), rotated(T3), used(T4))
+    record(database, *history, token_id=TOKEN_ID)
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        Runner(database.app, [PROJECTION], batch=batch).catch_up(connection)
+    expected = row_of(*history)
+    assert select(database, "TABLE views.scim_tokens_v1") == [tuple(PROJECTION.whole(expected))]
+
+
+def test_a_use_writes_no_index_but_the_first_one(database: Database) -> None:
+    """C16: what a list of unused tokens costs.
+
+    Each would write an index on what changes with each.
+    """
+    record(database, created(T0), *(used(T0 + n * MILLISECOND) for n in range(1, 21)))
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        Runner(database.app, [PROJECTION], batch=1).catch_up(connection)
+        connection.execute("SELECT pg_stat_force_next_flush()")
+    ((updates, without_index),) = select(
+        database,
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'scim_tokens_v1'",
+    )
+    assert updates == 20
+    # The first use, and another where a snapshot elsewhere kept the page from being tidied: not
+    # every one.
+    assert 1 <= updates - without_index < 5

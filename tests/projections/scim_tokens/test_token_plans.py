@@ -1,0 +1,284 @@
+"""C15, C16: a page of tokens is read along an index, whatever statistics there are, or none."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from domain.postgres.connection import configure
+from domain.postgres.session import READING
+from projections.audit_trail import view as audit_trail
+from projections.projection import Projection
+from projections.scim_tokens import as_of
+from projections.scim_tokens import walk as token_walk
+from projections.scim_tokens.queries import Place, TokenFilter, statement
+from projections.scim_tokens.view import PROJECTION
+from projections.token_sources import view as token_sources
+from tests.conftest import new_database
+
+VERSION: Final = 99
+TABLES: Final[Mapping[str, str]] = {
+    each.name: each.table(VERSION)
+    for each in (PROJECTION, audit_trail.PROJECTION, token_sources.PROJECTION)
+}
+TABLE: Final = TABLES["scim_tokens"]
+ROWS: Final = 20_000
+MANY_ROWS: Final = 1_000_000
+LIMIT: Final = 100
+T0: Final = datetime(2026, 1, 1, tzinfo=UTC)
+AT: Final = datetime(2026, 6, 1, tzinfo=UTC)
+SINCE: Final = T0 + timedelta(seconds=6600)
+BIG, SMALL, GONE, ABSENT = (UUID(int=number) for number in (0, 7, 201, 999))
+"""Teams: one with nine tenths of all tokens, one with few, one of which all are revoked,
+one with none.
+"""
+
+_GENERATE: Final = f"""
+    INSERT INTO {TABLE}
+    SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(team), 32, '0')::uuid,
+        CASE WHEN n %% 2 = 0 THEN 'Okta' ELSE 'name ' || n END, gen_random_uuid(),
+        CASE WHEN n %% 50 <> 1 AND n <> 2050 THEN at END, at, at, CASE WHEN n %% 50 = 3 THEN at END,
+            NULL,
+        CASE WHEN n %% 100 = 3 OR n = 4050 OR team = 201 THEN at END,
+        n::text, '', '', n %% 50 <> 1 AND n <> 2050
+    FROM (
+        SELECT n, CASE WHEN n %% 10 = 0 THEN n / 10 %% 200 + 2 ELSE 0 END AS team,
+            timestamptz '2026-01-01Z' + n / 3 * interval '1 s' AS at
+        FROM generate_series(%s::int, %s::int) n
+    ) generated
+"""
+_ADDRESSES: Final = f"""
+    INSERT INTO {TABLES["token_sources"]}
+    SELECT uuid_send(lpad(to_hex(n), 32, '0')::uuid) || convert_to(address, 'UTF8'),
+        timestamptz '2026-01-01Z' + n / 3 * interval '1 s'
+    FROM generate_series(1, %s::int) n, unnest(ARRAY['192.0.2.1', '192.0.2.2']) address
+    WHERE address = '192.0.2.1' OR n %% 100 = 7 OR n = 19810
+"""
+_OF_ANOTHER_DAY: Final = f"""
+    INSERT INTO {TABLE}
+    SELECT gen_random_uuid(), '{SMALL}', 'Okta', gen_random_uuid(), NULL, at, at, NULL, NULL, NULL,
+        'head', 'used', 'tail', false
+    FROM generate_series(1, 300) n, (VALUES (timestamptz '2025-12-01Z')) AS long_ago (at)
+"""
+"""All tokens are of one team, of one name, and none was used or revoked."""
+
+QUESTIONS: Final[Mapping[str, tuple[TokenFilter, int | None]]] = {
+    "all": (TokenFilter(), 1),
+    "all, whatever became of them": (TokenFilter(status="all"), 1),
+    "revoked": (TokenFilter(status="revoked"), 1),
+    # One of a hundred: with one of twenty, walking the team's own index costs as much, and either
+    # is chosen.
+    "revoked, of a big team": (TokenFilter(teams=[BIG], status="revoked"), 1),
+    "revoked, of a small team": (TokenFilter(teams=[SMALL], status="revoked"), 1),
+    "expired": (TokenFilter(status="expired"), 2),
+    "expired, of a big team": (TokenFilter(teams=[BIG], status="expired"), 2),
+    "a new address": (TokenFilter(new_source_since=SINCE), 5),
+    "a new address, in a small team": (
+        TokenFilter(teams=[UUID(int=183)], new_source_since=SINCE),
+        5,
+    ),
+    "a new address, in two teams": (TokenFilter(teams=[SMALL, BIG], new_source_since=SINCE), 5),
+    "no new address": (TokenFilter(new_source_since=AT), 1),
+    "a big team": (TokenFilter(teams=[BIG]), 1),
+    "a small team": (TokenFilter(teams=[SMALL]), 1),
+    "a team whose tokens are all revoked": (TokenFilter(teams=[GONE]), 1),
+    "no such team": (TokenFilter(teams=[ABSENT]), 1),
+    "no team": (TokenFilter(teams=[]), 1),
+    "two teams": (TokenFilter(teams=[BIG, SMALL]), 2),
+    "many teams": (TokenFilter(teams=[UUID(int=n) for n in range(2, 52)]), 50),
+    "all of two teams": (TokenFilter(teams=[BIG, SMALL], status="all"), 2),
+    "a name": (TokenFilter(name="name 4711"), 1),
+    "a common name": (TokenFilter(name="Okta"), 2),
+    "a common name in a small team": (TokenFilter(teams=[SMALL], name="Okta"), 2),
+    "no such name": (TokenFilter(name="Entra"), 1),
+    "no such name in a big team": (TokenFilter(teams=[BIG], name="Entra"), 1),
+    "a name in two teams": (TokenFilter(teams=[BIG, SMALL], name="name 4711"), 2),
+    "never used": (TokenFilter(is_never_used=True), 2),
+    "never used, of a big team": (TokenFilter(teams=[BIG], is_never_used=True), 2),
+    "never used, of a small team": (TokenFilter(teams=[SMALL], is_never_used=True), 2),
+    "unused for long": (TokenFilter(unused_since=T0 + timedelta(hours=1)), 2),
+}
+"""With how many times `LIMIT` rows may be read for a page;
+None where a filter may meet few on the way.
+"""
+STATES: Final = ("none", "of another day", "of today", "of an empty table")
+
+
+def make(connection: psycopg.Connection, projection: Projection) -> None:
+    connection.execute(projection.create_table(VERSION).encode())
+    connection.execute(
+        f"ALTER TABLE {projection.table(VERSION)} SET (autovacuum_enabled = false)".encode()
+    )
+    for each in projection.create_indexes(VERSION):
+        connection.execute(each.encode())
+
+
+def fill(connection: psycopg.Connection, rows: int) -> None:
+    """Tokens, of each hundredth two addresses, of the others one."""
+    for start in range(1, rows, 10_000):
+        connection.execute(_GENERATE.encode(), [start, start + 9_999])
+    connection.execute(_ADDRESSES.encode(), [rows])
+
+
+@pytest.fixture(scope="module", params=STATES)
+def table(server: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Connection]:
+    """Twenty thousand tokens, and what the planner knows of them."""
+    with (
+        new_database(server) as database,
+        psycopg.connect(database.app, autocommit=True) as connection,
+    ):
+        for projection in (PROJECTION, audit_trail.PROJECTION, token_sources.PROJECTION):
+            make(connection, projection)
+        configure(connection, READING)
+        if request.param == "of an empty table":
+            for question in QUESTIONS:
+                explain(connection, question)
+                explain(connection, question, as_it_was=True)
+        if request.param == "of another day":
+            connection.execute(_OF_ANOTHER_DAY.encode())
+            connection.execute(f"ANALYZE {TABLE}".encode())
+        fill(connection, ROWS)
+        if request.param == "of today":
+            connection.execute(f"ANALYZE {TABLE}".encode())
+        yield connection
+
+
+def asked(
+    question: str, *, as_it_was: bool, after: Place | None = None
+) -> tuple[str, Mapping[str, Any]]:
+    narrow, _ = QUESTIONS[question]
+    if not as_it_was:
+        return statement(narrow, after=after, limit=LIMIT - 1, at=AT)
+    newest, parameters = as_of._newest(narrow, after=after, limit=LIMIT - 1, at=AT)
+    return as_of._AS_IT_WAS.replace("<newest>", newest), parameters
+
+
+def explain(
+    connection: psycopg.Connection,
+    question: str,
+    *,
+    as_it_was: bool = False,
+    after: Place | None = None,
+) -> dict[str, Any]:
+    """What the database did for a question, by a prepared statement, whose plan is made once."""
+    select, parameters = asked(question, as_it_was=as_it_was, after=after)
+    select = select.format(table=TABLE, **TABLES)
+    name = f"q{abs(hash(select))}"
+    known = connection.execute(
+        "SELECT FROM pg_prepared_statements WHERE name = %s", [name]
+    ).fetchone()
+    names = [each for each in parameters if f"%({each})s" in select]
+    if known is None:
+        numbered = select % {each: f"${place}" for place, each in enumerate(names, start=1)}
+        connection.execute(f"PREPARE {name} AS {numbered}".encode())
+    values = psycopg.ClientCursor(connection).mogrify(
+        ", ".join(f"%({each})s" for each in names), parameters
+    )
+    row = connection.execute(
+        f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {name}({values})".encode()
+    ).fetchone()
+    assert row is not None
+    plan: dict[str, Any] = row[0][0]["Plan"]
+    return plan
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if plan["Actual Loops"]:
+        yield plan
+        for child in plan.get("Plans", ()):
+            yield from nodes(child)
+
+
+def rows_read(plan: dict[str, Any]) -> float:
+    """Of tables: what scans returned, and what they looked at and left out;
+    filters of a walk, too.
+    """
+    read = 0.0
+    for node in nodes(plan):
+        if "Relation Name" in node or node["Node Type"] == "Subquery Scan":
+            left_out = node.get("Rows Removed by Filter", 0) + node.get(
+                "Rows Removed by Index Recheck", 0
+            )
+            is_table = "Relation Name" in node
+            read += node["Actual Loops"] * (left_out + (node["Actual Rows"] if is_table else 0))
+    return read
+
+
+def unsuitable(plan: dict[str, Any], *, times: int | None) -> list[str]:
+    """What is wrong with a plan: it reads more than it shows, or other rows than in their order."""
+    kinds = {node["Node Type"] for node in nodes(plan)}
+    wrong = sorted(kinds & {"Seq Scan", "Parallel Seq Scan", "Bitmap Heap Scan"})
+    is_merged = bool(kinds & {"Function Scan", "CTE Scan"})  # what is sorted is few then
+    wrong += ["Sort"] if "Sort" in kinds and not is_merged else []
+    if times is not None and rows_read(plan) > times * (LIMIT + 10) + 20:
+        wrong.append(f"{rows_read(plan):.0f} rows")
+    return wrong
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_page_is_read_along_an_index(table: psycopg.Connection, question: str) -> None:
+    times = QUESTIONS[question][1]
+    assert unsuitable(explain(table, question), times=times) == []
+    middle = Place(T0 + timedelta(seconds=ROWS / 6), UUID(int=ROWS // 2))
+    assert unsuitable(explain(table, question, after=middle), times=times) == []
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        question
+        for question, (narrow, _) in QUESTIONS.items()
+        if narrow.unused_since is None and narrow.new_source_since is None
+    ],
+)
+def test_so_is_a_page_as_it_was(table: psycopg.Connection, question: str) -> None:
+    narrow, times = QUESTIONS[question]
+    if narrow.is_never_used or narrow.status == "expired" or narrow == TokenFilter(teams=[GONE]):
+        times = None  # nothing is known of then but by a look at each
+    assert unsuitable(explain(table, question, as_it_was=True), times=times and 2 * times) == []
+
+
+def as_it_was_asked(index: Any, bounds: Any, filters: Any, *, is_of_one_team: bool | None) -> str:
+    """As it was: all conditions beside the order, and all else left to the planner."""
+    team = {None: [], True: ["team_id = %(team)s"], False: ["team_id = ANY(%(teams)s)"]}[
+        is_of_one_team
+    ]
+    where = " AND ".join(["true", *index, *bounds, *filters, *team])
+    return f"SELECT * FROM {{table}} WHERE {where} {token_walk.ORDER} LIMIT %(limit)s"
+
+
+def test_planted_a_list_whose_plan_is_left_to_the_planner_is_noticed(
+    table: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.scim_tokens.view.queries.along", as_it_was_asked)
+    assert any(
+        unsuitable(explain(table, question), times=times)
+        for question, (_, times) in QUESTIONS.items()
+    )
+
+
+def shown(connection: psycopg.Connection, question: str, *, few: int = token_sources.FEW) -> Any:
+    """A page: its documents, how many, and where it ends."""
+    select, parameters = asked(question, as_it_was=False)
+    select = select.format(table=TABLE, **TABLES)
+    select = select.replace(str(token_sources.FEW + 1), str(few + 1)).replace(
+        str(token_sources.FEW), str(few)
+    )
+    return connection.execute(select.encode(), parameters).fetchall()
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_page_holds_what_is_asked_for(
+    table: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    """However new addresses are found, and as the plainest of statements finds it."""
+    found = shown(table, question)
+    assert shown(table, question, few=0) == shown(table, question, few=30) == found
+    with monkeypatch.context() as patch:
+        patch.setattr("projections.scim_tokens.view.queries.along", as_it_was_asked)
+        assert shown(table, question, few=0) == found
+    is_empty = question.startswith("no ") or "all revoked" in question
+    assert (found[0][2] == 0) == is_empty
