@@ -32,6 +32,7 @@ NAMES: Final[dict[str, str | tuple[str, str]]] = {
 """What a test fills in for a name that is known only at run time."""
 IN_CODE: Final = {
     "domain/eventstore/peppers.py": "sent with a session's settings, where there are no parameters",
+    "domain/eventstore/library/recorder.py": "composed of what the library selects",
     "projections/scim_tokens/as_of.py": "composed of what a request asks for",
     "projections/audit_trail/queries.py": "composed of what a request asks for",
     "projections/rebuild/bulk.py": "not moved yet",
@@ -46,6 +47,9 @@ IN_CODE: Final = {
     "projections/scim_tokens/walk.py": "composed of what a request asks for",
     "projections/usage/queries.py": "not moved yet",
     "projections/verify.py": "not moved yet",
+    "projections/view_reader.py": "composed of what a view is asked for",
+    "api/cli/repair.py": "not moved yet",
+    "api/doctor/server.py": "a remedy names statements",
     "api/resources/health.py": "not moved yet",
 }
 """Modules that keep statements of more than a line, and why."""

@@ -230,7 +230,7 @@ class TestBesideTheLiveOne:
         with app(database) as connection:
             rebuild(connection, VIEW)
             monkeypatch.setattr(
-                "projections.rebuild.run.worker.underway", lambda *_: [VIEW]
+                "projections.rebuild.worker.underway", lambda *_: [VIEW]
             )  # as it was just now
             assert not Rebuilder(database.app, PROJECTIONS).step(connection)
             assert tables(database) == ["scim_tokens_v1", "scim_tokens_v2"]

@@ -253,7 +253,7 @@ def as_it_was_asked(index: Any, bounds: Any, filters: Any, *, is_of_one_team: bo
 def test_planted_a_list_whose_plan_is_left_to_the_planner_is_noticed(
     table: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("projections.scim_tokens.view.queries.along", as_it_was_asked)
+    monkeypatch.setattr("projections.scim_tokens.queries.along", as_it_was_asked)
     assert any(
         unsuitable(explain(table, question), times=times)
         for question, (_, times) in QUESTIONS.items()
@@ -278,7 +278,7 @@ def test_a_page_holds_what_is_asked_for(
     found = shown(table, question)
     assert shown(table, question, few=0) == shown(table, question, few=30) == found
     with monkeypatch.context() as patch:
-        patch.setattr("projections.scim_tokens.view.queries.along", as_it_was_asked)
+        patch.setattr("projections.scim_tokens.queries.along", as_it_was_asked)
         assert shown(table, question, few=0) == found
     is_empty = question.startswith("no ") or "all revoked" in question
     assert (found[0][2] == 0) == is_empty
