@@ -159,7 +159,7 @@ def service_environment(database_url: str | None, **more: str) -> dict[str, str]
     """The variables for a process of the service; None for the embedded server."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     kept.pop("DATABASE_URL", None)
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of many processes compiles all modules again
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # each of many processes would compile anew
     if database_url is not None:
         kept |= {
             "DATABASE_URL": database_url,

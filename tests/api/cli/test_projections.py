@@ -233,6 +233,7 @@ class TestRebuild:
             assert refused(database, "projections", "rebuild", "scim_tokens") == said
             assert refused(database, "projections", "verify", "scim_tokens") == said
 
+    @pytest.mark.long
     def test_beside_a_running_service_nobody_notices(self, service: RunningService) -> None:
         caller = service.api_token(*WORKING)
         body = {"team_id": str(uuid4()), "name": "Okta"}

@@ -3,7 +3,7 @@ and what only a command has.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
@@ -110,7 +110,17 @@ def words(verb: str, name: str, value: str) -> list[str]:
     return [*verb.split(), *places, flag, value]
 
 
-@pytest.mark.parametrize("read", READS, ids=[f"{read.verb} {read.name}" for read in READS])
+def by_turns(reads: Sequence[Read]) -> Iterator[Any]:
+    """Each parameter with one or two of its values; with all of them in the long run."""
+    for turn, read in enumerate(reads):
+        name = f"{read.verb} {read.name}"
+        values = [*{read.values[(turn + step) % len(read.values)]: None for step in range(2)}]
+        yield pytest.param(read._replace(values=values), id=name)
+        if len(read.values) > len(values):
+            yield pytest.param(read, id=f"{name}, all values", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("read", [*by_turns(READS)])
 def test_a_command_reads_what_the_api_reads(
     ledger: RunningService, auditor: Caller, read: Read
 ) -> None:

@@ -174,6 +174,7 @@ def count(service: RunningService, reason: str, door: str) -> int:
     return int(rows[0][0])
 
 
+@pytest.mark.long
 def test_every_door_counts_in_the_running_service(service: RunningService) -> None:
     caller = service.api_token()
     presented = {"missing": None, "malformed": "Bearer scim_live_x", "unknown": f"Bearer {UNKNOWN}"}

@@ -283,6 +283,7 @@ def following(
             tail.kill()
 
 
+@pytest.mark.long
 def test_a_service_that_ends_lets_the_waiting_go(database: Database) -> None:
     with ThreadPoolExecutor(1) as pool, running_service(database) as service:
         collector = service.api_token(Permission.AUDIT_READ)

@@ -304,6 +304,7 @@ def test_what_the_others_need_has_a_time_of_its_own_to_stop(
     assert deployment.said.count("exit_code=-9") == 2
 
 
+@pytest.mark.long
 def test_what_the_others_need_is_restarted_while_they_end(
     deploy: Callable[..., Deployment],
 ) -> None:

@@ -225,6 +225,7 @@ def set_read_only(database: Database, value: str) -> None:
         )
 
 
+@pytest.mark.long
 def test_readiness_says_that_nothing_can_be_written_and_is_back_by_itself(client: Client) -> None:
     """C3: one line of the log at each change, however many ask."""
     client.warm()

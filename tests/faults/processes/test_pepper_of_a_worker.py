@@ -52,6 +52,7 @@ def asked(service: RunningService, caller: Caller, secret: str) -> dict[str, int
     }
 
 
+@pytest.mark.long
 def test_a_worker_with_another_pepper_says_503_and_never_401(
     database: Database, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_program_is_nice_and_its_session_if_that_is_its_own(*, leads: bool) ->
         program.stdin.close()
 
 
+@pytest.mark.long
 def test_the_views_of_a_service_give_way(
     two_services: tuple[RunningService, RunningService],
 ) -> None:
