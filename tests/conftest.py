@@ -44,30 +44,26 @@ __all__ = ["pytest_report_teststatus", "pytest_runtest_protocol", "pytest_termin
 T = TypeVar("T")
 APP_ROLE = "scim_ledger_app_test"
 TEMPLATE = "scim_ledger_template"
-FIRST = {
-    "test_audit_machine",
-    "test_audit_plans",
-    "test_canary",
-    "test_client_framing",
-    "test_cli",
-    "test_embedded",
-    "test_framing",
-    "test_histories",
-    "test_ledger_machine",
-    "test_middleware",
-    "test_no_record_no_yes",
-    "test_protocol",
-    "test_rate_limit",
-    "test_readme",
-    "test_revoke_storm",
-    "test_scim_proxy",
-    "test_sigkill",
-    "test_two_processes",
-    "test_unavailable",
-}
-"""Modules whose tests share a service, a server or a large database,
-and those with the longest tests.
-"""
+LONGEST = (
+    "database/test_unavailable",
+    "server/test_supervisor",
+    "cli/test_manners",
+    "database/test_idle",
+    "embedded/test_server",
+    "cli/test_projections",
+    "cli/test_reading",
+    "follow/test_damage",
+    "processes/test_no_record_no_yes",
+    "eventstore/test_use_contract",
+    "promises/test_isolation",
+    "doctor/test_doctor",
+    "postgres/test_session",
+    "resources/test_feed",
+    "server/test_slow_readers",
+    "database/test_switchover",
+    "processes/test_two_processes",
+)
+"""Files of ten seconds and more, by folder and name, in the order in which a run begins them."""
 ROOM = 6 << 30
 hypothesis.settings.register_profile(
     "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -89,12 +85,13 @@ class Database:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A parallel run hands out long stretches in the beginning, single tests in the end.
+    """Begin with the longest files: a parallel run gives each file to one worker."""
+    places = {name: place for place, name in enumerate(LONGEST)}
 
-    Spread over workers, a module would start its servers anew on each; a long test would be waited
-    for.
-    """
-    items.sort(key=lambda item: item.path.stem not in FIRST)
+    def place(item: pytest.Item) -> int:
+        return places.get(f"{item.path.parent.name}/{item.path.stem}", len(LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
