@@ -1,16 +1,18 @@
 """The application of one HTTP process, built from its environment."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any, Final
 
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Request, Response, Router
+from litestar.di import Provide
 from litestar.exceptions import ValidationException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 
+from api.admission import admit
 from api.clock_and_ids import SOURCES
 from api.doors import introspection
 from api.doors.client_address import ClientSources
@@ -24,7 +26,6 @@ from api.http.cursor import Cursors
 from api.http.json_body import StrictRequest
 from api.http.methods import Methods
 from api.http.openapi import DescribedStrings
-from api.http.parameters import check_parameters
 from api.http.problems import FieldError
 from api.json_logging import configure_logging
 from api.resources.audit import AuditController, TokenHistoryController
@@ -53,6 +54,19 @@ DESCRIPTION: Final = """
 Issues SCIM bearer tokens (shown once), answers whose they are, revokes with immediate effect,
 and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
 """
+
+
+RESOURCES: Final[Sequence[Any]] = (
+    ScimTokenController,
+    TokenHistoryController,
+    AuditController,
+    follow_events,
+    ProjectionController,
+    metrics,
+    *introspection.OPERATIONS,
+    healthz,
+    readyz,
+)
 
 
 def create_app() -> Edge:
@@ -100,20 +114,10 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
         await ledger.aclose()
 
     admin = Litestar(
-        route_handlers=[
-            ScimTokenController,
-            TokenHistoryController,
-            AuditController,
-            follow_events,
-            ProjectionController,
-            metrics,
-            *introspection.OPERATIONS,
-            healthz,
-            readyz,
-            *PAGES,
-        ],
+        route_handlers=[Router("/", route_handlers=RESOURCES, after_request=_no_store), *PAGES],
+        dependencies={"service": Provide(lambda: service, sync_to_thread=False)},
         request_class=StrictRequest,
-        before_request=check_parameters,
+        before_request=admit,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Exception: _handle},
         lifespan=[lifespan],
@@ -121,7 +125,6 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
         plugins=[DescribedStrings()],
         logging_config=None,
     )
-    admin.state.service = service
     public = (*PUBLIC, METRICS_PATH) if settings.public_metrics else PUBLIC
     return Edge(admin, Methods(admin.routes), service, upstream, public=public)
 
@@ -155,6 +158,11 @@ def _openapi() -> OpenAPIConfig:
             JsonRenderPlugin(path="/openapi.json"),
         ],
     )
+
+
+async def _no_store(response: Response[Any]) -> Response[Any]:
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
 
 
 def _handle(request: Request[Any, Any, Any], error: Any) -> Response[bytes]:

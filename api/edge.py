@@ -126,7 +126,7 @@ class Edge:
             await ledger.use_api_token(
                 caller.api_token.id, presentation_of(scope, self._service.doors.sources)
             )
-        scope["state"]["caller"] = caller
+        scope["user"] = caller
 
     def _stamping(self, scope: HTTPScope, send: Send) -> Send:
         """Adds the request's id to an answer, and records one that is given for
@@ -136,9 +136,7 @@ class Edge:
         async def stamping(message: Message) -> None:
             denied = scope["state"].pop(DENIED, None)
             if denied is not None:
-                await self._record_refusal(
-                    scope, scope["state"]["caller"], lacking=Permission(denied)
-                )
+                await self._record_refusal(scope, scope["user"], lacking=Permission(denied))
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], stamp(scope)]
             await send(message)

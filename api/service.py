@@ -1,15 +1,15 @@
-"""What the handlers of one process work with, and how they reach it from a request."""
+"""What the handlers of one process work with, injected."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 from uuid import UUID
 
-from litestar.types import Scope
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from api.doors.decide import Doors
 from api.http.cursor import Cursors
-from api.http.json_body import StrictRequest
-from domain.eventstore.api_token_lookup import Caller
 from domain.ledger import TokenLedger
 from projections.audit_trail.queries import AuditQueries
 from projections.follow.ledger_head import HeadWatch
@@ -32,16 +32,8 @@ class Service:
     heads: HeadWatch
 
 
-def service_of(request: StrictRequest) -> Service:
-    """The process's service."""
-    service: Service = request.app.state.service
-    return service
-
-
-def caller_of(scope: Scope) -> Caller:
-    """Who called: set by the edge before any handler runs."""
-    caller: Caller = scope["state"]["caller"]
-    return caller
+InjectedService: TypeAlias = NamedDependency[SkipValidation[Service]]
+"""The parameter `service` of a handler."""
 
 
 def visible_teams(allowed: Sequence[UUID] | None, asked: UUID | None) -> Sequence[UUID] | None:

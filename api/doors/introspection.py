@@ -18,6 +18,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import JSONBody
 
+from api.admission import requires
 from api.doors.client_address import plain_address
 from api.doors.decide import path_class, user_agent_of
 from api.http.form_body import InvalidForm, TokenFormOperation, read_form
@@ -25,7 +26,7 @@ from api.http.json_body import StrictRequest
 from api.http.parameters import REFUSAL
 from api.http.problems import FieldError, documented
 from api.http.values import Check
-from api.service import Service, caller_of, service_of
+from api.service import InjectedService, Service
 from domain.api_token import ApiToken, Permission
 from domain.errors import InvalidValue, TokenRefused, TokenUnknown
 from domain.eventstore.uses import Decision
@@ -140,6 +141,7 @@ _FORM_ERROR: Final = ResponseSpec(
 @post(
     "/verify",
     operation_id="verifyScimToken",
+    opt=requires(Permission.SCIM_TOKENS_READ),
     summary="Authenticate with a SCIM token that was presented elsewhere",
     tags=["Authentication"],
     status_code=200,
@@ -155,12 +157,13 @@ _FORM_ERROR: Final = ResponseSpec(
         *(400, 401, 403, 413, 415, 429, 503),
     ),
 )
-async def verify(request: StrictRequest, data: JSONBody[VerifyToken]) -> Response[Verified]:
+async def verify(
+    request: StrictRequest, service: InjectedService, data: JSONBody[VerifyToken]
+) -> Verified:
     """A yes is a use of the token.
 
     Another team's token is unknown to a caller who is confined to teams.
     """
-    service, caller = service_of(request), _authorised(request)
     presentation = Presentation(
         door="verify",
         source=None if data.source is None else str(plain_address(data.source)),
@@ -169,18 +172,15 @@ async def verify(request: StrictRequest, data: JSONBody[VerifyToken]) -> Respons
         path_class=None if data.path is None else path_class(data.path.partition("?")[0]),
     )
     try:
-        decision = await _decide(service, caller, data.token, presentation)
+        decision = await _decide(service, request.user.api_token, data.token, presentation)
     except TokenRefused as refusal:
-        return Response(Verified(active=False, reason=refusal.reason), headers=_NO_STORE)
-    return Response(
-        Verified(
-            active=True,
-            team_id=decision.team_id,
-            token_id=decision.token_id,
-            use_id=decision.use_id,
-            used_at=rfc3339(decision.at),
-        ),
-        headers=_NO_STORE,
+        return Verified(active=False, reason=refusal.reason)
+    return Verified(
+        active=True,
+        team_id=decision.team_id,
+        token_id=decision.token_id,
+        use_id=decision.use_id,
+        used_at=rfc3339(decision.at),
     )
 
 
@@ -192,7 +192,7 @@ async def verify(request: StrictRequest, data: JSONBody[VerifyToken]) -> Respons
     status_code=200,
     operation_class=TokenFormOperation,
     exception_handlers={InvalidForm: _refuse_form},
-    opt={REFUSAL: _invalid_request},
+    opt=requires(Permission.SCIM_TOKENS_READ) | {REFUSAL: _invalid_request},
     responses={
         **_responses(
             ResponseSpec(
@@ -219,28 +219,26 @@ async def verify(request: StrictRequest, data: JSONBody[VerifyToken]) -> Respons
         400: _FORM_ERROR,
     },
 )
-async def introspect(request: StrictRequest) -> Response[Introspection]:
+async def introspect(request: StrictRequest, service: InjectedService) -> Introspection:
     """A yes is a use of the token: "active" means that it was let in just now."""
-    service, caller = service_of(request), _authorised(request)
     text = await _token_of(request)
     try:
-        decision = await _decide(service, caller, text, Presentation(door="introspect"))
+        decision = await _decide(
+            service, request.user.api_token, text, Presentation(door="introspect")
+        )
     except TokenRefused:
-        return Response(Introspection(active=False), headers=_NO_STORE)
+        return Introspection(active=False)
     token = await service.ledger.scim_token(decision.token_id)
-    return Response(
-        Introspection(
-            active=True,
-            token_type="Bearer",  # noqa: S106 - RFC 6749 §7.1's name of the type
-            scope="scim",
-            sub=token.id,
-            client_id=token.team_id,
-            team_id=token.team_id,
-            use_id=decision.use_id,
-            iat=int(token.created_at.timestamp()),
-            exp=_seconds(_good_until(token, decision.digest)),
-        ),
-        headers=_NO_STORE,
+    return Introspection(
+        active=True,
+        token_type="Bearer",  # noqa: S106 - RFC 6749 §7.1's name of the type
+        scope="scim",
+        sub=token.id,
+        client_id=token.team_id,
+        team_id=token.team_id,
+        use_id=decision.use_id,
+        iat=int(token.created_at.timestamp()),
+        exp=_seconds(_good_until(token, decision.digest)),
     )
 
 
@@ -266,9 +264,8 @@ async def introspect(request: StrictRequest) -> Response[Introspection]:
         400: _FORM_ERROR,
     },
 )
-async def revoke(request: StrictRequest) -> Response[Burned]:
+async def revoke(request: StrictRequest, service: InjectedService) -> Burned:
     """Whoever holds a token may end it, at once and for good; no API token is needed."""
-    service = service_of(request)
     service.doors.throttle(request.scope, "revoke")
     text = await _token_of(request)
     try:
@@ -283,7 +280,7 @@ async def revoke(request: StrictRequest) -> Response[Burned]:
         await service.ledger.burn_scim_token(secret, presentation)
     except TokenRefused as refusal:  # RFC 7009 §2.2: what is not valid needs no revocation
         service.doors.refusals.count(refusal.reason, "revoke")
-    return Response(Burned(), headers=_NO_STORE)
+    return Burned()
 
 
 OPERATIONS: Final[Sequence[Any]] = (verify, introspect, revoke)
@@ -314,12 +311,6 @@ async def _decide(
         doors.refusals.count(refusal.reason, door)
         raise
     return await doors.present(secret, presentation)
-
-
-def _authorised(request: StrictRequest) -> ApiToken:
-    caller = caller_of(request.scope)
-    caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=caller.at)
-    return caller.api_token
 
 
 async def _token_of(request: StrictRequest) -> str:

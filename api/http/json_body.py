@@ -17,13 +17,14 @@ from litestar.openapi.spec import Operation, RequestBody
 
 from api.http.problems import BadRequest, FieldError
 from api.http.values import Value, errors_of, named
+from domain.eventstore.api_token_lookup import Caller
 
 NOT_JSON: Final = "The body is not well-formed JSON."
 _ERRORS_MAX: Final = 20
 
 
-class StrictRequest(Request[Any, Any, State]):
-    """Litestar's request, with the body decoded at once into the handler's type.
+class StrictRequest(Request[Caller, Any, State]):
+    """Litestar's request, with the body decoded at once into the handler's type. user: who called.
 
     Refused with BadRequest: another content type or a coded content (415), no body where one is
     needed, malformed JSON, duplicate keys, unknown or missing fields, wrong values.
@@ -32,10 +33,8 @@ class StrictRequest(Request[Any, Any, State]):
     async def json(self) -> Any:
         """The body as the struct that the handler asks for."""
         type_ = self.route_handler.parsed_fn_signature.parameters["data"].annotation
-        at = self.scope["state"]["caller"].at
-        return decode(
-            await self.body(), type_, content_type=self.headers.get("content-type", ""), at=at
-        )
+        content_type = self.headers.get("content-type", "")
+        return decode(await self.body(), type_, content_type=content_type, at=self.user.at)
 
     async def body(self) -> bytes:
         """The body, of which there must be some where a handler reads it."""

@@ -32,12 +32,11 @@ _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 """Where nobody is authenticated, nothing is asked that depends on the time."""
 
 
-async def check_parameters(request: Request[Any, Any, Any]) -> None:
+def check_parameters(request: Request[Any, Any, Any]) -> None:
     """Raise BadRequest unless every parameter is one of the handler's, there once,
     and what it must be.
 
-    A handler whose `opt` has a REFUSAL raises that instead. This is the hook `before_request` and
-    no guard: the framework gives a guard a copy of the handler, another one for each request.
+    A handler whose `opt` has a REFUSAL raises that instead.
     """
     handler = request.route_handler
     single = [name for name, _ in request.scope["headers"] if name in SINGLE]
@@ -46,7 +45,7 @@ async def check_parameters(request: Request[Any, Any, Any]) -> None:
         raise _refusal(handler, "A header is given more than once.", errors)
     if not request.scope["query_string"]:
         return
-    caller = request.scope["state"].get("caller")
+    caller = request.scope.get("user")
     at = _NEVER if caller is None else caller.at
     errors = list(_errors(request.query_params.dict(), _parameters(handler), at))
     if errors:

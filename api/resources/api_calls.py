@@ -1,13 +1,15 @@
 """What the ledger keeps of a call of the administrative API: who, from where, and which route."""
 
-from typing import Final
+from typing import Final, TypeAlias
 
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 from litestar.types import HTTPScope
 
 from api.doors.client_address import ClientSources
 from api.doors.decide import user_agent_of
 from api.http.json_body import StrictRequest
-from api.service import caller_of, service_of
+from api.service import InjectedService
 from domain.ledger import ApiCall
 from domain.scim_token import Presentation
 
@@ -29,11 +31,14 @@ _WORDS: Final = _RESOURCES | {"rotate", "usage", "rebuild", "retry"}
 _DEPTH: Final = 4
 
 
-def call_of(request: StrictRequest) -> ApiCall:
+InjectedCall: TypeAlias = NamedDependency[SkipValidation[ApiCall]]
+"""The parameter `call` of a handler."""
+
+
+def call_of(request: StrictRequest, service: InjectedService) -> ApiCall:
     """The caller's word for a command, and where it came from."""
-    scope = request.scope
-    source = service_of(request).doors.sources.address(scope)
-    return ApiCall(caller_of(scope).api_token.id, source, user_agent_of(scope))
+    source = service.doors.sources.address(request.scope)
+    return ApiCall(request.user.api_token.id, source, user_agent_of(request.scope))
 
 
 def presentation_of(scope: HTTPScope, sources: ClientSources) -> Presentation:

@@ -12,6 +12,7 @@ from litestar.openapi.spec import Example
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 
+from api.admission import requires
 from api.doors.client_address import plain_network
 from api.http.cursor import InvalidCursor
 from api.http.instants import instant, span
@@ -19,7 +20,7 @@ from api.http.json_body import StrictRequest
 from api.http.problems import BadRequest, FieldError, documented
 from api.http.values import Check
 from api.resources.audit_formats import MEDIA_TYPES, Format, InEveryFormat, csv, negotiate
-from api.service import Service, caller_of, service_of, visible_teams
+from api.service import InjectedService, Service, visible_teams
 from domain.api_token import Permission
 from domain.errors import InvalidValue, NotFound
 from domain.eventstore.api_token_lookup import Caller
@@ -31,7 +32,6 @@ from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageStep
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
-_NO_STORE: Final = {"Cache-Control": "no-store"}
 
 EXAMPLE: Final = AuditEvent(
     position=4711,
@@ -125,6 +125,7 @@ class AuditController(Controller):
 
     path = "/audit"
     tags = ("Audit trail",)
+    opt = requires(Permission.AUDIT_READ)
 
     @get(
         operation_id="listAuditEvents",
@@ -135,6 +136,7 @@ class AuditController(Controller):
     async def list_(  # noqa: PLR0917 - a filter per column
         self,
         request: StrictRequest,
+        service: InjectedService,
         team_id: Annotated[
             UUID | None, QueryParameter(description="Only this team's.", required=False)
         ] = None,
@@ -165,10 +167,9 @@ class AuditController(Controller):
 
         A caller with teams sees what is theirs.
         """
-        caller = _auditor(request)
         from_at, to_at = span(from_, to)
         narrow = AuditFilter(
-            teams=visible_teams(caller.api_token.teams, team_id),
+            teams=visible_teams(request.user.api_token.teams, team_id),
             token_id=token_id,
             user_id=user_id,
             api_token_id=api_token_id,
@@ -177,7 +178,7 @@ class AuditController(Controller):
             from_at=from_at,
             to_at=to_at,
         )
-        return await _answer(request, caller, narrow, order, limit, next_cursor, format_)
+        return await _answer(request, service, narrow, order, limit, next_cursor, format_)
 
 
 class TokenHistoryController(Controller):
@@ -185,6 +186,7 @@ class TokenHistoryController(Controller):
 
     path = "/scim-token/{token_id:uuid}"
     tags = ("Audit trail",)
+    opt = requires(Permission.AUDIT_READ)
 
     @get(
         "/events",
@@ -196,6 +198,7 @@ class TokenHistoryController(Controller):
     async def events(  # noqa: PLR0917 - a filter per column
         self,
         request: StrictRequest,
+        service: InjectedService,
         token_id: FromPath[UUID],
         kind: Kinds = None,
         outcome: Outcome = None,
@@ -210,9 +213,9 @@ class TokenHistoryController(Controller):
 
         Foreign and missing ones are 404.
         """
-        caller = _auditor(request)
+        caller = request.user
         from_at, to_at = span(from_, to)
-        await _require(service_of(request), caller, token_id)
+        await _require(service, caller, token_id)
         narrow = AuditFilter(
             teams=caller.api_token.teams,
             token_id=token_id,
@@ -220,7 +223,7 @@ class TokenHistoryController(Controller):
             from_at=from_at,
             to_at=to_at,
         )
-        return await _answer(request, caller, narrow, order, limit, next_cursor, format_)
+        return await _answer(request, service, narrow, order, limit, next_cursor, format_)
 
     @get(
         "/usage",
@@ -251,9 +254,10 @@ class TokenHistoryController(Controller):
             **documented(400, 401, 403, 404, 503),
         },
     )
-    async def usage(
+    async def usage(  # noqa: PLR0917 - the query of the usage
         self,
         request: StrictRequest,
+        service: InjectedService,
         token_id: FromPath[UUID],
         from_: From = None,
         to: To = None,
@@ -266,7 +270,7 @@ class TokenHistoryController(Controller):
 
         Also of a revoked token.
         """
-        service, caller = service_of(request), _auditor(request)
+        caller = request.user
         to_at = instant("to", to) or caller.at
         from_at = instant("from", from_) or to_at - SPANS[step]
         if not timedelta(0) < to_at - from_at <= STEPS[step] * (STEPS_MAX - 1):
@@ -292,12 +296,6 @@ def _check_kind(kind: str) -> None:
         raise InvalidValue("/kind", f"must be one of: {', '.join(sorted(KINDS))}")
 
 
-def _auditor(request: StrictRequest) -> Caller:
-    caller = caller_of(request.scope)
-    caller.api_token.authorise(Permission.AUDIT_READ, at=caller.at)
-    return caller
-
-
 async def _require(service: Service, caller: Caller, token_id: UUID) -> None:
     if not await service.tokens.is_known(token_id, teams=caller.api_token.teams, head=caller.head):
         raise NotFound("no such token")
@@ -313,14 +311,14 @@ def _check_network(source: str) -> None:
 
 async def _answer(  # noqa: PLR0917
     request: StrictRequest,
-    caller: Caller,
+    service: Service,
     narrow: AuditFilter,
     order: str,
     limit: int | None,
     next_cursor: str | None,
     format_: Format | None,
 ) -> Response[Any]:
-    service = service_of(request)
+    caller = request.user
     wanted = negotiate(format_, request.headers.get("accept"))
     scope = f"audit {order} {narrow!r}"
     try:
@@ -342,7 +340,7 @@ async def _answer(  # noqa: PLR0917
     limit = limit or LIMIT_DEFAULT
     page = await service.audit.page(narrow, span, limit=limit, head=caller.head)
     cursor = None if page.next is None else service.cursors.encode_position(page.next, scope=scope)
-    return Response(AuditList(limit, cursor, page.events), headers=_NO_STORE)
+    return Response(AuditList(limit, cursor, page.events))
 
 
 async def _stream(pieces: AsyncIterator[bytes], format_: Format) -> Response[Any]:
@@ -358,5 +356,5 @@ async def _stream(pieces: AsyncIterator[bytes], format_: Format) -> Response[Any
         async for piece in pieces:
             yield piece
 
-    headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="audit.{format_}"'}
+    headers = {"Content-Disposition": f'attachment; filename="audit.{format_}"'}
     return Stream(whole(), media_type=MEDIA_TYPES[format_], headers=headers)

@@ -12,10 +12,9 @@ from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Operation
 
-from api.http.json_body import StrictRequest
 from api.http.openapi import or_problem
 from api.http.problems import documented
-from api.service import service_of
+from api.service import InjectedService
 from domain.errors import ClockSkewed, PepperMismatch, StoreReadOnly, Unavailable
 from domain.eventstore.ledger_clock import AHEAD_MAX
 from projections.described import one_of
@@ -25,6 +24,9 @@ _KNOWN: Final = (
     [projection.name for projection in PROJECTIONS],
     [projection.shape for projection in PROJECTIONS],
 )
+
+_LASTING: Final = (ClockSkewed, PepperMismatch, StoreReadOnly)
+"""What somebody has to mend."""
 
 VIEWS: Final[LiteralString] = """
     SELECT known.name, CASE WHEN stopped_at IS NOT NULL THEN 'stopped' ELSE coalesce(role,
@@ -101,36 +103,41 @@ async def healthz() -> Readiness:
         503: ResponseSpec(Readiness, description="The ledger cannot be reached."),
     },
 )
-async def readyz(request: StrictRequest) -> Response[Readiness]:
+async def readyz(service: InjectedService) -> Response[Readiness]:
     """200 when the ledger can be reached; a stopped view is told,
     and does not take the doors down.
     """
-    ledger = service_of(request).ledger
+    ledger = service.ledger
     try:
         problems = _jumped(await ledger.time() - ledger.clock())
         rows = await ledger.reads.fetch(VIEWS, _KNOWN)
-    except ClockSkewed as skew:
-        unready = Readiness("unavailable", problems=[f"{skew}; synchronise the clocks (NTP)"])
-        return Response(unready, status_code=503, headers={"Retry-After": "5"})
-    except PepperMismatch as mismatch:
-        unready = Readiness("unavailable", problems=[str(mismatch)])
-        return Response(unready, status_code=503, headers={"Retry-After": "5"})
-    except StoreReadOnly as error:
-        unready = Readiness("read_only", problems=[str(error)])
-        return Response(unready, status_code=503, headers={"Retry-After": "5"})
-    except Unavailable:
-        return Response(Readiness("unavailable"), status_code=503, headers={"Retry-After": "1"})
+    except Unavailable as error:
+        return _not_ready(_why(error), retry_after_s=5 if isinstance(error, _LASTING) else 1)
     projections = [
         ProjectionHealth(name, state, lag, stopped_at) for name, state, stopped_at, lag in rows
     ]
     if any(projection.state == "building" for projection in projections):
-        return Response(
-            Readiness("building", projections), status_code=503, headers={"Retry-After": "5"}
-        )
+        return _not_ready(Readiness("building", projections), retry_after_s=5)
     is_degraded = bool(problems) or any(
         projection.stopped_at is not None for projection in projections
     )
     return Response(Readiness("degraded" if is_degraded else "ready", projections, problems))
+
+
+def _why(error: Unavailable) -> Readiness:
+    match error:
+        case ClockSkewed():
+            return Readiness("unavailable", problems=[f"{error}; synchronise the clocks (NTP)"])
+        case PepperMismatch():
+            return Readiness("unavailable", problems=[str(error)])
+        case StoreReadOnly():
+            return Readiness("read_only", problems=[str(error)])
+        case _:
+            return Readiness("unavailable")
+
+
+def _not_ready(found: Readiness, *, retry_after_s: int) -> Response[Readiness]:
+    return Response(found, status_code=503, headers={"Retry-After": str(retry_after_s)})
 
 
 def _jumped(ahead: timedelta) -> Sequence[str]:

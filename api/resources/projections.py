@@ -6,22 +6,25 @@ out, so it survives this worker.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 from litestar import Controller, Response, get, post
 from litestar.datastructures import ResponseHeader
+from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath, QueryParameter, SkipValidation
 from msgspec import Struct, structs
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, class_row
 
+from api.admission import requires
 from api.http.json_body import StrictRequest
 from api.http.problems import documented
-from api.service import caller_of, service_of
+from api.service import InjectedService
 from domain.api_token import Permission
 from domain.errors import AlreadyUnderway, NotFound
+from domain.eventstore.api_token_lookup import Caller
 from domain.postgres.connection import ReadPool
 from projections.described import Instant, one_of
 from projections.follow import positions
@@ -34,7 +37,6 @@ from projections.scim_tokens.view import rfc3339
 
 METRICS_PATH: Final = "/metrics"
 METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_NO_STORE: Final = {"Cache-Control": "no-store"}
 _OF_ALL: Final = frozenset({"position", "lag_events"})
 """Metrics that count the events of every team."""
 
@@ -122,11 +124,25 @@ _REBUILD_EXAMPLE: Final = RebuildStatus(
 )
 
 
+InjectedView: TypeAlias = NamedDependency[SkipValidation[Projection]]
+"""The parameter `view` of a handler: what the path names."""
+
+
+async def _named(name: FromPath[str]) -> Projection:
+    """The view of that name. Raises NotFound."""
+    for projection in PROJECTIONS:
+        if projection.name == name:
+            return projection
+    raise NotFound("no such view")
+
+
 class ProjectionController(Controller):
     """`/projections`: for whoever runs the service; needs `projections:manage`."""
 
     path = "/projections"
     tags = ("Operations",)
+    opt = requires(Permission.PROJECTIONS_MANAGE)
+    dependencies = {"view": Provide(_named)}  # noqa: RUF012 - as the framework declares it
 
     @get(
         operation_id="listProjections",
@@ -140,14 +156,11 @@ class ProjectionController(Controller):
             **documented(401, 403, 503),
         },
     )
-    async def list_(self, request: StrictRequest) -> Response[ProjectionList]:
+    async def list_(self, request: StrictRequest, service: InjectedService) -> ProjectionList:
         """Every version that is live or building, other releases' included."""
-        _authorise(request)
-        found = await _positions(service_of(request).ledger.reads)
-        sees_all = _sees_all(request)
-        return Response(
-            ProjectionList([_status(at, sees_all=sees_all) for at in found]), headers=_NO_STORE
-        )
+        found = await _positions(service.ledger.reads)
+        sees_all = _sees_all(request.user)
+        return ProjectionList([_status(at, sees_all=sees_all) for at in found])
 
     @get(
         "/{name:str}",
@@ -160,10 +173,11 @@ class ProjectionController(Controller):
             **documented(401, 403, 404, 503),
         },
     )
-    async def read(self, request: StrictRequest, name: FromPath[str]) -> Response[ProjectionStatus]:
+    async def read(
+        self, request: StrictRequest, service: InjectedService, view: InjectedView
+    ) -> ProjectionStatus:
         """The live version in the shape that this release reads; 404 while there is none."""
-        _authorise(request)
-        return await _live(request, _named(name))
+        return await _live(service.ledger.reads, request.user, view)
 
     @post(
         "/{name:str}/rebuild",
@@ -187,7 +201,8 @@ class ProjectionController(Controller):
     async def rebuild(
         self,
         request: StrictRequest,
-        name: FromPath[str],
+        service: InjectedService,
+        view: InjectedView,
         accept_difference: Annotated[
             bool,
             QueryParameter(
@@ -200,19 +215,16 @@ class ProjectionController(Controller):
 
         409 while one is under way already.
         """
-        _authorise(request)
-        projection = _named(name)
-        reads = service_of(request).ledger.reads
+        reads = service.ledger.reads
         async with reads.connection() as connection:
             asked = await connection.execute(
-                rebuild_requests.REQUEST, [projection.name, projection.shape, accept_difference]
+                rebuild_requests.REQUEST, [view.name, view.shape, accept_difference]
             )
         if asked.rowcount != 1:
             raise AlreadyUnderway("the view is being rebuilt already")
         return Response(
-            _rebuild(await _latest(reads, projection), sees_all=_sees_all(request)),
-            status_code=202,
-            headers={"Location": f"/projections/{name}/rebuild", **_NO_STORE},
+            _rebuild(await _latest(reads, view), sees_all=_sees_all(request.user)),
+            headers={"Location": f"/projections/{view.name}/rebuild"},
         )
 
     @get(
@@ -229,12 +241,10 @@ class ProjectionController(Controller):
         },
     )
     async def rebuild_status(
-        self, request: StrictRequest, name: FromPath[str]
-    ) -> Response[RebuildStatus]:
+        self, request: StrictRequest, service: InjectedService, view: InjectedView
+    ) -> RebuildStatus:
         """The latest rebuild, under way or over; 404 when there never was one."""
-        _authorise(request)
-        found = await _latest(service_of(request).ledger.reads, _named(name))
-        return Response(_rebuild(found, sees_all=_sees_all(request)), headers=_NO_STORE)
+        return _rebuild(await _latest(service.ledger.reads, view), sees_all=_sees_all(request.user))
 
     @post(
         "/{name:str}/retry",
@@ -249,19 +259,17 @@ class ProjectionController(Controller):
         },
     )
     async def retry(
-        self, request: StrictRequest, name: FromPath[str]
-    ) -> Response[ProjectionStatus]:
+        self, request: StrictRequest, service: InjectedService, view: InjectedView
+    ) -> ProjectionStatus:
         """Try the event again that could not be applied, after its cause was mended;
         it may stop again.
 
         A view that is not stopped is left as it is.
         """
-        _authorise(request)
-        projection = _named(name)
-        reads = service_of(request).ledger.reads
+        reads = service.ledger.reads
         async with reads.connection() as connection:
-            await connection.execute(positions.RETRY, [projection.name, projection.shape])
-        return await _live(request, projection)
+            await connection.execute(positions.RETRY, [view.name, view.shape])
+        return await _live(reads, request.user, view)
 
 
 @get(
@@ -269,6 +277,7 @@ class ProjectionController(Controller):
     operation_id="metrics",
     summary="Metrics in Prometheus' text format",
     tags=["Operations"],
+    opt=requires(Permission.PROJECTIONS_MANAGE),
     media_type=METRICS_MEDIA_TYPE,
     responses={
         200: ResponseSpec(
@@ -280,19 +289,16 @@ class ProjectionController(Controller):
         **documented(401, 403, 503),
     },
 )
-async def metrics(request: StrictRequest) -> Response[bytes]:
+async def metrics(request: StrictRequest, service: InjectedService) -> Response[bytes]:
     """The views and the ledger's head, as the database knows them: every worker tells the same.
 
     Needs `projections:manage`, and without a confinement to teams tells how many events there are;
     with SCIM_LEDGER_PUBLIC_METRICS=true all of it is for anyone who can reach it.
     """
-    sees_all = True
-    if "caller" in request.scope["state"]:
-        _authorise(request)
-        sees_all = _sees_all(request)
-    found = await _positions(service_of(request).ledger.reads)
+    sees_all = "user" not in request.scope or _sees_all(request.user)
+    found = await _positions(service.ledger.reads)
     body = "".join(f"{line}\n" for line in exposition(found, sees_all=sees_all))
-    return Response(body.encode(), headers={"Content-Type": METRICS_MEDIA_TYPE, **_NO_STORE})
+    return Response(body.encode(), headers={"Content-Type": METRICS_MEDIA_TYPE})
 
 
 def exposition(found: Sequence[Position], *, sees_all: bool) -> Iterator[str]:
@@ -332,23 +338,11 @@ def exposition(found: Sequence[Position], *, sees_all: bool) -> Iterator[str]:
             yield f"scim_ledger_projection_{name}{{{labels}}} {value(at)}"
 
 
-def _authorise(request: StrictRequest) -> None:
-    caller = caller_of(request.scope)
-    caller.api_token.authorise(Permission.PROJECTIONS_MANAGE, at=caller.at)
-
-
-def _sees_all(request: StrictRequest) -> bool:
+def _sees_all(caller: Caller) -> bool:
     """Whether the caller may know what the teams do together:
     how many events there are, and which failed.
     """
-    return caller_of(request.scope).api_token.teams is None
-
-
-def _named(name: str) -> Projection:
-    for projection in PROJECTIONS:
-        if projection.name == name:
-            return projection
-    raise NotFound("no such view")
+    return caller.api_token.teams is None
 
 
 async def _positions(reads: ReadPool) -> list[Position]:
@@ -359,17 +353,17 @@ async def _positions(reads: ReadPool) -> list[Position]:
     return await reads.read(ask)
 
 
-async def _live(request: StrictRequest, projection: Projection) -> Response[ProjectionStatus]:
-    for at in await _positions(service_of(request).ledger.reads):
-        if at.is_live_of(projection):
-            return Response(_status(at, sees_all=_sees_all(request)), headers=_NO_STORE)
+async def _live(reads: ReadPool, caller: Caller, view: Projection) -> ProjectionStatus:
+    for at in await _positions(reads):
+        if at.is_live_of(view):
+            return _status(at, sees_all=_sees_all(caller))
     raise NotFound("no such view")
 
 
-async def _latest(reads: ReadPool, projection: Projection) -> Rebuild:
+async def _latest(reads: ReadPool, view: Projection) -> Rebuild:
     async def ask(connection: AsyncConnection[TupleRow]) -> Rebuild | None:
         async with connection.cursor(row_factory=class_row(Rebuild)) as cursor:
-            asked: list[Any] = [projection.name, projection.shape]
+            asked: list[Any] = [view.name, view.shape]
             return await (await cursor.execute(rebuild_requests.SELECT_LATEST, asked)).fetchone()
 
     found = await reads.read(ask)

@@ -6,23 +6,32 @@ A handler decodes, gives one command or asks one query, and encodes. It knows no
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias, cast
 from uuid import UUID, uuid5
 
 import msgspec
-from litestar import Controller, MediaType, Response, delete, get, post
+from litestar import Controller, Response, delete, get, post
 from litestar.datastructures import ResponseHeader
+from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import Body, FromPath, HeaderParameter, JSONBody, QueryParameter
+from litestar.params import (
+    Body,
+    FromPath,
+    HeaderParameter,
+    JSONBody,
+    QueryParameter,
+    SkipValidation,
+)
 
+from api.admission import requires
 from api.http.cursor import InvalidCursor
 from api.http.instants import instant
 from api.http.json_body import OptionalBody, StrictRequest
 from api.http.problems import BadRequest, FieldError, documented
 from api.http.values import Check
-from api.resources.api_calls import call_of
-from api.service import caller_of, service_of, visible_teams
+from api.resources.api_calls import InjectedCall, call_of
+from api.service import InjectedService, visible_teams
 from domain.api_token import Permission
 from domain.errors import NotFound
 from domain.ledger import DEFAULT_OVERLAP, CommandKey, NewScimToken
@@ -42,7 +51,6 @@ from projections.scim_tokens.view import TokenDocument, document
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
 KEY_MAX_LENGTH: Final = 255
-_NO_STORE: Final = {"Cache-Control": "no-store"}
 _EXAMPLE: Final = TokenDocument(
     id=UUID("d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0"),
     team_id=UUID("05daecaf-4365-42e8-8370-8127de5dd717"),
@@ -134,14 +142,47 @@ IdempotencyKey = Annotated[
 ]
 
 
+InjectedKey: TypeAlias = NamedDependency[SkipValidation[CommandKey | None]]
+"""The parameter `key` of a handler."""
+
+
+async def _command_key(
+    request: StrictRequest, call: InjectedCall, idempotency_key: IdempotencyKey = None
+) -> CommandKey | None:
+    """One command per caller and Idempotency-Key; the request's digest tells its reuse."""
+    if idempotency_key is None:
+        return None
+    if not 1 <= len(idempotency_key) <= KEY_MAX_LENGTH or not idempotency_key.isprintable():
+        raise BadRequest(
+            "The Idempotency-Key is not valid.",
+            [FieldError("Idempotency-Key", f"must be 1 to {KEY_MAX_LENGTH} printable characters")],
+        )
+    asked = request.scope["path"].encode() + b"\0" + await request.body()
+    return CommandKey(uuid5(call.api_token_id, idempotency_key), sha256(asked).digest())
+
+
+def _stored(document_: str) -> TokenDocument:
+    """A token object that is sent as it is stored: nothing is decoded to be encoded again."""
+    return cast("TokenDocument", msgspec.Raw(document_))
+
+
+def _all_stored(documents: Sequence[str]) -> Sequence[TokenDocument]:
+    return cast("Sequence[TokenDocument]", msgspec.Raw(f"[{','.join(documents)}]"))
+
+
 class ScimTokenController(Controller):
     """`/scim-token`, as documented."""
 
     path = "/scim-token"
     tags = ("SCIM tokens",)
+    dependencies = {  # noqa: RUF012 - as the framework declares it
+        "call": Provide(call_of, sync_to_thread=False),
+        "key": Provide(_command_key),
+    }
 
     @post(
         operation_id="createScimToken",
+        opt=requires(Permission.SCIM_TOKENS_WRITE),
         summary="Create a SCIM token",
         status_code=201,
         response_headers=[
@@ -160,24 +201,21 @@ class ScimTokenController(Controller):
     )
     async def create(
         self,
-        request: StrictRequest,
+        service: InjectedService,
+        call: InjectedCall,
+        key: InjectedKey,
         data: Annotated[CreateScimToken, Body(examples=[Example(value=_ASK_EXAMPLE)])],
-        idempotency_key: IdempotencyKey = None,
     ) -> Response[CreatedScimToken]:
         """Issue a token for a team.
 
         `token` is shown in this answer and cannot be retrieved later.
         """
-        call = call_of(request)
-        token, secret = await service_of(request).ledger.create_scim_token(
-            NewScimToken(data.team_id, data.name, data.expires_at),
-            by=call,
-            key=await _command_key(request, call.api_token_id, idempotency_key),
-        )
-        return _shown_once(token, secret, status_code=201)
+        ask = NewScimToken(data.team_id, data.name, data.expires_at)
+        return _shown_once(*await service.ledger.create_scim_token(ask, by=call, key=key))
 
     @get(
         operation_id="listScimTokens",
+        opt=requires(Permission.SCIM_TOKENS_READ),
         summary="List SCIM tokens",
         responses={
             200: ResponseSpec(
@@ -191,6 +229,7 @@ class ScimTokenController(Controller):
     async def list_(  # noqa: PLR0917 - the query of the documented resource
         self,
         request: StrictRequest,
+        service: InjectedService,
         team_id: Annotated[
             UUID | None, QueryParameter(description="Only this team's.", required=False)
         ] = None,
@@ -229,12 +268,10 @@ class ScimTokenController(Controller):
             ),
         ] = None,
         as_of: AsOf = None,
-    ) -> Response[ScimTokenList]:
+    ) -> ScimTokenList:
         """One page of the tokens that the caller may see, newest first by (`created_at`, `id`)."""
-        service, caller = service_of(request), caller_of(request.scope)
-        at = caller.at
-        caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=at)
-        then = instant("as_of", as_of, latest=at)
+        caller = request.user
+        then = instant("as_of", as_of, latest=caller.at)
         narrow = TokenFilter(
             visible_teams(caller.api_token.teams, team_id),
             name,
@@ -253,19 +290,16 @@ class ScimTokenController(Controller):
                 [FieldError("next_cursor", "is not one of this list")],
             ) from None
         source = service.tokens if then is None else service.as_of
-        page = await source.page(narrow, after=after, limit=limit, at=then or at, head=caller.head)
-        cursor = None if page.next is None else service.cursors.encode(page.next, scope=scope)
-        # The documents are stored as they are sent; nothing is decoded to be encoded again.
-        body = f'{{"limit":{limit},"next_cursor":{msgspec.json.encode(cursor).decode()},"result":['
-        return Response[Any](
-            (body + ",".join(page.documents) + "]}").encode(),
-            media_type=MediaType.JSON,
-            headers=_NO_STORE,
+        page = await source.page(
+            narrow, after=after, limit=limit, at=then or caller.at, head=caller.head
         )
+        cursor = None if page.next is None else service.cursors.encode(page.next, scope=scope)
+        return ScimTokenList(limit, cursor, _all_stored(page.documents))
 
     @get(
         "/{token_id:uuid}",
         operation_id="getScimToken",
+        opt=requires(Permission.SCIM_TOKENS_READ),
         summary="Read a SCIM token",
         responses={
             200: ResponseSpec(
@@ -275,24 +309,28 @@ class ScimTokenController(Controller):
         },
     )
     async def read(
-        self, request: StrictRequest, token_id: FromPath[UUID], as_of: AsOf = None
-    ) -> Response[TokenDocument]:
+        self,
+        request: StrictRequest,
+        service: InjectedService,
+        token_id: FromPath[UUID],
+        as_of: AsOf = None,
+    ) -> TokenDocument:
         """The token, without its secret. Revoked, foreign and missing tokens are all 404."""
-        service, caller = service_of(request), caller_of(request.scope)
-        at, teams, head = caller.at, caller.api_token.teams, caller.head
-        caller.api_token.authorise(Permission.SCIM_TOKENS_READ, at=at)
-        then = instant("as_of", as_of, latest=at)
+        caller = request.user
+        teams, head = caller.api_token.teams, caller.head
+        then = instant("as_of", as_of, latest=caller.at)
         if then is None:
             found = await service.tokens.find(token_id, teams=teams, head=head)
         else:
             found = await service.as_of.find(token_id, teams=teams, at=then, head=head)
         if found is None:
             raise NotFound("no such token")
-        return Response[Any](found.encode(), media_type=MediaType.JSON, headers=_NO_STORE)
+        return _stored(found)
 
     @delete(
         "/{token_id:uuid}",
         operation_id="deleteScimToken",
+        opt=requires(Permission.SCIM_TOKENS_WRITE),
         summary="Revoke a SCIM token",
         status_code=200,
         responses={
@@ -306,7 +344,8 @@ class ScimTokenController(Controller):
     )
     async def revoke(
         self,
-        request: StrictRequest,
+        service: InjectedService,
+        call: InjectedCall,
         token_id: FromPath[UUID],
         reason: Annotated[
             str | None,
@@ -320,14 +359,13 @@ class ScimTokenController(Controller):
         ] = None,
     ) -> RevokedScimToken:
         """Final and immediate. Repeated, it answers the same and records nothing new."""
-        await service_of(request).ledger.revoke_scim_token(
-            token_id, by=call_of(request), reason=reason
-        )
+        await service.ledger.revoke_scim_token(token_id, by=call, reason=reason)
         return RevokedScimToken(token_id)
 
     @post(
         "/{token_id:uuid}/rotate",
         operation_id="rotateScimToken",
+        opt=requires(Permission.SCIM_TOKENS_WRITE),
         operation_class=OptionalBody,
         summary="Give a SCIM token a new secret (extension)",
         status_code=200,
@@ -342,10 +380,11 @@ class ScimTokenController(Controller):
     )
     async def rotate(
         self,
-        request: StrictRequest,
+        service: InjectedService,
+        call: InjectedCall,
+        key: InjectedKey,
         token_id: FromPath[UUID],
         data: JSONBody[RotateScimToken],
-        idempotency_key: IdempotencyKey = None,
     ) -> Response[CreatedScimToken]:
         """A second secret, while the older one goes on for the overlap:
         no gap at the identity provider.
@@ -353,19 +392,13 @@ class ScimTokenController(Controller):
         Two are good at most: 409 while the overlap before lasts, unless this one has none. 429
         within ten seconds of the rotation before.
         """
-        call = call_of(request)
-        token, secret = await service_of(request).ledger.rotate_scim_token(
-            token_id,
-            overlap=timedelta(seconds=data.overlap_seconds),
-            by=call,
-            key=await _command_key(request, call.api_token_id, idempotency_key),
+        overlap = timedelta(seconds=data.overlap_seconds)
+        return _shown_once(
+            *await service.ledger.rotate_scim_token(token_id, overlap=overlap, by=call, key=key)
         )
-        return _shown_once(token, secret, status_code=200)
 
 
-def _shown_once(
-    token: ScimToken, secret: Secret, *, status_code: int
-) -> Response[CreatedScimToken]:
+def _shown_once(token: ScimToken, secret: Secret) -> Response[CreatedScimToken]:
     shown = msgspec.structs.asdict(
         document(
             token.id,
@@ -382,24 +415,8 @@ def _shown_once(
     )
     return Response(
         CreatedScimToken(**shown, token=secret.reveal()),
-        status_code=status_code,
-        headers={"Location": f"/scim-token/{token.id}", **_NO_STORE},
+        headers={"Location": f"/scim-token/{token.id}"},
     )
-
-
-async def _command_key(
-    request: StrictRequest, caller_id: UUID, key: str | None
-) -> CommandKey | None:
-    """One command per caller and Idempotency-Key; the request's digest tells its reuse."""
-    if key is None:
-        return None
-    if not 1 <= len(key) <= KEY_MAX_LENGTH or not key.isprintable():
-        raise BadRequest(
-            "The Idempotency-Key is not valid.",
-            [FieldError("Idempotency-Key", f"must be 1 to {KEY_MAX_LENGTH} printable characters")],
-        )
-    asked = request.scope["path"].encode() + b"\0" + await request.body()
-    return CommandKey(uuid5(caller_id, key), sha256(asked).digest())
 
 
 def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:

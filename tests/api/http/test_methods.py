@@ -84,13 +84,8 @@ def test_a_head_is_a_get_without_its_body(
                 )  # nothing was left on the connection
             assert asked.status_code == got.status_code, path
             assert asked.content == b""
-            if path not in {
-                "/events",
-                "/audit",
-                "/metrics",
-                "/readyz",
-                "/projections",
-            }:  # they grow
+            they_grow = ("/events", "/audit", "/metrics", "/readyz", "/projections")
+            if not path.startswith(they_grow):
                 assert stable(asked) == stable(got), path
             assert asked.headers.keys() == got.headers.keys()
 

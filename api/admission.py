@@ -1,0 +1,29 @@
+"""What is asked of a request before its handler: its permission first, then its parameters."""
+
+from typing import Any, Final
+
+from litestar import Request
+
+from api.http.parameters import check_parameters
+from domain.api_token import Permission
+from domain.eventstore.api_token_lookup import Caller
+
+REQUIRES: Final = "requires"
+
+
+def requires(permission: Permission) -> dict[str, Any]:
+    """The `opt` of a route or a controller: what its caller's API token must allow."""
+    return {REQUIRES: permission}
+
+
+async def admit(request: Request[Caller, Any, Any]) -> None:
+    """The hook `before_request`. Raises Unauthenticated, PermissionDenied, BadRequest.
+
+    Without a caller the edge has let the request through: the path is public. A route that has a
+    caller and declares nothing fails for everyone. A hook and no guard, since the framework copies
+    the route's handler for each guard of each request.
+    """
+    if "user" in request.scope:
+        caller = request.user
+        caller.api_token.authorise(request.route_handler.opt[REQUIRES], at=caller.at)
+    check_parameters(request)

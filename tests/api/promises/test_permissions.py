@@ -1,0 +1,120 @@
+"""Each route says what it asks of its caller, and asks that before it looks at anything else."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from uuid import uuid4
+
+import pytest
+from litestar import Litestar, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.testing import TestClient
+
+from api.admission import REQUIRES, admit
+from api.app import build
+from api.settings import Settings
+from domain.api_token import Permission
+from tests.conftest import TESTS_KEY
+from tests.service import RunningService
+
+REQUIRED: Final = {
+    **dict.fromkeys(
+        ("createScimToken", "deleteScimToken", "rotateScimToken"), Permission.SCIM_TOKENS_WRITE
+    ),
+    **dict.fromkeys(
+        ("listScimTokens", "getScimToken", "verifyScimToken", "introspectScimToken"),
+        Permission.SCIM_TOKENS_READ,
+    ),
+    **dict.fromkeys(
+        ("listAuditEvents", "listScimTokenEvents", "getScimTokenUsage", "followEvents"),
+        Permission.AUDIT_READ,
+    ),
+    **dict.fromkeys(
+        ("listProjections", "getProjection", "rebuildProjection", "getProjectionRebuild"),
+        Permission.PROJECTIONS_MANAGE,
+    ),
+    **dict.fromkeys(("retryProjection", "metrics"), Permission.PROJECTIONS_MANAGE),
+}
+FOR_ANYONE: Final = {"liveness", "readiness", "burnScimToken"}
+DOCS: Final = {"/", "/openapi.json", "/oauth2-redirect.html", "/{path:str}"}
+"""The framework's, below /docs."""
+PAGES: Final = {
+    "/",
+    "/favicon.ico",
+    "/robots.txt",
+    "/problems/{slug:str}",
+    "/docs/assets/{name:str}",
+}
+
+
+def declared(app: Litestar) -> Mapping[str, Permission | None]:
+    """What each operation of the document requires."""
+    return {
+        str(handler.operation_id): handler.opt.get(REQUIRES)
+        for handler in handlers(app)
+        if handler.resolve_include_in_schema()
+    }
+
+
+def handlers(app: Litestar) -> Iterator[HTTPRouteHandler]:
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            if handler.http_methods != {"OPTIONS"}:
+                yield handler
+
+
+@pytest.fixture(scope="module")
+def app() -> Litestar:
+    admin = build(Settings(database_url="host=/nowhere dbname=none", pepper=TESTS_KEY))._admin
+    assert isinstance(admin, Litestar)
+    return admin
+
+
+def test_each_route_declares_its_permission(app: Litestar) -> None:
+    assert declared(app) == REQUIRED | dict.fromkeys(FOR_ANYONE)
+
+
+def test_what_is_not_in_the_document_is_a_page(app: Litestar) -> None:
+    beside = {
+        path
+        for handler in handlers(app)
+        if not handler.resolve_include_in_schema()
+        for path in handler.paths
+    }
+    assert beside == PAGES | DOCS
+
+
+def test_planted_a_route_that_declares_nothing_is_found_and_is_closed() -> None:
+    @get("/leak", operation_id="leak", before_request=admit)
+    async def leak() -> None: ...
+
+    async def edge(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope | {"user": object()}, receive, send)
+
+    app = Litestar([leak], openapi_config=None)
+    assert declared(app) == {"leak": None}
+    with TestClient(edge) as client:
+        assert client.get("/leak").status_code == 500
+
+
+def test_without_its_permission_nothing_else_is_looked_at(service: RunningService) -> None:
+    """Neither a token nor a view is looked for, and no body and no query is read."""
+    document: dict[str, Any] = service.client.get("/docs/openapi.json").json()
+    callers = {
+        permission: service.api_token(*(other for other in Permission if other is not permission))
+        for permission in set(REQUIRED.values())
+    }
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if operation["operationId"] in FOR_ANYONE:
+                continue
+            permission = REQUIRED[operation["operationId"]]
+            answer = service.client.request(
+                method.upper(),
+                path.format(token_id=uuid4(), name="unheard-of"),
+                params={"unheard-of": "1"},
+                content=None if method in {"get", "delete"} else b"{",
+                auth=callers[permission],
+            )
+            assert answer.status_code == 403, operation["operationId"]
+            assert answer.json()["detail"] == f"The API token lacks the permission {permission}."
+            assert f'scope="{permission}"' in answer.headers["www-authenticate"]
