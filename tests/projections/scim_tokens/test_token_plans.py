@@ -69,8 +69,8 @@ QUESTIONS: Final[Mapping[str, tuple[TokenFilter, int | None]]] = {
     "all": (TokenFilter(), 1),
     "all, whatever became of them": (TokenFilter(status="all"), 1),
     "revoked": (TokenFilter(status="revoked"), 1),
-    # Without statistics of values both indexes of the team cost the same, and the sample of an ANALYZE
-    # decides: on that of all its tokens, eighteen are met for each revoked one.
+    # Without statistics of values both indexes of the team cost the same, and the sample of an
+    # ANALYZE decides: on that of all its tokens, eighteen are met for each revoked one.
     "revoked, of a big team": (TokenFilter(teams=[BIG], status="revoked"), 20),
     "revoked, of a small team": (TokenFilter(teams=[SMALL], status="revoked"), 1),
     "expired": (TokenFilter(status="expired"), 2),
