@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from litestar import Litestar, Request, Response, Router
 from litestar.di import Provide
-from litestar.exceptions import ValidationException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
@@ -26,7 +25,6 @@ from api.http.cursor import Cursors
 from api.http.json_body import StrictRequest
 from api.http.methods import Methods
 from api.http.openapi import DescribedStrings
-from api.http.problems import FieldError
 from api.json_logging import configure_logging
 from api.resources.audit import AuditController, TokenHistoryController
 from api.resources.feed import follow_events
@@ -168,23 +166,10 @@ async def _no_store(response: Response[Any]) -> Response[Any]:
 def _handle(request: Request[Any, Any, Any], error: Any) -> Response[bytes]:
     if isinstance(error, PermissionDenied):
         request.scope["state"][problems.DENIED] = error.permission
-    found = problems.answer(
-        _as_bad_request(error) if isinstance(error, ValidationException) else error
-    )
+    found = problems.answer(error)
     return Response(
         problems.encode(found.problem, request.scope["state"]["request_id"]),
         status_code=found.problem.status,
         media_type=problems.MEDIA_TYPE,
         headers={"Cache-Control": "no-store", **found.headers},
     )
-
-
-def _as_bad_request(error: ValidationException) -> problems.BadRequest:
-    """Litestar's complaint about query, path or headers: the names, and no value."""
-    extra = error.extra if isinstance(error.extra, list) else []
-    fields = [
-        FieldError(str(item.get("key", "")).rstrip("_"), "is not valid")
-        for item in extra
-        if isinstance(item, dict)
-    ]
-    return problems.BadRequest("A parameter is not valid.", fields)

@@ -13,11 +13,12 @@ from api.doors.gateways import GatewayDoors
 from api.doors.scim.door import ScimDoor
 from api.doors.scim.messages import ROOT as SCIM_ROOT
 from api.doors.scim.proxy import Upstream
+from api.errors import BadRequest, NoGoodToken
 from api.http.asgi_answer import stamp
 from api.http.deadline import ANSWER_WITHIN_S, AUTHENTICATE_WITHIN_S, answer_in_time
 from api.http.methods import Methods, head_only, send_options
 from api.http.problem_types import ROOT as PROBLEMS
-from api.http.problems import DENIED, Answer, BadRequest, NoGoodToken, answer, problem, send_problem
+from api.http.problems import DENIED, Answer, answer, problem, send_problem
 from api.random_ids import request_ids
 from api.resources.api_calls import presentation_of
 from api.resources.pages import PUBLIC_PAGES

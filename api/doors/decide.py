@@ -15,9 +15,10 @@ from litestar.types import HTTPScope, Send
 
 from api.doors.authorization import NotPresentable, read
 from api.doors.client_address import ClientSources
-from api.doors.rate_limit import RateLimits, TooManyRequests
+from api.doors.rate_limit import RateLimits
 from api.doors.refusals import RefusalCounter
 from api.doors.scim import messages
+from api.errors import TooManyRequests
 from api.http.asgi_answer import respond
 from domain.errors import TokenRefused, TokenUnknown, Unavailable
 from domain.eventstore.uses import Decision

@@ -21,10 +21,11 @@ from litestar.params import JSONBody
 from api.admission import requires
 from api.doors.client_address import plain_address
 from api.doors.decide import path_class, user_agent_of
-from api.http.form_body import InvalidForm, TokenFormOperation, read_form
+from api.errors import FieldError, InvalidForm
+from api.http.form_body import TokenFormOperation, read_form
 from api.http.json_body import StrictRequest
 from api.http.parameters import REFUSAL
-from api.http.problems import FieldError, documented
+from api.http.problems import documented
 from api.http.values import Check
 from api.service import InjectedService, Service
 from domain.api_token import ApiToken, Permission

@@ -14,23 +14,13 @@ from math import ceil
 from typing import Final
 
 from api.doors.client_address import plain_address
+from api.errors import TooManyRequests
 from domain.secret import Secret
 
 MAX_KEYS: Final = 100_000
 BURST: Final = 2
 """Seconds' worth of requests that may come at once."""
 _ROUNDING_S: Final = 1e-6
-
-
-class TooManyRequests(Exception):
-    """A bucket is empty.
-
-    retry_after_s: whole seconds, at least 1 (Okta reads nothing but an integer).
-    """
-
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"try again in {retry_after_s} s")
-        self.retry_after_s = retry_after_s
 
 
 class Buckets:

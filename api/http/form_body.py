@@ -18,20 +18,11 @@ from litestar.openapi.spec import (
     Schema,
 )
 
+from api.errors import BadRequest, InvalidForm
 from api.http.json_body import StrictRequest
 from api.http.openapi import or_problem
-from api.http.problems import BadRequest
 
 MAX_FIELDS: Final = 20
-
-
-class InvalidForm(Exception):
-    """The form breaks a rule of RFC 6749 §5.2. error: its code; detail: without any value."""
-
-    def __init__(self, error: str, detail: str) -> None:
-        super().__init__(detail)
-        self.error = error
-        self.detail = detail
 
 
 async def read_form(request: StrictRequest) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from api.http.problems import BadRequest, FieldError
+from api.errors import BadRequest, FieldError
 
 MUST_BE: Final = "must be an instant, such as 2021-08-10T10:00:00.000Z"
 ZONE: Final = "needs a time zone, such as a Z at the end"

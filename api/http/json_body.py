@@ -15,7 +15,7 @@ from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
 from litestar.openapi.spec import Operation, RequestBody
 
-from api.http.problems import BadRequest, FieldError
+from api.errors import BadRequest, FieldError
 from api.http.values import Value, errors_of, named
 from domain.eventstore.api_token_lookup import Caller
 

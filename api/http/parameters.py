@@ -16,7 +16,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 
-from api.http.problems import BadRequest, FieldError
+from api.errors import BadRequest, FieldError
 from api.http.values import Value, errors_of, named
 
 REFUSAL: Final = "refusal"

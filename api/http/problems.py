@@ -1,16 +1,16 @@
 """RFC 9457 problems: one table from what went wrong to what a client is told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 import structlog
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import HTTPScope, Send
 
-from api.doors.rate_limit import TooManyRequests
+from api.errors import BadRequest, FieldError, NoGoodToken, TooManyRequests
 from api.http.asgi_answer import respond
 from api.http.problem_types import PROBLEM_TYPES
 from domain.errors import (
@@ -40,13 +40,6 @@ INVALID_TOKEN: Final = f'{CHALLENGE}, error="invalid_token"'
 logger = structlog.get_logger()
 
 
-class FieldError(msgspec.Struct, frozen=True):
-    """One broken rule. pointer: RFC 6901, into the body; or the name of a query parameter."""
-
-    pointer: str
-    detail: str
-
-
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """The body of every error of this API (RFC 9457).
 
@@ -68,36 +61,6 @@ class Answer(NamedTuple):
 
     problem: Problem
     headers: Mapping[str, str]
-
-
-class BadRequest(Exception):
-    """The request breaks a rule of the contract before any command exists.
-
-    detail, errors: written for clients. status: a 4xx.
-    """
-
-    def __init__(
-        self,
-        detail: str,
-        errors: Sequence[FieldError] = (),
-        *,
-        status: int = 400,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.errors = errors
-        self.status = status
-        self.headers = headers or {}
-
-
-class NoGoodToken(Exception):
-    """401: no API token, or none that is good. detail: what to change, without the value."""
-
-    def __init__(self, detail: str, *, was_presented: bool) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.was_presented = was_presented
 
 
 _USUAL: Final = {
@@ -131,6 +94,18 @@ VIEW_STOPPED: Final = (
 )
 
 
+ALREADY_SHOWN: Final = (
+    "This request was carried out before; its secret was shown then. Revoke or rotate the token."
+)
+TWO_SECRETS: Final = (
+    "The token has two good secrets already. Wait until the older one ends, or rotate it with "
+    "overlap_seconds 0, which ends both at once."
+)
+JUST_ROTATED: Final = "The token was rotated a moment ago. Wait, then try again."
+UNDERWAY: Final = "It is under way already; its status tells how far it is."
+KEY_REUSED: Final = "The Idempotency-Key was used for another request."
+
+
 def problem(
     status: int, detail: str | None = None, *, slug: str | None = None, **members: Any
 ) -> Problem:
@@ -157,65 +132,13 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
     }
 
 
-def answer(error: Exception) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a table: one case per outcome
-    """What a client is told about `error`.
+def answer(error: Exception) -> Answer:
+    """What a client is told about `error`, by the nearest of its classes in the table below.
 
     Never its text, unless the text was written for clients.
     """
-    match error:
-        case InvalidValue():
-            fields = [FieldError(error.pointer, error.detail)]
-            return Answer(problem(400, "A value is not valid.", errors=fields), {})
-        case BadRequest():
-            return Answer(
-                problem(error.status, error.detail, errors=error.errors or None), error.headers
-            )
-        case NoGoodToken():
-            challenge = INVALID_TOKEN if error.was_presented else CHALLENGE
-            return Answer(problem(401, error.detail), {"WWW-Authenticate": challenge})
-        case Unauthenticated():
-            return Answer(
-                problem(401, "The API token is not valid."), {"WWW-Authenticate": INVALID_TOKEN}
-            )
-        case PermissionDenied():
-            challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{error.permission}"'
-            detail = f"The API token lacks the permission {error.permission}."
-            return Answer(problem(403, detail), {"WWW-Authenticate": challenge})
-        case NotFound():
-            return Answer(problem(404), {})
-        case SecretAlreadyShown():
-            detail = (
-                "This request was carried out before; its secret was shown then. Revoke or "
-                "rotate the token."
-            )
-            return Answer(problem(409, detail, token_id=error.originator_id), {})
-        case RotationUnderway():
-            detail = (
-                "The token has two good secrets already. Wait until the "
-                "older one ends, or rotate it with "
-                "overlap_seconds 0, which ends both at once."
-            )
-            return Answer(problem(409, detail, slug="rotation-underway"), {})
-        case RotatedTooSoon():
-            detail = "The token was rotated a moment ago. Wait, then try again."
-            return Answer(problem(429, detail), {"Retry-After": str(error.retry_after_s)})
-        case AlreadyUnderway():
-            detail = "It is under way already; its status tells how far it is."
-            return Answer(problem(409, detail, slug="already-underway"), {})
-        case CommandIdReused():
-            return Answer(problem(422, "The Idempotency-Key was used for another request."), {})
-        case TooManyRequests():
-            return Answer(problem(429), {"Retry-After": str(error.retry_after_s)})
-        case ProjectionStopped():
-            return Answer(problem(503, VIEW_STOPPED), {})  # no Retry-After: that would be a promise
-        case Unavailable():
-            return Answer(problem(503), {"Retry-After": str(RETRY_AFTER_S)})
-        case HTTPException(status_code=status) if status < 500:  # noqa: PLR2004
-            return Answer(problem(status), _allow(error))
-        case _:
-            # The class alone: a message may quote what was sent.
-            logger.error("request.failed", error=type(error).__qualname__, where=_frames(error))
-            return Answer(problem(500), {})
+    told = next(_TOLD[class_] for class_ in type(error).__mro__ if class_ in _TOLD)
+    return told(error)
 
 
 def encode(found: Problem, request_id: str) -> bytes:
@@ -242,12 +165,55 @@ async def send_problem(send: Send, scope: HTTPScope, found: Answer) -> None:
     )
 
 
-def _allow(error: HTTPException) -> Mapping[str, str]:
-    return {
+def _challenged(status: int, detail: str, challenge: str) -> Answer:
+    """RFC 6750 §3."""
+    return Answer(problem(status, detail), {"WWW-Authenticate": challenge})
+
+
+def _again(found: Problem, after_s: int) -> Answer:
+    return Answer(found, {"Retry-After": str(after_s)})
+
+
+def _denied(error: PermissionDenied) -> Answer:
+    challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{error.permission}"'
+    return _challenged(403, f"The API token lacks the permission {error.permission}.", challenge)
+
+
+def _invalid(error: InvalidValue) -> Answer:
+    fields = [FieldError(error.pointer, error.detail)]
+    return Answer(problem(400, "A value is not valid.", errors=fields), {})
+
+
+def _bad_request(error: BadRequest) -> Answer:
+    return Answer(problem(error.status, error.detail, errors=error.errors or None), error.headers)
+
+
+def _not_convertible(error: ValidationException) -> Answer:
+    """The framework's complaint about query, path or headers: the names, and no value."""
+    extra = error.extra if isinstance(error.extra, list) else []
+    fields = [
+        FieldError(str(item.get("key", "")).rstrip("_"), "is not valid")
+        for item in extra
+        if isinstance(item, dict)
+    ]
+    return _bad_request(BadRequest("A parameter is not valid.", fields))
+
+
+def _of_framework(error: HTTPException) -> Answer:
+    if error.status_code >= 500:  # noqa: PLR2004
+        return _fault(error)
+    headers = {
         name.title(): value
         for name, value in (error.headers or {}).items()
         if name.lower() == "allow"
     }
+    return Answer(problem(error.status_code), headers)
+
+
+def _fault(error: Exception) -> Answer:
+    """Ours. The class alone is logged: a message may quote what was sent."""
+    logger.error("request.failed", error=type(error).__qualname__, where=_frames(error))
+    return Answer(problem(500), {})
 
 
 def _frames(error: Exception) -> str:
@@ -258,3 +224,31 @@ def _frames(error: Exception) -> str:
         frames.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
         trace = trace.tb_next
     return " > ".join(frames[-8:])
+
+
+_TOLD: Final[Mapping[type, Callable[[Any], Answer]]] = {
+    # what is wrong with the request
+    BadRequest: _bad_request,
+    NoGoodToken: lambda error: _challenged(
+        401, error.detail, INVALID_TOKEN if error.was_presented else CHALLENGE
+    ),
+    TooManyRequests: lambda error: _again(problem(429), error.retry_after_s),
+    ValidationException: _not_convertible,
+    HTTPException: _of_framework,
+    # what the ledger refuses
+    InvalidValue: _invalid,
+    Unauthenticated: lambda _: _challenged(401, "The API token is not valid.", INVALID_TOKEN),
+    PermissionDenied: _denied,
+    NotFound: lambda _: Answer(problem(404), {}),
+    SecretAlreadyShown: lambda error: Answer(
+        problem(409, ALREADY_SHOWN, token_id=error.originator_id), {}
+    ),
+    RotationUnderway: lambda _: Answer(problem(409, TWO_SECRETS, slug="rotation-underway"), {}),
+    RotatedTooSoon: lambda error: _again(problem(429, JUST_ROTATED), error.retry_after_s),
+    AlreadyUnderway: lambda _: Answer(problem(409, UNDERWAY, slug="already-underway"), {}),
+    CommandIdReused: lambda _: Answer(problem(422, KEY_REUSED), {}),
+    # what it cannot say
+    ProjectionStopped: lambda _: Answer(problem(503, VIEW_STOPPED), {}),  # no promise of a time
+    Unavailable: lambda _: _again(problem(503), RETRY_AFTER_S),
+    Exception: _fault,
+}

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin
 import msgspec
 from msgspec import inspect
 
+from api.errors import FieldError
 from api.http import instants
-from api.http.problems import FieldError
 from domain.errors import InvalidValue
 
 EXAMPLE_ID: Final = "05daecaf-4365-42e8-8370-8127de5dd717"

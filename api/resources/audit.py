@@ -14,10 +14,11 @@ from litestar.response import Stream
 
 from api.admission import requires
 from api.doors.client_address import plain_network
+from api.errors import BadRequest, FieldError
 from api.http.cursor import InvalidCursor
 from api.http.instants import instant, span
 from api.http.json_body import StrictRequest
-from api.http.problems import BadRequest, FieldError, documented
+from api.http.problems import documented
 from api.http.values import Check
 from api.resources.audit_formats import MEDIA_TYPES, Format, InEveryFormat, csv, negotiate
 from api.service import InjectedService, Service, visible_teams

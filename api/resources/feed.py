@@ -15,9 +15,10 @@ from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from api.admission import requires
+from api.errors import BadRequest, FieldError
 from api.http.deadline import Deadline, deadline_of
 from api.http.json_body import StrictRequest
-from api.http.problems import BadRequest, FieldError, documented
+from api.http.problems import documented
 from api.resources.audit import EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, Kinds, kinds
 from api.service import InjectedService, Service
 from domain.api_token import Permission

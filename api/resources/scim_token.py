@@ -25,10 +25,11 @@ from litestar.params import (
 )
 
 from api.admission import requires
+from api.errors import BadRequest, FieldError
 from api.http.cursor import InvalidCursor
 from api.http.instants import instant
 from api.http.json_body import OptionalBody, StrictRequest
-from api.http.problems import BadRequest, FieldError, documented
+from api.http.problems import documented
 from api.http.values import Check
 from api.resources.api_calls import InjectedCall, call_of
 from api.service import InjectedService, visible_teams

@@ -7,8 +7,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api.doors.rate_limit import Buckets, RateLimits, TooManyRequests
+from api.doors.rate_limit import Buckets, RateLimits
 from api.doors.scim.messages import ERROR
+from api.errors import TooManyRequests
 from domain.secret import ENTROPY_BYTES, Secret, SecretKind, mint
 from tests.api.expected import assert_problem
 from tests.conftest import new_database

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from litestar.testing import RequestFactory
 from litestar.types import HTTPDisconnectEvent
 
+from api.errors import BadRequest
 from api.http.json_body import StrictRequest, decode
-from api.http.problems import BadRequest
 from api.http.values import Check
 from domain.errors import InvalidValue
 
