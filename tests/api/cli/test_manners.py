@@ -53,12 +53,25 @@ def slots(command: App) -> Iterator[list[str]]:
             yield [argument.name]
 
 
+@pytest.mark.parametrize(("name", "command"), NAMED, ids=[name for name, _ in NAMED])
+def test_a_secret_given_by_mistake_is_never_echoed(name: str, command: App) -> None:
+    """D6: as an argument and as the value of one option, by turns."""
+    places = [*slots(command)]
+    for number in {0, len(name) % len(places)}:
+        secret = PASTED[(number + len(name)) % len(PASTED)]
+        assert_not_echoed(*name.split(), *places[number], secret=secret)
+
+
 @pytest.mark.parametrize(
-    "start", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, len(PASTED)))]
+    "start",
+    [
+        pytest.param(0, marks=pytest.mark.long),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, len(PASTED))),
+    ],
 )
 @pytest.mark.parametrize(("name", "command"), NAMED, ids=[name for name, _ in NAMED])
-def test_a_secret_given_by_mistake_is_never_echoed(name: str, command: App, start: int) -> None:
-    """D6: wherever it stands on the command line; the slow run tries all forms in all places."""
+def test_wherever_it_stands_a_secret_is_never_echoed(name: str, command: App, start: int) -> None:
+    """D6: in every place; the slow run tries all forms in all places."""
     for number, words in enumerate(slots(command), start=start + len(name)):
         assert_not_echoed(*name.split(), *words, secret=PASTED[number % len(PASTED)])
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import psycopg
@@ -29,29 +29,32 @@ def migrated_with(database: Database, *keys: str) -> None:
     assert run(database.app, "migrate", SCIM_LEDGER_PEPPER=",".join(keys)).exit_code == 0
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("serve", "--port", "0"),
-        ("migrate",),
-        CREATE,
-        ("token", "list"),
-        ("api-token", "list"),
-        ("verify",),
-        ("projections", "list"),
-    ],
-    ids=" ".join,
-)
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        ([OTHER, SECOND], ANOTHER.format(1)),
-        ([SECOND, FIRST], ANOTHER.format(1)),
-        ([FIRST], MISSING.format(2)),
-        ([FIRST, OTHER], ANOTHER.format(2)),
-    ],
-    ids=["another", "in another order", "one is left out", "a new one in its place"],
-)
+COMMANDS: Final[list[tuple[str, ...]]] = [
+    ("serve", "--port", "0"),
+    ("migrate",),
+    CREATE,
+    ("token", "list"),
+    ("api-token", "list"),
+    ("verify",),
+    ("projections", "list"),
+]
+KEYS: Final = {
+    "another": ([OTHER, SECOND], ANOTHER.format(1)),
+    "in another order": ([SECOND, FIRST], ANOTHER.format(1)),
+    "one is left out": ([FIRST], MISSING.format(2)),
+    "a new one in its place": ([FIRST, OTHER], ANOTHER.format(2)),
+}
+
+
+def by_turns() -> Iterator[Any]:
+    """Each command with two of the mistakes, in turn; with all of them in the long run."""
+    for turn, command in enumerate(COMMANDS):
+        for place, (name, (keys, said)) in enumerate(KEYS.items()):
+            marks = [] if (place - turn) % len(KEYS) < 2 else [pytest.mark.long]
+            yield pytest.param(command, keys, said, marks=marks, id=f"{name}-{' '.join(command)}")
+
+
+@pytest.mark.parametrize(("command", "keys", "said"), [*by_turns()])
 def test_no_command_opens_a_ledger_with_another_pepper(
     database: Database, command: tuple[str, ...], keys: list[str], said: str
 ) -> None:

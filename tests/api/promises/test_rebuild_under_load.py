@@ -18,6 +18,7 @@ from tests.service import RunningService, service_environment
 __all__ = ["patient"]
 
 
+@pytest.mark.long
 def test_nobody_notices(service: RunningService) -> None:
     walks = Walks(service)
     with walks.running(threads=2):
@@ -33,6 +34,7 @@ def test_nobody_notices(service: RunningService) -> None:
     )
 
 
+@pytest.mark.long
 def test_planted_an_answer_that_is_not_right_is_noticed(
     service: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,13 +138,19 @@ def damage(database: Database, statement: str) -> None:
 
 
 def columns() -> Iterator[Any]:
-    """Each view, each damage, and one of the columns; all of them in the slow run."""
-    for projection in PROJECTIONS:
-        for kind in DAMAGES:
+    """Two of the views with each damage, by turns, and one of the columns.
+
+    All views in the long run, all columns in the slow one.
+    """
+    for place, projection in enumerate(PROJECTIONS):
+        for turn, kind in enumerate(DAMAGES):
             names = list(projection.columns)
             drawn = random.Random(f"{projection.name} {kind}").choice(names)
+            is_in_turn = (place - turn) % len(PROJECTIONS) < 2
             for column in names if "column" in kind else [drawn]:
-                marks = () if column == drawn else (pytest.mark.slow,)
+                marks = [] if is_in_turn else [pytest.mark.long]
+                if column != drawn:
+                    marks = [pytest.mark.slow]
                 yield pytest.param(
                     projection, kind, column, marks=marks, id=f"{projection.name}-{kind}-{column}"
                 )

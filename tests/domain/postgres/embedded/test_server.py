@@ -299,6 +299,7 @@ def test_a_running_server_is_adopted_and_can_be_stopped(prepared: Path) -> None:
     assert not successor.is_running
 
 
+@pytest.mark.long
 def test_two_processes_at_once_end_with_one_server(base_dir: Path) -> None:
     both = [python(START_AND_VANISH, base_dir) for _ in range(2)]
     first, second = [output_of(child) for child in both]
