@@ -13,7 +13,6 @@ from litestar.openapi.spec import Components, License, SecurityScheme
 
 from api.admission import admit
 from api.clock_and_ids import SOURCES
-from api.doors import introspection
 from api.doors.client_address import ClientSources
 from api.doors.decide import Doors
 from api.doors.rate_limit import RateLimits
@@ -26,6 +25,7 @@ from api.http.json_body import StrictRequest
 from api.http.methods import Methods
 from api.http.openapi import DescribedStrings
 from api.json_logging import configure_logging
+from api.resources import introspection
 from api.resources.audit import AuditController, TokenHistoryController
 from api.resources.feed import follow_events
 from api.resources.health import healthz, readyz

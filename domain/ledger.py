@@ -31,8 +31,10 @@ from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.library.mapper import LedgerMapper
 from domain.eventstore.library.recorder import LedgerFactory
 from domain.eventstore.newer_peppers import NewerKeys
+from domain.eventstore.peppers import PepperRequirement
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
-from domain.postgres.connection import Primary, ReadPool
+from domain.postgres.primary import Primary
+from domain.postgres.read_pool import ReadPool
 from domain.recent_refusals import RecentRefusals, RecordedRefusal
 from domain.refusal_tally import RefusalTally, TallyKey
 from domain.scim_token import REFUSAL_EVERY, Presentation, ScimToken
@@ -144,7 +146,7 @@ class TokenLedger(Application[UUID]):
         self._scim_kind = SecretKind.SCIM_LIVE if is_live else SecretKind.SCIM_TEST
         self._api_kind = SecretKind.API_LIVE if is_live else SecretKind.API_TEST
         self.clock = LedgerClock(sources.clock)
-        primary = Primary(conninfo, pepper=pepper)
+        primary = Primary(conninfo, requires=PepperRequirement(pepper))
         self.gate = AppendGate(
             primary,
             REGISTRY,

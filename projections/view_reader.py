@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from domain.errors import ProjectionBehind, ProjectionStopped
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from projections.faults import is_damage, told
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.projection import Projection

@@ -7,7 +7,8 @@ import pytest
 from domain.eventstore.gate import AppendGate
 from domain.eventstore.uses import UseLane
 from domain.ledger import TokenLedger
-from domain.postgres.connection import ReadPool, connect
+from domain.postgres.connection import connect
+from domain.postgres.read_pool import ReadPool
 
 PATIENCE_S: Final = 10.0
 

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from api.cli.console import asked_at, caught_up, show
 from api.doors.client_address import plain_network
 from domain.errors import InvalidValue
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from projections.audit_trail.queries import AuditFilter, AuditQueries, Network
 from projections.audit_trail.view import KINDS, AuditEvent, outcome_of
 from projections.follow.ledger_head import HeadWatch

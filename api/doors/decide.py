@@ -13,11 +13,11 @@ from typing import Final
 import msgspec
 from litestar.types import HTTPScope, Send
 
+from api.doors import scim_messages
 from api.doors.authorization import NotPresentable, read
 from api.doors.client_address import ClientSources
 from api.doors.rate_limit import RateLimits
 from api.doors.refusals import RefusalCounter
-from api.doors.scim import messages
 from api.errors import TooManyRequests
 from api.http.asgi_answer import respond
 from domain.errors import TokenRefused, TokenUnknown, Unavailable
@@ -157,8 +157,8 @@ async def deny(send: Send, scope: HTTPScope, refused: Refused) -> None:
         send,
         scope,
         status=refused.status,
-        media_type=messages.MEDIA_TYPE,
-        body=messages.error(refused.status, refused.detail),
+        media_type=scim_messages.MEDIA_TYPE,
+        body=scim_messages.error(refused.status, refused.detail),
         headers=refused.headers,
     )
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from litestar.types import HTTPScope, Receive, Send
 
+from api.doors import scim_messages
 from api.doors.decide import Asked, Doors, Refused, deny, identity
-from api.doors.scim import messages
 from api.http.asgi_answer import allow, respond
 
 ROOT: Final = "/gateway"
@@ -33,9 +33,9 @@ class GatewayDoors:
         """One authentication request of a gateway."""
         asked = _asked(scope)
         if asked is None:
-            body = messages.error(404, "There is no such gateway door.")
+            body = scim_messages.error(404, "There is no such gateway door.")
             await respond(
-                send, scope, status=404, media_type=messages.MEDIA_TYPE, body=body, headers={}
+                send, scope, status=404, media_type=scim_messages.MEDIA_TYPE, body=body, headers={}
             )
             return
         decision = await self._doors.authenticate(scope, asked)

@@ -25,7 +25,7 @@ from api.service import InjectedService
 from domain.api_token import Permission
 from domain.errors import AlreadyUnderway, NotFound
 from domain.eventstore.api_token_lookup import Caller
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from projections.described import Instant, one_of
 from projections.follow import positions
 from projections.follow.positions import Position

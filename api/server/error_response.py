@@ -4,7 +4,7 @@ import secrets
 
 import msgspec
 
-from api.doors.scim import messages
+from api.doors import scim_messages
 from api.http.problem_types import PROBLEM_TYPES
 from api.server.exchange import STATUS_LINE
 
@@ -15,7 +15,7 @@ _SLUGS = {
     501: "not-implemented",
     503: "too-many-connections",
 }
-_SCIM = messages.ROOT.encode()
+_SCIM = scim_messages.ROOT.encode()
 
 
 class Refusal(Exception):
@@ -37,7 +37,10 @@ class Refusal(Exception):
         """
         path = target.partition(b"?")[0]
         if path == _SCIM or path.startswith(_SCIM + b"/"):
-            media_type, body = messages.MEDIA_TYPE, messages.error(self.status, self.detail)
+            media_type, body = (
+                scim_messages.MEDIA_TYPE,
+                scim_messages.error(self.status, self.detail),
+            )
         else:
             kind = PROBLEM_TYPES[_SLUGS[self.status]]
             media_type = "application/problem+json"

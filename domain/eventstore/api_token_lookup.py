@@ -13,7 +13,7 @@ from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.newer_peppers import NewerKeys
 from domain.postgres import binary_arrays
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 
 _SQL: Final = statements("domain.eventstore", "sql/api_token_lookup.sql")

@@ -27,7 +27,9 @@ from domain.eventstore.event_registry import EventRegistry
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.uses import UseLane
 from domain.postgres import binary_arrays
-from domain.postgres.connection import KeptConnection, Primary, cut_after
+from domain.postgres.connection import cut_after
+from domain.postgres.kept_connection import KeptConnection
+from domain.postgres.primary import Primary
 
 COMMAND_TIMEOUT_S: Final = 1.8
 BATCH_TIMEOUT_S: Final = 0.9

@@ -10,7 +10,7 @@ from typing import Final
 
 from domain.errors import PepperMismatch
 from domain.eventstore.batcher import Batcher, Job
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 from domain.secret import Pepper
 

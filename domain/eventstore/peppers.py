@@ -11,6 +11,7 @@ compare them with but their number, which the stored digests tell.
 from typing import Final
 
 import psycopg
+import structlog
 from psycopg import Connection
 
 from domain.errors import PepperMismatch
@@ -19,6 +20,8 @@ from domain.secret import Pepper
 
 MISMATCH: Final = "SL002"
 """The SQLSTATE that `ledger.require_pepper` raises."""
+
+logger = structlog.get_logger()
 
 _SQL: Final = statements("domain.eventstore", "sql/peppers.sql")
 
@@ -74,19 +77,42 @@ def _require_enough(connection: Connection, pepper: Pepper) -> None:
         )
 
 
-def requirement(pepper: Pepper, *, may_lack_newer: bool) -> bytes:
-    """The statement `require` without parameters, to be sent with the settings of a session.
+class PepperRequirement:
+    """For the connections of a process: the ledger was written with its pepper.
 
-    may_lack_newer: keys that were added since the process began are no reason to refuse it.
+    Keys that were added since the process began are no reason to refuse it. One line of the log
+    tells when the keys are refused for the first time, until they are accepted again.
     """
-    # Not as '\\x…': whether that is an escape is one of the things that the session has just
-    # stated.
-    keys = ", ".join(f"decode('{fingerprint.hex()}', 'hex')" for fingerprint in pepper.fingerprints)
-    newer = (
-        "SELECT fingerprint FROM ledger.pepper_generations "
-        f"WHERE generation > {pepper.generation if may_lack_newer else 'NULL'} ORDER BY generation"
-    )
-    return f"SELECT ledger.require_pepper(ARRAY[{keys}] || ARRAY({newer}))".encode()
+
+    def __init__(self, pepper: Pepper) -> None:
+        self._pepper = pepper
+        self._has_begun = False
+        self._is_refused = False
+
+    def statement(self) -> bytes:
+        """The statement `require` without parameters."""
+        # Not as '\\x…': whether that is an escape is one of the things that the session has just
+        # stated.
+        keys = ", ".join(f"decode('{one.hex()}', 'hex')" for one in self._pepper.fingerprints)
+        known = self._pepper.generation if self._has_begun else "NULL"
+        newer = (
+            "SELECT fingerprint FROM ledger.pepper_generations "
+            f"WHERE generation > {known} ORDER BY generation"
+        )
+        return f"SELECT ledger.require_pepper(ARRAY[{keys}] || ARRAY({newer}))".encode()
+
+    def is_met(self) -> None:
+        """The process has begun."""
+        self._has_begun = True
+        self._is_refused = False
+
+    def refusal(self, error: BaseException) -> PepperMismatch | None:
+        """What the database said, where the keys are not the ledger's; None for other errors."""
+        mismatch = mismatch_of(error)
+        if mismatch is not None and not self._is_refused:
+            self._is_refused = True
+            logger.error("pepper.refused", reason=str(mismatch))
+        return mismatch
 
 
 def mismatch_of(error: BaseException) -> PepperMismatch | None:

@@ -21,8 +21,10 @@ from domain.eventstore.commit_turn import ALONE, Turn
 from domain.eventstore.event_registry import EventRegistry
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.postgres import binary_arrays
-from domain.postgres.connection import KeptConnection, Primary, cut_after
+from domain.postgres.connection import cut_after
+from domain.postgres.kept_connection import KeptConnection
 from domain.postgres.prepared_statement import NotExecuted, PreparedStatement
+from domain.postgres.primary import Primary
 from domain.scim_token import Presentation, Used
 
 USE_TIMEOUT_S: Final = 0.45

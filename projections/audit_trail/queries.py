@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from projections.audit_trail import lines as audit_lines
 from projections.audit_trail import view as audit_trail
 from projections.audit_trail.view import SELECTED, USED, AuditEvent

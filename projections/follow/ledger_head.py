@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Final, LiteralString
 
 from domain.errors import Unavailable
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 
 POLL_S: Final = 0.1
 HEAD: Final[LiteralString] = "SELECT coalesce(max(notification_id), 0) FROM ledger.events"

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from projections.audit_trail import view as audit_trail
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens

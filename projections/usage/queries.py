@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from projections.described import Instant
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens.view import rfc3339

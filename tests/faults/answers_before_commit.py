@@ -22,8 +22,8 @@ from domain.eventstore.batcher import Job
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.uses import UseLane, _Batch
-from domain.postgres.connection import Primary
 from domain.postgres.prepared_statement import PreparedStatement
+from domain.postgres.primary import Primary
 from tests.conftest import SOURCES, Database
 from tests.presenting import UNLIMITED
 from tests.service import service_environment, until

@@ -20,7 +20,7 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 
 from domain.event import Event
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from domain.scim_token import Created, Presentation, Refused, Revoked, Rotated, Used
 from domain.secret import Digest
 from projections.rebuild.run import verify

@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx
 
 from api.doors.gateways import ROOT as GATEWAYS
-from api.doors.scim.messages import ROOT as SCIM
+from api.doors.scim_messages import ROOT as SCIM
 from domain.secret import Secret
 
 Ask: TypeAlias = Callable[[httpx.Client, Secret, Secret], httpx.Response]

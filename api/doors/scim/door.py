@@ -5,8 +5,8 @@ from typing import Final
 
 from litestar.types import HTTPScope, Receive, Send
 
+from api.doors import scim_messages
 from api.doors.decide import Asked, Doors, Refused, deny, identity
-from api.doors.scim import messages
 from api.doors.scim.proxy import Upstream
 from api.doors.scim.target import PLAINLY, NotPlain, below_root
 from api.http.asgi_answer import respond
@@ -48,7 +48,7 @@ class ScimDoor:
 
     async def _discover(self, scope: HTTPScope, send: Send, path: str) -> None:
         name, _, member = path.partition("/")
-        if name not in messages.DISCOVERY:
+        if name not in scim_messages.DISCOVERY:
             await _error(send, scope, 501, "No SCIM service stands behind this address.")
         elif scope["method"] not in _READS.split(", "):
             await _error(send, scope, 405, "Discovery is read-only.", allow=_READS)
@@ -57,7 +57,7 @@ class ScimDoor:
         elif member:
             await _error(send, scope, 404, "There is no such resource.")
         else:
-            await _send(send, scope, 200, messages.DISCOVERY[name], {})
+            await _send(send, scope, 200, scim_messages.DISCOVERY[name], {})
 
 
 def _has_authorization(scope: HTTPScope) -> bool:
@@ -65,12 +65,12 @@ def _has_authorization(scope: HTTPScope) -> bool:
 
 
 async def _error(send: Send, scope: HTTPScope, status: int, detail: str, **headers: str) -> None:
-    await _send(send, scope, status, messages.error(status, detail), headers)
+    await _send(send, scope, status, scim_messages.error(status, detail), headers)
 
 
 async def _send(
     send: Send, scope: HTTPScope, status: int, body: bytes, headers: Mapping[str, str]
 ) -> None:
     await respond(
-        send, scope, status=status, media_type=messages.MEDIA_TYPE, body=body, headers=headers
+        send, scope, status=status, media_type=scim_messages.MEDIA_TYPE, body=body, headers=headers
     )

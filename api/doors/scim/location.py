@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 from api.doors.client_address import plain_address
-from api.doors.scim.messages import ROOT
+from api.doors.scim_messages import ROOT
 
 _PORTS: Final = {"http": 80, "https": 443}
 _SCHEME: Final = re.compile(r"\A(https?):/*", re.IGNORECASE)

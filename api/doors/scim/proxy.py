@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, HTTPScope, Receive, Send
 
+from api.doors import scim_messages
 from api.doors.client_address import ClientSources
-from api.doors.scim import messages
 from api.doors.scim.connection import Answer, Broken, Connection
 from api.doors.scim.location import UpstreamAddress, public_origin
-from api.doors.scim.messages import ROOT
 from api.doors.scim.pool import MAX_CONNECTIONS, NoPlace, Origin, Places, Pool, ShareTaken
 from api.doors.scim.target import PLAINLY, NotPlain, below_root
+from api.doors.scim_messages import ROOT
 from api.http.asgi_answer import respond, stamp
 from api.settings import Settings
 
@@ -151,9 +151,9 @@ class Upstream:
             # the server closes the connection: an answer that stops short must not look whole
             return
         status, detail, more = failure
-        body = messages.error(status, detail)
+        body = scim_messages.error(status, detail)
         await respond(
-            send, scope, status=status, media_type=messages.MEDIA_TYPE, body=body, headers=more
+            send, scope, status=status, media_type=scim_messages.MEDIA_TYPE, body=body, headers=more
         )
 
     async def aclose(self) -> None:

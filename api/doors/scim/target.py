@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from litestar.types import HTTPScope
 
-from api.doors.scim.messages import ROOT
+from api.doors.scim_messages import ROOT
 
 PLAINLY: Final = (
     "Write the address plainly: /scim/v2, a slash, no . and .. steps, nothing encoded twice."

@@ -32,7 +32,8 @@ from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import skew_of
 from domain.eventstore.library.mapper import LedgerEvent, LedgerMapper, LedgerNotification
-from domain.postgres.connection import IN_DOUBT, configure
+from domain.postgres.connection import configure
+from domain.postgres.kept_connection import IN_DOUBT
 from domain.postgres.session import stated
 
 _COLUMNS: Final = SQL(

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from api.doors.rate_limit import Buckets, RateLimits
-from api.doors.scim.messages import ERROR
+from api.doors.scim_messages import ERROR
 from api.errors import TooManyRequests
 from domain.secret import ENTROPY_BYTES, Secret, SecretKind, mint
 from tests.api.expected import assert_problem

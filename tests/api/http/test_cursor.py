@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from api.http.cursor import Cursors, InvalidCursor
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from projections.scim_tokens.queries import Place, TokenFilter, TokenQueries
 from tests.conftest import Database, new_database
 

@@ -15,7 +15,7 @@ from litestar.types import Message
 
 from api.http.deadline import answer_in_time
 from domain.eventstore import append
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from tests.api.expected import assert_problem, create, topics
 from tests.conftest import Database
 from tests.service import Caller, RunningService, until

@@ -14,7 +14,8 @@ from psycopg import AsyncConnection
 from psycopg.pq import PGconn, PollingStatus
 
 from domain.errors import StoreUnavailable
-from domain.postgres.connection import ReadPool, connect
+from domain.postgres.connection import connect
+from domain.postgres.read_pool import ReadPool
 from domain.postgres.session import Session, stated
 from tests.conftest import Database
 

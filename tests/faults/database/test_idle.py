@@ -19,8 +19,8 @@ from psycopg import AsyncConnection
 from domain.api_token import Permission
 from domain.errors import StoreUnavailable
 from domain.ledger import NewApiToken, NewScimToken, Operator, TokenLedger
-from domain.postgres import connection as connections
-from domain.postgres.connection import ReadPool
+from domain.postgres import kept_connection, read_pool
+from domain.postgres.read_pool import ReadPool
 from domain.scim_token import Presentation
 from domain.secret import Secret
 from tests.conftest import Database, new_database, open_ledger
@@ -139,7 +139,7 @@ def test_a_look_that_stops_at_the_farewell_is_seen(
         async with pool.connection() as connection:
             return await ask(connection)
 
-    monkeypatch.setattr(connections, "is_alive", old_is_alive)
+    monkeypatch.setattr(read_pool, "is_alive", old_is_alive)
     monkeypatch.setattr(ReadPool, "read", once)
     with pytest.raises(StoreUnavailable):
         run(several(database, lambda _: assert_killed(database), times=1))
@@ -149,7 +149,8 @@ def test_a_read_is_asked_once_more_where_the_look_was_not_enough(
     database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after an address moved to another machine: nothing is seen until something is sent."""
-    monkeypatch.setattr(connections, "is_alive", lambda _: True)
+    for module in (kept_connection, read_pool):
+        monkeypatch.setattr(module, "is_alive", lambda _: True)
 
     async def main() -> None:
         async with open_ledger(database.app) as ledger:
@@ -167,7 +168,8 @@ def test_a_use_is_recorded_once_where_the_look_was_not_enough(
     """The server's farewell is the answer: the statement was not executed,
     and is on a fresh connection.
     """
-    monkeypatch.setattr(connections, "is_alive", lambda _: True)
+    for module in (kept_connection, read_pool):
+        monkeypatch.setattr(module, "is_alive", lambda _: True)
 
     async def main() -> None:
         async with open_ledger(database.app) as ledger:

@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from domain.errors import NotFound, StoreReadOnly, StoreUnavailable
 from domain.ledger import NewScimToken, Operator
-from domain.postgres import connection as connections
+from domain.postgres import read_pool
 from domain.scim_token import Presentation
 from tests.conftest import Database, new_database, open_ledger
 from tests.faults.standby import Cluster, cluster
@@ -159,7 +159,7 @@ def test_reads_that_do_not_heed_what_the_server_says_stay_behind(
     pair: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The planted bug."""
-    monkeypatch.setattr(connections, "takes_writes", lambda _: True)
+    monkeypatch.setattr(read_pool, "takes_writes", lambda _: True)
     with pytest.raises(NotFound):
         test_a_read_alone_learns_it_too(pair)
 

@@ -16,7 +16,7 @@ from domain.eventstore import append
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.uses import Decision
 from domain.ledger import CommandKey, NewScimToken, Operator, TokenLedger
-from domain.postgres.connection import KeptConnection
+from domain.postgres.kept_connection import KeptConnection
 from domain.scim_token import Presentation, Revoked
 from domain.secret import Secret
 from tests.conftest import open_ledger

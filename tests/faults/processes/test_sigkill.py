@@ -28,8 +28,8 @@ from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.gate import AppendGate, Command, Outcome
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.ledger import NewScimToken, Operator, TokenLedger
-from domain.postgres.connection import Primary
 from domain.postgres.embedded.server import EmbeddedPostgres
+from domain.postgres.primary import Primary
 from domain.secret import Pepper, parse
 from tests.conftest import SOURCES, Database, open_ledger
 from tests.faults.acknowledged import IDP, Acknowledged, AcknowledgementLost

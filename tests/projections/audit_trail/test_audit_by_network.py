@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from domain.scim_token import Created, Presentation, Used
 from domain.secret import Digest
 from projections.audit_trail import queries as audit_queries

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from api.doors.decide import path_class
 from api.resources.api_calls import route_class
-from domain.postgres.connection import ReadPool, configure
+from domain.postgres.connection import configure
+from domain.postgres.read_pool import ReadPool
 from domain.postgres.session import READING
 from projections.audit_trail import lines as audit_lines
 from projections.audit_trail.queries import LINES, AuditFilter, AuditQueries, Span, lines_statement

@@ -15,7 +15,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from domain.errors import ProjectionStopped
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from domain.postgres.session import FOLLOWING
 from projections import faults
 from projections.follow import runner as running_views

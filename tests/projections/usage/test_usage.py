@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from domain.postgres.connection import ReadPool
+from domain.postgres.read_pool import ReadPool
 from domain.scim_token import Created, Presentation, Refused, Used
 from projections.projection import Projection
 from projections.scim_tokens.queries import TokenFilter, TokenPage, TokenQueries

@@ -15,8 +15,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from api.doors.scim.messages import ERROR
 from api.doors.scim.proxy import MAX_CONNECTIONS
+from api.doors.scim_messages import ERROR
 from tests.api.doors.scim.upstream import BASE_PATH, PIECE, RecordingUpstream, running_upstream
 from tests.conftest import new_database
 from tests.service import RunningService, running_service, until

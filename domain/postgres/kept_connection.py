@@ -1,0 +1,65 @@
+"""A connection that is kept from one transaction to the next, and no longer than it can be used."""
+
+from typing import Final
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from domain.errors import StoreUnavailable
+from domain.postgres.connection import is_alive, takes_writes
+from domain.postgres.primary import Primary
+from domain.postgres.session import SERVING
+
+IN_DOUBT: Final = "the database warned in a commit: it may not be on the standby"
+
+
+class KeptConnection:
+    """One connection for appends, kept while it works, replaced when it does not."""
+
+    def __init__(self, primary: Primary) -> None:
+        self._primary = primary
+        self._generation = primary.generation
+        self._connection: AsyncConnection[TupleRow] | None = None
+        self._is_in_doubt = False
+
+    async def get(self) -> AsyncConnection[TupleRow]:
+        """The connection, alive as far as its socket tells. Raises StoreUnavailable."""
+        connection = self._connection
+        if (
+            connection is None
+            or self._generation != self._primary.generation
+            or not is_alive(connection)
+        ):
+            await self.drop()
+            self._connection = connection = await self._primary.connect(SERVING)
+            self._generation = self._primary.generation
+            connection.add_notice_handler(self._noticed)
+        self._is_in_doubt = False
+        return connection
+
+    def confirm(self) -> None:
+        """Raise StoreUnavailable where what the server said since `get` is not to be believed.
+
+        A wait for a synchronous standby that is cancelled ends in a warning and a success: the
+        commit is on this server and on no other. And a server that takes no writes any more decides
+        on what was.
+        """
+        if self._is_in_doubt:
+            raise StoreUnavailable(IN_DOUBT)
+        if self._connection is not None and not takes_writes(self._connection):
+            raise self._primary.lost()
+
+    async def drop(self, error: BaseException | None = None) -> None:
+        """Hang up; the next `get` connects anew. error: the reason, if it failed.
+
+        A server that takes no writes is left by every connection of the process.
+        """
+        connection, self._connection = self._connection, None
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            self._primary.lost()
+        if connection is not None:
+            await connection.close()
+
+    def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        self._is_in_doubt |= notice.severity_nonlocalized == "WARNING"
