@@ -7,11 +7,11 @@ tables alive. A stream is never held, however long it is. What is wrong is named
 nothing of its content is shown.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, LiteralString, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from psycopg import Connection
@@ -21,68 +21,19 @@ from domain.errors import LedgerError
 from domain.event import Aggregate, Recorded, SecretRow
 from domain.eventstore.aggregates import decode_state, ended_secrets, evolve
 from domain.eventstore.event_registry import REGISTRY, EventRegistry
+from domain.postgres.sql_file import statements, with_names
 
 SLICE: Final = 10_000
 STREAMS: Final = 2_000
 _NO_STREAM: Final = UUID(int=0)
 
-_SLICE: Final[LiteralString] = """
-    SELECT originator_id, originator_version, notification_id, topic, at, command_id, state
-    FROM ledger.events WHERE (originator_id, originator_version) > (%s, %s)
-    ORDER BY originator_id, originator_version LIMIT %s
-"""
-"""By the primary key: sorts and whole scans are off."""
-
-_STORED: Final[LiteralString] = """
-    SELECT i.id, h.version, h.last_used_at, h.uses, a.kind, a.state
-    FROM unnest(%s::uuid[]) AS i (id)
-    LEFT JOIN ledger.heads h ON h.originator_id = i.id
-    LEFT JOIN ledger.aggregates a ON a.originator_id = i.id
-"""
-
-_SECRETS: Final[LiteralString] = """
-    SELECT originator_id, digest, owner_id, CASE WHEN isfinite(good_until) THEN good_until END,
-        good_until = '-infinity'
-    FROM ledger.secrets WHERE originator_id = ANY(%s)
-"""
-
-_KEPT: Final[Mapping[str, LiteralString]] = {
-    "head": "SELECT originator_id FROM ledger.heads",
-    "state row": "SELECT originator_id FROM ledger.aggregates",
-    "secret": "SELECT originator_id FROM ledger.secrets",
+_SQL: Final = statements("projections", "verify.sql")
+_KEPT: Final = {
+    "head": ("ledger", "heads"),
+    "state row": ("ledger", "aggregates"),
+    "secret": ("ledger", "secrets"),
 }
-
-_ORPHANS: Final[LiteralString] = """
-    SELECT kept.originator_id, NOT EXISTS (
-        SELECT FROM ledger.events e WHERE e.originator_id = kept.originator_id
-            AND e.originator_version = 1
-    )
-    FROM ({kept} WHERE originator_id > %s ORDER BY originator_id LIMIT %s) AS kept
-"""
-"""A slice of a table's streams, and which of them no event tells of;
-by the index on originator_id.
-"""
-
-_TIME: Final[LiteralString] = """
-    SELECT count(*), max(notification_id), max(at), min(notification_id) FILTER (WHERE at < before)
-        FROM (
-        SELECT notification_id, at, coalesce(lag(at) OVER (ORDER BY notification_id), %s) AS before
-        FROM (
-            SELECT notification_id, at FROM ledger.events WHERE notification_id > %s
-            ORDER BY notification_id LIMIT %s
-        ) slice
-    ) e
-"""
-"""A slice along the index on notification_id:
-where it ends, and the first event that is too early.
-"""
-
-_POSITIONS: Final[LiteralString] = """
-    SELECT p.name, p.version,
-        p.position > coalesce((SELECT max(notification_id) FROM ledger.events), 0),
-        to_regclass('views.' || p.name || '_v' || p.version) IS NULL
-    FROM ledger.projection_positions p WHERE p.role = 'live' ORDER BY p.name, p.version
-"""
+"""What is kept of a stream beside its events, and in which table."""
 
 Found: TypeAlias = "Damage | None"
 
@@ -203,7 +154,7 @@ def _check_order(connection: Connection) -> None:
     position, at = 0, None
     while True:
         with _snapshot(connection):
-            row = connection.execute(_TIME, [at, position, SLICE]).fetchone()
+            row = connection.execute(_SQL["instants"], [at, position, SLICE]).fetchone()
         assert row is not None
         count, position, at, earlier = row
         if earlier is not None:
@@ -222,7 +173,7 @@ def _check_streams(connection: Connection, registry: EventRegistry, count: _Coun
         finished: list[_Stream] = []
         with _snapshot(connection):
             with connection.cursor(row_factory=args_row(_Row), binary=True) as cursor:
-                rows = cursor.execute(_SLICE, [*after, SLICE]).fetchall()
+                rows = cursor.execute(_SQL["slice"], [*after, SLICE]).fetchall()
             is_more = len(rows) == SLICE
             for row in rows:
                 if stream is not None and row.originator_id != stream.folded.id:
@@ -268,10 +219,10 @@ def _check_stored(connection: Connection, streams: Sequence[_Stream]) -> None:
     by_id = {stream.folded.id: stream for stream in streams}
     ids = list(by_id)
     secrets: dict[UUID, set[tuple[Any, ...]]] = {id_: set() for id_ in ids}
-    for id_, *columns in connection.execute(_SECRETS, [ids], binary=True):
+    for id_, *columns in connection.execute(_SQL["secrets"], [ids], binary=True):
         secrets[id_].add(tuple(columns))
     with connection.cursor(row_factory=args_row(_Stored), binary=True) as cursor:
-        for stored in cursor.execute(_STORED, [ids]):
+        for stored in cursor.execute(_SQL["stored"], [ids]):
             stream = by_id.pop(stored.originator_id, None)
             if stream is None:
                 raise _Damaged(f"the head of {stored.originator_id}", "there is more than one")
@@ -325,13 +276,12 @@ def _check_secrets(stream: _Stream, stored: set[tuple[Any, ...]]) -> None:
 
 
 def _check_orphans(connection: Connection) -> None:
-    for kind, kept in _KEPT.items():
+    for kind, table in _KEPT.items():
+        statement = with_names(_SQL["orphans"], kept=table)
         after, is_more = _NO_STREAM, True
         while is_more:
             with _snapshot(connection):
-                rows = connection.execute(
-                    _ORPHANS.format(kept=kept), [after, SLICE], binary=True
-                ).fetchall()
+                rows = connection.execute(statement, [after, SLICE], binary=True).fetchall()
             for id_, is_orphan in rows:
                 if is_orphan:
                     raise _Damaged(f"the {kind} of {id_}", "no event tells of it")
@@ -340,7 +290,9 @@ def _check_orphans(connection: Connection) -> None:
 
 
 def _check_positions(connection: Connection) -> None:
-    for name, version, is_ahead, is_missing in connection.execute(_POSITIONS).fetchall():
+    for name, version, is_ahead, is_missing in connection.execute(
+        _SQL["live_positions"]
+    ).fetchall():
         if is_missing:
             raise _Damaged(f"the view {name}", f"the table of its version {version} is missing")
         if is_ahead:

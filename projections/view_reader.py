@@ -14,17 +14,13 @@ from psycopg.rows import TupleRow
 from domain.errors import ProjectionBehind, ProjectionStopped
 from domain.postgres.read_pool import ReadPool
 from projections.faults import is_damage, told
+from projections.follow import positions
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.projection import Projection
 
 FRESH_TIMEOUT_S: Final = 1.5
 LONGEST_PAUSE_S: Final = 0.05
 STOPPED_PAUSE_S: Final = 0.25
-_LIVE: Final = """
-    SELECT name, version FROM ledger.projection_positions
-    WHERE (name, shape) IN (SELECT * FROM unnest(%s::text[], %s::int[])) AND role = 'live'
-"""
-"""A release reads its own shape, also while another release's is live beside it."""
 
 logger = structlog.get_logger()
 
@@ -88,7 +84,7 @@ class ViewReader:
         async def ask(connection: AsyncConnection[TupleRow]) -> list[tuple[Any, ...]]:
             if self._versions is None:
                 found = await (
-                    await connection.execute(_LIVE, [self._names, self._shapes])
+                    await connection.execute(positions.LIVE_VERSIONS, [self._names, self._shapes])
                 ).fetchall()
                 if len(found) < len(self._names):
                     return []

@@ -51,10 +51,7 @@ def ledger_time(
         if repair is not None:
             for projection in PROJECTIONS:
                 rebuild_requests.request(connection, projection, accepts_difference=True)
-            connection.execute(
-                "UPDATE ledger.projection_rebuilds SET accepts_difference = true "
-                "WHERE finished_at IS NULL"
-            )
+            rebuild_requests.accept_differences(connection)
         if not confirm:
             connection.rollback()
     if repair is None:

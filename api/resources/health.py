@@ -5,7 +5,7 @@ both without authentication and without a secret to tell.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Final, Literal, LiteralString
+from typing import Annotated, Final, Literal
 
 import msgspec
 from litestar import Response, get
@@ -18,6 +18,7 @@ from api.service import InjectedService
 from domain.errors import ClockSkewed, PepperMismatch, StoreReadOnly, Unavailable
 from domain.eventstore.ledger_clock import AHEAD_MAX
 from projections.described import one_of
+from projections.follow import positions
 from projections.registry import PROJECTIONS
 
 _KNOWN: Final = (
@@ -27,18 +28,6 @@ _KNOWN: Final = (
 
 _LASTING: Final = (ClockSkewed, PepperMismatch, StoreReadOnly)
 """What somebody has to mend."""
-
-VIEWS: Final[LiteralString] = """
-    SELECT known.name, CASE WHEN stopped_at IS NOT NULL THEN 'stopped' ELSE coalesce(role,
-        'building') END,
-        stopped_at, coalesce((SELECT max(notification_id) FROM ledger.events),
-            0) - coalesce(position, 0)
-    FROM unnest(%s::text[], %s::int[]) AS known (name, shape)
-    LEFT JOIN ledger.projection_positions p
-        ON p.name = known.name AND p.shape = known.shape AND p.role = 'live'
-    ORDER BY known.name
-"""
-"""The live versions in the shapes of this release; building where there is none yet."""
 
 
 class ProjectionHealth(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -110,7 +99,7 @@ async def readyz(service: InjectedService) -> Response[Readiness]:
     ledger = service.ledger
     try:
         problems = _jumped(await ledger.time() - ledger.clock())
-        rows = await ledger.reads.fetch(VIEWS, _KNOWN)
+        rows = await ledger.reads.fetch(positions.STATES, _KNOWN)
     except Unavailable as error:
         return _not_ready(_why(error), retry_after_s=5 if isinstance(error, _LASTING) else 1)
     projections = [

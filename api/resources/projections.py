@@ -348,7 +348,7 @@ def _sees_all(caller: Caller) -> bool:
 async def _positions(reads: ReadPool) -> list[Position]:
     async def ask(connection: AsyncConnection[TupleRow]) -> list[Position]:
         async with connection.cursor(row_factory=class_row(Position)) as cursor:
-            return await (await cursor.execute(positions.SELECT)).fetchall()
+            return await (await cursor.execute(positions.ALL)).fetchall()
 
     return await reads.read(ask)
 
@@ -364,7 +364,7 @@ async def _latest(reads: ReadPool, view: Projection) -> Rebuild:
     async def ask(connection: AsyncConnection[TupleRow]) -> Rebuild | None:
         async with connection.cursor(row_factory=class_row(Rebuild)) as cursor:
             asked: list[Any] = [view.name, view.shape]
-            return await (await cursor.execute(rebuild_requests.SELECT_LATEST, asked)).fetchone()
+            return await (await cursor.execute(rebuild_requests.LATEST, asked)).fetchone()
 
     found = await reads.read(ask)
     if found is None:

@@ -2,14 +2,13 @@
 
 import asyncio
 from contextlib import suppress
-from typing import Final, LiteralString
+from typing import Final
 
 from domain.errors import Unavailable
 from domain.postgres.read_pool import ReadPool
+from projections.follow.read_log import HEAD
 
 POLL_S: Final = 0.1
-HEAD: Final[LiteralString] = "SELECT coalesce(max(notification_id), 0) FROM ledger.events"
-"""One probe of the index on notification_id."""
 
 
 class HeadWatch:

@@ -5,49 +5,26 @@ A view has one live version per shape: while a release is deployed over another,
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, LiteralString
+from typing import Final
 
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from domain.postgres.sql_file import statements
 from projections.projection import Projection, UnappliableEvent
 
-SELECT: Final[LiteralString] = """
-    SELECT p.name, version, shape, position, role, stopped_at, error, updated_at,
-        coalesce((SELECT max(notification_id) FROM ledger.events), 0) AS head,
-        (SELECT e.at FROM ledger.events e WHERE e.notification_id > p.position
-            ORDER BY e.notification_id LIMIT 1) AS waiting_since
-    FROM ledger.projection_positions p WHERE role <> 'retired' ORDER BY name, version
-"""
-"""One statement, so one snapshot; the last two columns by the index on notification_id."""
-
-MOVE: Final[LiteralString] = """
-    UPDATE ledger.projection_positions SET position = %s, updated_at = now()
-    WHERE name = %s AND version = %s AND position = %s AND role = %s
-"""
-"""Guards exactly-once: a second runner, or a switch meanwhile,
-finds no row to move and rolls back.
-"""
-
-RETRY: Final[LiteralString] = """
-    UPDATE ledger.projection_positions SET stopped_at = NULL, error = NULL, updated_at = now()
-    WHERE name = %s AND shape = %s AND role = 'live' AND stopped_at IS NOT NULL
-"""
-"""Lets a stopped view try its event again; one that cannot be applied stops it again."""
-
-_NEXT_VERSION: Final[LiteralString] = """
-    SELECT 1 + greatest(
-        (SELECT max(version) FROM ledger.projection_positions WHERE name = %(name)s),
-        (SELECT max(substring(relname FROM '[0-9]+$')::int) FROM pg_class
-            WHERE relnamespace = 'views'::regnamespace
-                AND relname ~ ('^' || %(name)s || '_v[0-9]{1,6}$')),
-        0
-    )
-"""
-"""Beyond every row, and every table that somebody has left without one."""
-
-LOCK_VERSIONS: Final[LiteralString] = "SELECT pg_advisory_xact_lock(7239075816)"
-"""Held while a version gets its number or loses its table."""
+_SQL: Final = statements("projections.follow", "sql/positions.sql")
+ALL: Final = _SQL["all"]
+STATES: Final = _SQL["states"]
+LIVE_VERSIONS: Final = _SQL["live_versions"]
+HOLD: Final = _SQL["hold"]
+MOVE: Final = _SQL["move"]
+RETRY: Final = _SQL["retry"]
+RETIRE: Final = _SQL["retire"]
+GO_LIVE: Final = _SQL["go_live"]
+LOCK_VERSIONS: Final = _SQL["lock_versions"]
+OF_SHAPES_UNTIL: Final = _SQL["of_shapes_until"]
+BUILDING: Final = _SQL["building"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +73,7 @@ class Position:
 def all_positions(connection: Connection) -> list[Position]:
     """Every version that is live or building."""
     with connection.cursor(row_factory=class_row(Position)) as cursor:
-        return cursor.execute(SELECT, prepare=True).fetchall()
+        return cursor.execute(ALL, prepare=True).fetchall()
 
 
 def position_of(connection: Connection, name: str, version: int) -> Position:
@@ -115,12 +92,8 @@ def ensure_live(connection: Connection, projection: Projection) -> None:
     """Make an empty live version of this release's shape where there is none."""
     with connection.transaction():
         connection.execute(LOCK_VERSIONS)
-        known = connection.execute(
-            "SELECT 1 FROM ledger.projection_positions WHERE name = %s AND shape = %s "
-            "AND role = 'live'",
-            [projection.name, projection.shape],
-        ).fetchone()
-        if known is None:
+        asked = [projection.name, projection.shape]
+        if connection.execute(_SQL["is_live"], asked).fetchone() is None:
             version = next_version(connection, projection)
             create_version(connection, projection, version, role="live")
             for statement in projection.create_indexes(version):
@@ -129,7 +102,7 @@ def ensure_live(connection: Connection, projection: Projection) -> None:
 
 def next_version(connection: Connection, projection: Projection) -> int:
     """A number that no version of the view has, while LOCK_VERSIONS is held."""
-    row = connection.execute(_NEXT_VERSION, {"name": projection.name}).fetchone()
+    row = connection.execute(_SQL["next_version"], {"name": projection.name}).fetchone()
     assert row is not None
     version: int = row[0]
     return version
@@ -140,26 +113,19 @@ def create_version(
 ) -> None:
     """An empty table without its indexes, and its row. In the caller's transaction."""
     connection.execute(projection.create_table(version))
-    connection.execute(
-        "INSERT INTO ledger.projection_positions (name, version, shape, role) "
-        "VALUES (%s, %s, %s, %s)",
-        [projection.name, version, projection.shape, role],
-    )
+    connection.execute(_SQL["add"], [projection.name, version, projection.shape, role])
 
 
 def drop_version(connection: Connection, name: str, version: int) -> None:
     """Take a table and its row away. In the caller's transaction."""
     connection.execute(f"DROP TABLE IF EXISTS views.{name}_v{version}".encode())
-    connection.execute(
-        "DELETE FROM ledger.projection_positions WHERE name = %s AND version = %s", [name, version]
-    )
+    connection.execute(_SQL["remove"], [name, version])
 
 
 def stop(connection: Connection, position: Position, poison: UnappliableEvent) -> None:
     """Mark a version as stopped at an event that it cannot apply."""
     connection.execute(
-        "UPDATE ledger.projection_positions SET stopped_at = %s, error = %s, updated_at = now() "
-        "WHERE name = %s AND version = %s",
+        _SQL["stop"],
         [poison.position, poison.reason, position.name, position.version],
     )
 

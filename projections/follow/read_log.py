@@ -2,58 +2,18 @@
 
 import sys
 from collections.abc import Callable
-from typing import Final, LiteralString
+from typing import Final
 
 from psycopg import Connection
 from psycopg.rows import TupleRow, args_row
 
+from domain.postgres.sql_file import statements
 from projections.projection import LogEntry, Projection, UnknownTopic
 
 NO_UNTIL: Final = sys.maxsize
 
-READ: Final[LiteralString] = """
-    SELECT notification_id, originator_id, originator_version, topic, at, command_id, state
-    FROM ledger.events WHERE notification_id > %s AND notification_id <= %s ORDER BY notification_id
-        LIMIT %s
-"""
-"""In commit order, by the index on notification_id.
-
-A committed event is never before one already read.
-"""
-
-_MINE: Final[LiteralString] = """
-    SELECT notification_id, originator_id, originator_version, topic, at,
-        CASE WHEN topic = ANY(%(decodes)s) THEN command_id
-            ELSE '00000000-0000-0000-0000-000000000000' END,
-        CASE WHEN topic = ANY(%(decodes)s) THEN state ELSE '' END
-    FROM ledger.events
-    WHERE notification_id > %(after)s AND notification_id <= %(until)s
-        AND (topic = ANY(%(each)s) OR topic <> ALL(%(known)s))
-"""
-
-READ_FOR: Final[LiteralString] = f"{_MINE} ORDER BY 1"
-"""What one projection needs of a stretch of the log, in commit order, and what nobody knows."""
-
-READ_FOR_LAST_ONLY: Final[LiteralString] = f"""
-    WITH mine AS MATERIALIZED ({_MINE})
-    SELECT * FROM mine
-    UNION ALL
-    SELECT last.* FROM mine CROSS JOIN LATERAL (
-        SELECT notification_id, originator_id, originator_version, topic, at,
-            '00000000-0000-0000-0000-000000000000'::uuid, ''::bytea
-        FROM ledger.events e
-        WHERE e.originator_id = mine.originator_id AND e.topic = ANY(%(last_only)s)
-            AND e.notification_id <= %(end)s
-        ORDER BY e.originator_version DESC LIMIT 1
-    ) last
-    WHERE mine.originator_version = 1
-    ORDER BY 1
-"""
-"""The same, and of each stream that begins there its last entry of `last_only` at all, up to `end`.
-
-Found by the primary key, from the end of the stream.
-"""
-
+_SQL: Final = statements("projections.follow", "sql/read_log.sql")
+HEAD: Final = _SQL["head"]
 _entry: Final[Callable[..., LogEntry]] = LogEntry
 
 
@@ -62,7 +22,7 @@ def read(
 ) -> list[LogEntry]:
     """The next entries of the ledger."""
     with connection.cursor(row_factory=args_row(_entry), binary=True) as cursor:
-        return cursor.execute(READ, [after, until, limit], prepare=True).fetchall()
+        return cursor.execute(_SQL["read"], [after, until, limit], prepare=True).fetchall()
 
 
 def read_for(
@@ -93,7 +53,7 @@ def read_for(
         "last_only": list(projection.last_only),
         "known": list(known),
     }
-    statement = READ_FOR_LAST_ONLY if projection.last_only else READ_FOR
+    statement = _SQL["read_for_last_only"] if projection.last_only else _SQL["read_for"]
     with connection.cursor(row_factory=args_row(_entry), binary=True) as cursor:
         entries = cursor.execute(statement, parameters).fetchall()
     if not known.issuperset({entry.topic for entry in entries}):
@@ -104,9 +64,7 @@ def read_for(
 
 def head(connection: Connection[TupleRow]) -> int:
     """The position of the last event, 0 in an empty ledger."""
-    row = connection.execute(
-        "SELECT coalesce(max(notification_id), 0) FROM ledger.events"
-    ).fetchone()
+    row = connection.execute(HEAD).fetchone()
     assert row is not None
     found: int = row[0]
     return found

@@ -8,7 +8,7 @@ each drives its own.
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, LiteralString
+from typing import Final
 
 import psycopg
 import structlog
@@ -18,6 +18,7 @@ from domain.errors import StoreUnavailable
 from domain.eventstore.event_registry import REGISTRY, EventRegistry
 from domain.postgres.connection import OUT_OF_REACH, open_connection, require_writes
 from domain.postgres.session import FOLLOWING
+from domain.postgres.sql_file import statements
 from domain.postgres.unusable_reasons import reason
 from projections.faults import told
 from projections.follow import locks, positions
@@ -57,18 +58,7 @@ that release shall lead it.
 
 HOUSEKEEPING_S: Final = 60.0
 
-FORGET_COMMANDS: Final[LiteralString] = """
-    DELETE FROM ledger.commands WHERE command_id IN (
-        SELECT command_id FROM ledger.commands
-        WHERE at < (SELECT at FROM ledger.events ORDER BY notification_id DESC
-            LIMIT 1) - interval '25 hours'
-        ORDER BY at LIMIT 5000
-    )
-"""
-"""By the index on at.
-
-A repeat is known as one for 24 hours of ledger time; one more is for clocks.
-"""
+_SQL: Final = statements("projections.follow", "sql/runner.sql")
 
 logger = structlog.get_logger()
 
@@ -221,7 +211,7 @@ class Runner:
                 continue
             if began - kept_house_at >= HOUSEKEEPING_S:
                 kept_house_at = began
-                connection.execute(FORGET_COMMANDS)
+                connection.execute(_SQL["forget_commands"])
             events = self.step(connection, led)
             require_writes(connection)
             led -= self._give_up(connection, led)

@@ -10,11 +10,12 @@ forgotten, with the position, in one transaction.
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 
 from psycopg import Connection
 
 from domain.eventstore.event_registry import EventRegistry
+from domain.postgres.sql_file import statements
 from projections.follow import read_log as log
 from projections.follow.apply import copy, load, move, put
 from projections.follow.stream_teams import Owners
@@ -32,12 +33,7 @@ ROWS: Final = 250_000
 OWNERS: Final = 250_000
 """Owners of streams that are remembered."""
 
-INDEX_MEMORY: Final[LiteralString] = """
-    SELECT set_config(name, greatest(setting::int, 256 * 1024) || 'kB', false)
-    FROM pg_settings WHERE name = 'maintenance_work_mem'
-"""
-"""Of the database, while an index is made: a million keys are sorted without a file."""
-
+_SQL: Final = statements("projections.rebuild", "sql/bulk.sql")
 _PUT: Final = 10_000
 
 Report = Callable[[int], None]
@@ -81,10 +77,8 @@ def fill(
 def index(connection: Connection, projection: Projection, version: int) -> None:
     """Give a filled version its indexes, and the planner its statistics."""
     table = projection.table(version)
-    has_key = connection.execute(
-        "SELECT 1 FROM pg_index WHERE indrelid = %s::regclass AND indisprimary", [table]
-    ).fetchone()
-    connection.execute(INDEX_MEMORY)
+    has_key = connection.execute(_SQL["has_key"], [table]).fetchone()
+    connection.execute(_SQL["take_index_memory"])
     for statement in projection.create_indexes(version)[0 if has_key is None else 1 :]:
         connection.execute(statement.encode())
     connection.execute("RESET maintenance_work_mem")

@@ -1,24 +1,14 @@
 """Whether two versions of a view hold the same rows, told by the database."""
 
 from dataclasses import dataclass
-from typing import Final, LiteralString
+from typing import Final
 
 from psycopg import Connection
 
+from domain.postgres.sql_file import statements, with_names
 from projections.projection import Projection
 
-_FIRST: Final = """
-    SELECT coalesce(l.{key}, n.{key})::text, l.{key} IS NULL, n.{key} IS NULL,
-        array_remove(ARRAY[{columns}]::text[], NULL)
-    FROM {live} l FULL JOIN {new} n ON l.{key} = n.{key}
-    WHERE (l.*) IS DISTINCT FROM (n.*) ORDER BY coalesce(l.{key}, n.{key}) LIMIT 1
-"""
-
-_COLUMNS: Final[LiteralString] = """
-    SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
-    WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
-"""
-"""None of a table that is missing."""
+_SQL: Final = statements("projections.rebuild", "sql/compare.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +56,14 @@ def unreadable(
     """
     table = projection.table(live)
     found, expected = (
-        connection.execute(_COLUMNS, [projection.table(version)]).fetchall()
+        connection.execute(_SQL["columns"], [projection.table(version)]).fetchall()
         for version in (live, new)
     )
     if not found:
         return Unreadable(projection.name, f"the table {table} is missing")
     if found != expected:
         return Unreadable(projection.name, f"the columns of {table} are not those of its shape")
-    if connection.execute("SELECT has_table_privilege(%s, 'SELECT')", [table]).fetchone() != (
-        True,
-    ):
+    if connection.execute(_SQL["may_read"], [table]).fetchone() != (True,):
         return Unreadable(projection.name, f"the table {table} may not be read")
     return None
 
@@ -87,11 +75,8 @@ def digest(connection: Connection, projection: Projection, version: int) -> str:
     likes; it is to find mistakes, not to withstand an adversary (who could write the rows
     themselves).
     """
-    statement = (
-        f"SELECT count(*), coalesce(sum(hash_record_extended(t, 0)), 0) "
-        f"FROM {projection.table(version)} t"
-    )
-    row = connection.execute(statement.encode()).fetchone()
+    statement = with_names(_SQL["digest"], table=_name(projection, version))
+    row = connection.execute(statement).fetchone()
     assert row is not None
     return f"{row[0]}:{row[1]}"
 
@@ -100,21 +85,21 @@ def first_difference(
     connection: Connection, projection: Projection, live: int, new: int
 ) -> Difference | None:
     """Where the live version does not hold what the new one holds, both being at one position."""
-    key, *columns = projection.columns
-    differing = ", ".join(
-        f"CASE WHEN l.{name} IS DISTINCT FROM n.{name} THEN '{name}' END" for name in columns
+    statement = with_names(
+        _SQL["first_difference"],
+        key=projection.key_column,
+        live=_name(projection, live),
+        new=_name(projection, new),
     )
-    row = connection.execute(
-        _FIRST.format(
-            key=key,
-            columns=differing or "NULL",
-            live=projection.table(live),
-            new=projection.table(new),
-        ).encode()
-    ).fetchone()
+    row = connection.execute(statement).fetchone()
     if row is None:
         return None
     found, is_missing, is_surplus, names = row
     if is_missing or is_surplus:
         names = []
     return Difference(projection.name, found, is_missing, is_surplus, tuple(names))
+
+
+def _name(projection: Projection, version: int) -> tuple[str, str]:
+    schema, _, table = projection.table(version).partition(".")
+    return schema, table

@@ -3,51 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, LiteralString
+from typing import Final
 
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from domain.postgres.sql_file import statements
 from projections.projection import Projection
 
-REQUEST: Final[LiteralString] = """
-    INSERT INTO ledger.projection_rebuilds (name, shape, accepts_difference) VALUES (%s, %s, %s)
-    ON CONFLICT (name, shape) WHERE finished_at IS NULL DO NOTHING
-"""
-"""No row where one is under way already."""
-
-SELECT_LATEST: Final[LiteralString] = """
-    SELECT name, state, version, position, target, error, accepts_difference, requested_at,
-        started_at,
-        updated_at, finished_at
-    FROM ledger.projection_rebuilds WHERE name = %s AND shape = %s ORDER BY id DESC LIMIT 1
-"""
-
-UNDERWAY: Final[LiteralString] = """
-    SELECT name, shape FROM ledger.projection_rebuilds WHERE finished_at IS NULL ORDER BY id
-"""
-
-_BEGIN: Final[LiteralString] = """
-    INSERT INTO ledger.projection_rebuilds AS r (name, shape, accepts_difference, state, started_at)
-    VALUES (%s, %s, %s, 'building', now())
-    ON CONFLICT (name, shape) WHERE finished_at IS NULL DO UPDATE
-    SET state = 'building', started_at = now(), updated_at = now(), position = 0, error = NULL,
-        accepts_difference = r.accepts_difference OR excluded.accepts_difference
-    RETURNING id, accepts_difference
-"""
-"""Takes up what was asked for or left behind, or asks and takes up at once."""
-
-_PROGRESS: Final[LiteralString] = """
-    UPDATE ledger.projection_rebuilds
-    SET state = %s, version = %s, position = %s, target = %s, updated_at = now() WHERE id = %s
-"""
-
-_FINISH: Final[LiteralString] = """
-    UPDATE ledger.projection_rebuilds
-    SET state = CASE WHEN %(error)s::text IS NULL THEN 'done' ELSE 'failed' END, error = %(error)s,
-        updated_at = now(), finished_at = now()
-    WHERE id = %(id)s
-"""
+_SQL: Final = statements("projections.rebuild", "sql/requests.sql")
+REQUEST: Final = _SQL["request"]
+LATEST: Final = _SQL["latest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +62,21 @@ def request(
     return connection.execute(REQUEST, asked).rowcount == 1
 
 
+def accept_differences(connection: Connection) -> None:
+    """Let every rebuild that is asked for or under way switch whatever the comparison finds."""
+    connection.execute(_SQL["accept_differences"])
+
+
 def latest(connection: Connection, projection: Projection) -> Rebuild | None:
     """The last rebuild of a view, None when there was none."""
     with connection.cursor(row_factory=class_row(Rebuild)) as cursor:
-        return cursor.execute(SELECT_LATEST, [projection.name, projection.shape]).fetchone()
+        return cursor.execute(LATEST, [projection.name, projection.shape]).fetchone()
 
 
 def underway(connection: Connection, projections: Sequence[Projection]) -> list[Projection]:
     """The views of this release for which a rebuild is asked for or under way, the oldest first."""
     known = {(each.name, each.shape): each for each in projections}
-    rows = connection.execute(UNDERWAY, prepare=True).fetchall()
+    rows = connection.execute(_SQL["underway"], prepare=True).fetchall()
     return [known[name, shape] for name, shape in rows if (name, shape) in known]
 
 
@@ -117,15 +88,15 @@ class RebuildRow:
     ) -> None:
         self._connection = connection
         asked = [projection.name, projection.shape, accepts_difference]
-        row = connection.execute(_BEGIN, asked).fetchone()
+        row = connection.execute(_SQL["begin"], asked).fetchone()
         assert row is not None
         self._id: int = row[0]
         self.accepts_difference: bool = row[1]
 
     def progress(self, state: str, version: int, position: int, target: int) -> None:
         """How far it is."""
-        self._connection.execute(_PROGRESS, [state, version, position, target, self._id])
+        self._connection.execute(_SQL["progress"], [state, version, position, target, self._id])
 
     def finish(self, error: str | None = None) -> None:
         """It is over; error: one line, without data of events, None when it went well."""
-        self._connection.execute(_FINISH, {"error": error, "id": self._id})
+        self._connection.execute(_SQL["finish"], {"error": error, "id": self._id})

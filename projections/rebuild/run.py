@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, LiteralString
+from typing import Final
 
 import psycopg
 import structlog
@@ -44,24 +44,6 @@ BULK_FROM: Final = 20_000
 """A view of a ledger that is longer is made by a rebuild, not by the runner's batches."""
 
 _TELL_EVERY_S: Final = 0.5
-
-_VERSIONS: Final[LiteralString] = """
-    SELECT version, position FROM ledger.projection_positions
-    WHERE name = %s AND (version = %s OR (shape = %s AND role = 'live')) ORDER BY version FOR UPDATE
-"""
-"""Holds the live version where it is: the runner moves a position in the
-transaction of its rows.
-"""
-
-_RETIRE: Final[LiteralString] = """
-    UPDATE ledger.projection_positions SET role = 'retired' WHERE name = %s AND shape = %s
-        AND role = 'live'
-"""
-
-_GO_LIVE: Final[LiteralString] = """
-    UPDATE ledger.projection_positions SET role = 'live', updated_at = now() WHERE name = %s
-        AND version = %s
-"""
 
 logger = structlog.get_logger()
 
@@ -238,9 +220,7 @@ def drop_old(connection: Connection, projections: Sequence[Projection]) -> list[
     dropped: list[str] = []
     for projection in projections:
         for version, shape, role in connection.execute(
-            "SELECT version, shape, role FROM ledger.projection_positions "
-            "WHERE name = %s AND shape <= %s ORDER BY version",
-            [projection.name, projection.shape],
+            positions.OF_SHAPES_UNTIL, [projection.name, projection.shape]
         ).fetchall():
             if role == "live" and shape == projection.shape:
                 continue
@@ -415,7 +395,9 @@ class _Rebuilding:
         which stays there for this transaction.
         """
         name, shape = self._projection.name, self._projection.shape
-        return dict(self._connection.execute(_VERSIONS, [name, self._version, shape]).fetchall())
+        return dict(
+            self._connection.execute(positions.HOLD, [name, self._version, shape]).fetchall()
+        )
 
     def _switch(self) -> bool:
         """Make our version the live one, if little is left to apply.
@@ -431,8 +413,8 @@ class _Rebuilding:
             if target - reached[self._version] > TAIL:
                 return False
             self._apply_until(target)
-            self._connection.execute(_RETIRE, [name, shape])
-            self._connection.execute(_GO_LIVE, [name, self._version])
+            self._connection.execute(positions.RETIRE, [name, shape])
+            self._connection.execute(positions.GO_LIVE, [name, self._version])
             self._row.progress("switching", self._version, target, log.head(self._connection))
             self._row.finish()
         return True
@@ -463,9 +445,7 @@ def _sole(connection: Connection, projection: Projection) -> Iterator[None]:
 def _drop_unfinished(connection: Connection, projection: Projection) -> None:
     with connection.transaction():
         for (version,) in connection.execute(
-            "SELECT version FROM ledger.projection_positions "
-            "WHERE name = %s AND shape = %s AND role = 'building'",
-            [projection.name, projection.shape],
+            positions.BUILDING, [projection.name, projection.shape]
         ).fetchall():
             positions.drop_version(connection, projection.name, version)
 

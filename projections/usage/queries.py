@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from domain.postgres.read_pool import ReadPool
+from domain.postgres.sql_file import statements
 from projections.described import Instant
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens.view import rfc3339
@@ -19,13 +20,7 @@ SPANS: Final = {"hour": timedelta(days=1), "day": timedelta(days=30)}
 """How far back a question goes that does not say from when."""
 STEPS_MAX: Final = 1000
 
-SELECT: Final = """
-    SELECT true, ('x' || encode(substring(key FROM 17 FOR 4),
-        'hex'))::bit(32)::int / %(hours)s AS step,
-        sum(uses)::bigint, sum(refusals)::bigint, count(DISTINCT nullif(substring(key FROM 21), ''))
-    FROM {table} WHERE key >= %(start)s AND key < %(end)s GROUP BY step
-"""
-"""A range of the primary key, its parts told apart as `usage.key_of` put them together."""
+_SQL: Final = statements("projections.usage", "queries.sql")
 
 
 class UsageStep(msgspec.Struct, frozen=True):
@@ -61,7 +56,7 @@ class UsageQueries:
             "start": usage.key_of(token_id, start),
             "end": usage.key_of(token_id, _ceiling(to_at, usage.HOUR)),
         }
-        rows = await self._view.rows(SELECT, parameters, head=head)
+        rows = await self._view.rows(_SQL["steps"], parameters, head=head)
         found = {usage.EPOCH + number * step: counts for number, *counts in rows}
         return [
             UsageStep(rfc3339(at), *found.get(at, (0, 0, 0))) for at in _starts(start, to_at, step)

@@ -1,0 +1,70 @@
+-- What the ledger check reads, a slice at a time, each in one snapshot. Whole scans and sorts are
+-- off.
+-- Locks: none.
+
+-- name: slice
+-- The next events, stream by stream.
+-- Returns: one row an event.
+-- Order: stream, version.
+-- Index: events_pkey.
+SELECT originator_id, originator_version, notification_id, topic, at, command_id, state
+FROM ledger.events WHERE (originator_id, originator_version) > (%s, %s)
+ORDER BY originator_id, originator_version LIMIT %s;
+
+-- name: stored
+-- Head and state of streams, as they are stored beside their events.
+-- Returns: one row a stream, NULL where something is missing; two where a stream has two heads.
+-- Order: none.
+-- Index: heads_pkey, aggregates_pkey.
+SELECT i.id, h.version, h.last_used_at, h.uses, a.kind, a.state
+FROM unnest(%s::uuid[]) AS i (id)
+LEFT JOIN ledger.heads h ON h.originator_id = i.id
+LEFT JOIN ledger.aggregates a ON a.originator_id = i.id;
+
+-- name: secrets
+-- Returns: one row a secret of these streams; its end, NULL where there is none, and whether it is
+--   void.
+-- Order: none.
+-- Index: secrets_originator_id.
+SELECT originator_id, digest, owner_id, CASE WHEN isfinite(good_until) THEN good_until END,
+    good_until = '-infinity'
+FROM ledger.secrets WHERE originator_id = ANY(%s);
+
+-- name: orphans
+-- The next streams of a table, and which of them no event tells of.
+-- Returns: stream, and whether it has no first event.
+-- Order: stream.
+-- Index: that of the table on originator_id; events_pkey, one entry each.
+SELECT kept.originator_id, NOT EXISTS (
+    SELECT FROM ledger.events e
+    WHERE e.originator_id = kept.originator_id AND e.originator_version = 1
+)
+FROM (
+    SELECT originator_id FROM {kept} WHERE originator_id > %s ORDER BY originator_id LIMIT %s
+) AS kept;
+
+-- name: instants
+-- The next events in commit order: ledger time never goes back.
+-- Returns: their count, last notification id and latest instant, and the first id that is too
+--   early.
+-- Order: one row.
+-- Index: events_notification_id.
+SELECT count(*), max(notification_id), max(at),
+    min(notification_id) FILTER (WHERE at < before)
+FROM (
+    SELECT notification_id, at, coalesce(lag(at) OVER (ORDER BY notification_id), %s) AS before
+    FROM (
+        SELECT notification_id, at FROM ledger.events WHERE notification_id > %s
+        ORDER BY notification_id LIMIT %s
+    ) slice
+) e;
+
+-- name: live_positions
+-- Returns: name and version of each live version, whether it is beyond the ledger, whether its
+--   table is missing.
+-- Order: name, version.
+-- Index: projection_positions_live.
+SELECT p.name, p.version,
+    p.position > coalesce((SELECT max(notification_id) FROM ledger.events), 0),
+    to_regclass('views.' || p.name || '_v' || p.version) IS NULL
+FROM ledger.projection_positions p WHERE p.role = 'live' ORDER BY p.name, p.version;
