@@ -26,7 +26,7 @@ from domain.ledger import NewScimToken, Operator, TokenLedger
 from domain.scim_token import Created, Presentation, Rotated
 from domain.secret import Digest
 from projections.audit_trail.queries import AuditFilter, AuditQueries, Span
-from projections.follow import locks
+from projections.follow import locks, positions
 from projections.follow import read_log as log
 from projections.follow.apply import copy, move
 from projections.follow.positions import create_version, live_position
@@ -324,8 +324,8 @@ def switch_without_the_tail(self: rebuilding._Rebuilding) -> bool:
         at, target = reached[self._version], max(reached.values())
         assert at < target
         move(self._connection, self._projection, self._version, target, after=at, role="building")
-        self._connection.execute(rebuilding._RETIRE, [name, shape])
-        self._connection.execute(rebuilding._GO_LIVE, [name, self._version])
+        self._connection.execute(positions.RETIRE, [name, shape])
+        self._connection.execute(positions.GO_LIVE, [name, self._version])
         self._row.finish()
     return True
 
