@@ -25,11 +25,8 @@ from domain.errors import PepperMismatch
 from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
 from domain.ledger import TokenLedger
 from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailable
-from domain.postgres.embedded.server import (
-    EmbeddedPostgres,
-    EmbeddedPostgresError,
-    default_base_dir,
-)
+from domain.postgres.embedded.error import EmbeddedPostgresError
+from domain.postgres.embedded.server import EmbeddedPostgres, default_base_dir
 from domain.postgres.migrate import migrate, pending
 from domain.postgres.pooler import require_own_session
 from domain.postgres.session import SERVING, UNSAFE

@@ -29,7 +29,7 @@ from api.deployment import (
 from api.settings import load
 from domain.errors import LedgerError
 from domain.postgres.connection import open_connection
-from domain.postgres.embedded.server import installed_programs
+from domain.postgres.embedded.programs import installed_programs
 from projections.verify import verify_ledger
 
 WHAT: Final = (

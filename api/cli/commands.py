@@ -44,7 +44,7 @@ from api.settings import Settings, SettingsError, load
 from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
 from domain.errors import InvalidValue, LedgerError, ProjectionStopped
 from domain.ledger import NewApiToken
-from domain.postgres.embedded.server import EmbeddedPostgresError
+from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.migrate import available
 from projections.projection import UnappliableEvent
 from projections.scim_tokens.view import rfc3339
@@ -110,10 +110,8 @@ def main() -> None:
     An error is one line: exit code 2 for what cannot be meant, 1 for what is refused.
     """
     configure_logging(os.environ.get("SCIM_LEDGER_LOG_LEVEL", "info").strip())
-    for number in (
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # so that what was begun is ended, as after Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # so that what was begun is ended, as after Ctrl-C
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _end)
     if sys.stdout is None:  # or a secret that is shown once would be shown to nobody

@@ -18,7 +18,8 @@ from api.settings import Settings
 from domain.api_token import DEFAULT_LIFETIME, ApiToken
 from domain.ledger import NewApiToken, Operator
 from domain.postgres.connection import open_connection
-from domain.postgres.embedded.server import EmbeddedPostgresError, default_base_dir
+from domain.postgres.embedded.error import EmbeddedPostgresError
+from domain.postgres.embedded.server import default_base_dir
 from domain.secret import Secret
 
 FILE_NAME: Final = "first-api-token"

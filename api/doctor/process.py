@@ -12,7 +12,8 @@ from typing import Final
 from api.doctor.finding import Finding, fail, ok, warn
 from api.server.connection_limits import FEWEST, OTHER_DESCRIPTORS
 from api.settings import PREFIX, Settings, SettingsError, pepper_keys
-from domain.postgres.embedded.server import EmbeddedPostgres, EmbeddedPostgresError
+from domain.postgres.embedded.error import EmbeddedPostgresError
+from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.secret import Pepper
 
 PYTHON: Final = (3, 11)

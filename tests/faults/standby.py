@@ -61,9 +61,13 @@ class Cluster:
         returns when it has all that there is.
         """
         server = self.standby.embedded
-        server._spawn(server.programs())  # its own `start` waits for a server that takes writes
+        # its own `start` waits for a server that takes writes
+        server._postmaster._spawn(server.programs())
         until(
-            lambda: server._ping() == pq.Ping.OK, timeout_s=30, what="a standby", tell=server._said
+            lambda: server._postmaster._ping() == pq.Ping.OK,
+            timeout_s=30,
+            what="a standby",
+            tell=server._postmaster.said,
         )
         self.until_streaming()
 
@@ -99,18 +103,17 @@ def cluster() -> Iterator[Cluster]:
 
 def _copy(primary: EmbeddedPostgres, standby: EmbeddedPostgres) -> None:
     """A base backup that follows the primary once it is started."""
+    data = standby.base_dir / "data"
     with standby._explained():
         standby._prepare_base_dir()
-    standby._data.mkdir(mode=0o700)
+    data.mkdir(mode=0o700)
     if os.geteuid() == 0:
-        os.chown(standby._data, *standby._owner())
+        os.chown(data, *standby._account.ids())
     program = primary.programs() / "pg_basebackup"
     source = ("-d", primary.conninfo(user="postgres", dbname="postgres"))
-    run = primary._run(
-        program, *source, "-D", standby._data, "-R", "-c", "fast", "--no-sync", within_s=60
+    run = primary._account.run(
+        program, *source, "-D", data, "-R", "-c", "fast", "--no-sync", within_s=60
     )
     assert run.returncode == 0, run.stderr
-    for copied in standby._data.glob(
-        ".s.PGSQL.*"
-    ):  # the primary's socket lies in its data directory
+    for copied in data.glob(".s.PGSQL.*"):  # the primary's socket lies in its data directory
         copied.unlink()

@@ -97,9 +97,8 @@ class DirectoryLocks:
                 found.st_uid,
             }:  # also those that an earlier release left open to all
                 os.fchmod(opened, 0o600)
-                if (
-                    os.geteuid() == 0 and found.st_uid != owner.st_uid
-                ):  # root, in the directory of a user
+                if os.geteuid() == 0 and found.st_uid != owner.st_uid:
+                    # root, in the directory of a user
                     os.fchown(opened, owner.st_uid, owner.st_gid)
         except BaseException:
             os.close(opened)

@@ -23,7 +23,7 @@ def own() -> Iterator[EmbeddedPostgres]:
     made = EmbeddedPostgres(base, is_durable=False, settings=settings)
     try:
         copy_cluster(base)
-        done = made._run(
+        done = made._account.run(
             made.programs() / "pg_checksums", "--disable", "-D", made.base_dir / "data"
         )
         assert done.returncode == 0, done.stderr

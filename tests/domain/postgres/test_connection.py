@@ -72,9 +72,8 @@ def test_a_read_that_the_server_gives_up_on_finds_the_store_unavailable(
 
     async def read(pool: ReadPool, *, meanwhile: AsyncConnection[Any]) -> None:
         async with pool.connection() as reader:
-            await reader.execute(
-                SET, {"names": ["transaction_timeout"], "ms": "0"}
-            )  # it hides the others
+            # it hides the others
+            await reader.execute(SET, {"names": ["transaction_timeout"], "ms": "0"})
             await reader.execute(SET, {"names": [limit], "ms": "50"})
             if limit == "idle_in_transaction_session_timeout":
                 await reader.execute("BEGIN")

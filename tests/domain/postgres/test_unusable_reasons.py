@@ -32,7 +32,7 @@ def server() -> Iterator[str]:
     try:
         copy_cluster(base)
         own.start()
-        rules = own._data / "pg_hba.conf"
+        rules = own.base_dir / "data" / "pg_hba.conf"
         asks = f"local all {CANARY}_asked scram-sha-256\nlocal all {CANARY}_rejected reject\n"
         rules.write_text(asks + rules.read_text())
         conninfo = own.conninfo(user="postgres", dbname="postgres")

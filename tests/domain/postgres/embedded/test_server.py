@@ -19,11 +19,8 @@ from typing import Final, LiteralString
 import psycopg
 import pytest
 
-from domain.postgres.embedded.server import (
-    EmbeddedPostgres,
-    EmbeddedPostgresError,
-    default_base_dir,
-)
+from domain.postgres.embedded.error import EmbeddedPostgresError
+from domain.postgres.embedded.server import EmbeddedPostgres, default_base_dir
 from tests.conftest import roomy_directory
 from tests.ready_cluster import copy_cluster
 
@@ -271,9 +268,8 @@ def test_a_server_whose_process_cannot_be_seen_is_not_joined_by_a_second(prepare
     with EmbeddedPostgres(prepared, is_durable=False):
         pid_file = prepared / "data" / "postmaster.pid"
         seen = pid_file.read_text()
-        pid_file.write_text(
-            seen.replace(str(postmaster_pid(prepared)), str(os.getpid()), 1)
-        )  # as in a container
+        # as in a container
+        pid_file.write_text(seen.replace(str(postmaster_pid(prepared)), str(os.getpid()), 1))
         with pytest.raises(EmbeddedPostgresError, match="another container"):
             EmbeddedPostgres(prepared).start()
         pid_file.write_text(seen)
