@@ -61,10 +61,8 @@ class ViewReader:
                 if self._versions == damaged:
                     logger.error("projections.unreadable", names=self._names, error=told(error))  # noqa: TRY400
                     raise ProjectionStopped(f"the view {self._names[0]} cannot be read") from None
-                rows, damaged = (
-                    [],
-                    self._versions,
-                )  # or was it dropped since the pointers were read?
+                # or was it dropped since the pointers were read?
+                rows, damaged = [], self._versions
             if rows and rows[0][0] >= head:
                 return [row[3:] for row in rows if row[2] is not None]
             if rows and rows[0][1]:  # unless a newer release takes it over

@@ -119,9 +119,8 @@ def show(found: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, as_json: boo
         for name, value in found.items():
             print(f"{name}: {text_of(value)}")
     elif found:
-        names = list(
-            dict.fromkeys(name for row in found for name in row)
-        )  # some rows say more than others
+        # some rows say more than others
+        names = list(dict.fromkeys(name for row in found for name in row))
         rows = [names, *([text_of(row.get(name)) for name in names] for row in found)]
         widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
         for row in rows:

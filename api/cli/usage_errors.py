@@ -31,9 +31,8 @@ _KINDS: Final[dict[Any, str]] = {
 def usage_line(error: CycloptsError) -> str:
     """One sentence for an operator."""
     name = "" if error.argument is None else error.argument.name
-    if (
-        error.argument is not None and error.argument.index is not None
-    ):  # given by its place, not by a name
+    if error.argument is not None and error.argument.index is not None:
+        # given by its place, not by a name
         name = name.removeprefix("--").upper()
     match error:
         case UnknownOptionError():

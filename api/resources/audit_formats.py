@@ -50,9 +50,8 @@ class InEveryFormat(Operation):
         assert success.content is not None
         for format_ in (Format.NDJSON, Format.CSV):
             text = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
-            charset = (
-                "; charset=utf-8" if format_ is Format.CSV else ""
-            )  # the framework adds it to text
+            # the framework adds it to text
+            charset = "; charset=utf-8" if format_ is Format.CSV else ""
             success.content[MEDIA_TYPES[format_] + charset] = text
 
 

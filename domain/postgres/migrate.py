@@ -60,9 +60,8 @@ def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
         numbers = pending(connection)
         for number in numbers:
             _apply(connection, number)
-        if connection.execute("SELECT to_regnamespace('views')").fetchone() == (
-            None,
-        ):  # no backup has it
+        if connection.execute("SELECT to_regnamespace('views')").fetchone() == (None,):
+            # no backup has it
             connection.execute("CREATE SCHEMA views")
         if app_role is not None:
             connection.execute(with_names(_SQL["app_role_rights"], role=app_role))

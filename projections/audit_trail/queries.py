@@ -133,9 +133,8 @@ class AuditQueries:
                 left = None if left is None else left - count
                 here, before = replace(here, after=next_), here
                 ahead = None if next_ is None else self._ahead(narrow, here, left, head=head)
-                await asyncio.sleep(
-                    0
-                )  # lets it ask: what is yielded may be sent without a turn of the loop
+                # lets it ask: what is yielded may be sent without a turn of the loop
+                await asyncio.sleep(0)
                 if audit_lines.has_odd_address(text):
                     page = await self.page(narrow, before, limit=count, head=head)
                     text = _encoder.encode_lines(page.events)
@@ -189,9 +188,8 @@ def statement(narrow: AuditFilter, span: Span, *, limit: int) -> tuple[str, list
     conditions = [condition for condition, *_ in found]
     parameters = [value for _, *values in found for value in values]
     if narrow.kinds is not None and USED not in narrow.kinds:
-        conditions.append(
-            f"kind <> '{USED}'"
-        )  # what the planner needs to take the indexes of the rare kinds
+        # what the planner needs to take the indexes of the rare kinds
+        conditions.append(f"kind <> '{USED}'")
     if split is not None:
         conditions.append(f"{split.column} = mine.one")
     order = f"ORDER BY position {'DESC' if span.is_newest_first else 'ASC'}"

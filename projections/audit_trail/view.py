@@ -248,9 +248,8 @@ PROJECTION: Final = Projection(
     is_owned=True,
     merge={},
     is_append_only=True,
-    gathered=frozenset(
-        {"kind"}
-    ),  # that nearly all are uses is what makes the indexes of the rest worth while
+    # that nearly all are uses is what makes the indexes of the rest worth while
+    gathered=frozenset({"kind"}),
     fillfactor=100,
 )
 

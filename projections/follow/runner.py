@@ -111,9 +111,8 @@ class Runner:
                 )
             except Exception:
                 logger.exception("projections.runner_failed", retry_s=backoff_s)
-            if (
-                time.monotonic() - started > MAX_BACKOFF_S
-            ):  # it ran: what failed now is a new trouble
+            if time.monotonic() - started > MAX_BACKOFF_S:
+                # it ran: what failed now is a new trouble
                 backoff_s = 0.1
             self._wake_ups.wait(backoff_s)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
@@ -225,9 +224,8 @@ class Runner:
         taken: set[str] = set()
         now = time.monotonic()
         with connection.transaction():
-            connection.execute(
-                locks.TAKE_OVER
-            )  # one takes all: two that start together do not share them
+            # one takes all: two that start together do not share them
+            connection.execute(locks.TAKE_OVER)
             for name, projection in self._projections.items():
                 is_left = name in led or now < self._yielded.get(name, 0.0)
                 if not is_left and locks.try_lock(connection, locks.LEADER, projection):

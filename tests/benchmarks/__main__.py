@@ -29,9 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not wrk.is_installed():
         print(wrk.INSTALL, file=sys.stderr)
         return 2
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )  # end what was started, too
+    # end what was started, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     rows: dict[str, list[Row]] = {}
     with _bench(arguments) as bench:
         print(result.header(), flush=True)

@@ -176,9 +176,8 @@ def a_token_in_the_query_opens_nothing(front: Front, ledger: Ledger) -> None:
 
 def a_bare_token_gets_in(front: Front, ledger: Ledger) -> None:
     token, path = ledger.issue(), users()
-    answer = front.ask(
-        path, headers=[("Authorization", token.secret)]
-    )  # as Okta's "Header" mode sends it
+    # as Okta's "Header" mode sends it
+    answer = front.ask(path, headers=[("Authorization", token.secret)])
     assert answer.status_code == 200
     assert [use.get("form") for use in ledger.uses(token)] == ["bare"]
 
@@ -261,9 +260,8 @@ def a_503_comes_with_a_retry_after(front: Front) -> None:
     answer = front.ask(path, "unavailable")
     assert_refused(answer, 503)
     (retry_after,) = answer.headers.get_list("retry-after")
-    assert retry_after == (
-        "1" if front.name == "envoy" else "3"
-    )  # Envoy drops a 503 and makes its own
+    # Envoy drops a 503 and makes its own
+    assert retry_after == ("1" if front.name == "envoy" else "3")
     assert not front.recorder.to(path)
 
 
@@ -302,9 +300,8 @@ def a_ledger_that_is_gone_lets_nobody_in(front: Front) -> None:
 
 
 def _assert_closed(front: Front, answer: httpx.Response) -> None:
-    if (
-        front.name == "traefik"
-    ):  # makes no answers of its own: those of its proxy, without a body of SCIM's
+    if front.name == "traefik":
+        # makes no answers of its own: those of its proxy, without a body of SCIM's
         assert answer.status_code in {502, 504}
         return
     assert_refused(answer, 503)

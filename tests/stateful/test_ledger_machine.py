@@ -358,9 +358,8 @@ class LedgerMachine(RuleBasedStateMachine):
         before = self.head()
         with pytest.raises(refusal):
             self.do(self.ledger.authenticate(held[1], door))
-        if (
-            self.head() != before
-        ):  # at most one a minute is recorded; when, is the domain's own test
+        if self.head() != before:
+            # at most one a minute is recorded; when, is the domain's own test
             self.recorded()
 
     @rule(held=secrets, door=st.sampled_from(knocking.ALL))
@@ -369,9 +368,8 @@ class LedgerMachine(RuleBasedStateMachine):
         token, at, before = self.touch(held[0]), self.at, self.head()
         answer = door.ask(self.client, held[1], self.caller)
         used = self.uses_since(before)
-        if (
-            self.head() != before
-        ):  # a refusal, or the use of the API token that asked, may be recorded
+        if self.head() != before:
+            # a refusal, or the use of the API token that asked, may be recorded
             self.recorded()
         if token.refusal(held[1].reveal(), at) is not None:
             assert not knocking.is_let_in(answer)

@@ -284,10 +284,8 @@ class Upstream:
         """
         names = {name for name, _ in answer.headers}
         codings = [value.lower() for name, value in answer.headers if name == b"transfer-encoding"]
-        if codings not in (
-            [],
-            [b"chunked"],
-        ):  # any other is dropped here, and the body would go on coded
+        if codings not in ([], [b"chunked"]):
+            # any other is dropped here, and the body would go on coded
             raise BadAnswer
         dropped = _HOP_BY_HOP | {b"date", b"x-request-id"} | _named_by_connection(answer.headers)
         if answer.status in _BODILESS or b"transfer-encoding" in names:

@@ -22,10 +22,8 @@ and not printable.
 """
 FREE: Final = {
     *(("backup", "FILE"), ("restore", "FILE")),  # a file may be called anything
-    *(
-        ("repair ledger-time", "--reason"),
-        ("repair pepper", "--reason"),
-    ),  # only what can be kept is kept
+    # only what can be kept is kept
+    *(("repair ledger-time", "--reason"), ("repair pepper", "--reason")),
 }
 GOOD: Final[dict[Any, str]] = {UUID: str(uuid4()), str: "scim_tokens", Path: "file"}
 NAMED: Final = [(name, command) for name, command in commands(app) if name]

@@ -93,9 +93,8 @@ def test_a_lost_reply_does_not_count_twice(database: Database, run: Run) -> None
         async with open_proxy(database.app) as proxy, open_ledger(proxy.conninfo) as ledger:
             counted = counter(ledger, HandClock(T0))
             counted.count("unknown", "scim")
-            proxy.strike(
-                Fault.REPLY_LOST, "COMMIT", times=2
-            )  # the gate tries a command twice by itself
+            # the gate tries a command twice by itself
+            proxy.strike(Fault.REPLY_LOST, "COMMIT", times=2)
             with pytest.raises(Unavailable):
                 await counted.flush()
             proxy.forget()

@@ -79,9 +79,8 @@ def test_a_head_is_a_get_without_its_body(
         if "GET" in methods:
             with httpx.Client(base_url=service.url, trust_env=False) as client:
                 got, asked = client.get(path, auth=admin), client.head(path, auth=admin)
-                assert (
-                    client.get("/healthz").status_code == 200
-                )  # nothing was left on the connection
+                # nothing was left on the connection
+                assert client.get("/healthz").status_code == 200
             assert asked.status_code == got.status_code, path
             assert asked.content == b""
             they_grow = ("/events", "/audit", "/metrics", "/readyz", "/projections")

@@ -70,10 +70,8 @@ def _shapes(secret: str) -> list[str]:
         core.encode().hex(),
         *(
             coded(text.encode()).decode()
-            for text in (
-                core,
-                secret[:42],
-            )  # three bytes are four characters: a part that ends with them
+            # three bytes are four characters: a part that ends with them
+            for text in (core, secret[:42])
             for coded in (b64encode, urlsafe_b64encode)
         ),
     ]

@@ -65,16 +65,14 @@ def test_a_refused_command_takes_no_effect_later(
         answer: Future[httpx.Response] = pool.submit(CALLS[name], service.client, admin, token)
         until(lambda: waits_for(service, "relation"), what="the caller's lookup")
         watch = Stopwatch()
-        while (
-            watch.read_s() < 0.6
-        ):  # the lookup takes its time, so that of the command ends after the request's
+        while watch.read_s() < 0.6:
+            # the lookup takes its time, so that of the command ends after the request's
             assert not answer.done()
         let_read()
         assert_problem(answer.result(), 503, "unavailable", UNAVAILABLE)
         let_append()
-    create(
-        service, admin, team=uuid4()
-    )  # goes through the same queue, behind whatever was left in it
+    # goes through the same queue, behind whatever was left in it
+    create(service, admin, team=uuid4())
     assert recorded(service) == before + 1
     assert topics(service, token["id"]) == ["scim_token.created.v1"]
 

@@ -230,9 +230,8 @@ class TestTheRefused:
         self, behind: RunningService
     ) -> None:
         caller = behind.api_token(UNASKED)
-        assert (
-            ask(behind, caller, "GET", "/events").status_code == 200
-        )  # its use is on record for a minute
+        # its use is on record for a minute
+        assert ask(behind, caller, "GET", "/events").status_code == 200
         with psycopg.connect(behind.database.owner) as connection:
             connection.execute("SELECT ledger.lock_appends()")
             assert ask(behind, caller, "GET", "/scim-token").status_code == 403

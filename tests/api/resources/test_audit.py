@@ -398,9 +398,8 @@ def test_a_long_stream_needs_no_memory(
         return size, peak_kib(worker) - before
 
     with older_rows(service, team, count=100_000):
-        export(
-            limit=20_000
-        )  # what the worker keeps for good, such as prepared statements, is there now
+        # what the worker keeps for good, such as prepared statements, is there now
+        export(limit=20_000)
         short, short_kib = export(limit=20_000)
         long, long_kib = export(limit=100_000)
     assert long_kib - short_kib < (long - short) / 1024 / 8, f"{short_kib} KiB, {long_kib} KiB"

@@ -266,9 +266,8 @@ def following(
     command: Sequence[str], environment: Mapping[str, str]
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A command that goes on until it is interrupted, also where SIGINT is inherited as ignored."""
-    heeding = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # what is not ignored is the default
+    # what is not ignored is the default
+    heeding = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         tail = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
     finally:

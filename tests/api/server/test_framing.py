@@ -302,9 +302,8 @@ def test_a_connection_ends_with_an_answer_that_came_before_the_body(
     with connect(address) as client:
         client.sendall(head(*fields, method=method, target=b"/door") + begun)
         answer = client.recv(65536)
-        with contextlib.suppress(
-            ConnectionError
-        ):  # what comes now may be the rest, or the next request
+        with contextlib.suppress(ConnectionError):
+            # what comes now may be the rest, or the next request
             client.sendall(SMUGGLED)
         answer += read_to_end(client)
 

@@ -25,9 +25,8 @@ def believing_any_clock(database: Database) -> str:
     Nothing in the service can ask for that: it takes the owner, and another function.
     """
     with psycopg.connect(database.owner) as owner:
-        owner.execute(
-            "SELECT pg_advisory_xact_lock(1)"
-        )  # threads of one test may ask at the same time
+        # threads of one test may ask at the same time
+        owner.execute("SELECT pg_advisory_xact_lock(1)")
         owner.execute(BELIEVES)
     return database.app
 

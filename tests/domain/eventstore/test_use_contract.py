@@ -138,9 +138,8 @@ async def play(
         presented = [*digests, UNKNOWN]
         ways = (IDP, GATEWAY, IDP) if history.overlaps else (IDP, IDP)
         expected, after = pure(before, digests, ways, at)
-        expected.append(
-            None
-        )  # the rule is asked about its token's secrets; the unknown one has no token
+        # the rule is asked about its token's secrets; the unknown one has no token
+        expected.append(None)
         decisions = await asyncio.gather(
             *(
                 ledger.gate.uses.present(Presented([digest], way, at))
@@ -211,9 +210,8 @@ def test_a_statement_that_differs_is_found(
     database: Database, statement: int, right: str, wrong: str
 ) -> None:
     plant(database, statement, right, wrong)
-    with pytest.raises(
-        (Disagreement, AssertionError, StoreUnavailable)
-    ):  # the key refuses a wrong version
+    with pytest.raises((Disagreement, AssertionError, StoreUnavailable)):
+        # the key refuses a wrong version
         asyncio.run(play_all(database, HISTORIES[::3]))
 
 

@@ -274,9 +274,8 @@ def test_a_server_that_is_made_read_only_while_it_runs_is_noticed(pair: Cluster)
             await ledger.authenticate(secret, IDP)
             await ledger.scim_token(token.id)
             demote(pair)
-            await until_refused(
-                lambda: ledger.authenticate(secret, IDP)
-            )  # each session reads the file by itself
+            # each session reads the file by itself
+            await until_refused(lambda: ledger.authenticate(secret, IDP))
             await until_refused(lambda: ledger.revoke_scim_token(uuid4(), by=ADA))
             for _ in range(3):
                 for ask in (

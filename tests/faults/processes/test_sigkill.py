@@ -122,9 +122,8 @@ async def kill_under_load(
         def count(answer: str) -> None:
             nonlocal is_dead
             if not doomed and 2 * len(told) >= acknowledgements:
-                doomed.extend(
-                    own.processes()
-                )  # looked up beforehand, for it takes longer than a commit
+                # looked up beforehand, for it takes longer than a commit
+                doomed.extend(own.processes())
             if is_dead or len(told) < acknowledgements or answer not in after:
                 return
             is_dead = True

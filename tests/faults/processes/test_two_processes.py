@@ -191,9 +191,8 @@ def test_the_workers_of_one_service_share_its_connections(server: str) -> None:
             until(lambda: service.client.get("/healthz").status_code == 200)
             return many - few <= 4
 
-        until(
-            is_shared, what="two workers with about as many"
-        )  # one that is not let run comes too late
+        # one that is not let run comes too late
+        until(is_shared, what="two workers with about as many")
 
 
 def _connections(pid: int) -> tuple[int, int]:

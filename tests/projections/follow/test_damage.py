@@ -178,9 +178,8 @@ def test_only_that_view_stops_and_a_rebuild_repairs_it(
         assert [verify(connection, each) for each in others] == [None] * len(others)
         try:
             rebuild(connection, projection)
-        except (
-            ViewsDiffer
-        ):  # rows that can be compared, and are others: that is for the operator to decide
+        except ViewsDiffer:
+            # rows that can be compared, and are others: that is for the operator to decide
             assert kind in {
                 "rows are in the way",
                 "it is empty",

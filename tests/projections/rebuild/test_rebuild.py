@@ -229,9 +229,8 @@ class TestBesideTheLiveOne:
         history(database)
         with app(database) as connection:
             rebuild(connection, VIEW)
-            monkeypatch.setattr(
-                "projections.rebuild.worker.underway", lambda *_: [VIEW]
-            )  # as it was just now
+            # as it was just now
+            monkeypatch.setattr("projections.rebuild.worker.underway", lambda *_: [VIEW])
             assert not Rebuilder(database.app, PROJECTIONS).step(connection)
             assert tables(database) == ["scim_tokens_v1", "scim_tokens_v2"]
 

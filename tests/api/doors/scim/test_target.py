@@ -121,9 +121,8 @@ def assert_leads_nowhere_else(raw_path: bytes) -> None:
     assert raw_path == b"/scim/v2" + below
     for base in (b"", b"/tenant/scim"):
         target = base + below or b"/"
-        if not target.startswith(
-            b"//"
-        ):  # refused by the proxy, where the upstream has no path of its own
+        if not target.startswith(b"//"):
+            # refused by the proxy, where the upstream has no path of its own
             assert_stays_below(target, base)
 
 
@@ -248,6 +247,5 @@ def test_an_address_that_is_taken_as_it_comes_is_found(monkeypatch: pytest.Monke
     for way_out in ways_out[:3]:
         with pytest.raises(AssertionError):
             check([way_out], "/tenant/scim")
-    check(
-        ways_out[3:], "/tenant/scim"
-    )  # not even then another host: what is connected to is no part of it
+    # not even then another host: what is connected to is no part of it
+    check(ways_out[3:], "/tenant/scim")

@@ -93,9 +93,8 @@ async def send_all(
         name = f"request-{number}"
         raw.behave[name] = request.behaviour
         answers.append(await send(upstream, request, name))
-        if request.behaviour.endswith(
-            "later"
-        ):  # had the next been sent before, nobody could tell them apart
+        if request.behaviour.endswith("later"):
+            # had the next been sent before, nobody could tell them apart
             await asyncio.sleep(0.05)
     return answers
 

@@ -42,10 +42,8 @@ def audit_export(bench: Bench) -> Iterator[Row]:
             began = time.perf_counter()
             sent, highest = _export(service, token, worker)
             sent_s = time.perf_counter() - began
-            assert copied <= sent <= copied + 20, (
-                copied,
-                sent,
-            )  # the caller's own uses are in the trail
+            # the caller's own uses are in the trail
+            assert copied <= sent <= copied + 20, (copied, sent)
             return (sent / sent_s) / (copied / copied_s), sent / sent_s, highest - before
 
         found, thrown_away = undisturbed(measure, rounds=bench.rounds)
