@@ -14,7 +14,6 @@ import structlog
 
 from api.cli import first_token
 from api.deployment import Keys, embedded, open_store
-from api.server.accept_balance import new_counts
 from api.server.connection_limits import check_descriptor_limit
 from api.server.heartbeat import Pulse
 from api.server.listening import listen_on, url_of
@@ -71,10 +70,9 @@ def _programs(
     """The projection process and the workers, and what they share."""
     wake_read, wake_write = os.pipe()
     turn_fd = new_turn() if settings.workers > 1 else None
-    counts_fd = new_counts(settings.workers)
     _export(msgspec.structs.replace(settings, wake_fd=wake_write, turn_fd=turn_fd))
     listen_fds = [listener.fileno() for listener in listeners]
-    inherited = tuple(fd for fd in (*listen_fds, wake_write, turn_fd, counts_fd) if fd is not None)
+    inherited = tuple(fd for fd in (*listen_fds, wake_write, turn_fd) if fd is not None)
     pulse, lifeline_fd = Pulse(), supervisor.lifeline_fd
     views = (
         *(sys.executable, "-m", "api.server.projector", "--wake-fd", str(wake_read)),
@@ -88,7 +86,6 @@ def _programs(
             "api.app:create_app",
             listen_fds=listen_fds,
             lifeline_fd=lifeline_fd,
-            counts_fd=counts_fd,
             beat_fd=pulse.beat_fd,
             worker_number=number,
         )

@@ -1,7 +1,6 @@
 """One HTTP worker process: a uvicorn server on the listening sockets that the supervisor opened.
 
     python -m api.server.worker APP_FACTORY --listen-fd N [--listen-fd N ...] --lifeline-fd N
-    [--counts-fd N]
         [--beat-fd N] [--worker-number N]
 
 It leaves gracefully, finishing what it accepted, on SIGTERM and when the lifeline ends. The
@@ -22,7 +21,6 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from api.server.accept_balance import Acceptor, Counts
 from api.server.connection_limits import raise_descriptor_limit
 from api.server.heartbeat import keep_beating
 from api.server.protocol import StrictHttpProtocol
@@ -36,15 +34,11 @@ its 700 are less than is under way.
 
 
 class _WorkerServer(uvicorn.Server):
-    def __init__(
-        self, config: uvicorn.Config, lifeline_fd: int, counts: Counts | None, beat_fd: int | None
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, lifeline_fd: int, beat_fd: int | None) -> None:
         super().__init__(config)
         self._lifeline_fd = lifeline_fd
         self._beat_fd = beat_fd
         self._beating: asyncio.Task[None] | None = None
-        self._counts = counts
-        self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Keep the collector away from the application, which is loaded and stays;
@@ -55,28 +49,9 @@ class _WorkerServer(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS)
-        if self._counts is None:
-            await super().startup(sockets)
-        else:
-            await super().startup([])
-            connections = self.server_state.connections
-            self._acceptors = [
-                Acceptor(listener, self._protocol, connections=connections, counts=self._counts)
-                for listener in sockets or []
-            ]
+        await super().startup(sockets)
         if self._beat_fd is not None:
             self._beating = asyncio.create_task(keep_beating(self._beat_fd))
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more; then as usual."""
-        for acceptor in self._acceptors:
-            acceptor.close()
-        await super().shutdown(sockets)
-
-    def _protocol(self) -> StrictHttpProtocol:
-        return StrictHttpProtocol(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -109,7 +84,6 @@ def run_worker(
     *,
     listen_fds: Sequence[int],
     lifeline_fd: int,
-    counts_fd: int | None,
     beat_fd: int | None,
     worker_number: int,
 ) -> None:
@@ -117,7 +91,7 @@ def run_worker(
 
     app_factory: `module:function` that returns an ASGI application with a lifespan.
     listen_fds, lifeline_fd: inherited descriptors; they are owned by this process from here on.
-    counts_fd: of `new_counts`. beat_fd: of a `Pulse`.
+    beat_fd: of a `Pulse`.
     worker_number: 1 to N, in every log record of this process as `worker`.
     """
     structlog.contextvars.bind_contextvars(worker=worker_number)
@@ -136,9 +110,8 @@ def run_worker(
         timeout_graceful_shutdown=GRACE_S,
         backlog=2048,
     )
-    counts = None if counts_fd is None else Counts(counts_fd, worker_number)
     sockets = [socket.socket(fileno=fd) for fd in listen_fds]
-    _WorkerServer(config, lifeline_fd, counts, beat_fd).run(sockets=sockets)
+    _WorkerServer(config, lifeline_fd, beat_fd).run(sockets=sockets)
 
 
 def worker_argv(
@@ -147,7 +120,6 @@ def worker_argv(
     listen_fds: Sequence[int],
     lifeline_fd: int,
     worker_number: int,
-    counts_fd: int | None = None,
     beat_fd: int | None = None,
 ) -> tuple[str, ...]:
     """Return the command line that runs `run_worker` with these arguments in a
@@ -158,7 +130,6 @@ def worker_argv(
         *(argument for fd in listen_fds for argument in ("--listen-fd", str(fd))),
         *("--lifeline-fd", str(lifeline_fd)),
         *("--worker-number", str(worker_number)),
-        *(() if counts_fd is None else ("--counts-fd", str(counts_fd))),
         *(() if beat_fd is None else ("--beat-fd", str(beat_fd))),
     )
 
@@ -168,7 +139,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("app_factory", metavar="APP_FACTORY")
     parser.add_argument("--listen-fd", dest="listen_fds", type=int, action="append", required=True)
     parser.add_argument("--lifeline-fd", type=int, required=True)
-    parser.add_argument("--counts-fd", type=int, default=None)
     parser.add_argument("--beat-fd", type=int, default=None)
     parser.add_argument("--worker-number", type=int, default=1)
     run_worker(**vars(parser.parse_args(argv)))

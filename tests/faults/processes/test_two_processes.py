@@ -2,11 +2,8 @@
 
 import os
 import signal
-import socket
-import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -172,35 +169,6 @@ def test_the_workers_of_one_service_pass_on_one_turn(server: str) -> None:
         until(lambda: service.program_pids()["worker-1"] != pids[0], what="a new worker")
         assert _turn(service.program_pids()["worker-1"]) == _turn(pids[1])
         assert Pair.use(service.client, token) == 200
-
-
-@pytest.mark.long
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel has no memfd")
-def test_the_workers_of_one_service_share_its_connections(server: str) -> None:
-    with new_database(server) as database, running_service(database, workers=2) as service:
-        pid = service.program_pids()["worker-1"]
-        address = service.client.base_url.host, service.client.base_url.port
-        until(lambda: all(count >= 0 for count in _connections(pid)), what="both workers")
-
-        def is_shared() -> bool:
-            with ExitStack() as held:
-                for _ in range(30):
-                    held.enter_context(socket.create_connection(address, timeout=10))
-                until(lambda: sum(_connections(pid)) >= 30, what="accepting")
-                few, many = sorted(_connections(pid))
-            until(lambda: service.client.get("/healthz").status_code == 200)
-            return many - few <= 4
-
-        # one that is not let run comes too late
-        until(is_shared, what="two workers with about as many")
-
-
-def _connections(pid: int) -> tuple[int, int]:
-    """How many each of two workers has; -1 for one that is not there."""
-    arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-    counts = Path(f"/proc/{pid}/fd/{arguments[arguments.index('--counts-fd') + 1]}").read_bytes()
-    one, other = struct.unpack("=ii", counts)
-    return one - 1, other - 1
 
 
 def _turn(pid: int) -> str:
