@@ -12,8 +12,8 @@ of them:
 
 The comments are for readers; the server receives the statement alone. Values are psycopg's
 placeholders (`%s`, `%(name)s`), or `$1` where libpq itself runs the statement. A table or column
-whose name is known only at run time is `{name}`, which `with_names` fills in; such a statement
-doubles a literal brace.
+whose name is known only at run time is `{name}`, which `with_names` fills in, or a `ViewReader`
+for a view's table; such a statement doubles a literal brace.
 """
 
 import re

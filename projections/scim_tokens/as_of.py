@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from domain.postgres.read_pool import ReadPool
+from domain.postgres.sql_file import statements
 from projections.audit_trail import view as audit_trail
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
@@ -22,44 +23,7 @@ from projections.scim_tokens.view import document
 from projections.scim_tokens.walk import along, of_teams
 from projections.view_reader import ViewReader
 
-_AS_IT_WAS: Final = """
-    WITH asked AS MATERIALIZED (
-        SELECT %(at)s::timestamptz AS at, coalesce(
-            (SELECT position FROM {audit_trail} WHERE at > %(at)s ORDER BY at, position LIMIT 1),
-            9223372036854775807
-        ) AS end_position
-    )
-    SELECT true, t.id, t.team_id, t.name, t.created_by,
-        CASE WHEN t.last_used_at > asked.at THEN used.at ELSE t.last_used_at END AS used_at,
-        t.created_at,
-        greatest(
-            t.created_at,
-            CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
-            CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
-        ),
-        t.expires_at,
-        CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
-        CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
-    FROM asked CROSS JOIN (
-        <newest>
-    ) t
-    LEFT JOIN LATERAL (
-        SELECT a.at FROM {audit_trail} a
-        WHERE t.last_used_at > asked.at AND a.token_id = t.id AND a.kind = 'scim_token.used'
-            AND a.position < asked.end_position
-        ORDER BY a.position DESC LIMIT 1
-    ) used ON true
-    LEFT JOIN LATERAL (
-        SELECT a.at FROM {audit_trail} a
-        WHERE t.rotated_at > asked.at AND a.token_id = t.id AND a.kind = 'scim_token.rotated'
-            AND a.kind <> 'scim_token.used' AND a.position < asked.end_position
-        ORDER BY a.position DESC LIMIT 1
-    ) rotated ON true
-    ORDER BY t.created_at DESC, t.id DESC
-"""
-"""By the indexes of both views. A token is not used after it ended, so between its last use before
-the instant and the instant there are only refusals of secrets that a rotation had ended, one a
-minute at most."""
+_SQL: Final = statements("projections.scim_tokens", "as_of.sql")
 
 
 class AsOfQueries:
@@ -95,7 +59,9 @@ class AsOfQueries:
     async def _rows(
         self, newest: str, parameters: Mapping[str, Any], *, head: int
     ) -> list[tuple[Any, ...]]:
-        return await self._view.rows(_AS_IT_WAS.replace("<newest>", newest), parameters, head=head)
+        return await self._view.rows(
+            _SQL["as_it_was"].replace("{newest}", newest), parameters, head=head
+        )
 
 
 def _render(row: tuple[Any, ...]) -> str:

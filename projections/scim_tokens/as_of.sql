@@ -1,0 +1,47 @@
+-- Tokens as they were at an instant, for a `ViewReader` of `scim_tokens` and `audit_trail`, which
+-- fills in the names of the views.
+
+-- name: as_it_was
+-- `{newest}` is a select from `scim_tokens`: the tokens that are asked for, in the order of a list.
+-- What later events have overwritten, the last use and the last rotation, is looked up in the
+-- trail, and only where the row holds a later one. A token is not used after it ended, so between
+-- its last use before the instant and the instant there are only refusals of secrets that a
+-- rotation had ended, one a minute at most.
+-- Returns: true, and what a document is made of; one row a token.
+-- Order: the newest first.
+-- Locks: none.
+-- Index: of the trail those on (at, position) and on a token, one entry each; of the tokens that of
+--   `{newest}`.
+WITH asked AS MATERIALIZED (
+    SELECT %(at)s::timestamptz AS at, coalesce(
+        (SELECT position FROM {audit_trail} WHERE at > %(at)s ORDER BY at, position LIMIT 1),
+        9223372036854775807
+    ) AS end_position
+)
+SELECT true, t.id, t.team_id, t.name, t.created_by,
+    CASE WHEN t.last_used_at > asked.at THEN used.at ELSE t.last_used_at END AS used_at,
+    t.created_at,
+    greatest(
+        t.created_at,
+        CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
+        CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
+    ),
+    t.expires_at,
+    CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
+    CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
+FROM asked CROSS JOIN (
+    {newest}
+) t
+LEFT JOIN LATERAL (
+    SELECT a.at FROM {audit_trail} a
+    WHERE t.last_used_at > asked.at AND a.token_id = t.id AND a.kind = 'scim_token.used'
+        AND a.position < asked.end_position
+    ORDER BY a.position DESC LIMIT 1
+) used ON true
+LEFT JOIN LATERAL (
+    SELECT a.at FROM {audit_trail} a
+    WHERE t.rotated_at > asked.at AND a.token_id = t.id AND a.kind = 'scim_token.rotated'
+        AND a.kind <> 'scim_token.used' AND a.position < asked.end_position
+    ORDER BY a.position DESC LIMIT 1
+) rotated ON true
+ORDER BY t.created_at DESC, t.id DESC;
