@@ -153,7 +153,7 @@ def asked(
     if not as_it_was:
         return statement(narrow, after=after, limit=LIMIT - 1, at=AT)
     newest, parameters = as_of._newest(narrow, after=after, limit=LIMIT - 1, at=AT)
-    return as_of._AS_IT_WAS.replace("<newest>", newest), parameters
+    return as_of._SQL["as_it_was"].replace("{newest}", newest), parameters
 
 
 def explain(
