@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 import psycopg
-from eventsourcing.application import AggregateNotFoundError, Application
+from eventsourcing.application import AggregateNotFoundError, Application, Repository
 from eventsourcing.persistence import Mapper
 from eventsourcing.utils import Environment
 
@@ -484,6 +484,13 @@ class TokenLedger(Application[UUID]):
     def construct_mapper(self) -> Mapper[UUID]:
         """The library's hook: our registry."""
         return LedgerMapper(REGISTRY)
+
+    def construct_repository(self) -> Repository[UUID]:
+        """The library's hook: no cache, whatever the environment says.
+
+        The cache knows an aggregate by its id alone: it would answer `until` with what it has.
+        """
+        return Repository(self.events)
 
     async def __aenter__(self) -> Self:
         return self

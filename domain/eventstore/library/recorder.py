@@ -8,17 +8,25 @@ What differs from the library's own, each for a measured reason:
 - no NOTIFY: PostgreSQL takes a cluster-wide lock for it, and no reader of ours relies on it;
 - no blanket retry: a lock time-out or a full disk is reported once, at once;
 - state, head and secrets are written with the events, in the same transaction.
+
+The library's compliance suite runs on it (`tests/domain/eventstore/library/test_compliance.py`);
+what differs by intention is in the README beside this file.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Never
 from uuid import UUID
 
 import psycopg
-from eventsourcing.persistence import IntegrityError, OperationalError, StoredEvent
+from eventsourcing.persistence import (
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+    StoredEvent,
+)
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore, PostgresFactory
 from psycopg import Connection, Cursor
 from psycopg.conninfo import conninfo_to_dict
@@ -26,37 +34,50 @@ from psycopg.errors import Diagnostic
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composable
 
-from domain.event import Aggregate
+from domain.event import Aggregate, Recorded
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import skew_of
 from domain.eventstore.library.mapper import LedgerEvent, LedgerMapper, LedgerNotification
+from domain.eventstore.library.subscription import PollingSubscription
 from domain.postgres.connection import configure
 from domain.postgres.kept_connection import IN_DOUBT
 from domain.postgres.session import stated
 
+_LOCK_TIMEOUT: Final = SQL("SET LOCAL lock_timeout = {}")
 _COLUMNS: Final = SQL(
     "notification_id, originator_id, originator_version, topic, at, command_id, state"
 )
 
 
 class LedgerRecorder(PostgresApplicationRecorder):
-    """Reads and appends `ledger.events`."""
+    """Reads and appends `ledger.events`.
+
+    LOCK_TIMEOUT: how long an append waits for its place in the order; whole milliseconds.
+    """
+
+    LOCK_TIMEOUT: ClassVar = timedelta(milliseconds=800)
 
     def __init__(self, datastore: PostgresDatastore) -> None:
         super().__init__(datastore, events_table_name="events")
         self._mapper = LedgerMapper(REGISTRY)
 
-    def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int]:
         """Append; returns the notification ids in order.
 
-        Raises IntegrityError where a version is not the next of its stream or ledger time would go
-        back, ClockSkewed where an instant is away from the database's clock, and OperationalError
+        kwargs: all None; the position of a reader, which the library can write with events, would
+        be lost. Raises NotSupportedError for one, IntegrityError where a version is not the next of
+        its stream or ledger time would go back, ClockSkewed where an instant is away from the
+        database's clock, UnreadableEvent for what the registry does not hold, and OperationalError
         where the events are stored but perhaps not on the standby.
         """
+        given = [name for name, value in kwargs.items() if value is not None]
+        if given:
+            raise NotSupportedError(f"an append stores events alone, without {', '.join(given)}")
         if not stored_events:
             return []
+        recorded = [self._mapper.to_domain_event(event) for event in stored_events]
         warnings: list[str | None] = []
         with self.datastore.get_connection() as connection:
             heed = partial(_heed, warnings)
@@ -64,20 +85,19 @@ class LedgerRecorder(PostgresApplicationRecorder):
             try:
                 with connection.transaction():
                     cursor = connection.cursor()
-                    cursor.execute("SET LOCAL lock_timeout = '800ms'")
+                    cursor.execute(
+                        _LOCK_TIMEOUT.format(self.LOCK_TIMEOUT // timedelta(milliseconds=1))
+                    )
                     cursor.execute(append.LOCK)
-                    ids = self._append(cursor, stored_events)
+                    ids = self._append(cursor, recorded)
             finally:
                 connection.remove_notice_handler(heed)
         if warnings:
             raise OperationalError(IN_DOUBT)
         return ids
 
-    def _append(
-        self, cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent]
-    ) -> Sequence[int]:
-        recorded = [self._mapper.to_domain_event(event) for event in stored_events]
-        first, *_, last = [recorded[0], *recorded]
+    def _append(self, cursor: Cursor[DictRow], recorded: Sequence[Recorded]) -> Sequence[int]:
+        first, last = recorded[0], recorded[-1]
         if self._ledger_time(cursor, first.at) != first.at or any(
             one.at > next_.at for one, next_ in pairwise(recorded)
         ):
@@ -201,6 +221,10 @@ class LedgerRecorder(PostgresApplicationRecorder):
         head: int | None = row["head"]
         return head
 
+    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> PollingSubscription:
+        """What is after a position, and what is to come: without NOTIFY."""
+        return PollingSubscription(self, gt, topics)
+
 
 def _heed(warnings: list[str | None], notice: Diagnostic) -> None:
     if notice.severity_nonlocalized == "WARNING":
@@ -262,3 +286,15 @@ class LedgerFactory(PostgresFactory):
     def application_recorder(self) -> LedgerRecorder:
         """The recorder above, without creating anything."""
         return LedgerRecorder(self.datastore)
+
+    def aggregate_recorder(self, purpose: str = "events") -> Never:
+        """None: the state row is a snapshot that is written with the events and never stale."""
+        raise NotSupportedError(f"the ledger has no second table of {purpose}")
+
+    def tracking_recorder(self, tracking_recorder_class: Any = None) -> Never:  # noqa: ARG002
+        """None: each projection moves its own position, with its rows."""
+        raise NotSupportedError("the ledger keeps no position of the library's")
+
+    def process_recorder(self) -> Never:
+        """None: see `tracking_recorder`."""
+        raise NotSupportedError("the ledger keeps no position of the library's")
