@@ -41,6 +41,10 @@ class BadRequest(RequestRefused):
         self.headers = headers or {}
 
 
+class InvalidCursor(RequestRefused):
+    """Not a cursor of ours, or of another list."""
+
+
 class InvalidForm(RequestRefused):
     """The form breaks a rule of RFC 6749 §5.2. error: its code; detail: without any value."""
 

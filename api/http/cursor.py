@@ -7,14 +7,11 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
+from api.errors import InvalidCursor
 from projections.scim_tokens.queries import Place
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAC_BYTES: Final = 16
-
-
-class InvalidCursor(ValueError):
-    """Not a cursor of ours, or of another list."""
 
 
 class Cursors:

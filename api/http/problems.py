@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import HTTPScope, Send
 
-from api.errors import BadRequest, FieldError, NoGoodToken, TooManyRequests
+from api.errors import BadRequest, FieldError, InvalidCursor, NoGoodToken, TooManyRequests
 from api.http.asgi_answer import respond
 from api.http.problem_types import PROBLEM_TYPES
 from domain.errors import (
@@ -94,6 +94,9 @@ VIEW_STOPPED: Final = (
 )
 
 
+OF_ANOTHER_LIST: Final = BadRequest(
+    "The cursor is not one of this list.", [FieldError("next_cursor", "is not one of this list")]
+)
 ALREADY_SHOWN: Final = (
     "This request was carried out before; its secret was shown then. Revoke or rotate the token."
 )
@@ -233,6 +236,7 @@ _TOLD: Final[Mapping[type, Callable[[Any], Answer]]] = {
         401, error.detail, INVALID_TOKEN if error.was_presented else CHALLENGE
     ),
     TooManyRequests: lambda error: _again(problem(429), error.retry_after_s),
+    InvalidCursor: lambda _: _bad_request(OF_ANOTHER_LIST),
     ValidationException: _not_convertible,
     HTTPException: _of_framework,
     # what the ledger refuses

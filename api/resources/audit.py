@@ -15,7 +15,6 @@ from litestar.response import Stream
 from api.admission import requires
 from api.doors.client_address import plain_network
 from api.errors import BadRequest, FieldError
-from api.http.cursor import InvalidCursor
 from api.http.instants import instant, span
 from api.http.json_body import StrictRequest
 from api.http.problems import documented
@@ -322,11 +321,7 @@ async def _answer(  # noqa: PLR0917
     caller = request.user
     wanted = negotiate(format_, request.headers.get("accept"))
     scope = f"audit {order} {narrow!r}"
-    try:
-        after = service.cursors.decode_position(next_cursor, scope=scope) if next_cursor else None
-    except InvalidCursor:
-        fields = [FieldError("next_cursor", "is not one of this list")]
-        raise BadRequest("The cursor is not one of this list.", fields) from None
+    after = service.cursors.decode_position(next_cursor, scope=scope) if next_cursor else None
     span = Span(is_newest_first=order == "newest", after=after)
     if wanted is not Format.JSON:
         whole = narrow, span

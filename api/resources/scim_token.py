@@ -26,7 +26,6 @@ from litestar.params import (
 
 from api.admission import requires
 from api.errors import BadRequest, FieldError
-from api.http.cursor import InvalidCursor
 from api.http.instants import instant
 from api.http.json_body import OptionalBody, StrictRequest
 from api.http.problems import documented
@@ -283,13 +282,7 @@ class ScimTokenController(Controller):
         )
         _refuse_use_filters(narrow, then)
         scope = f"{then} {narrow!r}"
-        try:
-            after = service.cursors.decode(next_cursor, scope=scope) if next_cursor else None
-        except InvalidCursor:
-            raise BadRequest(
-                "The cursor is not one of this list.",
-                [FieldError("next_cursor", "is not one of this list")],
-            ) from None
+        after = service.cursors.decode(next_cursor, scope=scope) if next_cursor else None
         source = service.tokens if then is None else service.as_of
         page = await source.page(
             narrow, after=after, limit=limit, at=then or caller.at, head=caller.head

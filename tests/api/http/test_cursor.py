@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from api.http.cursor import Cursors, InvalidCursor
+from api.errors import InvalidCursor
+from api.http.cursor import Cursors
 from domain.postgres.read_pool import ReadPool
 from projections.scim_tokens.queries import Place, TokenFilter, TokenQueries
 from tests.conftest import Database, new_database
