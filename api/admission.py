@@ -1,4 +1,4 @@
-"""What is asked of a request before its handler: its permission first, then its parameters."""
+"""Check a request before its handler runs: its permission first, then its parameters."""
 
 from typing import Any, Final
 

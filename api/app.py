@@ -1,4 +1,4 @@
-"""The application of one HTTP process, built from its environment."""
+"""Build the ASGI application of one HTTP process from its settings."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager

@@ -1,6 +1,4 @@
-"""Where the edge gets time, ids, randomness and the operator's name;
-the domain takes them as arguments.
-"""
+"""Read the clock, ids, randomness and the operator's name; the domain takes them as arguments."""
 
 import os
 import pwd

@@ -1,5 +1,4 @@
-"""Where the ledger lives: a server that DATABASE_URL names,
-or the embedded one with its own directory.
+"""Find the ledger's database: the one that DATABASE_URL names, or an embedded server.
 
 Everything that starts (serve, the command line) goes through `open_store`, which yields settings in
 which the connection string and the pepper are known.

@@ -1,4 +1,4 @@
-"""What is wrong with a request before any command exists, as a tree.
+"""Errors of a request that no command was made of, as one tree.
 
 The ledger's own refusals are another, `domain.errors`; what a client is told about either stands in
 one table, `http/problems.py`.

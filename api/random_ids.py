@@ -1,6 +1,4 @@
-"""Fresh ids, cheaply: every request needs a few,
-and a system call each would be a tenth of its cost.
-"""
+"""Make random ids from random bytes that are read in blocks, without a system call for each."""
 
 import os
 from collections.abc import Callable

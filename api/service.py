@@ -1,4 +1,4 @@
-"""What the handlers of one process work with, injected."""
+"""The services that handlers are given: ledger, queries, doors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,6 +1,4 @@
-"""Tells the application of this worker that the end is near,
-while its last requests are still under way.
-"""
+"""Tell the application of a worker that it is stopping, while its last requests run."""
 
 from collections.abc import Callable
 

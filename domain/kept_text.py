@@ -1,4 +1,4 @@
-"""The one place where text from outside becomes text that we keep. Pure.
+"""Clean text from outside before it is kept: cut secrets out, limit its length. Pure.
 
 Whoever mistakes a field pastes a token where a name, a reason or a user agent belongs. An event is
 for good, so what looks like a secret of ours is cut out, and before anything else happens to the

@@ -1,4 +1,4 @@
-"""The application: one method per command, and replay.
+"""The ledger: one method for each command, and replay of a stream.
 
 Commands are decided and stored by the append gate; replay, the repository and the notification log
 are the library's, on our recorder. Time, ids and randomness enter through the constructor.

@@ -1,4 +1,4 @@
-"""Text that a person chose and that others will read: a name, a reason. Pure.
+"""Check text that a person chose and others read: a name, a reason. Pure.
 
 It is kept as it was sent, so it is refused where it could not be shown as it is.
 """

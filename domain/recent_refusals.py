@@ -1,4 +1,4 @@
-"""What one process remembers of refused secrets, so that a flood of a bad one costs no commands.
+"""Remember refused secrets in one process, so that a flood of a bad one costs no commands.
 
 It never decides: the gate says no to each presentation by itself. Remembered is only why, and that
 the refusal is on record for this minute.

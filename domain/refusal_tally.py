@@ -1,4 +1,4 @@
-"""The `RefusalTally` aggregate: presentations that named no token, counted. Pure.
+"""The `RefusalTally` aggregate: the number of presentations that named no token. Pure.
 
 They come in floods and from anybody, so they never make an event each: one aggregate per reason,
 door and minute, to which every process adds what it counted.

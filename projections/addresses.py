@@ -1,4 +1,4 @@
-"""Presenters' addresses, as the views keep them.
+"""Read and remember client addresses, in the form that the views keep.
 
 Identity providers come from few addresses, and parsing them anew was a fifth of a rebuild.
 """

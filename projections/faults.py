@@ -1,6 +1,4 @@
-"""Whose fault an error is: the store's, which is asked again, or a view's own,
-which stops that view.
-"""
+"""Tell errors of the store, after which a view tries again, from a view's own, which stop it."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What a projection is: one table, and a fold of the ledger into its rows."""
+"""What a projection declares: one table, and a fold of the ledger into its rows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`scim-ledger verify`: everything that is stored beside the events equals what the events lead to.
+"""`scim-ledger verify`: check that all stored state equals what the events lead to.
 
 One connection, constant memory: the streams pass by in order of (originator_id, version), each is
 folded as it passes, and what is stored of it is read in the snapshot in which its last event was. A

@@ -1,6 +1,5 @@
-"""Reads that are never stale: a query answers from a view that has reached the
-head its caller arrived at.
-"""
+"""Read views that are never stale: wait until a view has reached the ledger's last position at
+the request's arrival."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`scim-ledger audit …`: the trail for whoever runs the service."""
+"""`scim-ledger audit …`: search, follow and export the audit trail, for the operator."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What the commands share: how they reach the ledger's database, and how they print."""
+"""What all commands share: connecting to the ledger's database, and printing."""
 
 import asyncio
 import json

@@ -1,6 +1,4 @@
-"""The first API token of a new ledger: for everything,
-and told to whoever started it and to nobody else.
-"""
+"""Create the first API token of a new ledger and show it to whoever started it, and nobody else."""
 
 import asyncio
 import os

@@ -1,6 +1,4 @@
-"""`scim-ledger projections …` and `scim-ledger verify`:
-the views, their rebuild, and the proof of it all.
-"""
+"""`scim-ledger projections …` and `scim-ledger verify`: list, rebuild and check the views."""
 
 import json
 import sys

@@ -1,6 +1,4 @@
-"""`scim-ledger repair …`: what only the owner of the database may set right,
-and what is kept of it.
-"""
+"""`scim-ledger repair …`: repairs that only the owner of the database may make."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

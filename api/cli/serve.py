@@ -1,4 +1,4 @@
-"""`scim-ledger serve`: the store, the first API token, then workers and the projection process."""
+"""`scim-ledger serve`: open the store, start the workers and the projection process."""
 
 import os
 import socket

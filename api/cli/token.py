@@ -1,4 +1,4 @@
-"""`scim-ledger token …`: what the API does with SCIM tokens, for whoever runs the service."""
+"""`scim-ledger token …`: the operations of `/scim-token`, for the operator."""
 
 import json
 from collections.abc import Mapping, Sequence

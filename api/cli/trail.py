@@ -1,4 +1,4 @@
-"""What the commands that read the trail share: how it is narrowed, asked, and printed."""
+"""Filters, queries and output of the commands that read the audit trail."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence

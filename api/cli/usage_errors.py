@@ -1,6 +1,4 @@
-"""What is told about a command line that cannot be meant:
-one line, and never a secret that stood in it.
-"""
+"""The message for an invalid command line: one line, which never repeats a secret."""
 
 import re
 from datetime import datetime

@@ -1,1 +1,1 @@
-"""`scim-ledger doctor`: what is wrong with the set-up, and how to mend it."""
+"""`scim-ledger doctor`: find faults of the installation and say how to fix each."""

@@ -1,6 +1,4 @@
-"""The order in which the doctor looks, and where it stops because the rest
-depends on what is wrong.
-"""
+"""Run the doctor's checks in order, and stop where the rest depends on what is wrong."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What the doctor says of one thing, and how it is printed."""
+"""One finding of the doctor, and how it is printed."""
 
 from collections.abc import Sequence
 from enum import StrEnum

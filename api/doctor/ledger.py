@@ -1,4 +1,4 @@
-"""The ledger in its database: its schema, the role's rights, its keys, its time, its views."""
+"""Check the ledger in its database: schema, rights, pepper keys, ledger time, views."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime

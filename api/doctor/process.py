@@ -1,4 +1,4 @@
-"""What can be told without the database: this machine, the pepper's file, the embedded server."""
+"""Check what needs no database: this machine, the pepper's file, the embedded server."""
 
 import os
 import resource

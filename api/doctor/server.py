@@ -1,4 +1,4 @@
-"""The PostgreSQL server as this service meets it: what it may lose, holds up and writes down."""
+"""Check the PostgreSQL server: durability, long transactions, and what it logs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta

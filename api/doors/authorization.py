@@ -1,4 +1,4 @@
-"""Reading the Authorization header: one function for every door (RFC 6750 §2.1, RFC 9110 §11.4).
+"""Read the Authorization header: one function for every door (RFC 6750 §2.1, RFC 9110 §11.4).
 
 Between the scheme and the token stands one space or more. Blanks around the whole value are no part
 of it: the server took them off.

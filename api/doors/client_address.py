@@ -1,4 +1,4 @@
-"""Where a request comes from: the peer, or what a trusted proxy in front says (X-Forwarded-*).
+"""Find a request's client address: the peer, or what a trusted proxy says (X-Forwarded-*).
 
 Only the peer's address is known for sure. A forwarded address is believed when the proxies that
 handed it on are named in the settings; of the list they hand on, the right-most address that is not

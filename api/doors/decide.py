@@ -1,4 +1,4 @@
-"""The one decision behind every door: header, secret, gate, yes or a refusal.
+"""Authenticate a request for every door: read the secret, record the use, accept or refuse.
 
 A yes leaves only after its use is committed. A fault of ours is 503, never a 401: a wrong 401 makes
 an identity provider quarantine its customer's job for hours.

@@ -1,5 +1,4 @@
-"""Refused presentations that name no token:
-counted in memory, written every few seconds as tallies.
+"""Count refused presentations that name no token, and write them every few seconds as tallies.
 
 A known token's refusal is an event of its own (`ScimToken.refuse`); what is counted here may come
 in floods from anybody, and must cost neither memory nor an event each.

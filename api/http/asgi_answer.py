@@ -1,4 +1,4 @@
-"""Answering a raw ASGI request in one go, under the id of the request."""
+"""Send a whole answer to a raw ASGI request, with its request id."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache

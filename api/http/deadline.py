@@ -1,4 +1,4 @@
-"""A bound on the whole of a request: its parts each keep theirs, and may still add up beyond it."""
+"""Bound the time of a whole request, beside the bounds of its parts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator

@@ -1,4 +1,4 @@
-"""Reading a form body strictly (application/x-www-form-urlencoded), for the OAuth endpoints.
+"""Read a form body strictly (application/x-www-form-urlencoded), for the OAuth endpoints.
 
 Not Litestar's reader: it keeps the last thousand bodies in a cache, secrets and all.
 """

@@ -1,4 +1,4 @@
-"""Instants as clients write them: RFC 3339 with a time zone, and nothing else.
+"""Read instants that clients write: RFC 3339 with a time zone, and nothing else.
 
 The framework, too, would read numbers as seconds since 1970, and fall over the large ones.
 """

@@ -1,6 +1,4 @@
-"""Reading a JSON body strictly: one media type, one meaning,
-and errors that say where and never what.
-"""
+"""Read a JSON body strictly; errors say where a mistake is and never quote it."""
 
 import json
 from collections.abc import Iterator, Mapping

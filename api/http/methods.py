@@ -1,4 +1,4 @@
-"""One table of methods per path, for 405, OPTIONS and HEAD alike."""
+"""The methods of each path, for 405, OPTIONS and HEAD."""
 
 import re
 from collections.abc import Iterable, Sequence

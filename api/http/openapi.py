@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond what the framework finds in the handlers' types."""
+"""Complete the OpenAPI document where the handlers' types do not say enough."""
 
 from collections.abc import Mapping
 from typing import Any, Final

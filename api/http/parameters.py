@@ -1,4 +1,4 @@
-"""The query and the headers of a request, looked at before its handler, whatever the route is.
+"""Check the query and the headers of a request before its handler, on every route.
 
 A parameter that is not known, or said twice, is a mistake that would widen an answer or change
 another effect than was meant. All that is wrong is told at once.

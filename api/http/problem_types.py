@@ -1,6 +1,4 @@
-"""Every type of problem that a client can be told:
-one table, and the page of each says what to do.
-"""
+"""Every type of problem (RFC 9457) in one table; the page of each says what to do."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple

@@ -1,4 +1,4 @@
-"""RFC 9457 problems: one table from what went wrong to what a client is told."""
+"""Turn errors into RFC 9457 problems, by one table."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple

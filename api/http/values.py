@@ -1,4 +1,4 @@
-"""What a value from outside must be, said in the words of the API and never by quoting it."""
+"""Check values from outside; errors are in the words of the API and never quote the value."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""What the ledger keeps of a call of the administrative API: who, from where, and which route."""
+"""What the ledger records of a call of the administrative API: caller, source and route."""
 
 from typing import Final, TypeAlias
 

@@ -1,4 +1,4 @@
-"""The audit trail: `/audit`, the history of one token, and its use over time. Read-only."""
+"""The resources of the audit trail: `/audit`, a token's events, its use over time. Read-only."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta

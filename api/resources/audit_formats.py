@@ -1,6 +1,4 @@
-"""JSON, NDJSON or CSV: which of them a request asks for,
-and how they are documented and streamed.
-"""
+"""JSON, NDJSON or CSV: choose by the request, document and stream each."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,4 @@
-"""Liveness and readiness, for orchestrators;
-both without authentication and without a secret to tell.
-"""
+"""Liveness and readiness (`/healthz`, `/readyz`), without authentication."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

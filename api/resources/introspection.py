@@ -1,5 +1,4 @@
-"""`/verify` and `/introspect`, for services that ask about a SCIM token;
-`/revoke`, to burn the one held.
+"""Check a SCIM token (`/verify`, `/introspect`), or revoke the one that is held (`/revoke`).
 
 `/verify` is ours (JSON), `/introspect` is RFC 7662; both are asked with an API token, and a yes of
 either is a use, committed before the answer leaves. `/revoke` is RFC 7009: holding the token is the

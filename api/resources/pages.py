@@ -1,6 +1,4 @@
-"""What a browser is shown, or a person who follows a link;
-for anyone, and it tells nothing of the ledger.
-"""
+"""Pages for people: `/`, the API documentation, and one for each type of problem. Public."""
 
 from collections.abc import Mapping, Sequence
 from html import escape

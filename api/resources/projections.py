@@ -1,5 +1,4 @@
-"""The resource `/projections`: how far the views are, their rebuild, a retry;
-and the same as metrics.
+"""The resource `/projections`: positions of the views, rebuild and retry; and `/metrics`.
 
 A rebuild is not done here: a row in the database asks for it, and a projection process carries it
 out, so it survives this worker.

@@ -1,3 +1,1 @@
-"""How the service meets the network: a strict HTTP protocol, a worker around it,
-a supervisor around them.
-"""
+"""The HTTP server: a strict protocol, worker processes, and a supervisor."""

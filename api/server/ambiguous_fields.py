@@ -1,6 +1,4 @@
-"""The fields of a request's head that two readers could understand differently:
-such a request is refused.
-"""
+"""Refuse header sections that two readers could understand differently."""
 
 import re
 from collections.abc import Mapping, Sequence

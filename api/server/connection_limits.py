@@ -1,4 +1,4 @@
-"""The places that a worker has for connections, and who gives way when all are taken.
+"""Limit a worker's connections, and choose which idle one to close when all places are taken.
 
 One client must not take what others need: 2,100 connections, kept and not used, shut everybody out.
 So a newcomer gets the place of a connection that waits for nothing of ours: the longest idle one of

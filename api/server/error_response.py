@@ -1,4 +1,4 @@
-"""What a peer is told when it is not heard: a whole response, made of texts of ours alone."""
+"""Whole error responses of the protocol itself, before or instead of an application's answer."""
 
 import secrets
 

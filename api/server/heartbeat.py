@@ -1,5 +1,4 @@
-"""How the supervisor notices a child that still exists and no longer answers (a SIGSTOP,
-a hung event loop).
+"""Detect a child process that exists and no longer answers (SIGSTOP, a hung event loop).
 
 A child that is ready writes to a pipe once a second, from the loop that does its work. One that did
 so and has been silent for 5 s is killed, and replaced like any other that died; so is one that does

@@ -1,6 +1,4 @@
-"""The sockets that the service listens on:
-opened once, by the supervisor, and inherited by every worker.
-"""
+"""Open the listening sockets once, in the supervisor; every worker inherits them."""
 
 import errno
 import socket

@@ -1,4 +1,4 @@
-"""The parent process: keeps a handful of child processes alive, and takes them down with it.
+"""The supervisor: it starts, watches, replaces and stops the child processes.
 
 It knows nothing of what they do. HTTP workers share the listening sockets, which this process opens
 and never reads from: while a worker is being replaced, connections wait in the backlog instead of

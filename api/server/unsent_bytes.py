@@ -1,4 +1,4 @@
-"""How much of an answer the peer has not taken, and since when nothing of it moved.
+"""Measure how much of an answer the peer has not acknowledged, and since when.
 
 What the event loop still holds is not all: the kernel takes up to 4 MB for a peer, and a slow one
 may need minutes before there is room again. So the kernel is asked, too, how much the peer has not

@@ -1,4 +1,4 @@
-"""Who presents an API token: one indexed read for however many requests arrived together."""
+"""Look up API tokens by digest: one indexed read for all requests that arrived together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

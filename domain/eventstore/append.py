@@ -1,5 +1,4 @@
-"""The one way rows get into the ledger:
-what a set of new events writes, as columns, and the statements.
+"""Append new events: the columns that they write, and the statements. The only way in.
 
 Both the gate (asynchronous) and the recorder (the library's synchronous interface) go through here,
 inside a transaction that holds the append lock.

@@ -1,5 +1,4 @@
-"""Group commit, as a shape: whatever queued up while one batch was under way becomes the next
-batch.
+"""Group commit: jobs that arrive while a batch runs make the next batch.
 
 No artificial wait: a window of one or two milliseconds to fill a batch halved the rate it was meant
 to raise.

@@ -1,4 +1,4 @@
-"""Whose batch goes next, among the processes of one deployment on one machine.
+"""Take turns to commit among the processes of one deployment on one machine.
 
 Group commit makes good batches by waiting for the one before. Several processes that each wait for
 their own only would send several times as many, several times as small, which then queue for the

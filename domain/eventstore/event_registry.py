@@ -1,4 +1,4 @@
-"""The closed registry of events: topic to struct, and bytes both ways.
+"""The registry of events: topic to struct, to bytes and back.
 
 Strict, so that nothing is misread.
 

@@ -1,4 +1,4 @@
-"""The append gate: every change of every aggregate of this process goes through here, in groups.
+"""The append gate: decide commands under the append lock and append their events, in groups.
 
 One transaction at a time. While a commit is under way the next batch queues up,
 so durability is paid per batch and not per request. Under the append lock nothing else changes the

@@ -1,4 +1,4 @@
-"""Whether a secret that this process does not know may be stored under a key that it does not have.
+"""Tell whether an unknown secret may be stored under a pepper key that this process lacks.
 
 While a rolling restart adds a key, the processes of before do not know secrets that the new ones
 make. To say "unknown" of one would be a 401 for a good token, or a burn that burns nothing.

@@ -1,4 +1,4 @@
-"""Whether a process has the pepper of the ledger that it opens.
+"""Check that a process has the pepper keys of the ledger that it opens.
 
 Digests cannot be told apart without the secrets that they were made of: with another key every good
 token is unknown, and nothing looks wrong. So the ledger keeps a fingerprint of each generation's

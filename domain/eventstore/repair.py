@@ -1,4 +1,4 @@
-"""The way back for a ledger whose time has jumped ahead of every clock.
+"""Repair a ledger whose time is ahead of every clock.
 
 Since `ledger.ledger_time` compares clocks, no process of ours can make that happen; a ledger of
 before, or one whose database's own clock was wrong for a while, may have it behind it. Its events

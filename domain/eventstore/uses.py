@@ -1,4 +1,4 @@
-"""The lane of uses: who is let in, decided and recorded in one statement for all who ask at once.
+"""Decide and record uses: one statement for all that arrive together.
 
 The rule stays in the domain: every decision of the aggregate leaves its outcome on the secret's
 row, and the statement only compares (`tests/domain/eventstore/test_use_contract.py` proves that

@@ -1,4 +1,4 @@
-"""A connection that hangs up where a call of it is cancelled."""
+"""A connection that closes its socket when a call of it is cancelled."""
 
 import asyncio
 from typing import TypeVar

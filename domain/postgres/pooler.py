@@ -1,4 +1,4 @@
-"""Whether a pooler gives each transaction another session, which no session of ours would survive.
+"""Detect a pooler in transaction mode, which would break our sessions.
 
 What a session states would hold for whoever gets it next, and for us no longer; prepared statements
 and the locks by which one process leads the projections are of a session, too.

@@ -1,4 +1,4 @@
-"""One prepared statement through libpq itself, for the one statement that runs all day.
+"""One prepared statement, run by libpq without a cursor: the one that records uses.
 
 A psycopg cursor costs about as much per call as the whole batch: it adapts every parameter and
 builds every row. Here a parameter is a ready binary value, and a result is read where it lies. Same

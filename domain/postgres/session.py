@@ -1,5 +1,5 @@
-"""What every session of ours states before it is used: nothing that we rely on is left to a role, a
-database, the server's configuration or a PG* variable of the process.
+"""The settings that every session states before it is used, whatever the role, the database, the
+server's configuration or a PG* variable of the process says.
 
 By SET after connecting, in one round trip; not by libpq's `options`, which PgBouncer refuses. What
 only an operator can mean stays as it is: a read-only server (`ReadPool`, `KeptConnection` leave

@@ -1,5 +1,4 @@
-"""Audit rows as lines of JSON, written by the database:
-the same bytes that `AuditEvent` encodes to.
+"""Export audit rows as NDJSON that the database writes: the bytes that `AuditEvent` encodes to.
 
 Making 18 Python values of each row, an `AuditEvent` of them and JSON of that was three quarters of
 an export, on the loop that everybody waits for. Written where the rows are, a page is one value,

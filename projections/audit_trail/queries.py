@@ -1,6 +1,4 @@
-"""Questions to the view `audit_trail`: pages by filter,
-and the same rows as a stream of any length.
-"""
+"""Query the view `audit_trail`: pages by filter, and the same rows as a stream."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence

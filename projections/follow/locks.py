@@ -1,4 +1,4 @@
-"""Who may do what to a view, told by advisory locks: each dies with the connection that holds it.
+"""Advisory locks on views, one to lead and one to rebuild; they end with their connection.
 
 A lock is of one view in one shape, so that two releases at once do not stand in each other's way.
 """

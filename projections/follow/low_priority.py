@@ -1,4 +1,4 @@
-"""Work that can wait gives way to the doors, with which it may share a machine.
+"""Lower the priority of work that can wait, so that the doors keep the processor.
 
 Where the kernel (Linux) lets us, and for as long as the process lives; otherwise nothing happens. A
 kernel that schedules each session as one (sched(7), autogroup) heeds the niceness of a process only

@@ -1,4 +1,4 @@
-"""Whose streams the entries of a batch are, for folds of events that do not say so themselves.
+"""Find the team of each stream in a batch, for events that do not name it.
 
 The owner is a fact of a stream's first event and never changes, so it may be remembered. It is read
 from the state row, which is written in the same transaction as that event and never deleted: by

@@ -1,5 +1,4 @@
-"""What the processes of a deployment tell its runner, through a pipe:
-something came, or somebody waits.
+"""Wake the runner through a pipe: an event was appended, or a query waits.
 
 An economy and nothing more: the runner looks of its own accord, too. So what finds the pipe full is
 left out.

@@ -1,5 +1,4 @@
-"""Filling a version of a view from a long stretch of the log:
-few large reads, COPY in, indexes afterwards.
+"""Fill a version of a view from the ledger in bulk: large reads, COPY in, indexes afterwards.
 
 The fold is the view's own `apply`; only the way in and out differs from the runner's batches.
 Memory is bounded by READ entries, as many last uses, and ROWS rows, whatever the ledger holds: rows

@@ -1,4 +1,4 @@
-"""Whether two versions of a view hold the same rows, told by the database."""
+"""Compare the rows of two versions of a view, in the database."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,4 @@
-"""The rows of `ledger.projection_rebuilds`: what was asked for, how far it is, how it ended."""
+"""Requests for rebuilds, and their progress (`ledger.projection_rebuilds`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,4 @@
-"""Rebuilding a view while the old one serves:
-a new table, bulk replay, catch-up, comparison, atomic switch.
+"""Rebuild a view while the old one serves: fill, catch up, compare, switch.
 
 It is the view's own fold, started from the beginning. Whoever rebuilds holds an advisory lock of
 the view and shape for as long as its connection lives. Interrupted, the half-built version is

@@ -1,6 +1,4 @@
-"""Carrying out the rebuilds that are asked for, beside the runner,
-on a thread and connection of its own.
-"""
+"""Carry out requested rebuilds beside the runner, on a thread and connection of its own."""
 
 import threading
 import time

@@ -1,5 +1,4 @@
-"""The documented token objects as they were at an instant,
-from the views `scim_tokens` and `audit_trail`.
+"""Token objects as of an instant, from the views `scim_tokens` and `audit_trail`.
 
 What never changes (team, name, creator, expiry) and what happens once (revocation) is read off the
 token's row. The two instants that later events overwrite, the last use and the last rotation, are

@@ -1,4 +1,4 @@
-"""Questions to the view `scim_tokens`: one token, and pages of them by filter."""
+"""Query the view `scim_tokens`: one token, and pages by filter."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,4 @@
-"""The view `scim_tokens`: each token's documented response, ready to be sent,
-and what lists filter by.
+"""The view `scim_tokens`: each token's response, rendered, and the columns that lists filter by.
 
 A use is nearly every event, and it changes one field: it sets two columns of its row, which is
 neither read nor rendered again for that.

@@ -1,5 +1,4 @@
-"""How tokens are listed: along one index, from the newest,
-whatever the planner believes about the table.
+"""List tokens along one index, from the newest, whatever the planner's statistics say.
 
 A planner that finds few rows likely collects and sorts them; without statistics, or with those of
 another day, it is wrong, and a page of a hundred reads twenty thousand. So the order is asked for

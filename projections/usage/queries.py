@@ -1,4 +1,4 @@
-"""Questions to the view `usage`: a token's use over time."""
+"""Query the view `usage`: a token's use over time."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

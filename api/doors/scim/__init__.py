@@ -1,3 +1,1 @@
-"""The door at /scim/v2 (RFC 7644): authentication before everything, discovery,
-errors in SCIM's own form.
-"""
+"""The door at /scim/v2 (RFC 7644): authentication first, discovery, errors in SCIM's form."""

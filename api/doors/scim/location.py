@@ -1,5 +1,4 @@
-"""Addresses in an answer of the upstream's (Location, Content-Location),
-as the client may use them.
+"""Rewrite the addresses in an upstream's answer (Location, Content-Location) for the client.
 
 An address of the upstream's own, in whatever form it is written, becomes the one of ours that leads
 there: nobody is sent around the authentication, and no address of the inside is shown.

@@ -1,6 +1,4 @@
-"""The connections of a process to the upstream:
-how many there may be, and who may have how many of them.
-"""
+"""The pool of connections to the upstream, with a limit in all and one for each token."""
 
 import asyncio
 import ssl

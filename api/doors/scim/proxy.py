@@ -1,5 +1,4 @@
-"""The streaming reverse proxy behind `/scim/v2`:
-authenticated requests go on to the SCIM service upstream.
+"""The streaming reverse proxy behind `/scim/v2`: it forwards authenticated requests upstream.
 
 A request goes on as its own parts: a method of SCIM, a path below the upstream's own (`target.py`),
 headers from end to end, and a body whose length is counted here. Bodies pass in pieces, both ways;

@@ -1,5 +1,4 @@
-"""What a request under `/scim/v2` asks the upstream for:
-one reading of its address, for door and proxy.
+"""Parse the target of a request under `/scim/v2`, once, for door and proxy.
 
 Whoever stands behind us may read an address in its own way: decode it once more, take `;` for the
 end of a step, `\\` for a `/`, or `..` for a way up. An address that could lead out of the

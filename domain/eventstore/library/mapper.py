@@ -1,4 +1,4 @@
-"""Between the library's stored events and our recorded ones."""
+"""Convert between the library's stored events and our recorded ones."""
 
 from dataclasses import dataclass
 from datetime import datetime

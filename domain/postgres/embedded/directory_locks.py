@@ -1,5 +1,4 @@
-"""Who uses a directory, and who may start or stop what serves it:
-locks that their holder's death releases.
+"""Locks on a data directory: shared by its users, exclusive to start or stop its server.
 
     lock    held alone while something is started, stopped or made
     users   held in common by every process that uses what was started; who leaves last ends it

