@@ -1,11 +1,14 @@
 """What a projection declares: one table, and a fold of the ledger into its rows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
+
+import msgspec
+from msgspec.structs import astuple
 
 from domain.eventstore.event_registry import EventRegistry
 
@@ -14,13 +17,11 @@ TOPIC_MAX: Final = 100
 
 
 class LogEntry(NamedTuple):
-    """One row of the ledger, its event not decoded yet:
-    most folds need no more than topic and instant.
+    """One row of the ledger, its event not decoded yet.
 
     position: notification id. state: stored bytes, decoded by `EventRegistry.decode`.
-    owner_id: whose stream it is, the team of a SCIM token or the user of an API token; read only
-    for a
-        projection that is `is_owned`, None otherwise and where there is no owner.
+    stream_team: the team of a SCIM token's stream, the user of an API token's; read only for a
+    projection that `needs_stream_team`, None otherwise and where there is none.
     """
 
     position: int
@@ -30,7 +31,7 @@ class LogEntry(NamedTuple):
     at: datetime
     command_id: UUID
     state: bytes
-    owner_id: UUID | None = None
+    stream_team: UUID | None = None
 
 
 class UnappliableEvent(Exception):
@@ -46,8 +47,9 @@ class UnappliableEvent(Exception):
 
 
 class UnknownTopic(UnappliableEvent):
-    """No event of this release has this topic:
-    a newer release has written it, and is to lead the view.
+    """No event of this release has this topic; a newer release has written it.
+
+    The newer release is to lead the view.
 
     topic: as it is stored, which may be any text.
     """
@@ -58,39 +60,18 @@ class UnknownTopic(UnappliableEvent):
         )
 
 
-@dataclass(frozen=True)
-class Projection:
-    """A view: its table and how events change its rows.
-
-    One module each; the list is `registry.PROJECTIONS`.
+@dataclass(frozen=True, kw_only=True)
+class Projection(ABC):
+    """A view: its table, and which events change its rows. Each is of one of the three `kinds`.
 
     name, shape: `shape` grows when the columns or the fold change; the service then builds the new
-    one
-        beside the old and switches when it has caught up.
-    columns: name to SQL type, in order; the first is the primary key.
-    stored: how many of them, from the first, make a row that `apply` works on. The rest is derived.
+    one beside the old one and switches when it has caught up.
+    row: the struct that the fold works on. Its fields are the first columns, in order.
+    columns: name to SQL type, in order; the first is the primary key. Columns behind those of the
+    row are derived from it.
+    topics: the events that change it. Any other only moves its position.
+    needs_stream_team: whether the fold reads the `stream_team` of entries, which costs a look-up.
     indexes: what follows ON <table>, by a suffix for the index's name.
-    topics: what it folds. Anything else only moves its position.
-    key: which row an entry changes, where rows are loaded (without `merge`).
-    apply: folds entries, in order, into the rows given by key; new keys are added. A row is a list.
-    derive: the values of the derived columns of a row, where there are any.
-    is_owned: whether `apply` needs each entry's `owner_id`.
-    decodes: topics of which the fold reads more than position, originator and instant; None for
-    all. A
-        rebuild leaves the command ids and states of the others in the database.
-    last_only: topics whose entries make each other void and leave alone what all others of the
-    stream change:
-        the last one is enough, wherever it comes after the stream's first entry, which is of
-        another topic. A rebuild lets the database leave out the others.
-    touched, touch: the columns that an entry of `last_only` sets, and their values, whatever the
-    row held
-        before; such a row must exist. It is then set without being loaded and folded, which must
-        come to the same.
-    merge: for a view that folds a batch without what is stored, how a row of the batch goes onto
-    the stored
-        one: SQL by column, of `stored` and `excluded`; a column not named stays. None: rows are
-        loaded.
-    is_append_only: each entry has a row of its own, so that nothing is ever stored already.
     gathered: columns of which the planner knows how often each value is there.
     fillfactor: per cent of a page that inserts fill; 100 where rows never change, less where they
     often do.
@@ -98,22 +79,46 @@ class Projection:
 
     name: str
     shape: int
+    row: type[msgspec.Struct]
     columns: Mapping[str, str]
-    stored: int
-    indexes: Mapping[str, str]
     topics: frozenset[str]
-    apply: Callable[[dict[Any, list[Any]], Iterable[LogEntry], EventRegistry], None]
-    derive: Callable[[list[Any]], Sequence[Any]] | None = None
-    key: Callable[[LogEntry], Any] = attrgetter("originator_id")
-    is_owned: bool = False
-    decodes: frozenset[str] | None = None
-    last_only: frozenset[str] = frozenset()
-    touched: Sequence[str] = ()
-    touch: Callable[[LogEntry], Sequence[Any]] | None = None
-    merge: Mapping[str, str] | None = None
-    is_append_only: bool = False
+    indexes: Mapping[str, str] = field(default_factory=dict)
+    needs_stream_team: bool = False
     gathered: frozenset[str] = frozenset()
     fillfactor: int = 80
+
+    def __post_init__(self) -> None:
+        """Assert that row and columns name the same things."""
+        fields = self.row.__struct_fields__
+        assert tuple(self.columns)[: len(fields)] == fields, f"{self.name}: row and columns differ"
+
+    @abstractmethod
+    def fold(
+        self, rows: dict[Any, Any], entries: Iterable[LogEntry], registry: EventRegistry
+    ) -> None:
+        """Fold entries of `topics`, in order, into the rows by key; new keys are added."""
+
+    def values(self, row: Any) -> Sequence[Any]:
+        """The values of all columns."""
+        return astuple(row)
+
+    @property
+    def decoded(self) -> frozenset[str]:
+        """Topics of which the fold reads more than position, originator and instant.
+
+        A rebuild leaves the command ids and states of the others in the database.
+        """
+        return self.topics
+
+    @property
+    def last_only_topics(self) -> frozenset[str]:
+        """Topics of which the last entry of each stream is enough; a rebuild reads no other."""
+        return frozenset()
+
+    @property
+    def replaced(self) -> Mapping[str, str]:
+        """SQL by column, of `stored` and `excluded`: what a row makes of the stored one."""
+        return {}
 
     @property
     def key_column(self) -> str:
@@ -157,50 +162,21 @@ class Projection:
             ),
         ]
 
-    def select_rows(self, version: int) -> str:
-        """SQL: the stored columns of the rows with the keys of one array parameter."""
-        names = list(self.columns)
-        return (
-            f"SELECT {', '.join(names[: self.stored])} FROM {self.table(version)} "
-            f"WHERE {names[0]} = ANY(%s)"
-        )
-
     def copy_rows(self, version: int) -> bytes:
         """SQL: COPY of new rows, all columns, in binary form."""
         return f"COPY {self.table(version)} FROM STDIN (FORMAT binary)".encode()
 
     def put_rows(self, version: int) -> str:
-        """SQL: insert rows, or replace or merge stored ones; one array parameter per column."""
+        """SQL: insert rows, or replace stored ones; one array parameter per column."""
         names = list(self.columns)
+        updates = ", ".join(f"{name} = {value}" for name, value in self.replaced.items())
+        action = f"UPDATE SET {updates}" if updates else "NOTHING"
         return (
             f"INSERT INTO {self.table(version)} AS stored ({', '.join(names)}) "
-            f"SELECT * FROM unnest({self._arrays(names)}) {self._on_conflict()}"
+            f"SELECT * FROM unnest({self.arrays(names)}) "
+            f"ON CONFLICT ({self.key_column}) DO {action}"
         )
 
-    def _on_conflict(self) -> str:
-        merge = self.merge
-        if merge is None:
-            merge = {name: f"excluded.{name}" for name in self.columns if name != self.key_column}
-        updates = ", ".join(f"{name} = {value}" for name, value in merge.items())
-        return f"ON CONFLICT ({self.key_column}) DO " + (
-            f"UPDATE SET {updates}" if updates else "NOTHING"
-        )
-
-    def touch_rows(self, version: int) -> str:
-        """SQL: set the touched columns, one array parameter for the keys and
-        one for each of them.
-        """
-        key, names = self.key_column, [self.key_column, *self.touched]
-        updates = ", ".join(f"{name} = new.{name}" for name in self.touched)
-        return (
-            f"UPDATE {self.table(version)} row SET {updates} "
-            f"FROM unnest({self._arrays(names)}) AS new ({', '.join(names)}) "
-            f"WHERE row.{key} = new.{key}"
-        )
-
-    def whole(self, row: list[Any]) -> Sequence[Any]:
-        """A row that `apply` made, with its derived columns."""
-        return row if self.derive is None else [*row, *self.derive(row)]
-
-    def _arrays(self, names: Sequence[str]) -> str:
+    def arrays(self, names: Sequence[str]) -> str:
+        """SQL: array parameters of the types of these columns."""
         return ", ".join(f"%s::{self.type_of(name)}[]" for name in names)

@@ -393,20 +393,7 @@ class ScimTokenController(Controller):
 
 
 def _shown_once(token: ScimToken, secret: Secret) -> Response[CreatedScimToken]:
-    shown = msgspec.structs.asdict(
-        document(
-            token.id,
-            token.team_id,
-            token.name,
-            token.created_by,
-            token.last_used_at,
-            token.created_at,
-            token.updated_at,
-            token.expires_at,
-            token.rotated_at,
-            token.revoked_at,
-        )
-    )
+    shown = msgspec.structs.asdict(document(token))
     return Response(
         CreatedScimToken(**shown, token=secret.reveal()),
         headers={"Location": f"/scim-token/{token.id}"},

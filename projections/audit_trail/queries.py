@@ -13,7 +13,7 @@ import msgspec
 from domain.postgres.read_pool import ReadPool
 from projections.audit_trail import lines as audit_lines
 from projections.audit_trail import view as audit_trail
-from projections.audit_trail.view import SELECTED, USED, AuditEvent
+from projections.audit_trail.view import SELECTED, USED, AuditEvent, AuditRow, event_of
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.view_reader import ViewReader
 
@@ -92,7 +92,7 @@ class AuditQueries:
         """`limit` rows at most, in the order of `span`."""
         select, parameters = statement(narrow, span, limit=limit + 1)
         rows = await self._view.rows(select, parameters, head=head)
-        events = [audit_trail.event(*row) for row in rows[:limit]]
+        events = [event_of(AuditRow(*row)) for row in rows[:limit]]
         return AuditPage(events, events[-1].position if len(rows) > limit else None)
 
     async def stream(

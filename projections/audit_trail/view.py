@@ -7,7 +7,7 @@ never goes back), so a range of time is a range of positions, and every index th
 `position` serves both.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeAlias
 from uuid import UUID
@@ -16,11 +16,12 @@ import msgspec
 
 from domain import api_token, refusal_tally, scim_token
 from domain.event import Actor, Event
-from domain.eventstore.event_registry import REGISTRY, EventRegistry
+from domain.eventstore.event_registry import REGISTRY
 from domain.scim_token import Presentation
 from projections.addresses import Address, address_of
 from projections.described import Instant, one_of
-from projections.projection import LogEntry, Projection
+from projections.kinds.row_per_event import RowPerEvent
+from projections.projection import LogEntry
 from projections.scim_tokens.view import rfc3339
 
 USED: Final = "scim_token.used"
@@ -133,22 +134,40 @@ def outcome_of(kind: str) -> str:
     return "refused" if kind in REFUSALS else "success"
 
 
-def apply(rows: dict[int, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry) -> None:
-    """Fold: one row per entry, whatever was there before."""
-    for entry in entries:
-        rows[entry.position] = _row(entry, registry.decode(entry.topic, entry.state))
+class AuditRow(msgspec.Struct, frozen=True, gc=False):
+    """A row of the table: an `AuditEvent` but for what follows from its kind."""
+
+    position: int
+    at: datetime
+    team_id: UUID | None
+    token_id: UUID | None
+    use_id: UUID
+    user_id: UUID | None
+    api_token_id: UUID | None
+    count: int
+    kind: str
+    reason: str | None
+    door: str | None
+    source: Address | None
+    user_agent: str | None
+    method: str | None
+    path_class: str | None
+    note: str | None
+    operator: str | None
 
 
-def _row(entry: LogEntry, event: Event) -> list[Any]:
+def row_of(entry: LogEntry, event: Event) -> AuditRow:
+    """One fact of the ledger."""
     kind, aggregate = _NAMES[entry.topic]
     detail = DETAILS[type(event)](event)
     actor, how = detail.actor or _NOBODY, detail.how or _UNTOLD
     if detail.is_its_own:
-        actor = Actor(user_id=entry.owner_id, api_token_id=entry.originator_id)
-    return [
+        actor = Actor(user_id=entry.stream_team, api_token_id=entry.originator_id)
+    # In the order of the fields: by name they would cost 0.6 µs more, of 2.2 that the fold takes.
+    return AuditRow(
         entry.position,
         entry.at,
-        entry.owner_id if aggregate == "scim_token" else None,
+        entry.stream_team if aggregate == "scim_token" else None,
         entry.originator_id if aggregate in _TOKENS else None,
         entry.command_id,
         actor.user_id,
@@ -163,54 +182,37 @@ def _row(entry: LogEntry, event: Event) -> list[Any]:
         how.path_class,
         how.note,
         actor.operator,
-    ]
-
-
-def event(  # noqa: PLR0917 - the columns of the view, in their order
-    position: int,
-    at: datetime,
-    team_id: UUID | None,
-    token_id: UUID | None,
-    use_id: UUID,
-    user_id: UUID | None,
-    api_token_id: UUID | None,
-    count: int,
-    kind: str,
-    reason: str | None,
-    door: str | None,
-    source: Address | None,
-    user_agent: str | None,
-    method: str | None,
-    path_class: str | None,
-    note: str | None,
-    operator: str | None,
-) -> AuditEvent:
-    """The documented row from the view's columns."""
-    return AuditEvent(
-        position=position,
-        at=rfc3339(at),
-        kind=kind,
-        outcome=outcome_of(kind),
-        reason=reason,
-        team_id=team_id,
-        token_id=token_id,
-        user_id=user_id,
-        api_token_id=api_token_id,
-        door=door,
-        source=None if source is None else str(source),
-        user_agent=user_agent,
-        method=method,
-        path_class=path_class,
-        note=note,
-        count=count,
-        use_id=use_id,
-        operator=operator,
     )
 
 
-PROJECTION: Final = Projection(
+def event_of(row: AuditRow) -> AuditEvent:
+    """The documented fact from the row."""
+    return AuditEvent(
+        position=row.position,
+        at=rfc3339(row.at),
+        kind=row.kind,
+        outcome=outcome_of(row.kind),
+        reason=row.reason,
+        team_id=row.team_id,
+        token_id=row.token_id,
+        user_id=row.user_id,
+        api_token_id=row.api_token_id,
+        door=row.door,
+        source=None if row.source is None else str(row.source),
+        user_agent=row.user_agent,
+        method=row.method,
+        path_class=row.path_class,
+        note=row.note,
+        count=row.count,
+        use_id=row.use_id,
+        operator=row.operator,
+    )
+
+
+PROJECTION: Final = RowPerEvent(
     name="audit_trail",
     shape=2,
+    row=AuditRow,
     columns={  # the wide ones first: no padding between them
         "position": "bigint",
         "at": "timestamptz NOT NULL",
@@ -230,7 +232,6 @@ PROJECTION: Final = Projection(
         "note": "text",
         "operator": "text",
     },
-    stored=17,
     indexes={
         "team": "(team_id, position) WHERE team_id IS NOT NULL",
         "token": "(token_id, position) WHERE token_id IS NOT NULL",
@@ -244,14 +245,11 @@ PROJECTION: Final = Projection(
         "rare_token": f"(token_id, position) WHERE kind <> '{USED}'",
     },
     topics=REGISTRY.topics,
-    apply=apply,
-    is_owned=True,
-    merge={},
-    is_append_only=True,
-    # that nearly all are uses is what makes the indexes of the rest worth while
+    row_of=row_of,
+    needs_stream_team=True,
+    # That nearly all are uses is what makes the indexes of the rest worth while.
     gathered=frozenset({"kind"}),
-    fillfactor=100,
 )
 
 SELECTED: Final = ", ".join(PROJECTION.columns)
-"""The columns, in the order in which `event` takes them."""
+"""The columns of an `AuditRow`, in its order."""

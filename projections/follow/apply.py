@@ -1,9 +1,10 @@
 """Applying one batch to one version of a view: rows and position in one transaction."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import Connection
@@ -12,7 +13,9 @@ from domain.eventstore.event_registry import EventRegistry
 from domain.postgres import binary_arrays
 from projections.faults import is_of_the_store, is_structural, told
 from projections.follow import positions
-from projections.follow.stream_teams import Owners
+from projections.follow.stream_teams import StreamTeams
+from projections.kinds.row_per_event import RowPerEvent
+from projections.kinds.row_per_stream import RowPerStream
 from projections.projection import LogEntry, Projection, UnappliableEvent, UnknownTopic
 
 
@@ -28,18 +31,18 @@ def apply_batch(
     *,
     after: int,
     registry: EventRegistry,
-    owners: Owners | None = None,
+    stream_teams: StreamTeams | None = None,
     role: str = "live",
 ) -> None:
     """Fold `entries` (non-empty, in order, the first one after `after`) and move the position to
     the last.
 
-    owners: what earlier batches found out about owners.
+    stream_teams: what earlier batches found out about streams.
     Raises UnappliableEvent when one cannot be applied, UnknownTopic when this release does not know
     what it is: those before it are applied, then. PositionMoved when the position is not `after`
     any more.
     """
-    owners = owners or Owners()
+    stream_teams = stream_teams or StreamTeams()
     known = list(takewhile(lambda entry: is_known(projection, entry.topic, registry), entries))
     if known:
         _apply_or_split(
@@ -49,7 +52,7 @@ def apply_batch(
             known,
             after=after,
             registry=registry,
-            owners=owners,
+            stream_teams=stream_teams,
             role=role,
         )
     if len(known) < len(entries):
@@ -73,7 +76,7 @@ def _apply_or_split(
     *,
     after: int,
     registry: EventRegistry,
-    owners: Owners,
+    stream_teams: StreamTeams,
     role: str,
 ) -> None:
     """Apply all of them, or find the one that cannot be by halves."""
@@ -85,7 +88,7 @@ def _apply_or_split(
             entries,
             after=after,
             registry=registry,
-            owners=owners,
+            stream_teams=stream_teams,
             role=role,
         )
     except Exception as error:
@@ -105,7 +108,7 @@ def _apply_or_split(
                 half,
                 after=start,
                 registry=registry,
-                owners=owners,
+                stream_teams=stream_teams,
                 role=role,
             )
 
@@ -136,7 +139,7 @@ def _apply_whole(
     *,
     after: int,
     registry: EventRegistry,
-    owners: Owners,
+    stream_teams: StreamTeams,
     role: str,
 ) -> None:
     mine = [entry for entry in entries if entry.topic in projection.topics]
@@ -145,98 +148,103 @@ def _apply_whole(
         # here.
         with _of_the_ledger():
             move(connection, projection, version, entries[-1].position, after=after, role=role)
-            if projection.is_owned:
-                mine = owners.told(connection, mine)
-        mine, touching = _split(projection, mine)
-        touch(connection, projection, version, touching)
-        rows: dict[Any, list[Any]] = {}
-        if projection.merge is None:
-            rows = load(connection, projection, version, {projection.key(entry) for entry in mine})
-        loaded = {key: list(row) for key, row in rows.items()}
-        projection.apply(rows, mine, registry)
-        put(
-            connection,
-            projection,
-            version,
-            [row for key, row in rows.items() if row != loaded.get(key)],
-        )
+            if projection.needs_stream_team:
+                mine = stream_teams.with_teams(connection, mine)
+        if isinstance(projection, RowPerStream):
+            _evolve(connection, projection, version, mine, registry)
+        else:
+            rows: dict[Any, Any] = {}
+            projection.fold(rows, mine, registry)
+            put(connection, projection, version, list(rows.values()))
+
+
+def _evolve(
+    connection: Connection,
+    projection: RowPerStream,
+    version: int,
+    entries: list[LogEntry],
+    registry: EventRegistry,
+) -> None:
+    """Set the last ones; load the rows of the others, fold, and store those that changed."""
+    folding, setting = _split(projection, entries)
+    set_last(connection, projection, version, setting)
+    before = load(connection, projection, version, {entry.originator_id for entry in folding})
+    rows = dict(before)
+    projection.fold(rows, folding, registry)
+    changed = [row for key, row in rows.items() if row != before.get(key)]
+    put(connection, projection, version, changed)
 
 
 def _split(
-    projection: Projection, entries: list[LogEntry]
-) -> tuple[list[LogEntry], dict[Any, LogEntry]]:
-    """What has to be folded, and by key the last entry of each row that nothing
-    else in the batch changes.
-    """
-    if projection.touch is None:
+    projection: RowPerStream, entries: list[LogEntry]
+) -> tuple[list[LogEntry], dict[UUID, LogEntry]]:
+    """What has to be folded; and of each row that nothing but `last_only` changes, the last."""
+    if projection.last_only is None:
         return entries, {}
-    folded = {projection.key(entry) for entry in entries if entry.topic not in projection.last_only}
+    last_only = projection.last_only.event.topic
+    folded = {entry.originator_id for entry in entries if entry.topic != last_only}
     folding: list[LogEntry] = []
-    touching: dict[Any, LogEntry] = {}
+    setting: dict[UUID, LogEntry] = {}
     for entry in entries:
-        key = projection.key(entry)
-        if key in folded:
+        if entry.originator_id in folded:
             folding.append(entry)
         else:
-            touching[key] = entry
-    return folding, touching
+            setting[entry.originator_id] = entry
+    return folding, setting
 
 
-def touch(
-    connection: Connection, projection: Projection, version: int, entries: dict[Any, LogEntry]
+def set_last(
+    connection: Connection,
+    projection: RowPerStream,
+    version: int,
+    entries: Mapping[UUID, LogEntry],
 ) -> None:
-    """Set what these entries set. Raises LookupError when a row is not there."""
+    """Set what these entries of `last_only` set. Raises LookupError when a row is not there."""
     if not entries:
         return
-    assert projection.touch is not None
-    rows = [(key, *projection.touch(entry)) for key, entry in entries.items()]
-    columns = _columns(projection, [projection.key_column, *projection.touched], rows)
-    done = connection.execute(projection.touch_rows(version), columns, prepare=True)
+    assert projection.last_only is not None
+    rows = [(key, *projection.last_only.values(entry)) for key, entry in entries.items()]
+    columns = _columns(projection, [projection.key_column, *projection.last_only.columns], rows)
+    done = connection.execute(projection.set_last(version), columns, prepare=True)
     if done.rowcount != len(entries):
         raise LookupError("an event of a row that is not there")
 
 
 def load(
-    connection: Connection, projection: Projection, version: int, keys: Collection[Any]
-) -> dict[Any, list[Any]]:
-    """The stored rows of these keys, as `Projection.apply` takes them."""
+    connection: Connection, projection: RowPerStream, version: int, keys: Collection[Any]
+) -> dict[Any, Any]:
+    """The stored rows of these streams."""
     if not keys:
         return {}
     with connection.cursor(binary=True) as cursor:
         of_key_type = binary_arrays.OF_TYPE[projection.type_of(projection.key_column)]
         cursor.execute(projection.select_rows(version), [of_key_type(keys)], prepare=True)
-        return {row[0]: list(row) for row in cursor}
+        return {columns[0]: projection.row(*columns) for columns in cursor}
 
 
-def put(
-    connection: Connection, projection: Projection, version: int, rows: Sequence[list[Any]]
-) -> None:
-    """Insert rows; those that are stored already are replaced or merged, as the view has it."""
+def put(connection: Connection, projection: Projection, version: int, rows: Sequence[Any]) -> None:
+    """Insert rows; stored ones are replaced or merged, as the kind of view has it."""
     if not rows:
         return
-    if projection.is_append_only:
+    if isinstance(projection, RowPerEvent):
         copy(connection, projection, version, rows)
     else:
-        columns = _columns(projection, list(projection.columns), list(map(projection.whole, rows)))
+        columns = _columns(projection, list(projection.columns), list(map(projection.values, rows)))
         connection.execute(projection.put_rows(version), columns, prepare=True)
 
 
-def copy(
-    connection: Connection, projection: Projection, version: int, rows: Iterable[list[Any]]
-) -> None:
+def copy(connection: Connection, projection: Projection, version: int, rows: Iterable[Any]) -> None:
     """Insert rows, none of which is stored: no statement is cheaper, whatever their number."""
     with connection.cursor() as cursor, cursor.copy(projection.copy_rows(version)) as copying:
         copying.set_types(list(map(projection.type_of, projection.columns)))
         for row in rows:
-            copying.write_row(projection.whole(row))
+            copying.write_row(projection.values(row))
 
 
 def _columns(
     projection: Projection, names: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> list[binary_arrays.Array]:
-    """Rows as one array for each column: adapting value after value was 70 % of
-    the process under load.
-    """
+    """Rows as one array for each column, since psycopg adapts a list value after value."""
     return [
         binary_arrays.OF_TYPE[projection.type_of(name)](column)
         for name, column in zip(names, zip(*rows, strict=True), strict=True)

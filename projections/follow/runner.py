@@ -25,7 +25,7 @@ from projections.follow import locks, positions
 from projections.follow import read_log as log
 from projections.follow.apply import PositionMoved, apply_batch
 from projections.follow.low_priority import NICE_FOLLOWING, give_way
-from projections.follow.stream_teams import Owners
+from projections.follow.stream_teams import StreamTeams
 from projections.follow.wake_ups import WakeUps
 from projections.projection import LogEntry, Projection, UnappliableEvent, UnknownTopic
 from projections.rebuild.run import prepare
@@ -85,7 +85,7 @@ class Runner:
         self._remembering = registry.remembering()
         self._wake_ups = WakeUps(wake_fd)
         self._batch = batch
-        self._owners = Owners()
+        self._stream_teams = StreamTeams()
         self._resting: dict[str, tuple[float, psycopg.Error]] = {}
         self._yielded: dict[str, float] = {}
 
@@ -166,7 +166,7 @@ class Runner:
                 entries,
                 after=at.position,
                 registry=self._remembering,
-                owners=self._owners,
+                stream_teams=self._stream_teams,
             )
         except UnappliableEvent as poison:
             # Never skipped: the view stays at the event before, readers are told, everything else

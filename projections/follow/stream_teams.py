@@ -1,6 +1,6 @@
 """Find the team of each stream in a batch, for events that do not name it.
 
-The owner is a fact of a stream's first event and never changes, so it may be remembered. It is read
+The team is a fact of a stream's first event and never changes, so it may be remembered. It is read
 from the state row, which is written in the same transaction as that event and never deleted: by
 primary key, from the small table that the gate keeps warm.
 """
@@ -24,20 +24,18 @@ MAX_KNOWN: Final = 50_000
 """Streams; about 15 MB."""
 
 
-class _Owned(msgspec.Struct, frozen=True):
-    """The part of a state that names an owner:
-    the team of a SCIM token, the user of an API token.
-    """
+class _WithTeam(msgspec.Struct, frozen=True):
+    """The part of a state that says whose it is: a SCIM token's team, an API token's user."""
 
     team_id: UUID | None = None
     user_id: UUID | None = None
 
 
-_decoder: Final = msgspec.json.Decoder(_Owned)
+_decoder: Final = msgspec.json.Decoder(_WithTeam)
 
 
-class Owners:
-    """Finds owners, and remembers them: one batch is mostly of the streams of those before it.
+class StreamTeams:
+    """Finds teams, and remembers them: one batch is mostly of the streams of those before it.
 
     max_known: how many it remembers before it starts anew.
     """
@@ -48,8 +46,8 @@ class Owners:
             int, UUID | None
         ] = {}  # by the number of the id: UUIDs are hashed by Python code
 
-    def told(self, connection: Connection, entries: Sequence[LogEntry]) -> list[LogEntry]:
-        """The same entries, each with its `owner_id`."""
+    def with_teams(self, connection: Connection, entries: Sequence[LogEntry]) -> list[LogEntry]:
+        """The same entries, each with its `stream_team`."""
         if len(self._known) > self._max_known:
             self._known.clear()
         known = self._known
@@ -57,12 +55,12 @@ class Owners:
         if asked:
             with connection.cursor(binary=True) as cursor:
                 cursor.execute(FIND, [binary_arrays.uuids(asked)], prepare=True)
-                known |= {id_.int: _owner(state) for id_, state in cursor}
+                known |= {id_.int: _team(state) for id_, state in cursor}
         return [
             LogEntry._make((*entry[:7], known.get(entry.originator_id.int))) for entry in entries
         ]
 
 
-def _owner(state: bytes) -> UUID | None:
-    owned = _decoder.decode(state)
-    return owned.team_id or owned.user_id
+def _team(state: bytes) -> UUID | None:
+    found = _decoder.decode(state)
+    return found.team_id or found.user_id

@@ -1,6 +1,6 @@
 """Fill a version of a view from the ledger in bulk: large reads, COPY in, indexes afterwards.
 
-The fold is the view's own `apply`; only the way in and out differs from the runner's batches.
+The fold is the view's own; only the way in and out differs from the runner's batches.
 Memory is bounded by READ entries, as many last uses, and ROWS rows, whatever the ledger holds: rows
 that change together stay in memory until there are ROWS of them, then they are written and
 forgotten, with the position, in one transaction.
@@ -17,7 +17,10 @@ from domain.eventstore.event_registry import EventRegistry
 from domain.postgres.sql_file import statements
 from projections.follow import read_log as log
 from projections.follow.apply import copy, load, move, put
-from projections.follow.stream_teams import Owners
+from projections.follow.stream_teams import StreamTeams
+from projections.kinds.row_per_event import RowPerEvent
+from projections.kinds.row_per_key import RowPerKey
+from projections.kinds.row_per_stream import RowPerStream
 from projections.projection import LogEntry, Projection
 
 READ: Final = 10_000
@@ -29,8 +32,8 @@ What is written of them at once stays small: commits of the doors wait for it.
 ROWS: Final = 250_000
 """Rows in memory between two writes."""
 
-OWNERS: Final = 250_000
-"""Owners of streams that are remembered."""
+STREAM_TEAMS: Final = 250_000
+"""Streams whose team is remembered."""
 
 _SQL: Final = statements("projections.rebuild", "sql/bulk.sql")
 _PUT: Final = 10_000
@@ -57,18 +60,18 @@ def fill(
     """
     filling = _Filling(connection, projection, version)
     at = 0
-    owners = Owners(max_known=OWNERS)
+    stream_teams = StreamTeams(max_known=STREAM_TEAMS)
     with _no_collector():
         while at < until:
             before, at = at, min(at + READ, until)
             entries = log.read_for(
                 connection, projection, after=before, until=at, end=until, known=registry.topics
             )
-            if projection.is_owned:
-                entries = owners.told(connection, entries)
-            projection.apply(filling.rows_for(entries), entries, registry)
+            if projection.needs_stream_team:
+                entries = stream_teams.with_teams(connection, entries)
+            projection.fold(filling.rows_for(entries), entries, registry)
             del entries
-            if len(filling.rows) >= ROWS or projection.is_append_only or at == until:
+            if len(filling.rows) >= ROWS or isinstance(projection, RowPerEvent) or at == until:
                 filling.write(at)
             report(at)
 
@@ -93,16 +96,16 @@ class _Filling:
         self._connection = connection
         self._projection = projection
         self._version = version
-        self.rows: dict[Any, list[Any]] = {}
+        self.rows: dict[Any, Any] = {}
         self._stored: set[Any] = set()  # keys of rows in memory that the table has too
         self._position = 0
         self._has_key = False
 
-    def rows_for(self, entries: Sequence[LogEntry]) -> dict[Any, list[Any]]:
+    def rows_for(self, entries: Sequence[LogEntry]) -> dict[Any, Any]:
         """All rows in memory, those that `entries` change among them if there are any."""
-        if self._position and self._projection.merge is None:
+        if self._position and isinstance(self._projection, RowPerStream):
             self._make_key()
-            keys = {self._projection.key(entry) for entry in entries}
+            keys = {entry.originator_id for entry in entries}
             keys = {key for key in keys if key not in self.rows}
             found = load(self._connection, self._projection, self._version, keys)
             self._stored |= found.keys()
@@ -111,11 +114,7 @@ class _Filling:
 
     def write(self, position: int) -> None:
         """Store what is in memory, and that the table has come to `position`; forget the rows."""
-        if (
-            self._position
-            and self._projection.merge is not None
-            and not self._projection.is_append_only
-        ):
+        if self._position and isinstance(self._projection, RowPerKey):
             self._make_key()
             self._stored |= self.rows.keys()  # or may be: it merges with whatever is there
         with self._connection.transaction():

@@ -28,7 +28,7 @@ from projections.faults import is_of_the_store, told
 from projections.follow import locks, positions
 from projections.follow import read_log as log
 from projections.follow.apply import apply_batch
-from projections.follow.stream_teams import Owners
+from projections.follow.stream_teams import StreamTeams
 from projections.projection import Projection, UnappliableEvent
 from projections.rebuild import bulk
 from projections.rebuild import requests as rebuild_requests
@@ -256,7 +256,7 @@ class _Rebuilding:
         self._registry = registry
         self._report = report
         self._row = row
-        self._owners = Owners()
+        self._stream_teams = StreamTeams()
         self._version = 0
         self._state = ""
         self._told_at = 0.0
@@ -381,7 +381,7 @@ class _Rebuilding:
                 entries,
                 after=at,
                 registry=self._registry,
-                owners=self._owners,
+                stream_teams=self._stream_teams,
                 role="building",
             )
             at = entries[-1].position

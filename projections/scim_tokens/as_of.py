@@ -18,7 +18,7 @@ from projections.audit_trail import view as audit_trail
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.queries import Place, TokenFilter, TokenPage
-from projections.scim_tokens.view import document
+from projections.scim_tokens.view import TokenRow, document
 from projections.scim_tokens.walk import along, of_teams
 from projections.view_reader import ViewReader
 
@@ -64,7 +64,7 @@ class AsOfQueries:
 
 
 def _render(row: tuple[Any, ...]) -> str:
-    return _encoder.encode(document(*row)).decode()
+    return _encoder.encode(document(TokenRow(*row))).decode()
 
 
 _encoder: Final = msgspec.json.Encoder()

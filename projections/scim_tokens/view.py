@@ -4,18 +4,19 @@ A use is nearly every event, and it changes one field: it sets two columns of it
 neither read nor rendered again for that.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
-from domain.eventstore.event_registry import EventRegistry
-from domain.scim_token import Created, Revoked, Rotated, Used
+from domain.scim_token import Created, Revoked, Rotated, ScimToken, Used
 from projections.described import Instant
-from projections.projection import LogEntry, Projection
+from projections.kinds.row_per_stream import LastOnly, RowPerStream
+from projections.projection import LogEntry
 
 
 class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,93 +48,82 @@ def _optional(at: datetime | None) -> str | None:
     return None if at is None else rfc3339(at)
 
 
-def document(  # noqa: PLR0917 - the columns of the view, in their order
-    id_: UUID,
-    team_id: UUID,
-    name: str,
-    created_by: UUID,
-    last_used_at: datetime | None,
-    created_at: datetime,
-    updated_at: datetime,
-    expires_at: datetime | None,
-    rotated_at: datetime | None,
-    revoked_at: datetime | None,
-) -> TokenDocument:
-    """The token object from the view's columns."""
+class TokenRow(msgspec.Struct, frozen=True, gc=False):
+    """What a token's document is rendered from. Instants are aware, UTC."""
+
+    id: UUID
+    team_id: UUID
+    name: str
+    created_by: UUID
+    last_used_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None
+    rotated_at: datetime | None
+    revoked_at: datetime | None
+
+
+def document(token: TokenRow | ScimToken) -> TokenDocument:
+    """The token object of the public API."""
     return TokenDocument(
-        id_,
-        team_id,
-        name,
-        created_by,
-        _optional(last_used_at),
-        rfc3339(created_at),
-        rfc3339(updated_at),
-        _optional(expires_at),
-        _optional(rotated_at),
-        _optional(revoked_at),
+        token.id,
+        token.team_id,
+        token.name,
+        token.created_by,
+        _optional(token.last_used_at),
+        rfc3339(token.created_at),
+        rfc3339(token.updated_at),
+        _optional(token.expires_at),
+        _optional(token.rotated_at),
+        _optional(token.revoked_at),
     )
 
 
-# Places of the columns in a row.
-(
-    ID,
-    TEAM_ID,
-    NAME,
-    CREATED_BY,
-    LAST_USED_AT,
-    CREATED_AT,
-    UPDATED_AT,
-    EXPIRES_AT,
-    ROTATED_AT,
-    REVOKED_AT,
-) = range(10)
+def created(entry: LogEntry, event: Created) -> TokenRow:
+    """A new token, not used yet."""
+    assert event.created_by.user_id is not None
+    return TokenRow(
+        id=entry.originator_id,
+        team_id=event.team_id,
+        name=event.name,
+        created_by=event.created_by.user_id,
+        last_used_at=None,
+        created_at=entry.at,
+        updated_at=entry.at,
+        expires_at=event.expires_at,
+        rotated_at=None,
+        revoked_at=None,
+    )
 
 
-def apply(
-    rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
-) -> None:
-    """Fold.
+def used(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
+    """A use moves `last_used_at` and nothing else; only a change of the token moves the other."""
+    return replace(row, last_used_at=entry.at)
 
-    A use moves `last_used_at` and nothing else; only a change of the token moves `updated_at`.
+
+def rotated(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
+    """The token has a new secret."""
+    return replace(row, rotated_at=entry.at, updated_at=entry.at)
+
+
+def revoked(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
+    """The token has ended."""
+    return replace(row, revoked_at=entry.at, updated_at=entry.at)
+
+
+def render(row: TokenRow) -> Sequence[Any]:
+    """The document in three parts, and whether the token was used.
+
+    A read sends stored bytes, and a use writes few of them. That it was used is a column by itself,
+    since it changes once and may stand in an index.
     """
-    for _, token_id, _, topic, at, _, state, _ in entries:
-        if topic == Used.topic:
-            rows[token_id][LAST_USED_AT] = at
-        elif topic == Created.topic:
-            event = registry.decode(topic, state)
-            assert isinstance(event, Created)
-            rows[token_id] = [
-                token_id,
-                event.team_id,
-                event.name,
-                event.created_by.user_id,
-                None,
-                at,
-                at,
-                event.expires_at,
-                None,
-                None,
-            ]
-        elif topic == Rotated.topic:
-            rows[token_id][ROTATED_AT] = rows[token_id][UPDATED_AT] = at
-        elif topic == Revoked.topic:
-            rows[token_id][REVOKED_AT] = rows[token_id][UPDATED_AT] = at
-
-
-def derive(row: list[Any]) -> Sequence[Any]:
-    """The rendered document in three parts:
-    a read sends stored bytes, and a use writes few of them.
-
-    And whether the token was used: a column by itself, since it changes once and may stand in an
-    index.
-    """
-    head, name, rest = _encoder.encode(document(*row)).decode().partition('"last_used_at":')
+    head, name, rest = _encoder.encode(document(row)).decode().partition('"last_used_at":')
     used, comma, tail = rest.partition(",")
-    return head + name, used, comma + tail, row[LAST_USED_AT] is not None
+    return head + name, used, comma + tail, row.last_used_at is not None
 
 
-def touch(entry: LogEntry) -> Sequence[Any]:
-    """What a use sets, whatever the row was before."""
+def last_use(entry: LogEntry) -> Sequence[Any]:
+    """The columns that a use sets, whatever the row was before."""
     return entry.at, f'"{rfc3339(entry.at)}"', True
 
 
@@ -153,12 +143,13 @@ _LISTS: Final = (
     ("revoked", "", " WHERE revoked_at IS NOT NULL"),
     ("expiring", "", " WHERE revoked_at IS NULL AND expires_at IS NOT NULL"),
 )
-"""What is listed, each of one team and of all: see `token_walk`. No column here changes with each
+"""What is listed, each of one team and of all: see `walk`. No column here changes with each
 use, which would have to write all of the indexes then (`pg_stat_user_tables.n_tup_hot_upd`)."""
 
-PROJECTION: Final = Projection(
+PROJECTION: Final = RowPerStream(
     name="scim_tokens",
     shape=2,
+    row=TokenRow,
     columns={
         "id": "uuid",
         "team_id": "uuid NOT NULL",
@@ -175,18 +166,16 @@ PROJECTION: Final = Projection(
         "tail": "text NOT NULL",
         "is_used": "boolean NOT NULL DEFAULT false",
     },
-    stored=10,
     indexes={
         f"{name}{suffix}": f"({columns}created_at DESC, id DESC){where}"
         for name, columns, where in _LISTS
         for suffix, columns in (("_of_team", f"team_id, {columns}"), ("", columns))
     },
-    topics=frozenset({Created.topic, Used.topic, Rotated.topic, Revoked.topic}),
-    apply=apply,
-    derive=derive,
-    decodes=frozenset({Created.topic}),
-    last_only=frozenset({Used.topic}),
-    touched=("last_used_at", "used", "is_used"),
-    touch=touch,
+    first=Created,
+    create=created,
+    evolve={Used: used, Rotated: rotated, Revoked: revoked},
+    instant_only=frozenset({Used, Rotated, Revoked}),
+    last_only=LastOnly(event=Used, columns=("last_used_at", "used", "is_used"), values=last_use),
+    render=render,
     fillfactor=50,  # each use rewrites its row: half as dear where the page has room for a few
 )

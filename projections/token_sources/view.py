@@ -1,13 +1,15 @@
 """The view `token_sources`: the addresses that each token was used from, and since when."""
 
-from collections.abc import Iterable
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 from uuid import UUID
 
-from domain.eventstore.event_registry import EventRegistry
+import msgspec
+
 from domain.scim_token import Used
 from projections.addresses import address_text
-from projections.projection import LogEntry, Projection
+from projections.kinds.row_per_key import RowPerKey
+from projections.projection import LogEntry
 
 
 def key_of(token_id: UUID, address: str) -> bytes:
@@ -52,26 +54,25 @@ ARE_MANY: Final = f"(SELECT count(*) FROM new) > {FEW}"
 IS_ONE_OF_FEW: Final = "id = ANY(ARRAY(SELECT id FROM renewed))"
 
 
-def apply(
-    rows: dict[bytes, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
-) -> None:
-    """Fold. The first use from an address makes a row, and no later one changes it."""
-    for entry in entries:
-        event = registry.decode(entry.topic, entry.state)
-        assert isinstance(event, Used)
-        address = address_text(event.presentation.source)
-        if address:
-            key = key_of(entry.originator_id, address)
-            rows.setdefault(key, [key, entry.at])
+class SourceRow(msgspec.Struct):
+    """key: see `key_of`. first_at: when the token was first used from that address."""
+
+    key: bytes
+    first_at: datetime
 
 
-PROJECTION: Final = Projection(
+def contribution(entry: LogEntry, event: Used) -> SourceRow | None:
+    """The first use from an address makes a row, and no later one changes it."""
+    address = address_text(event.presentation.source)
+    return SourceRow(key_of(entry.originator_id, address), entry.at) if address else None
+
+
+PROJECTION: Final = RowPerKey(
     name="token_sources",
     shape=3,
+    row=SourceRow,
     columns={"key": "bytea", "first_at": "timestamptz NOT NULL"},
-    stored=2,
     indexes={"since": "(first_at)"},
     topics=frozenset({Used.topic}),
-    apply=apply,
-    merge={},
+    row_of=contribution,
 )

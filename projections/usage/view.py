@@ -1,23 +1,22 @@
 """The view `usage`: how often each token was used and refused in each hour, by address."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from domain.eventstore.event_registry import EventRegistry
+import msgspec
+
 from domain.scim_token import Refused, Used
 from projections.addresses import address_text
-from projections.projection import LogEntry, Projection
+from projections.kinds.row_per_key import RowPerKey
+from projections.projection import LogEntry
 
 HOUR: Final = timedelta(hours=1)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-KEY, USES, REFUSALS = range(3)
 
 
 def key_of(token_id: UUID, at: datetime, address: str = "") -> bytes:
-    """The row of a token's hour and address:
-    packed into one key, so that one index finds a row and a range.
+    """The row of a token's hour and address, in one key: one index finds a row and a range.
 
     Token (16 bytes), hour since 1970 (4, big-endian), address (text, empty where it is not known).
     """
@@ -29,38 +28,32 @@ def hour_of(key: bytes) -> datetime:
     return EPOCH + int.from_bytes(key[16:20], "big") * HOUR
 
 
-def apply(
-    rows: dict[bytes, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
-) -> None:
-    """Fold.
+class UsageRow(msgspec.Struct):
+    """key: see `key_of`. uses, refusals: how many in that hour, from that address."""
 
-    A use counts as often as its event says, a refusal once (at most one a minute is recorded).
-    """
-    for entry in entries:
-        event = registry.decode(entry.topic, entry.state)
-        assert isinstance(event, Used | Refused)
-        key = key_of(entry.originator_id, entry.at, address_text(event.presentation.source))
-        row = rows.setdefault(key, [key, 0, 0])
-        if isinstance(event, Used):
-            row[USES] += event.count
-        else:
-            row[REFUSALS] += 1
+    key: bytes
+    uses: int
+    refusals: int
 
 
-PROJECTION: Final = Projection(
+def contribution(entry: LogEntry, event: Used | Refused) -> UsageRow:
+    """A use counts as often as its event says, a refusal once (one a minute is recorded)."""
+    key = key_of(entry.originator_id, entry.at, address_text(event.presentation.source))
+    if isinstance(event, Used):
+        return UsageRow(key, uses=event.count, refusals=0)
+    return UsageRow(key, uses=0, refusals=1)
+
+
+PROJECTION: Final = RowPerKey(
     name="usage",
     shape=2,
+    row=UsageRow,
     columns={
         "key": "bytea",
         "uses": "integer NOT NULL",
         "refusals": "integer NOT NULL",
     },
-    stored=3,
-    indexes={},
     topics=frozenset({Used.topic, Refused.topic}),
-    apply=apply,
-    merge={
-        "uses": "stored.uses + excluded.uses",
-        "refusals": "stored.refusals + excluded.refusals",
-    },
+    row_of=contribution,
+    sums=("uses", "refusals"),
 )

@@ -27,7 +27,7 @@ from projections.rebuild.run import verify
 from projections.registry import PROJECTIONS
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import TokenFilter, TokenQueries
-from projections.scim_tokens.view import document
+from projections.scim_tokens.view import TokenRow, document
 from tests.conftest import Database, new_database
 from tests.domain.scenario import ADA, MILLISECOND, MINUTE, T0, TEAM_ID
 from tests.projections.history import Fact, given, rows
@@ -100,7 +100,7 @@ def as_told(history: Sequence[Fact], at: datetime) -> Mapping[UUID, dict[str, An
             break
         if isinstance(event, Created):
             found[token_id] = {
-                "id_": token_id,
+                "id": token_id,
                 "team_id": event.team_id,
                 "name": event.name,
                 "created_by": event.created_by.user_id,
@@ -135,7 +135,7 @@ def decoded(documents: Sequence[str]) -> list[Any]:
 
 
 def rendered(token: Mapping[str, Any]) -> Any:
-    return msgspec.to_builtins(document(**token))
+    return msgspec.to_builtins(document(TokenRow(**token)))
 
 
 async def check_as_of(
@@ -153,7 +153,7 @@ async def check_as_of(
                 assert (found is not None) == is_there
                 assert found is None or msgspec.json.decode(found) == rendered(told[token_id])
             newest = sorted(
-                told.values(), key=lambda token: (token["created_at"], token["id_"]), reverse=True
+                told.values(), key=lambda token: (token["created_at"], token["id"]), reverse=True
             )
             for status in ("active", "expired", "revoked", "all"):
                 expected = [

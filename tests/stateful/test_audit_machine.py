@@ -352,20 +352,7 @@ def _actor(recorded: Recorded) -> tuple[UUID | None, UUID | None]:
 
 
 def _document(token: ScimToken) -> str:
-    return msgspec.json.encode(
-        document(
-            token.id,
-            token.team_id,
-            token.name,
-            token.created_by,
-            token.last_used_at,
-            token.created_at,
-            token.updated_at,
-            token.expires_at,
-            token.rotated_at,
-            token.revoked_at,
-        )
-    ).decode()
+    return msgspec.json.encode(document(token)).decode()
 
 
 def machine(server: str, **attributes: Any) -> type[AuditMachine]:

@@ -16,7 +16,14 @@ from domain.event import Actor
 from domain.eventstore.event_registry import REGISTRY
 from domain.scim_token import Presentation
 from projections.audit_trail import view as audit_trail
-from projections.audit_trail.view import DETAILS, PROJECTION, SELECTED, AuditEvent, event
+from projections.audit_trail.view import (
+    DETAILS,
+    PROJECTION,
+    SELECTED,
+    AuditEvent,
+    AuditRow,
+    event_of,
+)
 from tests.conftest import Database, catch_up
 from tests.domain.scenario import (
     ADA,
@@ -75,7 +82,7 @@ def created_api_token(by: Actor | None) -> Fact:
 
 def trail(database: Database) -> list[AuditEvent]:
     return [
-        event(*row)
+        event_of(AuditRow(*row))
         for row in rows(database, PROJECTION, f"{SELECTED} FROM {{table}} ORDER BY position")
     ]
 

@@ -20,6 +20,7 @@ from domain.postgres.session import FOLLOWING
 from projections import faults
 from projections.follow import runner as running_views
 from projections.follow.positions import Position, all_positions
+from projections.kinds.row_per_event import RowPerEvent
 from projections.projection import Projection
 from projections.rebuild.compare import Unreadable
 from projections.rebuild.run import ViewsDiffer, rebuild, verify
@@ -54,7 +55,7 @@ def _conflicting_rows(projection: Projection, _: str) -> str:
     return (
         f"INSERT INTO {_table(projection)} SELECT {values} "
         f"FROM (TABLE {_table(projection)} LIMIT 1) row, generate_series(1000, 1100) n"
-        if projection.is_append_only
+        if isinstance(projection, RowPerEvent)
         else f"INSERT INTO {_table(projection)} SELECT {values} FROM (TABLE {_table(projection)} "
         f"LIMIT 1) row"
     )

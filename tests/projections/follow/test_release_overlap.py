@@ -4,18 +4,17 @@ each reads its own, and both keep up.
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
+import msgspec
 import psycopg
 import pytest
 
-from domain.eventstore.event_registry import EventRegistry
 from domain.ledger import NewScimToken, Operator
-from domain.scim_token import Presentation, Used
+from domain.scim_token import Created, Presentation, Used
 from projections.follow.positions import all_positions
 from projections.follow.runner import Runner
 from projections.projection import LogEntry, Projection
@@ -30,32 +29,30 @@ from tests.projections.rebuild.test_rebuild import history
 OLD = scim_tokens.PROJECTION
 
 
-def apply(
-    rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
-) -> None:
+class NewRow(scim_tokens.TokenRow, frozen=True):
     """The newer release also counts the events of uses."""
-    for entry in entries:
-        uses = rows[entry.originator_id].pop() if entry.originator_id in rows else 0
-        scim_tokens.apply(rows, [entry], registry)
-        rows[entry.originator_id].append(uses + (entry.topic == Used.topic))
+
+    use_events: int
 
 
-def derive(row: Sequence[Any]) -> Sequence[Any]:
-    return scim_tokens.derive(list(row[:-1]))
+def created(entry: LogEntry, event: Created) -> NewRow:
+    return NewRow(**msgspec.structs.asdict(scim_tokens.created(entry, event)), use_events=0)
+
+
+def used(row: NewRow, entry: LogEntry, _: None) -> NewRow:
+    return msgspec.structs.replace(row, last_used_at=entry.at, use_events=row.use_events + 1)
 
 
 _columns = list(OLD.columns.items())
+_stored = len(OLD.row.__struct_fields__)
 NEW = replace(
     OLD,
     shape=OLD.shape + 1,
-    columns=dict(
-        [*_columns[: OLD.stored], ("use_events", "bigint NOT NULL"), *_columns[OLD.stored :]]
-    ),
-    stored=OLD.stored + 1,
-    apply=apply,
-    derive=derive,
-    last_only=frozenset(),
-    touch=None,
+    row=NewRow,
+    columns=dict([*_columns[:_stored], ("use_events", "bigint NOT NULL"), *_columns[_stored:]]),
+    create=created,
+    evolve={**OLD.evolve, Used: used},
+    last_only=None,
 )
 
 

@@ -2,24 +2,26 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import msgspec
 import psycopg
 import pytest
 
-from domain.eventstore.event_registry import REGISTRY, EventRegistry
+from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import NewScimToken, Operator
-from domain.scim_token import Created
+from domain.scim_token import Created, Revoked, Rotated, Used
 from projections.follow import apply as applying
 from projections.follow import read_log as log
 from projections.follow.apply import PositionMoved, apply_batch
 from projections.follow.locks import LEADER
 from projections.follow.positions import ensure_live
 from projections.follow.runner import Runner
+from projections.kinds.row_per_stream import RowPerStream
 from projections.projection import LogEntry, Projection, UnappliableEvent
 from projections.registry import PROJECTIONS
 from projections.scim_tokens import view as scim_tokens
@@ -31,22 +33,28 @@ from tests.projections.given_events import position, record, select, until
 ROWS = "SELECT * FROM views.scim_tokens_v1 ORDER BY id"
 
 
-def count(rows: dict[Any, list[Any]], entries: Iterable[LogEntry], _: EventRegistry) -> None:
-    for entry in entries:
-        rows.setdefault(entry.originator_id, [entry.originator_id, 0])[1] += 1
+class CountRow(msgspec.Struct, frozen=True):
+    """How many events a token has."""
+
+    id: UUID
+    events: int
 
 
-def counting(name: str) -> Projection:
-    """A view that can apply anything: how many events each aggregate has."""
-    return Projection(
+def counted(row: CountRow, _: LogEntry, __: object) -> CountRow:
+    return CountRow(row.id, row.events + 1)
+
+
+def counting(name: str, kind: type[RowPerStream] = RowPerStream) -> RowPerStream:
+    """A view that can apply anything: how many events each token has."""
+    return kind(
         name=name,
         shape=1,
+        row=CountRow,
         columns={"id": "uuid", "events": "bigint NOT NULL"},
-        stored=2,
-        indexes={},
-        topics=scim_tokens.PROJECTION.topics,
-        key=lambda entry: entry.originator_id,
-        apply=count,
+        first=Created,
+        create=lambda entry, _: CountRow(entry.originator_id, 1),
+        evolve=dict.fromkeys((Used, Rotated, Revoked), counted),
+        instant_only=frozenset({Created, Used, Rotated, Revoked}),
     )
 
 
@@ -142,8 +150,8 @@ def whole(
 def rows_then_position(
     connection: psycopg.Connection, projection: Projection, entries: Sequence[LogEntry]
 ) -> None:
-    rows: dict[Any, list[Any]] = {}
-    projection.apply(rows, entries, REGISTRY)
+    rows: dict[Any, Any] = {}
+    projection.fold(rows, entries, REGISTRY)
     applying.put(connection, projection, 1, list(rows.values()))
     applying.move(connection, projection, 1, entries[-1].position, after=0, role="live")
 
@@ -151,8 +159,8 @@ def rows_then_position(
 def position_then_rows(
     connection: psycopg.Connection, projection: Projection, entries: Sequence[LogEntry]
 ) -> None:
-    rows: dict[Any, list[Any]] = {}
-    projection.apply(rows, entries, REGISTRY)
+    rows: dict[Any, Any] = {}
+    projection.fold(rows, entries, REGISTRY)
     applying.move(connection, projection, 1, entries[-1].position, after=0, role="live")
     applying.put(connection, projection, 1, list(rows.values()))
 

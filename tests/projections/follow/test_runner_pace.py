@@ -8,10 +8,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -20,6 +19,7 @@ from domain.eventstore.event_registry import EventRegistry
 from projections.follow import runner as running
 from projections.follow.runner import Runner
 from projections.follow.wake_ups import Waker, WakeUps
+from projections.kinds.row_per_stream import RowPerStream
 from projections.projection import LogEntry, Projection
 from projections.view_reader import ViewReader
 from tests.conftest import Database, open_ledger
@@ -68,16 +68,16 @@ def test_many_commits_are_applied_in_few_batches(
 ) -> None:
     monkeypatch.setattr(running, "EVERY_S", 0.25)
     batches: list[int] = []
-    counter = counting("counter")
 
-    def apply(
-        rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
-    ) -> None:
-        entries = list(entries)
-        batches.append(len(entries))
-        counter.apply(rows, entries, registry)
+    class Noticing(RowPerStream):
+        def fold(
+            self, rows: dict[Any, Any], entries: Iterable[LogEntry], registry: EventRegistry
+        ) -> None:
+            entries = list(entries)
+            batches.append(len(entries))
+            super().fold(rows, entries, registry)
 
-    with driven(database, replace(counter, apply=apply), wake):
+    with driven(database, counting("counter", Noticing), wake):
         began = time.monotonic()
         for _ in range(60):
             record(database, created(T0), used(T0))

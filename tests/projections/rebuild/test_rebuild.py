@@ -7,7 +7,7 @@ import multiprocessing
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -15,13 +15,13 @@ from hashlib import sha256
 from multiprocessing.connection import Connection as Pipe
 from operator import itemgetter
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 import psycopg
 import pytest
 
-from domain.eventstore.event_registry import REGISTRY, EventRegistry
+from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import NewScimToken, Operator, TokenLedger
 from domain.scim_token import Created, Presentation, Rotated
 from domain.secret import Digest
@@ -69,7 +69,7 @@ from tests.projections.given_events import record, select, until
 from tests.projections.history import Fact, content, given
 
 VIEW = scim_tokens.PROJECTION
-NOT_READ_WHOLE = [projection for projection in PROJECTIONS if not projection.is_owned]
+NOT_READ_WHOLE = [projection for projection in PROJECTIONS if not projection.needs_stream_team]
 HOUR = timedelta(hours=1)
 LIVES: tuple[tuple[Given, ...], ...] = (
     (created(T0), used(T1), used(T2), used(T3)),
@@ -162,19 +162,17 @@ class TestTheSameRows:
     def test_what_the_database_leaves_out_changes_no_row(
         self, database: Database, projection: Projection
     ) -> None:
-        """`decodes` and `last_only` are promises of the fold;
-        here they are kept, wherever the log is cut.
-        """
+        """`instant_only` and `last_only` are promises of the fold, wherever the log is cut."""
         history(database, rounds=1)
         with app(database) as connection:
             everything = log.read(connection, after=0, limit=1000)
-            whole: dict[Any, list[Any]] = {}
-            projection.apply(
+            whole: dict[Any, Any] = {}
+            projection.fold(
                 whole, [e for e in everything if e.topic in projection.topics], REGISTRY
             )
             end = everything[-1].position
             for cut in range(1, len(everything)):
-                rows: dict[Any, list[Any]] = {}
+                rows: dict[Any, Any] = {}
                 for after, last in ((0, cut), (cut, end)):
                     entries = log.read_for(
                         connection,
@@ -184,7 +182,7 @@ class TestTheSameRows:
                         end=end,
                         known=REGISTRY.topics,
                     )
-                    projection.apply(rows, entries, REGISTRY)
+                    projection.fold(rows, entries, REGISTRY)
                 assert rows == whole
 
 
@@ -381,19 +379,19 @@ class TestRefusals:
         assert select(database, "SELECT 1 FROM views.scim_tokens_v2 WHERE name = 'hunter2'") == []
 
     def test_a_fold_that_was_changed_without_its_shape_is_noticed(self, database: Database) -> None:
-        def buggy(
-            rows: dict[UUID, list[Any]], entries: Iterable[LogEntry], registry: EventRegistry
-        ) -> None:
-            scim_tokens.apply(rows, entries, registry)
-            for row in rows.values():
-                row[scim_tokens.UPDATED_AT] = row[scim_tokens.CREATED_AT]
+        def rotated_and_not_updated(
+            row: scim_tokens.TokenRow, entry: LogEntry, _: None
+        ) -> scim_tokens.TokenRow:
+            return msgspec.structs.replace(row, rotated_at=entry.at)
 
         history(database)
         with (
             app(database) as connection,
             pytest.raises(ViewsDiffer, match="differs in updated_at, tail"),
         ):
-            rebuild(connection, replace(VIEW, apply=buggy))
+            rebuild(
+                connection, replace(VIEW, evolve={**VIEW.evolve, Rotated: rotated_and_not_updated})
+            )
 
     def test_an_event_that_cannot_be_applied_is_named(self, database: Database) -> None:
         history(database)
@@ -555,7 +553,7 @@ class TestAtomic:
             create_version(connection, VIEW, 2, role="building")
             filling = bulk._Filling(connection, VIEW, 2)
             entries = log.read(connection, after=0, limit=1000)
-            VIEW.apply(filling.rows_for(entries), entries, REGISTRY)
+            VIEW.fold(filling.rows_for(entries), entries, REGISTRY)
             with pytest.raises(psycopg.OperationalError):
                 write(filling, entries[-1].position)
         return select(database, "TABLE views.scim_tokens_v2") == []

@@ -2,14 +2,14 @@
 
 import json
 from datetime import timedelta
-from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from domain.eventstore.event_registry import REGISTRY
 from projections.follow.runner import Runner
-from projections.scim_tokens.view import PROJECTION, derive
+from projections.scim_tokens.view import PROJECTION, TokenRow, render
 from tests.conftest import Database, catch_up
 from tests.domain.scenario import (
     MILLISECOND,
@@ -30,16 +30,16 @@ from tests.domain.scenario import (
 from tests.projections.given_events import log_entries, record, select
 
 
-def row_of(*events: Given) -> list[Any]:
-    rows: dict[Any, list[Any]] = {}
+def row_of(*events: Given) -> TokenRow:
+    rows: dict[UUID, TokenRow] = {}
     entries = [entry for entry in log_entries(*events) if entry.topic in PROJECTION.topics]
-    PROJECTION.apply(rows, entries, REGISTRY)
+    PROJECTION.fold(rows, entries, REGISTRY)
     assert rows.keys() == {TOKEN_ID}
     return rows[TOKEN_ID]
 
 
 def document_of(*events: Given) -> str:
-    *parts, _ = derive(row_of(*events))
+    *parts, _ = render(row_of(*events))
     return "".join(parts)
 
 
@@ -96,9 +96,9 @@ def test_milliseconds_are_never_rounded_up() -> None:
 @pytest.mark.parametrize("split", range(1, 4))
 def test_it_does_not_matter_how_events_are_cut_into_batches(split: int) -> None:
     entries = log_entries(created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3))
-    rows: dict[Any, list[Any]] = {}
-    PROJECTION.apply(rows, entries[:split], REGISTRY)
-    PROJECTION.apply(rows, entries[split:], REGISTRY)
+    rows: dict[UUID, TokenRow] = {}
+    PROJECTION.fold(rows, entries[:split], REGISTRY)
+    PROJECTION.fold(rows, entries[split:], REGISTRY)
     assert rows[TOKEN_ID] == row_of(created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3))
 
 
@@ -108,8 +108,8 @@ def test_the_stored_row_and_its_document_are_those_of_the_fold(database: Databas
     )
     catch_up(database)
     expected = row_of(created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3))
-    assert select(database, "TABLE views.scim_tokens_v1") == [tuple(PROJECTION.whole(expected))]
-    assert expected[1] == TEAM_ID
+    assert select(database, "TABLE views.scim_tokens_v1") == [tuple(PROJECTION.values(expected))]
+    assert expected.team_id == TEAM_ID
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 5])
@@ -120,7 +120,7 @@ def test_what_a_use_sets_is_what_the_fold_comes_to(database: Database, batch: in
     with psycopg.connect(database.app, autocommit=True) as connection:
         Runner(database.app, [PROJECTION], batch=batch).catch_up(connection)
     expected = row_of(*history)
-    assert select(database, "TABLE views.scim_tokens_v1") == [tuple(PROJECTION.whole(expected))]
+    assert select(database, "TABLE views.scim_tokens_v1") == [tuple(PROJECTION.values(expected))]
 
 
 def test_a_use_writes_no_index_but_the_first_one(database: Database) -> None:

@@ -157,10 +157,10 @@ class LibraryView(PostgresTrackingRecorder):
             return
         with self.datastore.transaction(commit=True) as cursor:
             cursor.execute(projection.select_rows(self.VERSION).encode(), [[entry.originator_id]])
-            rows = {row["id"]: list(row.values()) for row in cursor.fetchall()}
-            projection.apply(rows, [entry], REGISTRY)
-            whole = map(projection.whole, rows.values())
-            columns = [list(column) for column in zip(*whole, strict=True)]
+            rows = {row["id"]: projection.row(**row) for row in cursor.fetchall()}
+            projection.fold(rows, [entry], REGISTRY)
+            values = map(projection.values, rows.values())
+            columns = [list(column) for column in zip(*values, strict=True)]
             cursor.execute(projection.put_rows(self.VERSION).encode(), columns)
             self._insert_tracking(cursor, tracking)
 

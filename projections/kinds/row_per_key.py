@@ -1,0 +1,41 @@
+"""A row for each key that events share, such as a count by hour or the first of a kind."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from domain.eventstore.event_registry import EventRegistry
+from projections.projection import LogEntry, Projection
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowPerKey(Projection):
+    """A view whose rows add up. A batch is folded without what is stored, then merged with it.
+
+    row: not frozen, since it adds up in place: half a microsecond less for each use.
+    row_of: what an entry and its decoded event contribute, None for nothing.
+    sums: the columns that are added. The others stay as the first contribution to a key set them.
+    """
+
+    row_of: Callable[[LogEntry, Any], Any]
+    sums: Sequence[str] = ()
+
+    def fold(
+        self, rows: dict[Any, Any], entries: Iterable[LogEntry], registry: EventRegistry
+    ) -> None:
+        """Add up what the entries contribute to each key."""
+        row_of, decode, key_of = self.row_of, registry.decode, attrgetter(self.key_column)
+        for entry in entries:
+            row = row_of(entry, decode(entry.topic, entry.state))
+            if row is None:
+                continue
+            known = rows.setdefault(key_of(row), row)
+            if known is not row:
+                for name in self.sums:
+                    setattr(known, name, getattr(known, name) + getattr(row, name))
+
+    @property
+    def replaced(self) -> Mapping[str, str]:
+        """The sums; everything else stays."""
+        return {name: f"stored.{name} + excluded.{name}" for name in self.sums}
