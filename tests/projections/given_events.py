@@ -16,7 +16,7 @@ from domain.eventstore.library.recorder import LedgerFactory, LedgerRecorder
 from domain.scim_token import Created
 from domain.secret import Digest
 from projections.follow.positions import Position, all_positions
-from projections.projection import LogEntry
+from projections.projection import LogEntry, Projection
 from tests.conftest import Database
 from tests.domain.eventstore.hand_clock import believing_any_clock
 from tests.domain.scenario import COMMAND_ID, TOKEN_ID, Given
@@ -30,6 +30,20 @@ def log_entries(*events: Given, token_id: UUID = TOKEN_ID, after: int = 0) -> li
         )
         for place, (event, at) in enumerate(events, start=1)
     ]
+
+
+def rows_after(projection: Projection, *events: Given) -> dict[Any, Any]:
+    """The rows that a view makes of one token's life, by key; no database."""
+    rows: dict[Any, Any] = {}
+    entries = [entry for entry in log_entries(*events) if entry.topic in projection.topics]
+    projection.fold(rows, entries, REGISTRY)
+    return rows
+
+
+def row_after(projection: Projection, *events: Given) -> Any:
+    """The only row."""
+    (row,) = rows_after(projection, *events).values()
+    return row
 
 
 def record(database: Database, *events: Given, token_id: UUID | None = None) -> UUID:

@@ -42,6 +42,7 @@ IN_CODE: Final = {
     "domain/eventstore/peppers.py": "sent with a session's settings, where there are no parameters",
     "domain/eventstore/library/recorder.py": "composed of what the library selects",
     "projections/audit_trail/queries.py": "composed of what a request asks for",
+    "projections/kinds/row_per_stream.py": "made of the columns that a view declares",
     "projections/projection.py": "made of the columns that a view declares",
     "projections/scim_tokens/queries.py": "composed of what a request asks for",
     "projections/scim_tokens/walk.py": "composed of what a request asks for",

@@ -127,7 +127,7 @@ def test_a_view_follows_longer_than_its_role_may(
 ) -> None:
     history(database)
     with limited(database), running(database):
-        sleeping(monkeypatch, applying, "touch", seconds=0.3)
+        sleeping(monkeypatch, applying, "set_last", seconds=0.3)
         further_events(database)
         until(lambda: position(database).lag == 0)
     catch_up(database)
@@ -139,7 +139,7 @@ def test_a_batch_that_somebody_cancels_is_applied_later(
     history(database)
     with running(database):
         with monkeypatch.context() as patch:
-            begun = sleeping(patch, applying, "touch", seconds=20)
+            begun = sleeping(patch, applying, "set_last", seconds=20)
             further_events(database)
             assert begun.wait(20)
         until(lambda: bool(cancel(database)))

@@ -19,12 +19,11 @@ from domain.eventstore.event_registry import EventRegistry
 from projections.follow import runner as running
 from projections.follow.runner import Runner
 from projections.follow.wake_ups import Waker, WakeUps
-from projections.kinds.row_per_stream import RowPerStream
 from projections.projection import LogEntry, Projection
 from projections.view_reader import ViewReader
 from tests.conftest import Database, open_ledger
 from tests.domain.scenario import T0, created, used
-from tests.projections.follow.test_runner import counting
+from tests.projections.follow.test_runner import Counting, counting
 from tests.projections.given_events import position, record, select, until
 
 
@@ -69,7 +68,7 @@ def test_many_commits_are_applied_in_few_batches(
     monkeypatch.setattr(running, "EVERY_S", 0.25)
     batches: list[int] = []
 
-    class Noticing(RowPerStream):
+    class Noticing(Counting):
         def fold(
             self, rows: dict[Any, Any], entries: Iterable[LogEntry], registry: EventRegistry
         ) -> None:

@@ -27,15 +27,12 @@ from tests.domain.scenario import (
     rotated,
     used,
 )
-from tests.projections.given_events import log_entries, record, select
+from tests.projections.given_events import log_entries, record, row_after, select
 
 
 def row_of(*events: Given) -> TokenRow:
-    rows: dict[UUID, TokenRow] = {}
-    entries = [entry for entry in log_entries(*events) if entry.topic in PROJECTION.topics]
-    PROJECTION.fold(rows, entries, REGISTRY)
-    assert rows.keys() == {TOKEN_ID}
-    return rows[TOKEN_ID]
+    row: TokenRow = row_after(PROJECTION, *events)
+    return row
 
 
 def document_of(*events: Given) -> str:
@@ -54,6 +51,27 @@ def test_a_created_token_is_exactly_the_documented_object() -> None:
         HEAD + '"last_used_at":null,'
         '"created_at":"2021-08-10T10:00:00.000Z","updated_at":"2021-08-10T10:00:00.000Z"}'
     )
+
+
+def test_a_created_token_is_a_row() -> None:
+    assert row_of(created(T0, expires_at=T4)) == TokenRow(
+        id=TOKEN_ID,
+        team_id=TEAM_ID,
+        name="Okta",
+        created_by=UUID(int=1),
+        last_used_at=None,
+        created_at=T0,
+        updated_at=T0,
+        expires_at=T4,
+        rotated_at=None,
+        revoked_at=None,
+    )
+
+
+def test_each_later_event_sets_its_instant() -> None:
+    row = row_of(created(T0), used(T1), rotated(T2), used(T3), revoked(T4))
+    assert (row.last_used_at, row.rotated_at, row.revoked_at) == (T3, T2, T4)
+    assert (row.created_at, row.updated_at) == (T0, T4)
 
 
 def test_a_use_moves_last_used_at_and_nothing_else() -> None:

@@ -16,7 +16,9 @@ from projections.usage import view as usage
 from projections.usage.queries import UsageQueries, UsageStep
 from projections.usage.view import hour_of
 from tests.conftest import Database, catch_up
+from tests.domain import scenario
 from tests.domain.scenario import ADA, FIRST, MINUTE, SECOND, T0, T1, T2, TEAM_ID, TOKEN_ID
+from tests.projections.given_events import row_after
 from tests.projections.history import Fact, content, deliver_again, given, rebuilt, rows
 
 OTHER_ID = UUID(int=99)
@@ -86,6 +88,18 @@ def sources(database: Database) -> list[tuple[UUID, str, datetime]]:
     """Token, address and its first use of each row."""
     found = rows(database, token_sources.PROJECTION, "key, first_at FROM {table} ORDER BY key")
     return [(UUID(bytes=key[:16]), key[16:].decode(), at) for key, at in found]
+
+
+def test_given_uses_and_refusals_then_a_row_of_their_hour_and_address() -> None:
+    events = (scenario.used(T1, count=2), scenario.refused(T1 + MINUTE), scenario.used(T1))
+    key = usage.key_of(TOKEN_ID, T1, "192.0.2.1")
+    assert row_after(usage.PROJECTION, scenario.created(), *events) == usage.UsageRow(key, 3, 1)
+
+
+def test_given_uses_from_an_address_then_a_row_of_the_first() -> None:
+    events = (scenario.used(T1), scenario.used(T2))
+    key = token_sources.key_of(TOKEN_ID, "192.0.2.1")
+    assert row_after(token_sources.PROJECTION, *events) == token_sources.SourceRow(key, T1)
 
 
 def test_uses_and_refusals_are_counted_by_the_hour(database: Database) -> None:
