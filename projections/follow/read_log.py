@@ -53,7 +53,8 @@ def read_for(
         "last_only": list(projection.last_only_topics),
         "known": list(known),
     }
-    statement = _SQL["read_for_last_only" if projection.last_only_topics else "read_for"]
+    is_last_only = bool(projection.last_only_topics)
+    statement = _SQL["read_for_last_only"] if is_last_only else _SQL["read_for"]
     with connection.cursor(row_factory=args_row(_entry), binary=True) as cursor:
         entries = cursor.execute(statement, parameters).fetchall()
     if not known.issuperset({entry.topic for entry in entries}):

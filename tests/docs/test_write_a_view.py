@@ -18,7 +18,7 @@ from projections.projection import Projection
 from projections.rebuild.run import prepare, rebuild, verify
 from tests.conftest import Database
 from tests.docs.documents import ROOT
-from tests.domain.scenario import ADA, T0, T1, T2, TEAM_ID, created, revoked, rotated, used
+from tests.domain.scenario import ADA, T0, T1, T2, TEAM_ID, THIRD, created, revoked, rotated, used
 from tests.projections.given_events import record
 
 PAGE: Final = ROOT / "docs" / "how-to" / "write-a-view.md"
@@ -69,7 +69,9 @@ def test_its_tests_are_green(module: Modules) -> None:
 
 def test_the_view_follows_answers_and_is_rebuilt(database: Database, module: Modules) -> None:
     views = module(REGISTRY).PROJECTIONS
-    often = record(database, created(T0), rotated(T1), used(T1), rotated(T2), revoked(T2))
+    often = record(
+        database, created(T0), rotated(T1), used(T1), rotated(T2, digest=THIRD), revoked(T2)
+    )
     never = record(database, created(T0), used(T1))
     row = module(VIEW).RotationRow
     expected = [row(often, TEAM_ID, 2, ADA.user_id), row(never, TEAM_ID, 0, None)]
