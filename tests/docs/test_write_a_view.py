@@ -18,7 +18,20 @@ from projections.projection import Projection
 from projections.rebuild.run import prepare, rebuild, verify
 from tests.conftest import Database
 from tests.docs.documents import ROOT
-from tests.domain.scenario import ADA, T0, T1, T2, TEAM_ID, THIRD, created, revoked, rotated, used
+from tests.domain.scenario import (
+    ADA,
+    T0,
+    T1,
+    T2,
+    T3,
+    T4,
+    TEAM_ID,
+    THIRD,
+    created,
+    revoked,
+    rotated,
+    used,
+)
 from tests.projections.given_events import record
 
 PAGE: Final = ROOT / "docs" / "how-to" / "write-a-view.md"
@@ -72,7 +85,7 @@ def test_the_view_follows_answers_and_is_rebuilt(database: Database, module: Mod
     often = record(
         database, created(T0), rotated(T1), used(T1), rotated(T2, digest=THIRD), revoked(T2)
     )
-    never = record(database, created(T0), used(T1))
+    never = record(database, created(T3), used(T4))
     row = module(VIEW).RotationRow
     expected = [row(often, TEAM_ID, 2, ADA.user_id), row(never, TEAM_ID, 0, None)]
     with psycopg.connect(database.app, autocommit=True) as connection:
