@@ -29,15 +29,17 @@ from api.resources import introspection
 from api.resources.audit import AuditController, TokenHistoryController
 from api.resources.feed import follow_events
 from api.resources.health import healthz, readyz
+from api.resources.metrics import METRICS_PATH, metrics
 from api.resources.pages import ASSETS, PAGES
-from api.resources.projections import METRICS_PATH, ProjectionController, metrics
+from api.resources.projections import ProjectionController
 from api.resources.scim_token import ScimTokenController
 from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
 from api.shutdown_notice import on_leave
+from domain.commands import Sources
 from domain.errors import PermissionDenied
 from domain.eventstore.commit_turn import ALONE, SharedTurn
-from domain.ledger import Sources, TokenLedger
+from domain.ledger import TokenLedger
 from domain.secret import Pepper
 from projections.audit_trail.queries import AuditQueries
 from projections.follow.ledger_head import HeadWatch

@@ -8,8 +8,8 @@ from time import time_ns
 from typing import Final
 
 from api.random_ids import RandomIds
+from domain.commands import Sources
 from domain.kept_text import kept
-from domain.ledger import Sources
 from domain.secret import ENTROPY_BYTES
 
 

@@ -1,8 +1,8 @@
 """What an event is, and where it stands in the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -82,3 +82,10 @@ class Aggregate(Protocol):
 
     def secret_rows(self) -> Sequence[SecretRow]:
         """How each secret of the aggregate stands now."""
+
+
+States: TypeAlias = Mapping[UUID, Aggregate]
+"""The aggregates that a command reads, as they stand when it is decided."""
+
+Changes: TypeAlias = Sequence[tuple[UUID, Sequence[Event]]]
+"""What a command decided: the events that follow in each stream."""

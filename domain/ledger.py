@@ -5,31 +5,35 @@ are the library's, on our recorder. Time, ids and randomness enter through the c
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from time import monotonic
-from typing import Any, Final, Self, TypeAlias
+from typing import Final, Self
 from uuid import UUID
 
-import msgspec
 import psycopg
-from eventsourcing.application import AggregateNotFoundError, Application, Repository
-from eventsourcing.persistence import Mapper
-from eventsourcing.utils import Environment
 
 from domain.api_token import ApiToken, Permission
-from domain.errors import NotFound, SecretAlreadyShown, TokenRefused, TokenUnknown, Unauthenticated
-from domain.event import Actor, Aggregate
+from domain.authority import (
+    NOBODY_NAMED,
+    Authority,
+    Operator,
+    api_token_of,
+    authorise,
+    authorised,
+    scim_token_of,
+    signing_api_token,
+)
+from domain.commands import CommandKey, NewApiToken, NewScimToken, Sources
+from domain.errors import NotFound, SecretAlreadyShown, TokenRefused, TokenUnknown
+from domain.event import Changes, States
 from domain.eventstore import append
-from domain.eventstore.aggregates import decode_state, evolve
+from domain.eventstore.aggregates import decode_state
 from domain.eventstore.api_token_lookup import CallerLookup
 from domain.eventstore.commit_turn import ALONE, Turn
 from domain.eventstore.event_registry import REGISTRY
-from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate, Changes, Command, Outcome, States
+from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate, Command, Outcome
 from domain.eventstore.ledger_clock import LedgerClock
-from domain.eventstore.library.mapper import LedgerMapper
-from domain.eventstore.library.recorder import LedgerFactory
+from domain.eventstore.library.application import LedgerApplication
 from domain.eventstore.newer_peppers import NewerKeys
 from domain.eventstore.peppers import PepperRequirement
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
@@ -44,91 +48,13 @@ DEFAULT_OVERLAP: Final = timedelta(hours=24)
 REFUSAL_TIMEOUT_S: Final = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where the ledger gets what is not in its arguments.
-
-    clock: now, aware UTC, whole milliseconds. new_id: a fresh UUID. entropy: 32 random bytes.
-    """
-
-    clock: Callable[[], datetime]
-    new_id: Callable[[], UUID]
-    entropy: Callable[[], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class CommandKey:
-    """What makes two commands the same: the id,
-    and the digest of what is asked (to tell its reuse).
-    """
-
-    id: UUID
-    request: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Whoever runs the service, at the command line: may do everything.
-
-    user_id: on whose behalf, if named. name: user and host of the operating system, for the trail.
-    """
-
-    user_id: UUID | None = None
-    name: str | None = None
-
-    @property
-    def actor(self) -> Actor:
-        """How the operator's commands are signed."""
-        return Actor(user_id=self.user_id, api_token_id=None, operator=self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class ApiCall:
-    """A call that presents an API token. source, user_agent: as in `Presentation`."""
-
-    api_token_id: UUID
-    source: str | None = None
-    user_agent: str | None = None
-
-
-Authority: TypeAlias = UUID | ApiCall | Operator
-"""On whose word a command is given: an API token, by its id or as a call came with it,
-or the operator.
-"""
-
-
-NOBODY_NAMED: Final = Operator()
-
-
-class NewScimToken(msgspec.Struct, frozen=True):
-    """What a caller asks for. Rules: `ScimToken.create`."""
-
-    team_id: UUID
-    name: str
-    expires_at: datetime | None = None
-
-
-class NewApiToken(msgspec.Struct, frozen=True):
-    """What an administrator asks for. lifetime: None for no end. Rules: `ApiToken.create`.
-
-    permissions: None for those that go with the teams.
-    """
-
-    user_id: UUID
-    teams: tuple[UUID, ...] | None
-    permissions: tuple[Permission, ...] | None
-    lifetime: timedelta | None
-
-
-class TokenLedger(Application[UUID]):
+class TokenLedger(LedgerApplication):
     """The ledger of SCIM tokens and of the API tokens that manage them.
 
     conninfo: libpq connection string of the app role. pepper: digests secrets. is_live: which
     prefix new secrets get. on_append: called after each commit that stored something. turn: see
     `AppendGate`. Every command raises Unavailable within its deadline when the store is away.
     """
-
-    name = "ledger"
 
     def __init__(
         self,
@@ -140,7 +66,7 @@ class TokenLedger(Application[UUID]):
         on_append: Callable[[], None] = lambda: None,
         turn: Turn = ALONE,
     ) -> None:
-        super().__init__({LedgerFactory.CONNINFO: conninfo})
+        super().__init__(conninfo)
         self.pepper = pepper
         self.sources = sources
         self._scim_kind = SecretKind.SCIM_LIVE if is_live else SecretKind.SCIM_TEST
@@ -175,7 +101,7 @@ class TokenLedger(Application[UUID]):
         digest = self.pepper.digest(secret)
 
         def decide(states: States, at: datetime) -> Changes:
-            actor = _authorise(states, by, at, team_id=ask.team_id)
+            actor = authorise(states, by, at, team_id=ask.team_id)
             return [
                 (
                     token_id,
@@ -213,7 +139,7 @@ class TokenLedger(Application[UUID]):
         digest = self.pepper.digest(secret)
 
         def decide(states: States, at: datetime) -> Changes:
-            token, actor = _authorised(states, by, at, token_id=token_id)
+            token, actor = authorised(states, by, at, token_id=token_id)
             return [
                 (token_id, token.rotate(digest=digest, overlap=overlap, rotated_by=actor, at=at))
             ]
@@ -230,7 +156,7 @@ class TokenLedger(Application[UUID]):
         """Revoke; repeated, it records nothing. Raises NotFound for a missing or foreign token."""
 
         def decide(states: States, at: datetime) -> Changes:
-            token, actor = _authorised(states, by, at, token_id=token_id)
+            token, actor = authorised(states, by, at, token_id=token_id)
             return [(token_id, token.revoke(by=actor, reason=reason))]
 
         await self._execute(token_id, decide, by=by)
@@ -260,7 +186,7 @@ class TokenLedger(Application[UUID]):
 
             def decide(states: States, at: datetime) -> Changes:
                 nonlocal refusal
-                token = _scim_token(states, decision.token_id)
+                token = scim_token_of(states, decision.token_id)
                 refusal = token.refusal(decision.digest, at=at)
                 return [(token.id, token.refuse(decision.digest, presentation=presentation, at=at))]
 
@@ -294,7 +220,7 @@ class TokenLedger(Application[UUID]):
             return [
                 (
                     token_id,
-                    _scim_token(states, token_id).burn(digest, at=at, presentation=presentation),
+                    scim_token_of(states, token_id).burn(digest, at=at, presentation=presentation),
                 )
             ]
 
@@ -337,7 +263,7 @@ class TokenLedger(Application[UUID]):
             raise NotFound("no such token")
         _, kind, state, version, last_used_at, uses = rows[0]
         token = decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
-        return _scim_token({token_id: token}, token_id)
+        return scim_token_of({token_id: token}, token_id)
 
     async def record_refusals(self, counts: Mapping[TallyKey, int], *, key: CommandKey) -> None:
         """Add what a process counted to the tallies;
@@ -383,7 +309,7 @@ class TokenLedger(Application[UUID]):
         """Revoke on the word of whoever runs the service. Raises NotFound."""
 
         def decide(states: States, _: datetime) -> Changes:
-            return [(token_id, _api_token(states, token_id).revoke(by=by.actor))]
+            return [(token_id, api_token_of(states, token_id).revoke(by=by.actor))]
 
         await self._execute(token_id, decide, by=by)
 
@@ -399,7 +325,9 @@ class TokenLedger(Application[UUID]):
         """Record that an API token was used. Raises Unauthenticated when it is over by now."""
 
         def decide(states: States, at: datetime) -> Changes:
-            return [(token_id, _api_token(states, token_id).use(at=at, presentation=presentation))]
+            return [
+                (token_id, api_token_of(states, token_id).use(at=at, presentation=presentation))
+            ]
 
         await self._execute(token_id, decide, by=Operator())
 
@@ -420,7 +348,7 @@ class TokenLedger(Application[UUID]):
 
         async def record() -> RecordedRefusal:
             def decide(states: States, at: datetime) -> Changes:
-                token = _api_token(states, token_id)
+                token = api_token_of(states, token_id)
                 return [(token_id, token.refuse(lacking=lacking, presentation=presentation, at=at))]
 
             outcome = await self._execute(
@@ -430,22 +358,6 @@ class TokenLedger(Application[UUID]):
             return RecordedRefusal(TokenRefused, (outcome.state.refused_at or at) + REFUSAL_EVERY)
 
         await self._refused_calls.cause((token_id, lacking is None), at=at, record=record)
-
-    def replay(
-        self, aggregate_id: UUID, *, version: int | None = None, until: datetime | None = None
-    ) -> Aggregate:
-        """Fold a stream from its first event. Raises NotFound.
-
-        version, until: the last event that counts, by its number in the stream and by its instant.
-        Synchronous, and as slow as the stream is long: for verification, not for requests.
-        """
-        try:
-            aggregate: Aggregate = self.repository.get(
-                aggregate_id, version=version, projector_func=partial(_project, until=until)
-            )
-        except AggregateNotFoundError:
-            raise NotFound("no such aggregate") from None
-        return aggregate
 
     async def aclose(self) -> None:
         """Answer what was accepted, then close every connection."""
@@ -464,7 +376,7 @@ class TokenLedger(Application[UUID]):
         timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> Outcome:
         attempt = self.sources.new_id()
-        signed = _api_token_of(by)
+        signed = signing_api_token(by)
         return await self.gate.execute(
             Command(
                 id=attempt if key is None else key.id,
@@ -477,21 +389,6 @@ class TokenLedger(Application[UUID]):
             timeout_s=timeout_s,
         )
 
-    def construct_factory(self, env: Environment) -> LedgerFactory:  # type: ignore[override]
-        """The library's hook: our tables."""
-        return LedgerFactory(env)
-
-    def construct_mapper(self) -> Mapper[UUID]:
-        """The library's hook: our registry."""
-        return LedgerMapper(REGISTRY)
-
-    def construct_repository(self) -> Repository[UUID]:
-        """The library's hook: no cache, whatever the environment says.
-
-        The cache knows an aggregate by its id alone: it would answer `until` with what it has.
-        """
-        return Repository(self.events)
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -499,72 +396,9 @@ class TokenLedger(Application[UUID]):
         await self.aclose()
 
 
-def _project(state: Any, events: Any, *, until: datetime | None) -> Any:
-    for recorded in events:
-        if until is not None and recorded.at > until:
-            break
-        state = evolve(state, recorded)
-    return state
-
-
 def _stored_api_token(
     state: bytes, version: int, last_used_at: datetime | None, uses: int
 ) -> ApiToken:
     token = decode_state("api_token", state, version=version, last_used_at=last_used_at, uses=uses)
     assert isinstance(token, ApiToken)
-    return token
-
-
-def _authorise(states: States, by: Authority, at: datetime, *, team_id: UUID | None) -> Actor:
-    """Who signs a change of a team's token. team_id: None where the token is missing.
-
-    Raises Unauthenticated, PermissionDenied, NotFound.
-    """
-    if isinstance(by, Operator):
-        return by.actor
-    call = by if isinstance(by, ApiCall) else ApiCall(by)
-    caller = states.get(call.api_token_id)
-    if not isinstance(caller, ApiToken):
-        raise Unauthenticated("the API token is not valid")
-    caller.authorise(Permission.SCIM_TOKENS_WRITE, at=at)
-    if team_id is not None:
-        caller.require_team(team_id)
-    return msgspec.structs.replace(caller.actor, source=call.source, user_agent=call.user_agent)
-
-
-def _api_token_of(by: Authority) -> UUID | None:
-    match by:
-        case Operator():
-            return None
-        case ApiCall():
-            return by.api_token_id
-        case _:
-            return by
-
-
-def _authorised(
-    states: States, by: Authority, at: datetime, *, token_id: UUID
-) -> tuple[ScimToken, Actor]:
-    """The token to change and who signs it.
-
-    Permission first: foreign and missing must look the same.
-    """
-    token = states.get(token_id)
-    actor = _authorise(
-        states, by, at, team_id=token.team_id if isinstance(token, ScimToken) else None
-    )
-    return _scim_token(states, token_id), actor
-
-
-def _scim_token(states: States, token_id: UUID) -> ScimToken:
-    token = states.get(token_id)
-    if not isinstance(token, ScimToken):
-        raise NotFound("no such token")
-    return token
-
-
-def _api_token(states: States, token_id: UUID) -> ApiToken:
-    token = states.get(token_id)
-    if not isinstance(token, ApiToken):
-        raise NotFound("no such API token")
     return token

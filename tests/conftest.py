@@ -23,7 +23,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from api import clock_and_ids
-from domain.ledger import Sources, TokenLedger
+from domain.commands import Sources
+from domain.ledger import TokenLedger
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.migrate import migrate
 from domain.secret import Pepper

@@ -21,7 +21,8 @@ import psycopg
 
 from api.settings import PREFIX
 from domain.api_token import Permission
-from domain.ledger import NewApiToken, Sources, TokenLedger
+from domain.commands import NewApiToken, Sources
+from domain.ledger import TokenLedger
 from domain.secret import Pepper
 from tests.conftest import SOURCES, TESTS_KEY, Database
 from tests.stopwatch import Stopwatch

@@ -42,8 +42,8 @@ from api.server.connection_limits import TooFewDescriptors
 from api.server.listening import ListenError
 from api.settings import Settings, SettingsError, load
 from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
+from domain.commands import NewApiToken
 from domain.errors import InvalidValue, LedgerError, ProjectionStopped
-from domain.ledger import NewApiToken
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.migrate import available
 from projections.projection import UnappliableEvent

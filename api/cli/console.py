@@ -18,9 +18,10 @@ from api.clock_and_ids import operator_name
 from api.deployment import open_ledger, open_store
 from api.http.instants import FIRST, IN_THE_FUTURE, LAST, OUT_OF_RANGE, ZONE
 from api.settings import Settings, load
+from domain.authority import Operator
 from domain.errors import InvalidValue
 from domain.kept_text import without_secrets
-from domain.ledger import Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.postgres.connection import open_connection
 from projections.follow.positions import ensure_live
 from projections.follow.runner import Runner

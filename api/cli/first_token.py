@@ -14,7 +14,8 @@ from api.clock_and_ids import operator_name
 from api.deployment import open_ledger
 from api.settings import Settings
 from domain.api_token import DEFAULT_LIFETIME, ApiToken
-from domain.ledger import NewApiToken, Operator
+from domain.authority import Operator
+from domain.commands import NewApiToken
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import default_base_dir

@@ -26,8 +26,9 @@ from api.cli.console import (
     with_ledger,
 )
 from api.cli.trail import EVERYTHING, Trail, What, ask_trail, kind_of, show_events
+from domain.commands import NewScimToken
 from domain.errors import InvalidValue, NotFound
-from domain.ledger import DEFAULT_OVERLAP, NewScimToken, TokenLedger
+from domain.ledger import DEFAULT_OVERLAP, TokenLedger
 from domain.scim_token import NAME_MAX_LENGTH, OVERLAP_MAX, ScimToken, check_name, check_reason
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent

@@ -15,8 +15,9 @@ from uuid import UUID
 
 import structlog
 
+from domain.commands import CommandKey
 from domain.errors import Unavailable
-from domain.ledger import CommandKey, TokenLedger
+from domain.ledger import TokenLedger
 from domain.refusal_tally import TallyKey
 
 FLUSH_EVERY_S: Final = 5.0

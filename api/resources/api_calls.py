@@ -10,7 +10,7 @@ from api.doors.client_address import ClientSources
 from api.doors.decide import user_agent_of
 from api.http.json_body import StrictRequest
 from api.service import InjectedService
-from domain.ledger import ApiCall
+from domain.authority import ApiCall
 from domain.scim_token import Presentation
 
 DOOR: Final = "api"

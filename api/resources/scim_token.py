@@ -33,8 +33,9 @@ from api.http.values import Check
 from api.resources.api_calls import InjectedCall, call_of
 from api.service import InjectedService, visible_teams
 from domain.api_token import Permission
+from domain.commands import CommandKey, NewScimToken
 from domain.errors import NotFound
-from domain.ledger import DEFAULT_OVERLAP, CommandKey, NewScimToken
+from domain.ledger import DEFAULT_OVERLAP
 from domain.scim_token import (
     NAME_MAX_LENGTH,
     OVERLAP_MAX,

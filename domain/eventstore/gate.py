@@ -7,10 +7,10 @@ revoke that was answered is seen by every later batch of every process.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final
 from uuid import UUID
 
 import psycopg
@@ -18,7 +18,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from domain.errors import CommandIdReused, StoreReadOnly, StoreUnavailable
-from domain.event import Aggregate, Event, Recorded
+from domain.event import Aggregate, Changes, Recorded, States
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.batcher import Batcher, Job
@@ -33,9 +33,6 @@ from domain.postgres.primary import Primary
 
 COMMAND_TIMEOUT_S: Final = 1.8
 BATCH_TIMEOUT_S: Final = 0.9
-
-States: TypeAlias = Mapping[UUID, Aggregate]
-Changes: TypeAlias = Sequence[tuple[UUID, Sequence[Event]]]
 
 
 @dataclass(frozen=True, slots=True)

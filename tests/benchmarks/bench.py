@@ -12,7 +12,8 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from domain.api_token import Permission
-from domain.ledger import NewApiToken, TokenLedger
+from domain.commands import NewApiToken
+from domain.ledger import TokenLedger
 from domain.secret import Pepper, Secret
 from tests.benchmarks import seed, servers, wrk
 from tests.benchmarks.compare import Load

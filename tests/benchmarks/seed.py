@@ -17,11 +17,12 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import Connection, sql
 
+from domain.commands import Sources
 from domain.event import Actor, Recorded
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, encode_state, evolve, kind_of
 from domain.eventstore.event_registry import REGISTRY
-from domain.ledger import Sources, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Presentation, ScimToken, Used
 from domain.secret import Digest, Pepper, Secret, SecretKind, mint
 from projections.projection import LogEntry

@@ -10,6 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.api_token import ApiToken, Permission
+from domain.authority import Authority, Operator
+from domain.commands import NewApiToken, NewScimToken
 from domain.errors import (
     NotFound,
     PermissionDenied,
@@ -18,7 +20,7 @@ from domain.errors import (
     TokenRevoked,
     Unauthenticated,
 )
-from domain.ledger import Authority, NewApiToken, NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Presentation
 from tests.conftest import Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent

@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.errors import StoreUnavailable, TokenExpired, TokenRefused, TokenRevoked
-from domain.ledger import NewScimToken, Operator
 from domain.recent_refusals import RecentRefusals, RecordedRefusal
 from tests.conftest import Database, open_ledger
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock

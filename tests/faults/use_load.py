@@ -17,7 +17,9 @@ from uuid import UUID, uuid4
 import psycopg
 
 from domain.api_token import Permission
-from domain.ledger import NewApiToken, NewScimToken, Operator, TokenLedger
+from domain.authority import Operator
+from domain.commands import NewApiToken, NewScimToken
+from domain.ledger import TokenLedger
 from domain.scim_token import Used
 from domain.secret import ENTROPY_BYTES, Pepper, SecretKind, mint
 from tests.conftest import SOURCES, Database

@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from domain.api_token import Permission
-from domain.ledger import NewApiToken, NewScimToken, Operator
+from domain.authority import Operator
+from domain.commands import NewApiToken, NewScimToken
 from domain.scim_token import Presentation
 from projections import verify as verifying
 from projections.rebuild.run import verify

@@ -28,10 +28,11 @@ from hypothesis.stateful import (
 )
 
 from domain.api_token import Permission
+from domain.commands import NewApiToken, NewScimToken
 from domain.errors import NotFound, RotatedTooSoon, RotationUnderway
 from domain.event import Actor, Recorded
 from domain.eventstore.event_registry import REGISTRY
-from domain.ledger import NewApiToken, NewScimToken, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Created, Presentation, Refused, ScimToken, Used, evolve
 from domain.secret import Secret
 from projections.audit_trail import view as audit_trail

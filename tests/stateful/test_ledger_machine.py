@@ -35,6 +35,8 @@ from api.app import build
 from api.edge import Edge
 from api.settings import Settings
 from domain.api_token import Permission
+from domain.authority import Operator
+from domain.commands import CommandKey, NewApiToken, NewScimToken
 from domain.errors import (
     CommandIdReused,
     InvalidValue,
@@ -49,7 +51,7 @@ from domain.errors import (
     TokenUnknown,
 )
 from domain.eventstore.event_registry import REGISTRY
-from domain.ledger import CommandKey, NewApiToken, NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Presentation, ScimToken, Used
 from domain.secret import ENTROPY_BYTES, Pepper, Secret, SecretKind, mint
 from projections.follow import read_log as log

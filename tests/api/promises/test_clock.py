@@ -17,7 +17,9 @@ from api.app import build
 from api.edge import Edge
 from api.settings import Settings
 from domain.api_token import Permission
-from domain.ledger import NewApiToken, NewScimToken, Operator, TokenLedger
+from domain.authority import Operator
+from domain.commands import NewApiToken, NewScimToken
+from domain.ledger import TokenLedger
 from domain.secret import Pepper
 from tests.conftest import SOURCES, Database
 from tests.domain.eventstore.test_ledger_time import DAY, Drifting

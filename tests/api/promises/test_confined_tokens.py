@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from domain.api_token import DEPLOYMENT_WIDE, Permission
-from domain.ledger import NewApiToken
+from domain.commands import NewApiToken
 from tests.api.cli.test_commands import run
 from tests.service import Caller, RunningService
 

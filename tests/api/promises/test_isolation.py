@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from domain.api_token import Permission
-from domain.ledger import NewApiToken
+from domain.commands import NewApiToken
 from domain.secret import SecretKind, mint
 from tests.api.expected import assert_not_found, create, use
 from tests.service import Caller, RunningService, until

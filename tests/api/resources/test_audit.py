@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from domain.api_token import Permission
-from domain.ledger import NewScimToken, Operator
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.secret import Pepper, parse
 from projections.audit_trail.view import PROJECTION
 from tests.api.expected import assert_invalid, assert_not_found, assert_problem, create, use

@@ -12,7 +12,8 @@ from litestar.testing import TestClient
 from api.app import build
 from api.settings import Settings
 from domain.api_token import Permission
-from domain.ledger import NewScimToken, Operator
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from projections.follow import locks
 from projections.registry import PROJECTIONS
 from tests.api.expected import INSTANT, assert_not_found, assert_problem

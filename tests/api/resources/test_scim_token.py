@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from domain.api_token import Permission
-from domain.ledger import NewScimToken, Operator, Sources
+from domain.authority import Operator
+from domain.commands import NewScimToken, Sources
 from tests.api.expected import (
     CHALLENGE,
     FIELDS,

@@ -8,8 +8,9 @@ from statistics import median
 from typing import Final
 from uuid import UUID
 
+from domain.authority import Operator
 from domain.errors import InvalidValue
-from domain.ledger import Operator, TokenLedger
+from domain.ledger import TokenLedger
 from tests.benchmarks import seed
 from tests.benchmarks.bench import PEPPER, Bench
 from tests.benchmarks.result import Row, at_most

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import psycopg
 
-from domain.ledger import Sources
+from domain.commands import Sources
 from tests.conftest import Database
 
 BELIEVES: Final[LiteralString] = """

@@ -6,7 +6,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from domain.ledger import NewScimToken, Operator
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.scim_token import Presentation
 from tests.conftest import Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent

@@ -11,6 +11,8 @@ import pytest
 
 from domain import scim_token
 from domain.api_token import Permission
+from domain.authority import Operator
+from domain.commands import CommandKey, NewApiToken, NewScimToken
 from domain.errors import (
     CommandIdReused,
     RotatedTooSoon,
@@ -20,11 +22,11 @@ from domain.errors import (
     TokenRevoked,
     TokenUnknown,
 )
-from domain.event import Actor
+from domain.event import Actor, Changes, States
 from domain.eventstore import append
-from domain.eventstore.gate import Changes, Command, Outcome, States
+from domain.eventstore.gate import Command, Outcome
 from domain.eventstore.uses import Decision
-from domain.ledger import CommandKey, NewApiToken, NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Presentation, ScimToken
 from domain.secret import Digest, Pepper, Secret, SecretKind, mint
 from tests.conftest import TESTS_KEY, Database, open_ledger

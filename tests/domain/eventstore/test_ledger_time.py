@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.api_token import Permission
+from domain.authority import Operator
+from domain.commands import CommandKey, NewApiToken, NewScimToken
 from domain.errors import ClockSkewed, SecretAlreadyShown, TokenExpired, Unavailable
 from domain.event import Actor, Recorded
-from domain.ledger import CommandKey, NewApiToken, NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Created, Presentation, ScimToken
 from domain.secret import Digest, Secret
 from projections.verify import verify_ledger

@@ -12,9 +12,10 @@ import msgspec
 import psycopg
 import pytest
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.errors import TokenExpired, TokenRevoked
 from domain.eventstore import aggregates
-from domain.ledger import NewScimToken, Operator
 from domain.scim_token import HeldSecret, Presentation, ScimToken
 from domain.secret import Secret
 from projections.verify import verify_ledger

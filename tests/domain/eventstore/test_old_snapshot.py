@@ -15,8 +15,9 @@ import psycopg
 import pytest
 from psycopg import Connection
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.eventstore.append import LOAD
-from domain.ledger import NewScimToken, Operator
 from domain.scim_token import Presentation
 from domain.secret import Secret
 from tests.conftest import PEPPER, Database, open_ledger

@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.api_token import Permission
+from domain.authority import Operator
+from domain.commands import NewApiToken, NewScimToken
 from domain.errors import PepperMismatch, TokenUnknown
 from domain.eventstore.newer_peppers import GOOD_FOR_S
 from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
-from domain.ledger import NewApiToken, NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Presentation
 from domain.secret import Pepper, SecretKind, mint
 from tests.conftest import SOURCES, Database

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.api_token import Permission
+from domain.commands import NewApiToken
 from domain.errors import RotatedTooSoon, RotationUnderway, TokenExpired, TokenRefused
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.repair import NotRepairable, TimeRepair, repair_ledger_time
-from domain.ledger import NewApiToken, TokenLedger
+from domain.ledger import TokenLedger
 from domain.postgres.migrate import available
 from domain.secret import Secret
 from tests.conftest import Database, new_database, now, open_ledger

@@ -17,12 +17,14 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.errors import StoreUnavailable, TokenRefused
 from domain.event import Recorded
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.append import LOAD
 from domain.eventstore.uses import Presented
-from domain.ledger import NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Presentation, ScimToken, Used, evolve
 from domain.secret import SecretKind, mint
 from tests.conftest import PEPPER, Database, open_ledger

@@ -10,8 +10,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.errors import StoreUnavailable
-from domain.ledger import NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Presentation
 from domain.secret import Secret
 from tests.conftest import APP_ROLE, Database, open_ledger

@@ -16,9 +16,10 @@ import pytest
 from psycopg import sql
 
 from domain.api_token import Permission
+from domain.authority import Operator
+from domain.commands import NewApiToken, NewScimToken
 from domain.errors import StoreReadOnly, TokenRevoked, TokenUnknown
 from domain.eventstore import append
-from domain.ledger import NewApiToken, NewScimToken, Operator
 from domain.postgres.connection import open_connection
 from domain.postgres.session import (
     COMMAND,

@@ -17,8 +17,10 @@ import pytest
 from psycopg import AsyncConnection
 
 from domain.api_token import Permission
+from domain.authority import Operator
+from domain.commands import NewApiToken, NewScimToken
 from domain.errors import StoreUnavailable
-from domain.ledger import NewApiToken, NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.postgres import kept_connection, read_pool
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token import Presentation

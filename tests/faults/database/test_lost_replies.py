@@ -12,8 +12,10 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from domain.authority import Operator
+from domain.commands import CommandKey, NewScimToken
 from domain.errors import NotFound, SecretAlreadyShown, StoreUnavailable, TokenExpired, TokenRevoked
-from domain.ledger import CommandKey, NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Created, Presentation, Revoked, Rotated, ScimToken, Used
 from domain.secret import Secret
 from tests.conftest import Database, open_ledger

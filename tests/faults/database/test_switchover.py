@@ -13,8 +13,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.errors import NotFound, StoreReadOnly, StoreUnavailable
-from domain.ledger import NewScimToken, Operator
 from domain.postgres import read_pool
 from domain.scim_token import Presentation
 from tests.conftest import Database, new_database, open_ledger

@@ -10,12 +10,14 @@ from uuid import uuid4
 import pytest
 from eventsourcing.persistence import OperationalError
 
+from domain.authority import Operator
+from domain.commands import CommandKey, NewScimToken
 from domain.errors import SecretAlreadyShown, StoreUnavailable
 from domain.event import Recorded
 from domain.eventstore import append
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.uses import Decision
-from domain.ledger import CommandKey, NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.postgres.kept_connection import KeptConnection
 from domain.scim_token import Presentation, Revoked
 from domain.secret import Secret

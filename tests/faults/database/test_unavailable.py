@@ -15,10 +15,12 @@ import httpx
 import psycopg
 import pytest
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.errors import Unavailable
 from domain.eventstore.append import LOCK
 from domain.eventstore.uses import Decision
-from domain.ledger import NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Presentation, ScimToken
 from domain.secret import Secret
 from tests.conftest import Database, new_database, open_ledger

@@ -10,11 +10,13 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.errors import Overloaded, StoreUnavailable
 from domain.eventstore import append
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision
-from domain.ledger import NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Presentation
 from domain.secret import Secret
 from tests.conftest import Database, open_ledger

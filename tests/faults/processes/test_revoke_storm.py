@@ -15,7 +15,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from domain.ledger import NewScimToken, Operator, TokenLedger
+from domain.authority import Operator
+from domain.commands import NewScimToken
+from domain.ledger import TokenLedger
 from domain.scim_token import Used
 from tests.caching_front import caching_fronts
 from tests.conftest import Database

@@ -22,12 +22,14 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.errors import Unavailable
 from domain.eventstore.batcher import Job
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.gate import AppendGate, Command, Outcome
 from domain.eventstore.ledger_clock import LedgerClock
-from domain.ledger import NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.primary import Primary
 from domain.secret import Pepper, parse

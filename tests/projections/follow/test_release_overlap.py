@@ -13,7 +13,8 @@ import msgspec
 import psycopg
 import pytest
 
-from domain.ledger import NewScimToken, Operator
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.scim_token import Created, Presentation, Used
 from projections.follow.positions import all_positions
 from projections.follow.runner import Runner

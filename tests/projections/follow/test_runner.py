@@ -12,8 +12,9 @@ import msgspec
 import psycopg
 import pytest
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.eventstore.event_registry import REGISTRY, EventRegistry
-from domain.ledger import NewScimToken, Operator
 from domain.scim_token import Created
 from projections.follow import apply as applying
 from projections.follow import read_log as log

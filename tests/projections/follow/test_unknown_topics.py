@@ -15,9 +15,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domain import api_token, refusal_tally, scim_token
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.event import Event
 from domain.eventstore.event_registry import REGISTRY, EventRegistry, Upcaster
-from domain.ledger import NewScimToken, Operator
 from domain.scim_token import Presentation
 from projections.follow import apply as applying
 from projections.follow import runner as running_views

@@ -21,8 +21,10 @@ import msgspec
 import psycopg
 import pytest
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.eventstore.event_registry import REGISTRY
-from domain.ledger import NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Created, Presentation, Rotated
 from domain.secret import Digest
 from projections.audit_trail.queries import AuditFilter, AuditQueries, Span

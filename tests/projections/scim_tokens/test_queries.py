@@ -11,8 +11,10 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.errors import ProjectionBehind
-from domain.ledger import NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Presentation
 from projections.scim_tokens.queries import Place, TokenFilter, TokenPage, TokenQueries
 from tests.conftest import Database, catch_up, open_ledger

@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from domain.ledger import NewScimToken, Operator, Sources
+from domain.authority import Operator
+from domain.commands import NewScimToken, Sources
 from domain.secret import SecretKind, mint
 from tests.api.expected import INSTANT, create, instant, topics, use
 from tests.conftest import SOURCES, now

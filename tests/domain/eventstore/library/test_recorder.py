@@ -16,10 +16,12 @@ import pytest
 from eventsourcing.persistence import IntegrityError
 
 from domain import scim_token
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.errors import NotFound
 from domain.event import Actor, Recorded
 from domain.eventstore.library.recorder import LedgerFactory
-from domain.ledger import NewScimToken, Operator, TokenLedger
+from domain.ledger import TokenLedger
 from domain.scim_token import Presentation, ScimToken
 from domain.secret import Digest
 from projections.follow import read_log as log

@@ -1,0 +1,52 @@
+"""What is asked of the ledger, and what it needs besides."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from domain.api_token import Permission
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the ledger gets what is not in its arguments.
+
+    clock: now, aware UTC, whole milliseconds. new_id: a fresh UUID. entropy: 32 random bytes.
+    """
+
+    clock: Callable[[], datetime]
+    new_id: Callable[[], UUID]
+    entropy: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandKey:
+    """What makes two commands the same: the id,
+    and the digest of what is asked (to tell its reuse).
+    """
+
+    id: UUID
+    request: bytes
+
+
+class NewScimToken(msgspec.Struct, frozen=True):
+    """What a caller asks for. Rules: `ScimToken.create`."""
+
+    team_id: UUID
+    name: str
+    expires_at: datetime | None = None
+
+
+class NewApiToken(msgspec.Struct, frozen=True):
+    """What an administrator asks for. lifetime: None for no end. Rules: `ApiToken.create`.
+
+    permissions: None for those that go with the teams.
+    """
+
+    user_id: UUID
+    teams: tuple[UUID, ...] | None
+    permissions: tuple[Permission, ...] | None
+    lifetime: timedelta | None

@@ -1,0 +1,68 @@
+"""The library's application on our tables: its factory, its mapper, its repository."""
+
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.application import AggregateNotFoundError, Application, Repository
+from eventsourcing.persistence import Mapper
+from eventsourcing.utils import Environment
+
+from domain.errors import NotFound
+from domain.event import Aggregate
+from domain.eventstore.aggregates import evolve
+from domain.eventstore.event_registry import REGISTRY
+from domain.eventstore.library.mapper import LedgerMapper
+from domain.eventstore.library.recorder import LedgerFactory
+
+
+class LedgerApplication(Application[UUID]):
+    """Replay through the library's repository; the notification log comes with it.
+
+    conninfo: libpq connection string of the app role.
+    """
+
+    name = "ledger"
+
+    def __init__(self, conninfo: str) -> None:
+        super().__init__({LedgerFactory.CONNINFO: conninfo})
+
+    def replay(
+        self, aggregate_id: UUID, *, version: int | None = None, until: datetime | None = None
+    ) -> Aggregate:
+        """Fold a stream from its first event. Raises NotFound.
+
+        version, until: the last event that counts, by its number in the stream and by its instant.
+        Synchronous, and as slow as the stream is long: for verification, not for requests.
+        """
+        try:
+            aggregate: Aggregate = self.repository.get(
+                aggregate_id, version=version, projector_func=partial(_project, until=until)
+            )
+        except AggregateNotFoundError:
+            raise NotFound("no such aggregate") from None
+        return aggregate
+
+    def construct_factory(self, env: Environment) -> LedgerFactory:  # type: ignore[override]
+        """The library's hook: our tables."""
+        return LedgerFactory(env)
+
+    def construct_mapper(self) -> Mapper[UUID]:
+        """The library's hook: our registry."""
+        return LedgerMapper(REGISTRY)
+
+    def construct_repository(self) -> Repository[UUID]:
+        """The library's hook: no cache, whatever the environment says.
+
+        The cache knows an aggregate by its id alone: it would answer `until` with what it has.
+        """
+        return Repository(self.events)
+
+
+def _project(state: Any, events: Any, *, until: datetime | None) -> Any:
+    for recorded in events:
+        if until is not None and recorded.at > until:
+            break
+        state = evolve(state, recorded)
+    return state
