@@ -16,7 +16,8 @@ from litestar.types import HTTPScope, Message
 
 from api.doors.client_address import ClientSources
 from api.doors.scim import connection as connections
-from api.doors.scim import proxy
+from api.doors.scim.client import Client
+from api.doors.scim.framing import Framing
 from api.doors.scim.proxy import Upstream
 from api.settings import Settings
 from tests.api.doors.scim.raw_upstream import BEHAVIOURS, RawUpstream, raw_upstream
@@ -188,12 +189,12 @@ def _always_kept(self: connections.Connection) -> bool:
 
 
 async def _uncounted(self: Any, framing: Any) -> Any:
-    counted = proxy.Framing("chunked") if framing.kind == "length" else framing
+    counted = Framing("chunked") if framing.kind == "length" else framing
     async for piece in COUNTED(self, counted):
         yield piece
 
 
-COUNTED: Final = proxy._Client.body
+COUNTED: Final = Client.body
 FIRST: Final = Request([FORGED], len(FORGED), "answers at once")
 THEN: Final = Request([b"x"], 1, "reads")
 PLANTED: Final[Sequence[tuple[Callable[[pytest.MonkeyPatch], None], Sequence[Request]]]] = (
@@ -202,7 +203,7 @@ PLANTED: Final[Sequence[tuple[Callable[[pytest.MonkeyPatch], None], Sequence[Req
         (Request([b"x"], 1, "says too much"), THEN, THEN),
     ),
     (
-        lambda patch: patch.setattr(proxy._Client, "body", _uncounted),
+        lambda patch: patch.setattr(Client, "body", _uncounted),
         (Request([b"x"], 60, "answers at once"), THEN, THEN),
     ),
 )

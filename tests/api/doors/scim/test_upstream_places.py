@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from api.doors.client_address import ClientSources
-from api.doors.scim import proxy
+from api.doors.scim import client
 from api.doors.scim.pool import MAX_CONNECTIONS, SHARE, NoPlace, Places, ShareTaken
 from api.doors.scim.proxy import Upstream
 from api.settings import Settings
@@ -67,7 +67,7 @@ def test_a_place_that_becomes_free_goes_to_who_waited_longest(run: Run) -> None:
 
 
 def test_a_body_that_trickles_is_408_in_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy, "BODY_WITHIN_S", 0.2)
+    monkeypatch.setattr(client, "BODY_WITHIN_S", 0.2)
 
     async def story() -> None:
         async with raw_upstream() as raw:

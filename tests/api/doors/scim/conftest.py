@@ -1,0 +1,38 @@
+"""One service in front of one SCIM service for all tests of a file."""
+
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.api.doors.scim.proxied import Proxied
+from tests.api.doors.scim.upstream import running_upstream
+from tests.conftest import new_database
+from tests.service import running_service
+
+
+@pytest.fixture(scope="module")
+def started(server: str) -> Iterator[Proxied]:
+    with new_database(server) as database, running_upstream() as upstream:
+        settings = {
+            "SCIM_UPSTREAM_URL": upstream.url,
+            "SCIM_LEDGER_UPSTREAM_HEAD_TIMEOUT_S": "0.7",
+            "SCIM_LEDGER_UPSTREAM_IDLE_TIMEOUT_S": "0.7",
+            "SCIM_LEDGER_TRUSTED_PROXIES": "127.0.0.9",
+        }
+        with running_service(database, environment=settings) as service:
+            team_id = uuid4()
+            caller = service.api_token()
+            made = service.client.post(
+                "/scim-token", auth=caller, json={"team_id": str(team_id), "name": "proxied"}
+            ).json()
+            yield Proxied(service, upstream, made["token"], UUID(made["id"]), team_id)
+
+
+@pytest.fixture
+def proxied(started: Proxied) -> Proxied:
+    upstream = started.upstream
+    upstream.requests.clear()
+    for event in (upstream.has_begun, upstream.was_left, upstream.release):
+        event.clear()
+    return started
