@@ -26,6 +26,8 @@ from projections.verify import verify_ledger
 from tests.conftest import PEPPER, Database, new_database, now, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
+from tests.domain.eventstore.test_gate import create as issue
+from tests.domain.scenario import T0
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 ADA, IDP = Operator(uuid4()), Presentation(door="scim")
@@ -336,3 +338,52 @@ def test_whatever_the_clocks_of_three_replicas_do_no_token_suffers(server: str, 
 def test_planted_the_replicas_find_the_ledger_time_of_before(server: str, seed: int) -> None:
     with pytest.raises((AssertionError, TokenExpired, Unavailable)):
         play(server, seed, 60, planted=True)
+
+
+class TestAClockThatJumpsBack:
+    def test_ledger_time_stands_still(self, database: Database, run: Run) -> None:
+        async def main() -> None:
+            clock = HandClock(T0)
+            async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+                token, secret = await issue(ledger)
+                clock.advance(timedelta(hours=-1))
+                second, _ = await issue(ledger)
+                decision = await ledger.authenticate(secret, IDP)
+                await ledger.rotate_scim_token(token.id, by=ADA)
+                assert (second.created_at, decision.at) == (T0, T0)
+                clock.advance(timedelta(hours=2))
+                assert (await ledger.authenticate(secret, IDP)).at == T0 + timedelta(hours=1)
+
+        run(main())
+        assert_consistent(database)
+
+    def test_a_use_that_arrived_before_the_clock_jumped_back_did_not_begin_after_it_was_recorded(
+        self, database: Database, run: Run
+    ) -> None:
+        async def main() -> None:
+            clock = HandClock(T0)
+            async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+                _, secret = await issue(ledger)
+                clock.advance(timedelta(hours=1))
+                waiting = asyncio.ensure_future(ledger.authenticate(secret, IDP))
+                await asyncio.sleep(0)  # it arrives, and its batch has not begun
+                clock.advance(timedelta(hours=-1))
+                await waiting
+
+        run(main())
+        assert_consistent(database)
+
+    def test_an_expired_token_does_not_revive(self, database: Database, run: Run) -> None:
+        async def main() -> None:
+            clock = HandClock(T0)
+            async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+                _, secret = await issue(ledger, expires_at=T0 + timedelta(hours=1))
+                clock.advance(timedelta(hours=1))
+                with pytest.raises(TokenExpired):
+                    await ledger.authenticate(secret, IDP)
+                clock.advance(timedelta(hours=-1))
+                with pytest.raises(TokenExpired):
+                    await ledger.authenticate(secret, IDP)
+
+        run(main())
+        assert_consistent(database)
