@@ -53,32 +53,14 @@ def main() -> None:
         }
 
         # A "tenant" of scim2-server is a path before its own /v2: so it answers at /scim/v2.
-        backend_argv = [
-            "scim2-server",
-            "--tenant",
-            "scim",
-            "--reverse-proxy",
-            "--port",
-            str(asked.backend_port),
-        ]
-        _start(
-            running,
-            backend_argv,
-            environment,
-            is_up=partial(_is, f"{backend}/Users", HTTPStatus.OK),
-        )
+        arguments = ["--tenant", "scim", "--reverse-proxy", "--port", str(asked.backend_port)]
+        is_up = partial(_is, f"{backend}/Users", HTTPStatus.OK)
+        _start(running, ["scim2-server", *arguments], environment, is_up=is_up)
 
-        ledger_argv = [
-            "scim-ledger",
-            "serve",
-            "--port",
-            str(asked.ledger_port),
-            "--data-dir",
-            str(data_dir),
-        ]
+        arguments = ["serve", "--port", str(asked.ledger_port), "--data-dir", str(data_dir)]
         upstream = {"SCIM_LEDGER_SCIM_UPSTREAM_URL": backend} if asked.without_nginx else {}
         is_up = partial(_is, f"{ledger}/readyz", HTTPStatus.OK)
-        _start(running, ledger_argv, environment | upstream, is_up=is_up)
+        _start(running, ["scim-ledger", *arguments], environment | upstream, is_up=is_up)
 
         if not asked.without_nginx:
             gateway = {
