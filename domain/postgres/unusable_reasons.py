@@ -43,8 +43,8 @@ _SAID: Final = {
     ),
     "permission denied for database": "the role may not connect: GRANT CONNECT ON DATABASE to it",
     "too many (clients|connections)|remaining connection slots|no more connections allowed": (
-        "the database has no connection left: raise max_connections or the "
-        "role's limit, or run fewer workers"
+        "the database has no connection left: raise max_connections or the role's limit, "
+        "or run fewer workers"
     ),
     "is starting up|is shutting down|not yet accepting connections|in recovery mode": (
         "the database is starting or stopping: try again"
@@ -53,34 +53,34 @@ _SAID: Final = {
         "the database is closed to connections: ALTER DATABASE … ALLOW_CONNECTIONS true"
     ),
     "server does not support SSL": (
-        "the server offers no TLS, which sslmode demands: switch it on "
-        "there, or choose another sslmode"
+        "the server offers no TLS, which sslmode demands: switch it on there, "
+        "or choose another sslmode"
     ),
     "root certificate file|certificate verify failed|server certificate for": (
-        "the server's certificate cannot be verified: set sslrootcert "
-        "to the authority that signed it, "
-        "and the host of DATABASE_URL to the name that it is made out to"
+        "the server's certificate cannot be verified: set sslrootcert to the authority that "
+        "signed it, and the host of DATABASE_URL to the name that it is made out to"
     ),
     "certificate|private key": "the client certificate is not accepted: check sslcert and sslkey",
     "SSL|TLS": "TLS with the server failed: check sslmode and the server's TLS settings",
-    "could not translate host name|name or service not known|name "
-    "resolution|failed to resolve host": (
-        "the host of DATABASE_URL is unknown: check its name, and the name server"
-    ),
+    (
+        "could not translate host name|name or service not known|"
+        "name resolution|failed to resolve host"
+    ): ("the host of DATABASE_URL is unknown: check its name, and the name server"),
     "nodename nor servname|no address associated": (
         "the host of DATABASE_URL is unknown: check its name, and the name server"
     ),
     "connection refused|no such file or directory": (
         "nothing listens at the host and port of DATABASE_URL: start the server, or correct them"
     ),
-    "permission denied": "this operating system user may not open the server's "
-    "socket: check its directory",
+    "permission denied": (
+        "this operating system user may not open the server's socket: check its directory"
+    ),
     "timeout expired|timed out|no route to host|network is unreachable|host is down": (
         "the host of DATABASE_URL does not answer: check the server, the network and its firewalls"
     ),
     "unsupported startup parameter|unrecognized configuration parameter": (
-        "the database, or a pooler before it, does not take a parameter "
-        "of the connection string: remove it"
+        "the database, or a pooler before it, does not take a parameter of the "
+        "connection string: remove it"
     ),
     "server closed the connection|connection reset|broken pipe|terminating connection": (
         "the database closed the connection: its log says why"

@@ -1,0 +1,87 @@
+"""`/metrics`: how far the views are, as Prometheus reads it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from litestar import Response, get
+from litestar.openapi.datastructures import ResponseSpec
+
+from api.admission import requires
+from api.http.json_body import StrictRequest
+from api.http.problems import documented
+from api.resources.view_status import all_positions, sees_all_teams
+from api.service import InjectedService
+from domain.api_token import Permission
+from projections.follow import positions
+from projections.follow.positions import Position
+
+METRICS_PATH: Final = "/metrics"
+METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_OF_ALL: Final = frozenset({"position", "lag_events"})
+"""Metrics that count the events of every team."""
+
+
+@get(
+    METRICS_PATH,
+    operation_id="metrics",
+    summary="Metrics in Prometheus' text format",
+    tags=["Operations"],
+    opt=requires(Permission.PROJECTIONS_MANAGE),
+    media_type=METRICS_MEDIA_TYPE,
+    responses={
+        200: ResponseSpec(
+            str,
+            description="One sample a line.",
+            media_type=METRICS_MEDIA_TYPE,
+            generate_examples=False,
+        ),
+        **documented(401, 403, 503),
+    },
+)
+async def metrics(request: StrictRequest, service: InjectedService) -> Response[bytes]:
+    """The views and the ledger's head, as the database knows them: every worker tells the same.
+
+    Needs `projections:manage`, and without a confinement to teams tells how many events there are;
+    with SCIM_LEDGER_PUBLIC_METRICS=true all of it is for anyone who can reach it.
+    """
+    sees_all = "user" not in request.scope or sees_all_teams(request.user)
+    found = await all_positions(service.ledger.reads)
+    body = "".join(f"{line}\n" for line in exposition(found, sees_all=sees_all))
+    return Response(body.encode(), headers={"Content-Type": METRICS_MEDIA_TYPE})
+
+
+def exposition(found: Sequence[Position], *, sees_all: bool) -> Iterator[str]:
+    """Prometheus' text format 0.0.4, by hand:
+    a dozen lines without labels of unknown text to escape.
+
+    A client library would bring a registry per process and a directory to share it; ours is the
+    database.
+    """
+    if sees_all:
+        head = max((at.head for at in found), default=0)
+        yield "# HELP scim_ledger_head_position Last event of the ledger."
+        yield "# TYPE scim_ledger_head_position gauge"
+        yield f"scim_ledger_head_position {head}"
+    now = positions.now()
+    for name, help_, value in (
+        ("position", "Last event applied.", lambda at: at.position),
+        ("lag_events", "Events not applied yet.", lambda at: at.lag),
+        (
+            "lag_seconds",
+            "How long the first event not applied has waited.",
+            lambda at: at.lag_s(now),
+        ),
+        (
+            "stopped",
+            "1 when an event could not be applied.",
+            lambda at: int(at.stopped_at is not None),
+        ),
+        ("building", "1 while a version is being built.", lambda at: int(at.role == "building")),
+    ):
+        if name in _OF_ALL and not sees_all:
+            continue
+        yield f"# HELP scim_ledger_projection_{name} {help_}"
+        yield f"# TYPE scim_ledger_projection_{name} gauge"
+        for at in found:
+            labels = f'projection="{at.name}",version="{at.version}",shape="{at.shape}"'
+            yield f"scim_ledger_projection_{name}{{{labels}}} {value(at)}"

@@ -1,0 +1,182 @@
+"""What is told of the views: how far each is, and how far its rebuild is."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+from msgspec import Struct, structs
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow, class_row
+
+from domain.errors import NotFound
+from domain.eventstore.api_token_lookup import Caller
+from domain.postgres.read_pool import ReadPool
+from projections.described import Instant, one_of
+from projections.follow import positions
+from projections.follow.positions import Position
+from projections.projection import Projection
+from projections.rebuild import requests as rebuild_requests
+from projections.rebuild.requests import Rebuild
+from projections.scim_tokens.view import rfc3339
+
+
+class ProjectionStatus(Struct, frozen=True):
+    """One built version of a view. state: live, building or stopped.
+
+    shape: the release's version of its columns; another release may read another shape beside it.
+    position, head: last event applied, and last of the ledger. lag: events behind; lag_s: how long
+    the first of them has waited. stopped_at, error: the event that could not be applied, and why.
+    To a caller confined to teams, position, head, lag, stopped_at and error are null: they tell of
+    all.
+    """
+
+    name: str
+    version: int
+    shape: int
+    state: Annotated[str, one_of("live", "building", "stopped")]
+    position: int | None
+    head: int | None
+    lag: int | None
+    lag_s: float
+    stopped_at: int | None
+    error: str | None
+    updated_at: Instant
+
+
+class ProjectionList(Struct, frozen=True):
+    """Every version that is live or building, by name."""
+
+    result: Sequence[ProjectionStatus]
+
+
+class RebuildStatus(Struct, frozen=True):
+    """The latest rebuild of a view.
+
+    state: requested, building, indexing, comparing, switching; then done or failed, with `error`.
+    position, target: events so far, and all. eta_s: None when it is over or nobody knows.
+    To a caller confined to teams, position, target, events_per_s and error are null: they tell of
+    all.
+    """
+
+    name: str
+    state: Annotated[
+        str, one_of("requested", "building", "indexing", "comparing", "switching", "done", "failed")
+    ]
+    version: int | None
+    position: int | None
+    target: int | None
+    events_per_s: float | None
+    eta_s: float | None
+    error: str | None
+    accepts_difference: bool
+    requested_at: Instant
+    started_at: Instant | None
+    finished_at: Instant | None
+
+
+EXAMPLE: Final = ProjectionStatus(
+    name="scim_tokens",
+    version=1,
+    shape=1,
+    state="live",
+    position=1000000,
+    head=1000000,
+    lag=0,
+    lag_s=0.0,
+    stopped_at=None,
+    error=None,
+    updated_at="2021-08-10T10:00:00.000Z",
+)
+REBUILD_EXAMPLE: Final = RebuildStatus(
+    name="scim_tokens",
+    state="building",
+    version=2,
+    position=500000,
+    target=1000000,
+    events_per_s=400000.0,
+    eta_s=1.3,
+    error=None,
+    accepts_difference=False,
+    requested_at="2021-08-10T10:00:00.000Z",
+    started_at="2021-08-10T10:00:00.250Z",
+    finished_at=None,
+)
+
+
+def sees_all_teams(caller: Caller) -> bool:
+    """Whether the caller may know what the teams do together:
+    how many events there are, and which failed.
+    """
+    return caller.api_token.teams is None
+
+
+async def all_positions(reads: ReadPool) -> list[Position]:
+    """How far every version of every view is."""
+
+    async def ask(connection: AsyncConnection[TupleRow]) -> list[Position]:
+        async with connection.cursor(row_factory=class_row(Position)) as cursor:
+            return await (await cursor.execute(positions.ALL)).fetchall()
+
+    return await reads.read(ask)
+
+
+async def live_status(reads: ReadPool, caller: Caller, view: Projection) -> ProjectionStatus:
+    """How far the live version of a view is. Raises NotFound."""
+    for at in await all_positions(reads):
+        if at.is_live_of(view):
+            return status_of(at, sees_all=sees_all_teams(caller))
+    raise NotFound("no such view")
+
+
+async def latest_rebuild(reads: ReadPool, view: Projection) -> Rebuild:
+    """The newest rebuild of a view. Raises NotFound."""
+
+    async def ask(connection: AsyncConnection[TupleRow]) -> Rebuild | None:
+        async with connection.cursor(row_factory=class_row(Rebuild)) as cursor:
+            asked: list[Any] = [view.name, view.shape]
+            return await (await cursor.execute(rebuild_requests.LATEST, asked)).fetchone()
+
+    found = await reads.read(ask)
+    if found is None:
+        raise NotFound("no rebuild")
+    return found
+
+
+def status_of(at: Position, *, sees_all: bool) -> ProjectionStatus:
+    """What a caller is told of a version."""
+    status = ProjectionStatus(
+        name=at.name,
+        version=at.version,
+        shape=at.shape,
+        state=at.state,
+        position=at.position,
+        head=at.head,
+        lag=at.lag,
+        lag_s=round(at.lag_s(positions.now()), 3),
+        stopped_at=at.stopped_at,
+        error=at.error,
+        updated_at=rfc3339(at.updated_at),
+    )
+    if sees_all:
+        return status
+    return structs.replace(status, position=None, head=None, lag=None, stopped_at=None, error=None)
+
+
+def rebuild_status_of(found: Rebuild, *, sees_all: bool) -> RebuildStatus:
+    """What a caller is told of a rebuild."""
+    status = RebuildStatus(
+        name=found.name,
+        state=found.state,
+        version=found.version,
+        position=found.position,
+        target=found.target,
+        events_per_s=None if found.events_per_s is None else round(found.events_per_s, 1),
+        eta_s=None if found.eta_s is None else round(found.eta_s, 1),
+        error=found.error,
+        accepts_difference=found.accepts_difference,
+        requested_at=rfc3339(found.requested_at),
+        started_at=None if found.started_at is None else rfc3339(found.started_at),
+        finished_at=None if found.finished_at is None else rfc3339(found.finished_at),
+    )
+    if sees_all:
+        return status
+    return structs.replace(status, position=None, target=None, events_per_s=None, error=None)
