@@ -66,7 +66,7 @@ logger = structlog.get_logger()
 class Runner:
     """Keeps every view of this release up with the ledger.
 
-    conninfo: the app role. wake_fd: what this deployment's processes tell (`wake.py`); appends of
+    conninfo: the app role. wake_fd: what this deployment's processes tell (`wake_ups.py`); appends of
     others are seen by polling, so no wake-up is ever needed for correctness.
     """
 

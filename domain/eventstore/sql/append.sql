@@ -51,7 +51,7 @@ WHERE digest = ANY(%s) AND owner_id IS NOT NULL;
 
 -- name: record_uses
 -- The uses of one batch, decided and recorded. A transaction of its own, run by libpq itself
--- (`prepared.py`).
+-- (`prepared_statement.py`).
 -- Returns: one row for each digest that is stored; ids as text, ready for a header.
 -- Order: none. `ordinal` is the place in the arrays, from 1.
 -- Locks: the append lock, which it takes itself; rows of ledger.heads.
