@@ -66,8 +66,8 @@ logger = structlog.get_logger()
 class Runner:
     """Keeps every view of this release up with the ledger.
 
-    conninfo: the app role. wake_fd: what this deployment's processes tell (`wake_ups.py`); appends of
-    others are seen by polling, so no wake-up is ever needed for correctness.
+    conninfo: the app role. wake_fd: what this deployment's processes tell (`wake_ups.py`); appends
+    of others are seen by polling, so no wake-up is ever needed for correctness.
     """
 
     def __init__(
