@@ -30,8 +30,8 @@ _READ_MAX: Final = 4096
 _UNWRAPPINGS: Final = 3
 _HARMLESS_MAX: Final = 4096
 _harmless: Final[set[str]] = set()
-"""Texts that are kept as they are: presenters are few, and reading the name of one anew would cost
-a tenth of a use. What held a secret is not among them, so that none stays in memory for this.
+"""Texts that are kept as they are, so that the same user agent is not read anew for each use. What
+held a secret is not among them, so that none stays in memory for this.
 """
 
 

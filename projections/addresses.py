@@ -1,6 +1,6 @@
 """Read and remember client addresses, in the form that the views keep.
 
-Identity providers come from few addresses, and parsing them anew was a fifth of a rebuild.
+Identity providers come from few addresses, so each is parsed once.
 """
 
 from functools import lru_cache

@@ -23,9 +23,7 @@ others wait for too.
 """
 
 LINES: Final = 500
-"""Rows read at a time for a stream of lines: a quarter of a megabyte, and three of them wait for
-one who does not read. Eight times as many are a tenth faster.
-"""
+"""Rows read at a time for a stream of lines; three times as many wait for one who does not read."""
 
 FEW: Final = 10_000
 """A network with no more rows than this is rare."""

@@ -15,8 +15,8 @@ _ACCOUNTS: Final = range(60706, 61184)
 anybody (systemd, UIDS-GIDS.md), and they lie within the 65536 that a container usually has."""
 
 # Nothing of the service's own environment: it may hold secrets, and PG* variables would change the
-# server. A backend keeps up to 16 MB that it freed: glibc gave a megabyte back and took it again
-# with every page of an export, which was a fifth of what a page costs.
+# server. A backend keeps up to 16 MB that it freed: otherwise glibc gives memory back and takes it
+# again with every page of an export.
 _KEPT: Final = str(16 << 20)
 _ENVIRONMENT: Final = {
     "PATH": os.defpath,

@@ -12,7 +12,7 @@ from domain.postgres.embedded.error import EmbeddedPostgresError
 
 _INITDB_WITHIN_S: Final = 60.0
 _SEGMENTS: Final = "--wal-segsize=2"
-"""MB. No commit ends while a segment is being made: 20 to 90 ms for the usual 16 MB, 3 for 2."""
+"""MB instead of 16, since no commit ends while a segment is being made."""
 
 
 class Cluster:

@@ -35,11 +35,7 @@ def settings_of(*, is_durable: bool, others: Mapping[str, str]) -> Mapping[str, 
 
 
 def _shared_buffers() -> str:
-    """An eighth of the memory, from 128 MB to 1 GB: it is taken only as far as the ledger fills it.
-
-    With 10,000,000 events and 128 MB, tokens in turn kept 0.74 of the rate on a new ledger; with 1
-    GB, 0.84.
-    """
+    """An eighth of the memory, 128 MB to 1 GB: it is taken only as far as the ledger fills it."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(FileNotFoundError, ValueError):  # "max" where a container has no limit
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
