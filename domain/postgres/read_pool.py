@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, LiteralString, TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
@@ -17,6 +18,14 @@ from domain.postgres.primary import Primary
 from domain.postgres.session import READING
 
 T = TypeVar("T")
+
+PLANS_KEPT_S = 1.0
+"""How long a connection keeps the plans of its statements.
+
+To plan a page costs more than to read it. But a plan that was made while a table was empty, or held
+the rows of another day, need not be the one for the rows of now.
+"""
+FORGET_PLANS: LiteralString = "DISCARD PLANS"
 
 
 class ReadPool:
@@ -43,6 +52,7 @@ class ReadPool:
         self._is_closed = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._idle: list[tuple[int, AsyncConnection[TupleRow]]] = []
+        self._plans_since: WeakKeyDictionary[AsyncConnection[TupleRow], float] = WeakKeyDictionary()
 
     def connection(self) -> "Lease":
         """A connection for one query or a few.
@@ -63,6 +73,7 @@ class ReadPool:
         first = Lease(self)
         try:
             async with first as connection:
+                await self._forget_plans(connection)
                 return await ask(connection)
         except StoreUnavailable:
             left_s = deadline - loop.time()
@@ -108,6 +119,7 @@ class ReadPool:
             if idle is not None:
                 return idle
             connection = await self.primary.connect(READING)
+            self._plans_since[connection] = asyncio.get_running_loop().time()
         except BaseException:
             self._free_place()
             raise
@@ -156,6 +168,13 @@ class ReadPool:
                 return generation, connection
             await connection.close()
         return None
+
+    async def _forget_plans(self, connection: AsyncConnection[TupleRow]) -> None:
+        """Have the server plan anew what it may have planned more than `PLANS_KEPT_S` ago."""
+        now = asyncio.get_running_loop().time()
+        if now - self._plans_since[connection] >= PLANS_KEPT_S:
+            self._plans_since[connection] = now
+            await connection.execute(FORGET_PLANS)
 
 
 class Lease:

@@ -120,13 +120,14 @@ READING: Final = Session(
     more={
         "enable_bitmapscan": "off",
         "enable_seqscan": "off",
-        "plan_cache_mode": "force_custom_plan",
+        "enable_sort": "off",
+        "plan_cache_mode": "force_generic_plan",
     },
 )
 """Every list is read in the order of an index and stops at its limit. The planner, who cannot know
 how many rows lie in a range of positions, would rather collect all of them and sort: as slow as the
-range is long. And no plan is kept: one that was made while a table was empty reads all of it a
-minute later."""
+range is long. One plan serves all parameters; `ReadPool` has it made anew every second, because one
+that was made while a table was empty reads all of it a minute later."""
 
 COMMAND: Final = Session()
 """A command of the operator, who waits as long as it takes and can interrupt it."""

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from domain.postgres.connection import configure
+from domain.postgres.read_pool import FORGET_PLANS
 from domain.postgres.session import READING
 from projections.audit_trail import view as audit_trail
 from projections.projection import Projection
@@ -141,6 +142,8 @@ def table(server: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Conne
             connection.execute(_OF_ANOTHER_DAY.encode())
             connection.execute(f"ANALYZE {TABLE}".encode())
         fill(connection, ROWS)
+        if request.param == "of an empty table":
+            connection.execute(FORGET_PLANS)  # as a pool does within a second
         if request.param == "of today":
             connection.execute(f"ANALYZE {TABLE}".encode())
         yield connection

@@ -1,0 +1,51 @@
+"""What a connection for reads forgets, and when."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from domain.postgres import read_pool
+from domain.postgres.read_pool import ReadPool
+from tests.conftest import Database
+
+_FIND: Any = "SELECT id FROM views.things WHERE kind = %s AND id > %s ORDER BY id LIMIT 10"
+
+
+@pytest.mark.parametrize(("kept_s", "is_made_anew"), [(0.0, True), (3600.0, False)])
+def test_a_plan_of_another_second_is_made_anew(
+    database: Database, monkeypatch: pytest.MonkeyPatch, kept_s: float, *, is_made_anew: bool
+) -> None:
+    """C15: what was planned while a table was empty is not how it is read when it is full."""
+    monkeypatch.setattr(read_pool, "PLANS_KEPT_S", kept_s)
+
+    async def main() -> str:
+        pool = ReadPool(database.app, size=1)
+        try:
+            async with pool.connection() as connection:
+                await connection.execute(
+                    "CREATE TABLE views.things (id int PRIMARY KEY, kind text NOT NULL);"
+                    "CREATE INDEX things_kind ON views.things (kind, id)"
+                )
+            await pool.fetch(_FIND, ["none", 0], prepare=True)
+            async with pool.connection() as connection:
+                await connection.execute(
+                    "INSERT INTO views.things SELECT n, 'kind ' || n % 10 "
+                    "FROM generate_series(1, 20000) n"
+                )
+            await pool.fetch(_FIND, ["none", 0], prepare=True)
+            return await _estimate(pool)
+        finally:
+            await pool.close()
+
+    plan = asyncio.run(main())
+    assert ("rows=10 " in plan) is is_made_anew, plan
+
+
+async def _estimate(pool: ReadPool) -> str:
+    ((name,),) = await pool.fetch(
+        "SELECT name FROM pg_prepared_statements WHERE statement ~ 'views.things WHERE'"
+    )
+    async with pool.connection() as connection:
+        cursor = await connection.execute(f"EXPLAIN EXECUTE {name}('none', 0)".encode())
+        return "\n".join(line for (line,) in await cursor.fetchall())
