@@ -1,4 +1,4 @@
-"""On whose word a command is given, and what that word is good for."""
+"""Who gives a command, and which permissions and teams they have."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What is asked of the ledger, and what it needs besides."""
+"""The arguments of the ledger's commands, and the clock and ids that it is given."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

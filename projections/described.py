@@ -1,9 +1,11 @@
-"""How the strings of an answer are described to clients: as instants, or as one of a few words.
+"""The strings of an answer: how instants are written, and how strings are described to clients.
 
 They stay strings: rows are rendered once and sent as they are. What is said of them here is for the
 OpenAPI document alone.
 """
 
+from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -16,3 +18,9 @@ def one_of(*words: str) -> msgspec.Meta:
 
 Instant: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 """UTC with exactly three decimals and Z (RFC 3339)."""
+
+
+@lru_cache(1024)  # uses that were committed together share their instant
+def rfc3339(at: datetime) -> str:
+    """UTC with exactly three decimals and Z, also when the milliseconds are zero."""
+    return at.isoformat(timespec="milliseconds")[:23] + "Z"

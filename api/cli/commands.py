@@ -46,8 +46,8 @@ from domain.commands import NewApiToken
 from domain.errors import InvalidValue, LedgerError, ProjectionStopped
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.migrate import available
+from projections.described import rfc3339
 from projections.projection import UnappliableEvent
-from projections.scim_tokens.view import rfc3339
 
 T = TypeVar("T")
 

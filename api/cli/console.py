@@ -23,10 +23,10 @@ from domain.errors import InvalidValue
 from domain.kept_text import without_secrets
 from domain.ledger import TokenLedger
 from domain.postgres.connection import open_connection
+from projections.described import rfc3339
 from projections.follow.positions import ensure_live
 from projections.follow.runner import Runner
 from projections.registry import PROJECTIONS
-from projections.scim_tokens.view import rfc3339
 
 T = TypeVar("T")
 

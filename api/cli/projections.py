@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from api.cli.console import AsJson, DataDir, connection, instant, show
 from domain.errors import InvalidValue, NotFound
+from projections.described import rfc3339
 from projections.follow import positions
 from projections.follow.low_priority import give_way
 from projections.follow.positions import Position
@@ -20,7 +21,6 @@ from projections.rebuild import requests as rebuild_requests
 from projections.rebuild import run as rebuild
 from projections.rebuild.requests import Rebuild
 from projections.registry import PROJECTIONS
-from projections.scim_tokens.view import rfc3339
 from projections.verify import verify_ledger
 
 EMPTY: Final = 3

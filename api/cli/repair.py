@@ -15,9 +15,9 @@ from api.settings import load
 from domain.eventstore.repair import NotRepairable, give_up_pepper, repair_ledger_time
 from domain.kept_text import kept
 from domain.postgres.connection import open_connection
+from projections.described import rfc3339
 from projections.rebuild import requests as rebuild_requests
 from projections.registry import PROJECTIONS
-from projections.scim_tokens.view import rfc3339
 
 REASON_MAX: Final = 200
 

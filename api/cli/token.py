@@ -32,10 +32,10 @@ from domain.ledger import DEFAULT_OVERLAP, TokenLedger
 from domain.scim_token import NAME_MAX_LENGTH, OVERLAP_MAX, ScimToken, check_name, check_reason
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent
+from projections.described import rfc3339
 from projections.follow.ledger_head import HeadWatch
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import Place, TokenFilter, TokenQueries
-from projections.scim_tokens.view import rfc3339
 from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
 
 OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)

@@ -26,8 +26,7 @@ from domain.errors import InvalidValue, NotFound
 from domain.eventstore.api_token_lookup import Caller
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.audit_trail.view import KINDS, AuditEvent, Kind, outcome_of
-from projections.described import Instant
-from projections.scim_tokens.view import rfc3339
+from projections.described import Instant, rfc3339
 from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageStep
 
 LIMIT_DEFAULT: Final = 100

@@ -33,8 +33,7 @@ from domain.eventstore.uses import Decision
 from domain.kept_text import kept
 from domain.scim_token import USER_AGENT_MAX_LENGTH, Presentation, ScimToken
 from domain.secret import MalformedSecretError, Secret, parse
-from projections.described import Instant, one_of
-from projections.scim_tokens.view import rfc3339
+from projections.described import Instant, one_of, rfc3339
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _TEXT_MAX_LENGTH: Final = 8192

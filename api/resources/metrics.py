@@ -1,4 +1,4 @@
-"""`/metrics`: how far the views are, as Prometheus reads it."""
+"""`/metrics`: positions of the views in Prometheus' text format."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final

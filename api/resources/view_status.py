@@ -1,4 +1,4 @@
-"""What is told of the views: how far each is, and how far its rebuild is."""
+"""The answers about views: the position of each, and the progress of its rebuild."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
@@ -10,13 +10,12 @@ from psycopg.rows import TupleRow, class_row
 from domain.errors import NotFound
 from domain.eventstore.api_token_lookup import Caller
 from domain.postgres.read_pool import ReadPool
-from projections.described import Instant, one_of
+from projections.described import Instant, one_of, rfc3339
 from projections.follow import positions
 from projections.follow.positions import Position
 from projections.projection import Projection
 from projections.rebuild import requests as rebuild_requests
 from projections.rebuild.requests import Rebuild
-from projections.scim_tokens.view import rfc3339
 
 
 class ProjectionStatus(Struct, frozen=True):

@@ -19,10 +19,9 @@ from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY
 from domain.scim_token import Presentation
 from projections.addresses import Address, address_of
-from projections.described import Instant, one_of
+from projections.described import Instant, one_of, rfc3339
 from projections.kinds.row_per_event import RowPerEvent
 from projections.projection import LogEntry
-from projections.scim_tokens.view import rfc3339
 
 USED: Final = "scim_token.used"
 """The kind of nearly every row; what is not of it has small indexes of its own."""

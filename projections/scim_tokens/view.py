@@ -6,7 +6,6 @@ neither read nor rendered again for that.
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from domain.scim_token import Created, Revoked, Rotated, ScimToken, Used
-from projections.described import Instant
+from projections.described import Instant, rfc3339
 from projections.kinds.row_per_stream import LastOnly, RowPerStream
 from projections.projection import LogEntry
 
@@ -36,12 +35,6 @@ class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: Instant | None = None
     rotated_at: Instant | None = None
     revoked_at: Instant | None = None
-
-
-@lru_cache(1024)  # uses that were committed together share their instant
-def rfc3339(at: datetime) -> str:
-    """UTC with exactly three decimals and Z, also when the milliseconds are zero."""
-    return at.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def _optional(at: datetime | None) -> str | None:

@@ -9,9 +9,8 @@ import msgspec
 
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
-from projections.described import Instant
+from projections.described import Instant, rfc3339
 from projections.follow.wake_ups import NOBODY, Waker
-from projections.scim_tokens.view import rfc3339
 from projections.usage import view as usage
 from projections.view_reader import ViewReader
 

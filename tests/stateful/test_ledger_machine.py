@@ -54,6 +54,7 @@ from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import TokenLedger
 from domain.scim_token import Presentation, ScimToken, Used
 from domain.secret import ENTROPY_BYTES, Pepper, Secret, SecretKind, mint
+from projections.described import rfc3339
 from projections.follow import read_log as log
 from projections.follow.apply import PositionMoved, apply_batch
 from projections.follow.positions import all_positions
@@ -62,7 +63,6 @@ from projections.rebuild.run import rebuild
 from projections.registry import PROJECTIONS
 from projections.scim_tokens.queries import TokenFilter, TokenQueries
 from projections.scim_tokens.view import PROJECTION as SCIM_TOKENS
-from projections.scim_tokens.view import rfc3339
 from tests.conftest import Database, new_database
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock

@@ -1,4 +1,4 @@
-"""The client's side of an exchange with the upstream."""
+"""The client's side of a proxied exchange: read the request's body, send the answer."""
 
 import asyncio
 from collections.abc import AsyncIterator

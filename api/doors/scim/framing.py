@@ -1,4 +1,4 @@
-"""How long the body of a request is, as its head says (RFC 9112 §6)."""
+"""Read how long a request's body is from its header section (RFC 9112 §6)."""
 
 from typing import Literal, NamedTuple
 

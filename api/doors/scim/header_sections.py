@@ -1,4 +1,4 @@
-"""What of a request's headers goes on to the upstream, and what of its answer's comes back."""
+"""Select the header fields that go to the upstream, and those of its answer that come back."""
 
 import re
 from collections.abc import Iterable
