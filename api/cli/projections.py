@@ -19,7 +19,9 @@ from projections.follow.positions import Position
 from projections.projection import Projection, UnappliableEvent
 from projections.rebuild import requests as rebuild_requests
 from projections.rebuild import run as rebuild
+from projections.rebuild import shapes
 from projections.rebuild.requests import Rebuild
+from projections.rebuild.steps import Progress
 from projections.registry import PROJECTIONS
 from projections.verify import verify_ledger
 
@@ -127,7 +129,7 @@ def drop_old(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     and those of older releases that run no more.
     """
     with connection(data_dir) as opened:
-        dropped = rebuild.drop_old(opened, PROJECTIONS)
+        dropped = shapes.drop_old(opened, PROJECTIONS)
     show({"dropped": dropped}, as_json=as_json)
 
 
@@ -205,7 +207,7 @@ def _rebuild_fields(found: Rebuild) -> Mapping[str, Any]:
 
 
 @contextmanager
-def _progress(name: str, *, as_json: bool) -> Iterator[Callable[[rebuild.Progress], None]]:
+def _progress(name: str, *, as_json: bool) -> Iterator[Callable[[Progress], None]]:
     """Progress on standard error: a bar in a terminal, a line a second elsewhere,
     objects with --json.
     """
@@ -213,7 +215,7 @@ def _progress(name: str, *, as_json: bool) -> Iterator[Callable[[rebuild.Progres
     if as_json or not sys.stderr.isatty():
         told = ("", -_LINE_EVERY_S)
 
-        def line(at: rebuild.Progress) -> None:
+        def line(at: Progress) -> None:
             nonlocal told
             now = time.monotonic()
             if at.state == told[0] and now - told[1] < _LINE_EVERY_S:
@@ -240,7 +242,7 @@ def _progress(name: str, *, as_json: bool) -> Iterator[Callable[[rebuild.Progres
     with rich.progress.Progress(*columns, console=rich.console.Console(stderr=True)) as bar:
         task = bar.add_task(name, total=1, rate=0.0)
 
-        def draw(at: rebuild.Progress) -> None:
+        def draw(at: Progress) -> None:
             rate = at.position / max(time.monotonic() - began, 0.001)
             bar.update(
                 task,

@@ -23,7 +23,7 @@ from api.settings import PLAIN, PREFIX, Settings, hosts
 from domain.eventstore.commit_turn import new_turn
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.error import EmbeddedPostgresError
-from projections.rebuild.run import prepare
+from projections.rebuild.shapes import prepare
 from projections.registry import PROJECTIONS
 
 _KEEP_EVERY_S: Final = 0.5

@@ -28,7 +28,7 @@ from projections.follow.low_priority import NICE_FOLLOWING, give_way
 from projections.follow.stream_teams import StreamTeams
 from projections.follow.wake_ups import WakeUps
 from projections.projection import LogEntry, Projection, UnappliableEvent, UnknownTopic
-from projections.rebuild.run import prepare
+from projections.rebuild.shapes import prepare
 from projections.rebuild.worker import Rebuilder
 
 BATCH: Final = 5000

@@ -25,15 +25,20 @@ class RowPerKey(Projection):
         self, rows: dict[Any, Any], entries: Iterable[LogEntry], registry: EventRegistry
     ) -> None:
         """Add up what the entries contribute to each key."""
-        row_of, decode, key_of = self.row_of, registry.decode, attrgetter(self.key_column)
+        row_of, decode, sums = self.row_of, registry.decode, self.sums
+        key_of, known_row = attrgetter(self.key_column), rows.get
         for entry in entries:
             row = row_of(entry, decode(entry.topic, entry.state))
             if row is None:
                 continue
-            known = rows.setdefault(key_of(row), row)
-            if known is not row:
-                for name in self.sums:
-                    setattr(known, name, getattr(known, name) + getattr(row, name))
+            key = key_of(row)
+            known = known_row(key)
+            if known is None:
+                rows[key] = row
+                continue
+            for name in sums:
+                if added := getattr(row, name):
+                    setattr(known, name, getattr(known, name) + added)
 
     @property
     def replaced(self) -> Mapping[str, str]:

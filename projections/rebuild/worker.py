@@ -19,7 +19,8 @@ from projections.faults import told
 from projections.follow.low_priority import give_way
 from projections.projection import Projection, UnappliableEvent
 from projections.rebuild.requests import underway
-from projections.rebuild.run import Interrupted, RebuildUnderway, ViewsDiffer, take_up
+from projections.rebuild.run import RebuildUnderway, take_up
+from projections.rebuild.steps import Interrupted, ViewsDiffer
 
 POLL_S: Final = 0.5
 STOP_TIMEOUT_S: Final = 5.0

@@ -40,8 +40,8 @@ def contribution(entry: LogEntry, event: Used | Refused) -> UsageRow:
     """A use counts as often as its event says, a refusal once (one a minute is recorded)."""
     key = key_of(entry.originator_id, entry.at, address_text(event.presentation.source))
     if isinstance(event, Used):
-        return UsageRow(key, uses=event.count, refusals=0)
-    return UsageRow(key, uses=0, refusals=1)
+        return UsageRow(key, event.count, 0)
+    return UsageRow(key, 0, 1)
 
 
 PROJECTION: Final = RowPerKey(

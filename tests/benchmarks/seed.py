@@ -26,7 +26,8 @@ from domain.ledger import TokenLedger
 from domain.scim_token import Presentation, ScimToken, Used
 from domain.secret import Digest, Pepper, Secret, SecretKind, mint
 from projections.projection import LogEntry
-from projections.rebuild.run import drop_old, rebuild
+from projections.rebuild.run import rebuild
+from projections.rebuild.shapes import drop_old
 from projections.registry import PROJECTIONS
 
 TEAM_SIZE: Final = 200

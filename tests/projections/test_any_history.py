@@ -31,7 +31,7 @@ from projections.scim_tokens.view import TokenRow, document
 from tests.conftest import Database, new_database
 from tests.domain.scenario import ADA, MILLISECOND, MINUTE, T0, TEAM_ID
 from tests.projections.history import Fact, given, rows
-from tests.projections.rebuild.test_rebuild import app
+from tests.projections.rebuild.lives import app
 
 TOKENS: Final = tuple(UUID(int=number) for number in (1, 2, 3))
 SOURCES: Final = ("192.0.2.1", "2001:db8::1", None)

@@ -23,14 +23,15 @@ from projections.follow.positions import Position, all_positions
 from projections.kinds.row_per_event import RowPerEvent
 from projections.projection import Projection
 from projections.rebuild.compare import Unreadable
-from projections.rebuild.run import ViewsDiffer, rebuild, verify
+from projections.rebuild.run import rebuild, verify
+from projections.rebuild.steps import ViewsDiffer
 from projections.registry import PROJECTIONS
 from projections.view_reader import ViewReader
 from tests.conftest import APP_ROLE, Database, catch_up, new_database
 from tests.domain.scenario import T4, Given, created, refused, revoked, rotated, used
 from tests.projections.follow.test_runner import running
 from tests.projections.given_events import record, until
-from tests.projections.rebuild.test_rebuild import app, history
+from tests.projections.rebuild.lives import app, history
 
 Damage = Callable[[Projection, str], str]
 """Of a view and one of its columns: the statement that damages it."""

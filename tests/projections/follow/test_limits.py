@@ -22,7 +22,7 @@ from tests.conftest import APP_ROLE, Database, catch_up
 from tests.projections.follow.test_damage import further_events
 from tests.projections.follow.test_runner import running
 from tests.projections.given_events import position, select, until
-from tests.projections.rebuild.test_rebuild import VIEW, app, history, tables
+from tests.projections.rebuild.lives import VIEW, app, history, tables
 
 LIMITS: Final = ("statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout")
 LIMIT_MS: Final = 100

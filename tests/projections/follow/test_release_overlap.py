@@ -19,13 +19,13 @@ from domain.scim_token import Created, Presentation, Used
 from projections.follow.positions import all_positions
 from projections.follow.runner import Runner
 from projections.projection import LogEntry, Projection
-from projections.rebuild import run as rebuilding
-from projections.rebuild.run import drop_old
+from projections.rebuild import shapes
+from projections.rebuild.shapes import drop_old
 from projections.scim_tokens import view as scim_tokens
 from projections.view_reader import ViewReader
 from tests.conftest import Database, open_ledger
 from tests.projections.given_events import select, until
-from tests.projections.rebuild.test_rebuild import history
+from tests.projections.rebuild.lives import history
 
 OLD = scim_tokens.PROJECTION
 
@@ -82,7 +82,7 @@ def test_both_releases_answer_while_the_new_view_is_built_and_after(
     database: Database, monkeypatch: pytest.MonkeyPatch, is_long: bool
 ) -> None:
     if is_long:
-        monkeypatch.setattr(rebuilding, "BULK_FROM", 10)
+        monkeypatch.setattr(shapes, "BULK_FROM", 10)
     history(database)
     answers = {"old": 0, "new": 0}
 

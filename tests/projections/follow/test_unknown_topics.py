@@ -32,7 +32,7 @@ from tests.domain.scenario import T1, created, revoked, rotated, used
 from tests.projections.follow.test_damage import states
 from tests.projections.follow.test_runner import counting, leaders
 from tests.projections.given_events import record, until
-from tests.projections.rebuild.test_rebuild import app
+from tests.projections.rebuild.lives import app
 
 EVERYTHING: Final = [*PROJECTIONS, counting("a_counter")]
 TOPICS: Final = st.one_of(

@@ -22,7 +22,8 @@ from domain.eventstore.library.recorder import LedgerFactory
 from projections.audit_trail import view as audit_trail
 from projections.follow.positions import live_position
 from projections.projection import LogEntry
-from projections.rebuild.run import drop_old, rebuild
+from projections.rebuild.run import rebuild
+from projections.rebuild.shapes import drop_old
 from projections.registry import PROJECTIONS
 from projections.scim_tokens import view as scim_tokens
 from tests.benchmarks.bench import MILLION, MILLION_TOKENS, Bench, Ledger

@@ -11,7 +11,8 @@ from psycopg import Connection
 
 from projections.audit_trail import view as audit_trail
 from projections.follow.positions import live_position
-from projections.rebuild.run import drop_old, rebuild
+from projections.rebuild.run import rebuild
+from projections.rebuild.shapes import drop_old
 from projections.registry import PROJECTIONS
 from tests.benchmarks.bench import MILLION, Bench
 from tests.benchmarks.result import Row, at_least

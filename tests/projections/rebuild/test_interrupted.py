@@ -1,0 +1,128 @@
+"""A rebuild that is interrupted or killed: the old view or the new one, and it is taken up."""
+
+import multiprocessing
+import random
+import time
+from multiprocessing.connection import Connection as Pipe
+
+import psycopg
+import pytest
+
+from projections.follow import locks
+from projections.projection import Projection
+from projections.rebuild.requests import latest, request, underway
+from projections.rebuild.run import rebuild
+from projections.rebuild.shapes import drop_old
+from projections.rebuild.steps import Interrupted, Progress
+from projections.rebuild.worker import Rebuilder
+from projections.registry import PROJECTIONS
+from tests.conftest import Database, catch_up
+from tests.projections.given_events import select, until
+from tests.projections.history import content
+from tests.projections.rebuild.lives import VIEW, app, history, tables
+
+
+class TestInterrupted:
+    @pytest.mark.parametrize("state", ["building", "indexing", "comparing", "switching"])
+    def test_it_is_asked_for_still_and_starts_over(self, database: Database, state: str) -> None:
+        history(database)
+        before = content(database, VIEW)
+
+        def stop(at: Progress) -> None:
+            if at.state == state:
+                raise Interrupted
+
+        with app(database) as connection:
+            with pytest.raises(Interrupted):
+                rebuild(connection, VIEW, report=stop)
+            assert underway(connection, PROJECTIONS) == [VIEW]
+            assert content(database, VIEW) == before
+            assert not request(connection, VIEW)
+            assert rebuild(connection, VIEW) == 2
+            assert underway(connection, PROJECTIONS) == []
+        assert content(database, VIEW) == before
+        assert tables(database) == ["scim_tokens_v1", "scim_tokens_v2"]
+
+    @pytest.mark.usefixtures("small")
+    @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+    def test_killed_at_any_moment_there_is_the_old_view_or_the_new(
+        self, database: Database, projection: Projection
+    ) -> None:
+        killed_at_any_moment(database, projection, rounds=4)
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("small")
+    @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+    def test_killed_very_often(self, database: Database, projection: Projection) -> None:
+        killed_at_any_moment(database, projection, rounds=150)
+
+    def test_what_was_asked_for_is_done_by_a_process_that_is_there(
+        self, database: Database
+    ) -> None:
+        history(database)
+        with app(database) as connection:
+            assert request(connection, VIEW)
+            assert not request(connection, VIEW)
+            with Rebuilder(database.app, PROJECTIONS):
+                until(lambda: underway(connection, PROJECTIONS) == [])
+            told = latest(connection, VIEW)
+        assert told is not None
+        assert (told.state, told.version, told.error) == ("done", 2, None)
+
+
+def killed_at_any_moment(database: Database, projection: Projection, *, rounds: int) -> None:
+    history(database, rounds=2)
+    before = content(database, projection)
+    context = multiprocessing.get_context("fork")
+    luck = random.Random(20210810)
+    seen = {1}
+    for round_ in range(rounds):
+        receiver, sender = context.Pipe(duplex=False)
+        child = context.Process(target=_rebuild_for_ever, args=(database.app, projection, sender))
+        child.start()
+        sender.close()
+        if round_ % 2:  # half of them around the switch
+            while receiver.recv() != "switching":
+                pass
+            _spin(luck.uniform(0, 0.004))
+        else:
+            for _ in range(luck.randint(1, 60)):
+                receiver.recv()
+        child.kill()
+        child.join()
+        receiver.close()
+        until(lambda: _is_free(database, projection))
+        live = select(
+            database,
+            "SELECT version FROM ledger.projection_positions "
+            f"WHERE name = '{projection.name}' AND role = 'live'",
+        )
+        assert len(live) == 1
+        seen.add(live[0][0])
+        assert content(database, projection) == before
+        catch_up(database)
+    with app(database) as connection:
+        rebuild(connection, projection)
+        drop_old(connection, PROJECTIONS)
+    assert content(database, projection) == before
+    assert len(tables(database, projection.name)) == 1
+    assert len(seen) > 1, "no child ever came as far as the switch"
+
+
+def _rebuild_for_ever(conninfo: str, projection: Projection, pipe: Pipe) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        while True:
+            rebuild(connection, projection, report=lambda at: pipe.send(at.state))
+            drop_old(connection, PROJECTIONS)
+
+
+def _is_free(database: Database, projection: Projection) -> bool:
+    """Whether the database has noticed that whoever rebuilt is gone."""
+    with app(database) as connection:
+        return locks.try_lock(connection, locks.REBUILD, projection)
+
+
+def _spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
