@@ -32,8 +32,6 @@ EXCEPTIONS: Final = {
     "api/server/protocol.py": "one state machine: what it may do next is told from one place",
     "domain/ledger.py": "one method per command: whoever looks for a command has one place to look",
     "domain/scim_token.py": "one aggregate: its events, its state and its decisions read together",
-    "projections/rebuild/run.py": "one procedure whose steps share what was filled and compared",
-    "tests/projections/rebuild/test_rebuild.py": "one procedure, killed and raced at every step",
     "tests/stateful/test_ledger_machine.py": "one state machine: its rules share the model",
     "tests/domain/eventstore/consistency.py::assert_consistent": "one list of what always holds",
 }
