@@ -12,8 +12,8 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 
 from api.admission import admit
-from api.clock_and_ids import SOURCES
-from api.doors.client_address import ClientSources
+from api.clock_and_ids import CLOCK_AND_IDS
+from api.doors.client_address import ClientAddresses
 from api.doors.decide import Doors
 from api.doors.rate_limit import RateLimits
 from api.doors.refusals import RefusalCounter
@@ -36,13 +36,13 @@ from api.resources.scim_token import ScimTokenController
 from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
 from api.shutdown_notice import on_leave
-from domain.commands import Sources
+from domain.commands import ClockAndIds
 from domain.errors import PermissionDenied
-from domain.eventstore.commit_turn import ALONE, SharedTurn
+from domain.eventstore.commit_turn import ALONE, SharedCommitTurn
 from domain.ledger import TokenLedger
 from domain.secret import Pepper
 from projections.audit_trail.queries import AuditQueries
-from projections.follow.ledger_head import HeadWatch
+from projections.follow.ledger_head import LedgerHeadWatch
 from projections.follow.wake_ups import Waker
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import TokenQueries
@@ -76,7 +76,7 @@ def create_app() -> Edge:
     return build(settings)
 
 
-def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
+def build(settings: Settings, *, sources: ClockAndIds = CLOCK_AND_IDS) -> Edge:
     """The application for given settings; it opens no connection before its first request."""
     assert settings.database_url is not None
     pepper = Pepper(pepper_keys(settings))
@@ -87,10 +87,10 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
         sources=sources,
         is_live=settings.environment == "live",
         on_append=waker.appended,
-        turn=ALONE if settings.turn_fd is None else SharedTurn(settings.turn_fd),
+        commit_turn=ALONE if settings.turn_fd is None else SharedCommitTurn(settings.turn_fd),
     )
     refusals = RefusalCounter(ledger, clock=sources.clock, new_id=sources.new_id)
-    clients = ClientSources(trusted_networks(settings))
+    clients = ClientAddresses(trusted_networks(settings))
     limits = RateLimits(per_token=settings.rate_per_token, per_source=settings.rate_per_source)
     service = Service(
         ledger,
@@ -100,7 +100,7 @@ def build(settings: Settings, *, sources: Sources = SOURCES) -> Edge:
         as_of=AsOfQueries(ledger.reads, waker=waker),
         audit=AuditQueries(ledger.reads, waker=waker),
         usage=UsageQueries(ledger.reads, waker=waker),
-        heads=HeadWatch(ledger.reads),
+        heads=LedgerHeadWatch(ledger.reads),
     )
     upstream = None if settings.scim_upstream_url is None else Upstream(settings, clients)
 

@@ -8,7 +8,7 @@ from time import time_ns
 from typing import Final
 
 from api.random_ids import RandomIds
-from domain.commands import Sources
+from domain.commands import ClockAndIds
 from domain.kept_text import kept
 from domain.secret import ENTROPY_BYTES
 
@@ -32,4 +32,6 @@ def operator_name() -> str:
 
 
 OPERATOR_MAX_LENGTH: Final = 200
-SOURCES: Final = Sources(clock=now, new_id=RandomIds(), entropy=lambda: os.urandom(ENTROPY_BYTES))
+CLOCK_AND_IDS: Final = ClockAndIds(
+    clock=now, new_id=RandomIds(), entropy=lambda: os.urandom(ENTROPY_BYTES)
+)

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from api.clock_and_ids import SOURCES
+from api.clock_and_ids import CLOCK_AND_IDS
 from api.settings import Settings, SettingsError, pepper_keys
 from domain.errors import PepperMismatch
 from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
@@ -130,7 +130,7 @@ def open_ledger(settings: Settings) -> TokenLedger:
     return TokenLedger(
         settings.database_url,
         pepper=Pepper(pepper_keys(settings)),
-        sources=SOURCES,
+        sources=CLOCK_AND_IDS,
         is_live=settings.environment == "live",
     )
 

@@ -12,7 +12,7 @@ from api.doors.decide import Doors
 from api.http.cursor import Cursors
 from domain.ledger import TokenLedger
 from projections.audit_trail.queries import AuditQueries
-from projections.follow.ledger_head import HeadWatch
+from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import TokenQueries
 from projections.usage.queries import UsageQueries
@@ -29,7 +29,7 @@ class Service:
     as_of: AsOfQueries
     audit: AuditQueries
     usage: UsageQueries
-    heads: HeadWatch
+    heads: LedgerHeadWatch
 
 
 InjectedService: TypeAlias = NamedDependency[SkipValidation[Service]]

@@ -11,7 +11,7 @@ from domain.api_token import Permission
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class ClockAndIds:
     """Where the ledger gets what is not in its arguments.
 
     clock: now, aware UTC, whole milliseconds. new_id: a fresh UUID. entropy: 32 random bytes.

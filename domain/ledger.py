@@ -23,18 +23,18 @@ from domain.authority import (
     scim_token_of,
     signing_api_token,
 )
-from domain.commands import CommandKey, NewApiToken, NewScimToken, Sources
+from domain.commands import ClockAndIds, CommandKey, NewApiToken, NewScimToken
 from domain.errors import NotFound, SecretAlreadyShown, TokenRefused, TokenUnknown
 from domain.event import Changes, States
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state
-from domain.eventstore.api_token_lookup import CallerLookup
-from domain.eventstore.commit_turn import ALONE, Turn
+from domain.eventstore.api_token_lookup import ApiTokenLookup
+from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate, Command, Outcome
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.library.application import LedgerApplication
-from domain.eventstore.newer_peppers import NewerKeys
+from domain.eventstore.newer_peppers import NewerPeppers
 from domain.eventstore.peppers import PepperRequirement
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
 from domain.postgres.primary import Primary
@@ -52,8 +52,9 @@ class TokenLedger(LedgerApplication):
     """The ledger of SCIM tokens and of the API tokens that manage them.
 
     conninfo: libpq connection string of the app role. pepper: digests secrets. is_live: which
-    prefix new secrets get. on_append: called after each commit that stored something. turn: see
-    `AppendGate`. Every command raises Unavailable within its deadline when the store is away.
+    prefix new secrets get. on_append: called after each commit that stored something.
+    commit_turn: see `AppendGate`. Every command raises Unavailable within its deadline when the
+    store is away.
     """
 
     def __init__(
@@ -61,10 +62,10 @@ class TokenLedger(LedgerApplication):
         conninfo: str,
         *,
         pepper: Pepper,
-        sources: Sources,
+        sources: ClockAndIds,
         is_live: bool = True,
         on_append: Callable[[], None] = lambda: None,
-        turn: Turn = ALONE,
+        commit_turn: CommitTurn = ALONE,
     ) -> None:
         super().__init__(conninfo)
         self.pepper = pepper
@@ -79,11 +80,11 @@ class TokenLedger(LedgerApplication):
             clock=self.clock,
             new_id=sources.new_id,
             on_append=on_append,
-            turn=turn,
+            commit_turn=commit_turn,
         )
         self.reads = ReadPool(conninfo, primary=primary)
-        self._newer_keys = NewerKeys(self.reads, pepper)
-        self.callers = CallerLookup(self.reads, self.clock, self._newer_keys)
+        self._newer_keys = NewerPeppers(self.reads, pepper)
+        self.callers = ApiTokenLookup(self.reads, self.clock, self._newer_keys)
         self._refusals = RecentRefusals()
         self._refused_calls = RecentRefusals()
 

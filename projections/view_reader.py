@@ -39,9 +39,9 @@ class ViewReader:
         self._versions: Mapping[str, int] | None = None
 
     async def rows(
-        self, select: str, parameters: Sequence[Any] | Mapping[str, Any], *, head: int
+        self, select: str, parameters: Sequence[Any] | Mapping[str, Any], *, ledger_head: int
     ) -> list[tuple[Any, ...]]:
-        """The rows of `select`, once every view has applied every event up to `head`.
+        """The rows of `select`, once every view has applied every event up to `ledger_head`.
 
         select: SQL with {table} for the live table, or the views' names; its first column is true.
         Positions and rows come from one statement, so from one snapshot.
@@ -62,7 +62,7 @@ class ViewReader:
                     raise ProjectionStopped(f"the view {self._names[0]} cannot be read") from None
                 # or was it dropped since the pointers were read?
                 rows, damaged = [], self._versions
-            if rows and rows[0][0] >= head:
+            if rows and rows[0][0] >= ledger_head:
                 return [row[3:] for row in rows if row[2] is not None]
             if rows and rows[0][1]:  # unless a newer release takes it over
                 pause_s = max(pause_s, STOPPED_PAUSE_S)

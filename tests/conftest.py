@@ -23,7 +23,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from api import clock_and_ids
-from domain.commands import Sources
+from domain.commands import ClockAndIds
 from domain.ledger import TokenLedger
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.migrate import migrate
@@ -168,11 +168,13 @@ def new_database(server: str, *, template: str = TEMPLATE) -> Iterator[Database]
 
 now = clock_and_ids.now
 
-SOURCES = Sources(clock=now, new_id=uuid4, entropy=lambda: os.urandom(32))
+CLOCK_AND_IDS = ClockAndIds(clock=now, new_id=uuid4, entropy=lambda: os.urandom(32))
 
 
 @asynccontextmanager
-async def open_ledger(conninfo: str, *, sources: Sources = SOURCES) -> AsyncIterator[TokenLedger]:
+async def open_ledger(
+    conninfo: str, *, sources: ClockAndIds = CLOCK_AND_IDS
+) -> AsyncIterator[TokenLedger]:
     """A ledger of its own process, as far as the database can tell."""
     async with TokenLedger(conninfo, pepper=PEPPER, sources=sources) as ledger:
         yield ledger

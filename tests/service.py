@@ -21,10 +21,10 @@ import psycopg
 
 from api.settings import PREFIX
 from domain.api_token import Permission
-from domain.commands import NewApiToken, Sources
+from domain.commands import ClockAndIds, NewApiToken
 from domain.ledger import TokenLedger
 from domain.secret import Pepper
-from tests.conftest import SOURCES, TESTS_KEY, Database
+from tests.conftest import CLOCK_AND_IDS, TESTS_KEY, Database
 from tests.stopwatch import Stopwatch
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ class RunningService:
         return Caller(token.id, token.user_id, secret.reveal())
 
     def command(
-        self, ask: Callable[[TokenLedger], Awaitable[T]], *, sources: Sources = SOURCES
+        self, ask: Callable[[TokenLedger], Awaitable[T]], *, sources: ClockAndIds = CLOCK_AND_IDS
     ) -> T:
         """Run one command on the service's ledger from this process, as the command line does."""
 

@@ -45,7 +45,9 @@ def list_(
 
     async def ask(trail: Trail) -> Sequence[AuditEvent]:
         span = Span(is_newest_first=not oldest_first)
-        return (await trail.audit.page(narrow, span, limit=limit, head=trail.head)).events
+        return (
+            await trail.audit.page(narrow, span, limit=limit, ledger_head=trail.ledger_head)
+        ).events
 
     show_events(ask_trail(data_dir, ask), as_json=as_json)
 
@@ -67,7 +69,9 @@ def export(
     async def ask(trail: Trail) -> None:
         if as_ is ExportFormat.CSV:
             _write(csv_header())
-        pages = trail.audit.stream(narrow, Span(is_newest_first=False), limit=None, head=trail.head)
+        pages = trail.audit.stream(
+            narrow, Span(is_newest_first=False), limit=None, ledger_head=trail.ledger_head
+        )
         async for page in pages:
             if as_ is ExportFormat.CSV:  # a file's bytes are the trail's; a terminal is not a file
                 _write(_for_eyes(csv_rows(page)) if sys.stdout.isatty() else csv_rows(page))
@@ -98,7 +102,10 @@ def tail(
 
     async def ask(trail: Trail) -> None:
         last = await trail.audit.page(
-            narrow, Span(until=trail.head), limit=max(lines, 1), head=trail.head
+            narrow,
+            Span(until=trail.ledger_head),
+            limit=max(lines, 1),
+            ledger_head=trail.ledger_head,
         )
         _print_lines(last.events[lines - 1 :: -1] if lines else (), as_json=as_json)
         if follow:
@@ -128,13 +135,17 @@ def feed(
     narrow = AuditFilter(kinds=kinds_of(kind))
 
     async def ask(trail: Trail) -> tuple[AuditPage, int]:
-        if not 0 <= after <= trail.head:
-            raise InvalidValue("--after", f"must be 0 to {trail.head}, the ledger's last position")
+        if not 0 <= after <= trail.ledger_head:
+            raise InvalidValue(
+                "--after", f"must be 0 to {trail.ledger_head}, the ledger's last position"
+            )
         span = Span(is_newest_first=False, after=after)
-        return await trail.audit.page(narrow, span, limit=limit, head=trail.head), trail.head
+        return await trail.audit.page(
+            narrow, span, limit=limit, ledger_head=trail.ledger_head
+        ), trail.ledger_head
 
-    page, head = ask_trail(data_dir, ask)
-    next_ = page.seen_to(after, head=head)
+    page, ledger_head = ask_trail(data_dir, ask)
+    next_ = page.seen_to(after, ledger_head=ledger_head)
     if as_json:
         show(
             {"next": next_, "result": [msgspec.to_builtins(event) for event in page.events]},
@@ -146,15 +157,15 @@ def feed(
 
 
 async def _news(trail: Trail, narrow: AuditFilter) -> AsyncIterator[Sequence[AuditEvent]]:
-    after = trail.head
+    after = trail.ledger_head
     while True:
         if not await trail.heads.beyond(after, timeout_s=_FOLLOW_S):
             continue
-        head = await trail.heads.now()
+        ledger_head = await trail.heads.now()
         span = Span(is_newest_first=False, after=after)
-        async for events in trail.audit.stream(narrow, span, limit=None, head=head):
+        async for events in trail.audit.stream(narrow, span, limit=None, ledger_head=ledger_head):
             yield events
-        after = head
+        after = ledger_head
 
 
 def _print_lines(events: Sequence[AuditEvent], *, as_json: bool) -> None:
@@ -176,7 +187,7 @@ def _write(data: bytes) -> None:
 
 @contextmanager
 def _reader_may_leave() -> Iterator[None]:
-    """Whoever reads our output may stop, as `head` does: that is the end, and no mistake."""
+    """Whoever reads our output may stop, as `ledger_head` does: that is the end, and no mistake."""
     try:
         yield
     except BrokenPipeError:

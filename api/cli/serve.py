@@ -20,7 +20,7 @@ from api.server.listening import listen_on, url_of
 from api.server.supervisor import Program, Supervisor
 from api.server.worker import worker_argv
 from api.settings import PLAIN, PREFIX, Settings, hosts
-from domain.eventstore.commit_turn import new_turn
+from domain.eventstore.commit_turn import new_commit_turn
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from projections.rebuild.shapes import prepare
@@ -69,7 +69,7 @@ def _programs(
 ) -> list[Program]:
     """The projection process and the workers, and what they share."""
     wake_read, wake_write = os.pipe()
-    turn_fd = new_turn() if settings.workers > 1 else None
+    turn_fd = new_commit_turn() if settings.workers > 1 else None
     _export(msgspec.structs.replace(settings, wake_fd=wake_write, turn_fd=turn_fd))
     listen_fds = [listener.fileno() for listener in listeners]
     inherited = tuple(fd for fd in (*listen_fds, wake_write, turn_fd) if fd is not None)

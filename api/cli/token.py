@@ -33,7 +33,7 @@ from domain.scim_token import NAME_MAX_LENGTH, OVERLAP_MAX, ScimToken, check_nam
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent
 from projections.described import rfc3339
-from projections.follow.ledger_head import HeadWatch
+from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import Place, TokenFilter, TokenQueries
 from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
@@ -115,11 +115,13 @@ def token_list(
     _refuse_use_filters(narrow, as_of)
 
     async def ask(ledger: TokenLedger) -> Sequence[str]:
-        at, head = await ledger.time(), await HeadWatch(ledger.reads).now()
+        at, ledger_head = await ledger.time(), await LedgerHeadWatch(ledger.reads).now()
         then = asked_at("--as-of", as_of, latest=at)
         source = TokenQueries(ledger.reads) if then is None else AsOfQueries(ledger.reads)
         place = None if after is None else _place(ledger, after)
-        page = await source.page(narrow, after=place, limit=limit, at=then or at, head=head)
+        page = await source.page(
+            narrow, after=place, limit=limit, at=then or at, ledger_head=ledger_head
+        )
         return page.documents
 
     with caught_up(data_dir) as settings:
@@ -149,9 +151,13 @@ def token_history(
     narrow = replace(what.narrow(), token_id=token_id)
 
     async def ask(trail: Trail) -> Sequence[AuditEvent]:
-        if not (await trail.audit.page(whole, Span(), limit=1, head=trail.head)).events:
+        if not (
+            await trail.audit.page(whole, Span(), limit=1, ledger_head=trail.ledger_head)
+        ).events:
             raise NotFound("no such token")
-        pages = trail.audit.stream(narrow, Span(is_newest_first=False), limit=None, head=trail.head)
+        pages = trail.audit.stream(
+            narrow, Span(is_newest_first=False), limit=None, ledger_head=trail.ledger_head
+        )
         return [event async for page in pages for event in page]
 
     show_events(ask_trail(data_dir, ask), as_json=as_json, fields=_of_one_token)
@@ -184,12 +190,14 @@ def token_usage(
             raise InvalidValue(
                 "--since", f"must be before --until, by {STEPS_MAX - 1} steps at most"
             )
-        head = await HeadWatch(ledger.reads).now()
-        if not await TokenQueries(ledger.reads).is_known(token_id, teams=None, head=head):
+        ledger_head = await LedgerHeadWatch(ledger.reads).now()
+        if not await TokenQueries(ledger.reads).is_known(
+            token_id, teams=None, ledger_head=ledger_head
+        ):
             raise NotFound("no such token")
         usage = UsageQueries(ledger.reads)
         return await usage.steps(
-            token_id, from_at=from_at, to_at=to_at, step=STEPS[step], head=head
+            token_id, from_at=from_at, to_at=to_at, step=STEPS[step], ledger_head=ledger_head
         )
 
     with caught_up(data_dir) as settings:

@@ -17,7 +17,7 @@ from domain.errors import InvalidValue
 from domain.postgres.read_pool import ReadPool
 from projections.audit_trail.queries import AuditFilter, AuditQueries, Network
 from projections.audit_trail.view import KINDS, AuditEvent, outcome_of
-from projections.follow.ledger_head import HeadWatch
+from projections.follow.ledger_head import LedgerHeadWatch
 
 T = TypeVar("T")
 
@@ -96,11 +96,11 @@ def kinds_of(kind: tuple[str, ...] | None, outcome: str | None = None) -> frozen
 
 
 class Trail(NamedTuple):
-    """What a command asks. head: the ledger's when it started; the views have reached it."""
+    """What a command asks. ledger_head: the ledger's when it started; the views have reached it."""
 
     audit: AuditQueries
-    heads: HeadWatch
-    head: int
+    heads: LedgerHeadWatch
+    ledger_head: int
 
 
 def ask_trail(data_dir: Path | None, ask: Callable[[Trail], Awaitable[T]]) -> T:
@@ -111,7 +111,7 @@ def ask_trail(data_dir: Path | None, ask: Callable[[Trail], Awaitable[T]]) -> T:
     async def run(conninfo: str) -> T:
         pool = ReadPool(conninfo)
         try:
-            heads = HeadWatch(pool)
+            heads = LedgerHeadWatch(pool)
             return await ask(Trail(AuditQueries(pool), heads, await heads.now()))
         finally:
             await pool.close()

@@ -32,7 +32,7 @@ class Origin(NamedTuple):
     host: str | None
 
 
-class ClientSources:
+class ClientAddresses:
     """Tells clients' addresses. trusted: the networks of the proxies in front of the service."""
 
     def __init__(self, trusted: Sequence[Network] = ()) -> None:

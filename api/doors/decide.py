@@ -15,7 +15,7 @@ from litestar.types import HTTPScope, Send
 
 from api.doors import scim_messages
 from api.doors.authorization import NotPresentable, read
-from api.doors.client_address import ClientSources
+from api.doors.client_address import ClientAddresses
 from api.doors.rate_limit import RateLimits
 from api.doors.refusals import RefusalCounter
 from api.errors import TooManyRequests
@@ -70,7 +70,7 @@ class Doors:
         self,
         ledger: TokenLedger,
         *,
-        sources: ClientSources,
+        sources: ClientAddresses,
         limits: RateLimits,
         refusals: RefusalCounter,
     ) -> None:

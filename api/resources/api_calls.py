@@ -6,7 +6,7 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 from litestar.types import HTTPScope
 
-from api.doors.client_address import ClientSources
+from api.doors.client_address import ClientAddresses
 from api.doors.decide import user_agent_of
 from api.http.json_body import StrictRequest
 from api.service import InjectedService
@@ -41,7 +41,7 @@ def call_of(request: StrictRequest, service: InjectedService) -> ApiCall:
     return ApiCall(request.user.api_token.id, source, user_agent_of(request.scope))
 
 
-def presentation_of(scope: HTTPScope, sources: ClientSources) -> Presentation:
+def presentation_of(scope: HTTPScope, sources: ClientAddresses) -> Presentation:
     """How an API token was presented."""
     return Presentation(
         door=DOOR,

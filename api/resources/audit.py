@@ -277,7 +277,7 @@ class TokenHistoryController(Controller):
             raise BadRequest("A parameter is not valid.", [FieldError("from", detail)])
         await _require(service, caller, token_id)
         steps = await service.usage.steps(
-            token_id, from_at=from_at, to_at=to_at, step=STEPS[step], head=caller.head
+            token_id, from_at=from_at, to_at=to_at, step=STEPS[step], ledger_head=caller.ledger_head
         )
         return TokenUsage(rfc3339(from_at), rfc3339(to_at), step, steps)
 
@@ -296,7 +296,9 @@ def _check_kind(kind: str) -> None:
 
 
 async def _require(service: Service, caller: Caller, token_id: UUID) -> None:
-    if not await service.tokens.is_known(token_id, teams=caller.api_token.teams, head=caller.head):
+    if not await service.tokens.is_known(
+        token_id, teams=caller.api_token.teams, ledger_head=caller.ledger_head
+    ):
         raise NotFound("no such token")
 
 
@@ -325,15 +327,17 @@ async def _answer(  # noqa: PLR0917
     if wanted is not Format.JSON:
         whole = narrow, span
         if wanted is Format.NDJSON:
-            return await _stream(service.audit.lines(*whole, limit=limit, head=caller.head), wanted)
+            return await _stream(
+                service.audit.lines(*whole, limit=limit, ledger_head=caller.ledger_head), wanted
+            )
         return await _stream(
-            csv(service.audit.stream(*whole, limit=limit, head=caller.head)), wanted
+            csv(service.audit.stream(*whole, limit=limit, ledger_head=caller.ledger_head)), wanted
         )
     if limit is not None and limit > LIMIT_MAX:
         detail = f"must be at most {LIMIT_MAX}; NDJSON and CSV have no limit"
         raise BadRequest("A parameter is not valid.", [FieldError("limit", detail)])
     limit = limit or LIMIT_DEFAULT
-    page = await service.audit.page(narrow, span, limit=limit, head=caller.head)
+    page = await service.audit.page(narrow, span, limit=limit, ledger_head=caller.ledger_head)
     cursor = None if page.next is None else service.cursors.encode_position(page.next, scope=scope)
     return Response(AuditList(limit, cursor, page.events))
 

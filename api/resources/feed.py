@@ -115,7 +115,7 @@ async def follow_events(  # noqa: PLR0917 - the query of the feed
     leave out.
     """
     caller = request.user
-    if after > caller.head:
+    if after > caller.ledger_head:
         detail = (
             "is beyond the ledger: was it restored to an earlier state? Start from its last event."
         )
@@ -157,8 +157,8 @@ async def _await_events(
     until = loop.time() + wait_s
     while True:
         span = Span(is_newest_first=False, after=after)
-        page = await service.audit.page(narrow, span, limit=limit, head=caller.head)
-        after = page.seen_to(after, head=caller.head)
+        page = await service.audit.page(narrow, span, limit=limit, ledger_head=caller.ledger_head)
+        after = page.seen_to(after, ledger_head=caller.ledger_head)
         left_s = until - loop.time()
         if page.events or left_s <= 0:
             return page.events, after

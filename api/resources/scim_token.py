@@ -286,7 +286,7 @@ class ScimTokenController(Controller):
         after = service.cursors.decode(next_cursor, scope=scope) if next_cursor else None
         source = service.tokens if then is None else service.as_of
         page = await source.page(
-            narrow, after=after, limit=limit, at=then or caller.at, head=caller.head
+            narrow, after=after, limit=limit, at=then or caller.at, ledger_head=caller.ledger_head
         )
         cursor = None if page.next is None else service.cursors.encode(page.next, scope=scope)
         return ScimTokenList(limit, cursor, _all_stored(page.documents))
@@ -312,12 +312,14 @@ class ScimTokenController(Controller):
     ) -> TokenDocument:
         """The token, without its secret. Revoked, foreign and missing tokens are all 404."""
         caller = request.user
-        teams, head = caller.api_token.teams, caller.head
+        teams, ledger_head = caller.api_token.teams, caller.ledger_head
         then = instant("as_of", as_of, latest=caller.at)
         if then is None:
-            found = await service.tokens.find(token_id, teams=teams, head=head)
+            found = await service.tokens.find(token_id, teams=teams, ledger_head=ledger_head)
         else:
-            found = await service.as_of.find(token_id, teams=teams, at=then, head=head)
+            found = await service.as_of.find(
+                token_id, teams=teams, at=then, ledger_head=ledger_head
+            )
         if found is None:
             raise NotFound("no such token")
         return _stored(found)

@@ -11,7 +11,7 @@ from domain.api_token import ApiToken
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.ledger_clock import LedgerClock
-from domain.eventstore.newer_peppers import NewerKeys
+from domain.eventstore.newer_peppers import NewerPeppers
 from domain.postgres import binary_arrays
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
@@ -23,22 +23,23 @@ _SQL: Final = statements("domain.eventstore", "sql/api_token_lookup.sql")
 class Caller:
     """A stored API token, good or not, and how the ledger stood when it was looked up.
 
-    head: notification id; a read that reached it includes everything answered before the request
-    arrived. at: ledger time, by which the token and whatever the request asks for are judged.
+    ledger_head: notification id; a read that reached it includes everything answered before the
+    request arrived. at: ledger time, by which the token and whatever the request asks for are
+    judged.
     """
 
     api_token: ApiToken
-    head: int
+    ledger_head: int
     at: datetime
 
 
-class CallerLookup:
+class ApiTokenLookup:
     """Finds API tokens by digest.
 
     Nothing is cached: a revoke is seen by the next request everywhere.
     """
 
-    def __init__(self, pool: ReadPool, clock: LedgerClock, newer_keys: NewerKeys) -> None:
+    def __init__(self, pool: ReadPool, clock: LedgerClock, newer_keys: NewerPeppers) -> None:
         self._pool = pool
         self._clock = clock
         self._newer_keys = newer_keys
@@ -61,7 +62,8 @@ class CallerLookup:
             self._clock.refuse(error)
             raise
         found = {
-            digest: Caller(_api_token(*stored), head, at) for digest, *stored, head, at in rows
+            digest: Caller(_api_token(*stored), ledger_head, at)
+            for digest, *stored, ledger_head, at in rows
         }
         if found:
             self._clock.believed()

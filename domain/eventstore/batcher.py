@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Final, Generic, TypeVar
 
 from domain.errors import Overloaded, StoreUnavailable
-from domain.eventstore.commit_turn import ALONE, Turn
+from domain.eventstore.commit_turn import ALONE, CommitTurn
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
@@ -52,7 +52,7 @@ class Batcher(Generic[Ask, Answer]):
 
     run: answers every job of the batch; whatever it raises refuses those that it left unanswered.
     max_batch, max_queue: jobs. A full queue refuses with Overloaded at once.
-    turn: taken before each batch and passed on after it, or sooner by `run`.
+    commit_turn: taken before each batch and passed on after it, or sooner by `run`.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class Batcher(Generic[Ask, Answer]):
         *,
         max_batch: int = 1000,
         max_queue: int = 10_000,
-        turn: Turn = ALONE,
+        commit_turn: CommitTurn = ALONE,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_queue = max_queue
-        self._turn = turn
+        self._commit_turn = commit_turn
         self._queue: deque[Job[Ask, Answer]] = deque()
         self._under_way: Sequence[Job[Ask, Answer]] = ()
         self._loop: asyncio.AbstractEventLoop
@@ -98,7 +98,7 @@ class Batcher(Generic[Ask, Answer]):
     async def _drain_queue(self) -> None:
         try:
             while self._queue:
-                await self._turn.take()
+                await self._commit_turn.take()
                 # Those whose caller gave up are left out: nothing is done for nobody.
                 taken = [
                     self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))
@@ -117,7 +117,7 @@ class Batcher(Generic[Ask, Answer]):
             for job in batch:
                 job.fail(error)
         finally:
-            self._turn.pass_on()
+            self._commit_turn.pass_on()
 
     def _sweep(self) -> None:
         now = self._loop.time()

@@ -21,12 +21,12 @@ LOST_AFTER_S: Final = 2.0
 """Whoever has it passes it on sooner, or has died with it."""
 
 
-def new_turn() -> int | None:
-    """An eventfd with the turn in it, for `SharedTurn`; None where the kernel has no such thing."""
+def new_commit_turn() -> int | None:
+    """An eventfd with the turn in it, for `SharedCommitTurn`; None where the kernel has none."""
     return os.eventfd(1, os.EFD_NONBLOCK) if sys.platform == "linux" else None
 
 
-class Turn:
+class CommitTurn:
     """Of a process that shares its machine with no other: always its own."""
 
     async def take(self) -> None:
@@ -36,11 +36,11 @@ class Turn:
         """Let another batch go, if the turn is ours."""
 
 
-ALONE: Final = Turn()
+ALONE: Final = CommitTurn()
 
 
-class SharedTurn(Turn):
-    """A process's part in it. fd: of `new_turn`, shared by all of them.
+class SharedCommitTurn(CommitTurn):
+    """A process's part in it. fd: of `new_commit_turn`, shared by all of them.
 
     Reading an eventfd takes whatever was put in: two turns, should it come to that, become one
     again.

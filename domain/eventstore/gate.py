@@ -22,7 +22,7 @@ from domain.event import Aggregate, Changes, Recorded, States
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, evolve
 from domain.eventstore.batcher import Batcher, Job
-from domain.eventstore.commit_turn import ALONE, Turn
+from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.eventstore.event_registry import EventRegistry
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.uses import UseLane
@@ -78,7 +78,7 @@ class AppendGate:
 
     clock: of this process. new_id: a fresh UUID, for a use.
     on_append: called after each commit that may have stored something.
-    turn: of the lane of uses. primary: shared by all connections of the process.
+    commit_turn: of the lane of uses. primary: shared by all connections of the process.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class AppendGate:
         clock: LedgerClock,
         new_id: Callable[[], UUID],
         on_append: Callable[[], None] = lambda: None,
-        turn: Turn = ALONE,
+        commit_turn: CommitTurn = ALONE,
     ) -> None:
         self._registry = registry
         self._clock = clock
@@ -97,7 +97,12 @@ class AppendGate:
         self._kept = KeptConnection(primary)
         self._commands: Batcher[Command, Outcome] = Batcher(self._run, max_batch=200)
         self.uses = UseLane(
-            primary, registry, clock=clock, new_id=new_id, on_append=on_append, turn=turn
+            primary,
+            registry,
+            clock=clock,
+            new_id=new_id,
+            on_append=on_append,
+            commit_turn=commit_turn,
         )
         self.batch_sizes: deque[int] = deque(maxlen=1000)
 

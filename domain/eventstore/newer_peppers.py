@@ -22,7 +22,7 @@ a process that adds one takes longer to begin to answer.
 _SQL: Final = statements("domain.eventstore", "sql/peppers.sql")
 
 
-class NewerKeys:
+class NewerPeppers:
     """Asks the ledger at most once a second, and only when a secret is unknown."""
 
     def __init__(self, pool: ReadPool, pepper: Pepper) -> None:

@@ -17,7 +17,7 @@ from psycopg.pq.abc import PGresult
 from domain.errors import StoreUnavailable
 from domain.eventstore.append import RECORD_USES
 from domain.eventstore.batcher import Batcher, Job
-from domain.eventstore.commit_turn import ALONE, Turn
+from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.eventstore.event_registry import EventRegistry
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.postgres import binary_arrays
@@ -77,7 +77,7 @@ class UseLane:
     """Group commit of uses for one process, on a connection of its own.
 
     clock: of this process. new_id: a fresh UUID, for a use.
-    on_append: called after each commit that stored something. turn: see `AppendGate`.
+    on_append: called after each commit that stored something. commit_turn: see `AppendGate`.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class UseLane:
         clock: LedgerClock,
         new_id: Callable[[], UUID],
         on_append: Callable[[], None],
-        turn: Turn = ALONE,
+        commit_turn: CommitTurn = ALONE,
     ) -> None:
         self._registry = registry
         self._clock = clock
@@ -96,8 +96,10 @@ class UseLane:
         self._on_append = on_append
         self._kept = KeptConnection(primary)
         self._record: PreparedStatement | None = None
-        self._turn = turn
-        self._jobs: Batcher[Presented, Decision | None] = Batcher(self._run, turn=turn)
+        self._commit_turn = commit_turn
+        self._jobs: Batcher[Presented, Decision | None] = Batcher(
+            self._run, commit_turn=commit_turn
+        )
 
     def present(
         self, presented: Presented, *, timeout_s: float = USE_TIMEOUT_S
@@ -128,7 +130,7 @@ class UseLane:
             # Perhaps committed, perhaps not. No second try: it would be recorded twice.
             await self._kept.drop(error)
             raise StoreUnavailable("the database did not confirm the use") from error
-        self._turn.pass_on()
+        self._commit_turn.pass_on()
         self._clock.believed()
         if batch.answer(result):
             self._on_append()

@@ -141,13 +141,13 @@ class ReadPool:
 
     async def _wait_for_place(self) -> None:
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(turn)
-        timer = loop.call_later(self.timeout_s, _give_up, turn)
+        lease: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(lease)
+        timer = loop.call_later(self.timeout_s, _give_up, lease)
         try:
-            await turn
+            await lease
         except asyncio.CancelledError:
-            if not turn.cancelled():  # its turn came in the same moment
+            if not lease.cancelled():  # its turn came in the same moment
                 self._free_place()
             raise
         finally:
@@ -155,9 +155,9 @@ class ReadPool:
 
     def _free_place(self) -> None:
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            lease = self._waiting.popleft()
+            if not lease.done():
+                lease.set_result(None)
                 return
         self._places += 1
 
@@ -230,6 +230,6 @@ class Lease:
             await self._pool.give_back(self._generation, self._connection)
 
 
-def _give_up(turn: "asyncio.Future[None]") -> None:
-    if not turn.done():
-        turn.set_exception(StoreUnavailable("no connection became free in time"))
+def _give_up(lease: "asyncio.Future[None]") -> None:
+    if not lease.done():
+        lease.set_exception(StoreUnavailable("no connection became free in time"))

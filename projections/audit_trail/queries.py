@@ -69,15 +69,15 @@ class AuditPage:
     events: Sequence[AuditEvent]
     next: int | None
 
-    def seen_to(self, after: int, *, head: int) -> int:
+    def seen_to(self, after: int, *, ledger_head: int) -> int:
         """Up to which position an oldest-first page after `after` leaves nothing out.
 
-        head: the view had reached it when the page was read; unless that is full, nothing is left
-        before it.
+        ledger_head: the view had reached it when the page was read; unless that is full, nothing is
+        left before it.
         """
         if self.next is not None:
             return self.next
-        return max(after, head, *(event.position for event in self.events[-1:]))
+        return max(after, ledger_head, *(event.position for event in self.events[-1:]))
 
 
 class AuditQueries:
@@ -86,27 +86,28 @@ class AuditQueries:
     def __init__(self, pool: ReadPool, *, waker: Waker = NOBODY) -> None:
         self._view = ViewReader(pool, audit_trail.PROJECTION, waker=waker)
 
-    async def page(self, narrow: AuditFilter, span: Span, *, limit: int, head: int) -> AuditPage:
+    async def page(
+        self, narrow: AuditFilter, span: Span, *, limit: int, ledger_head: int
+    ) -> AuditPage:
         """`limit` rows at most, in the order of `span`."""
         select, parameters = statement(narrow, span, limit=limit + 1)
-        rows = await self._view.rows(select, parameters, head=head)
+        rows = await self._view.rows(select, parameters, ledger_head=ledger_head)
         events = [event_of(AuditRow(*row)) for row in rows[:limit]]
         return AuditPage(events, events[-1].position if len(rows) > limit else None)
 
     async def stream(
-        self, narrow: AuditFilter, span: Span, *, limit: int | None, head: int
+        self, narrow: AuditFilter, span: Span, *, limit: int | None, ledger_head: int
     ) -> AsyncIterator[Sequence[AuditEvent]]:
-        """Every row up to `head`, page by page:
+        """Every row up to `ledger_head`, page by page:
         constant memory, and no transaction that outlives a page.
 
         A row never changes and positions only grow, so pages from different snapshots, or even from
         different builds of the view, make one whole.
         """
-        span, left = replace(span, until=head), limit
+        span, left = replace(span, until=ledger_head), limit
         while left is None or left > 0:
-            page = await self.page(
-                narrow, span, limit=PAGE if left is None else min(left, PAGE), head=head
-            )
+            count = PAGE if left is None else min(left, PAGE)
+            page = await self.page(narrow, span, limit=count, ledger_head=ledger_head)
             if page.events:
                 yield page.events
             if page.next is None:
@@ -115,24 +116,28 @@ class AuditQueries:
             left = None if left is None else left - len(page.events)
 
     async def lines(
-        self, narrow: AuditFilter, span: Span, *, limit: int | None, head: int
+        self, narrow: AuditFilter, span: Span, *, limit: int | None, ledger_head: int
     ) -> AsyncGenerator[bytes, None]:
         """What `stream` yields, as lines of JSON: many at a time, each with its newline.
 
         While some are on their way, the database writes the next ones: two pages in memory at most.
         """
-        here, left = replace(span, until=head), limit
-        ahead = self._ahead(narrow, here, left, head=head)
+        here, left = replace(span, until=ledger_head), limit
+        ahead = self._ahead(narrow, here, left, ledger_head=ledger_head)
         try:
             while ahead is not None:
                 text, count, next_ = await ahead
                 left = None if left is None else left - count
                 here, before = replace(here, after=next_), here
-                ahead = None if next_ is None else self._ahead(narrow, here, left, head=head)
+                ahead = (
+                    None
+                    if next_ is None
+                    else self._ahead(narrow, here, left, ledger_head=ledger_head)
+                )
                 # lets it ask: what is yielded may be sent without a turn of the loop
                 await asyncio.sleep(0)
                 if audit_lines.has_odd_address(text):
-                    page = await self.page(narrow, before, limit=count, head=head)
+                    page = await self.page(narrow, before, limit=count, ledger_head=ledger_head)
                     text = _encoder.encode_lines(page.events)
                 if text:
                     yield text
@@ -142,20 +147,20 @@ class AuditQueries:
                 ahead.cancel()
 
     def _ahead(
-        self, narrow: AuditFilter, span: Span, left: int | None, *, head: int
+        self, narrow: AuditFilter, span: Span, left: int | None, *, ledger_head: int
     ) -> "asyncio.Task[tuple[bytes, int, int | None]] | None":
         """The next lines, asked for already; None where the limit is reached."""
         limit = LINES if left is None else min(left, LINES)
         if not limit:
             return None
-        return asyncio.create_task(self._lines(narrow, span, limit=limit, head=head))
+        return asyncio.create_task(self._lines(narrow, span, limit=limit, ledger_head=ledger_head))
 
     async def _lines(
-        self, narrow: AuditFilter, span: Span, *, limit: int, head: int
+        self, narrow: AuditFilter, span: Span, *, limit: int, ledger_head: int
     ) -> tuple[bytes, int, int | None]:
         """Lines, how many they are, and the position to go on after, None where nothing follows."""
         select, parameters = lines_statement(narrow, span, limit=limit)
-        ((text,),) = await self._view.rows(select, parameters, head=head)
+        ((text,),) = await self._view.rows(select, parameters, ledger_head=ledger_head)
         if not text:
             return b"", 0, None
         count = text.count(b"\n")

@@ -11,7 +11,7 @@ from projections.follow.read_log import HEAD
 POLL_S: Final = 0.1
 
 
-class HeadWatch:
+class LedgerHeadWatch:
     """Lets many wait for the next event. The database is asked only while somebody does."""
 
     def __init__(self, pool: ReadPool) -> None:
@@ -25,9 +25,9 @@ class HeadWatch:
 
     async def now(self) -> int:
         """The last position of the ledger, 0 when it is empty. Raises StoreUnavailable."""
-        ((head,),) = await self._pool.fetch(HEAD, prepare=True)
-        assert isinstance(head, int)
-        return head
+        ((ledger_head,),) = await self._pool.fetch(HEAD, prepare=True)
+        assert isinstance(ledger_head, int)
+        return ledger_head
 
     async def beyond(self, position: int, *, timeout_s: float) -> bool:
         """Whether the ledger got beyond `position` within `timeout_s`.
@@ -58,9 +58,9 @@ class HeadWatch:
     async def _follow(self) -> None:
         while self._waiting:
             with suppress(Unavailable):
-                head = await self.now()
-                if head > self._head:
-                    self._head = head
+                ledger_head = await self.now()
+                if ledger_head > self._head:
+                    self._head = ledger_head
                     await self._tell()
             await asyncio.sleep(POLL_S)
         self._poll = None

@@ -32,7 +32,7 @@ class AsOfQueries:
         self._view = ViewReader(pool, scim_tokens.PROJECTION, audit_trail.PROJECTION, waker=waker)
 
     async def find(
-        self, token_id: UUID, *, teams: Sequence[UUID] | None, at: datetime, head: int
+        self, token_id: UUID, *, teams: Sequence[UUID] | None, at: datetime, ledger_head: int
     ) -> str | None:
         """The document at `at`; None for a token that was missing, foreign or revoked then."""
         conditions = ["id = %(id)s", _CREATED, _NOT_REVOKED]
@@ -41,25 +41,31 @@ class AsOfQueries:
             conditions.append("team_id = ANY(%(teams)s)")
             parameters["teams"] = list(teams)
         newest = f"SELECT * FROM {{table}} WHERE {' AND '.join(conditions)} LIMIT %(limit)s"
-        rows = await self._rows(newest, parameters, head=head)
+        rows = await self._rows(newest, parameters, ledger_head=ledger_head)
         return _render(rows[0]) if rows else None
 
     async def page(
-        self, narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime, head: int
+        self,
+        narrow: TokenFilter,
+        *,
+        after: Place | None,
+        limit: int,
+        at: datetime,
+        ledger_head: int,
     ) -> TokenPage:
         """One page of the list at `at`, narrowed by team,
         name and the status that the tokens had then.
         """
         newest, parameters = _newest(narrow, after=after, limit=limit, at=at)
-        rows = await self._rows(newest, parameters, head=head)
+        rows = await self._rows(newest, parameters, ledger_head=ledger_head)
         last = Place(rows[limit - 1][5], rows[limit - 1][0]) if len(rows) > limit else None
         return TokenPage([_render(row) for row in rows[:limit]], last)
 
     async def _rows(
-        self, newest: str, parameters: Mapping[str, Any], *, head: int
+        self, newest: str, parameters: Mapping[str, Any], *, ledger_head: int
     ) -> list[tuple[Any, ...]]:
         return await self._view.rows(
-            _SQL["as_it_was"].replace("{newest}", newest), parameters, head=head
+            _SQL["as_it_was"].replace("{newest}", newest), parameters, ledger_head=ledger_head
         )
 
 

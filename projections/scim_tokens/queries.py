@@ -62,16 +62,20 @@ class TokenQueries:
             pool, scim_tokens.PROJECTION, token_sources.PROJECTION, waker=waker
         )
 
-    async def is_known(self, token_id: UUID, *, teams: Sequence[UUID] | None, head: int) -> bool:
+    async def is_known(
+        self, token_id: UUID, *, teams: Sequence[UUID] | None, ledger_head: int
+    ) -> bool:
         """Whether there is such a token of these teams (None for all), revoked or not."""
         select = "SELECT true FROM {table} WHERE id = %s"
         parameters: list[Any] = [token_id]
         if teams is not None:
             select += " AND team_id = ANY(%s)"
             parameters.append(list(teams))
-        return bool(await self._view.rows(select, parameters, head=head))
+        return bool(await self._view.rows(select, parameters, ledger_head=ledger_head))
 
-    async def find(self, token_id: UUID, *, teams: Sequence[UUID] | None, head: int) -> str | None:
+    async def find(
+        self, token_id: UUID, *, teams: Sequence[UUID] | None, ledger_head: int
+    ) -> str | None:
         """The document of a token that is not revoked;
         None for missing, foreign and revoked alike.
         """
@@ -80,16 +84,22 @@ class TokenQueries:
         if teams is not None:
             select += " AND team_id = ANY(%s)"
             parameters.append(list(teams))
-        rows = await self._view.rows(select, parameters, head=head)
+        rows = await self._view.rows(select, parameters, ledger_head=ledger_head)
         return rows[0][0] if rows else None
 
     async def page(
-        self, narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime, head: int
+        self,
+        narrow: TokenFilter,
+        *,
+        after: Place | None,
+        limit: int,
+        at: datetime,
+        ledger_head: int,
     ) -> TokenPage:
         """One page of documents, `limit` at most. at: the instant that expiry is judged at."""
         select, parameters = statement(narrow, after=after, limit=limit, at=at)
         view = self._view if narrow.new_source_since is None else self._view_and_sources
-        rows = await view.rows(select, parameters, head=head)
+        rows = await view.rows(select, parameters, ledger_head=ledger_head)
         ((joined, count, *last),) = rows
         documents = [] if joined is None else joined.split(_SEPARATOR)
         return TokenPage(documents[:limit], Place(*last) if count > limit else None)

@@ -42,7 +42,13 @@ class UsageQueries:
         self._view = ViewReader(pool, usage.PROJECTION, waker=waker)
 
     async def steps(
-        self, token_id: UUID, *, from_at: datetime, to_at: datetime, step: timedelta, head: int
+        self,
+        token_id: UUID,
+        *,
+        from_at: datetime,
+        to_at: datetime,
+        step: timedelta,
+        ledger_head: int,
     ) -> list[UsageStep]:
         """Every step from the one that `from_at` is in, up to but not including `to_at`;
         zeros included.
@@ -55,7 +61,7 @@ class UsageQueries:
             "start": usage.key_of(token_id, start),
             "end": usage.key_of(token_id, _ceiling(to_at, usage.HOUR)),
         }
-        rows = await self._view.rows(_SQL["steps"], parameters, head=head)
+        rows = await self._view.rows(_SQL["steps"], parameters, ledger_head=ledger_head)
         found = {usage.EPOCH + number * step: counts for number, *counts in rows}
         return [
             UsageStep(rfc3339(at), *found.get(at, (0, 0, 0))) for at in _starts(start, to_at, step)

@@ -28,13 +28,15 @@ ANY: Final = TokenFilter()
 NEW_SOURCE: Final = TokenFilter(new_source_since=T0)
 
 READS: Final[dict[str, Callable[[Service], Awaitable[Any]]]] = {
-    "token": lambda s: s.tokens.find(NOBODY_KNOWS, teams=None, head=1),
-    "tokens": lambda s: s.tokens.page(ANY, after=None, limit=1, at=T0, head=1),
-    "tokens by source": lambda s: s.tokens.page(NEW_SOURCE, after=None, limit=1, at=T0, head=1),
-    "token as of": lambda s: s.as_of.find(NOBODY_KNOWS, teams=None, at=T0, head=1),
-    "audit": lambda s: s.audit.page(AuditFilter(), Span(), limit=1, head=1),
+    "token": lambda s: s.tokens.find(NOBODY_KNOWS, teams=None, ledger_head=1),
+    "tokens": lambda s: s.tokens.page(ANY, after=None, limit=1, at=T0, ledger_head=1),
+    "tokens by source": lambda s: s.tokens.page(
+        NEW_SOURCE, after=None, limit=1, at=T0, ledger_head=1
+    ),
+    "token as of": lambda s: s.as_of.find(NOBODY_KNOWS, teams=None, at=T0, ledger_head=1),
+    "audit": lambda s: s.audit.page(AuditFilter(), Span(), limit=1, ledger_head=1),
     "usage": lambda s: s.usage.steps(
-        NOBODY_KNOWS, from_at=T0, to_at=T0, step=timedelta(hours=1), head=1
+        NOBODY_KNOWS, from_at=T0, to_at=T0, step=timedelta(hours=1), ledger_head=1
     ),
 }
 

@@ -17,7 +17,7 @@ from domain.ledger import TokenLedger
 from domain.secret import Pepper, Secret
 from tests.benchmarks import seed, servers, wrk
 from tests.benchmarks.compare import Load
-from tests.benchmarks.seed import SOURCES, Seeded
+from tests.benchmarks.seed import CLOCK_AND_IDS, Seeded
 from tests.benchmarks.servers import Server, Service
 from tests.benchmarks.store import SERVED_DATABASE, Database, Pgbench, Store
 from tests.benchmarks.wrk import Slice
@@ -159,7 +159,7 @@ def team_pages(team_ids: Sequence[UUID]) -> list[str]:
 
 
 async def _api_token(database: Database) -> Secret:
-    async with TokenLedger(database.app, pepper=PEPPER, sources=SOURCES) as ledger:
+    async with TokenLedger(database.app, pepper=PEPPER, sources=CLOCK_AND_IDS) as ledger:
         ask = NewApiToken(uuid4(), teams=None, permissions=tuple(Permission), lifetime=None)
         _, secret = await ledger.create_api_token(ask)
         return secret

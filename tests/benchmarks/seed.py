@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import Connection, sql
 
-from domain.commands import Sources
+from domain.commands import ClockAndIds
 from domain.event import Actor, Recorded
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, encode_state, evolve, kind_of
@@ -65,7 +65,7 @@ _INDEXES: Final = """
 """
 
 
-SOURCES: Final = Sources(
+CLOCK_AND_IDS: Final = ClockAndIds(
     clock=lambda: datetime.now(UTC), new_id=uuid4, entropy=lambda: os.urandom(32)
 )
 
@@ -122,7 +122,7 @@ def seed(
 
 def check(app: str, *, pepper: Pepper, token_ids: Iterable[UUID]) -> None:
     """Assert that each token's state row equals the replay of its stream."""
-    ledger = TokenLedger(app, pepper=pepper, sources=SOURCES)
+    ledger = TokenLedger(app, pepper=pepper, sources=CLOCK_AND_IDS)
     try:
         with psycopg.connect(app) as connection:
             for token_id in token_ids:

@@ -115,7 +115,7 @@ def asked(database: Database, module: Modules) -> list[Any]:
         pool = ReadPool(database.app)
         try:
             queries = module(QUERIES).RotationQueries(pool)
-            found: list[Any] = await queries.of_team(TEAM_ID, limit=10, head=7)
+            found: list[Any] = await queries.of_team(TEAM_ID, limit=10, ledger_head=7)
             return found
         finally:
             await pool.close()

@@ -175,7 +175,7 @@ def test_a_caller_is_found_by_its_secret_with_the_head_as_of_then(
                 *(ledger.callers.find(ledger.pepper.candidates(s)) for s in (secret, scim_secret))
             )
             assert found[0] is not None
-            assert (found[0].api_token, found[0].head) == (token, 2)
+            assert (found[0].api_token, found[0].ledger_head) == (token, 2)
             assert found[1] is None, "a SCIM token is no caller"
 
     run(main())

@@ -51,7 +51,7 @@ class Acknowledged:
         catch_up(database)
         queries = TokenQueries(ledger.reads)
         for id_, secret in self.created.items():
-            is_readable = await queries.find(id_, teams=None, head=0) is not None
+            is_readable = await queries.find(id_, teams=None, ledger_head=0) is not None
             if {is_readable, await _is_let_in(ledger, secret)} != {id_ not in over}:
                 raise AcknowledgementLost("a token that can be read, or used")
 

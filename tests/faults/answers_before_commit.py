@@ -24,7 +24,7 @@ from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.uses import UseLane, _Batch
 from domain.postgres.prepared_statement import PreparedStatement
 from domain.postgres.primary import Primary
-from tests.conftest import SOURCES, Database
+from tests.conftest import CLOCK_AND_IDS, Database
 from tests.presenting import UNLIMITED
 from tests.service import service_environment, until
 
@@ -59,8 +59,8 @@ def create_app() -> Edge:
     edge._service.ledger.gate.uses = AnswersBeforeCommit(
         Primary(conninfo),
         REGISTRY,
-        clock=LedgerClock(SOURCES.clock),
-        new_id=SOURCES.new_id,
+        clock=LedgerClock(CLOCK_AND_IDS.clock),
+        new_id=CLOCK_AND_IDS.new_id,
         on_append=lambda: None,
     )
     return edge

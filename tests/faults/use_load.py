@@ -22,7 +22,7 @@ from domain.commands import NewApiToken, NewScimToken
 from domain.ledger import TokenLedger
 from domain.scim_token import Used
 from domain.secret import ENTROPY_BYTES, Pepper, SecretKind, mint
-from tests.conftest import SOURCES, Database
+from tests.conftest import CLOCK_AND_IDS, Database
 from tests.presenting import Door, Told, Verdict
 from tests.raw_http import Client
 from tests.service import PEPPER_KEY
@@ -80,7 +80,7 @@ async def populate(database: Database, *, size: int) -> Population:
     admin = NewApiToken(uuid4(), None, tuple(Permission), None)
     ask, operator = NewScimToken(TEAM, "Okta"), Operator(uuid4())
     async with TokenLedger(
-        database.app, pepper=Pepper([PEPPER_KEY.encode()]), sources=SOURCES
+        database.app, pepper=Pepper([PEPPER_KEY.encode()]), sources=CLOCK_AND_IDS
     ) as ledger:
         _, api_secret = await ledger.create_api_token(admin)
         made = [await ledger.create_scim_token(ask, by=operator) for _ in range(size)]

@@ -16,7 +16,7 @@ from projections.follow.read_log import read
 from projections.follow.runner import BATCH
 from projections.projection import LogEntry, Projection
 from projections.rebuild.run import rebuild
-from tests.conftest import PEPPER, SOURCES, Database, catch_up
+from tests.conftest import CLOCK_AND_IDS, PEPPER, Database, catch_up
 from tests.domain.eventstore.hand_clock import believing_any_clock
 from tests.domain.scenario import COMMAND_ID
 
@@ -31,7 +31,7 @@ def given(database: Database, *facts: Fact, batch: int = BATCH) -> None:
     for id_, event, at in facts:
         versions[id_] = versions.get(id_, 0) + 1
         recorded.append(Recorded(id_, versions[id_], at, COMMAND_ID, event))
-    ledger = TokenLedger(believing_any_clock(database), pepper=PEPPER, sources=SOURCES)
+    ledger = TokenLedger(believing_any_clock(database), pepper=PEPPER, sources=CLOCK_AND_IDS)
     ledger.save(*recorded)
     ledger.close()
     catch_up(database, batch=batch)

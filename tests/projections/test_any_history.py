@@ -34,7 +34,7 @@ from tests.projections.history import Fact, given, rows
 from tests.projections.rebuild.lives import app
 
 TOKENS: Final = tuple(UUID(int=number) for number in (1, 2, 3))
-SOURCES: Final = ("192.0.2.1", "2001:db8::1", None)
+CLOCK_AND_IDS: Final = ("192.0.2.1", "2001:db8::1", None)
 HOUR: Final = timedelta(hours=1)
 
 
@@ -55,7 +55,7 @@ STEPS: Final = st.lists(
         token=st.integers(0, 2),
         kind=st.sampled_from(["used"] * 6 + ["refused"] * 3 + ["rotated", "rotated", "revoked"]),
         later=st.sampled_from([timedelta(0)] * 4 + [MILLISECOND, MINUTE, 20 * MINUTE]),
-        source=st.sampled_from(SOURCES),
+        source=st.sampled_from(CLOCK_AND_IDS),
         count=st.integers(1, 5),
     ),
     min_size=1,
@@ -148,7 +148,7 @@ async def check_as_of(
         for at in instants:
             told = as_told(history, at)
             for token_id in TOKENS:
-                found = await queries.find(token_id, teams=None, at=at, head=0)
+                found = await queries.find(token_id, teams=None, at=at, ledger_head=0)
                 is_there = token_id in told and told[token_id]["revoked_at"] is None
                 assert (found is not None) == is_there
                 assert found is None or msgspec.json.decode(found) == rendered(told[token_id])
@@ -160,10 +160,10 @@ async def check_as_of(
                     rendered(each) for each in newest if status in {"all", status_at(each, at)}
                 ]
                 narrow = TokenFilter(status=status)
-                page = await queries.page(narrow, after=None, limit=9, at=at, head=0)
+                page = await queries.page(narrow, after=None, limit=9, at=at, ledger_head=0)
                 assert decoded(page.documents) == expected, (status, at)
                 if at >= history[-1][2]:
-                    page = await present.page(narrow, after=None, limit=9, at=at, head=0)
+                    page = await present.page(narrow, after=None, limit=9, at=at, ledger_head=0)
                     assert decoded(page.documents) == expected, status
     finally:
         await pool.close()
@@ -193,7 +193,7 @@ def check_counts(database: Database, history: Sequence[Fact]) -> None:
 
 def uses_of_one(kind: str, *, later: timedelta) -> list[Step]:
     """The same token, in the same way, again and again."""
-    return [Step(0, kind, later, SOURCES[0], 2)] * 6
+    return [Step(0, kind, later, CLOCK_AND_IDS[0], 2)] * 6
 
 
 def check_views(server: str, steps: list[Step], batch: int) -> None:

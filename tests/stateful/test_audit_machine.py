@@ -52,7 +52,7 @@ __all__ = ["patient"]
 
 T = TypeVar("T")
 TEAMS: Final = [UUID(int=number) for number in range(1, 4)]
-SOURCES: Final = [None, "192.0.2.1", "192.0.2.77", "198.51.100.9", "2001:db8::1"]
+CLOCK_AND_IDS: Final = [None, "192.0.2.1", "192.0.2.77", "198.51.100.9", "2001:db8::1"]
 NETWORKS: Final = [
     ip_network(each) for each in ("192.0.2.0/24", "192.0.2.1/32", "2001:db8::/32", "10.0.0.0/8")
 ]
@@ -105,7 +105,9 @@ class AuditMachine(RuleBasedStateMachine):
                 self.ledger.create_scim_token(NewScimToken(team, "Okta"), by=self.callers[0])
             )
             self.secrets[token.id] = [secret]
-            self.run(self.ledger.authenticate(secret, Presentation("scim", source=SOURCES[1])))
+            self.run(
+                self.ledger.authenticate(secret, Presentation("scim", source=CLOCK_AND_IDS[1]))
+            )
 
     @rule(ms=st.sampled_from([1, 999, 61_000, 3_600_000]))
     def time_passes(self, ms: int) -> None:
@@ -131,7 +133,7 @@ class AuditMachine(RuleBasedStateMachine):
         self.secrets[token.id] = [secret]
 
     @precondition(lambda self: self.secrets)
-    @rule(data=st.data(), source=st.sampled_from(SOURCES), times=st.integers(1, 3))
+    @rule(data=st.data(), source=st.sampled_from(CLOCK_AND_IDS), times=st.integers(1, 3))
     def use(self, data: st.DataObject, source: str | None, times: int) -> None:
         secret = data.draw(
             st.sampled_from([each for secrets in self.secrets.values() for each in secrets])
@@ -254,7 +256,7 @@ class AuditMachine(RuleBasedStateMachine):
         queries = AsOfQueries(self.ledger.reads)
         page = self.run(
             queries.page(
-                TokenFilter(teams), after=None, limit=1000, at=at, head=self._events()[-1][0]
+                TokenFilter(teams), after=None, limit=1000, at=at, ledger_head=self._events()[-1][0]
             )
         )
         assert list(page.documents) == [_document(token) for token in expected]
@@ -267,7 +269,9 @@ class AuditMachine(RuleBasedStateMachine):
         start, end = T0 - HOUR, self.clock.now + HOUR
         queries = UsageQueries(self.ledger.reads)
         steps = self.run(
-            queries.steps(token_id, from_at=start, to_at=end, step=HOUR, head=self._events()[-1][0])
+            queries.steps(
+                token_id, from_at=start, to_at=end, step=HOUR, ledger_head=self._events()[-1][0]
+            )
         )
         mine = [recorded for _, recorded in self._events() if recorded.originator_id == token_id]
         for step in steps:
@@ -287,13 +291,13 @@ class AuditMachine(RuleBasedStateMachine):
             [],
         )
         while True:
-            page = await queries.page(narrow, span, limit=limit, head=head)
+            page = await queries.page(narrow, span, limit=limit, ledger_head=head)
             found += [event.position for event in page.events]
             if page.next is None:
                 streamed = [
                     event.position
                     async for events in queries.stream(
-                        narrow, Span(is_newest_first), limit=None, head=head
+                        narrow, Span(is_newest_first), limit=None, ledger_head=head
                     )
                     for event in events
                 ]

@@ -533,18 +533,20 @@ class LedgerMachine(RuleBasedStateMachine):
         queries, head = TokenQueries(self.ledger.reads), self.head()
         for id_ in ids:
             token = self.model[id_]
-            found = await queries.find(id_, teams=None, head=head)
+            found = await queries.find(id_, teams=None, ledger_head=head)
             assert (None if found is None else json.loads(found)) == (
                 None if token.revoked_at is not None else token.document()
             )
             foreign = [team for team in TEAMS if team != token.team]
-            assert await queries.find(id_, teams=foreign, head=head) is None
+            assert await queries.find(id_, teams=foreign, ledger_head=head) is None
         for team, status in lists:
             narrow = TokenFilter(None if team is None else (team,), status=status)
             listed: list[dict[str, object]] = []
             after = None
             while True:
-                page = await queries.page(narrow, after=after, limit=3, at=self.at, head=head)
+                page = await queries.page(
+                    narrow, after=after, limit=3, at=self.at, ledger_head=head
+                )
                 listed += [json.loads(document) for document in page.documents]
                 if (after := page.next) is None:
                     break

@@ -7,7 +7,7 @@ from urllib.parse import SplitResult
 
 from litestar.types import HTTPScope
 
-from api.doors.client_address import ClientSources
+from api.doors.client_address import ClientAddresses
 from api.doors.scim.connection import Answer
 from api.doors.scim.framing import Unforwardable, framing_of
 from api.doors.scim.location import UpstreamAddress, public_origin
@@ -49,7 +49,7 @@ class HeaderSections:
         self,
         base: str,
         address: SplitResult,
-        sources: ClientSources,
+        sources: ClientAddresses,
         *,
         forwards_authorization: bool,
     ) -> None:

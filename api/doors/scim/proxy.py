@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from litestar.types import HTTPScope, Receive, Send
 
 from api.doors import scim_messages
-from api.doors.client_address import ClientSources
+from api.doors.client_address import ClientAddresses
 from api.doors.scim.client import Answering, Client
 from api.doors.scim.connection import Answer, Broken, Connection
 from api.doors.scim.framing import Framing, Unforwardable, framing_of
@@ -35,7 +35,7 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 class Upstream:
     """The SCIM service of the settings, with a pool of connections of this process."""
 
-    def __init__(self, settings: Settings, sources: ClientSources) -> None:
+    def __init__(self, settings: Settings, sources: ClientAddresses) -> None:
         assert settings.scim_upstream_url is not None
         base = settings.scim_upstream_url.rstrip("/")
         address = urlsplit(base)

@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from litestar.types import HTTPScope
 
-from api.doors.client_address import MAX_HOPS, ClientSources, Origin, plain_address, plain_network
+from api.doors.client_address import MAX_HOPS, ClientAddresses, Origin, plain_address, plain_network
 
 PROXY, OTHER_PROXY, CLIENT, PEER = "10.0.0.1", "10.0.0.2", "203.0.113.7", "198.51.100.9"
-TRUSTING = ClientSources([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
-TRUSTING_NOBODY = ClientSources()
+TRUSTING = ClientAddresses([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
+TRUSTING_NOBODY = ClientAddresses()
 
 
 def scope(peer: str | None, *forwarded_for: str, **headers: str) -> HTTPScope:
@@ -108,7 +108,7 @@ class TestBehindTrustedProxies:
 
     @pytest.mark.parametrize("is_relayed", [True, False])
     def test_a_flood_of_lists_does_not_fill_the_memory(self, is_relayed: bool) -> None:
-        sources = ClientSources([ip_network("10.0.0.0/8")])
+        sources = ClientAddresses([ip_network("10.0.0.0/8")])
         for number in range(100):
             told = scope(PROXY, f"1.1.1.{number}{', 1.1.1.1' * 200}, {CLIENT}")
             assert sources.address(told, is_relayed=is_relayed) == CLIENT

@@ -123,7 +123,9 @@ class Pages:
         cursor = None
         for _ in range(100):
             after = None if cursor is None else CURSORS.decode(cursor, scope=str(team))
-            page = await queries.page(TokenFilter((team,)), after=after, limit=limit, at=T0, head=0)
+            page = await queries.page(
+                TokenFilter((team,)), after=after, limit=limit, at=T0, ledger_head=0
+            )
             seen += [UUID(document) for document in page.documents]
             if page.next is None:
                 return seen

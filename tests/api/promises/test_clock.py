@@ -21,7 +21,7 @@ from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.ledger import TokenLedger
 from domain.secret import Pepper
-from tests.conftest import SOURCES, Database
+from tests.conftest import CLOCK_AND_IDS, Database
 from tests.domain.eventstore.test_ledger_time import DAY, Drifting
 from tests.service import PEPPER_KEY
 
@@ -38,7 +38,7 @@ def process(database: Database, clock: Drifting) -> Iterator["TestClient[Edge]"]
 async def tokens(database: Database) -> tuple[str, str, str]:
     """A SCIM token's secret and its id, and an API token's secret: both good for a month."""
     async with TokenLedger(
-        database.app, pepper=Pepper([PEPPER_KEY.encode()]), sources=SOURCES
+        database.app, pepper=Pepper([PEPPER_KEY.encode()]), sources=CLOCK_AND_IDS
     ) as ledger:
         lifetime = timedelta(days=30)
         _, api_secret = await ledger.create_api_token(

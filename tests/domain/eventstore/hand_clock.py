@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import psycopg
 
-from domain.commands import Sources
+from domain.commands import ClockAndIds
 from tests.conftest import Database
 
 BELIEVES: Final[LiteralString] = """
@@ -45,6 +45,6 @@ class HandClock:
         self.now += by
 
     @property
-    def sources(self) -> Sources:
+    def sources(self) -> ClockAndIds:
         """Sources of a ledger that lives by this clock."""
-        return Sources(clock=self, new_id=uuid4, entropy=lambda: os.urandom(32))
+        return ClockAndIds(clock=self, new_id=uuid4, entropy=lambda: os.urandom(32))

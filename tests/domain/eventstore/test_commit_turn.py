@@ -10,7 +10,7 @@ import pytest
 
 from domain.eventstore import commit_turn
 from domain.eventstore.batcher import Batcher, Job
-from domain.eventstore.commit_turn import SharedTurn, new_turn
+from domain.eventstore.commit_turn import SharedCommitTurn, new_commit_turn
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel has no eventfd")
 
@@ -21,11 +21,11 @@ class Lane:
     """A process's queue. Its batches take a while, and tell `under_way` when they begin and end."""
 
     def __init__(self, fd: int, under_way: list["Lane"]) -> None:
-        self.turn = SharedTurn(fd)
+        self.commit_turn = SharedCommitTurn(fd)
         self.batches: list[int] = []
         self.at_once = 0
         self._under_way = under_way
-        self._jobs: Batcher[int, int] = Batcher(self._run, turn=self.turn)
+        self._jobs: Batcher[int, int] = Batcher(self._run, commit_turn=self.commit_turn)
 
     async def ask(self, times: int = 1) -> None:
         """One client that asks again as soon as it was answered."""
@@ -53,7 +53,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fd() -> Iterator[int]:
-    made = new_turn()
+    made = new_commit_turn()
     assert made is not None
     yield made
     os.close(made)
@@ -101,9 +101,9 @@ def test_a_lane_that_is_alone_waits_for_nobody(fd: int) -> None:
 def test_a_turn_that_does_not_come_is_not_waited_for(fd: int) -> None:
     async def run() -> None:
         async with two_lanes(fd) as (one, other):
-            await other.turn.take()  # and keeps it: its database hangs
+            await other.commit_turn.take()  # and keeps it: its database hangs
             assert await seconds(one) + 0.001 >= commit_turn.PATIENCE_S
-            other.turn.pass_on()
+            other.commit_turn.pass_on()
             assert min([await seconds(one) for _ in range(10)]) < commit_turn.PATIENCE_S
 
     asyncio.run(run())
@@ -140,7 +140,7 @@ def test_a_batch_that_fails_passes_the_turn_on(fd: int) -> None:
         raise ConnectionError
 
     async def run() -> None:
-        failing: Batcher[int, int] = Batcher(broken, turn=SharedTurn(fd))
+        failing: Batcher[int, int] = Batcher(broken, commit_turn=SharedCommitTurn(fd))
         with pytest.raises(ConnectionError):
             await failing.submit(1, timeout_s=5)
         async with two_lanes(fd) as (one, _):

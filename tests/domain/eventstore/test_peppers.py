@@ -21,7 +21,7 @@ from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
 from domain.ledger import TokenLedger
 from domain.scim_token import Presentation
 from domain.secret import Pepper, SecretKind, mint
-from tests.conftest import SOURCES, Database
+from tests.conftest import CLOCK_AND_IDS, Database
 from tests.domain.scenario import created
 from tests.projections.given_events import record
 
@@ -132,7 +132,7 @@ def test_a_process_that_has_begun_goes_on_while_another_brings_a_new_key(
     old, both = Pepper(KEYS[:1]), Pepper(KEYS[:2])
 
     def of(pepper: Pepper) -> TokenLedger:
-        return TokenLedger(database.app, pepper=pepper, sources=SOURCES)
+        return TokenLedger(database.app, pepper=pepper, sources=CLOCK_AND_IDS)
 
     async def main() -> None:
         async with of(old) as running, of(old) as late:
@@ -161,8 +161,8 @@ def test_a_secret_under_a_newer_key_is_not_said_to_be_unknown(database: Database
 
     async def main() -> None:
         async with (
-            TokenLedger(database.app, pepper=old, sources=SOURCES) as running,
-            TokenLedger(database.app, pepper=both, sources=SOURCES) as new,
+            TokenLedger(database.app, pepper=old, sources=CLOCK_AND_IDS) as running,
+            TokenLedger(database.app, pepper=both, sources=CLOCK_AND_IDS) as new,
         ):
             _, known = await running.create_scim_token(NewScimToken(uuid4(), "Okta"), by=operator)
             unknown = mint(SecretKind.SCIM_LIVE, bytes(32))
@@ -197,7 +197,9 @@ def test_a_process_that_has_begun_is_refused_by_another_ledger(database: Databas
     """One that was restored, or that a connection string leads to by now."""
 
     async def main() -> None:
-        async with TokenLedger(database.app, pepper=Pepper(KEYS[:2]), sources=SOURCES) as running:
+        async with TokenLedger(
+            database.app, pepper=Pepper(KEYS[:2]), sources=CLOCK_AND_IDS
+        ) as running:
             await running.time()
             with psycopg.connect(database.owner) as owner:
                 owner.execute("DELETE FROM ledger.pepper_generations")

@@ -165,11 +165,13 @@ async def essentials(database: Database) -> None:
         caller = await other.callers.find(other.pepper.candidates(api_secret))
         assert caller is not None
         assert caller.api_token.id == api_token.id
-        assert caller.head > 0
+        assert caller.ledger_head > 0
         revoked = await other.scim_token(token.id)
         with open_connection(database.app, session=FOLLOWING) as following:
             Runner(database.app, PROJECTIONS).catch_up(following)
-        found = await TokenQueries(one.reads).find(kept.id, teams=None, head=caller.head)
+        found = await TokenQueries(one.reads).find(
+            kept.id, teams=None, ledger_head=caller.ledger_head
+        )
         assert found is not None
         document = json.loads(found)
         assert document["name"] == name

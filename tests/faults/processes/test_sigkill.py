@@ -33,7 +33,7 @@ from domain.ledger import TokenLedger
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.primary import Primary
 from domain.secret import Pepper, parse
-from tests.conftest import SOURCES, Database, open_ledger
+from tests.conftest import CLOCK_AND_IDS, Database, open_ledger
 from tests.faults.acknowledged import IDP, Acknowledged, AcknowledgementLost
 from tests.faults.own_server import OwnServer, own_server, postmaster_pid, process_tree, send
 from tests.patience import patient
@@ -69,7 +69,10 @@ class AnswersBeforeCommit(AppendGate):
 def plant(ledger: TokenLedger, conninfo: str) -> None:
     """Give a ledger the gate with the bug."""
     ledger.gate = AnswersBeforeCommit(
-        Primary(conninfo), REGISTRY, clock=LedgerClock(SOURCES.clock), new_id=SOURCES.new_id
+        Primary(conninfo),
+        REGISTRY,
+        clock=LedgerClock(CLOCK_AND_IDS.clock),
+        new_id=CLOCK_AND_IDS.new_id,
     )
 
 
@@ -339,7 +342,7 @@ class Load:
         async def main() -> None:
             database = self._serve.database
             pepper = Pepper([(self._serve.data_dir / "pepper").read_bytes()])
-            async with TokenLedger(database.app, pepper=pepper, sources=SOURCES) as ledger:
+            async with TokenLedger(database.app, pepper=pepper, sources=CLOCK_AND_IDS) as ledger:
                 for id_, count in self.let_in.items():
                     if (await ledger.scim_token(id_)).uses < count:
                         raise AcknowledgementLost("a use")

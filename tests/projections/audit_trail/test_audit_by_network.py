@@ -17,7 +17,7 @@ from tests.domain.scenario import ADA, MINUTE, T0, TEAM_ID
 from tests.projections.history import Fact, given
 
 TOKEN: Final = UUID(int=1)
-SOURCES: Final = (
+CLOCK_AND_IDS: Final = (
     "192.0.2.1",
     "198.51.100.7",
     None,
@@ -51,7 +51,7 @@ def test_only_what_came_from_the_network_is_told(
 ) -> None:
     monkeypatch.setattr(audit_queries, "FEW", few)
     facts: list[Fact] = [(TOKEN, Created(TEAM_ID, "Okta", ADA, Digest(bytes(32), 1), None), T0)]
-    for number, source in enumerate(SOURCES, start=1):
+    for number, source in enumerate(CLOCK_AND_IDS, start=1):
         at = T0 + number * MINUTE
         facts.append((TOKEN, Used(1, at, Presentation(door="scim", source=source)), at))
     given(database, *facts)
@@ -61,7 +61,7 @@ def test_only_what_came_from_the_network_is_told(
         try:
             span = Span(is_newest_first=is_newest_first)
             narrow = AuditFilter(source=ip_network(network))
-            page = await AuditQueries(pool).page(narrow, span, limit=100, head=0)
+            page = await AuditQueries(pool).page(narrow, span, limit=100, ledger_head=0)
             return [event.source for event in page.events]
         finally:
             await pool.close()

@@ -87,8 +87,8 @@ def both(database: Database, span: Span, *, limit: int | None = None) -> tuple[b
         pool = ReadPool(database.app)
         queries = AuditQueries(pool)
         asked = AuditFilter(), span
-        written = [piece async for piece in queries.lines(*asked, limit=limit, head=HEAD)]
-        pages = [page async for page in queries.stream(*asked, limit=limit, head=HEAD)]
+        written = [piece async for piece in queries.lines(*asked, limit=limit, ledger_head=HEAD)]
+        pages = [page async for page in queries.stream(*asked, limit=limit, ledger_head=HEAD)]
         await pool.close()
         return b"".join(written), b"".join(map(msgspec.json.Encoder().encode_lines, pages))
 
@@ -189,13 +189,13 @@ def test_a_reader_that_leaves_leaves_nothing_behind(database: Database) -> None:
         pool = ReadPool(database.app, size=1)
         queries = AuditQueries(pool)
         for _ in range(3):
-            lines = queries.lines(AuditFilter(), Span(), limit=None, head=HEAD)
+            lines = queries.lines(AuditFilter(), Span(), limit=None, ledger_head=HEAD)
             assert (await anext(lines)).count(b"\n") == LINES
             await lines.aclose()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         if left:
             await asyncio.wait(left, timeout=10)
-        assert (await queries.page(AuditFilter(), Span(), limit=1, head=HEAD)).events
+        assert (await queries.page(AuditFilter(), Span(), limit=1, ledger_head=HEAD)).events
         assert asyncio.all_tasks() == {asyncio.current_task()}
         await pool.close()
 

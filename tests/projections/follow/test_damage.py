@@ -126,7 +126,7 @@ def read(database: Database, projection: Projection) -> list[tuple[Any, ...]]:
         try:
             reader = ViewReader(pool, projection)
             return await reader.rows(
-                f"SELECT true, {', '.join(projection.columns)} FROM {{table}}", [], head=0
+                f"SELECT true, {', '.join(projection.columns)} FROM {{table}}", [], ledger_head=0
             )
         finally:
             await pool.close()

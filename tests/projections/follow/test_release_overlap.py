@@ -99,13 +99,15 @@ def test_both_releases_answer_while_the_new_view_is_built_and_after(
                         await connection.execute("SELECT max(notification_id) FROM ledger.events")
                     ).fetchall()
                 rows = await old.rows(
-                    "SELECT true, name FROM {table} WHERE id = %s", [token.id], head=head
+                    "SELECT true, name FROM {table} WHERE id = %s", [token.id], ledger_head=head
                 )
                 assert rows == [("Okta",)]
                 answers["old"] += 1
                 if NEW.shape in live_shapes(database):
                     rows = await new.rows(
-                        "SELECT true, use_events FROM {table} WHERE id = %s", [token.id], head=head
+                        "SELECT true, use_events FROM {table} WHERE id = %s",
+                        [token.id],
+                        ledger_head=head,
                     )
                     assert rows == [(1,)]
                     answers["new"] += 1

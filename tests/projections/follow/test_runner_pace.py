@@ -93,10 +93,10 @@ def test_a_query_does_not_wait_for_the_pace(
     monkeypatch.setattr(running, "EVERY_S", 60.0)
     counter, waker = counting("counter"), Waker(wake[1])
 
-    async def count(*, head: int) -> list[tuple[Any, ...]]:
+    async def count(*, ledger_head: int) -> list[tuple[Any, ...]]:
         async with open_ledger(database.app) as ledger:
             return await ViewReader(ledger.reads, counter, waker=waker).rows(
-                "SELECT true, sum(events)::int FROM {table}", [], head=head
+                "SELECT true, sum(events)::int FROM {table}", [], ledger_head=ledger_head
             )
 
     with driven(database, counter, wake):
@@ -108,7 +108,7 @@ def test_a_query_does_not_wait_for_the_pace(
         waker.appended()
         time.sleep(0.2)
         assert position(database, "counter").position == 1, "it waits for more"
-        assert asyncio.run(count(head=2)) == [(2,)]
+        assert asyncio.run(count(ledger_head=2)) == [(2,)]
 
 
 def test_a_full_pipe_holds_nobody_up(wake: tuple[int, int]) -> None:

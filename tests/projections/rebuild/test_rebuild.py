@@ -191,18 +191,20 @@ class OwnWrites:
         head = await _head(ledger.reads)
 
         for narrow in (TokenFilter((team,)), TokenFilter((team,), new_source_since=before)):
-            page = await self._tokens.page(narrow, after=None, limit=2, at=T0, head=head)
+            page = await self._tokens.page(narrow, after=None, limit=2, at=T0, ledger_head=head)
             assert len(page.documents) == 1
             assert str(token.id) in page.documents[0]
             assert '"last_used_at":null' not in page.documents[0]
-        trail = await self._audit.page(AuditFilter(teams=(team,)), Span(), limit=9, head=head)
+        trail = await self._audit.page(
+            AuditFilter(teams=(team,)), Span(), limit=9, ledger_head=head
+        )
         assert [event.kind.partition(".")[2] for event in trail.events] == [
             "used",
             "used",
             "created",
         ]
         steps = await self._usage.steps(
-            token.id, from_at=before - HOUR, to_at=now() + HOUR, step=HOUR, head=head
+            token.id, from_at=before - HOUR, to_at=now() + HOUR, step=HOUR, ledger_head=head
         )
         assert sum(step.uses for step in steps) == 2
 

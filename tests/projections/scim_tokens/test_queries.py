@@ -52,7 +52,7 @@ class Reader:
     ) -> TokenPage:
         catch_up(self.database)
         return await self.queries.page(
-            narrow, after=after, limit=limit, at=self.clock.now, head=self.head
+            narrow, after=after, limit=limit, at=self.clock.now, ledger_head=self.head
         )
 
     async def ids(self, narrow: TokenFilter = EVERYTHING) -> list[UUID]:
@@ -60,7 +60,7 @@ class Reader:
 
     async def find(self, id_: UUID, teams: list[UUID] | None = None) -> str | None:
         catch_up(self.database)
-        return await self.queries.find(id_, teams=teams, head=self.head)
+        return await self.queries.find(id_, teams=teams, ledger_head=self.head)
 
 
 def ids(page: TokenPage) -> list[UUID]:
@@ -228,9 +228,9 @@ class TestFreshness:
                 id_ = await r.create()
                 started = asyncio.get_running_loop().time()
                 with pytest.raises(ProjectionBehind):
-                    await r.queries.find(id_, teams=None, head=r.head)
+                    await r.queries.find(id_, teams=None, ledger_head=r.head)
                 assert asyncio.get_running_loop().time() - started < 3
-                assert await r.queries.find(id_, teams=None, head=0) is None, (
+                assert await r.queries.find(id_, teams=None, ledger_head=0) is None, (
                     "nobody waits for nothing"
                 )
 
@@ -245,15 +245,15 @@ class TestFreshness:
                         NewScimToken(TEAM, "Okta"), by=ADA
                     )
                     head = ledger.recorder.max_notification_id() or 0
-                    assert await queries.find(token.id, teams=[TEAM], head=head) is not None
+                    assert await queries.find(token.id, teams=[TEAM], ledger_head=head) is not None
                     await ledger.authenticate(secret, Presentation(door="scim"))
                     head = ledger.recorder.max_notification_id() or 0
-                    document = await queries.find(token.id, teams=[TEAM], head=head)
+                    document = await queries.find(token.id, teams=[TEAM], ledger_head=head)
                     assert document is not None
                     assert json.loads(document)["last_used_at"] is not None
                     await ledger.revoke_scim_token(token.id, by=ADA)
                     head = ledger.recorder.max_notification_id() or 0
-                    assert await queries.find(token.id, teams=[TEAM], head=head) is None
+                    assert await queries.find(token.id, teams=[TEAM], ledger_head=head) is None
 
         with running(database):
             run(main())
@@ -268,6 +268,6 @@ class TestFreshness:
                 with psycopg.connect(database.owner) as owner:
                     owner.execute("ALTER TABLE views.scim_tokens_v1 RENAME TO scim_tokens_v2")
                     owner.execute("UPDATE ledger.projection_positions SET version = 2")
-                assert await r.queries.find(id_, teams=None, head=r.head) is not None
+                assert await r.queries.find(id_, teams=None, ledger_head=r.head) is not None
 
         run(main())

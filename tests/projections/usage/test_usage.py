@@ -69,7 +69,9 @@ def is_new_since(database: Database, at: datetime) -> set[UUID]:
         pool = ReadPool(database.app)
         try:
             narrow = TokenFilter(new_source_since=at)
-            return await TokenQueries(pool).page(narrow, after=None, limit=100, at=T0, head=0)
+            return await TokenQueries(pool).page(
+                narrow, after=None, limit=100, at=T0, ledger_head=0
+            )
         finally:
             await pool.close()
 
@@ -176,7 +178,7 @@ def test_steps_are_dense_and_end_where_asked(database: Database) -> None:
         pool = ReadPool(database.app)
         try:
             return await UsageQueries(pool).steps(
-                TOKEN_ID, from_at=start, to_at=end, step=step, head=0
+                TOKEN_ID, from_at=start, to_at=end, step=step, ledger_head=0
             )
         finally:
             await pool.close()

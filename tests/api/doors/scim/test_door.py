@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from domain.authority import Operator
-from domain.commands import NewScimToken, Sources
+from domain.commands import ClockAndIds, NewScimToken
 from domain.secret import SecretKind, mint
 from tests.api.expected import INSTANT, create, instant, topics, use
-from tests.conftest import SOURCES, now
+from tests.conftest import CLOCK_AND_IDS, now
 from tests.service import Caller, RunningService, until
 
 ERROR: Final = "urn:ietf:params:scim:api:messages:2.0:Error"
@@ -160,7 +160,9 @@ def _revoked(service: RunningService, admin: Caller) -> str:
 
 def _over(service: RunningService, _: Caller) -> str:
     at = now()
-    still = Sources(clock=lambda: at, new_id=SOURCES.new_id, entropy=SOURCES.entropy)
+    still = ClockAndIds(
+        clock=lambda: at, new_id=CLOCK_AND_IDS.new_id, entropy=CLOCK_AND_IDS.entropy
+    )
     ask = NewScimToken(uuid4(), "over soon", at + timedelta(milliseconds=5))
     _made, secret = service.command(
         lambda ledger: ledger.create_scim_token(ask, by=Operator(uuid4())), sources=still

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from litestar.types import HTTPScope, Message
 
-from api.doors.client_address import ClientSources
+from api.doors.client_address import ClientAddresses
 from api.doors.scim.proxy import Upstream
 from api.settings import Settings
 
@@ -40,7 +40,7 @@ async def answer_to(raw: bytes, **settings: Any) -> tuple[list[Message], bytes]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     upstream = Upstream(
-        Settings(scim_upstream_url=f"http://127.0.0.1:{port}", **settings), ClientSources()
+        Settings(scim_upstream_url=f"http://127.0.0.1:{port}", **settings), ClientAddresses()
     )
     found: dict[str, Any] = {
         "method": "GET",

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from litestar.types import HTTPScope, Message
 
-from api.doors.client_address import ClientSources
+from api.doors.client_address import ClientAddresses
 from api.doors.scim import header_sections
 from api.doors.scim.proxy import Upstream
 from api.doors.scim.target import NotPlain, below_root
@@ -196,7 +196,7 @@ async def ask(raw_paths: list[bytes], base: str) -> tuple[list[bytes], list[byte
     decoy = await asyncio.start_server(lambda r, w: answer(r, w, decoyed), "127.0.0.1", 0)
     port, decoy_port = (server.sockets[0].getsockname()[1] for server in (upstream_server, decoy))
     upstream = Upstream(
-        Settings(scim_upstream_url=f"http://127.0.0.1:{port}{base}"), ClientSources()
+        Settings(scim_upstream_url=f"http://127.0.0.1:{port}{base}"), ClientAddresses()
     )
     left = asyncio.Event()
 

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from litestar.types import HTTPScope, Message
 
-from api.doors.client_address import ClientSources
+from api.doors.client_address import ClientAddresses
 from api.doors.scim import connection as connections
 from api.doors.scim.client import Client
 from api.doors.scim.framing import Framing
@@ -138,7 +138,7 @@ async def send(
 async def story(asked: Sequence[Request]) -> None:
     async with raw_upstream() as raw:
         upstream = Upstream(
-            Settings(scim_upstream_url=f"http://127.0.0.1:{raw.port}"), ClientSources()
+            Settings(scim_upstream_url=f"http://127.0.0.1:{raw.port}"), ClientAddresses()
         )
         answers = await send_all(upstream, raw, asked)
         await upstream.aclose()

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from api.doors.client_address import ClientSources
+from api.doors.client_address import ClientAddresses
 from api.doors.scim import client
 from api.doors.scim.pool import MAX_CONNECTIONS, SHARE, NoPlace, Places, ShareTaken
 from api.doors.scim.proxy import Upstream
@@ -72,7 +72,7 @@ def test_a_body_that_trickles_is_408_in_the_end(run: Run, monkeypatch: pytest.Mo
     async def story() -> None:
         async with raw_upstream() as raw:
             upstream = Upstream(
-                Settings(scim_upstream_url=f"http://127.0.0.1:{raw.port}"), ClientSources()
+                Settings(scim_upstream_url=f"http://127.0.0.1:{raw.port}"), ClientAddresses()
             )
             raw.behave["slow"] = "reads"
             request = Request([b"x"] * 100, 100, "reads")

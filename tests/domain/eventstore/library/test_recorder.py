@@ -25,7 +25,7 @@ from domain.ledger import TokenLedger
 from domain.scim_token import Presentation, ScimToken
 from domain.secret import Digest
 from projections.follow import read_log as log
-from tests.conftest import PEPPER, SOURCES, Database, open_ledger
+from tests.conftest import CLOCK_AND_IDS, PEPPER, Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import believing_any_clock
 from tests.domain.scenario import ADA, MILLISECOND, T0, T1, T2, T4
@@ -36,7 +36,7 @@ IDP = Presentation(door="scim")
 @contextmanager
 def ledger_of(database: Database) -> Iterator[TokenLedger]:
     """A ledger whose synchronous half is what the test is about."""
-    ledger = TokenLedger(believing_any_clock(database), pepper=PEPPER, sources=SOURCES)
+    ledger = TokenLedger(believing_any_clock(database), pepper=PEPPER, sources=CLOCK_AND_IDS)
     try:
         yield ledger
     finally:
@@ -184,7 +184,7 @@ class TestInsert:
                     NewScimToken(uuid4(), "Okta"), by=Operator(uuid4())
                 )
                 used = scim_token.Used(count=2, first_at=token.created_at, presentation=IDP)
-                ledger.save(Recorded(token.id, 2, SOURCES.clock(), uuid4(), used))
+                ledger.save(Recorded(token.id, 2, CLOCK_AND_IDS.clock(), uuid4(), used))
                 await ledger.authenticate(secret, IDP)
                 assert ledger.replay(token.id).uses == 3
 
@@ -200,7 +200,7 @@ class TestInsert:
             )
         monkeypatch.setenv("POSTGRES_ENABLE_DB_FUNCTIONS", "y")
         with pytest.raises(OSError, match="POSTGRES_ENABLE_DB_FUNCTIONS"):
-            TokenLedger(database.app, pepper=PEPPER, sources=SOURCES)
+            TokenLedger(database.app, pepper=PEPPER, sources=CLOCK_AND_IDS)
 
 
 class TestLeastPrivilege:
