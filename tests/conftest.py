@@ -29,8 +29,8 @@ from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.migrate import migrate
 from domain.secret import Pepper
 from projections.follow.positions import ensure_live
-from projections.follow.runner import BATCH, Runner
 from projections.registry import PROJECTIONS
+from projections.runner import BATCH, Runner
 from tests.second_chance import (
     pytest_report_teststatus,
     pytest_runtest_protocol,

@@ -25,8 +25,8 @@ from domain.ledger import TokenLedger
 from domain.postgres.connection import open_connection
 from projections.described import rfc3339
 from projections.follow.positions import ensure_live
-from projections.follow.runner import Runner
 from projections.registry import PROJECTIONS
+from projections.runner import Runner
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ import signal
 from api.json_logging import configure_logging
 from api.server.heartbeat import keep_beating_aside
 from projections.follow.low_priority import NICE_FOLLOWING, process_gives_way
-from projections.follow.runner import Runner
 from projections.registry import PROJECTIONS
+from projections.runner import Runner
 
 
 def main() -> None:

@@ -13,10 +13,10 @@ import pytest
 
 from domain.postgres.read_pool import ReadPool
 from projections.follow.positions import live_position
-from projections.follow.runner import Runner
 from projections.projection import Projection
 from projections.rebuild.run import rebuild, verify
 from projections.rebuild.shapes import prepare
+from projections.runner import Runner
 from tests.conftest import Database
 from tests.docs.documents import ROOT
 from tests.domain.scenario import (

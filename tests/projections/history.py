@@ -13,9 +13,9 @@ from domain.ledger import TokenLedger
 from projections.follow.apply import PositionMoved, apply_batch
 from projections.follow.positions import all_positions
 from projections.follow.read_log import read
-from projections.follow.runner import BATCH
 from projections.projection import LogEntry, Projection
 from projections.rebuild.run import rebuild
+from projections.runner import BATCH
 from tests.conftest import CLOCK_AND_IDS, PEPPER, Database, catch_up
 from tests.domain.eventstore.hand_clock import believing_any_clock
 from tests.domain.scenario import COMMAND_ID

@@ -58,9 +58,9 @@ from projections.described import rfc3339
 from projections.follow import read_log as log
 from projections.follow.apply import PositionMoved, apply_batch
 from projections.follow.positions import all_positions
-from projections.follow.runner import Runner
 from projections.rebuild.run import rebuild
 from projections.registry import PROJECTIONS
+from projections.runner import Runner
 from projections.scim_tokens.queries import TokenFilter, TokenQueries
 from projections.scim_tokens.view import PROJECTION as SCIM_TOKENS
 from tests.conftest import Database, new_database

@@ -33,8 +33,8 @@ from domain.postgres.session import (
 from domain.postgres.unusable_reasons import TAKES_NO_WRITES
 from domain.scim_token import Presentation
 from domain.secret import SecretKind, mint
-from projections.follow.runner import Runner
 from projections.registry import PROJECTIONS
+from projections.runner import Runner
 from projections.scim_tokens.queries import TokenQueries
 from projections.verify import verify_ledger
 from tests.conftest import APP_ROLE, Database, new_database, open_ledger

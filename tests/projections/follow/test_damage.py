@@ -18,7 +18,7 @@ from domain.errors import ProjectionStopped
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.session import FOLLOWING
 from projections import faults
-from projections.follow import runner as running_views
+from projections import runner as running_views
 from projections.follow.positions import Position, all_positions
 from projections.kinds.row_per_event import RowPerEvent
 from projections.projection import Projection

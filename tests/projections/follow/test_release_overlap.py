@@ -17,10 +17,10 @@ from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.scim_token import Created, Presentation, Used
 from projections.follow.positions import all_positions
-from projections.follow.runner import Runner
 from projections.projection import LogEntry, Projection
 from projections.rebuild import shapes
 from projections.rebuild.shapes import drop_old
+from projections.runner import Runner
 from projections.scim_tokens import view as scim_tokens
 from projections.view_reader import ViewReader
 from tests.conftest import Database, open_ledger

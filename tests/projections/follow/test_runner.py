@@ -21,9 +21,9 @@ from projections.follow import read_log as log
 from projections.follow.apply import PositionMoved, apply_batch
 from projections.follow.locks import LEADER
 from projections.follow.positions import ensure_live
-from projections.follow.runner import Runner
 from projections.projection import LogEntry, Projection, UnappliableEvent
 from projections.registry import PROJECTIONS
+from projections.runner import Runner
 from projections.scim_tokens import view as scim_tokens
 from tests.conftest import Database, catch_up, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent

@@ -16,10 +16,10 @@ import psycopg
 import pytest
 
 from domain.eventstore.event_registry import EventRegistry
-from projections.follow import runner as running
-from projections.follow.runner import Runner
+from projections import runner as running
 from projections.follow.wake_ups import Waker, WakeUps
 from projections.projection import LogEntry, Projection
+from projections.runner import Runner
 from projections.view_reader import ViewReader
 from tests.conftest import Database, open_ledger
 from tests.domain.scenario import T0, created, used

@@ -20,13 +20,13 @@ from domain.commands import NewScimToken
 from domain.event import Event
 from domain.eventstore.event_registry import REGISTRY, EventRegistry, Upcaster
 from domain.scim_token import Presentation
+from projections import runner as running_views
 from projections.follow import apply as applying
-from projections.follow import runner as running_views
 from projections.follow.positions import Position, ensure_live
-from projections.follow.runner import Runner
 from projections.projection import UnappliableEvent, UnknownTopic
 from projections.rebuild.run import rebuild, verify
 from projections.registry import PROJECTIONS
+from projections.runner import Runner
 from tests.conftest import Database, catch_up, new_database, open_ledger
 from tests.domain.scenario import T1, created, revoked, rotated, used
 from tests.projections.follow.test_damage import states

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from projections.follow.positions import live_position
-from projections.follow.runner import Runner
 from projections.rebuild import shapes
 from projections.rebuild.requests import underway
 from projections.registry import PROJECTIONS
+from projections.runner import Runner
 from tests.conftest import Database
 from tests.projections.rebuild.lives import VIEW, app, history
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from domain.eventstore.event_registry import REGISTRY
-from projections.follow.runner import Runner
+from projections.runner import Runner
 from projections.scim_tokens.view import PROJECTION, TokenRow, render
 from tests.conftest import Database, catch_up
 from tests.domain.scenario import (

@@ -58,7 +58,7 @@ that release shall lead it.
 
 HOUSEKEEPING_S: Final = 60.0
 
-_SQL: Final = statements("projections.follow", "sql/runner.sql")
+_SQL: Final = statements("projections", "runner.sql")
 
 logger = structlog.get_logger()
 
