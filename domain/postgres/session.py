@@ -120,7 +120,6 @@ READING: Final = Session(
     more={
         "enable_bitmapscan": "off",
         "enable_seqscan": "off",
-        "enable_sort": "off",
         "plan_cache_mode": "force_generic_plan",
     },
 )
