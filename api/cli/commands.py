@@ -125,7 +125,7 @@ def _run() -> int:
         result = app(result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has had enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -138,8 +138,17 @@ def _run() -> int:
     except Exception as error:  # noqa: BLE001 - nobody at a terminal is helped by a traceback
         complain(_line(error))
         structlog.get_logger().debug("command failed", exc_info=True)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _give_up_output()
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _give_up_output() -> None:
+    """What is still buffered goes nowhere; the interpreter would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.command(name="serve")

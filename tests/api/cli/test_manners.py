@@ -306,12 +306,13 @@ def test_a_reader_that_has_had_enough_is_no_mistake(
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_an_output_that_takes_nothing_is_a_sentence(database: Database) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_takes_nothing_is_a_sentence(database: Database, unbuffered: str) -> None:
+    environment = service_environment(database.app) | {"PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [COMMAND, "token", "list", "--json"],
-            env=service_environment(database.app), stdout=full, stderr=subprocess.PIPE, timeout=60,
-            check=False,
+            env=environment, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False,
         )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == b"scim-ledger: No space left on device\n"
