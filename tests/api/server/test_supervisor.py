@@ -24,6 +24,7 @@ from api.server.worker import worker_argv
 
 ROOT = Path(__file__).parents[3]
 THIS = "tests.api.server.test_supervisor"
+# Their handlers write without Python's buffer, in which a signal may find them.
 STUBBORN = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -31,14 +32,14 @@ print("not listening", flush=True)
 time.sleep(60)
 """
 UNHURRIED = """
-import signal, time
-signal.signal(signal.SIGTERM, lambda *_: (print("first told", flush=True), time.sleep(0.5), exit()))
+import os, signal, time
+signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"first told\\n"), time.sleep(0.5), exit()))
 print("first runs", flush=True)
 time.sleep(60)
 """
 NEEDED = """# last
-import signal, time
-signal.signal(signal.SIGTERM, lambda *_: (print("last told", flush=True), exit()))
+import os, signal, time
+signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"last told\\n"), exit()))
 print("last runs", flush=True)
 time.sleep(60)
 """
@@ -115,8 +116,11 @@ class Deployment:
             selector.register(self._output, selectors.EVENT_READ)
             deadline = time.monotonic() + timeout_s
             while self.said.count(text) < times:
-                assert selector.select(deadline - time.monotonic()), f"no {text!r} in: {self.said}"
-                self.said += (self._output.read() or b"").decode()
+                assert time.monotonic() < deadline, f"no {text!r} in time: {self.said}"
+                if selector.select(deadline - time.monotonic()):
+                    piece = self._output.read()
+                    assert piece != b"", f"no {text!r} to the end: {self.said}"
+                    self.said += (piece or b"").decode()
 
     def wait_for_end(self, timeout_s: float = 10) -> int:
         exit_code = self.process.wait(timeout_s)
