@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -17,6 +18,8 @@ STATUS_LINE: Final = {
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WITHOUT_BODY: Final = frozenset({204, 304})
 _CLOSE: Final = (b"connection", b"close")
+_FIELDS: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\x00-\x08\x0a-\x1f\x7f]*\r\n)*")
+"""RFC 9110 §5.1, §5.5: tokens, and values without control characters."""
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
 logger = logging.getLogger("uvicorn.error")
@@ -186,7 +189,7 @@ class Exchange:
                 if name == b"content-length":
                     length = int(value)
                 elif name == b"connection":
-                    says_close = b"close" in value.lower()
+                    says_close |= b"close" in value.lower()
                 else:
                     self._is_chunked = True
         if (
@@ -206,8 +209,8 @@ class Exchange:
             # first.
             fields.append(_CLOSE)
         head = b"".join([b"%b: %b\r\n" % field for field in fields])
-        if not head.count(b"\n") == head.count(b"\r") == len(fields) or b"\0" in head:
-            raise RuntimeError("a field of the answer holds a line of its own")
+        if _FIELDS.fullmatch(head) is None or head.count(b"\n") != len(fields):
+            raise RuntimeError("a field of the answer is not valid")
         self._left = 0 if self._is_chunked or self._is_for_head else length or 0
         self._head = b"%b%b\r\n" % (STATUS_LINE[status], head)
         if self._is_for_head:

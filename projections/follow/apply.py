@@ -1,7 +1,8 @@
 """Applying one batch to one version of a view: rows and position in one transaction."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import takewhile
 from typing import Any
 from uuid import UUID
@@ -45,16 +46,16 @@ def apply_batch(
     stream_teams = stream_teams or StreamTeams()
     known = list(takewhile(lambda entry: is_known(projection, entry.topic, registry), entries))
     if known:
-        _apply_or_split(
+        apply = partial(
+            _apply_whole,
             connection,
             projection,
             version,
-            known,
-            after=after,
             registry=registry,
             stream_teams=stream_teams,
             role=role,
         )
+        _apply_or_split(apply, known, after=after)
     if len(known) < len(entries):
         unknown = entries[len(known)]
         raise UnknownTopic(unknown.position, unknown.topic)
@@ -68,29 +69,10 @@ def is_known(projection: Projection, topic: str, registry: EventRegistry) -> boo
     return topic in projection.topics or topic in registry.topics
 
 
-def _apply_or_split(
-    connection: Connection,
-    projection: Projection,
-    version: int,
-    entries: Sequence[LogEntry],
-    *,
-    after: int,
-    registry: EventRegistry,
-    stream_teams: StreamTeams,
-    role: str,
-) -> None:
+def _apply_or_split(apply: Callable[..., None], entries: Sequence[LogEntry], *, after: int) -> None:
     """Apply all of them, or find the one that cannot be by halves."""
     try:
-        _apply_whole(
-            connection,
-            projection,
-            version,
-            entries,
-            after=after,
-            registry=registry,
-            stream_teams=stream_teams,
-            role=role,
-        )
+        apply(entries, after=after)
     except Exception as error:
         if isinstance(error, PositionMoved) or is_of_the_store(error):
             raise
@@ -101,16 +83,7 @@ def _apply_or_split(
             (entries[:middle], after),
             (entries[middle:], entries[middle - 1].position),
         ):
-            _apply_or_split(
-                connection,
-                projection,
-                version,
-                half,
-                after=start,
-                registry=registry,
-                stream_teams=stream_teams,
-                role=role,
-            )
+            _apply_or_split(apply, half, after=start)
 
 
 @contextmanager

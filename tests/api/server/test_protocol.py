@@ -470,3 +470,16 @@ def test_the_limits_are_those_of_the_reference() -> None:
         f"then {supervisor.LAST_GRACE_S:.0f} s for the projection process |",
     ):
         assert row in reference
+
+
+@pytest.mark.parametrize(
+    "field", [(b"x-a", b"b\r\nx-c: d"), (b"x-a", b"b\x01"), (b"x-a", b"\x00"), (b"x a", b"b")]
+)
+def test_an_answer_with_a_field_that_is_none_is_not_sent(field: tuple[bytes, bytes]) -> None:
+    async def bad(_scope: Any, _receive: Any, send: Any) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": [field]}
+        await send(start)
+        await send({"type": "http.response.body", "body": b""})
+
+    with serving(StrictHttpProtocol, bad) as bound:
+        assert exchange(bound, GOOD) == b""
