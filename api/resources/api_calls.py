@@ -1,16 +1,20 @@
-"""What the ledger records of a call of the administrative API: caller, source and route."""
+"""What the ledger is told of a call of the administrative API: caller, source, route and key."""
 
-from typing import Final, TypeAlias
+from hashlib import sha256
+from typing import Annotated, Final, TypeAlias
+from uuid import uuid5
 
 from litestar.di import NamedDependency
-from litestar.params import SkipValidation
+from litestar.params import HeaderParameter, SkipValidation
 from litestar.types import HTTPScope
 
 from api.doors.client_address import ClientAddresses
 from api.doors.decide import user_agent_of
+from api.errors import BadRequest, FieldError
 from api.http.json_body import StrictRequest
 from api.service import InjectedService
 from domain.authority import ApiCall
+from domain.commands import CommandKey
 from domain.scim_token import Presentation
 
 DOOR: Final = "api"
@@ -29,6 +33,7 @@ _RESOURCES: Final = frozenset(
 )
 _WORDS: Final = _RESOURCES | {"rotate", "usage", "rebuild", "retry"}
 _DEPTH: Final = 4
+KEY_MAX_LENGTH: Final = 255
 
 
 InjectedCall: TypeAlias = NamedDependency[SkipValidation[ApiCall]]
@@ -39,6 +44,36 @@ def call_of(request: StrictRequest, service: InjectedService) -> ApiCall:
     """The caller's word for a command, and where it came from."""
     source = service.doors.sources.address(request.scope)
     return ApiCall(request.user.api_token.id, source, user_agent_of(request.scope))
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description=f"Up to {KEY_MAX_LENGTH} printable characters: "
+        "for a day, a repeated call has no second effect.",
+        required=False,
+    ),
+]
+
+
+InjectedKey: TypeAlias = NamedDependency[SkipValidation[CommandKey | None]]
+"""The parameter `key` of a handler."""
+
+
+async def command_key(
+    request: StrictRequest, call: InjectedCall, idempotency_key: IdempotencyKey = None
+) -> CommandKey | None:
+    """One command per caller and Idempotency-Key; the request's digest tells its reuse."""
+    if idempotency_key is None:
+        return None
+    if not 1 <= len(idempotency_key) <= KEY_MAX_LENGTH or not idempotency_key.isprintable():
+        raise BadRequest(
+            "The Idempotency-Key is not valid.",
+            [FieldError("Idempotency-Key", f"must be 1 to {KEY_MAX_LENGTH} printable characters")],
+        )
+    asked = request.scope["path"].encode() + b"\0" + await request.body()
+    return CommandKey(uuid5(call.api_token_id, idempotency_key), sha256(asked).digest())
 
 
 def presentation_of(scope: HTTPScope, sources: ClientAddresses) -> Presentation:

@@ -5,24 +5,16 @@ A handler decodes, gives one command or asks one query, and encodes. It knows no
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from hashlib import sha256
-from typing import Annotated, Final, Literal, TypeAlias, cast
-from uuid import UUID, uuid5
+from typing import Annotated, Final, Literal, cast
+from uuid import UUID
 
 import msgspec
 from litestar import Controller, Response, delete, get, post
 from litestar.datastructures import ResponseHeader
-from litestar.di import NamedDependency, Provide
+from litestar.di import Provide
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import (
-    Body,
-    FromPath,
-    HeaderParameter,
-    JSONBody,
-    QueryParameter,
-    SkipValidation,
-)
+from litestar.params import Body, FromPath, JSONBody, QueryParameter
 
 from api.admission import requires
 from api.errors import BadRequest, FieldError
@@ -30,10 +22,10 @@ from api.http.instants import instant
 from api.http.json_body import OptionalBody, StrictRequest
 from api.http.problems import documented
 from api.http.values import Check
-from api.resources.api_calls import InjectedCall, call_of
+from api.resources.api_calls import InjectedCall, InjectedKey, call_of, command_key
 from api.service import InjectedService, visible_teams
 from domain.api_token import Permission
-from domain.commands import CommandKey, NewScimToken
+from domain.commands import NewScimToken
 from domain.errors import NotFound
 from domain.ledger import DEFAULT_OVERLAP
 from domain.scim_token import (
@@ -51,7 +43,6 @@ from projections.scim_tokens.view import TokenDocument, document
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
-KEY_MAX_LENGTH: Final = 255
 _EXAMPLE: Final = TokenDocument(
     id=UUID("d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0"),
     team_id=UUID("05daecaf-4365-42e8-8370-8127de5dd717"),
@@ -132,36 +123,6 @@ class RevokedScimToken(msgspec.Struct, frozen=True):
     id: UUID
 
 
-IdempotencyKey = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Idempotency-Key",
-        description=f"Up to {KEY_MAX_LENGTH} printable characters: "
-        "for a day, a repeated call has no second effect.",
-        required=False,
-    ),
-]
-
-
-InjectedKey: TypeAlias = NamedDependency[SkipValidation[CommandKey | None]]
-"""The parameter `key` of a handler."""
-
-
-async def _command_key(
-    request: StrictRequest, call: InjectedCall, idempotency_key: IdempotencyKey = None
-) -> CommandKey | None:
-    """One command per caller and Idempotency-Key; the request's digest tells its reuse."""
-    if idempotency_key is None:
-        return None
-    if not 1 <= len(idempotency_key) <= KEY_MAX_LENGTH or not idempotency_key.isprintable():
-        raise BadRequest(
-            "The Idempotency-Key is not valid.",
-            [FieldError("Idempotency-Key", f"must be 1 to {KEY_MAX_LENGTH} printable characters")],
-        )
-    asked = request.scope["path"].encode() + b"\0" + await request.body()
-    return CommandKey(uuid5(call.api_token_id, idempotency_key), sha256(asked).digest())
-
-
 def _stored(document_: str) -> TokenDocument:
     """A token object that is sent as it is stored: nothing is decoded to be encoded again."""
     return cast("TokenDocument", msgspec.Raw(document_))
@@ -178,7 +139,7 @@ class ScimTokenController(Controller):
     tags = ("SCIM tokens",)
     dependencies = {  # noqa: RUF012 - as the framework declares it
         "call": Provide(call_of, sync_to_thread=False),
-        "key": Provide(_command_key),
+        "key": Provide(command_key),
     }
 
     @post(
