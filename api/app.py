@@ -26,13 +26,15 @@ from api.http.methods import Methods
 from api.http.openapi import DescribedStrings
 from api.json_logging import configure_logging
 from api.resources import introspection
+from api.resources.api_calls import call_of, command_key
 from api.resources.audit import AuditController, TokenHistoryController
 from api.resources.feed import follow_events
 from api.resources.health import healthz, readyz
 from api.resources.metrics import METRICS_PATH, metrics
 from api.resources.pages import ASSETS, PAGES
 from api.resources.projections import ProjectionController
-from api.resources.scim_token import ScimTokenController
+from api.resources.scim_token.documented import ScimTokenController
+from api.resources.scim_token.rotation import RotationController
 from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
 from api.shutdown_notice import on_leave
@@ -58,6 +60,7 @@ and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
 
 RESOURCES: Final[Sequence[Any]] = (
     ScimTokenController,
+    RotationController,
     TokenHistoryController,
     AuditController,
     follow_events,
@@ -115,7 +118,11 @@ def build(settings: Settings, *, sources: ClockAndIds = CLOCK_AND_IDS) -> Edge:
 
     admin = Litestar(
         route_handlers=[Router("/", route_handlers=RESOURCES, after_request=_no_store), *PAGES],
-        dependencies={"service": Provide(lambda: service, sync_to_thread=False)},
+        dependencies={
+            "service": Provide(lambda: service, sync_to_thread=False),
+            "call": Provide(call_of, sync_to_thread=False),
+            "key": Provide(command_key),
+        },
         request_class=StrictRequest,
         before_request=admit,
         request_max_body_size=MAX_BODY_BYTES,

@@ -12,7 +12,7 @@ from uuid import UUID
 from litestar import Litestar, MediaType, Request, Response, get, post
 from litestar.datastructures import State
 
-from api.resources.scim_token import CreatedScimToken, CreateScimToken
+from api.resources.scim_token.bodies import CreatedScimToken, CreateScimToken
 
 DOORS: Final = ["/scim/v2/Users", "/gateway/forward"]
 PAGE_FILE: Final = "BENCHMARK_PAGE_FILE"

@@ -28,7 +28,6 @@ LINE_MAX: Final = 100
 EXCEPTIONS: Final = {
     "api/resources/audit.py": "one resource, and half of it says what its parameters mean",
     "api/resources/introspection.py": "three routes that decide alike and answer in three forms",
-    "api/resources/scim_token.py": "the documented resource, and half of it is what clients read",
     "api/server/protocol.py": "one state machine: what it may do next is told from one place",
     "domain/ledger.py": "one method per command: whoever looks for a command has one place to look",
     "domain/scim_token.py": "one aggregate: its events, its state and its decisions read together",

@@ -1,126 +1,53 @@
-"""The documented resource `/scim-token`: four operations, and the extension `rotate`.
+"""The resource `/scim-token` as it is documented: four operations.
 
 A handler decodes, gives one command or asks one query, and encodes. It knows nothing about tokens.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Final, Literal, cast
 from uuid import UUID
 
 import msgspec
 from litestar import Controller, Response, delete, get, post
 from litestar.datastructures import ResponseHeader
-from litestar.di import Provide
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import Body, FromPath, JSONBody, QueryParameter
+from litestar.params import Body, FromPath, QueryParameter
 
 from api.admission import requires
 from api.errors import BadRequest, FieldError
 from api.http.instants import instant
-from api.http.json_body import OptionalBody, StrictRequest
+from api.http.json_body import StrictRequest
 from api.http.problems import documented
 from api.http.values import Check
-from api.resources.api_calls import InjectedCall, InjectedKey, call_of, command_key
+from api.resources.api_calls import InjectedCall, InjectedKey
+from api.resources.scim_token.bodies import (
+    ASK_EXAMPLE,
+    CREATED_EXAMPLE,
+    EXAMPLE,
+    CreatedScimToken,
+    CreateScimToken,
+    IsName,
+    RevokedScimToken,
+    ScimTokenList,
+    shown_once,
+)
 from api.service import InjectedService, visible_teams
 from domain.api_token import Permission
 from domain.commands import NewScimToken
 from domain.errors import NotFound
-from domain.ledger import DEFAULT_OVERLAP
-from domain.scim_token import (
-    NAME_MAX_LENGTH,
-    OVERLAP_MAX,
-    REASON_MAX_LENGTH,
-    ScimToken,
-    check_expiry,
-    check_name,
-    check_reason,
-)
-from domain.secret import Secret
+from domain.scim_token import REASON_MAX_LENGTH, check_reason
 from projections.scim_tokens.queries import TokenFilter
-from projections.scim_tokens.view import TokenDocument, document
+from projections.scim_tokens.view import TokenDocument
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
-_EXAMPLE: Final = TokenDocument(
-    id=UUID("d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0"),
-    team_id=UUID("05daecaf-4365-42e8-8370-8127de5dd717"),
-    name="Okta provisioning",
-    created_by=UUID("4f9b5c02-6f39-4c2f-8f6e-3f2d0d9f7a11"),
-    last_used_at=None,
-    created_at="2021-08-10T10:00:00.000Z",
-    updated_at="2021-08-10T10:00:00.000Z",
-)
-"""Examples are structs: Litestar leaves out what is None in a mapping,
-and a null is part of the contract.
-"""
-
 
 AsOf = Annotated[
     datetime | None,
     QueryParameter(description="An extension: as it was at this instant.", required=False),
 ]
-
-
-_IsName: Final = Check(lambda name, _: check_name(name))
-
-
-class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A token to create.
-
-    name: 1 to 255 characters. expires_at: an extension; without it, no end.
-    """
-
-    team_id: Annotated[UUID, msgspec.Meta(description="The team that will own the token.")]
-    name: Annotated[
-        str,
-        msgspec.Meta(min_length=1, max_length=NAME_MAX_LENGTH, description="A descriptive name."),
-        _IsName,
-    ]
-    expires_at: (
-        Annotated[
-            datetime, msgspec.Meta(tz=True), Check(lambda ends, at: check_expiry(ends, after=at))
-        ]
-        | None
-    ) = None
-
-
-class RotateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """overlap_seconds: how long the older secrets go on; a day unless said otherwise."""
-
-    overlap_seconds: Annotated[int, msgspec.Meta(ge=0, le=OVERLAP_MAX // timedelta(seconds=1))] = (
-        DEFAULT_OVERLAP // timedelta(seconds=1)
-    )
-
-
-class CreatedScimToken(TokenDocument, frozen=True, omit_defaults=True, kw_only=True):
-    """The token object plus its secret, shown in this answer only."""
-
-    token: Annotated[
-        str, msgspec.Meta(description="Show-once bearer token; cannot be retrieved later.")
-    ]
-
-
-_ASK_EXAMPLE: Final = {"team_id": str(_EXAMPLE.team_id), "name": _EXAMPLE.name}
-_CREATED_EXAMPLE: Final = CreatedScimToken(
-    **msgspec.structs.asdict(_EXAMPLE),
-    token="scim_live_<49 letters and digits, shown once>",  # noqa: S106 - says what stands there
-)
-
-
-class ScimTokenList(msgspec.Struct, frozen=True):
-    """One page, newest first. next_cursor: null on the last page."""
-
-    limit: int
-    next_cursor: str | None
-    result: Sequence[TokenDocument]
-
-
-class RevokedScimToken(msgspec.Struct, frozen=True):
-    """The token that is revoked now."""
-
-    id: UUID
 
 
 def _stored(document_: str) -> TokenDocument:
@@ -137,10 +64,6 @@ class ScimTokenController(Controller):
 
     path = "/scim-token"
     tags = ("SCIM tokens",)
-    dependencies = {  # noqa: RUF012 - as the framework declares it
-        "call": Provide(call_of, sync_to_thread=False),
-        "key": Provide(command_key),
-    }
 
     @post(
         operation_id="createScimToken",
@@ -156,7 +79,7 @@ class ScimTokenController(Controller):
             201: ResponseSpec(
                 CreatedScimToken,
                 description="Created; the secret is in this answer only.",
-                examples=[Example(value=_CREATED_EXAMPLE)],
+                examples=[Example(value=CREATED_EXAMPLE)],
             ),
             **documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
         },
@@ -166,14 +89,14 @@ class ScimTokenController(Controller):
         service: InjectedService,
         call: InjectedCall,
         key: InjectedKey,
-        data: Annotated[CreateScimToken, Body(examples=[Example(value=_ASK_EXAMPLE)])],
+        data: Annotated[CreateScimToken, Body(examples=[Example(value=ASK_EXAMPLE)])],
     ) -> Response[CreatedScimToken]:
         """Issue a token for a team.
 
         `token` is shown in this answer and cannot be retrieved later.
         """
         ask = NewScimToken(data.team_id, data.name, data.expires_at)
-        return _shown_once(*await service.ledger.create_scim_token(ask, by=call, key=key))
+        return shown_once(*await service.ledger.create_scim_token(ask, by=call, key=key))
 
     @get(
         operation_id="listScimTokens",
@@ -183,7 +106,7 @@ class ScimTokenController(Controller):
             200: ResponseSpec(
                 ScimTokenList,
                 description="One page, newest first.",
-                examples=[Example(value=ScimTokenList(100, None, [_EXAMPLE]))],
+                examples=[Example(value=ScimTokenList(100, None, [EXAMPLE]))],
             ),
             **documented(400, 401, 403, 503),
         },
@@ -198,7 +121,7 @@ class ScimTokenController(Controller):
         name: Annotated[
             str | None,
             QueryParameter(description="Only of exactly this name.", required=False),
-            _IsName,
+            IsName,
         ] = None,
         limit: Annotated[
             int, QueryParameter(ge=1, le=LIMIT_MAX, description="Tokens a page.", required=False)
@@ -259,7 +182,7 @@ class ScimTokenController(Controller):
         summary="Read a SCIM token",
         responses={
             200: ResponseSpec(
-                TokenDocument, description="The token.", examples=[Example(value=_EXAMPLE)]
+                TokenDocument, description="The token.", examples=[Example(value=EXAMPLE)]
             ),
             **documented(400, 401, 403, 404, 503),
         },
@@ -295,7 +218,7 @@ class ScimTokenController(Controller):
             200: ResponseSpec(
                 RevokedScimToken,
                 description="Revoked, everywhere, from now on.",
-                examples=[Example(value=RevokedScimToken(_EXAMPLE.id))],
+                examples=[Example(value=RevokedScimToken(EXAMPLE.id))],
             ),
             **documented(400, 401, 403, 404, 503),
         },
@@ -319,49 +242,6 @@ class ScimTokenController(Controller):
         """Final and immediate. Repeated, it answers the same and records nothing new."""
         await service.ledger.revoke_scim_token(token_id, by=call, reason=reason)
         return RevokedScimToken(token_id)
-
-    @post(
-        "/{token_id:uuid}/rotate",
-        operation_id="rotateScimToken",
-        opt=requires(Permission.SCIM_TOKENS_WRITE),
-        operation_class=OptionalBody,
-        summary="Give a SCIM token a new secret (extension)",
-        status_code=200,
-        responses={
-            200: ResponseSpec(
-                CreatedScimToken,
-                description="The new secret is in this answer only.",
-                examples=[Example(value=_CREATED_EXAMPLE)],
-            ),
-            **documented(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
-        },
-    )
-    async def rotate(
-        self,
-        service: InjectedService,
-        call: InjectedCall,
-        key: InjectedKey,
-        token_id: FromPath[UUID],
-        data: JSONBody[RotateScimToken],
-    ) -> Response[CreatedScimToken]:
-        """A second secret, while the older one goes on for the overlap:
-        no gap at the identity provider.
-
-        Two are good at most: 409 while the overlap before lasts, unless this one has none. 429
-        within ten seconds of the rotation before.
-        """
-        overlap = timedelta(seconds=data.overlap_seconds)
-        return _shown_once(
-            *await service.ledger.rotate_scim_token(token_id, overlap=overlap, by=call, key=key)
-        )
-
-
-def _shown_once(token: ScimToken, secret: Secret) -> Response[CreatedScimToken]:
-    shown = msgspec.structs.asdict(document(token))
-    return Response(
-        CreatedScimToken(**shown, token=secret.reveal()),
-        headers={"Location": f"/scim-token/{token.id}"},
-    )
 
 
 def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:

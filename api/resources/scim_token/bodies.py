@@ -1,0 +1,87 @@
+"""What the resource `/scim-token` takes and answers, with the examples of its documentation."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response
+
+from api.http.values import Check
+from domain.scim_token import NAME_MAX_LENGTH, ScimToken, check_expiry, check_name
+from domain.secret import Secret
+from projections.scim_tokens.view import TokenDocument, document
+
+EXAMPLE: Final = TokenDocument(
+    id=UUID("d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0"),
+    team_id=UUID("05daecaf-4365-42e8-8370-8127de5dd717"),
+    name="Okta provisioning",
+    created_by=UUID("4f9b5c02-6f39-4c2f-8f6e-3f2d0d9f7a11"),
+    last_used_at=None,
+    created_at="2021-08-10T10:00:00.000Z",
+    updated_at="2021-08-10T10:00:00.000Z",
+)
+"""Examples are structs: Litestar leaves out what is None in a mapping,
+and a null is part of the contract.
+"""
+
+
+IsName: Final = Check(lambda name, _: check_name(name))
+
+
+class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token to create.
+
+    name: 1 to 255 characters. expires_at: an extension; without it, no end.
+    """
+
+    team_id: Annotated[UUID, msgspec.Meta(description="The team that will own the token.")]
+    name: Annotated[
+        str,
+        msgspec.Meta(min_length=1, max_length=NAME_MAX_LENGTH, description="A descriptive name."),
+        IsName,
+    ]
+    expires_at: (
+        Annotated[
+            datetime, msgspec.Meta(tz=True), Check(lambda ends, at: check_expiry(ends, after=at))
+        ]
+        | None
+    ) = None
+
+
+class CreatedScimToken(TokenDocument, frozen=True, omit_defaults=True, kw_only=True):
+    """The token object plus its secret, shown in this answer only."""
+
+    token: Annotated[
+        str, msgspec.Meta(description="Show-once bearer token; cannot be retrieved later.")
+    ]
+
+
+ASK_EXAMPLE: Final = {"team_id": str(EXAMPLE.team_id), "name": EXAMPLE.name}
+CREATED_EXAMPLE: Final = CreatedScimToken(
+    **msgspec.structs.asdict(EXAMPLE),
+    token="scim_live_<49 letters and digits, shown once>",  # noqa: S106 - says what stands there
+)
+
+
+class ScimTokenList(msgspec.Struct, frozen=True):
+    """One page, newest first. next_cursor: null on the last page."""
+
+    limit: int
+    next_cursor: str | None
+    result: Sequence[TokenDocument]
+
+
+class RevokedScimToken(msgspec.Struct, frozen=True):
+    """The token that is revoked now."""
+
+    id: UUID
+
+
+def shown_once(token: ScimToken, secret: Secret) -> Response[CreatedScimToken]:
+    shown = msgspec.structs.asdict(document(token))
+    return Response(
+        CreatedScimToken(**shown, token=secret.reveal()),
+        headers={"Location": f"/scim-token/{token.id}"},
+    )

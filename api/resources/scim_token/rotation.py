@@ -1,0 +1,71 @@
+"""The extension `/scim-token/{id}/rotate`: a new secret without a gap."""
+
+from datetime import timedelta
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Response, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import FromPath, JSONBody
+
+from api.admission import requires
+from api.http.json_body import OptionalBody
+from api.http.problems import documented
+from api.resources.api_calls import InjectedCall, InjectedKey
+from api.resources.scim_token.bodies import CREATED_EXAMPLE, CreatedScimToken, shown_once
+from api.service import InjectedService
+from domain.api_token import Permission
+from domain.ledger import DEFAULT_OVERLAP
+from domain.scim_token import OVERLAP_MAX
+
+
+class RotateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """overlap_seconds: how long the older secrets go on; a day unless said otherwise."""
+
+    overlap_seconds: Annotated[int, msgspec.Meta(ge=0, le=OVERLAP_MAX // timedelta(seconds=1))] = (
+        DEFAULT_OVERLAP // timedelta(seconds=1)
+    )
+
+
+class RotationController(Controller):
+    """`/scim-token/{id}/rotate`."""
+
+    path = "/scim-token"
+    tags = ("SCIM tokens",)
+
+    @post(
+        "/{token_id:uuid}/rotate",
+        operation_id="rotateScimToken",
+        opt=requires(Permission.SCIM_TOKENS_WRITE),
+        operation_class=OptionalBody,
+        summary="Give a SCIM token a new secret (extension)",
+        status_code=200,
+        responses={
+            200: ResponseSpec(
+                CreatedScimToken,
+                description="The new secret is in this answer only.",
+                examples=[Example(value=CREATED_EXAMPLE)],
+            ),
+            **documented(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
+        },
+    )
+    async def rotate(
+        self,
+        service: InjectedService,
+        call: InjectedCall,
+        key: InjectedKey,
+        token_id: FromPath[UUID],
+        data: JSONBody[RotateScimToken],
+    ) -> Response[CreatedScimToken]:
+        """A second secret, while the older one goes on for the overlap:
+        no gap at the identity provider.
+
+        Two are good at most: 409 while the overlap before lasts, unless this one has none. 429
+        within ten seconds of the rotation before.
+        """
+        overlap = timedelta(seconds=data.overlap_seconds)
+        return shown_once(
+            *await service.ledger.rotate_scim_token(token_id, overlap=overlap, by=call, key=key)
+        )
