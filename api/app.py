@@ -27,7 +27,7 @@ from api.http.openapi import DescribedStrings
 from api.json_logging import configure_logging
 from api.resources import introspection
 from api.resources.api_calls import call_of, command_key
-from api.resources.audit import AuditController, TokenHistoryController
+from api.resources.audit.trail import AuditController, TokenHistoryController
 from api.resources.feed import follow_events
 from api.resources.health import healthz, readyz
 from api.resources.metrics import METRICS_PATH, metrics

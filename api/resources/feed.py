@@ -19,7 +19,7 @@ from api.errors import BadRequest, FieldError
 from api.http.deadline import Deadline, deadline_of
 from api.http.json_body import StrictRequest
 from api.http.problems import documented
-from api.resources.audit import EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, Kinds, kinds
+from api.resources.audit.trail import EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, Kinds, kinds
 from api.service import InjectedService, Service
 from domain.api_token import Permission
 from domain.errors import Unauthenticated

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from api.resources.audit_text import COLUMNS
+from api.resources.audit.text import COLUMNS
 from api.settings import Settings
 from domain.eventstore.event_registry import REGISTRY
 from tests.docs.documents import RUN_BY, all_blocks

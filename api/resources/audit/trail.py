@@ -19,7 +19,7 @@ from api.http.instants import instant, span
 from api.http.json_body import StrictRequest
 from api.http.problems import documented
 from api.http.values import Check
-from api.resources.audit_formats import MEDIA_TYPES, Format, InEveryFormat, csv, negotiate
+from api.resources.audit.formats import MEDIA_TYPES, Format, InEveryFormat, csv, negotiate
 from api.service import InjectedService, Service, visible_teams
 from domain.api_token import Permission
 from domain.errors import InvalidValue, NotFound

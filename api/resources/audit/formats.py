@@ -8,7 +8,7 @@ from typing import Final
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
 
 from api.errors import BadRequest
-from api.resources.audit_text import csv_header, csv_rows
+from api.resources.audit.text import csv_header, csv_rows
 from projections.audit_trail.view import AuditEvent
 
 
