@@ -81,40 +81,19 @@ def create_app() -> Edge:
 
 def build(settings: Settings, *, sources: ClockAndIds = CLOCK_AND_IDS) -> Edge:
     """The application for given settings; it opens no connection before its first request."""
-    assert settings.database_url is not None
-    pepper = Pepper(pepper_keys(settings))
-    waker = Waker(settings.wake_fd)
-    ledger = TokenLedger(
-        settings.database_url,
-        pepper=pepper,
-        sources=sources,
-        is_live=settings.environment == "live",
-        on_append=waker.appended,
-        commit_turn=ALONE if settings.turn_fd is None else SharedCommitTurn(settings.turn_fd),
+    service = assemble(settings, sources)
+    upstream = (
+        None if settings.scim_upstream_url is None else Upstream(settings, service.doors.sources)
     )
-    refusals = RefusalCounter(ledger, clock=sources.clock, new_id=sources.new_id)
-    clients = ClientAddresses(trusted_networks(settings))
-    limits = RateLimits(per_token=settings.rate_per_token, per_source=settings.rate_per_source)
-    service = Service(
-        ledger,
-        TokenQueries(ledger.reads, waker=waker),
-        Cursors(pepper.derive("cursor")),
-        Doors(ledger, sources=clients, limits=limits, refusals=refusals),
-        as_of=AsOfQueries(ledger.reads, waker=waker),
-        audit=AuditQueries(ledger.reads, waker=waker),
-        usage=UsageQueries(ledger.reads, waker=waker),
-        heads=LedgerHeadWatch(ledger.reads),
-    )
-    upstream = None if settings.scim_upstream_url is None else Upstream(settings, clients)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         on_leave(service.heads.leave)
-        async with refusals.running():
+        async with service.doors.refusals.running():
             yield
         if upstream is not None:
             await upstream.aclose()
-        await ledger.aclose()
+        await service.ledger.aclose()
 
     admin = Litestar(
         route_handlers=[Router("/", route_handlers=RESOURCES, after_request=_no_store), *PAGES],
@@ -134,6 +113,34 @@ def build(settings: Settings, *, sources: ClockAndIds = CLOCK_AND_IDS) -> Edge:
     )
     public = (*PUBLIC, METRICS_PATH) if settings.public_metrics else PUBLIC
     return Edge(admin, Methods(admin.routes), service, upstream, public=public)
+
+
+def assemble(settings: Settings, sources: ClockAndIds) -> Service:
+    """The ledger, its queries and its doors, for given settings; it opens no connection yet."""
+    assert settings.database_url is not None
+    pepper = Pepper(pepper_keys(settings))
+    waker = Waker(settings.wake_fd)
+    ledger = TokenLedger(
+        settings.database_url,
+        pepper=pepper,
+        sources=sources,
+        is_live=settings.environment == "live",
+        on_append=waker.appended,
+        commit_turn=ALONE if settings.turn_fd is None else SharedCommitTurn(settings.turn_fd),
+    )
+    refusals = RefusalCounter(ledger, clock=sources.clock, new_id=sources.new_id)
+    clients = ClientAddresses(trusted_networks(settings))
+    limits = RateLimits(per_token=settings.rate_per_token, per_source=settings.rate_per_source)
+    return Service(
+        ledger,
+        TokenQueries(ledger.reads, waker=waker),
+        Cursors(pepper.derive("cursor")),
+        Doors(ledger, sources=clients, limits=limits, refusals=refusals),
+        as_of=AsOfQueries(ledger.reads, waker=waker),
+        audit=AuditQueries(ledger.reads, waker=waker),
+        usage=UsageQueries(ledger.reads, waker=waker),
+        heads=LedgerHeadWatch(ledger.reads),
+    )
 
 
 def _openapi() -> OpenAPIConfig:
