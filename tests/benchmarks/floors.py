@@ -11,11 +11,13 @@ from uuid import UUID
 
 from litestar import Litestar, MediaType, Request, Response, get, post
 from litestar.datastructures import State
+from litestar.params import FromPath
 
 from api.resources.scim_token.bodies import CreatedScimToken, CreateScimToken
 
 DOORS: Final = ["/scim/v2/Users", "/gateway/forward"]
 PAGE_FILE: Final = "BENCHMARK_PAGE_FILE"
+TOKEN_FILE: Final = "BENCHMARK_TOKEN_FILE"
 _ID: Final = UUID("d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0")
 _AT: Final = "2021-08-10T10:00:00.000Z"
 
@@ -42,27 +44,33 @@ def always_yes() -> Litestar:
     return _bare(answer)
 
 
-def created() -> Litestar:
-    """A bare handler that decodes the body of a creation and answers with as much JSON."""
+def administration() -> Litestar:
+    """The resource `/scim-token` with bare handlers.
+
+    A creation is decoded and answered with as much JSON; a page and a token are the bytes of the
+    files that BENCHMARK_PAGE_FILE and BENCHMARK_TOKEN_FILE name.
+    """
+    page, token = (Path(os.environ[name]).read_bytes() for name in (PAGE_FILE, TOKEN_FILE))
 
     @post("/scim-token", status_code=201)
-    async def answer(data: CreateScimToken) -> CreatedScimToken:
+    async def create(data: CreateScimToken) -> CreatedScimToken:
         return CreatedScimToken(
             _ID, data.team_id, data.name, _ID, None, _AT, _AT, token="scim_live_" + "x" * 49
         )
 
-    return _bare(answer)
-
-
-def page() -> Litestar:
-    """A bare handler that answers the bytes of the file that BENCHMARK_PAGE_FILE names."""
-    body = Path(os.environ[PAGE_FILE]).read_bytes()
-
     @get("/scim-token")
-    async def answer() -> Response[bytes]:
-        return Response(body, media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
+    async def list_() -> Response[bytes]:
+        return _stored(page)
 
-    return _bare(answer)
+    @get("/scim-token/{token_id:uuid}")
+    async def read(token_id: FromPath[UUID]) -> Response[bytes]:  # noqa: ARG001 - parsed, as ours is
+        return _stored(token)
+
+    return _bare(create, list_, read)
+
+
+def _stored(body: bytes) -> Response[bytes]:
+    return Response(body, media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
 
 
 def _bare(*handlers: object) -> Litestar:

@@ -5,6 +5,7 @@ from typing import Final, TypeAlias
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.result import Row
+from tests.benchmarks.sections.administration import administration
 from tests.benchmarks.sections.authenticate import authenticate
 from tests.benchmarks.sections.bare_answers import bare_answers
 from tests.benchmarks.sections.create import create
@@ -26,6 +27,7 @@ Section: TypeAlias = Callable[[Bench], Iterator[Row]]
 
 SECTIONS: Final[Mapping[str, Section]] = {
     "postgres": postgres,
+    "administration": administration,
     "create": create,
     "authenticate": authenticate,
     "bare-answers": bare_answers,
