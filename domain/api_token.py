@@ -10,7 +10,8 @@ import msgspec
 
 from domain.errors import InvalidValue, NotFound, PermissionDenied, Unauthenticated
 from domain.event import Actor, Event, Recorded, SecretRow
-from domain.scim_token import REFUSAL_EVERY, Presentation
+from domain.scim_token.events import Presentation
+from domain.scim_token.token import REFUSAL_EVERY
 from domain.secret import Digest
 
 DEFAULT_LIFETIME: Final = timedelta(days=90)

@@ -10,7 +10,7 @@ import msgspec
 from domain.api_token import ApiToken, Permission
 from domain.errors import NotFound, Unauthenticated
 from domain.event import Actor, States
-from domain.scim_token import ScimToken
+from domain.scim_token.token import ScimToken
 
 
 @dataclass(frozen=True, slots=True)

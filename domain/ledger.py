@@ -41,7 +41,8 @@ from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
 from domain.recent_refusals import RecentRefusals, RecordedRefusal
 from domain.refusal_tally import RefusalTally, TallyKey
-from domain.scim_token import REFUSAL_EVERY, Presentation, ScimToken
+from domain.scim_token.events import Presentation
+from domain.scim_token.token import REFUSAL_EVERY, ScimToken
 from domain.secret import Pepper, Secret, SecretKind, mint
 
 DEFAULT_OVERLAP: Final = timedelta(hours=24)

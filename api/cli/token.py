@@ -29,7 +29,8 @@ from api.cli.trail import EVERYTHING, Trail, What, ask_trail, kind_of, show_even
 from domain.commands import NewScimToken
 from domain.errors import InvalidValue, NotFound
 from domain.ledger import DEFAULT_OVERLAP, TokenLedger
-from domain.scim_token import NAME_MAX_LENGTH, OVERLAP_MAX, ScimToken, check_name, check_reason
+from domain.scim_token.token import OVERLAP_MAX, ScimToken
+from domain.scim_token.values import NAME_MAX_LENGTH, check_name, check_reason
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent
 from projections.described import rfc3339
@@ -41,7 +42,6 @@ from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageQueries, Usa
 OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
 
 app = App(name="token", help="SCIM tokens.")
-
 
 AsOf = Annotated[datetime | None, Parameter(help="As it was at this instant, with a time zone.")]
 

@@ -24,7 +24,7 @@ from domain.errors import TokenRefused, TokenUnknown, Unavailable
 from domain.eventstore.uses import Decision
 from domain.kept_text import kept_bytes
 from domain.ledger import TokenLedger
-from domain.scim_token import USER_AGENT_MAX_LENGTH, Presentation
+from domain.scim_token.events import USER_AGENT_MAX_LENGTH, Presentation
 from domain.secret import Secret
 
 CHALLENGE: Final = 'Bearer realm="scim"'

@@ -15,7 +15,7 @@ from api.http.json_body import StrictRequest
 from api.service import InjectedService
 from domain.authority import ApiCall
 from domain.commands import CommandKey
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 
 DOOR: Final = "api"
 _RESOURCES: Final = frozenset(

@@ -31,7 +31,8 @@ from domain.api_token import ApiToken, Permission
 from domain.errors import InvalidValue, TokenRefused, TokenUnknown
 from domain.eventstore.uses import Decision
 from domain.kept_text import kept
-from domain.scim_token import USER_AGENT_MAX_LENGTH, Presentation, ScimToken
+from domain.scim_token.events import USER_AGENT_MAX_LENGTH, Presentation
+from domain.scim_token.token import ScimToken
 from domain.secret import MalformedSecretError, Secret, parse
 from projections.described import Instant, one_of, rfc3339
 

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 import msgspec
 
-from domain import api_token, refusal_tally, scim_token
+from domain import api_token, refusal_tally
 from domain.event import Aggregate, Event, Recorded, SecretRow
-from domain.scim_token import Rotated, ScimToken
+from domain.scim_token import token
+from domain.scim_token.events import Rotated
+from domain.scim_token.token import ScimToken
 
 
 class AggregateKind(msgspec.Struct, frozen=True):
@@ -25,7 +27,7 @@ class AggregateKind(msgspec.Struct, frozen=True):
 KINDS: Final = {
     kind.name: kind
     for kind in (
-        AggregateKind("scim_token", scim_token.ScimToken, scim_token.evolve),
+        AggregateKind("scim_token", ScimToken, token.evolve),
         AggregateKind("api_token", api_token.ApiToken, api_token.evolve),
         AggregateKind("refusal_tally", refusal_tally.RefusalTally, refusal_tally.evolve),
     )

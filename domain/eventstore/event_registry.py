@@ -15,9 +15,10 @@ from typing import Final
 
 import msgspec
 
-from domain import api_token, refusal_tally, scim_token
+from domain import api_token, refusal_tally
 from domain.errors import LedgerError
 from domain.event import Event
+from domain.scim_token import events as scim_token
 
 REMEMBERED: Final = 8192
 """Events: more than a batch of the runner, whose views ask one after the other."""

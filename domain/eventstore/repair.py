@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 from psycopg import Connection
 
-from domain import api_token, scim_token
+from domain import api_token
 from domain.errors import LedgerError
 from domain.event import Aggregate, Event, Recorded, SecretRow
 from domain.eventstore import append
@@ -27,6 +27,7 @@ from domain.eventstore.aggregates import ended_secrets, evolve
 from domain.eventstore.event_registry import REGISTRY
 from domain.postgres import binary_arrays
 from domain.postgres.sql_file import statements
+from domain.scim_token import events as scim_token
 
 _BATCH: Final = 5_000
 _STREAMS: Final = 500

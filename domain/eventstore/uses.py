@@ -25,7 +25,7 @@ from domain.postgres.connection import cut_after
 from domain.postgres.kept_connection import KeptConnection
 from domain.postgres.prepared_statement import NotExecuted, PreparedStatement
 from domain.postgres.primary import Primary
-from domain.scim_token import Presentation, Used
+from domain.scim_token.events import Presentation, Used
 
 USE_TIMEOUT_S: Final = 0.45
 STATEMENT_TIMEOUT_S: Final = 0.9

@@ -14,10 +14,11 @@ from uuid import UUID
 
 import msgspec
 
-from domain import api_token, refusal_tally, scim_token
+from domain import api_token, refusal_tally
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY
-from domain.scim_token import Presentation
+from domain.scim_token import events as scim_token
+from domain.scim_token.events import Presentation
 from projections.addresses import Address, address_of
 from projections.described import Instant, one_of, rfc3339
 from projections.kinds.row_per_event import RowPerEvent

@@ -12,7 +12,8 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from domain.scim_token import Created, Revoked, Rotated, ScimToken, Used
+from domain.scim_token.events import Created, Revoked, Rotated, Used
+from domain.scim_token.token import ScimToken
 from projections.described import Instant, rfc3339
 from projections.kinds.row_per_stream import LastOnly, RowPerStream
 from projections.projection import LogEntry

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.scim_token import Refused, Used
+from domain.scim_token.events import Refused, Used
 from projections.addresses import address_text
 from projections.kinds.row_per_key import RowPerKey
 from projections.projection import LogEntry

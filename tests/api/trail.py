@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from domain.secret import Secret, parse
 from tests.conftest import now
 from tests.service import Caller, RunningService, until

@@ -23,7 +23,8 @@ from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, encode_state, evolve, kind_of
 from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import TokenLedger
-from domain.scim_token import Presentation, ScimToken, Used
+from domain.scim_token.events import Presentation, Used
+from domain.scim_token.token import ScimToken
 from domain.secret import Digest, Pepper, Secret, SecretKind, mint
 from projections.projection import LogEntry
 from projections.rebuild.run import rebuild

@@ -14,17 +14,16 @@ import pytest
 
 from domain.errors import Refusal
 from domain.event import Actor, Recorded
-from domain.scim_token import (
+from domain.scim_token.events import (
     Created,
     Presentation,
     Refused,
     Revoked,
     Rotated,
-    ScimToken,
     ScimTokenEvent,
     Used,
-    evolve,
 )
+from domain.scim_token.token import ScimToken, evolve
 from domain.secret import Digest
 
 MILLISECOND: Final = timedelta(milliseconds=1)

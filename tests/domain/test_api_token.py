@@ -20,7 +20,8 @@ from domain.api_token import (
 )
 from domain.errors import InvalidValue, NotFound, PermissionDenied, Unauthenticated
 from domain.event import Actor, Recorded, SecretRow
-from domain.scim_token import REFUSAL_EVERY, Presentation
+from domain.scim_token.events import Presentation
+from domain.scim_token.token import REFUSAL_EVERY
 from tests.domain import scenario
 from tests.domain.scenario import ADA, COMMAND_ID, FIRST, MILLISECOND, T0, T1, T2, TEAM_ID, TOKEN_ID
 

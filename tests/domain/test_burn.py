@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from domain.scim_token import Revoked
+from domain.scim_token.events import Revoked
 from domain.secret import Digest
 from tests.domain.scenario import (
     FIRST,

@@ -21,7 +21,7 @@ from domain.errors import (
     Unauthenticated,
 )
 from domain.ledger import TokenLedger
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from tests.conftest import Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock

@@ -16,19 +16,9 @@ from domain.errors import (
     TokenUnknown,
 )
 from domain.event import Actor, Recorded, SecretRow
-from domain.scim_token import (
-    EXPIRY_MAX,
-    OVERLAP_MAX,
-    Created,
-    Refused,
-    Revoked,
-    Rotated,
-    ScimToken,
-    ScimTokenEvent,
-    Used,
-    check_name,
-    evolve,
-)
+from domain.scim_token.events import Created, Refused, Revoked, Rotated, ScimTokenEvent, Used
+from domain.scim_token.token import OVERLAP_MAX, ScimToken, evolve
+from domain.scim_token.values import EXPIRY_MAX, check_name
 from domain.secret import Digest
 from tests.domain.scenario import (
     ADA,

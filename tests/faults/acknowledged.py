@@ -7,7 +7,8 @@ import psycopg
 
 from domain.errors import TokenRefused
 from domain.ledger import TokenLedger
-from domain.scim_token import Presentation, ScimToken
+from domain.scim_token.events import Presentation
+from domain.scim_token.token import ScimToken
 from domain.secret import Secret
 from projections.scim_tokens.queries import TokenQueries
 from tests.conftest import Database, catch_up

@@ -20,7 +20,7 @@ from domain.api_token import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.ledger import TokenLedger
-from domain.scim_token import Used
+from domain.scim_token.events import Used
 from domain.secret import ENTROPY_BYTES, Pepper, SecretKind, mint
 from tests.conftest import CLOCK_AND_IDS, Database
 from tests.presenting import Door, Told, Verdict

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from domain.secret import SecretKind, mint, parse
 from tests.conftest import now
 from tests.meanwhile import meanwhile

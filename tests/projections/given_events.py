@@ -13,7 +13,7 @@ from domain.event import Recorded
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.library.mapper import LedgerMapper
 from domain.eventstore.library.recorder import LedgerFactory, LedgerRecorder
-from domain.scim_token import Created
+from domain.scim_token.events import Created
 from domain.secret import Digest
 from projections.follow.positions import Position, all_positions
 from projections.projection import LogEntry, Projection

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from domain.event import Event
 from domain.postgres.read_pool import ReadPool
-from domain.scim_token import Created, Presentation, Refused, Revoked, Rotated, Used
+from domain.scim_token.events import Created, Presentation, Refused, Revoked, Rotated, Used
 from domain.secret import Digest
 from projections.rebuild.run import verify
 from projections.registry import PROJECTIONS

@@ -14,7 +14,7 @@ import pytest
 from domain.api_token import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from projections import verify as verifying
 from projections.rebuild.run import verify
 from projections.registry import PROJECTIONS

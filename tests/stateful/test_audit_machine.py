@@ -33,7 +33,8 @@ from domain.errors import NotFound, RotatedTooSoon, RotationUnderway
 from domain.event import Actor, Recorded
 from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import TokenLedger
-from domain.scim_token import Created, Presentation, Refused, ScimToken, Used, evolve
+from domain.scim_token.events import Created, Presentation, Refused, Used
+from domain.scim_token.token import ScimToken, evolve
 from domain.secret import Secret
 from projections.audit_trail import view as audit_trail
 from projections.audit_trail.queries import AuditFilter, AuditQueries, Span

@@ -52,7 +52,8 @@ from domain.errors import (
 )
 from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import TokenLedger
-from domain.scim_token import Presentation, ScimToken, Used
+from domain.scim_token.events import Presentation, Used
+from domain.scim_token.token import ScimToken
 from domain.secret import ENTROPY_BYTES, Pepper, Secret, SecretKind, mint
 from projections.described import rfc3339
 from projections.follow import read_log as log

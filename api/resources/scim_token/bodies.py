@@ -9,7 +9,8 @@ import msgspec
 from litestar import Response
 
 from api.http.values import Check
-from domain.scim_token import NAME_MAX_LENGTH, ScimToken, check_expiry, check_name
+from domain.scim_token.token import ScimToken
+from domain.scim_token.values import NAME_MAX_LENGTH, check_expiry, check_name
 from domain.secret import Secret
 from projections.scim_tokens.view import TokenDocument, document
 

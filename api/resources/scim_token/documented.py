@@ -37,7 +37,7 @@ from api.service import InjectedService, visible_teams
 from domain.api_token import Permission
 from domain.commands import NewScimToken
 from domain.errors import NotFound
-from domain.scim_token import REASON_MAX_LENGTH, check_reason
+from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
 from projections.scim_tokens.queries import TokenFilter
 from projections.scim_tokens.view import TokenDocument
 

@@ -11,7 +11,7 @@ import pytest
 
 from domain.api_token import Permission
 from domain.eventstore.event_registry import REGISTRY
-from domain.scim_token import Created
+from domain.scim_token.events import Created
 from projections.follow import locks
 from projections.registry import PROJECTIONS
 from projections.scim_tokens import view as scim_tokens

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import psycopg
 
-from domain.scim_token import Created
+from domain.scim_token.events import Created
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.compare import compare
 from tests.benchmarks.result import Row

@@ -9,7 +9,7 @@ import psycopg
 from domain.event import Aggregate, Recorded
 from domain.eventstore.aggregates import decode_state, ended_secrets, evolve, kind_of
 from domain.eventstore.event_registry import REGISTRY
-from domain.scim_token import Used
+from domain.scim_token.events import Used
 from tests.conftest import Database
 
 _EVENTS = """

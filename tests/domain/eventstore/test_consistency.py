@@ -8,7 +8,7 @@ import pytest
 
 from domain.authority import Operator
 from domain.commands import NewScimToken
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from tests.conftest import Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 

@@ -8,10 +8,11 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from domain import api_token, refusal_tally, scim_token
+from domain import api_token, refusal_tally
 from domain.api_token import Permission
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY, EventRegistry, UnreadableEvent, Upcaster
+from domain.scim_token import events as scim_token
 from domain.secret import Digest
 from tests.domain.scenario import T0, T1, T2, TEAM_ID
 

@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from domain import scim_token
 from domain.api_token import Permission
 from domain.authority import Operator
 from domain.commands import CommandKey, NewApiToken, NewScimToken
@@ -27,7 +26,9 @@ from domain.eventstore import append
 from domain.eventstore.gate import Command, Outcome
 from domain.eventstore.uses import Decision
 from domain.ledger import TokenLedger
-from domain.scim_token import Presentation, ScimToken
+from domain.scim_token import events as scim_token
+from domain.scim_token.events import Presentation
+from domain.scim_token.token import ScimToken
 from domain.secret import Digest, Pepper, Secret, SecretKind, mint
 from tests.conftest import TESTS_KEY, Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent

@@ -20,7 +20,8 @@ from domain.commands import CommandKey, NewApiToken, NewScimToken
 from domain.errors import ClockSkewed, SecretAlreadyShown, TokenExpired, Unavailable
 from domain.event import Actor, Recorded
 from domain.ledger import TokenLedger
-from domain.scim_token import Created, Presentation, ScimToken
+from domain.scim_token.events import Created, Presentation
+from domain.scim_token.token import ScimToken
 from domain.secret import Digest, Secret
 from projections.verify import verify_ledger
 from tests.conftest import PEPPER, Database, new_database, now, open_ledger

@@ -16,7 +16,8 @@ from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.errors import TokenExpired, TokenRevoked
 from domain.eventstore import aggregates
-from domain.scim_token import HeldSecret, Presentation, ScimToken
+from domain.scim_token.events import Presentation
+from domain.scim_token.token import HeldSecret, ScimToken
 from domain.secret import Secret
 from projections.verify import verify_ledger
 from tests.conftest import PEPPER, Database, open_ledger

@@ -18,7 +18,7 @@ from psycopg import Connection
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.eventstore.append import LOAD
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from domain.secret import Secret
 from tests.conftest import PEPPER, Database, open_ledger
 

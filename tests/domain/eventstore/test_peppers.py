@@ -19,7 +19,7 @@ from domain.errors import PepperMismatch, TokenUnknown
 from domain.eventstore.newer_peppers import GOOD_FOR_S
 from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
 from domain.ledger import TokenLedger
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from domain.secret import Pepper, SecretKind, mint
 from tests.conftest import CLOCK_AND_IDS, Database
 from tests.domain.scenario import created

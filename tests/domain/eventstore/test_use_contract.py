@@ -25,7 +25,8 @@ from domain.eventstore.aggregates import decode_state
 from domain.eventstore.append import LOAD
 from domain.eventstore.uses import Presented
 from domain.ledger import TokenLedger
-from domain.scim_token import Presentation, ScimToken, Used, evolve
+from domain.scim_token.events import Presentation, Used
+from domain.scim_token.token import ScimToken, evolve
 from domain.secret import SecretKind, mint
 from tests.conftest import PEPPER, Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent

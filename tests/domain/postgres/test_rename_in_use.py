@@ -14,7 +14,7 @@ from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.errors import StoreUnavailable
 from domain.ledger import TokenLedger
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from domain.secret import Secret
 from tests.conftest import APP_ROLE, Database, open_ledger
 

@@ -31,7 +31,7 @@ from domain.postgres.session import (
     Session,
 )
 from domain.postgres.unusable_reasons import TAKES_NO_WRITES
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from domain.secret import SecretKind, mint
 from projections.registry import PROJECTIONS
 from projections.runner import Runner

@@ -23,7 +23,7 @@ from domain.errors import StoreUnavailable
 from domain.ledger import TokenLedger
 from domain.postgres import kept_connection, read_pool
 from domain.postgres.read_pool import ReadPool
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from domain.secret import Secret
 from tests.conftest import Database, new_database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent

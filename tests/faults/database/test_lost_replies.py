@@ -16,7 +16,8 @@ from domain.authority import Operator
 from domain.commands import CommandKey, NewScimToken
 from domain.errors import NotFound, SecretAlreadyShown, StoreUnavailable, TokenExpired, TokenRevoked
 from domain.ledger import TokenLedger
-from domain.scim_token import Created, Presentation, Revoked, Rotated, ScimToken, Used
+from domain.scim_token.events import Created, Presentation, Revoked, Rotated, Used
+from domain.scim_token.token import ScimToken
 from domain.secret import Secret
 from tests.conftest import Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent

@@ -17,7 +17,7 @@ from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.errors import NotFound, StoreReadOnly, StoreUnavailable
 from domain.postgres import read_pool
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from tests.conftest import Database, new_database, open_ledger
 from tests.faults.standby import Cluster, cluster
 from tests.presenting import UNLIMITED

@@ -19,7 +19,7 @@ from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.uses import Decision
 from domain.ledger import TokenLedger
 from domain.postgres.kept_connection import KeptConnection
-from domain.scim_token import Presentation, Revoked
+from domain.scim_token.events import Presentation, Revoked
 from domain.secret import Secret
 from tests.conftest import open_ledger
 from tests.domain.eventstore.consistency import assert_consistent

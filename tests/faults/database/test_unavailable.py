@@ -21,7 +21,8 @@ from domain.errors import Unavailable
 from domain.eventstore.append import LOCK
 from domain.eventstore.uses import Decision
 from domain.ledger import TokenLedger
-from domain.scim_token import Presentation, ScimToken
+from domain.scim_token.events import Presentation
+from domain.scim_token.token import ScimToken
 from domain.secret import Secret
 from tests.conftest import Database, new_database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent

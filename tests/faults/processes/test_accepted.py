@@ -17,7 +17,7 @@ from domain.eventstore import append
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision
 from domain.ledger import TokenLedger
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from domain.secret import Secret
 from tests.conftest import Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent

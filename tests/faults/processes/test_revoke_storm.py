@@ -18,7 +18,7 @@ import pytest
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.ledger import TokenLedger
-from domain.scim_token import Used
+from domain.scim_token.events import Used
 from tests.caching_front import caching_fronts
 from tests.conftest import Database
 from tests.domain.eventstore.consistency import assert_consistent

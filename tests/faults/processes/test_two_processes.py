@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from domain.scim_token import Created, Revoked, Used
+from domain.scim_token.events import Created, Revoked, Used
 from tests.conftest import Database, new_database
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.service import Caller, RunningService, running_service, until

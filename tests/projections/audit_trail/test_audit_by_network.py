@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from domain.postgres.read_pool import ReadPool
-from domain.scim_token import Created, Presentation, Used
+from domain.scim_token.events import Created, Presentation, Used
 from domain.secret import Digest
 from projections.audit_trail import queries as audit_queries
 from projections.audit_trail.queries import AuditFilter, AuditQueries, Span

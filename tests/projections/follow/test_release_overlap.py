@@ -15,7 +15,7 @@ import pytest
 
 from domain.authority import Operator
 from domain.commands import NewScimToken
-from domain.scim_token import Created, Presentation, Used
+from domain.scim_token.events import Created, Presentation, Used
 from projections.follow.positions import all_positions
 from projections.projection import LogEntry, Projection
 from projections.rebuild import shapes

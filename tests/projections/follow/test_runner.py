@@ -15,7 +15,7 @@ import pytest
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.eventstore.event_registry import REGISTRY, EventRegistry
-from domain.scim_token import Created
+from domain.scim_token.events import Created
 from projections.follow import apply as applying
 from projections.follow import read_log as log
 from projections.follow.apply import PositionMoved, apply_batch

@@ -14,12 +14,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from domain import api_token, refusal_tally, scim_token
+from domain import api_token, refusal_tally
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.event import Event
 from domain.eventstore.event_registry import REGISTRY, EventRegistry, Upcaster
-from domain.scim_token import Presentation
+from domain.scim_token import events as scim_token
+from domain.scim_token.events import Presentation
 from projections import runner as running_views
 from projections.follow import apply as applying
 from projections.follow.positions import Position, ensure_live

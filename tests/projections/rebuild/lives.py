@@ -10,7 +10,7 @@ from uuid import uuid4
 import msgspec
 import psycopg
 
-from domain.scim_token import Created, Rotated
+from domain.scim_token.events import Created, Rotated
 from domain.secret import Digest
 from projections.scim_tokens import view as scim_tokens
 from tests.conftest import Database

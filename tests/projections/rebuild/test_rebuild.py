@@ -12,7 +12,7 @@ from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import TokenLedger
-from domain.scim_token import Presentation
+from domain.scim_token.events import Presentation
 from projections.audit_trail.queries import AuditFilter, AuditQueries, Span
 from projections.follow import positions
 from projections.follow import read_log as log

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from domain.eventstore.event_registry import REGISTRY
-from domain.scim_token import Created, Rotated
+from domain.scim_token.events import Created, Rotated
 from projections.follow import read_log as log
 from projections.follow.apply import copy, move
 from projections.follow.positions import create_version

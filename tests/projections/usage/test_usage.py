@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from domain.postgres.read_pool import ReadPool
-from domain.scim_token import Created, Presentation, Refused, Used
+from domain.scim_token.events import Created, Presentation, Refused, Used
 from projections.projection import Projection
 from projections.scim_tokens.queries import TokenFilter, TokenPage, TokenQueries
 from projections.token_sources import view as token_sources

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from domain import scim_token
 from domain.event import Event
 from domain.eventstore.event_registry import EventRegistry
+from domain.scim_token import events as scim_token
 
 
 def _losing(decode: Callable[[EventRegistry, str, bytes], Event]) -> Callable[..., Event]:

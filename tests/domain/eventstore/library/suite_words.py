@@ -12,13 +12,14 @@ from uuid import UUID, uuid4
 
 from eventsourcing.persistence import Notification, StoredEvent
 
-from domain import api_token, scim_token
+from domain import api_token
 from domain.event import Actor, Event, Recorded
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.library.mapper import LedgerMapper
 from domain.eventstore.library.recorder import LedgerRecorder
 from domain.refusal_tally import Counted
-from domain.scim_token import Presentation
+from domain.scim_token import events as scim_token
+from domain.scim_token.events import Presentation
 from domain.secret import Digest
 from tests.domain.scenario import ADA, T0, TEAM_ID
 

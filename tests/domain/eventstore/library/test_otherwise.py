@@ -21,7 +21,7 @@ from domain.event import Recorded
 from domain.eventstore.event_registry import REGISTRY, UnreadableEvent
 from domain.eventstore.library.mapper import LedgerEvent, LedgerMapper
 from domain.eventstore.library.recorder import LedgerFactory, LedgerRecorder
-from domain.scim_token import ScimToken
+from domain.scim_token.token import ScimToken
 from tests.conftest import Database
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import believing_any_clock

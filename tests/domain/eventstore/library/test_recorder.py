@@ -15,14 +15,15 @@ import psycopg
 import pytest
 from eventsourcing.persistence import IntegrityError
 
-from domain import scim_token
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.errors import NotFound
 from domain.event import Actor, Recorded
 from domain.eventstore.library.recorder import LedgerFactory
 from domain.ledger import TokenLedger
-from domain.scim_token import Presentation, ScimToken
+from domain.scim_token import events as scim_token
+from domain.scim_token.events import Presentation
+from domain.scim_token.token import ScimToken
 from domain.secret import Digest
 from projections.follow import read_log as log
 from tests.conftest import CLOCK_AND_IDS, PEPPER, Database, open_ledger

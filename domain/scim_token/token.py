@@ -1,13 +1,12 @@
-"""The `ScimToken` aggregate: its events, its state, its decisions. Pure.
+"""The `ScimToken` aggregate: its state and its decisions. Pure.
 
 A decision is a method: state and command in, new events out, or a refusal raised. `evolve` folds a
 recorded event into the state. Neither reads a clock, a random source or a database.
 """
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import ceil
-from typing import ClassVar, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -22,13 +21,19 @@ from domain.errors import (
     TokenRevoked,
     TokenUnknown,
 )
-from domain.event import Actor, Event, Recorded, SecretRow
-from domain.readable_text import check_text
+from domain.event import Actor, Recorded, SecretRow
+from domain.scim_token.events import (
+    Created,
+    Presentation,
+    Refused,
+    Revoked,
+    Rotated,
+    ScimTokenEvent,
+    Used,
+)
+from domain.scim_token.values import check_name, check_reason, kept_expiry
 from domain.secret import Digest
 
-NAME_MAX_LENGTH: Final = 255
-REASON_MAX_LENGTH: Final = 200
-USER_AGENT_MAX_LENGTH: Final = 200
 OVERLAP_MAX: Final = timedelta(days=30)
 REFUSAL_EVERY: Final = timedelta(minutes=1)
 ROTATE_EVERY: Final = timedelta(seconds=10)
@@ -36,106 +41,6 @@ ROTATE_EVERY: Final = timedelta(seconds=10)
 each rotation leaves an event and a digest for good.
 """
 GOOD_SECRETS_MAX: Final = 2
-EXPIRY_MAX: Final = datetime(9999, 1, 1, tzinfo=UTC)
-"""Later instants cannot be read back in every time zone: one of them would stop a view."""
-
-
-class Presentation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How a secret reached us. Never the secret, never a query string.
-
-    door: which entrance, e.g. "scim", "nginx", "forward", "envoy", "verify", "introspect".
-    form: "bearer", or "bare" when the secret came without the scheme word.
-    source: address of the presenter, None where it is not known for sure.
-    user_agent: at most 200 characters.
-    method, path_class: what was asked for, the path reduced to its class (e.g. "Users",
-    "Users/{id}"). note: a mistake of the presenter worth telling its administrator, e.g. "other
-    dialect's headers ignored".
-    """
-
-    door: str
-    form: str = "bearer"
-    source: str | None = None
-    user_agent: str | None = None
-    method: str | None = None
-    path_class: str | None = None
-    note: str | None = None
-
-
-class ScimTokenEvent(Event, frozen=True, forbid_unknown_fields=True):
-    """Any event of a `ScimToken`."""
-
-
-class Created(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
-    """A token came into being; its secret was shown to its creator, once.
-
-    team_id: the team that owns it. name: as sent, 1 to 255 characters.
-    created_by: user and API token of the caller. digest: of its first secret.
-    expires_at: the first instant at which it no longer authenticates; None for no end.
-    """
-
-    topic: ClassVar[str] = "scim_token.created.v1"
-    team_id: UUID
-    name: str
-    created_by: Actor
-    digest: Digest
-    expires_at: datetime | None
-
-
-class Used(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
-    """The token authenticated.
-
-    The event's own `at` is the instant of the last use that it stands for.
-
-    count: how many uses by the same presentation were committed together, at least 1.
-    first_at: when the first of them arrived.
-    """
-
-    topic: ClassVar[str] = "scim_token.used.v1"
-    count: int
-    first_at: datetime
-    presentation: Presentation
-
-
-class Refused(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
-    """A secret of the token was presented and did not authenticate;
-    at most one a minute is recorded.
-
-    reason: "revoked" or "expired".
-    """
-
-    topic: ClassVar[str] = "scim_token.refused.v1"
-    reason: str
-    presentation: Presentation
-
-
-class Rotated(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
-    """The token got a second secret; the ones before it end with the overlap.
-
-    rotated_by: user and API token of the caller. digest: of the new secret.
-    overlap_until: the first instant at which the older secrets no longer authenticate.
-    """
-
-    topic: ClassVar[str] = "scim_token.rotated.v1"
-    rotated_by: Actor
-    digest: Digest
-    overlap_until: datetime
-
-
-class Revoked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The token stopped being valid. Final.
-
-    revoked_by: user and API token of the caller, or None for a burn by whoever held the secret (RFC
-    7009). reason: the caller's words, 1 to 200 characters, or None. presentation: of a burn, how
-    the secret came.
-    """
-
-    topic: ClassVar[str] = "scim_token.revoked.v1"
-    revoked_by: Actor | None
-    reason: str | None
-    presentation: Presentation | None = None
-
-
-EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (Created, Used, Refused, Rotated, Revoked)
 
 
 class HeldSecret(msgspec.Struct, frozen=True):
@@ -182,7 +87,7 @@ class ScimToken(msgspec.Struct, frozen=True):
         if created_by.user_id is None:
             raise InvalidValue("/created_by", "a token needs a user who creates it")
         if expires_at is not None:
-            expires_at = _expiry(expires_at, after=at)
+            expires_at = kept_expiry(expires_at, after=at)
         return [
             Created(
                 team_id=team_id,
@@ -366,32 +271,6 @@ def _change(token: ScimToken, event: ScimTokenEvent, at: datetime) -> dict[str, 
             return {"revoked_at": at, "updated_at": at}
         case _:
             raise AssertionError(f"{event.topic} is not folded")
-
-
-def check_name(name: str) -> None:
-    """Raise InvalidValue unless `name` can be that of a token."""
-    check_text(name, "/name", max_length=NAME_MAX_LENGTH)
-
-
-def check_reason(reason: str) -> None:
-    """Raise InvalidValue unless `reason` can be the caller's words on a revocation."""
-    check_text(reason, "/reason", max_length=REASON_MAX_LENGTH)
-
-
-def check_expiry(asked: datetime, *, after: datetime) -> None:
-    """Raise InvalidValue unless a token that is made at `after` can end then."""
-    if asked < after + timedelta(milliseconds=1):
-        raise InvalidValue("/expires_at", "must be in the future")
-    if asked >= EXPIRY_MAX:
-        raise InvalidValue(
-            "/expires_at", "must be before the year 9999; without it, there is no end"
-        )
-
-
-def _expiry(asked: datetime, *, after: datetime) -> datetime:
-    check_expiry(asked, after=after)
-    in_utc = asked.astimezone(UTC)
-    return in_utc.replace(microsecond=in_utc.microsecond // 1000 * 1000)
 
 
 def _earliest(*instants: datetime | None) -> datetime | None:

@@ -1,0 +1,111 @@
+"""The events of a SCIM token, and how a secret is presented. What follows from them: `token.py`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import ClassVar, Final
+from uuid import UUID
+
+import msgspec
+
+from domain.event import Actor, Event
+from domain.secret import Digest
+
+USER_AGENT_MAX_LENGTH: Final = 200
+
+
+class Presentation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a secret reached us. Never the secret, never a query string.
+
+    door: which entrance, e.g. "scim", "nginx", "forward", "envoy", "verify", "introspect".
+    form: "bearer", or "bare" when the secret came without the scheme word.
+    source: address of the presenter, None where it is not known for sure.
+    user_agent: at most 200 characters.
+    method, path_class: what was asked for, the path reduced to its class (e.g. "Users",
+    "Users/{id}"). note: a mistake of the presenter worth telling its administrator, e.g. "other
+    dialect's headers ignored".
+    """
+
+    door: str
+    form: str = "bearer"
+    source: str | None = None
+    user_agent: str | None = None
+    method: str | None = None
+    path_class: str | None = None
+    note: str | None = None
+
+
+class ScimTokenEvent(Event, frozen=True, forbid_unknown_fields=True):
+    """Any event of a `ScimToken`."""
+
+
+class Created(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """A token came into being; its secret was shown to its creator, once.
+
+    team_id: the team that owns it. name: as sent, 1 to 255 characters.
+    created_by: user and API token of the caller. digest: of its first secret.
+    expires_at: the first instant at which it no longer authenticates; None for no end.
+    """
+
+    topic: ClassVar[str] = "scim_token.created.v1"
+    team_id: UUID
+    name: str
+    created_by: Actor
+    digest: Digest
+    expires_at: datetime | None
+
+
+class Used(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """The token authenticated.
+
+    The event's own `at` is the instant of the last use that it stands for.
+
+    count: how many uses by the same presentation were committed together, at least 1.
+    first_at: when the first of them arrived.
+    """
+
+    topic: ClassVar[str] = "scim_token.used.v1"
+    count: int
+    first_at: datetime
+    presentation: Presentation
+
+
+class Refused(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """A secret of the token was presented and did not authenticate;
+    at most one a minute is recorded.
+
+    reason: "revoked" or "expired".
+    """
+
+    topic: ClassVar[str] = "scim_token.refused.v1"
+    reason: str
+    presentation: Presentation
+
+
+class Rotated(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """The token got a second secret; the ones before it end with the overlap.
+
+    rotated_by: user and API token of the caller. digest: of the new secret.
+    overlap_until: the first instant at which the older secrets no longer authenticate.
+    """
+
+    topic: ClassVar[str] = "scim_token.rotated.v1"
+    rotated_by: Actor
+    digest: Digest
+    overlap_until: datetime
+
+
+class Revoked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The token stopped being valid. Final.
+
+    revoked_by: user and API token of the caller, or None for a burn by whoever held the secret (RFC
+    7009). reason: the caller's words, 1 to 200 characters, or None. presentation: of a burn, how
+    the secret came.
+    """
+
+    topic: ClassVar[str] = "scim_token.revoked.v1"
+    revoked_by: Actor | None
+    reason: str | None
+    presentation: Presentation | None = None
+
+
+EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (Created, Used, Refused, Rotated, Revoked)

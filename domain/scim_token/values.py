@@ -1,0 +1,39 @@
+"""What may be said of a SCIM token: its name, its end, a reason."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from domain.errors import InvalidValue
+from domain.readable_text import check_text
+
+NAME_MAX_LENGTH: Final = 255
+REASON_MAX_LENGTH: Final = 200
+EXPIRY_MAX: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""Later instants cannot be read back in every time zone: one of them would stop a view."""
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidValue unless `name` can be that of a token."""
+    check_text(name, "/name", max_length=NAME_MAX_LENGTH)
+
+
+def check_reason(reason: str) -> None:
+    """Raise InvalidValue unless `reason` can be the caller's words on a revocation."""
+    check_text(reason, "/reason", max_length=REASON_MAX_LENGTH)
+
+
+def check_expiry(asked: datetime, *, after: datetime) -> None:
+    """Raise InvalidValue unless a token that is made at `after` can end then."""
+    if asked < after + timedelta(milliseconds=1):
+        raise InvalidValue("/expires_at", "must be in the future")
+    if asked >= EXPIRY_MAX:
+        raise InvalidValue(
+            "/expires_at", "must be before the year 9999; without it, there is no end"
+        )
+
+
+def kept_expiry(asked: datetime, *, after: datetime) -> datetime:
+    """An expiry as it is kept: in UTC, whole milliseconds. Raises what `check_expiry` does."""
+    check_expiry(asked, after=after)
+    in_utc = asked.astimezone(UTC)
+    return in_utc.replace(microsecond=in_utc.microsecond // 1000 * 1000)
