@@ -129,14 +129,14 @@ DAMAGES = {
     "a void secret is good": (
         (
             f"UPDATE ledger.secrets SET good_until = 'infinity' {OF_TOKEN} "
-            f"AND digest = (SELECT min(digest) FROM ledger.secrets {OF_TOKEN})"
+            f"AND digest = (SELECT digest FROM ledger.secrets {OF_TOKEN} ORDER BY digest LIMIT 1)"
         ),
         "the secrets of {token}: one stands otherwise than the events say",
     ),
     "a secret is missing": (
         (
-            f"DELETE FROM ledger.secrets WHERE digest = (SELECT min(digest) "
-            f"FROM ledger.secrets {OF_TOKEN})"
+            f"DELETE FROM ledger.secrets WHERE digest = "
+            f"(SELECT digest FROM ledger.secrets {OF_TOKEN} ORDER BY digest LIMIT 1)"
         ),
         "the secrets of {token}: one that the events tell of is missing",
     ),

@@ -17,7 +17,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-FILES: Final = ("requirements.txt", "requirements-dev.txt", "requirements-gateways.txt")
+FILES: Final = (
+    "requirements.txt",
+    "requirements-dev.txt",
+    "requirements-gateways.txt",
+    "requirements-postgresql.txt",
+)
 Pins = Mapping[tuple[str, frozenset[str]], str]
 
 

@@ -1,0 +1,65 @@
+"""Tests run on other releases of PostgreSQL by a script, which the gate calls for each of them."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+pytestmark = pytest.mark.long
+
+ROOT: Final = Path(__file__).parents[2]
+SCRIPT: Final = ROOT / ".ci" / "postgresql"
+SETTINGS: Final = (
+    "tests/domain/postgres/test_session.py::test_the_ledger_is_the_same_whatever_the_role_says"
+)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SCRIPT, *arguments, "-p", "no:cacheprovider"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_the_tests_meet_a_server_of_that_release_which_is_gone_afterwards() -> None:
+    done = run("16", f"{SETTINGS}[transaction_timeout-20]", f"{SETTINGS}[statement_timeout-20]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = re.search(
+        r"^== on postgres \(PostgreSQL\) 16\.\d+, in (\S+)$", done.stdout, re.MULTILINE
+    )
+    assert told is not None, done.stdout
+    assert not Path(told[1]).exists()
+    assert "this PostgreSQL has no transaction_timeout" in done.stdout
+    assert "1 passed, 1 skipped" in done.stdout
+
+
+def test_where_no_test_ran_there_is_no_success() -> None:
+    done = run("16", f"{SETTINGS}[no such case]")
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout + done.stderr
+
+
+def test_a_release_that_is_not_here_is_no_success() -> None:
+    done = run("9", SETTINGS)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        "== NOT RUN: there is no PostgreSQL 9 here (apt-get install postgresql-9)\n"
+    )
+
+
+def test_the_gate_runs_every_release_that_is_promised() -> None:
+    """All but the embedded server's own, on which every other test runs."""
+    promised = re.search(
+        r"^PostgreSQL (\d+) to (\d+),",
+        (ROOT / "docs/how-to/own-postgresql.md").read_text(),
+        re.MULTILINE,
+    )
+    assert promised is not None
+    older = " ".join(map(str, range(int(promised[1]), int(promised[2]))))
+    gate = (ROOT / ".ci" / "run").read_text()
+    assert f'for release in {older}; do\n  .ci/postgresql "$release" ||' in gate
