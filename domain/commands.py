@@ -38,6 +38,7 @@ class NewScimToken(msgspec.Struct, frozen=True):
     team_id: UUID
     name: str
     expires_at: datetime | None = None
+    reason: str | None = None
 
 
 class NewApiToken(msgspec.Struct, frozen=True):

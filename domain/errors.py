@@ -6,6 +6,7 @@ A message here is fit for any log: it never holds a secret.
 `Unavailable`  the ledger could not say; nothing was confirmed. Safe to repeat.
 """
 
+from datetime import datetime
 from uuid import UUID
 
 
@@ -101,6 +102,18 @@ class RotatedTooSoon(Refusal):
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"the token was rotated a moment ago; try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
+
+
+class UsedSince(Refusal):
+    """The token was used at or after the instant since which it must not have been.
+
+    last_used_at: the last use, ledger time.
+    """
+
+    def __init__(self, last_used_at: datetime) -> None:
+        when = last_used_at.isoformat(timespec="milliseconds")
+        super().__init__(f"the token was used since then, at {when}; it was not revoked")
+        self.last_used_at = last_used_at
 
 
 class AlreadyUnderway(Refusal):

@@ -114,6 +114,7 @@ class TokenLedger(LedgerApplication):
                         digest=digest,
                         expires_at=ask.expires_at,
                         at=at,
+                        reason=ask.reason,
                     ),
                 )
             ]
@@ -131,6 +132,7 @@ class TokenLedger(LedgerApplication):
         overlap: timedelta = DEFAULT_OVERLAP,
         by: Authority,
         key: CommandKey | None = None,
+        reason: str | None = None,
     ) -> tuple[ScimToken, Secret]:
         """Give a token a new secret; the older ones end after `overlap`.
 
@@ -142,9 +144,10 @@ class TokenLedger(LedgerApplication):
 
         def decide(states: States, at: datetime) -> Changes:
             token, actor = authorised(states, by, at, token_id=token_id)
-            return [
-                (token_id, token.rotate(digest=digest, overlap=overlap, rotated_by=actor, at=at))
-            ]
+            events = token.rotate(
+                digest=digest, overlap=overlap, rotated_by=actor, at=at, reason=reason
+            )
+            return [(token_id, events)]
 
         outcome = await self._execute(token_id, decide, by=by, key=key)
         if outcome.is_repeat:
@@ -153,13 +156,21 @@ class TokenLedger(LedgerApplication):
         return outcome.state, secret
 
     async def revoke_scim_token(
-        self, token_id: UUID, *, by: Authority, reason: str | None = None
+        self,
+        token_id: UUID,
+        *,
+        by: Authority,
+        reason: str | None = None,
+        unused_since: datetime | None = None,
     ) -> None:
-        """Revoke; repeated, it records nothing. Raises NotFound for a missing or foreign token."""
+        """Revoke; repeated, it records nothing. unused_since: see `ScimToken.revoke`.
+
+        Raises NotFound for a missing or foreign token, UsedSince.
+        """
 
         def decide(states: States, at: datetime) -> Changes:
             token, actor = authorised(states, by, at, token_id=token_id)
-            return [(token_id, token.revoke(by=actor, reason=reason))]
+            return [(token_id, token.revoke(by=actor, reason=reason, unused_since=unused_since))]
 
         await self._execute(token_id, decide, by=by)
 

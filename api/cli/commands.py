@@ -18,7 +18,7 @@ import psycopg
 import structlog
 from cyclopts import App, CycloptsError, Parameter, Token
 
-from api.cli import audit, backup, repair
+from api.cli import audit, backup, repair, revocation
 from api.cli import projections as cli_projections
 from api.cli import token as cli_token
 from api.cli.console import (
@@ -71,6 +71,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 api_token_app = App(name="api-token", help="API tokens: who may call the administrative API.")
+cli_token.app.command(revocation.revoke)
 for sub in (api_token_app, cli_token.app, audit.app, cli_projections.app, repair.app):
     app.command(sub)
 app.command(cli_projections.verify)

@@ -15,6 +15,7 @@ from api.cli.console import (
     LIST_MAX,
     AsJson,
     DataDir,
+    Reason,
     TokenId,
     ask_ledger,
     asked_at,
@@ -30,7 +31,7 @@ from domain.commands import NewScimToken
 from domain.errors import InvalidValue, NotFound
 from domain.ledger import DEFAULT_OVERLAP, TokenLedger
 from domain.scim_token.token import OVERLAP_MAX, ScimToken
-from domain.scim_token.values import NAME_MAX_LENGTH, check_name, check_reason
+from domain.scim_token.values import NAME_MAX_LENGTH, check_name
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent
 from projections.described import rfc3339
@@ -62,11 +63,12 @@ def token_create(
     expires_at: Annotated[
         datetime | None, Parameter(help="Its end, with a time zone; without it, none.")
     ] = None,
+    reason: Reason = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a SCIM token for a team on behalf of a user; its secret is printed once."""
-    ask = NewScimToken(team, name, aware("--expires-at", expires_at))
+    ask = NewScimToken(team, name, aware("--expires-at", expires_at), reason)
     by = operator(user)
     token, secret = with_ledger(data_dir, lambda ledger: ledger.create_scim_token(ask, by=by))
     show({**_fields(token), "token": secret.reveal()}, as_json=as_json)
@@ -215,6 +217,7 @@ def token_rotate(
     user: Annotated[
         UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
     ] = None,
+    reason: Reason = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -223,28 +226,10 @@ def token_rotate(
         raise InvalidValue("--overlap-seconds", f"must be 0 to {OVERLAP_MAX_S}")
     overlap, by = timedelta(seconds=overlap_seconds), operator(user)
     token, secret = with_ledger(
-        data_dir, lambda ledger: ledger.rotate_scim_token(token_id, overlap=overlap, by=by)
+        data_dir,
+        lambda ledger: ledger.rotate_scim_token(token_id, overlap=overlap, by=by, reason=reason),
     )
     show({**_fields(token), "token": secret.reveal()}, as_json=as_json)
-
-
-@app.command(name="revoke")
-def token_revoke(
-    token_id: TokenId,
-    *,
-    user: Annotated[
-        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
-    ] = None,
-    reason: Annotated[str | None, Parameter(help="Why, for the trail.")] = None,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Revoke a SCIM token, from now on and everywhere."""
-    if reason is not None:
-        check_reason(reason)
-    by = operator(user)
-    with_ledger(data_dir, lambda ledger: ledger.revoke_scim_token(token_id, by=by, reason=reason))
-    show({"id": str(token_id)}, as_json=as_json)
 
 
 def _replayed(ledger: TokenLedger, token_id: UUID, *, until: datetime | None) -> ScimToken:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from litestar import Request
 from litestar.handlers import BaseRouteHandler
-from litestar.params import QueryParameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
 from api.errors import BadRequest, FieldError
@@ -22,7 +22,11 @@ from api.http.values import Value, errors_of, named
 REFUSAL: Final = "refusal"
 ONCE: Final = "must not be given more than once"
 UNKNOWN: Final = "is not a parameter of this resource"
-SINGLE: Final = {b"content-type": "Content-Type", b"idempotency-key": "Idempotency-Key"}
+SINGLE: Final = {
+    b"content-type": "Content-Type",
+    b"idempotency-key": "Idempotency-Key",
+    b"if-unused-since": "If-Unused-Since",
+}
 """Of these, two say two things (RFC 9110 §5.3).
 
 Host and Authorization are refused before, for every door.
@@ -34,7 +38,7 @@ _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 def check_parameters(request: Request[Any, Any, Any]) -> None:
     """Raise BadRequest unless every parameter is one of the handler's, there once,
-    and what it must be.
+    and what it must be; so must each header field be that the handler reads.
 
     A handler whose `opt` has a REFUSAL raises that instead.
     """
@@ -43,11 +47,16 @@ def check_parameters(request: Request[Any, Any, Any]) -> None:
     if len(single) > len(set(single)):
         errors = [FieldError(text, ONCE) for name, text in SINGLE.items() if single.count(name) > 1]
         raise _refusal(handler, "A header is given more than once.", errors)
-    if not request.scope["query_string"]:
+    headers = _headers(handler)
+    if not request.scope["query_string"] and not headers:
         return
     caller = request.scope.get("user")
     at = _NEVER if caller is None else caller.at
-    errors = list(_errors(request.query_params.dict(), _parameters(handler), at))
+    sent = {name: [request.headers[name]] for name in headers if name in request.headers}
+    errors = [
+        *_errors(request.query_params.dict(), _parameters(handler), at),
+        *_errors(sent, headers, at),
+    ]
     if errors:
         is_unknown = all(error.detail == UNKNOWN for error in errors)
         about = "A parameter is not known." if is_unknown else "A parameter is not valid."
@@ -88,6 +97,17 @@ def _parameters(handler: BaseRouteHandler) -> Mapping[str, Value]:
             found[field.kwarg_definition.name or name] = Value(
                 _typed(field, field.kwarg_definition)
             )
+    return found
+
+
+@cache
+def _headers(handler: BaseRouteHandler) -> Mapping[str, Value]:
+    """The header fields that a handler itself reads, by name."""
+    found = {}
+    for field in handler.parsed_fn_signature.parameters.values():
+        if isinstance(field.kwarg_definition, HeaderParameter):
+            assert field.kwarg_definition.name is not None
+            found[field.kwarg_definition.name] = Value(field.annotation)
     return found
 
 

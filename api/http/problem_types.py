@@ -95,6 +95,14 @@ _ALL: Final = (
         "What is asked for is being done. GET the same address for how far it is.",
     ),
     ProblemType(
+        "used-since",
+        412,
+        "Used since then",
+        "The token was used at or after the instant in If-Unused-Since, for the last time at "
+        "`last_used_at`: somebody needs it, and it was not revoked. Find out who "
+        "(GET /scim-token/{id}/events), or revoke it without that header.",
+    ),
+    ProblemType(
         "too-large",
         413,
         "Body too large",

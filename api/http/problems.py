@@ -25,8 +25,10 @@ from domain.errors import (
     SecretAlreadyShown,
     Unauthenticated,
     Unavailable,
+    UsedSince,
 )
 from domain.kept_text import without_secrets
+from projections.described import Instant, rfc3339
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
@@ -45,6 +47,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
     type: stable URI reference, e.g. /problems/validation. instance: the request's id as a URN.
     errors: with /problems/validation only. token_id: with /problems/secret-already-shown only.
+    last_used_at: with /problems/used-since only.
     """
 
     type: Annotated[str, msgspec.Meta(extra_json_schema={"format": "uri-reference"})]
@@ -54,6 +57,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     instance: Annotated[str, msgspec.Meta(extra_json_schema={"format": "uri"})] | None = None
     errors: Sequence[FieldError] | None = None
     token_id: UUID | None = None
+    last_used_at: Instant | None = None
 
 
 class Answer(NamedTuple):
@@ -71,6 +75,7 @@ _USUAL: Final = {
     405: "method-not-allowed",
     406: "not-acceptable",
     409: "secret-already-shown",
+    412: "used-since",
     413: "too-large",
     415: "unsupported-media-type",
     422: "idempotency-key-reused",
@@ -105,6 +110,7 @@ TWO_SECRETS: Final = (
     "overlap_seconds 0, which ends both at once."
 )
 JUST_ROTATED: Final = "The token was rotated a moment ago. Wait, then try again."
+USED_SINCE: Final = "The token was used since then. It was not revoked."
 UNDERWAY: Final = "It is under way already; its status tells how far it is."
 KEY_REUSED: Final = "The Idempotency-Key was used for another request."
 
@@ -249,6 +255,9 @@ _TOLD: Final[Mapping[type, Callable[[Any], Answer]]] = {
     ),
     RotationUnderway: lambda _: Answer(problem(409, TWO_SECRETS, slug="rotation-underway"), {}),
     RotatedTooSoon: lambda error: _again(problem(429, JUST_ROTATED), error.retry_after_s),
+    UsedSince: lambda error: Answer(
+        problem(412, USED_SINCE, last_used_at=rfc3339(error.last_used_at)), {}
+    ),
     AlreadyUnderway: lambda _: Answer(problem(409, UNDERWAY, slug="already-underway"), {}),
     CommandIdReused: lambda _: Answer(problem(422, KEY_REUSED), {}),
     # what it cannot say

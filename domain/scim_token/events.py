@@ -38,12 +38,13 @@ class ScimTokenEvent(Event, frozen=True, forbid_unknown_fields=True):
     """Any event of a `ScimToken`."""
 
 
-class Created(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+class Created(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A token came into being; its secret was shown to its creator, once.
 
     team_id: the team that owns it. name: as sent, 1 to 255 characters.
     created_by: user and API token of the caller. digest: of its first secret.
     expires_at: the first instant at which it no longer authenticates; None for no end.
+    reason: the caller's words, 1 to 200 characters, or None.
     """
 
     topic: ClassVar[str] = "scim_token.created.v1"
@@ -52,6 +53,7 @@ class Created(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
     created_by: Actor
     digest: Digest
     expires_at: datetime | None
+    reason: str | None = None
 
 
 class Used(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
@@ -81,17 +83,19 @@ class Refused(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
     presentation: Presentation
 
 
-class Rotated(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+class Rotated(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The token got a second secret; the ones before it end with the overlap.
 
     rotated_by: user and API token of the caller. digest: of the new secret.
     overlap_until: the first instant at which the older secrets no longer authenticate.
+    reason: the caller's words, 1 to 200 characters, or None.
     """
 
     topic: ClassVar[str] = "scim_token.rotated.v1"
     rotated_by: Actor
     digest: Digest
     overlap_until: datetime
+    reason: str | None = None
 
 
 class Revoked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

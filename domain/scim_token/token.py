@@ -20,6 +20,7 @@ from domain.errors import (
     TokenRefused,
     TokenRevoked,
     TokenUnknown,
+    UsedSince,
 )
 from domain.event import Actor, Recorded, SecretRow
 from domain.scim_token.events import (
@@ -77,13 +78,15 @@ class ScimToken(msgspec.Struct, frozen=True):
         digest: Digest,
         expires_at: datetime | None,
         at: datetime,
+        reason: str | None = None,
     ) -> list[ScimTokenEvent]:
         """Create a token for a team.
 
-        Raises InvalidValue on a name that `check_text` refuses, and on an expiry that is not in the
-        future or after the year 9998. Any time zone is taken, UTC is kept.
+        Raises InvalidValue on a name or a reason that `check_text` refuses, and on an expiry that
+        is not in the future or after the year 9998. Any time zone is taken, UTC is kept.
         """
         check_name(name)
+        check_reason(reason)
         if created_by.user_id is None:
             raise InvalidValue("/created_by", "a token needs a user who creates it")
         if expires_at is not None:
@@ -95,6 +98,7 @@ class ScimToken(msgspec.Struct, frozen=True):
                 created_by=created_by,
                 digest=digest,
                 expires_at=expires_at,
+                reason=reason,
             )
         ]
 
@@ -150,16 +154,24 @@ class ScimToken(msgspec.Struct, frozen=True):
         return [Refused(reason=refusal.reason, presentation=presentation)]
 
     def rotate(
-        self, *, digest: Digest, overlap: timedelta, rotated_by: Actor, at: datetime
+        self,
+        *,
+        digest: Digest,
+        overlap: timedelta,
+        rotated_by: Actor,
+        at: datetime,
+        reason: str | None = None,
     ) -> list[ScimTokenEvent]:
         """Add a new secret; older ones go on for `overlap` (0 to 30 days).
 
         At most two are good at a time.
 
         Without an overlap the older ones end at once, however many there are. Raises NotFound once
-        revoked, InvalidValue on an overlap out of range or a token that has expired, RotatedTooSoon
-        within 10 s of the rotation before, RotationUnderway while the overlap of that one lasts.
+        revoked, InvalidValue on an overlap out of range, a reason that `check_text` refuses or a
+        token that has expired, RotatedTooSoon within 10 s of the rotation before, RotationUnderway
+        while the overlap of that one lasts.
         """
+        check_reason(reason)
         if self.revoked_at is not None:
             raise NotFound("no such token")
         if self.expires_at is not None and self.expires_at <= at:
@@ -177,17 +189,24 @@ class ScimToken(msgspec.Struct, frozen=True):
             raise RotationUnderway(
                 "the token has two good secrets; wait for the end of the older one"
             )
-        return [Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap)]
+        return [
+            Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap, reason=reason)
+        ]
 
-    def revoke(self, *, by: Actor | None, reason: str | None) -> list[ScimTokenEvent]:
+    def revoke(
+        self, *, by: Actor | None, reason: str | None, unused_since: datetime | None = None
+    ) -> list[ScimTokenEvent]:
         """Revoke; a second time records nothing (RFC 7009 §2.2).
 
-        Raises InvalidValue on a reason that `check_text` refuses.
+        unused_since: only if it was not used at or after this instant. Raises UsedSince, and
+        InvalidValue on a reason that `check_text` refuses.
         """
         if self.revoked_at is not None:
             return []
-        if reason is not None:
-            check_reason(reason)
+        check_reason(reason)
+        used_at = self.last_used_at
+        if unused_since is not None and used_at is not None and used_at >= unused_since:
+            raise UsedSince(used_at)
         return [Revoked(revoked_by=by, reason=reason)]
 
     def burn(

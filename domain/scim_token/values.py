@@ -17,9 +17,10 @@ def check_name(name: str) -> None:
     check_text(name, "/name", max_length=NAME_MAX_LENGTH)
 
 
-def check_reason(reason: str) -> None:
-    """Raise InvalidValue unless `reason` can be the caller's words on a revocation."""
-    check_text(reason, "/reason", max_length=REASON_MAX_LENGTH)
+def check_reason(reason: str | None) -> None:
+    """Raise InvalidValue unless `reason` can be the caller's words on a command; None for none."""
+    if reason is not None:
+        check_text(reason, "/reason", max_length=REASON_MAX_LENGTH)
 
 
 def check_expiry(asked: datetime, *, after: datetime) -> None:

@@ -52,7 +52,7 @@ class AuditEvent(msgspec.Struct, frozen=True):
     position: of the event in the ledger: unique, growing, the key to resume from.
     at: ledger time, UTC with three decimals and Z. kind: the event's name, stable, e.g.
     "scim_token.used". outcome: "success" or "refused". reason: why it was refused, or the caller's
-    words on a revocation. team_id: whose token it was. token_id: the SCIM token (for `api_token.*`
+    words on a command. team_id: whose token it was. token_id: the SCIM token (for `api_token.*`
     the API token) that it is about. user_id, api_token_id: who acted; of an API token's use or
     refusal its holder; null for an identity
         provider, for a burn by whoever held the secret, and where nobody was named at the command
@@ -103,10 +103,10 @@ _NOBODY: Final = Actor(user_id=None, api_token_id=None)
 _UNTOLD: Final = Presentation(door="")
 
 DETAILS: Final[Mapping[type[Event], Callable[[Any], _Detail]]] = {
-    scim_token.Created: lambda event: _Detail(actor=event.created_by),
+    scim_token.Created: lambda event: _Detail(event.reason, event.created_by),
     scim_token.Used: lambda event: _Detail(how=event.presentation, count=event.count),
     scim_token.Refused: lambda event: _Detail(reason=event.reason, how=event.presentation),
-    scim_token.Rotated: lambda event: _Detail(actor=event.rotated_by),
+    scim_token.Rotated: lambda event: _Detail(event.reason, event.rotated_by),
     scim_token.Revoked: lambda event: _Detail(event.reason, event.revoked_by, event.presentation),
     api_token.Created: lambda event: _Detail(actor=event.created_by),
     api_token.Used: lambda event: _Detail(how=event.presentation, is_its_own=True),

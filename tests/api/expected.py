@@ -25,6 +25,7 @@ _TITLES: Final = {
     "already-underway": "Already under way",
     "rotation-underway": "A rotation is under way",
     "secret-already-shown": "The secret was already shown",
+    "used-since": "Used since then",
     "too-large": "Body too large",
     "unsupported-media-type": "Unsupported media type",
     "idempotency-key-reused": "Idempotency key reused",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -10,7 +10,13 @@ from litestar import Response
 
 from api.http.values import Check
 from domain.scim_token.token import ScimToken
-from domain.scim_token.values import NAME_MAX_LENGTH, check_expiry, check_name
+from domain.scim_token.values import (
+    NAME_MAX_LENGTH,
+    REASON_MAX_LENGTH,
+    check_expiry,
+    check_name,
+    check_reason,
+)
 from domain.secret import Secret
 from projections.scim_tokens.view import TokenDocument, document
 
@@ -31,10 +37,19 @@ and a null is part of the contract.
 IsName: Final = Check(lambda name, _: check_name(name))
 
 
+Reason: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1, max_length=REASON_MAX_LENGTH, description="Why, for the audit trail."
+    ),
+    Check(lambda reason, _: check_reason(reason)),
+]
+
+
 class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A token to create.
 
-    name: 1 to 255 characters. expires_at: an extension; without it, no end.
+    name: 1 to 255 characters. expires_at: an extension; without it, no end. reason: an extension.
     """
 
     team_id: Annotated[UUID, msgspec.Meta(description="The team that will own the token.")]
@@ -49,6 +64,7 @@ class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    reason: Reason | None = None
 
 
 class CreatedScimToken(TokenDocument, frozen=True, omit_defaults=True, kw_only=True):

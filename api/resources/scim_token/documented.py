@@ -13,7 +13,7 @@ from litestar import Controller, Response, delete, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import Body, FromPath, QueryParameter
+from litestar.params import Body, FromPath, HeaderParameter, QueryParameter
 
 from api.admission import requires
 from api.errors import BadRequest, FieldError
@@ -44,6 +44,14 @@ from projections.scim_tokens.view import TokenDocument
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
 
+IfUnusedSince = Annotated[
+    datetime | None,
+    HeaderParameter(
+        name="If-Unused-Since",
+        description="An extension: only if it was not used at or after this instant, else 412.",
+        required=False,
+    ),
+]
 AsOf = Annotated[
     datetime | None,
     QueryParameter(description="An extension: as it was at this instant.", required=False),
@@ -95,7 +103,7 @@ class ScimTokenController(Controller):
 
         `token` is shown in this answer and cannot be retrieved later.
         """
-        ask = NewScimToken(data.team_id, data.name, data.expires_at)
+        ask = NewScimToken(data.team_id, data.name, data.expires_at, data.reason)
         return shown_once(*await service.ledger.create_scim_token(ask, by=call, key=key))
 
     @get(
@@ -220,7 +228,7 @@ class ScimTokenController(Controller):
                 description="Revoked, everywhere, from now on.",
                 examples=[Example(value=RevokedScimToken(EXAMPLE.id))],
             ),
-            **documented(400, 401, 403, 404, 503),
+            **documented(400, 401, 403, 404, 412, 503),
         },
     )
     async def revoke(
@@ -238,9 +246,12 @@ class ScimTokenController(Controller):
             ),
             Check(lambda reason, _: check_reason(reason)),
         ] = None,
+        if_unused_since: IfUnusedSince = None,
     ) -> RevokedScimToken:
         """Final and immediate. Repeated, it answers the same and records nothing new."""
-        await service.ledger.revoke_scim_token(token_id, by=call, reason=reason)
+        await service.ledger.revoke_scim_token(
+            token_id, by=call, reason=reason, unused_since=if_unused_since
+        )
         return RevokedScimToken(token_id)
 
 

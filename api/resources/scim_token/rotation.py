@@ -14,7 +14,7 @@ from api.admission import requires
 from api.http.json_body import OptionalBody
 from api.http.problems import documented
 from api.resources.api_calls import InjectedCall, InjectedKey
-from api.resources.scim_token.bodies import CREATED_EXAMPLE, CreatedScimToken, shown_once
+from api.resources.scim_token.bodies import CREATED_EXAMPLE, CreatedScimToken, Reason, shown_once
 from api.service import InjectedService
 from domain.api_token import Permission
 from domain.ledger import DEFAULT_OVERLAP
@@ -27,6 +27,7 @@ class RotateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     overlap_seconds: Annotated[int, msgspec.Meta(ge=0, le=OVERLAP_MAX // timedelta(seconds=1))] = (
         DEFAULT_OVERLAP // timedelta(seconds=1)
     )
+    reason: Reason | None = None
 
 
 class RotationController(Controller):
@@ -67,5 +68,7 @@ class RotationController(Controller):
         """
         overlap = timedelta(seconds=data.overlap_seconds)
         return shown_once(
-            *await service.ledger.rotate_scim_token(token_id, overlap=overlap, by=call, key=key)
+            *await service.ledger.rotate_scim_token(
+                token_id, overlap=overlap, by=call, key=key, reason=data.reason
+            )
         )

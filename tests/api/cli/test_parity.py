@@ -68,7 +68,10 @@ NO_FLAG: Final = {
 OWN: Final = {
     "token create": {"--user": "an API token has a user of its own"},
     "token rotate": {"--user": "an API token has a user of its own"},
-    "token revoke": {"--user": "an API token has a user of its own"},
+    "token revoke": {
+        "--user": "an API token has a user of its own",
+        "--if-unused-since": "over HTTP it is the header If-Unused-Since",
+    },
     "projections rebuild": {"--all": "one request after another does that"},
 }
 EVERYWHERE: Final = {"--data-dir", "--json", "TOKEN-ID", "NAME"}

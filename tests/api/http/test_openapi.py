@@ -187,6 +187,7 @@ def test_what_is_answered_is_documented(
         use(service, token["token"])
         client.get("/scim-token", auth=admin, params={"status": "all"})
         client.get(path, auth=admin)
+        client.delete(path, auth=admin, headers={"If-Unused-Since": token["created_at"]})
         client.delete(path, auth=admin)
         client.get("/healthz")
         client.get("/readyz")
@@ -194,7 +195,7 @@ def test_what_is_answered_is_documented(
         *(("createScimToken", status) for status in (201, 400, 401, 403, 404, 409, 413, 415, 422)),
         *(("listScimTokens", status) for status in (200, 400, 401, 403)),
         *(("getScimToken", status) for status in (200, 400, 401, 403, 404)),
-        *(("deleteScimToken", status) for status in (200, 400, 401, 403, 404)),
+        *(("deleteScimToken", status) for status in (200, 400, 401, 403, 404, 412)),
         *(("rotateScimToken", status) for status in (200, 400, 401, 403, 404, 409, 413, 415)),
         *((("liveness"), 200), ("readiness", 200)),
     }

@@ -133,6 +133,7 @@ HEADERS: Final = [
     *(
         b"Idempotency-Key: \xff",
         b"Idempotency-Key: " + b"k" * 3000,
+        b"If-Unused-Since: \xff",
         b"Content-Type: \xff",
         b"Content-Type: ;",
     ),

@@ -83,6 +83,17 @@ MEANT: dict[str, Event] = {
     "scim_token.rotated.v1.operator": scim_token.Rotated(
         rotated_by=NAMED_OPERATOR, digest=DIGEST, overlap_until=T2
     ),
+    "scim_token.created.v1.reason": scim_token.Created(
+        team_id=TEAM_ID,
+        name="x",
+        created_by=CALLER,
+        digest=DIGEST,
+        expires_at=None,
+        reason="new tenant",
+    ),
+    "scim_token.rotated.v1.reason": scim_token.Rotated(
+        rotated_by=CALLER, digest=DIGEST, overlap_until=T2, reason="yearly"
+    ),
     "scim_token.revoked.v1.burnt": scim_token.Revoked(
         revoked_by=None,
         reason=None,
