@@ -2,7 +2,8 @@
 the request's arrival."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -43,17 +44,25 @@ class ViewReader:
     ) -> list[tuple[Any, ...]]:
         """The rows of `select`, once every view has applied every event up to `ledger_head`.
 
-        select: SQL with {table} for the live table, or the views' names; its first column is true.
-        Positions and rows come from one statement, so from one snapshot.
-        Raises ProjectionBehind after 1.5 s, or ProjectionStopped where that is why, also where a
-        table cannot be read; StoreUnavailable when the store is away.
+        select, and what is raised: see `attempt` and `fresh`.
+        """
+        return await self.fresh(partial(self.attempt, select, parameters), ledger_head=ledger_head)
+
+    async def fresh(
+        self, attempt: Callable[[], Awaitable[list[tuple[Any, ...]]]], *, ledger_head: int
+    ) -> list[tuple[Any, ...]]:
+        """The rows of an attempt that found every view at `ledger_head` or beyond.
+
+        attempt: answers as `attempt` does. Raises ProjectionBehind after 1.5 s, or
+        ProjectionStopped where that is why, also where a table cannot be read; StoreUnavailable
+        when the store is away.
         """
         pause_s = 0.002
         deadline = asyncio.get_running_loop().time() + FRESH_TIMEOUT_S
         damaged: Mapping[str, int] | None = None
         while True:
             try:
-                rows = await self._try(select, parameters)
+                rows = await attempt()
             except psycopg.Error as error:
                 if not is_damage(error):
                     raise
@@ -75,9 +84,16 @@ class ViewReader:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
 
-    async def _try(
+    async def attempt(
         self, select: str, parameters: Sequence[Any] | Mapping[str, Any]
     ) -> list[tuple[Any, ...]]:
+        """How far all views have come, whether one has stopped, and the rows of `select`.
+
+        select: SQL with {table} for the live table, or the views' names; its first column is true.
+        Positions and rows come from one statement, so from one snapshot. One row with nulls stands
+        for none. Nothing where a view was switched or never made.
+        """
+
         async def ask(connection: AsyncConnection[TupleRow]) -> list[tuple[Any, ...]]:
             if self._versions is None:
                 found = await (

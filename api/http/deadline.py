@@ -12,37 +12,49 @@ AUTHENTICATE_WITHIN_S: Final = 0.5
 _KEY: Final = "deadline"
 App: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 
-_left_behind: Final[set[asyncio.Task[None]]] = set()
-"""Requests that were refused and have not ended yet: the loop itself would forget them."""
-
 
 class Deadline:
-    """Of one request. expired: done once the request has spent `within_s`, pauses not counted."""
+    """Of one request. expire: called once it has spent `within_s`, pauses not counted.
 
-    def __init__(self, within_s: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._at = self._loop.time() + within_s
-        self.expired: asyncio.Future[None] = self._loop.create_future()
-        self._timer = self._loop.call_at(self._at, self._expire)
+    The timer is left alone by a pause, and looks when it is due whether there was one: most
+    requests that have a body have it all when they are read.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, within_s: float, expire: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._at = loop.time() + within_s
+        self._expire = expire
+        self._is_paused = False
+        self._timer: asyncio.TimerHandle | None = self._loop.call_at(self._at, self._look)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The time that the block takes does not count: something else bounds it."""
-        self._timer.cancel()
         began = self._loop.time()
+        self._is_paused = True
         try:
             yield
         finally:
+            self._is_paused = False
             self._at += self._loop.time() - began
-            self._timer = self._loop.call_at(self._at, self._expire)
+            if self._timer is None:
+                self._timer = self._loop.call_at(self._at, self._look)
 
     def end(self) -> None:
         """The request was answered."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
-    def _expire(self) -> None:
-        if not self.expired.done():
-            self.expired.set_result(None)
+    def _look(self) -> None:
+        self._timer = None
+        if self._is_paused:
+            return
+        if self._loop.time() < self._at:
+            self._timer = self._loop.call_at(self._at, self._look)
+        else:
+            self._expire()
 
 
 def deadline_of(scope: Scope) -> Deadline:
@@ -59,12 +71,20 @@ async def answer_in_time(
 
     Time spent waiting for the client's body does not count (the server bounds that), nor a wait
     that the client asked for. What is refused is cancelled, so that none of its commands takes
-    effect later: one that waits for its turn is left out of it. Nobody waits for the cancelled one
-    to end: what it still sends is dropped.
+    effect later: one that waits for its turn is left out of it. The client does not wait for the
+    cancelled one to end: what it still sends is dropped.
     """
-    deadline = Deadline(within_s)
-    scope["state"][_KEY] = deadline
-    is_answered = is_refused = False
+    loop = asyncio.get_running_loop()
+    answering = asyncio.current_task(loop)
+    assert answering is not None
+    is_answered = False
+    refusal: asyncio.Task[None] | None = None
+
+    def expire() -> None:
+        nonlocal refusal
+        if not is_answered:
+            refusal = loop.create_task(_run(refuse, scope, receive, send))
+            answering.cancel()
 
     async def patient_receive() -> HTTPReceiveMessage:
         with deadline.paused():
@@ -73,32 +93,22 @@ async def answer_in_time(
 
     async def guarded_send(message: Message) -> None:
         nonlocal is_answered
-        if not is_refused:
+        if refusal is None:
             is_answered = True
             await send(message)
 
-    running = asyncio.get_running_loop().create_task(
-        _run(app, scope, patient_receive, guarded_send)
-    )
+    deadline = Deadline(loop, within_s, expire)
+    scope["state"][_KEY] = deadline
     try:
-        await asyncio.wait({running, deadline.expired}, return_when=asyncio.FIRST_COMPLETED)
+        await app(scope, patient_receive, guarded_send)
+    except BaseException:
+        if refusal is None:
+            raise
     finally:
         deadline.end()
-    if running.done() or is_answered:
-        await running
-        return
-    is_refused = True
-    _left_behind.add(running)
-    running.add_done_callback(_forget)
-    running.cancel()
-    await refuse(scope, receive, send)
+    if refusal is not None:
+        await refusal
 
 
 async def _run(app: App, scope: HTTPScope, receive: Receive, send: Send) -> None:
     await app(scope, receive, send)
-
-
-def _forget(running: "asyncio.Task[None]") -> None:
-    _left_behind.discard(running)
-    if not running.cancelled():
-        running.exception()  # looked at, or the loop would complain: its caller has been answered

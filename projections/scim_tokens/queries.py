@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from domain.postgres.read_pool import ReadPool
 from projections.follow.wake_ups import NOBODY, Waker
+from projections.rows_by_key import RowsByKey
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.view import DOCUMENT
 from projections.scim_tokens.walk import ORDER, along, of_teams
@@ -50,7 +51,18 @@ class TokenPage:
     next: Place | None
 
 
+class _StoredToken(NamedTuple):
+    """A token of the view, revoked or not."""
+
+    team_id: UUID
+    is_revoked: bool
+    document: str
+
+
 _SEPARATOR: Final = "\x1f"
+_TOKENS: Final = f"""
+    SELECT true, id, team_id, revoked_at IS NOT NULL, {DOCUMENT} FROM {{table}} WHERE id = ANY(%s)
+"""
 
 
 class TokenQueries:
@@ -58,6 +70,7 @@ class TokenQueries:
 
     def __init__(self, pool: ReadPool, *, waker: Waker = NOBODY) -> None:
         self._view = ViewReader(pool, scim_tokens.PROJECTION, waker=waker)
+        self._tokens = RowsByKey(self._view, _TOKENS)
         self._view_and_sources = ViewReader(
             pool, scim_tokens.PROJECTION, token_sources.PROJECTION, waker=waker
         )
@@ -66,12 +79,7 @@ class TokenQueries:
         self, token_id: UUID, *, teams: Sequence[UUID] | None, ledger_head: int
     ) -> bool:
         """Whether there is such a token of these teams (None for all), revoked or not."""
-        select = "SELECT true FROM {table} WHERE id = %s"
-        parameters: list[Any] = [token_id]
-        if teams is not None:
-            select += " AND team_id = ANY(%s)"
-            parameters.append(list(teams))
-        return bool(await self._view.rows(select, parameters, ledger_head=ledger_head))
+        return await self._find(token_id, teams, ledger_head) is not None
 
     async def find(
         self, token_id: UUID, *, teams: Sequence[UUID] | None, ledger_head: int
@@ -79,13 +87,15 @@ class TokenQueries:
         """The document of a token that is not revoked;
         None for missing, foreign and revoked alike.
         """
-        select = f"SELECT true, {DOCUMENT} FROM {{table}} WHERE id = %s AND revoked_at IS NULL"
-        parameters: list[Any] = [token_id]
-        if teams is not None:
-            select += " AND team_id = ANY(%s)"
-            parameters.append(list(teams))
-        rows = await self._view.rows(select, parameters, ledger_head=ledger_head)
-        return rows[0][0] if rows else None
+        found = await self._find(token_id, teams, ledger_head)
+        return found.document if found is not None and not found.is_revoked else None
+
+    async def _find(
+        self, token_id: UUID, teams: Sequence[UUID] | None, ledger_head: int
+    ) -> _StoredToken | None:
+        row = await self._tokens.find(token_id, ledger_head=ledger_head)
+        found = None if row is None else _StoredToken(*row)
+        return found if found is not None and (teams is None or found.team_id in teams) else None
 
     async def page(
         self,

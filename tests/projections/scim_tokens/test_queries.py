@@ -100,6 +100,43 @@ class TestFind:
 
         run(main())
 
+    def test_reads_that_arrive_together_are_answered_each_with_its_own(
+        self, database: Database, run: Run
+    ) -> None:
+        async def main() -> None:
+            async with reader(database) as r:
+                ids = [await r.create() for _ in range(20)]
+                revoked, foreign = await r.create(), await r.create(OTHER_TEAM)
+                await r.ledger.revoke_scim_token(revoked, by=ADA)
+                catch_up(database)
+                asked = [*ids, revoked, foreign, uuid4(), ids[0]]
+                found = await asyncio.gather(
+                    *(r.queries.find(id_, teams=[TEAM], ledger_head=r.head) for id_ in asked)
+                )
+                shown = [document and UUID(json.loads(document)["id"]) for document in found]
+                assert shown == [*ids, None, None, None, ids[0]]
+
+        run(main())
+
+    def test_a_read_that_waits_for_the_view_holds_no_other_up(
+        self, database: Database, run: Run
+    ) -> None:
+        async def main() -> None:
+            async with reader(database) as r:
+                id_ = await r.create()
+                catch_up(database)
+                reached = r.head
+                late = await r.create()
+                waiting = asyncio.create_task(r.queries.find(late, teams=None, ledger_head=r.head))
+                for _ in range(20):
+                    await asyncio.sleep(0.001)
+                    assert await r.queries.find(id_, teams=None, ledger_head=reached) is not None
+                assert not waiting.done()
+                catch_up(database)
+                assert await waiting is not None
+
+        run(main())
+
 
 class TestPage:
     def test_a_page_is_newest_first(self, database: Database, run: Run) -> None:
