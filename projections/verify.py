@@ -29,7 +29,7 @@ _NO_STREAM: Final = UUID(int=0)
 
 _SQL: Final = statements("projections", "verify.sql")
 _KEPT: Final = {
-    "head": ("ledger", "heads"),
+    "head": ("ledger", "stream_heads"),
     "state row": ("ledger", "aggregates"),
     "secret": ("ledger", "secrets"),
 }

@@ -15,10 +15,10 @@ ORDER BY originator_id, originator_version LIMIT %s;
 -- Head and state of streams, as they are stored beside their events.
 -- Returns: one row a stream, NULL where something is missing; two where a stream has two heads.
 -- Order: none.
--- Index: heads_pkey, aggregates_pkey.
+-- Index: stream_heads_pkey, aggregates_pkey.
 SELECT i.id, h.version, h.last_used_at, h.uses, a.kind, a.state
 FROM unnest(%s::uuid[]) AS i (id)
-LEFT JOIN ledger.heads h ON h.originator_id = i.id
+LEFT JOIN ledger.stream_heads h ON h.originator_id = i.id
 LEFT JOIN ledger.aggregates a ON a.originator_id = i.id;
 
 -- name: secrets

@@ -141,7 +141,7 @@ ExpectEvents = Annotated[
 def verify(
     *, expect_events: ExpectEvents = False, data_dir: DataDir = None, as_json: AsJson = False
 ) -> int:
-    """Prove that states, heads, secrets and positions are what the events lead to.
+    """Prove that states, stream heads, secrets and positions are what the events lead to.
 
     Exit code 1 when not.
     """

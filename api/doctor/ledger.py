@@ -23,7 +23,7 @@ MIGRATE: Final = "run scim-ledger migrate as the owner (SCIM_LEDGER_OWNER_DATABA
 _SQL: Final = statements("api.doctor", "ledger.sql")
 NEEDED: Final = {
     "ledger.events": "SELECT INSERT",
-    "ledger.heads": "SELECT INSERT UPDATE",
+    "ledger.stream_heads": "SELECT INSERT UPDATE",
     "ledger.aggregates": "SELECT INSERT UPDATE",
     "ledger.secrets": "SELECT INSERT UPDATE",
     "ledger.commands": "SELECT INSERT UPDATE DELETE",

@@ -47,17 +47,6 @@ ALTER TABLE ONLY ledger.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (originator_id, originator_version);
 CREATE UNIQUE INDEX events_notification_id ON ledger.events USING btree (notification_id);
 
-CREATE TABLE ledger.heads (
-    originator_id uuid NOT NULL,
-    version bigint NOT NULL,
-    last_used_at timestamp with time zone,
-    uses bigint DEFAULT 0 NOT NULL,
-    chapter bigint DEFAULT 0 NOT NULL
-)
-WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='1', autovacuum_analyze_scale_factor='1');
-ALTER TABLE ONLY ledger.heads
-    ADD CONSTRAINT heads_pkey PRIMARY KEY (originator_id, chapter);
-
 CREATE TABLE ledger.migrations (
     number integer NOT NULL,
     applied_at timestamp with time zone DEFAULT now() NOT NULL
@@ -165,6 +154,27 @@ ALTER TABLE ONLY ledger.secrets
     ADD CONSTRAINT secrets_pkey PRIMARY KEY (digest);
 CREATE INDEX secrets_originator_id ON ledger.secrets USING btree (originator_id);
 
+CREATE TABLE ledger.stream_heads (
+    originator_id uuid NOT NULL,
+    version bigint NOT NULL,
+    last_used_at timestamp with time zone,
+    uses bigint DEFAULT 0 NOT NULL,
+    chapter bigint DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='1', autovacuum_analyze_scale_factor='1');
+ALTER TABLE ONLY ledger.stream_heads
+    ADD CONSTRAINT stream_heads_pkey PRIMARY KEY (originator_id, chapter);
+
+CREATE VIEW ledger.heads AS
+ SELECT ctid,
+    originator_id,
+    version,
+    last_used_at,
+    uses,
+    chapter
+   FROM ledger.stream_heads;
+COMMENT ON VIEW ledger.heads IS 'stream_heads, for processes of the release before';
+
 ALTER TABLE ONLY ledger.repaired_events
     ADD CONSTRAINT repaired_events_repair_id_fkey FOREIGN KEY (repair_id) REFERENCES ledger.repairs(id);
 
@@ -235,13 +245,13 @@ BEGIN
     SELECT greatest(clock, (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1)) INTO ledger_at;
     RETURN QUERY
     WITH advanced AS (
-        UPDATE ledger.heads h
+        UPDATE ledger.stream_heads h
         SET version = h.version + 1, chapter = (h.version + 1) >> 6, last_used_at = ledger_at,
             uses = h.uses + p.uses
         FROM unnest(digests, use_ids, counts, states) WITH ORDINALITY AS p (digest, use_id, uses, state, ord)
         CROSS JOIN LATERAL (
             SELECT s.owner_id, (
-                SELECT ctid FROM ledger.heads WHERE originator_id = s.originator_id
+                SELECT ctid FROM ledger.stream_heads WHERE originator_id = s.originator_id
                 ORDER BY chapter DESC LIMIT 1
             ) AS place
             FROM ledger.secrets s
@@ -268,7 +278,7 @@ BEGIN
         FROM unnest(digests, use_ids, counts, states) WITH ORDINALITY AS p (digest, use_id, uses, state, ord)
         CROSS JOIN LATERAL (SELECT * FROM ledger.secrets WHERE digest = p.digest OFFSET 0) s
         CROSS JOIN LATERAL (
-            SELECT ctid AS place, version FROM ledger.heads WHERE originator_id = s.originator_id
+            SELECT ctid AS place, version FROM ledger.stream_heads WHERE originator_id = s.originator_id
             ORDER BY chapter DESC LIMIT 1
         ) h
         WHERE s.owner_id IS NOT NULL AND NOT EXISTS (  -- not answered above: the head's event is another
@@ -280,7 +290,7 @@ BEGIN
         SELECT k.*, row_number() OVER (PARTITION BY k.originator_id ORDER BY k.ordinal) AS step
         FROM known k WHERE k.is_good
     ), advanced AS (
-        UPDATE ledger.heads h
+        UPDATE ledger.stream_heads h
         SET version = h.version + g.steps, chapter = (h.version + g.steps) >> 6, last_used_at = ledger_at,
             uses = h.uses + g.uses
         FROM (SELECT place, count(*) AS steps, sum(uses) AS uses FROM good GROUP BY place) g

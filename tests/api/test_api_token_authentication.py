@@ -152,7 +152,7 @@ def test_uses_of_an_api_token_are_recorded_once_a_minute(service: RunningService
         assert service.client.get("/scim-token", auth=caller).status_code == 200
     assert topics(service, caller.id) == ["api_token.created.v1", "api_token.used.v1"]
     service.query(
-        "UPDATE ledger.heads SET last_used_at = last_used_at - interval '1 minute' "
+        "UPDATE ledger.stream_heads SET last_used_at = last_used_at - interval '1 minute' "
         "WHERE originator_id = %s",
         caller.id,
     )

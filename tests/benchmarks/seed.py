@@ -48,7 +48,7 @@ _IDP: Final = Presentation(
 _EVENTS: Final = "ledger.events"
 _COLUMNS: Final = {
     _EVENTS: ["int8", "uuid", "int8", "text", "timestamptz", "uuid", "bytea"],
-    "ledger.heads": ["uuid", "int8", "timestamptz", "int8", "int8"],
+    "ledger.stream_heads": ["uuid", "int8", "timestamptz", "int8", "int8"],
     "ledger.aggregates": ["uuid", "text", "bytea"],
     "ledger.secrets": ["bytea", "uuid", "uuid", "timestamptz"],
 }
@@ -254,7 +254,7 @@ def _copy_states(connection: Connection, history: _History, numbers: range) -> N
         secrets += [
             (row.digest, token.id, token.owner_id, "infinity") for row in token.secret_rows()
         ]
-    for table, rows in (("ledger.heads", heads), ("ledger.aggregates", aggregates)):
+    for table, rows in (("ledger.stream_heads", heads), ("ledger.aggregates", aggregates)):
         _copy(connection, table, _COLUMNS[table], rows)
     _copy(connection, "ledger.secrets", None, secrets)
 

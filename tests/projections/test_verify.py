@@ -27,7 +27,7 @@ from tests.service import service_environment
 
 SECRET_TEXT = "hunter2"
 NOBODY = UUID(int=7)
-TABLES = ("events", "heads", "aggregates", "secrets", "projection_positions")
+TABLES = ("events", "stream_heads", "aggregates", "secrets", "projection_positions")
 TOKEN = "(SELECT originator_id FROM ledger.events WHERE topic = 'scim_token.rotated.v1')"
 OF_TOKEN = f"WHERE originator_id = {TOKEN}"
 DAMAGES = {
@@ -83,27 +83,27 @@ DAMAGES = {
         "it is before its predecessor in the ledger",
     ),
     "a head is behind": (
-        f"UPDATE ledger.heads SET version = version - 1 {OF_TOKEN}",
+        f"UPDATE ledger.stream_heads SET version = version - 1 {OF_TOKEN}",
         "the head of {token}: its version is not what the events lead to",
     ),
     "uses are lost": (
-        f"UPDATE ledger.heads SET uses = uses - 1 {OF_TOKEN}",
+        f"UPDATE ledger.stream_heads SET uses = uses - 1 {OF_TOKEN}",
         "the head of {token}: its uses is not what the events lead to",
     ),
     "a head is missing": (
-        f"DELETE FROM ledger.heads {OF_TOKEN}",
+        f"DELETE FROM ledger.stream_heads {OF_TOKEN}",
         "the head of {token}: it is missing",
     ),
     "a head is there twice": (
         (
-            f"INSERT INTO ledger.heads "
+            f"INSERT INTO ledger.stream_heads "
             f"SELECT originator_id, version, last_used_at, uses, chapter + 1 "
-            f"FROM ledger.heads {OF_TOKEN}"
+            f"FROM ledger.stream_heads {OF_TOKEN}"
         ),
         "the head of {token}: there is more than one",
     ),
     "a head is too many": (
-        f"INSERT INTO ledger.heads (originator_id, version) VALUES ('{NOBODY}', 1)",
+        f"INSERT INTO ledger.stream_heads (originator_id, version) VALUES ('{NOBODY}', 1)",
         f"the head of {NOBODY}: no event tells of it",
     ),
     "a state differs": (
@@ -273,7 +273,7 @@ def test_the_commands_say_it_with_their_exit_codes(database: Database) -> None:
     )
     assert forked_cli.run(["projections", "verify"], environment).exit_code == 0
     with psycopg.connect(database.owner, autocommit=True) as owner:
-        owner.execute(f"UPDATE ledger.heads SET uses = 7 {OF_TOKEN}")
+        owner.execute(f"UPDATE ledger.stream_heads SET uses = 7 {OF_TOKEN}")
         owner.execute(
             "UPDATE views.scim_tokens_v1 SET name = 'hunter2' WHERE revoked_at IS NOT NULL"
         )

@@ -33,7 +33,7 @@ NAMES: Final[dict[str, str | tuple[str, str]]] = {
     "live": ("views", "usage_v1"),
     "new": ("views", "usage_v1"),
     "key": "key",
-    "kept": ("ledger", "heads"),
+    "kept": ("ledger", "stream_heads"),
 }
 """What a test fills in for a name that is known only at run time."""
 NEWEST: Final = "SELECT * FROM views.scim_tokens_v1"

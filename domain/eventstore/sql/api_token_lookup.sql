@@ -6,10 +6,11 @@
 --   and ledger time. Raises SQLSTATE SL001 where the given clock is away from that of the database.
 -- Order: none.
 -- Locks: none.
--- Index: secrets_pkey, aggregates_pkey, heads_pkey; events_notification_id, backwards, one entry.
+-- Index: secrets_pkey, aggregates_pkey, stream_heads_pkey; events_notification_id, backwards, one
+--   entry.
 SELECT s.digest, a.state, h.version, h.last_used_at, h.uses,
     (SELECT max(notification_id) FROM ledger.events), (SELECT ledger.ledger_time(%s))
 FROM ledger.secrets s
 JOIN ledger.aggregates a ON a.originator_id = s.originator_id AND a.kind = 'api_token'
-JOIN ledger.heads h ON h.originator_id = s.originator_id
+JOIN ledger.stream_heads h ON h.originator_id = s.originator_id
 WHERE s.digest = ANY(%s);

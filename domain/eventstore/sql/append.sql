@@ -27,10 +27,10 @@ SELECT ledger.ledger_time(%s);
 -- The state of aggregates. Never replays a stream; of its head it passes the dead versions of the
 -- newest chapter only.
 -- Returns: one row for each aggregate that exists.
--- Index: aggregates_pkey; heads_pkey, backwards, one entry each.
+-- Index: aggregates_pkey; stream_heads_pkey, backwards, one entry each.
 SELECT a.originator_id, a.kind, a.state, h.version, h.last_used_at, h.uses
 FROM ledger.aggregates a CROSS JOIN LATERAL (
-    SELECT version, last_used_at, uses FROM ledger.heads
+    SELECT version, last_used_at, uses FROM ledger.stream_heads
     WHERE originator_id = a.originator_id ORDER BY chapter DESC LIMIT 1
 ) h
 WHERE a.originator_id = ANY(%s);
@@ -38,9 +38,10 @@ WHERE a.originator_id = ANY(%s);
 -- name: list_api_tokens
 -- Every API token; a read, outside of any append.
 -- Returns: one row each.
--- Index: aggregates_kind, which holds what is no SCIM token; heads_pkey.
+-- Index: aggregates_kind, which holds what is no SCIM token; stream_heads_pkey.
 SELECT a.state, h.version, h.last_used_at, h.uses
-FROM ledger.aggregates a JOIN ledger.heads h USING (originator_id) WHERE a.kind = 'api_token';
+FROM ledger.aggregates a JOIN ledger.stream_heads h USING (originator_id)
+WHERE a.kind = 'api_token';
 
 -- name: held
 -- Whose secret this is, good or not; a read, outside of any append. API tokens have no team.
@@ -54,8 +55,8 @@ WHERE digest = ANY(%s) AND owner_id IS NOT NULL;
 -- (`prepared_statement.py`).
 -- Returns: one row for each digest that is stored; ids as text, ready for a header.
 -- Order: none. `ordinal` is the place in the arrays, from 1.
--- Locks: the append lock, which it takes itself; rows of ledger.heads.
--- Index: secrets_pkey, heads_pkey, events_notification_id.
+-- Locks: the append lock, which it takes itself; rows of ledger.stream_heads.
+-- Index: secrets_pkey, stream_heads_pkey, events_notification_id.
 SELECT ordinal, token_id::text, team_id::text, is_good, used_at, is_void
 FROM ledger.record_uses($1, $2, $3, $4, $5);
 
@@ -72,7 +73,8 @@ WHERE command_id = ANY(%s) AND at > (SELECT ledger.ledger_time(%s)) - interval '
 -- which is good for this statement under the lock.
 -- Returns: the notification ids of the events.
 -- Order: that of the arrays.
--- Index: heads_pkey, backwards, one entry each; aggregates_pkey and secrets_pkey for conflicts.
+-- Index: stream_heads_pkey, backwards, one entry each; aggregates_pkey and secrets_pkey for
+--   conflicts.
 WITH stored AS (
     INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, state)
     SELECT e.originator_id, e.version, e.topic, e.at, e.command_id, e.state
@@ -85,16 +87,16 @@ WITH stored AS (
     FROM unnest(%s::uuid[], %s::bigint[], %s::timestamptz[], %s::bigint[])
         AS p (originator_id, version, last_used_at, uses)
     LEFT JOIN LATERAL (
-        SELECT ctid AS place FROM ledger.heads WHERE originator_id = p.originator_id
+        SELECT ctid AS place FROM ledger.stream_heads WHERE originator_id = p.originator_id
         ORDER BY chapter DESC LIMIT 1
     ) found ON true
 ), moved AS (
-    UPDATE ledger.heads h
+    UPDATE ledger.stream_heads h
     SET version = new.version, chapter = new.version >> 6, last_used_at = new.last_used_at,
         uses = new.uses
     FROM heads new WHERE h.ctid = new.place
 ), begun AS (
-    INSERT INTO ledger.heads (originator_id, version, chapter, last_used_at, uses)
+    INSERT INTO ledger.stream_heads (originator_id, version, chapter, last_used_at, uses)
     SELECT originator_id, version, version >> 6, last_used_at, uses FROM heads WHERE place IS NULL
 ), aggregates AS (
     INSERT INTO ledger.aggregates (originator_id, kind, state)

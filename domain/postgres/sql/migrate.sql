@@ -18,13 +18,15 @@ CREATE TABLE IF NOT EXISTS ledger.migrations
 
 -- name: app_role_rights
 -- Least privilege: no UPDATE, DELETE or TRUNCATE on events, no DDL outside the schema of the views.
--- Granted again by each `migrate`, so a new table is added here.
+-- Granted again by each `migrate`, so a new table is added here. `heads` is a name that the release
+-- before knows (0009).
 -- Locks: none on tables; rows of the catalogue.
 GRANT USAGE ON SCHEMA ledger TO {role};
 GRANT USAGE, CREATE ON SCHEMA views TO {role};
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO {role};
 GRANT INSERT ON ledger.events, ledger.pepper_generations TO {role};
-GRANT INSERT, UPDATE ON ledger.heads, ledger.aggregates, ledger.secrets TO {role};
+GRANT INSERT, UPDATE ON ledger.stream_heads, ledger.heads TO {role};
+GRANT INSERT, UPDATE ON ledger.aggregates, ledger.secrets TO {role};
 GRANT INSERT, UPDATE ON ledger.projection_rebuilds TO {role};
 GRANT INSERT, UPDATE, DELETE ON ledger.commands, ledger.projection_positions TO {role};
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ledger TO {role};

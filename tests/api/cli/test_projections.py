@@ -263,7 +263,7 @@ class TestVerify:
         assert whole["events"] >= whole["streams"] > 0
 
         id_ = record(database, created(T0))
-        as_owner(database, "UPDATE ledger.heads SET uses = 7")
+        as_owner(database, "UPDATE ledger.stream_heads SET uses = 7")
         damaged = told(database, "verify", exit_code=1)
         assert damaged["damage"].startswith(f"the head of {id_}: ")
         done = run(database, "verify")

@@ -168,9 +168,9 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
     ),
     (
         "autovacuum",
-        "ALTER TABLE ledger.heads SET (autovacuum_enabled = off)",
+        "ALTER TABLE ledger.stream_heads SET (autovacuum_enabled = off)",
         WARNS,
-        "ledger.heads",
+        "ledger.stream_heads",
     ),
     ("server log", LOGS + "SET log_statement = 'all'", WARNS, "log_statement=all"),
     ("server log", LOGS + "SET log_statement = 'mod'", WARNS, "log_statement=mod"),
@@ -223,7 +223,12 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
         FAILS,
         "lacks SELECT on ledger.repairs",
     ),
-    ("rights", "REVOKE UPDATE ON ledger.heads FROM {role}", FAILS, "lacks UPDATE on ledger.heads"),
+    (
+        "rights",
+        "REVOKE UPDATE ON ledger.stream_heads FROM {role}",
+        FAILS,
+        "lacks UPDATE on ledger.stream_heads",
+    ),
     (
         "rights",
         "REVOKE EXECUTE ON FUNCTION ledger.lock_appends() FROM {role}, PUBLIC",

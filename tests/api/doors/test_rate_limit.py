@@ -190,7 +190,9 @@ def test_a_token_used_too_often_is_told_so_in_scims_words_and_the_ledger_is_left
         assert answer.headers["content-type"] == "application/scim+json"
         assert answer.headers["retry-after"] == "1"
         assert "www-authenticate" not in answer.headers
-    ((uses,),) = limited.query("SELECT uses FROM ledger.heads WHERE originator_id = %s", made["id"])
+    ((uses,),) = limited.query(
+        "SELECT uses FROM ledger.stream_heads WHERE originator_id = %s", made["id"]
+    )
     assert uses == len(good), "what was refused never reached the gate"
 
     verified = [

@@ -35,7 +35,7 @@ def tallies(database: Database) -> list[tuple[str, str, str, int, int]]:
     with psycopg.connect(database.owner) as connection:
         return connection.execute("""
             SELECT s->>'reason', s->>'door', s->>'minute', (s->>'count')::int, version
-            FROM ledger.aggregates JOIN ledger.heads USING (originator_id),
+            FROM ledger.aggregates JOIN ledger.stream_heads USING (originator_id),
                 LATERAL (SELECT convert_from(state, 'UTF8')::json) AS decoded (s)
             WHERE kind = 'refusal_tally' ORDER BY 3, 1, 2
         """).fetchall()

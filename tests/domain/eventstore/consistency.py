@@ -36,7 +36,7 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
         heads = {
             id_: (version, last_used_at, uses)
             for id_, version, last_used_at, uses in connection.execute(
-                "SELECT originator_id, version, last_used_at, uses FROM ledger.heads"
+                "SELECT originator_id, version, last_used_at, uses FROM ledger.stream_heads"
             )
         }
         rows = connection.execute(

@@ -18,9 +18,9 @@ SPOILT = {
     "WHERE originator_version = 3",
     "time goes back": "UPDATE ledger.events SET at = at - interval '1 hour' "
     "WHERE originator_version = 3",
-    "a head is behind": "UPDATE ledger.heads SET version = version - 1",
-    "uses are lost": "UPDATE ledger.heads SET uses = uses - 1",
-    "a head is too many": "INSERT INTO ledger.heads (originator_id, version) "
+    "a head is behind": "UPDATE ledger.stream_heads SET version = version - 1",
+    "uses are lost": "UPDATE ledger.stream_heads SET uses = uses - 1",
+    "a head is too many": "INSERT INTO ledger.stream_heads (originator_id, version) "
     "VALUES (gen_random_uuid(), 1)",
     "a state is missing": "DELETE FROM ledger.aggregates",
     "a state differs": """UPDATE ledger.aggregates
@@ -48,7 +48,7 @@ def used_and_revoked(database: Database) -> Database:
 def test_every_way_to_be_wrong_is_noticed(used_and_revoked: Database) -> None:
     """One database for all: each spoils it in a transaction's place and puts it right again."""
     assert_consistent(used_and_revoked)
-    tables = ("events", "heads", "aggregates", "secrets")
+    tables = ("events", "stream_heads", "aggregates", "secrets")
     with psycopg.connect(used_and_revoked.owner, autocommit=True) as owner:
         for table in tables:
             owner.execute(f"CREATE TABLE ledger.good_{table} AS TABLE ledger.{table}")

@@ -35,7 +35,7 @@ def old_snapshot(database: Database) -> Iterator[Connection]:
     """A session that holds a snapshot from before the uses."""
     with psycopg.connect(database.owner) as holder:
         holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        holder.execute("SELECT count(*) FROM ledger.heads")
+        holder.execute("SELECT count(*) FROM ledger.stream_heads")
         yield holder
 
 
@@ -104,7 +104,7 @@ def test_a_use_costs_the_same_however_old_a_snapshot_is_held(
     database: Database, old_snapshot: Connection
 ) -> None:
     assert max(growth(database)) < 2
-    assert old_snapshot.execute("SELECT count(*) FROM ledger.heads").fetchone() == (0,)
+    assert old_snapshot.execute("SELECT count(*) FROM ledger.stream_heads").fetchone() == (0,)
 
 
 def test_a_statement_that_passes_the_dead_rows_is_found(

@@ -2,7 +2,7 @@
 
     python -m tests.domain.postgres.schema     writes domain/eventstore/schema.sql anew
 
-A table stands together with its keys, indexes and comments; then foreign keys, then functions.
+A table stands together with its keys, indexes and comments; then views, foreign keys, functions.
 What a dump says of itself, of owners and of rights is left out; `test_migrate.py` is about rights.
 """
 
@@ -29,7 +29,10 @@ ENTRY: Final = re.compile(
     re.MULTILINE,
 )
 TABLE: Final = re.compile(r"(?:TABLE(?: ONLY)?|INDEX \w+ ON|COMMENT ON COLUMN) ledger\.(\w+)")
-ORDER: Final = ("SCHEMA", "TABLE", "FK CONSTRAINT", "FUNCTION")
+VIEW: Final = re.compile(r"VIEW ledger\.(\w+)")
+QUALIFIED: Final = re.compile(r"\b(?!ledger\b)\w+\.(?=\w)")
+"""PostgreSQL 15 writes the name of a view's table before each column."""
+ORDER: Final = ("SCHEMA", "TABLE", "VIEW", "FK CONSTRAINT", "FUNCTION")
 
 
 def schema(conninfo: str) -> str:
@@ -62,7 +65,14 @@ def ordered(dump: str) -> Iterator[str]:
         # Behind an entry stand settings for the next ones, and the end of the dump.
         text = re.split(r"\n\n\n(?:SET |--\n-- PostgreSQL database dump complete)", part)[0].strip()
         table = None if kind in {"FUNCTION", "FK CONSTRAINT"} else TABLE.search(text)
-        key = (ORDER.index("TABLE"), table[1]) if table else (ORDER.index(kind), name)
+        view = None if kind == "FUNCTION" else VIEW.search(text)
+        if table:
+            key = ORDER.index("TABLE"), table[1]
+        elif view:
+            key = ORDER.index("VIEW"), view[1]
+            text = QUALIFIED.sub("", text)
+        else:
+            key = ORDER.index(kind), name
         groups.setdefault(key, []).append(text)
     for _, texts in sorted(groups.items()):
         yield "\n".join(texts)

@@ -86,10 +86,10 @@ def test_a_migration_that_would_hold_up_the_doors_gives_up(
     that waits for the dump.
     """
     migrate(empty_database, app_role=APP_ROLE)
-    more = {**available(), 9999: "ALTER TABLE ledger.heads ADD COLUMN more int"}
+    more = {**available(), 9999: "ALTER TABLE ledger.stream_heads ADD COLUMN more int"}
     monkeypatch.setattr("domain.postgres.migrate.available", lambda: more)
     with psycopg.connect(empty_database) as dump:
-        dump.execute("SELECT count(*) FROM ledger.heads")
+        dump.execute("SELECT count(*) FROM ledger.stream_heads")
         with pytest.raises(MigrationError, match="nothing was changed"):
             migrate(empty_database, app_role=APP_ROLE)
     assert migrate(empty_database, app_role=APP_ROLE) == [9999]
@@ -102,7 +102,7 @@ def test_the_app_role_may_do_exactly_what_it_needs(empty_database: str) -> None:
             """
             SELECT relname, string_agg(privilege_type, ' ' ORDER BY privilege_type)
             FROM pg_class, aclexplode(relacl) WHERE relnamespace = 'ledger'::regnamespace
-                AND relkind = 'r' AND grantee = %s::regrole GROUP BY relname
+                AND relkind IN ('r', 'v') AND grantee = %s::regrole GROUP BY relname
             """,
             [APP_ROLE],
         ).fetchall()
@@ -118,6 +118,7 @@ def test_the_app_role_may_do_exactly_what_it_needs(empty_database: str) -> None:
         "repaired_events": "SELECT",
         "repairs": "SELECT",
         "secrets": "INSERT SELECT UPDATE",
+        "stream_heads": "INSERT SELECT UPDATE",
     }
 
 

@@ -76,10 +76,10 @@ def test_what_takes_something_away_says_why_nobody_needs_it(number: int) -> None
 @pytest.mark.parametrize(
     "statement",
     [
-        "ALTER TABLE ledger.heads DROP COLUMN uses;",
-        "ALTER TABLE ledger.heads RENAME TO stream_heads;",
-        "ALTER TABLE ledger.heads ALTER uses TYPE int;",
-        "ALTER TABLE ledger.heads ALTER COLUMN uses SET NOT NULL;",
+        "ALTER TABLE ledger.stream_heads DROP COLUMN uses;",
+        "ALTER TABLE ledger.stream_heads RENAME TO stream_heads;",
+        "ALTER TABLE ledger.stream_heads ALTER uses TYPE int;",
+        "ALTER TABLE ledger.stream_heads ALTER COLUMN uses SET NOT NULL;",
         "DROP FUNCTION ledger.lock_appends();",
     ],
 )

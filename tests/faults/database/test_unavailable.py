@@ -110,7 +110,7 @@ async def append_lock_held(_: Proxy, database: Database) -> AsyncIterator[None]:
 @asynccontextmanager
 async def table_locked(_: Proxy, database: Database) -> AsyncIterator[None]:
     with psycopg.connect(database.owner) as other:
-        other.execute("LOCK TABLE ledger.heads, ledger.commands IN ACCESS EXCLUSIVE MODE")
+        other.execute("LOCK TABLE ledger.stream_heads, ledger.commands IN ACCESS EXCLUSIVE MODE")
         yield
 
 

@@ -40,7 +40,7 @@ class Proxied:
     def uses(self) -> int:
         """How many uses of the token are in the ledger."""
         ((uses,),) = self.service.query(
-            "SELECT uses FROM ledger.heads WHERE originator_id = %s", self.token_id
+            "SELECT uses FROM ledger.stream_heads WHERE originator_id = %s", self.token_id
         )
         return int(uses)
 
