@@ -125,6 +125,7 @@ def assemble(settings: Settings, sources: ClockAndIds) -> Service:
         pepper=pepper,
         sources=sources,
         is_live=settings.environment == "live",
+        secret_prefix=settings.secret_prefix,
         on_append=waker.appended,
         commit_turn=ALONE if settings.turn_fd is None else SharedCommitTurn(settings.turn_fd),
     )

@@ -132,6 +132,7 @@ def open_ledger(settings: Settings) -> TokenLedger:
         pepper=Pepper(pepper_keys(settings)),
         sources=CLOCK_AND_IDS,
         is_live=settings.environment == "live",
+        secret_prefix=settings.secret_prefix,
     )
 
 

@@ -17,7 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from domain.errors import InvalidValue
-from domain.secret import Pepper
+from domain.secret import Pepper, is_prefix
 
 PREFIX: Final = "SCIM_LEDGER_"
 PLAIN: Final = frozenset({"DATABASE_URL", "SCIM_UPSTREAM_URL"})
@@ -58,7 +58,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     data_dir: of the embedded server; also where its pepper is kept.
     first_token_file: where the first API token of a new ledger is written, where no terminal can
     show it. pepper: digest keys, newest last, separated by commas or white space; pepper_file: a
-    file of them. environment: live or test, the prefix of new secrets.
+    file of them. environment: live or test, a part of new secrets.
+    secret_prefix: of the issuer, that new secrets begin with; older ones stay as they are.
     allow_unsafe_database: start although the server may lose what it confirmed (fsync=off and the
     like). public_metrics: answer /metrics without an API token; no secret, but how much is used.
     scim_upstream_url: what stands behind /scim/v2 (also plain SCIM_UPSTREAM_URL); None for nothing.
@@ -81,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     pepper: str | None = None
     pepper_file: Path | None = None
     environment: str = "live"
+    secret_prefix: str | None = None
     allow_unsafe_database: bool = False
     public_metrics: bool = False
     scim_upstream_url: str | None = None
@@ -190,9 +192,15 @@ def _check_connection_string(name: str, text: str | None) -> None:
             raise UnusableSetting(name, f"holds a {part} with a blank at an end or a newline in it")
 
 
-def _checked(settings: Settings) -> Settings:
+def _check_new_secrets(settings: Settings) -> None:
     if settings.environment not in {"live", "test"}:
         raise UnusableSetting("ENVIRONMENT", "must be live or test")
+    if settings.secret_prefix is not None and not is_prefix(settings.secret_prefix):
+        raise UnusableSetting("SECRET_PREFIX", "must be 2 to 16 of the characters a-z and 0-9")
+
+
+def _checked(settings: Settings) -> Settings:
+    _check_new_secrets(settings)
     if not 1 <= settings.workers <= 64:  # noqa: PLR2004
         raise UnusableSetting("WORKERS", "must be 1 to 64")
     if not 0 <= settings.port <= 65535:  # noqa: PLR2004

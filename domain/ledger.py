@@ -37,6 +37,7 @@ from domain.eventstore.library.application import LedgerApplication
 from domain.eventstore.newer_peppers import NewerPeppers
 from domain.eventstore.peppers import PepperRequirement
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
+from domain.leaks.holders import Holder, find_holders
 from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
 from domain.recent_refusals import RecentRefusals, RecordedRefusal
@@ -53,7 +54,8 @@ class TokenLedger(LedgerApplication):
     """The ledger of SCIM tokens and of the API tokens that manage them.
 
     conninfo: libpq connection string of the app role. pepper: digests secrets. is_live: which
-    prefix new secrets get. on_append: called after each commit that stored something.
+    kind new secrets are of. secret_prefix: the issuer's, that they begin with. on_append: called
+    after each commit that stored something.
     commit_turn: see `AppendGate`. Every command raises Unavailable within its deadline when the
     store is away.
     """
@@ -65,6 +67,7 @@ class TokenLedger(LedgerApplication):
         pepper: Pepper,
         sources: ClockAndIds,
         is_live: bool = True,
+        secret_prefix: str | None = None,
         on_append: Callable[[], None] = lambda: None,
         commit_turn: CommitTurn = ALONE,
     ) -> None:
@@ -73,6 +76,7 @@ class TokenLedger(LedgerApplication):
         self.sources = sources
         self._scim_kind = SecretKind.SCIM_LIVE if is_live else SecretKind.SCIM_TEST
         self._api_kind = SecretKind.API_LIVE if is_live else SecretKind.API_TEST
+        self._secret_prefix = secret_prefix
         self.clock = LedgerClock(sources.clock)
         primary = Primary(conninfo, requires=PepperRequirement(pepper))
         self.gate = AppendGate(
@@ -99,7 +103,7 @@ class TokenLedger(LedgerApplication):
         SecretAlreadyShown (a repeat of `key`), CommandIdReused.
         """
         token_id = self.sources.new_id()
-        secret = mint(self._scim_kind, self.sources.entropy())
+        secret = self._mint(self._scim_kind)
         digest = self.pepper.digest(secret)
 
         def decide(states: States, at: datetime) -> Changes:
@@ -139,7 +143,7 @@ class TokenLedger(LedgerApplication):
         Raises what `create_scim_token` raises, and NotFound for a missing, foreign or revoked
         token.
         """
-        secret = mint(self._scim_kind, self.sources.entropy())
+        secret = self._mint(self._scim_kind)
         digest = self.pepper.digest(secret)
 
         def decide(states: States, at: datetime) -> Changes:
@@ -247,6 +251,16 @@ class TokenLedger(LedgerApplication):
         held = await self._held(secret)
         return None if held is None else held[2]
 
+    async def holders(self, secrets: Sequence[Secret]) -> Sequence[Holder | None]:
+        """Who has each secret, good or not; None for one that nobody has. Records nothing."""
+        found = await find_holders(self.reads, self.pepper, secrets)
+        if None in found:
+            await self._newer_keys.require_none()
+        return found
+
+    def _mint(self, kind: SecretKind) -> Secret:
+        return mint(kind, self.sources.entropy(), prefix=self._secret_prefix)
+
     async def _held(self, secret: Secret) -> tuple[bytes, UUID, UUID] | None:
         """The digest, token id and team id of a SCIM token's secret."""
         held = await self.reads.fetch(append.HELD, [self.pepper.candidates(secret)], binary=True)
@@ -295,7 +309,7 @@ class TokenLedger(LedgerApplication):
     ) -> tuple[ApiToken, Secret]:
         """Create an API token on the word of whoever runs the service. Raises InvalidValue."""
         token_id = self.sources.new_id()
-        secret = mint(self._api_kind, self.sources.entropy())
+        secret = self._mint(self._api_kind)
         digest = self.pepper.digest(secret)
 
         def decide(_: States, at: datetime) -> Changes:

@@ -1,8 +1,8 @@
 """The bearer secret: mint, parse, digest. Pure; the only randomness enters as an argument.
 
-Format (contract part 5): a prefix, 43 base62 characters (256 random bits), 6 base62 characters of
-CRC-32 over all that precedes. The checksum tells garbage from a leaked token without a database; it
-proves nothing.
+Format: the issuer's prefix if there is one (`acme_`), the kind (`scim_live_`), 43 base62 characters
+(256 random bits), 6 base62 characters of CRC-32 over all that precedes. The checksum tells garbage
+from a leaked token without a database; it proves nothing.
 
 What is stored is HMAC-SHA-256 of the whole text under a deployment key, the *pepper*. A secret of
 256 random bits needs no slow hash (NIST SP 800-63B §5.1.1.2): there is nothing to guess.
@@ -27,7 +27,7 @@ _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 class SecretKind(StrEnum):
     """Who holds the secret and where it works;
-    the value is the prefix that a secret starts with.
+    the value is what stands before its random characters.
     """
 
     SCIM_LIVE = "scim_live_"
@@ -36,7 +36,10 @@ class SecretKind(StrEnum):
     API_TEST = "api_test_"
 
 
-SECRET_PATTERN: Final = r"(?:scim|api)_(?:live|test)_[0-9A-Za-z]{49}"  # noqa: S105 - the shape, not a secret
+PREFIX_PATTERN: Final = "[a-z0-9]{2,16}"
+"""What an issuer may call itself: scanners want secrets that no other issuer's look like."""
+BODY_PATTERN: Final = rf"[0-9A-Za-z]{{{BODY_LENGTH + CHECKSUM_LENGTH}}}"
+SECRET_PATTERN: Final = rf"(?:{PREFIX_PATTERN}_)?(?:scim|api)_(?:live|test)_{BODY_PATTERN}"
 """Published for secret scanners; anchored use is ours."""
 _PAIRS: Final = {
     high + low: len(_ALPHABET) * value_of_high + value_of_low
@@ -45,9 +48,9 @@ _PAIRS: Final = {
 }
 """Two characters at a time: the checksum of every presented secret is read on the hot path."""
 _PAIR_OF: Final = tuple(_PAIRS)
-_SECRET: Final = re.compile(
-    rf"({'|'.join(SecretKind)})[0-9A-Za-z]{{{BODY_LENGTH + CHECKSUM_LENGTH}}}"
-)
+_SECRET: Final = re.compile(rf"({'|'.join(SecretKind)}){BODY_PATTERN}")
+_PREFIXED: Final = re.compile(rf"{PREFIX_PATTERN}_({'|'.join(SecretKind)}){BODY_PATTERN}")
+_IS_PREFIX: Final = re.compile(PREFIX_PATTERN).fullmatch
 
 
 _KINDS: Final = {str(kind): kind for kind in SecretKind}
@@ -156,20 +159,28 @@ class Pepper:
         return _mac(self._macs[0], f"derive:{purpose}")
 
 
-def mint(kind: SecretKind, entropy: bytes) -> Secret:
-    """Make a secret of `kind` from 32 random bytes."""
+def is_prefix(text: str) -> bool:
+    """Whether an issuer's secrets may begin with `text`, and an underscore behind it."""
+    return _IS_PREFIX(text) is not None
+
+
+def mint(kind: SecretKind, entropy: bytes, *, prefix: str | None = None) -> Secret:
+    """Make a secret of `kind` from 32 random bytes. prefix: of the issuer, see `is_prefix`."""
     if len(entropy) != ENTROPY_BYTES:
         raise ValueError(f"entropy must be {ENTROPY_BYTES} bytes")
-    body = kind + _base62(int.from_bytes(entropy, "big"), BODY_LENGTH)
+    if prefix is not None and not is_prefix(prefix):
+        raise ValueError(f"a prefix must be {PREFIX_PATTERN}")
+    issuer = "" if prefix is None else f"{prefix}_"
+    body = issuer + kind + _base62(int.from_bytes(entropy, "big"), BODY_LENGTH)
     return Secret(body + _checksum(body), kind)
 
 
 def parse(text: str) -> Secret:
-    """Read a presented secret.
+    """Read a presented secret, whatever issuer's prefix it has: another deployment's is unknown.
 
     Raises MalformedSecretError on a wrong prefix, length, character or checksum.
     """
-    match = _SECRET.fullmatch(text)
+    match = _SECRET.fullmatch(text) or _PREFIXED.fullmatch(text)
     if match is None or _read_checksum(text) != crc32(text[:-CHECKSUM_LENGTH].encode("ascii")):
         raise MalformedSecretError("not a secret of this service")
     return Secret(text, _KINDS[match[1]])

@@ -32,6 +32,8 @@ from api.cli.console import (
     show,
     with_ledger,
 )
+from api.cli.leaks.find import find_leaked
+from api.cli.leaks.pattern import pattern
 from api.cli.serve import serve
 from api.cli.usage_errors import usage_line
 from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_store
@@ -71,7 +73,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 api_token_app = App(name="api-token", help="API tokens: who may call the administrative API.")
-cli_token.app.command(revocation.revoke)
+for command in (revocation.revoke, find_leaked, pattern):
+    cli_token.app.command(command)
 for sub in (api_token_app, cli_token.app, audit.app, cli_projections.app, repair.app):
     app.command(sub)
 app.command(cli_projections.verify)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import pytest
@@ -26,6 +27,7 @@ from domain.secret import (
     Pepper,
     Secret,
     SecretKind,
+    is_prefix,
     mint,
     parse,
 )
@@ -117,6 +119,51 @@ class TestFormat:
         assert caught.value.args == ("not a secret of this service",)
         assert str(caught.value) == "not a secret of this service"
         assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+class TestPrefix:
+    @given(kinds, entropies, st.from_regex("[a-z0-9]{2,16}", fullmatch=True))
+    def test_a_secret_begins_with_its_issuers_prefix_and_is_parsed(
+        self, kind: SecretKind, entropy: bytes, prefix: str
+    ) -> None:
+        minted = mint(kind, entropy, prefix=prefix)
+        assert minted.reveal().startswith(f"{prefix}_{kind}")
+        assert re.fullmatch(SECRET_PATTERN, minted.reveal())
+        assert (parse(minted.reveal()), parse(minted.reveal()).kind) == (minted, kind)
+
+    @given(kinds, entropies)
+    def test_a_prefix_that_is_a_part_of_a_kind_is_a_prefix(
+        self, kind: SecretKind, entropy: bytes
+    ) -> None:
+        for prefix in ("scim", "api", "live", "test"):
+            assert parse(mint(kind, entropy, prefix=prefix).reveal()).kind == kind
+
+    def test_the_checksum_covers_the_prefix(self) -> None:
+        text = mint(SecretKind.SCIM_LIVE, bytes(32), prefix="acme").reveal()
+        for other in (text.removeprefix("acme_"), f"acne{text[4:]}", f"x{text}"):
+            with pytest.raises(MalformedSecretError):
+                parse(other)
+        with pytest.raises(MalformedSecretError):
+            parse(f"acme_{SECRET.reveal()}")
+
+    @pytest.mark.parametrize(
+        "prefix", ["", "a", "a" * 17, "Acme", "ac_me", "ac-me", "acmé", "acme\n", "٣٣"]
+    )
+    def test_what_is_no_prefix_is_neither_minted_nor_read(self, prefix: str) -> None:
+        assert not is_prefix(prefix)
+        with pytest.raises(ValueError, match="prefix"):
+            mint(SecretKind.SCIM_LIVE, bytes(32), prefix=prefix)
+        body = f"{prefix}_{SECRET.reveal()[:-6]}"
+        with pytest.raises(MalformedSecretError):
+            parse(body + base62(crc32(body.encode()), 6))
+
+
+def base62(number: int, length: int) -> str:
+    characters = ""
+    for _ in range(length):
+        number, value = divmod(number, 62)
+        characters = BASE62[value] + characters
+    return characters
 
 
 class TestDigest:

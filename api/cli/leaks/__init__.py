@@ -1,0 +1,1 @@
+"""Commands about secrets where they do not belong."""
