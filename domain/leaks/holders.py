@@ -12,7 +12,7 @@ from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
-from domain.scim_token import ScimToken
+from domain.scim_token.token import ScimToken
 from domain.secret import Pepper, Secret
 
 SECRET_ID_BYTES: Final = 4
