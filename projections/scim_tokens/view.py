@@ -111,9 +111,9 @@ def render(row: TokenRow) -> Sequence[Any]:
     A read sends stored bytes, and a use writes few of them. That it was used is a column by itself,
     since it changes once and may stand in an index.
     """
-    head, name, rest = _encoder.encode(document(row)).decode().partition('"last_used_at":')
-    used, comma, tail = rest.partition(",")
-    return head + name, used, comma + tail, row.last_used_at is not None
+    before, name, rest = _encoder.encode(document(row)).decode().partition('"last_used_at":')
+    last_use, comma, after = rest.partition(",")
+    return before + name, last_use, comma + after, row.last_used_at is not None
 
 
 def last_use(entry: LogEntry) -> Sequence[Any]:
@@ -123,7 +123,7 @@ def last_use(entry: LogEntry) -> Sequence[Any]:
 
 _encoder: Final = msgspec.json.Encoder()
 
-DOCUMENT: Final = "head || used || tail"
+DOCUMENT: Final = "before_use || last_use || after_use"
 """SQL: the token object of a row.
 
 A name cannot look like the key of a field: its quotes are escaped.
@@ -142,7 +142,7 @@ use, which would have to write all of the indexes then (`pg_stat_user_tables.n_t
 
 PROJECTION: Final = RowPerStream(
     name="scim_tokens",
-    shape=2,
+    shape=3,
     row=TokenRow,
     columns={
         "id": "uuid",
@@ -155,9 +155,9 @@ PROJECTION: Final = RowPerStream(
         "expires_at": "timestamptz",
         "rotated_at": "timestamptz",
         "revoked_at": "timestamptz",
-        "head": "text NOT NULL",
-        "used": "text NOT NULL",
-        "tail": "text NOT NULL",
+        "before_use": "text NOT NULL",
+        "last_use": "text NOT NULL",
+        "after_use": "text NOT NULL",
         "is_used": "boolean NOT NULL DEFAULT false",
     },
     indexes={
@@ -169,7 +169,9 @@ PROJECTION: Final = RowPerStream(
     create=created,
     evolve={Used: used, Rotated: rotated, Revoked: revoked},
     instant_only=frozenset({Used, Rotated, Revoked}),
-    last_only=LastOnly(event=Used, columns=("last_used_at", "used", "is_used"), values=last_use),
+    last_only=LastOnly(
+        event=Used, columns=("last_used_at", "last_use", "is_used"), values=last_use
+    ),
     render=render,
     fillfactor=50,  # each use rewrites its row: half as dear where the page has room for a few
 )

@@ -242,7 +242,7 @@ VIEW_DAMAGES = {
         (
             "INSERT INTO {table} SELECT '{other}', team_id, name, created_by, NULL, created_at, "
             "updated_at, "
-            "NULL, NULL, NULL, head, used, tail FROM {table} WHERE id = '{id}'"
+            "NULL, NULL, NULL, before_use, last_use, after_use FROM {table} WHERE id = '{id}'"
         ),
         "should not be there",
     ),

@@ -22,8 +22,8 @@ from tests.conftest import Database, new_database
 CURSORS: Final = Cursors(b"k" * 32)
 T0: Final = datetime(2021, 8, 10, 10, tzinfo=UTC)
 INSERT: Final = """
-    INSERT INTO views.scim_tokens_v1 (id, team_id, name, created_by, created_at, updated_at, head,
-        used, tail)
+    INSERT INTO views.scim_tokens_v1 (id, team_id, name, created_by, created_at, updated_at,
+        before_use, last_use, after_use)
     VALUES (%s, %s, 'Okta', %s, %s, %s, %s, '', '')
 """
 REVOKE: Final = "UPDATE views.scim_tokens_v1 SET revoked_at = now() WHERE id = %s"

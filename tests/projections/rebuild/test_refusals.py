@@ -84,7 +84,7 @@ class TestRefusals:
         history(database)
         with (
             app(database) as connection,
-            pytest.raises(ViewsDiffer, match="differs in updated_at, tail"),
+            pytest.raises(ViewsDiffer, match="differs in updated_at, after_use"),
         ):
             rebuild(
                 connection, replace(VIEW, evolve={**VIEW.evolve, Rotated: rotated_and_not_updated})

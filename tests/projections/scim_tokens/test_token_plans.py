@@ -61,7 +61,7 @@ _ADDRESSES: Final = f"""
 _OF_ANOTHER_DAY: Final = f"""
     INSERT INTO {TABLE}
     SELECT gen_random_uuid(), '{SMALL}', 'Okta', gen_random_uuid(), NULL, at, at, NULL, NULL, NULL,
-        'head', 'used', 'tail', false
+        'before', 'use', 'after', false
     FROM generate_series(1, 300) n, (VALUES (timestamptz '2025-12-01Z')) AS long_ago (at)
 """
 """All tokens are of one team, of one name, and none was used or revoked."""
