@@ -88,6 +88,11 @@ class Runner:
         self._stream_teams = StreamTeams()
         self._resting: dict[str, tuple[float, psycopg.Error]] = {}
         self._yielded: dict[str, float] = {}
+        self._led: set[str] = set()
+
+    def leads(self, projection: Projection) -> bool:
+        """Whether this runner is the one that keeps the view up, for whoever works beside it."""
+        return projection.name in self._led
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Lead when possible, until told to stop. Survives the database and its own mistakes.
@@ -114,6 +119,7 @@ class Runner:
             if time.monotonic() - started > MAX_BACKOFF_S:
                 # it ran: what failed now is a new trouble
                 backoff_s = 0.1
+            self._led = set()
             self._wake_ups.wait(backoff_s)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
 
@@ -198,6 +204,7 @@ class Runner:
 
     def _lead(self, connection: Connection, should_stop: Callable[[], bool]) -> None:
         led: set[str] = set()
+        self._led = led
         tried_at = kept_house_at = -HOUSEKEEPING_S
         while not should_stop():
             began = time.monotonic()

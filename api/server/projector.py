@@ -1,5 +1,7 @@
 """The projection process: `python -m api.server.projector`, started by `scim-ledger serve`.
 
+Follows the ledger, and tells what is due of its tokens.
+
 Reads SCIM_LEDGER_DATABASE_URL from its environment. Leaves on SIGTERM and when its lifeline ends.
 """
 
@@ -8,11 +10,14 @@ import os
 import select
 import signal
 
+from api.clock_and_ids import CLOCK_AND_IDS
 from api.json_logging import configure_logging
 from api.server.heartbeat import keep_beating_aside
 from projections.follow.low_priority import NICE_FOLLOWING, process_gives_way
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
+from projections.scim_tokens import view as scim_tokens
+from projections.warnings.thread import Telling
 
 
 def main() -> None:
@@ -40,8 +45,14 @@ def main() -> None:
     if arguments.beat_fd is not None:
         keep_beating_aside(arguments.beat_fd)
     process_gives_way(nice=NICE_FOLLOWING)
-    runner = Runner(os.environ["SCIM_LEDGER_DATABASE_URL"], PROJECTIONS, wake_fd=arguments.wake_fd)
-    runner.run(should_stop)
+    conninfo = os.environ["SCIM_LEDGER_DATABASE_URL"]
+    runner = Runner(conninfo, PROJECTIONS, wake_fd=arguments.wake_fd)
+
+    def is_leading() -> bool:
+        return runner.leads(scim_tokens.PROJECTION)
+
+    with Telling(conninfo, CLOCK_AND_IDS, is_leading=is_leading):
+        runner.run(should_stop)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from domain import api_token, refusal_tally
 from domain.errors import LedgerError
 from domain.event import Event
 from domain.scim_token import events as scim_token
+from domain.scim_token import warnings
 
 REMEMBERED: Final = 8192
 """Events: more than a batch of the runner, whose views ask one after the other."""
@@ -97,4 +98,6 @@ class EventRegistry:
         return event if upcast is None else upcast(event)
 
 
-REGISTRY = EventRegistry([*scim_token.EVENTS, *api_token.EVENTS, *refusal_tally.EVENTS])
+REGISTRY = EventRegistry(
+    [*scim_token.EVENTS, *warnings.EVENTS, *api_token.EVENTS, *refusal_tally.EVENTS]
+)

@@ -33,6 +33,7 @@ from domain.scim_token.events import (
     Used,
 )
 from domain.scim_token.values import check_name, check_reason, kept_expiry
+from domain.scim_token.warnings import ScimTokenWarning, Told
 from domain.secret import Digest
 
 OVERLAP_MAX: Final = timedelta(days=30)
@@ -68,6 +69,7 @@ class ScimToken(msgspec.Struct, frozen=True):
     refused_at: datetime | None = None
     last_used_at: datetime | None = None
     uses: int = 0
+    told: Told = Told()
 
     @staticmethod
     def create(
@@ -286,6 +288,8 @@ def _change(token: ScimToken, event: ScimTokenEvent, at: datetime) -> dict[str, 
                 "rotated_at": at,
                 "updated_at": at,
             }
+        case ScimTokenWarning():
+            return {"told": token.told.after(event)}
         case Revoked():
             return {"revoked_at": at, "updated_at": at}
         case _:

@@ -18,7 +18,9 @@ from domain import api_token, refusal_tally
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY
 from domain.scim_token import events as scim_token
+from domain.scim_token import warnings
 from domain.scim_token.events import Presentation
+from domain.scim_token.warnings import UNUSED_AFTER
 from projections.addresses import Address, address_of
 from projections.described import Instant, one_of, rfc3339
 from projections.kinds.row_per_event import RowPerEvent
@@ -58,7 +60,7 @@ class AuditEvent(msgspec.Struct, frozen=True):
         provider, for a burn by whoever held the secret, and where nobody was named at the command
         line.
     source, user_agent: where a secret or a command came from; source is an address.
-    door, method, path_class, note: how a secret was presented.
+    door, method, path_class, note: how a secret was presented; of a warning, `note` says it.
     count: how many presentations the row stands for, 1 for everything else.
     use_id: of the use (`X-Scim-Use-Id`) or of the command that caused it.
     operator: of a command at the command line: user and host of the operating system, such as
@@ -108,6 +110,13 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], _Detail]]] = {
     scim_token.Refused: lambda event: _Detail(reason=event.reason, how=event.presentation),
     scim_token.Rotated: lambda event: _Detail(event.reason, event.rotated_by),
     scim_token.Revoked: lambda event: _Detail(event.reason, event.revoked_by, event.presentation),
+    warnings.Expiring: lambda event: _warning(
+        f"ends at {rfc3339(event.expires_at)}, within {_days(event.days)}"
+    ),
+    warnings.Expired: lambda event: _warning(f"ended at {rfc3339(event.expires_at)}"),
+    warnings.Unused: lambda event: _warning(
+        f"not used since {rfc3339(event.since)}, for {_days(UNUSED_AFTER.days)}"
+    ),
     api_token.Created: lambda event: _Detail(actor=event.created_by),
     api_token.Used: lambda event: _Detail(how=event.presentation, is_its_own=True),
     api_token.Refused: lambda event: _Detail(
@@ -125,6 +134,14 @@ def _with_permission(event: api_token.Refused) -> Presentation:
     if event.permission is None:
         return event.presentation
     return msgspec.structs.replace(event.presentation, note=f"lacks {event.permission}")
+
+
+def _warning(text: str) -> _Detail:
+    return _Detail(how=Presentation(door="", note=text))
+
+
+def _days(count: int) -> str:
+    return "1 day" if count == 1 else f"{count} days"
 
 
 def outcome_of(kind: str) -> str:

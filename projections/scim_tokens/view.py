@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from domain.scim_token.events import Created, Revoked, Rotated, Used
 from domain.scim_token.token import ScimToken
+from domain.scim_token.warnings import Expired, Expiring, Unused, next_warning_at
 from projections.described import Instant, rfc3339
 from projections.kinds.row_per_stream import LastOnly, RowPerStream
 from projections.projection import LogEntry
@@ -43,7 +44,11 @@ def _optional(at: datetime | None) -> str | None:
 
 
 class TokenRow(msgspec.Struct, frozen=True, gc=False):
-    """What a token's document is rendered from. Instants are aware, UTC."""
+    """What a token's document is rendered from, and what was told of it. Instants are aware, UTC.
+
+    next_warning_at: when the next warning of its end becomes due; None where none is to come.
+    unused_since: the silence that was told last.
+    """
 
     id: UUID
     team_id: UUID
@@ -55,6 +60,8 @@ class TokenRow(msgspec.Struct, frozen=True, gc=False):
     expires_at: datetime | None
     rotated_at: datetime | None
     revoked_at: datetime | None
+    next_warning_at: datetime | None = None
+    unused_since: datetime | None = None
 
 
 def document(token: TokenRow | ScimToken) -> TokenDocument:
@@ -87,6 +94,7 @@ def created(entry: LogEntry, event: Created) -> TokenRow:
         expires_at=event.expires_at,
         rotated_at=None,
         revoked_at=None,
+        next_warning_at=None if event.expires_at is None else next_warning_at(event.expires_at),
     )
 
 
@@ -102,7 +110,22 @@ def rotated(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
 
 def revoked(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
     """The token has ended."""
-    return replace(row, revoked_at=entry.at, updated_at=entry.at)
+    return replace(row, revoked_at=entry.at, updated_at=entry.at, next_warning_at=None)
+
+
+def expiring(row: TokenRow, _: LogEntry, event: Expiring) -> TokenRow:
+    """It was told that the token ends soon."""
+    return replace(row, next_warning_at=next_warning_at(event.expires_at, told=event.days))
+
+
+def expired(row: TokenRow, _: LogEntry, __: None) -> TokenRow:
+    """It was told that the token has ended."""
+    return replace(row, next_warning_at=None)
+
+
+def unused(row: TokenRow, _: LogEntry, event: Unused) -> TokenRow:
+    """It was told that nobody uses the token."""
+    return replace(row, unused_since=event.since)
 
 
 def render(row: TokenRow) -> Sequence[Any]:
@@ -155,6 +178,8 @@ PROJECTION: Final = RowPerStream(
         "expires_at": "timestamptz",
         "rotated_at": "timestamptz",
         "revoked_at": "timestamptz",
+        "next_warning_at": "timestamptz",
+        "unused_since": "timestamptz",
         "before_use": "text NOT NULL",
         "last_use": "text NOT NULL",
         "after_use": "text NOT NULL",
@@ -164,11 +189,19 @@ PROJECTION: Final = RowPerStream(
         f"{name}{suffix}": f"({columns}created_at DESC, id DESC){where}"
         for name, columns, where in _LISTS
         for suffix, columns in (("_of_team", f"team_id, {columns}"), ("", columns))
-    },
+    }
+    | {"warning": "(next_warning_at) WHERE next_warning_at IS NOT NULL"},
     first=Created,
     create=created,
-    evolve={Used: used, Rotated: rotated, Revoked: revoked},
-    instant_only=frozenset({Used, Rotated, Revoked}),
+    evolve={
+        Used: used,
+        Rotated: rotated,
+        Revoked: revoked,
+        Expiring: expiring,
+        Expired: expired,
+        Unused: unused,
+    },
+    instant_only=frozenset({Used, Rotated, Revoked, Expired}),
     last_only=LastOnly(
         event=Used, columns=("last_used_at", "last_use", "is_used"), values=last_use
     ),

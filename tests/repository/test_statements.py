@@ -28,6 +28,7 @@ NOT_PREPARED: Final = re.compile(r"(?:ALTER|CREATE|GRANT|SET)\s")
 """Utility statements, which PostgreSQL does not prepare; a test executes them."""
 NAMES: Final[dict[str, str | tuple[str, str]]] = {
     "audit_trail": ("views", "audit_trail_v1"),
+    "scim_tokens": ("views", "scim_tokens_v1"),
     "role": APP_ROLE,
     "table": ("views", "usage_v1"),
     "live": ("views", "usage_v1"),

@@ -13,6 +13,7 @@ from domain.api_token import Permission
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY, EventRegistry, UnreadableEvent, Upcaster
 from domain.scim_token import events as scim_token
+from domain.scim_token import warnings
 from domain.secret import Digest
 from tests.domain.scenario import T0, T1, T2, TEAM_ID
 
@@ -56,6 +57,9 @@ MEANT: dict[str, Event] = {
     "scim_token.rotated.v1": scim_token.Rotated(rotated_by=CALLER, digest=DIGEST, overlap_until=T2),
     "scim_token.revoked.v1": scim_token.Revoked(revoked_by=CALLER, reason="left the company"),
     "scim_token.revoked.v1.minimal": scim_token.Revoked(revoked_by=None, reason=None),
+    "scim_token.expiring.v1": warnings.Expiring(days=30, expires_at=T2),
+    "scim_token.expired.v1": warnings.Expired(expires_at=T2),
+    "scim_token.unused.v1": warnings.Unused(since=T0),
     "api_token.created.v1": api_token.Created(
         user_id=USER,
         teams=(TEAM_ID,),

@@ -33,7 +33,7 @@ OLD = scim_tokens.PROJECTION
 class NewRow(scim_tokens.TokenRow, frozen=True):
     """The newer release also counts the events of uses."""
 
-    use_events: int
+    use_events: int = 0
 
 
 def created(entry: LogEntry, event: Created) -> NewRow:

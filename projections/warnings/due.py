@@ -1,0 +1,69 @@
+"""Ask the views what is due: the side of warnings that reads."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, TypeAlias
+from uuid import UUID
+
+from domain.postgres.read_pool import ReadPool
+from domain.postgres.sql_file import statements
+from domain.scim_token import warn
+from domain.scim_token.warnings import UNUSED_AFTER, days_left
+from domain.warner import Due
+from projections.scim_tokens import view as scim_tokens
+from projections.view_reader import ViewReader
+
+LIMIT: Final = 500
+"""Rows that one question reads."""
+
+Question: TypeAlias = Callable[[datetime, int], Awaitable[Sequence[Due]]]
+"""What is due at an instant, once the views have reached a ledger head."""
+
+_SQL: Final = statements("projections.warnings", "due.sql")
+_NEWEST: Final = (datetime(9999, 12, 31, tzinfo=UTC), UUID(int=2**128 - 1))
+
+
+class DueWarnings:
+    """The questions. What was told is due no more as soon as the views have folded it.
+
+    Nothing is remembered but where the walk through all tokens has come to.
+    """
+
+    def __init__(self, reads: ReadPool) -> None:
+        self._tokens = ViewReader(reads, scim_tokens.PROJECTION)
+        self._walked_to = _NEWEST
+        self.questions: Sequence[Question] = (self.ends, self.silences)
+
+    async def ends(self, at: datetime, ledger_head: int) -> list[Due]:
+        """Tokens that end soon or have ended."""
+        rows = await self._tokens.rows(
+            _SQL["ends"], {"at": at, "limit": LIMIT}, ledger_head=ledger_head
+        )
+        return [
+            Due(id_, f"end/{expires_at}/{days_left(expires_at, at)}", warn.of_end)
+            for id_, expires_at in rows
+        ]
+
+    async def silences(self, at: datetime, ledger_head: int) -> list[Due]:
+        """Those of the next tokens of the walk that were not used for 90 days.
+
+        When each was used last stands in no index, which each use would have to write.
+        """
+        created_at, id_ = self._walked_to
+        rows = await self._tokens.rows(
+            _SQL["silences"],
+            {
+                "at": at,
+                "unused_at": at - UNUSED_AFTER,
+                "created_at": created_at,
+                "id": id_,
+                "limit": LIMIT,
+            },
+            ledger_head=ledger_head,
+        )
+        self._walked_to = rows[-1][:2] if len(rows) == LIMIT else _NEWEST
+        return [
+            Due(id_, f"unused/{since}", warn.of_silence)
+            for _, id_, since in rows
+            if since is not None
+        ]

@@ -1,0 +1,27 @@
+-- What may have to be told of tokens now: lists of things to do, for a `ViewReader`, which fills in
+-- the names of the views. What was told is on none of them, because the views fold the warnings.
+-- Locks: none.
+
+-- name: ends
+-- Tokens that end soon or have ended.
+-- Returns: true, token, its end; `limit` rows at most.
+-- Order: what has waited longest first.
+-- Index: scim_tokens_warning.
+SELECT true, id, expires_at FROM {scim_tokens} WHERE next_warning_at <= %(at)s
+ORDER BY next_warning_at LIMIT %(limit)s;
+
+-- name: silences
+-- A slice of all tokens that are not revoked, the newest first, and of each whether it was not used
+-- for so long and nobody was told.
+-- Returns: true, creation, token, and the beginning of a silence that is to be told, or null;
+--   `limit` rows at most.
+-- Order: that of the slices.
+-- Index: scim_tokens_active.
+SELECT true, created_at, id,
+    CASE WHEN coalesce(last_used_at, created_at) <= %(unused_at)s
+        AND (expires_at IS NULL OR expires_at > %(at)s)
+        AND unused_since IS DISTINCT FROM coalesce(last_used_at, created_at)
+        THEN coalesce(last_used_at, created_at) END
+FROM {scim_tokens}
+WHERE revoked_at IS NULL AND (created_at, id) < (%(created_at)s, %(id)s)
+ORDER BY created_at DESC, id DESC LIMIT %(limit)s;

@@ -1,0 +1,120 @@
+"""Tell what is due, beside the runner and on connections of its own.
+
+What is due is in the views, and what was told is in the state of its token. So it makes no
+difference whether this process was away for a second or for a week, and none whether two do it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final, Self
+
+import psycopg
+import structlog
+
+from domain.commands import ClockAndIds
+from domain.errors import LedgerError
+from domain.eventstore import append
+from domain.eventstore.ledger_clock import LedgerClock
+from domain.postgres.primary import Primary
+from domain.postgres.read_pool import ReadPool
+from domain.warner import Due, Warner
+from projections.faults import told
+from projections.follow.ledger_head import LedgerHeadWatch
+from projections.warnings.due import LIMIT, DueWarnings
+
+EVERY_S: Final = 2.0
+"""Between two rounds."""
+
+AT_ONCE_S: Final = 0.5
+"""Between two rounds where the first one left something."""
+
+TOGETHER: Final = 50
+"""Commands of one append: the doors wait for it."""
+
+logger = structlog.get_logger()
+
+
+class Teller:
+    """Asks what is due, and has it decided and stored.
+
+    conninfo: of the app role. due: what the views are asked. warner: who has it decided.
+    """
+
+    def __init__(self, conninfo: str, sources: ClockAndIds) -> None:
+        primary = Primary(conninfo)
+        self._clock = LedgerClock(sources.clock)
+        self._reads = ReadPool(conninfo, primary=primary, size=1)
+        self._heads = LedgerHeadWatch(self._reads)
+        self.due = DueWarnings(self._reads)
+        self.warner = Warner(primary, sources, self._clock)
+
+    async def follow(self, is_leading: Callable[[], bool], stopping: asyncio.Event) -> None:
+        """Round after round until told to stop, while this process leads the views.
+
+        An error ends its round alone, and is logged when it is another than that of the round
+        before.
+        """
+        failing = ""
+        while not stopping.is_set():
+            pause_s = EVERY_S
+            try:
+                if is_leading() and await self.round(stopping):
+                    pause_s = AT_ONCE_S
+                if failing:
+                    failing = ""
+                    logger.warning("warnings.told_again")
+            except Exception as error:  # noqa: BLE001 - whatever broke, the next round tries again
+                said = str(error) if isinstance(error, LedgerError) else told(error)
+                if said != failing:
+                    failing = said
+                    logger.error("warnings.failed", error=said, retry_s=EVERY_S)  # noqa: TRY400
+            try:
+                await asyncio.wait_for(stopping.wait(), pause_s)
+            except TimeoutError:
+                continue
+
+    async def round(self, stopping: asyncio.Event | None = None) -> bool:
+        """Tell what is due now, some hundreds at most; whether more may be due.
+
+        Raises Unavailable within a few seconds when the store is away.
+        """
+        is_more = False
+        errors: list[BaseException] = []
+        at, ledger_head = await self._time(), await self._heads.now()
+        for ask in self.due.questions:
+            due = await ask(at, ledger_head)
+            is_more |= len(due) >= LIMIT
+            for start in range(0, len(due), TOGETHER):
+                if stopping is not None and stopping.is_set():
+                    return False
+                errors += await self._tell(due[start : start + TOGETHER])
+        for error in errors:
+            raise error
+        return is_more
+
+    async def _tell(self, due: Sequence[Due]) -> list[BaseException]:
+        """What failed: one that cannot be told keeps no other back."""
+        answers = await asyncio.gather(*map(self.warner.warn, due), return_exceptions=True)
+        return [answer for answer in answers if answer is not None]
+
+    async def _time(self) -> datetime:
+        """Ledger time. Raises ClockSkewed, StoreUnavailable."""
+        try:
+            ((at,),) = await self._reads.fetch(append.LEDGER_TIME, [self._clock()])
+        except psycopg.Error as error:
+            self._clock.refuse(error)
+            raise
+        assert isinstance(at, datetime)
+        return at
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        await self.warner.aclose()
+        await self._reads.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
