@@ -103,9 +103,16 @@ class Session:
         return ";".join([*lines, *(_set(name, value) for name, value in limits.items())]).encode()
 
 
-SERVING: Final = Session(lock_ms=800, statement_ms=1500, idle_ms=1500, transaction_ms=1500)
+SERVING: Final = Session(
+    lock_ms=800,
+    statement_ms=1500,
+    idle_ms=1500,
+    transaction_ms=1500,
+    more={"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"},
+)
 """The server gives up before our callers do,
-so that an abandoned transaction never holds the append lock.
+so that an abandoned transaction never holds the append lock. All statements go by key; one that is
+planned while its table is empty would read all of it and stay so.
 
 A session between two messages of a pipeline is neither in a statement nor idle: only
 transaction_timeout (PostgreSQL 17) ends that one, and before 17 the keep-alives do, once its

@@ -1,0 +1,39 @@
+"""What an append asks is found by key, also where it was planned while the ledger was empty."""
+
+from datetime import UTC, datetime
+from typing import Any, Final, LiteralString
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from domain.eventstore import append
+from domain.eventstore.event_registry import REGISTRY
+from domain.postgres import binary_arrays
+from domain.postgres.connection import open_connection
+from domain.postgres.session import SERVING
+from tests.conftest import Database
+
+IDS: Final = binary_arrays.uuids([uuid4()])
+NOW: Final = datetime.now(UTC)
+ASKED: Final[dict[str, tuple[LiteralString, Any]]] = {
+    "load": (append.LOAD, [IDS]),
+    "known commands": (append.KNOWN_COMMANDS, [IDS, NOW]),
+    "touch commands": (append.TOUCH_COMMANDS, [IDS]),
+    "put commands": (
+        append.PUT_COMMANDS,
+        [NOW, IDS, IDS, IDS, binary_arrays.byteas([b"request"])],
+    ),
+    "store": (append.STORE, append.columns(REGISTRY, [], {})),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_no_table_is_read_from_end_to_end(name: str, database: Database) -> None:
+    statement, parameters = ASKED[name]
+    with psycopg.connect(database.owner, autocommit=True) as owner:
+        owner.execute("VACUUM ANALYZE")  # known to be empty: to read all of a table is cheapest
+    with open_connection(database.app, session=SERVING) as connection:
+        plan = connection.execute(f"EXPLAIN {statement}".encode(), parameters).fetchall()
+    told = "\n".join(line for (line,) in plan)
+    assert "Seq Scan" not in told, told
