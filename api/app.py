@@ -32,6 +32,7 @@ from api.resources.feed import follow_events
 from api.resources.health import healthz, readyz
 from api.resources.metrics import METRICS_PATH, metrics
 from api.resources.pages import ASSETS, PAGES
+from api.resources.policy import PolicyController
 from api.resources.projections import ProjectionController
 from api.resources.scim_token.documented import ScimTokenController
 from api.resources.scim_token.rotation import RotationController
@@ -64,6 +65,7 @@ RESOURCES: Final[Sequence[Any]] = (
     TokenHistoryController,
     AuditController,
     follow_events,
+    PolicyController,
     ProjectionController,
     metrics,
     *introspection.OPERATIONS,

@@ -26,10 +26,13 @@ class Permission(StrEnum):
     AUDIT_READ = "audit:read"
     PROJECTIONS_MANAGE = "projections:manage"
     API_TOKENS_MANAGE = "api_tokens:manage"
+    POLICIES_MANAGE = "policies:manage"
 
 
-DEPLOYMENT_WIDE: Final = frozenset({Permission.PROJECTIONS_MANAGE, Permission.API_TOKENS_MANAGE})
-"""They are about no team, so a token that is confined to teams has them only
+DEPLOYMENT_WIDE: Final = frozenset(
+    {Permission.PROJECTIONS_MANAGE, Permission.API_TOKENS_MANAGE, Permission.POLICIES_MANAGE}
+)
+"""They are about no team, or above it, so a token that is confined to teams has them only
 where they were asked for.
 """
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from domain.api_token import ApiToken, Permission
-from domain.errors import NotFound, Unauthenticated
+from domain.errors import NotFound, PermissionDenied, Unauthenticated
 from domain.event import Actor, States
 from domain.scim_token.token import ScimToken
 
@@ -54,14 +54,41 @@ def authorise(states: States, by: Authority, at: datetime, *, team_id: UUID | No
     """
     if isinstance(by, Operator):
         return by.actor
-    call = by if isinstance(by, ApiCall) else ApiCall(by)
-    caller = states.get(call.api_token_id)
-    if not isinstance(caller, ApiToken):
-        raise Unauthenticated("the API token is not valid")
-    caller.authorise(Permission.SCIM_TOKENS_WRITE, at=at)
+    caller = _permitted(states, by, at, Permission.SCIM_TOKENS_WRITE)
     if team_id is not None:
         caller.require_team(team_id)
-    return msgspec.structs.replace(caller.actor, source=call.source, user_agent=call.user_agent)
+    return _signed(caller, by)
+
+
+def authorise_policy(states: States, by: Authority, at: datetime, *, team_id: UUID | None) -> Actor:
+    """Who signs a change of a policy. team_id: None for the general one, which is above all teams.
+
+    Raises Unauthenticated, PermissionDenied, NotFound.
+    """
+    if isinstance(by, Operator):
+        return by.actor
+    caller = _permitted(states, by, at, Permission.POLICIES_MANAGE)
+    if team_id is not None:
+        caller.require_team(team_id)
+    elif caller.teams is not None:
+        raise PermissionDenied(Permission.POLICIES_MANAGE)
+    return _signed(caller, by)
+
+
+def _permitted(
+    states: States, by: UUID | ApiCall, at: datetime, permission: Permission
+) -> ApiToken:
+    caller = states.get(by.api_token_id if isinstance(by, ApiCall) else by)
+    if not isinstance(caller, ApiToken):
+        raise Unauthenticated("the API token is not valid")
+    caller.authorise(permission, at=at)
+    return caller
+
+
+def _signed(caller: ApiToken, by: UUID | ApiCall) -> Actor:
+    if isinstance(by, UUID):
+        return caller.actor
+    return msgspec.structs.replace(caller.actor, source=by.source, user_agent=by.user_agent)
 
 
 def signing_api_token(by: Authority) -> UUID | None:

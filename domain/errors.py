@@ -6,7 +6,9 @@ A message here is fit for any log: it never holds a secret.
 `Unavailable`  the ledger could not say; nothing was confirmed. Safe to repeat.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 
@@ -29,6 +31,24 @@ class InvalidValue(Refusal):
         super().__init__(f"{pointer}: {detail}")
         self.pointer = pointer
         self.detail = detail
+
+
+class Violation(NamedTuple):
+    """What of a command breaks a policy. pointer, detail: as of InvalidValue."""
+
+    pointer: str
+    detail: str
+
+
+class PolicyViolated(Refusal):
+    """The command would make a token that a policy does not allow.
+
+    violations: all of them.
+    """
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__("; ".join(": ".join(each) for each in violations))
+        self.violations = violations
 
 
 class NotFound(Refusal):

@@ -84,8 +84,40 @@ class Aggregate(Protocol):
         """How each secret of the aggregate stands now."""
 
 
-States: TypeAlias = Mapping[UUID, Aggregate]
-"""The aggregates that a command reads, as they stand when it is decided."""
+class States(dict[UUID, Aggregate]):
+    """The aggregates that a command reads, as they stand when it is decided.
+
+    live_tokens: of each team that the command counts, how many of its tokens authenticate now.
+    """
+
+    def __init__(
+        self,
+        states: Mapping[UUID, Aggregate] | None = None,
+        *,
+        live_tokens: Mapping[UUID, int] | None = None,
+    ) -> None:
+        super().__init__(states or {})
+        self.live_tokens = dict(live_tokens or {})
+
+    def follow(self, changed: Mapping[UUID, Aggregate], *, at: datetime) -> None:
+        """What a command changed is what the next one reads, the counts included."""
+        for id_, after in changed.items():
+            team = after.owner_id
+            if team in self.live_tokens:
+                before = self.get(id_)
+                self.live_tokens[team] += is_live(after, at) - (
+                    before is not None and is_live(before, at)
+                )
+        self.update(changed)
+
+
+def is_live(aggregate: Aggregate, at: datetime) -> bool:
+    """Whether a secret of the aggregate authenticates at `at`."""
+    return any(
+        not row.is_void and (row.good_until is None or at < row.good_until)
+        for row in aggregate.secret_rows()
+    )
+
 
 Changes: TypeAlias = Sequence[tuple[UUID, Sequence[Event]]]
 """What a command decided: the events that follow in each stream."""

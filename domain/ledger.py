@@ -12,6 +12,7 @@ from uuid import UUID
 
 import psycopg
 
+from domain import policy
 from domain.api_token import ApiToken, Permission
 from domain.authority import (
     NOBODY_NAMED,
@@ -19,13 +20,14 @@ from domain.authority import (
     Operator,
     api_token_of,
     authorise,
+    authorise_policy,
     authorised,
     scim_token_of,
     signing_api_token,
 )
 from domain.commands import ClockAndIds, CommandKey, NewApiToken, NewScimToken
 from domain.errors import NotFound, SecretAlreadyShown, TokenRefused, TokenUnknown
-from domain.event import Changes, States
+from domain.event import Aggregate, Changes, States
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.api_token_lookup import ApiTokenLookup
@@ -38,6 +40,7 @@ from domain.eventstore.newer_peppers import NewerPeppers
 from domain.eventstore.peppers import PepperRequirement
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
 from domain.leaks.holders import Holder, find_holders
+from domain.policy import NO_RULES, NotCounted, Policy, Rules
 from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
 from domain.recent_refusals import RecentRefusals, RecordedRefusal
@@ -100,7 +103,7 @@ class TokenLedger(LedgerApplication):
 
         by: an API token needs scim_tokens:write and the team.
         Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (foreign team),
-        SecretAlreadyShown (a repeat of `key`), CommandIdReused.
+        PolicyViolated, SecretAlreadyShown (a repeat of `key`), CommandIdReused.
         """
         token_id = self.sources.new_id()
         secret = self._mint(self._scim_kind)
@@ -108,6 +111,12 @@ class TokenLedger(LedgerApplication):
 
         def decide(states: States, at: datetime) -> Changes:
             actor = authorise(states, by, at, team_id=ask.team_id)
+            policy.judge_creation(
+                policy.rules_for(states, ask.team_id),
+                at=at,
+                expires_at=ask.expires_at,
+                live_tokens=states.live_tokens.get(ask.team_id),
+            )
             return [
                 (
                     token_id,
@@ -123,7 +132,7 @@ class TokenLedger(LedgerApplication):
                 )
             ]
 
-        outcome = await self._execute(token_id, decide, by=by, key=key)
+        outcome = await self._execute_judged(token_id, decide, team_id=ask.team_id, by=by, key=key)
         if outcome.is_repeat:
             raise SecretAlreadyShown(outcome.originator_id)
         assert isinstance(outcome.state, ScimToken)
@@ -290,7 +299,7 @@ class TokenLedger(LedgerApplication):
             raise NotFound("no such token")
         _, kind, state, version, last_used_at, uses = rows[0]
         token = decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
-        return scim_token_of({token_id: token}, token_id)
+        return scim_token_of(States({token_id: token}), token_id)
 
     async def record_refusals(self, counts: Mapping[TallyKey, int], *, key: CommandKey) -> None:
         """Add what a process counted to the tallies;
@@ -386,11 +395,73 @@ class TokenLedger(LedgerApplication):
 
         await self._refused_calls.cause((token_id, lacking is None), at=at, record=record)
 
+    async def set_policy(
+        self,
+        rules: Rules,
+        *,
+        team_id: UUID | None,
+        by: Authority,
+        key: CommandKey | None = None,
+    ) -> Rules:
+        """Replace the general policy, or a team's own; returns its rules.
+
+        by: an API token needs policies:manage, and the team, or every team for the general one.
+        Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (foreign team),
+        CommandIdReused.
+        """
+        id_ = policy.policy_id(team_id)
+
+        def decide(states: States, at: datetime) -> Changes:
+            actor = authorise_policy(states, by, at, team_id=team_id)
+            before = states.get(id_)
+            assert before is None or isinstance(before, Policy)
+            return [(id_, policy.set_policy(before, team_id=team_id, rules=rules, by=actor))]
+
+        outcome = await self._execute(id_, decide, by=by, key=key)
+        return _rules_of(outcome.state)
+
+    async def policy(self, team_id: UUID | None) -> Rules:
+        """The rules of the general policy, or of a team's own; none where it was never set."""
+        id_ = policy.policy_id(team_id)
+        rows = await self.reads.fetch(append.LOAD, [[id_]])
+        if not rows:
+            return NO_RULES
+        _, kind, state, version, last_used_at, uses = rows[0]
+        return _rules_of(
+            decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
+        )
+
     async def aclose(self) -> None:
         """Answer what was accepted, then close every connection."""
         await self.gate.close()
         await self.reads.close()
         self.close()
+
+    async def _execute_judged(
+        self,
+        originator_id: UUID,
+        decide: Callable[[States, datetime], Changes],
+        *,
+        team_id: UUID,
+        by: Authority,
+        key: CommandKey | None = None,
+    ) -> Outcome:
+        """Execute what the policies of a team judge. Its tokens are counted where one limits them:
+        most do not, and counting needs a second try.
+        """
+        deadline, reads = monotonic() + COMMAND_TIMEOUT_S, policy.policies_of(team_id)
+        try:
+            return await self._execute(originator_id, decide, by=by, key=key, reads=reads)
+        except NotCounted:
+            return await self._execute(
+                originator_id,
+                decide,
+                by=by,
+                key=key,
+                reads=reads,
+                counts=team_id,
+                timeout_s=deadline - monotonic(),
+            )
 
     async def _execute(
         self,
@@ -400,6 +471,7 @@ class TokenLedger(LedgerApplication):
         by: Authority,
         key: CommandKey | None = None,
         reads: Sequence[UUID] = (),
+        counts: UUID | None = None,
         timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> Outcome:
         attempt = self.sources.new_id()
@@ -412,6 +484,7 @@ class TokenLedger(LedgerApplication):
                 reads=frozenset({originator_id, *reads, *(() if signed is None else (signed,))}),
                 request=b"" if key is None else key.request,
                 decide=decide,
+                counts=counts,
             ),
             timeout_s=timeout_s,
         )
@@ -429,3 +502,8 @@ def _stored_api_token(
     token = decode_state("api_token", state, version=version, last_used_at=last_used_at, uses=uses)
     assert isinstance(token, ApiToken)
     return token
+
+
+def _rules_of(state: Aggregate | None) -> Rules:
+    assert state is None or isinstance(state, Policy)
+    return NO_RULES if state is None else state.rules

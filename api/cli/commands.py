@@ -18,9 +18,8 @@ import psycopg
 import structlog
 from cyclopts import App, CycloptsError, Parameter, Token
 
-from api.cli import audit, backup, repair, revocation
+from api.cli import audit, backup, repair
 from api.cli import projections as cli_projections
-from api.cli import token as cli_token
 from api.cli.console import (
     AsJson,
     DataDir,
@@ -34,6 +33,8 @@ from api.cli.console import (
 )
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
+from api.cli.scim_tokens import policy, revocation
+from api.cli.scim_tokens import token as cli_token
 from api.cli.serve import serve
 from api.cli.usage_errors import usage_line
 from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_store
@@ -75,7 +76,7 @@ app = App(
 api_token_app = App(name="api-token", help="API tokens: who may call the administrative API.")
 for command in (revocation.revoke, find_leaked, pattern):
     cli_token.app.command(command)
-for sub in (api_token_app, cli_token.app, audit.app, cli_projections.app, repair.app):
+for sub in (api_token_app, cli_token.app, audit.app, cli_projections.app, policy.app, repair.app):
     app.command(sub)
 app.command(cli_projections.verify)
 app.command(backup.backup)

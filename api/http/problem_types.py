@@ -127,6 +127,14 @@ _ALL: Final = (
         "An Idempotency-Key stands for one request. Use a new one for another.",
     ),
     ProblemType(
+        "policy",
+        422,
+        "A policy does not allow this",
+        "`errors` names every rule that the token would break: those of its team and those for all "
+        "(/policy). Ask for another end, revoke a token that is not needed, or have the policy "
+        "changed. Nothing was changed.",
+    ),
+    ProblemType(
         "too-many-requests",
         429,
         "Too many requests",

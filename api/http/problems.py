@@ -19,6 +19,7 @@ from domain.errors import (
     InvalidValue,
     NotFound,
     PermissionDenied,
+    PolicyViolated,
     ProjectionStopped,
     RotatedTooSoon,
     RotationUnderway,
@@ -46,8 +47,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """The body of every error of this API (RFC 9457).
 
     type: stable URI reference, e.g. /problems/validation. instance: the request's id as a URN.
-    errors: with /problems/validation only. token_id: with /problems/secret-already-shown only.
-    last_used_at: with /problems/used-since only.
+    errors: with /problems/validation and /problems/policy only. token_id: with
+    /problems/secret-already-shown only. last_used_at: with /problems/used-since only.
     """
 
     type: Annotated[str, msgspec.Meta(extra_json_schema={"format": "uri-reference"})]
@@ -112,6 +113,7 @@ TWO_SECRETS: Final = (
 JUST_ROTATED: Final = "The token was rotated a moment ago. Wait, then try again."
 USED_SINCE: Final = "The token was used since then. It was not revoked."
 UNDERWAY: Final = "It is under way already; its status tells how far it is."
+NOT_ALLOWED: Final = "A policy does not allow this token."
 KEY_REUSED: Final = "The Idempotency-Key was used for another request."
 
 
@@ -120,7 +122,7 @@ def problem(
 ) -> Problem:
     """A problem of a type from the table: of `slug`, or of what is usual for the status."""
     if members.get("errors"):
-        slug = "validation"
+        slug = slug or "validation"
     kind = PROBLEM_TYPES[slug or _USUAL.get(status, "bad-request")]
     return Problem(
         type=kind.uri,
@@ -193,6 +195,11 @@ def _invalid(error: InvalidValue) -> Answer:
     return Answer(problem(400, "A value is not valid.", errors=fields), {})
 
 
+def _violated(error: PolicyViolated) -> Answer:
+    fields = [FieldError(each.pointer, each.detail) for each in error.violations]
+    return Answer(problem(422, NOT_ALLOWED, slug="policy", errors=fields), {})
+
+
 def _bad_request(error: BadRequest) -> Answer:
     return Answer(problem(error.status, error.detail, errors=error.errors or None), error.headers)
 
@@ -259,6 +266,7 @@ _TOLD: Final[Mapping[type, Callable[[Any], Answer]]] = {
         problem(412, USED_SINCE, last_used_at=rfc3339(error.last_used_at)), {}
     ),
     AlreadyUnderway: lambda _: Answer(problem(409, UNDERWAY, slug="already-underway"), {}),
+    PolicyViolated: _violated,
     CommandIdReused: lambda _: Answer(problem(422, KEY_REUSED), {}),
     # what it cannot say
     ProjectionStopped: lambda _: Answer(problem(503, VIEW_STOPPED), {}),  # no promise of a time

@@ -22,6 +22,7 @@ _RESOURCES: Final = frozenset(
     {
         "scim-token",
         "api-token",
+        "policy",
         "audit",
         "events",
         "projections",

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from domain import api_token, refusal_tally
+from domain import api_token, policy, refusal_tally
 from domain.event import Aggregate, Event, Recorded, SecretRow
 from domain.scim_token import token
 from domain.scim_token.events import Rotated
@@ -29,6 +29,7 @@ KINDS: Final = {
     for kind in (
         AggregateKind("scim_token", ScimToken, token.evolve),
         AggregateKind("api_token", api_token.ApiToken, api_token.evolve),
+        AggregateKind("policy", policy.Policy, policy.evolve),
         AggregateKind("refusal_tally", refusal_tally.RefusalTally, refusal_tally.evolve),
     )
 }

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from domain import api_token, refusal_tally
+from domain import api_token, policy, refusal_tally
 from domain.errors import LedgerError
 from domain.event import Event
 from domain.scim_token import events as scim_token
@@ -99,5 +99,11 @@ class EventRegistry:
 
 
 REGISTRY = EventRegistry(
-    [*scim_token.EVENTS, *warnings.EVENTS, *api_token.EVENTS, *refusal_tally.EVENTS]
+    [
+        *scim_token.EVENTS,
+        *warnings.EVENTS,
+        *api_token.EVENTS,
+        *policy.EVENTS,
+        *refusal_tally.EVENTS,
+    ]
 )

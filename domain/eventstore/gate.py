@@ -14,7 +14,7 @@ from typing import Final
 from uuid import UUID
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 
 from domain.errors import CommandIdReused, StoreReadOnly, StoreUnavailable
@@ -43,7 +43,8 @@ class Command:
     attempt: random, new for every `Command` object; tells our own second try from a caller's
     repeat. originator_id: the aggregate that it is about; for a creation, an id that was never
     used.
-    reads: every aggregate that `decide` looks at. request: digest of what is asked, for telling
+    reads: every aggregate that `decide` looks at. counts: the team whose live tokens it counts,
+    None for none. request: digest of what is asked, for telling
     reuse. decide: states by id and the ledger's instant in, events per aggregate out, or a Refusal
     raised.
     """
@@ -54,6 +55,7 @@ class Command:
     reads: frozenset[UUID]
     request: bytes
     decide: Callable[[States, datetime], Changes]
+    counts: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,8 @@ class AppendGate:
         """Begin, take the lock, and read all that the commands need, in one round trip."""
         clock = self._clock()
         reads = {id_ for command in commands for id_ in command.reads}
+        teams = {command.counts for command in commands if command.counts is not None}
+        live: AsyncCursor[TupleRow] | None = None
         async with connection.pipeline():
             await connection.execute(append.BEGIN)
             await connection.execute(append.LOCK)
@@ -170,18 +174,26 @@ class AppendGate:
                 [binary_arrays.uuids(command.id for command in commands), clock],
                 prepare=True,
             )
+            if teams:
+                live = await connection.execute(
+                    append.LIVE_TOKENS, [binary_arrays.uuids(teams), clock], prepare=True
+                )
         at = await time.fetchone()
         assert at is not None
         self._clock.believed()
         return _Batch(
             self._registry,
             at=at[0],
-            states={
-                id_: decode_state(
-                    kind, state, version=version, last_used_at=last_used_at, uses=uses
-                )
-                for id_, kind, state, version, last_used_at, uses in await rows.fetchall()
-            },
+            states=States(
+                {
+                    id_: decode_state(
+                        kind, state, version=version, last_used_at=last_used_at, uses=uses
+                    )
+                    for id_, kind, state, version, last_used_at, uses in await rows.fetchall()
+                },
+                live_tokens=dict.fromkeys(teams, 0)
+                | dict(() if live is None else await live.fetchall()),
+            ),
             known={row[0]: (row[1], row[2], row[3]) for row in await known.fetchall()},
         )
 
@@ -218,7 +230,7 @@ class _Batch:
         registry: EventRegistry,
         *,
         at: datetime,
-        states: dict[UUID, Aggregate],
+        states: States,
         known: dict[UUID, tuple[UUID, UUID, bytes]],
     ) -> None:
         self._registry = registry
@@ -239,7 +251,7 @@ class _Batch:
         except Exception as refusal:  # noqa: BLE001 - a rule's no, or our own mistake: neither is the batch's
             return refusal
         self.recorded += recorded
-        self._states |= changed
+        self._states.follow(changed, at=self.at)
         self.changed |= changed
         self._known[command.id] = (command.attempt, command.originator_id, command.request)
         self.executed.append(command)

@@ -152,6 +152,7 @@ CREATE TABLE ledger.secrets (
 );
 ALTER TABLE ONLY ledger.secrets
     ADD CONSTRAINT secrets_pkey PRIMARY KEY (digest);
+CREATE INDEX secrets_live_of_team ON ledger.secrets USING btree (owner_id) WHERE ((owner_id IS NOT NULL) AND (good_until > '-infinity'::timestamp with time zone));
 CREATE INDEX secrets_originator_id ON ledger.secrets USING btree (originator_id);
 
 CREATE TABLE ledger.stream_heads (

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Final, TypeAlias
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
-from domain import api_token, refusal_tally
+from domain import api_token, policy, refusal_tally
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY
 from domain.scim_token import events as scim_token
@@ -101,6 +102,7 @@ class _Detail(msgspec.Struct, frozen=True):
 
 
 _TOKENS: Final = frozenset({"scim_token", "api_token"})
+_OF_TEAMS: Final = frozenset({"scim_token", "policy"})
 _NOBODY: Final = Actor(user_id=None, api_token_id=None)
 _UNTOLD: Final = Presentation(door="")
 
@@ -123,6 +125,9 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], _Detail]]] = {
         event.reason, how=_with_permission(event), is_its_own=True
     ),
     api_token.Revoked: lambda event: _Detail(actor=event.revoked_by),
+    policy.Set: lambda event: _Detail(
+        actor=event.set_by, how=replace(_UNTOLD, note=policy.in_words(event.rules))
+    ),
     refusal_tally.Counted: lambda event: _Detail(
         event.reason, None, Presentation(event.door), event.count
     ),
@@ -133,7 +138,7 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], _Detail]]] = {
 def _with_permission(event: api_token.Refused) -> Presentation:
     if event.permission is None:
         return event.presentation
-    return msgspec.structs.replace(event.presentation, note=f"lacks {event.permission}")
+    return replace(event.presentation, note=f"lacks {event.permission}")
 
 
 def _warning(text: str) -> _Detail:
@@ -184,7 +189,7 @@ def row_of(entry: LogEntry, event: Event) -> AuditRow:
     return AuditRow(
         entry.position,
         entry.at,
-        entry.stream_team if aggregate == "scim_token" else None,
+        entry.stream_team if aggregate in _OF_TEAMS else None,
         entry.originator_id if aggregate in _TOKENS else None,
         entry.command_id,
         actor.user_id,

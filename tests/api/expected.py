@@ -29,6 +29,7 @@ _TITLES: Final = {
     "too-large": "Body too large",
     "unsupported-media-type": "Unsupported media type",
     "idempotency-key-reused": "Idempotency key reused",
+    "policy": "A policy does not allow this",
     "too-many-requests": "Too many requests",
     "unavailable": "Temporarily unavailable",
 }

@@ -20,6 +20,7 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/a-stopped-view.md": dict.fromkeys(
         ("show", "verify", "retry", "rebuild"), "tests/docs/test_how_to.py"
     ),
+    "docs/how-to/ask-for-an-end.md": dict.fromkeys(("put", "set"), "tests/docs/test_how_to.py"),
     "docs/how-to/back-up-and-restore.md": dict.fromkeys(
         ("backup", "restore"), "tests/docs/test_backup.py"
     ),

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.long
 
 STOPPED: Final = "docs/how-to/a-stopped-view.md"
 CLOCKS: Final = "docs/how-to/clocks.md"
+POLICIES: Final = "docs/how-to/ask-for-an-end.md"
 PEPPER: Final = "docs/how-to/rotate-the-pepper.md"
 CREATE: Final = f"scim-ledger token create --team {uuid4()} --user {uuid4()} --name Okta --json"
 
@@ -89,3 +90,21 @@ def test_a_lost_pepper_is_given_up_by_the_owner_alone(machine: Prescribed) -> No
             machine.good(CREATE)
     finally:
         lost.write_text(keys)
+
+
+def test_more_is_asked_of_new_tokens(machine: Prescribed) -> None:
+    team = uuid4()
+    script = only("set", POLICIES)
+    assert "max_live_tokens: 2" in machine.good(f"TEAM={team}\n{script}")
+    asked = f"scim-ledger api-token create --user {uuid4()} --permission policies:manage --json"
+    api_token = json.loads(machine.good(asked))["token"]
+    with machine.serving() as url:
+        script = only("put", POLICIES)
+        answer = machine.good(f"URL={url} TEAM={team} API_TOKEN={api_token}\n{script}")
+        assert json.loads(answer) == {"max_live_tokens": 1, "max_lifetime_days": 90}
+    without_an_end = machine.run(
+        f"scim-ledger token create --team {team} --user {uuid4()} --name x"
+    )
+    assert without_an_end.returncode == 1
+    assert "the policy asks for an end" in without_an_end.stderr
+    machine.good("scim-ledger policy set")

@@ -67,6 +67,15 @@ FROM ledger.record_uses($1, $2, $3, $4, $5);
 SELECT command_id, attempt, originator_id, request FROM ledger.commands
 WHERE command_id = ANY(%s) AND at > (SELECT ledger.ledger_time(%s)) - interval '24 hours';
 
+-- name: live_tokens
+-- How many tokens of a team authenticate now. Asked only where a policy limits their number.
+-- Returns: team, number; a team without one has no row.
+-- Index: secrets_live_of_team, the team's part.
+SELECT owner_id, count(DISTINCT originator_id) FROM ledger.secrets
+WHERE owner_id = ANY(%s) AND good_until > '-infinity'
+    AND good_until > (SELECT ledger.ledger_time(%s))
+GROUP BY owner_id;
+
 -- name: store
 -- Events, and the rows that they lead to, in one statement. The primary key of events refuses a
 -- version that is taken. A head is found by its newest chapter and rewritten by its place (ctid),

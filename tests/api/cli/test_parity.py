@@ -29,6 +29,10 @@ VERBS: Final = {
     "rotateScimToken": "token rotate",
     "listScimTokenEvents": "token history",
     "getScimTokenUsage": "token usage",
+    "getPolicy": "policy show",
+    "getTeamPolicy": "policy show",
+    "setPolicy": "policy set",
+    "setTeamPolicy": "policy set",
     "listAuditEvents": "audit list",
     "followEvents": "audit feed",
     "listProjections": "projections list",
@@ -72,6 +76,8 @@ OWN: Final = {
         "--user": "an API token has a user of its own",
         "--if-unused-since": "over HTTP it is the header If-Unused-Since",
     },
+    "policy show": {"--team": "another path"},
+    "policy set": {"--team": "another path", "--user": "an API token has a user of its own"},
     "projections rebuild": {"--all": "one request after another does that"},
 }
 EVERYWHERE: Final = {"--data-dir", "--json", "TOKEN-ID", "NAME"}

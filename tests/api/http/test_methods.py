@@ -32,7 +32,7 @@ def table(service: RunningService, admin: Caller) -> Mapping[str, set[str]]:
     document = service.client.get("/docs/openapi.json").json()
     token_id = create(service, admin)["id"]
     return {
-        path.format(token_id=token_id, name="token_sources"): {
+        path.format(token_id=token_id, team_id=uuid4(), name="token_sources"): {
             *("OPTIONS",),
             *(method.upper() for method in item.keys() & METHODS),
             *(["HEAD"] if "get" in item else []),

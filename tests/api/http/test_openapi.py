@@ -355,7 +355,7 @@ def test_each_operation_answers_what_is_documented(
         client.post("/projections/usage/rebuild", auth=admin)
         for path, method, operation in _operations(document):
             token = create(service, admin)
-            url = path.format(token_id=token["id"], name="usage")
+            url = path.format(token_id=token["id"], team_id=token["team_id"], name="usage")
             sent = _sent(operation, token)
             client.request(method, url, auth=admin, **sent)
             client.request(method, url, **sent)

@@ -166,7 +166,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]
                 path = template.replace("{token_id}", str(uuid4())).replace(
                     "{name}", "token_sources"
                 )
-                path = path.replace("{slug}", "validation")
+                path = path.replace("{slug}", "validation").replace("{team_id}", str(uuid4()))
                 parameters = operation.get("parameters", ())
                 yield (
                     method.upper(),
@@ -306,7 +306,7 @@ def test_no_value_of_a_body_is_a_fault(
         for name, value in product(schema["properties"], BODIES):
             sent = json.dumps({name: value}).encode()
             answer = service.client.post(
-                path.format(token_id=uuid4()),
+                path.format(token_id=uuid4(), team_id=uuid4()),
                 auth=admin,
                 content=sent,
                 headers=[("Content-Type", "application/json")],

@@ -29,6 +29,7 @@ READ, WRITE, AUDIT = (
     Permission.AUDIT_READ,
 )
 MANAGE: Final = Permission.PROJECTIONS_MANAGE
+POLICIES: Final = Permission.POLICIES_MANAGE
 CALLERS: Final = ("anonymous", "other_team", "read_only", "expired", "revoked", "admin")
 TARGETS: Final = ("own", "foreign", "missing")
 
@@ -64,14 +65,17 @@ class Route:
     @property
     def is_of_one_token(self) -> bool:
         """Then what is not the caller's is 404."""
-        return "{token}" in self.path or (self.method, self.path) == ("POST", "/scim-token")
+        return any(what in self.path for what in ("{token}", "{team}")) or (
+            self.method,
+            self.path,
+        ) == ("POST", "/scim-token")
 
     def ask(self, client: httpx.Client, target: Target, caller: Caller | None) -> httpx.Response:
         """The request."""
         sent: dict[str, Any] = (
             {"params": dict(self.query(target))} if self.method == "GET" else self.body(target)
         )
-        path = self.path.format(token=target.token, view=target.view)
+        path = self.path.format(token=target.token, team=target.team, view=target.view)
         return client.request(self.method, path, auth=caller, **sent)
 
 
@@ -98,6 +102,18 @@ ROUTES: Final[Mapping[str, Route]] = {
         "POST", "/introspect", READ, body=lambda t: {"data": {"token": t.secret}}
     ),
     "burnScimToken": Route("POST", "/revoke", None, body=lambda t: {"data": {"token": t.secret}}),
+    "getPolicy": Route("GET", "/policy", POLICIES, is_of_the_service=True),
+    # The callers of this matrix are for some teams, and the general policy is above them.
+    "setPolicy": Route(
+        "PUT",
+        "/policy",
+        POLICIES,
+        frozenset({403}),
+        body=lambda _: {"json": {}},
+        is_of_the_service=True,
+    ),
+    "getTeamPolicy": Route("GET", "/policy/{team}", POLICIES),
+    "setTeamPolicy": Route("PUT", "/policy/{team}", POLICIES, body=lambda _: {"json": {}}),
     "listProjections": Route("GET", "/projections", MANAGE, is_of_the_service=True),
     "getProjection": Route("GET", "/projections/{view}", MANAGE, is_of_the_service=True),
     "rebuildProjection": Route(
@@ -111,6 +127,9 @@ ROUTES: Final[Mapping[str, Route]] = {
     "liveness": Route("GET", "/healthz", None),
     "readiness": Route("GET", "/readyz", None),
 }
+TELLS_NO_TOKEN: Final = frozenset(
+    {"createScimToken", "getScimTokenUsage", "burnScimToken", "getTeamPolicy", "setTeamPolicy"}
+)
 BY_SECRET: Final = frozenset({"verifyScimToken", "introspectScimToken"})
 """Asked with the secret itself: for a stranger they say what they say of a
 secret that does not exist.
@@ -120,7 +139,7 @@ secret that does not exist.
 def unknown_routes(document: Mapping[str, Any]) -> set[str]:
     """The operations of a document that have no row above, or whose row asks something else."""
     asked = {
-        name: (route.method, route.path.format(token="{token_id}", view="{name}"))
+        name: (route.method, route.path.format(token="{token_id}", team="{team_id}", view="{name}"))
         for name, route in ROUTES.items()
     }
     return {
@@ -224,7 +243,7 @@ def test_the_matrix(  # noqa: PLR0917 - three axes
         assert answer.status_code in (route.success if is_known else {404})
     elif target_kind == "own" and who != "other_team":
         assert answer.status_code in route.success
-        if name not in {"createScimToken", "getScimTokenUsage", "burnScimToken"}:
+        if name not in TELLS_NO_TOKEN:
             assert target.token in answer.text
         return
     elif route.is_of_one_token:
@@ -295,7 +314,7 @@ def test_a_scim_token_calls_no_operation(
     bearer = {"Authorization": f"Bearer {target.secret}"}
     for route in ROUTES.values():
         if route.needs is not None:
-            path = route.path.format(token=target.token, view=target.view)
+            path = route.path.format(token=target.token, team=target.team, view=target.view)
             answer = service.client.request(route.method, path, headers=bearer)
             assert answer.status_code == 401, path
 
@@ -328,7 +347,12 @@ def told_of(service: RunningService, caller: Caller, route: Route, view: str) ->
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, route in OF_THE_SERVICE.items() if route.success != {202, 409}]
+    "name",
+    [
+        name
+        for name, route in OF_THE_SERVICE.items()
+        if route.needs is MANAGE and route.success != {202, 409}
+    ],
 )
 def test_to_a_confined_caller_the_routes_of_the_service_do_not_tell_what_others_do(
     service: RunningService, admin: Caller, team: UUID, rebuilt: str, name: str

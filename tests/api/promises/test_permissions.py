@@ -32,6 +32,9 @@ REQUIRED: Final = {
         ("listProjections", "getProjection", "rebuildProjection", "getProjectionRebuild"),
         Permission.PROJECTIONS_MANAGE,
     ),
+    **dict.fromkeys(
+        ("getPolicy", "setPolicy", "getTeamPolicy", "setTeamPolicy"), Permission.POLICIES_MANAGE
+    ),
     **dict.fromkeys(("retryProjection", "metrics"), Permission.PROJECTIONS_MANAGE),
 }
 FOR_ANYONE: Final = {"liveness", "readiness", "burnScimToken"}
@@ -110,7 +113,7 @@ def test_without_its_permission_nothing_else_is_looked_at(service: RunningServic
             permission = REQUIRED[operation["operationId"]]
             answer = service.client.request(
                 method.upper(),
-                path.format(token_id=uuid4(), name="unheard-of"),
+                path.format(token_id=uuid4(), team_id=uuid4(), name="unheard-of"),
                 params={"unheard-of": "1"},
                 content=None if method in {"get", "delete"} else b"{",
                 auth=callers[permission],

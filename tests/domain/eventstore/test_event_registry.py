@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from domain import api_token, refusal_tally
+from domain import api_token, policy, refusal_tally
 from domain.api_token import Permission
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY, EventRegistry, UnreadableEvent, Upcaster
@@ -63,7 +63,13 @@ MEANT: dict[str, Event] = {
     "api_token.created.v1": api_token.Created(
         user_id=USER,
         teams=(TEAM_ID,),
-        permissions=tuple(Permission),
+        permissions=(
+            Permission.SCIM_TOKENS_READ,
+            Permission.SCIM_TOKENS_WRITE,
+            Permission.AUDIT_READ,
+            Permission.PROJECTIONS_MANAGE,
+            Permission.API_TOKENS_MANAGE,
+        ),
         digest=DIGEST,
         created_by=CALLER,
         expires_at=T2,
@@ -123,6 +129,12 @@ MEANT: dict[str, Event] = {
         reason="revoked", permission=None, presentation=scim_token.Presentation(door="api")
     ),
     "api_token.revoked.v1.operator": api_token.Revoked(revoked_by=NAMED_OPERATOR),
+    "policy.set.v1": policy.Set(
+        team_id=TEAM_ID,
+        rules=policy.Rules(max_lifetime_days=365, expiry_required=True, max_live_tokens=5),
+        set_by=TOLD_CALLER,
+    ),
+    "policy.set.v1.minimal": policy.Set(team_id=None, rules=policy.Rules(), set_by=OPERATOR),
     "refusal_tally.counted.v1": refusal_tally.Counted(
         reason="unknown", door="scim", minute=T0, count=17
     ),
