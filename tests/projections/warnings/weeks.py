@@ -1,7 +1,8 @@
 """A ledger whose time a test moves by weeks, and the process that tells what is due."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -14,6 +15,8 @@ from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from domain.scim_token.warnings import EVENTS
 from domain.secret import Secret
+from projections.registry import PROJECTIONS
+from projections.runner import Runner
 from projections.warnings.teller import Teller
 from tests.conftest import Database, catch_up, open_ledger
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
@@ -59,6 +62,19 @@ class Weeks:
         """A process that tells what is due."""
         async with Teller(self.database.app, self.clock.sources) as teller:
             yield teller
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """The views follow the ledger by themselves."""
+        stop = threading.Event()
+        runner = Runner(self.database.app, PROJECTIONS)
+        thread = threading.Thread(target=runner.run, args=(stop.is_set,))
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     async def rounds(self, teller: Teller, count: int = 1) -> None:
         """Rounds of it, each on views that follow the ledger."""
