@@ -116,7 +116,7 @@ class Edge:
             self._service.doors.refusals.count("unknown", "api")
             raise NoGoodToken(_IS_SCIM, was_presented=True)
         ledger = self._service.ledger
-        caller = await ledger.callers.find(ledger.pepper.candidates(secret))
+        caller = await ledger.api_token_lookup.find(ledger.pepper.candidates(secret))
         if caller is None:
             self._service.doors.refusals.count("unknown", "api")
             raise Unauthenticated(_NOT_VALID)

@@ -151,7 +151,7 @@ class ApiToken(msgspec.Struct, frozen=True):
         ]
 
     @property
-    def owner_id(self) -> None:
+    def stream_team(self) -> None:
         """An API token speaks for a user, not for one team."""
 
     @property

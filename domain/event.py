@@ -77,7 +77,7 @@ class Aggregate(Protocol):
     @property
     def uses(self) -> int: ...
     @property
-    def owner_id(self) -> UUID | None:
+    def stream_team(self) -> UUID | None:
         """The team that a success speaks for, or None where teams do not apply."""
 
     def secret_rows(self) -> Sequence[SecretRow]:

@@ -92,7 +92,7 @@ class TokenLedger(LedgerApplication):
         )
         self.reads = ReadPool(conninfo, primary=primary)
         self._newer_keys = NewerPeppers(self.reads, pepper)
-        self.callers = ApiTokenLookup(self.reads, self.clock, self._newer_keys)
+        self.api_token_lookup = ApiTokenLookup(self.reads, self.clock, self._newer_keys)
         self._refusals = RecentRefusals()
         self._refused_calls = RecentRefusals()
 

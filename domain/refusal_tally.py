@@ -73,7 +73,7 @@ class RefusalTally(msgspec.Struct, frozen=True):
         return [Counted(reason=key.reason, door=key.door, minute=key.minute, count=count)]
 
     @property
-    def owner_id(self) -> None:
+    def stream_team(self) -> None:
         """What names no token speaks for no team."""
 
     def secret_rows(self) -> list[SecretRow]:

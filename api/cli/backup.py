@@ -30,7 +30,7 @@ from api.settings import load
 from domain.errors import LedgerError
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.programs import installed_programs
-from projections.verify import verify_ledger
+from projections.ledger_check import check_ledger
 
 WHAT: Final = (
     "--schema=ledger",
@@ -90,7 +90,7 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
     with open_store(settings) as ready:
         assert ready.database_url is not None
         with open_connection(ready.database_url) as connection:
-            found = verify_ledger(connection)
+            found = check_ledger(connection)
     damage = None if found.damage is None else str(found.damage)
     show({"events": found.events, "streams": found.streams, "damage": damage}, as_json=as_json)
     if found.events == 0:

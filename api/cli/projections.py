@@ -16,6 +16,7 @@ from projections.described import rfc3339
 from projections.follow import positions
 from projections.follow.low_priority import give_way
 from projections.follow.positions import Position
+from projections.ledger_check import check_ledger
 from projections.projection import Projection, UnappliableEvent
 from projections.rebuild import requests as rebuild_requests
 from projections.rebuild import run as rebuild
@@ -23,7 +24,6 @@ from projections.rebuild import shapes
 from projections.rebuild.requests import Rebuild
 from projections.rebuild.steps import Progress
 from projections.registry import PROJECTIONS
-from projections.verify import verify_ledger
 
 EMPTY: Final = 3
 _LINE_EVERY_S: Final = 1.0
@@ -114,7 +114,7 @@ def verify_views(
         for projection in _asked(name, is_all=name is None):
             with _progress(projection.name, as_json=as_json) as report:
                 try:
-                    difference = rebuild.verify(opened, projection, report=report)
+                    difference = rebuild.check_view(opened, projection, report=report)
                     told = None if difference is None else str(difference)
                 except UnappliableEvent as poison:
                     told = f"{projection.name}: {poison}"
@@ -147,7 +147,7 @@ def verify(
     """
     with connection(data_dir) as opened, _counted(as_json=as_json) as report:
         give_way(opened)
-        verified = verify_ledger(opened, report=report)
+        verified = check_ledger(opened, report=report)
     damage = None if verified.damage is None else str(verified.damage)
     show(
         {"events": verified.events, "streams": verified.streams, "damage": damage}, as_json=as_json

@@ -180,7 +180,7 @@ def _authority(request: StrictRequest) -> str:
 
 
 async def _again(service: Service, caller: Caller) -> Caller:
-    found = await service.ledger.callers.find([caller.api_token.digest.value])
+    found = await service.ledger.api_token_lookup.find([caller.api_token.digest.value])
     if found is None:
         raise Unauthenticated("the API token is not valid")
     found.api_token.authorise(Permission.AUDIT_READ, at=found.at)

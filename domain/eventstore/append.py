@@ -61,7 +61,7 @@ def columns(
         binary_arrays.byteas(encode_state(a) for a in aggregates),
         binary_arrays.byteas(row.digest for _, row in secrets),
         binary_arrays.uuids(a.id for a, _ in secrets),
-        binary_arrays.uuids(a.owner_id for a, _ in secrets),
+        binary_arrays.uuids(a.stream_team for a, _ in secrets),
         binary_arrays.instants(row.good_until for _, row in secrets),
         binary_arrays.booleans(row.is_void for _, row in secrets),
     )

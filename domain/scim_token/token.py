@@ -105,7 +105,7 @@ class ScimToken(msgspec.Struct, frozen=True):
         ]
 
     @property
-    def owner_id(self) -> UUID:
+    def stream_team(self) -> UUID:
         """The team that a success speaks for."""
         return self.team_id
 

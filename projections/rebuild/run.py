@@ -128,7 +128,7 @@ def _rebuild(
     return version
 
 
-def verify(
+def check_view(
     connection: Connection,
     projection: Projection,
     *,

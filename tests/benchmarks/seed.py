@@ -252,7 +252,7 @@ def _copy_states(connection: Connection, history: _History, numbers: range) -> N
         aggregates.append((token.id, kind_of(created).name, encode_state(token)))
         # Text, because "infinity" has no Python value.
         secrets += [
-            (row.digest, token.id, token.owner_id, "infinity") for row in token.secret_rows()
+            (row.digest, token.id, token.stream_team, "infinity") for row in token.secret_rows()
         ]
     for table, rows in (("ledger.stream_heads", heads), ("ledger.aggregates", aggregates)):
         _copy(connection, table, _COLUMNS[table], rows)

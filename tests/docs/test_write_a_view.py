@@ -14,7 +14,7 @@ import pytest
 from domain.postgres.read_pool import ReadPool
 from projections.follow.positions import live_position
 from projections.projection import Projection
-from projections.rebuild.run import rebuild, verify
+from projections.rebuild.run import check_view, rebuild
 from projections.rebuild.shapes import prepare
 from projections.runner import Runner
 from tests.conftest import Database
@@ -97,7 +97,7 @@ def test_the_view_follows_answers_and_is_rebuilt(database: Database, module: Mod
 
         assert rebuild(connection, views[-1]) == 2
         assert asked(database, module) == expected
-        assert verify(connection, views[-1]) is None
+        assert check_view(connection, views[-1]) is None
 
 
 def test_another_shape_is_made_beside_it(database: Database, module: Modules) -> None:

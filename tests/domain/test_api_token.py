@@ -251,7 +251,7 @@ class TestEvolve:
             evolve(state_after(created()), Recorded(TOKEN_ID, 2, at, COMMAND_ID, foreign))
 
     def test_an_api_token_speaks_for_no_team(self) -> None:
-        assert state_after(created()).owner_id is None
+        assert state_after(created()).stream_team is None
 
     def test_a_lifetime_reaches_the_state(self) -> None:
         token = state_after(created(expires_at=T0 + timedelta(days=90)))

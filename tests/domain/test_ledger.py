@@ -172,7 +172,10 @@ def test_a_caller_is_found_by_its_secret_with_the_head_as_of_then(
                 NewScimToken(TEAM, "x"), by=Operator(uuid4())
             )
             found = await asyncio.gather(
-                *(ledger.callers.find(ledger.pepper.candidates(s)) for s in (secret, scim_secret))
+                *(
+                    ledger.api_token_lookup.find(ledger.pepper.candidates(s))
+                    for s in (secret, scim_secret)
+                )
             )
             assert found[0] is not None
             assert (found[0].api_token, found[0].ledger_head) == (token, 2)

@@ -49,7 +49,7 @@ def test_it_opens_no_door() -> None:
     tally = state_after(counted(1))
     assert tally is not None
     assert tally.secret_rows() == []
-    assert (tally.owner_id, tally.last_used_at, tally.uses) == (None, None, 0)
+    assert (tally.stream_team, tally.last_used_at, tally.uses) == (None, None, 0)
 
 
 def test_a_gap_in_the_stream_is_a_mistake_of_ours() -> None:

@@ -224,7 +224,7 @@ class TestCreate:
             secrets=state_after(created()).secrets,
             expires_at=T4,
         )
-        assert state_after(created()).owner_id == TEAM_ID
+        assert state_after(created()).stream_team == TEAM_ID
 
 
 class TestUse:

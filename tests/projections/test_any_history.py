@@ -23,7 +23,7 @@ from domain.event import Event
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.events import Created, Presentation, Refused, Revoked, Rotated, Used
 from domain.secret import Digest
-from projections.rebuild.run import verify
+from projections.rebuild.run import check_view
 from projections.registry import PROJECTIONS
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import TokenFilter, TokenQueries
@@ -209,7 +209,9 @@ def check_views(server: str, steps: list[Step], batch: int) -> None:
         }
         asyncio.run(check_as_of(database, history, sorted(around)))
         with app(database) as connection:
-            assert [verify(connection, each) for each in PROJECTIONS] == [None] * len(PROJECTIONS)
+            assert [check_view(connection, each) for each in PROJECTIONS] == [None] * len(
+                PROJECTIONS
+            )
 
 
 @settings(max_examples=8)

@@ -34,7 +34,7 @@ def test_the_command_tells_first_and_does_it_when_it_is_confirmed(database: Data
     with psycopg.connect(database.app, autocommit=True) as connection:
         for projection in PROJECTIONS:
             rebuild.take_up(connection, projection)
-            assert rebuild.verify(connection, projection) is None
+            assert rebuild.check_view(connection, projection) is None
         ((kind, by, reason),) = connection.execute(
             "SELECT kind, by, reason FROM ledger.repairs"
         ).fetchall()

@@ -64,7 +64,7 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
             before, replayed[id_] = replayed.get(id_), evolve(replayed.get(id_), r)
             gone = ended_secrets(before, replayed[id_], r.event)
             ended += [
-                (row.digest, id_, replayed[id_].owner_id, row.good_until, False) for row in gone
+                (row.digest, id_, replayed[id_].stream_team, row.good_until, False) for row in gone
             ]
 
     assert heads == {
@@ -86,7 +86,7 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
                 (
                     row.digest,
                     id_,
-                    state.owner_id,
+                    state.stream_team,
                     None if row.is_void else row.good_until,
                     row.is_void,
                 )

@@ -23,7 +23,7 @@ from domain.ledger import TokenLedger
 from domain.scim_token.events import Created, Presentation
 from domain.scim_token.token import ScimToken
 from domain.secret import Digest, Secret
-from projections.verify import verify_ledger
+from projections.ledger_check import check_ledger
 from tests.conftest import PEPPER, Database, new_database, now, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
@@ -72,7 +72,7 @@ def instants(database: Database) -> list[datetime]:
 def assert_clean(database: Database) -> None:
     assert_consistent(database)
     with psycopg.connect(database.app, autocommit=True) as connection:
-        assert verify_ledger(connection).damage is None
+        assert check_ledger(connection).damage is None
 
 
 class Known:
@@ -107,7 +107,7 @@ WAYS: Final[dict[str, Callable[[TokenLedger, Known], Awaitable[object]]]] = {
         NewApiToken(uuid4(), None, tuple(Permission), None)
     ),
     "use an API token": lambda ledger, known: ledger.use_api_token(known.api_token),
-    "look a caller up": lambda ledger, known: ledger.callers.find(
+    "look a caller up": lambda ledger, known: ledger.api_token_lookup.find(
         PEPPER.candidates(known.api_secret)
     ),
     "save through the library": lambda ledger, _: save(ledger, ledger.sources.clock()),

@@ -19,7 +19,7 @@ from domain.eventstore import aggregates
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import HeldSecret, ScimToken
 from domain.secret import Secret
-from projections.verify import verify_ledger
+from projections.ledger_check import check_ledger
 from tests.conftest import PEPPER, Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
@@ -58,7 +58,7 @@ def rotated(database: Database) -> Iterator[tuple[UUID, list[Secret]]]:
     yield asyncio.run(rotate_often(database))
     assert_consistent(database)
     with psycopg.connect(database.app, autocommit=True) as connection:
-        assert verify_ledger(connection).damage is None
+        assert check_ledger(connection).damage is None
 
 
 def test_a_command_writes_the_rows_of_three_secrets_at_most(

@@ -177,7 +177,7 @@ def test_a_secret_under_a_newer_key_is_not_said_to_be_unknown(database: Database
                 running.authenticate(newer, idp),
                 running.burn_scim_token(newer),
                 running.team_of(newer),
-                running.callers.find(old.candidates(api)),
+                running.api_token_lookup.find(old.candidates(api)),
                 running.authenticate(unknown, idp),
             ):
                 with pytest.raises(PepperMismatch, match="restart it with all"):

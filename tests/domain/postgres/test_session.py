@@ -33,10 +33,10 @@ from domain.postgres.session import (
 from domain.postgres.unusable_reasons import TAKES_NO_WRITES
 from domain.scim_token.events import Presentation
 from domain.secret import SecretKind, mint
+from projections.ledger_check import check_ledger
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
 from projections.scim_tokens.queries import TokenQueries
-from projections.verify import verify_ledger
 from tests.conftest import APP_ROLE, Database, new_database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 
@@ -162,7 +162,7 @@ async def essentials(database: Database) -> None:
             await one.authenticate(secret, IDP)
         with pytest.raises(TokenUnknown):
             await other.authenticate(mint(SecretKind.SCIM_TEST, bytes(32)), IDP)
-        caller = await other.callers.find(other.pepper.candidates(api_secret))
+        caller = await other.api_token_lookup.find(other.pepper.candidates(api_secret))
         assert caller is not None
         assert caller.api_token.id == api_token.id
         assert caller.ledger_head > 0
@@ -178,7 +178,7 @@ async def essentials(database: Database) -> None:
         assert datetime.fromisoformat(document["created_at"]) == kept.created_at
         assert one.replay(token.id) == revoked
     with open_connection(database.app, session=COMMAND) as connection:
-        assert verify_ledger(connection).damage is None
+        assert check_ledger(connection).damage is None
 
 
 def test_nothing_else_opens_a_connection() -> None:

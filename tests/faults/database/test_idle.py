@@ -67,7 +67,7 @@ async def use_all(ledger: TokenLedger, secret: Secret, api_secret: Secret) -> No
     await asyncio.gather(
         ledger.authenticate(secret, IDP),
         ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA),
-        ledger.callers.find(candidates),
+        ledger.api_token_lookup.find(candidates),
         ledger.time(),
         ledger.api_tokens(),
         ledger.team_of(secret),

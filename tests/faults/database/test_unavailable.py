@@ -154,7 +154,7 @@ async def attempt_everything(ledger: TokenLedger, secret: Secret, token_id: UUID
         *(create(ledger) for _ in range(3)),
         ledger.rotate_scim_token(token_id, by=ADA),
         ledger.api_tokens(),
-        ledger.callers.find([bytes(32)]),
+        ledger.api_token_lookup.find([bytes(32)]),
     ]
     uses, _ = await asyncio.gather(
         bounded([ledger.authenticate(secret, IDP) for _ in range(10)], USE_DEADLINE_S),

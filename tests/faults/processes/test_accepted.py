@@ -154,7 +154,7 @@ class TestClosing:
                     for ask in (
                         ledger.authenticate(secret, IDP),
                         token(ledger),
-                        ledger.callers.find(ledger.pepper.candidates(secret)),
+                        ledger.api_token_lookup.find(ledger.pepper.candidates(secret)),
                     )
                 ]
                 await asyncio.sleep(0.05)

@@ -23,7 +23,7 @@ from projections.follow.positions import Position, all_positions
 from projections.kinds.row_per_event import RowPerEvent
 from projections.projection import Projection
 from projections.rebuild.compare import Unreadable
-from projections.rebuild.run import rebuild, verify
+from projections.rebuild.run import check_view, rebuild
 from projections.rebuild.steps import ViewsDiffer
 from projections.registry import PROJECTIONS
 from projections.view_reader import ViewReader
@@ -177,7 +177,7 @@ def test_only_that_view_stops_and_a_rebuild_repairs_it(
 
     with app(database) as connection:
         others = [each for each in PROJECTIONS if each is not projection]
-        assert [verify(connection, each) for each in others] == [None] * len(others)
+        assert [check_view(connection, each) for each in others] == [None] * len(others)
         try:
             rebuild(connection, projection)
         except ViewsDiffer:
@@ -190,7 +190,7 @@ def test_only_that_view_stops_and_a_rebuild_repairs_it(
             }
             rebuild(connection, projection, accepts_difference=True)
         catch_up(database)
-        assert verify(connection, projection) is None
+        assert check_view(connection, projection) is None
     assert {(at.state, at.lag) for at in states(database).values()} == {("live", 0)}
     assert len(read(database, projection)) > 0
 
@@ -201,7 +201,7 @@ def test_the_reason_names_the_table_and_the_operator_is_told_that_nothing_was_co
 ) -> None:
     damage(database, f"DROP TABLE {_table(projection)}")
     with app(database) as connection:
-        assert verify(connection, projection) == Unreadable(
+        assert check_view(connection, projection) == Unreadable(
             projection.name, f"the table {_table(projection)} is missing"
         )
     further_events(database)

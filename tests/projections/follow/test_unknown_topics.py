@@ -25,7 +25,7 @@ from projections import runner as running_views
 from projections.follow import apply as applying
 from projections.follow.positions import Position, ensure_live
 from projections.projection import UnappliableEvent, UnknownTopic
-from projections.rebuild.run import rebuild, verify
+from projections.rebuild.run import check_view, rebuild
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
 from tests.conftest import Database, catch_up, new_database, open_ledger
@@ -136,7 +136,7 @@ def test_no_view_passes_it_and_all_go_on_after_the_upgrade(
         with app(database) as connection:
             for projection in PROJECTIONS:
                 with pytest.raises(UnappliableEvent) as caught:
-                    verify(connection, projection)
+                    check_view(connection, projection)
                 assert caught.value.position == first
             go_on(connection)
         assert passed_silently(follow(database), first) == []
@@ -147,7 +147,7 @@ def test_no_view_passes_it_and_all_go_on_after_the_upgrade(
         upgraded = follow(database, registry, batch=batch)
         assert {(at.state, at.lag) for at in upgraded.values()} == {("live", 0)}
         with app(database) as connection:
-            assert [verify(connection, each, registry=registry) for each in PROJECTIONS] == [
+            assert [check_view(connection, each, registry=registry) for each in PROJECTIONS] == [
                 None
             ] * 4
             assert [rebuild(connection, each, registry=registry) for each in PROJECTIONS] == [2] * 4
@@ -175,7 +175,7 @@ def test_a_rebuild_stops_there_and_leaves_the_live_view_alone(database: Database
     before = states(database)
     with app(database) as connection:
         for projection in PROJECTIONS:
-            for carry_out in (rebuild, verify):
+            for carry_out in (rebuild, check_view):
                 with pytest.raises(UnknownTopic) as caught:
                     carry_out(connection, projection)
                 assert str(caught.value) == (

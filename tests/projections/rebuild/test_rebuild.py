@@ -19,7 +19,7 @@ from projections.follow import read_log as log
 from projections.follow.apply import move
 from projections.projection import Projection
 from projections.rebuild.compare import Difference, Unreadable
-from projections.rebuild.run import rebuild, verify
+from projections.rebuild.run import check_view, rebuild
 from projections.rebuild.shapes import drop_old
 from projections.rebuild.steps import Progress, Rebuilding
 from projections.rebuild.worker import Rebuilder
@@ -134,7 +134,7 @@ class TestBesideTheLiveOne:
         assert written > 0
         assert len(content(database, VIEW)) == 3 * len(LIVES) + written
         with app(database) as connection:
-            assert [verify(connection, projection) for projection in PROJECTIONS] == [None] * 4
+            assert [check_view(connection, projection) for projection in PROJECTIONS] == [None] * 4
 
     def test_what_somebody_finished_meanwhile_is_not_done_again(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
@@ -226,7 +226,7 @@ def difference_after_arrivals(
         rebuild(connection, projection, report=arrive)
         catch_up(database)
         assert states >= {"building", "indexing", "comparing", "switching"}
-        return verify(connection, projection)
+        return check_view(connection, projection)
 
 
 def switch_without_the_tail(self: Rebuilding) -> bool:

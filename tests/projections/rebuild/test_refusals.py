@@ -15,7 +15,7 @@ from projections.follow.positions import create_version
 from projections.projection import LogEntry, UnappliableEvent
 from projections.rebuild import bulk
 from projections.rebuild.requests import latest
-from projections.rebuild.run import RebuildUnderway, rebuild, verify
+from projections.rebuild.run import RebuildUnderway, check_view, rebuild
 from projections.rebuild.steps import Progress, ViewsDiffer
 from projections.registry import PROJECTIONS
 from projections.scim_tokens import view as scim_tokens
@@ -72,7 +72,7 @@ class TestRefusals:
             assert told is not None
             assert (told.state, told.error) == ("failed", str(caught.value))
             assert rebuild(connection, VIEW, accepts_difference=True) == 2
-            assert verify(connection, VIEW) is None
+            assert check_view(connection, VIEW) is None
         assert select(database, "SELECT 1 FROM views.scim_tokens_v2 WHERE name = 'hunter2'") == []
 
     def test_a_fold_that_was_changed_without_its_shape_is_noticed(self, database: Database) -> None:

@@ -27,7 +27,7 @@ SLICE: Final = 10_000
 STREAMS: Final = 2_000
 _NO_STREAM: Final = UUID(int=0)
 
-_SQL: Final = statements("projections", "verify.sql")
+_SQL: Final = statements("projections", "ledger_check.sql")
 _KEPT: Final = {
     "head": ("ledger", "stream_heads"),
     "state row": ("ledger", "aggregates"),
@@ -50,7 +50,7 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class Checked:
     """How much was looked at, and the first thing that is wrong; None when nothing is."""
 
     events: int
@@ -105,12 +105,12 @@ class _Stream:
         return self.aggregate
 
 
-def verify_ledger(
+def check_ledger(
     connection: Connection,
     *,
     registry: EventRegistry = REGISTRY,
     report: Callable[[int], None] = lambda _: None,
-) -> Verified:
+) -> Checked:
     """Look at the whole ledger, up to the first thing that is wrong.
 
     connection: autocommit, the app role. report: told the number of events looked at, now and then.
@@ -122,8 +122,8 @@ def verify_ledger(
         _check_orphans(connection)
         _check_positions(connection)
     except _Damaged as damaged:
-        return Verified(count.events, count.streams, damaged.damage)
-    return Verified(count.events, count.streams, None)
+        return Checked(count.events, count.streams, damaged.damage)
+    return Checked(count.events, count.streams, None)
 
 
 class _Count:
@@ -260,7 +260,7 @@ def _check_row(stream: _Stream, stored: _Stored) -> None:
 def _check_secrets(stream: _Stream, stored: set[tuple[Any, ...]]) -> None:
     replayed = stream.folded
     expected = {
-        (row.digest, replayed.owner_id, None if row.is_void else row.good_until, row.is_void)
+        (row.digest, replayed.stream_team, None if row.is_void else row.good_until, row.is_void)
         for row in (*replayed.secret_rows(), *stream.ended)
     }
     if stored == expected:

@@ -15,10 +15,10 @@ from domain.api_token import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.scim_token.events import Presentation
-from projections import verify as verifying
-from projections.rebuild.run import verify
+from projections import ledger_check
+from projections.ledger_check import check_ledger
+from projections.rebuild.run import check_view
 from projections.registry import PROJECTIONS
-from projections.verify import verify_ledger
 from tests.api.cli import forked_cli
 from tests.benchmarks.seed import seed
 from tests.conftest import PEPPER, Database, catch_up, new_database, open_ledger
@@ -191,10 +191,10 @@ def filled(server: str) -> Database:  # type: ignore[misc]
 def test_a_good_ledger_is_found_good(
     filled: Database, monkeypatch: pytest.MonkeyPatch, streams: int
 ) -> None:
-    monkeypatch.setattr(verifying, "SLICE", streams)
-    monkeypatch.setattr(verifying, "STREAMS", streams)
+    monkeypatch.setattr(ledger_check, "SLICE", streams)
+    monkeypatch.setattr(ledger_check, "STREAMS", streams)
     with psycopg.connect(filled.app, autocommit=True) as connection:
-        verified = verify_ledger(connection)
+        verified = check_ledger(connection)
     assert (verified.events, verified.streams, verified.damage) == (8, 5, None)
 
 
@@ -206,7 +206,7 @@ def test_each_damage_is_found_and_named(filled: Database, damage: str) -> None:
         assert owner.execute(statement.encode()).rowcount == 1
         try:
             with psycopg.connect(filled.app, autocommit=True) as connection:
-                found = verify_ledger(connection).damage
+                found = check_ledger(connection).damage
         finally:
             for table in TABLES:
                 owner.execute(f"TRUNCATE ledger.{table}")
@@ -227,7 +227,7 @@ def test_a_good_view_is_found_good_and_nothing_is_left(
     with psycopg.connect(database.app, autocommit=True) as connection:
         for each in PROJECTIONS:
             if each is projection:
-                assert verify(connection, each) is None
+                assert check_view(connection, each) is None
     assert (
         select(database, "SELECT name, version, position, role FROM ledger.projection_positions")
         == before
@@ -258,7 +258,7 @@ def test_a_damaged_row_of_a_view_is_named(database: Database, damage: str) -> No
     with psycopg.connect(database.app, autocommit=True) as connection:
         text = statement.format(table="views.scim_tokens_v1", id=id_, other=other)
         assert connection.execute(text.encode()).rowcount == 1
-        difference = verify(connection, PROJECTIONS[0])
+        difference = check_view(connection, PROJECTIONS[0])
     named = other if damage == "too many" else id_
     assert str(difference) == f"scim_tokens: the row {named} {expected}"
 
@@ -292,11 +292,11 @@ def test_memory_does_not_grow_with_the_ledger(server: str) -> None:
     """
     program = (
         "import sys, psycopg\n"
-        "from projections.verify import verify_ledger\n"
+        "from projections.ledger_check import check_ledger\n"
         "from projections.rebuild import rebuild\n"
         "from projections.registry import PROJECTIONS\n"
         "connection = psycopg.connect(sys.argv[1], autocommit=True)\n"
-        "if sys.argv[2] == 'ledger': assert verify_ledger(connection).damage is None\n"
+        "if sys.argv[2] == 'ledger': assert check_ledger(connection).damage is None\n"
         "else: rebuild(connection, {p.name: p for p in PROJECTIONS}[sys.argv[2]])\n"
         "(peak,) = (line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
         "print(int(peak.split()[1]) // 1024)\n"
