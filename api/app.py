@@ -81,11 +81,13 @@ def create_app() -> Edge:
     return build(settings)
 
 
-def build(settings: Settings, *, sources: ClockAndIds = CLOCK_AND_IDS) -> Edge:
+def build(settings: Settings, *, clock_and_ids: ClockAndIds = CLOCK_AND_IDS) -> Edge:
     """The application for given settings; it opens no connection before its first request."""
-    service = assemble(settings, sources)
+    service = assemble(settings, clock_and_ids)
     upstream = (
-        None if settings.scim_upstream_url is None else Upstream(settings, service.doors.sources)
+        None
+        if settings.scim_upstream_url is None
+        else Upstream(settings, service.doors.client_addresses)
     )
 
     @asynccontextmanager
@@ -117,7 +119,7 @@ def build(settings: Settings, *, sources: ClockAndIds = CLOCK_AND_IDS) -> Edge:
     return Edge(admin, Methods(admin.routes), service, upstream, public=public)
 
 
-def assemble(settings: Settings, sources: ClockAndIds) -> Service:
+def assemble(settings: Settings, clock_and_ids: ClockAndIds) -> Service:
     """The ledger, its queries and its doors, for given settings; it opens no connection yet."""
     assert settings.database_url is not None
     pepper = Pepper(pepper_keys(settings))
@@ -125,20 +127,20 @@ def assemble(settings: Settings, sources: ClockAndIds) -> Service:
     ledger = TokenLedger(
         settings.database_url,
         pepper=pepper,
-        sources=sources,
+        clock_and_ids=clock_and_ids,
         is_live=settings.environment == "live",
         secret_prefix=settings.secret_prefix,
         on_append=waker.appended,
         commit_turn=ALONE if settings.turn_fd is None else SharedCommitTurn(settings.turn_fd),
     )
-    refusals = RefusalCounter(ledger, clock=sources.clock, new_id=sources.new_id)
+    refusals = RefusalCounter(ledger, clock=clock_and_ids.clock, new_id=clock_and_ids.new_id)
     clients = ClientAddresses(trusted_networks(settings))
     limits = RateLimits(per_token=settings.rate_per_token, per_source=settings.rate_per_source)
     return Service(
         ledger,
         TokenQueries(ledger.reads, waker=waker),
         Cursors(pepper.derive("cursor")),
-        Doors(ledger, sources=clients, limits=limits, refusals=refusals),
+        Doors(ledger, client_addresses=clients, limits=limits, refusals=refusals),
         as_of=AsOfQueries(ledger.reads, waker=waker),
         audit=AuditQueries(ledger.reads, waker=waker),
         usage=UsageQueries(ledger.reads, waker=waker),

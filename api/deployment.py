@@ -130,7 +130,7 @@ def open_ledger(settings: Settings) -> TokenLedger:
     return TokenLedger(
         settings.database_url,
         pepper=Pepper(pepper_keys(settings)),
-        sources=CLOCK_AND_IDS,
+        clock_and_ids=CLOCK_AND_IDS,
         is_live=settings.environment == "live",
         secret_prefix=settings.secret_prefix,
     )

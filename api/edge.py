@@ -125,7 +125,7 @@ class Edge:
             raise Unauthenticated(_NOT_VALID)
         if caller.api_token.use(at=caller.at):
             await ledger.use_api_token(
-                caller.api_token.id, presentation_of(scope, self._service.doors.sources)
+                caller.api_token.id, presentation_of(scope, self._service.doors.client_addresses)
             )
         scope["user"] = caller
 
@@ -152,7 +152,7 @@ class Edge:
             await self._service.ledger.refuse_api_token(
                 caller.api_token.id,
                 lacking=lacking,
-                presentation=presentation_of(scope, self._service.doors.sources),
+                presentation=presentation_of(scope, self._service.doors.client_addresses),
                 at=caller.at,
             )
         except Unavailable:

@@ -68,7 +68,7 @@ class TokenLedger(LedgerApplication):
         conninfo: str,
         *,
         pepper: Pepper,
-        sources: ClockAndIds,
+        clock_and_ids: ClockAndIds,
         is_live: bool = True,
         secret_prefix: str | None = None,
         on_append: Callable[[], None] = lambda: None,
@@ -76,17 +76,17 @@ class TokenLedger(LedgerApplication):
     ) -> None:
         super().__init__(conninfo)
         self.pepper = pepper
-        self.sources = sources
+        self.clock_and_ids = clock_and_ids
         self._scim_kind = SecretKind.SCIM_LIVE if is_live else SecretKind.SCIM_TEST
         self._api_kind = SecretKind.API_LIVE if is_live else SecretKind.API_TEST
         self._secret_prefix = secret_prefix
-        self.clock = LedgerClock(sources.clock)
+        self.clock = LedgerClock(clock_and_ids.clock)
         primary = Primary(conninfo, requires=PepperRequirement(pepper))
         self.gate = AppendGate(
             primary,
             REGISTRY,
             clock=self.clock,
-            new_id=sources.new_id,
+            new_id=clock_and_ids.new_id,
             on_append=on_append,
             commit_turn=commit_turn,
         )
@@ -105,7 +105,7 @@ class TokenLedger(LedgerApplication):
         Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (foreign team),
         PolicyViolated, SecretAlreadyShown (a repeat of `key`), CommandIdReused.
         """
-        token_id = self.sources.new_id()
+        token_id = self.clock_and_ids.new_id()
         secret = self._mint(self._scim_kind)
         digest = self.pepper.digest(secret)
 
@@ -193,7 +193,9 @@ class TokenLedger(LedgerApplication):
         Raises TokenUnknown, TokenRevoked or TokenExpired; Unavailable within half a second.
         """
         deadline = monotonic() + USE_TIMEOUT_S
-        presented = Presented(self.pepper.candidates(secret), presentation, self.sources.clock())
+        presented = Presented(
+            self.pepper.candidates(secret), presentation, self.clock_and_ids.clock()
+        )
         decision = await self.gate.uses.present(presented)
         if decision is None:
             await self._newer_keys.require_none(timeout_s=deadline - monotonic())
@@ -268,7 +270,7 @@ class TokenLedger(LedgerApplication):
         return found
 
     def _mint(self, kind: SecretKind) -> Secret:
-        return mint(kind, self.sources.entropy(), prefix=self._secret_prefix)
+        return mint(kind, self.clock_and_ids.entropy(), prefix=self._secret_prefix)
 
     async def _held(self, secret: Secret) -> tuple[bytes, UUID, UUID] | None:
         """The digest, token id and team id of a SCIM token's secret."""
@@ -317,7 +319,7 @@ class TokenLedger(LedgerApplication):
         self, ask: NewApiToken, *, by: Operator = NOBODY_NAMED
     ) -> tuple[ApiToken, Secret]:
         """Create an API token on the word of whoever runs the service. Raises InvalidValue."""
-        token_id = self.sources.new_id()
+        token_id = self.clock_and_ids.new_id()
         secret = self._mint(self._api_kind)
         digest = self.pepper.digest(secret)
 
@@ -474,7 +476,7 @@ class TokenLedger(LedgerApplication):
         counts: UUID | None = None,
         timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> Outcome:
-        attempt = self.sources.new_id()
+        attempt = self.clock_and_ids.new_id()
         signed = signing_api_token(by)
         return await self.gate.execute(
             Command(

@@ -173,10 +173,10 @@ CLOCK_AND_IDS = ClockAndIds(clock=now, new_id=uuid4, entropy=lambda: os.urandom(
 
 @asynccontextmanager
 async def open_ledger(
-    conninfo: str, *, sources: ClockAndIds = CLOCK_AND_IDS
+    conninfo: str, *, clock_and_ids: ClockAndIds = CLOCK_AND_IDS
 ) -> AsyncIterator[TokenLedger]:
     """A ledger of its own process, as far as the database can tell."""
-    async with TokenLedger(conninfo, pepper=PEPPER, sources=sources) as ledger:
+    async with TokenLedger(conninfo, pepper=PEPPER, clock_and_ids=clock_and_ids) as ledger:
         yield ledger
 
 

@@ -87,13 +87,18 @@ class RunningService:
         return Caller(token.id, token.user_id, secret.reveal())
 
     def command(
-        self, ask: Callable[[TokenLedger], Awaitable[T]], *, sources: ClockAndIds = CLOCK_AND_IDS
+        self,
+        ask: Callable[[TokenLedger], Awaitable[T]],
+        *,
+        clock_and_ids: ClockAndIds = CLOCK_AND_IDS,
     ) -> T:
         """Run one command on the service's ledger from this process, as the command line does."""
 
         async def run() -> T:
             pepper = Pepper([PEPPER_KEY.encode()])
-            async with TokenLedger(self.database.app, pepper=pepper, sources=sources) as ledger:
+            async with TokenLedger(
+                self.database.app, pepper=pepper, clock_and_ids=clock_and_ids
+            ) as ledger:
                 return await ask(ledger)
 
         return asyncio.run(run())

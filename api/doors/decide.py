@@ -70,19 +70,19 @@ class Doors:
         self,
         ledger: TokenLedger,
         *,
-        sources: ClientAddresses,
+        client_addresses: ClientAddresses,
         limits: RateLimits,
         refusals: RefusalCounter,
     ) -> None:
         self._ledger = ledger
         self._limits = limits
-        self.sources = sources
+        self.client_addresses = client_addresses
         self.refusals = refusals
 
     async def authenticate(self, scope: HTTPScope, asked: Asked) -> Decision | Refused:
         """Whether the request's token is good; when it is, its use is committed."""
         # A gateway asks for others: its own address must not be limited, nor told as theirs.
-        source = self.sources.address(scope, is_relayed=asked.door != "scim")
+        source = self.client_addresses.address(scope, is_relayed=asked.door != "scim")
         try:
             self._take(source, asked.door)
             credentials = read(scope, is_bare_accepted=True)
@@ -122,7 +122,7 @@ class Doors:
 
     def throttle(self, scope: HTTPScope, door: str, *, secret: Secret | None = None) -> None:
         """Count a request of its source, or a presentation of a secret. Raises TooManyRequests."""
-        self._take(self.sources.address(scope) if secret is None else secret, door)
+        self._take(self.client_addresses.address(scope) if secret is None else secret, door)
 
     def _take(self, asked: str | Secret | None, door: str) -> None:
         try:

@@ -43,7 +43,7 @@ InjectedCall: TypeAlias = NamedDependency[SkipValidation[ApiCall]]
 
 def call_of(request: StrictRequest, service: InjectedService) -> ApiCall:
     """The caller's word for a command, and where it came from."""
-    source = service.doors.sources.address(request.scope)
+    source = service.doors.client_addresses.address(request.scope)
     return ApiCall(request.user.api_token.id, source, user_agent_of(request.scope))
 
 
@@ -77,11 +77,11 @@ async def command_key(
     return CommandKey(uuid5(call.api_token_id, idempotency_key), sha256(asked).digest())
 
 
-def presentation_of(scope: HTTPScope, sources: ClientAddresses) -> Presentation:
+def presentation_of(scope: HTTPScope, client_addresses: ClientAddresses) -> Presentation:
     """How an API token was presented."""
     return Presentation(
         door=DOOR,
-        source=sources.address(scope),
+        source=client_addresses.address(scope),
         user_agent=user_agent_of(scope),
         method=scope["method"],
         path_class=route_class(scope["path"]),

@@ -273,7 +273,7 @@ async def revoke(request: StrictRequest, service: InjectedService) -> Burned:
         if not secret.kind.startswith("scim_"):
             raise InvalidForm("unsupported_token_type", "Only SCIM tokens can be revoked here.")
         service.doors.throttle(request.scope, "revoke", secret=secret)
-        source = service.doors.sources.address(request.scope)
+        source = service.doors.client_addresses.address(request.scope)
         presentation = Presentation(
             "revoke", source=source, user_agent=user_agent_of(request.scope)
         )

@@ -159,7 +159,7 @@ def team_pages(team_ids: Sequence[UUID]) -> list[str]:
 
 
 async def _api_token(database: Database) -> Secret:
-    async with TokenLedger(database.app, pepper=PEPPER, sources=CLOCK_AND_IDS) as ledger:
+    async with TokenLedger(database.app, pepper=PEPPER, clock_and_ids=CLOCK_AND_IDS) as ledger:
         ask = NewApiToken(uuid4(), teams=None, permissions=tuple(Permission), lifetime=None)
         _, secret = await ledger.create_api_token(ask)
         return secret

@@ -123,7 +123,7 @@ def seed(
 
 def check(app: str, *, pepper: Pepper, token_ids: Iterable[UUID]) -> None:
     """Assert that each token's state row equals the replay of its stream."""
-    ledger = TokenLedger(app, pepper=pepper, sources=CLOCK_AND_IDS)
+    ledger = TokenLedger(app, pepper=pepper, clock_and_ids=CLOCK_AND_IDS)
     try:
         with psycopg.connect(app) as connection:
             for token_id in token_ids:

@@ -52,7 +52,9 @@ async def refusal_of(command: Awaitable[object]) -> tuple[type[Refusal], str]:
 @asynccontextmanager
 async def opened(database: Database) -> AsyncIterator[tuple[TokenLedger, HandClock]]:
     clock = HandClock(T0)
-    async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+    async with open_ledger(
+        believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+    ) as ledger:
         yield ledger, clock
     assert_consistent(database)
 

@@ -123,7 +123,9 @@ def test_a_flood_of_a_known_bad_token_costs_one_command_a_minute(
 ) -> None:
     async def story() -> None:
         clock = HandClock(T0)
-        async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+        async with open_ledger(
+            believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+        ) as ledger:
             operator = Operator(user_id=uuid4())
             token, secret = await ledger.create_scim_token(NewScimToken(uuid4(), "x"), by=operator)
             await ledger.revoke_scim_token(token.id, by=operator)

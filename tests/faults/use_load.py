@@ -80,7 +80,7 @@ async def populate(database: Database, *, size: int) -> Population:
     admin = NewApiToken(uuid4(), None, tuple(Permission), None)
     ask, operator = NewScimToken(TEAM, "Okta"), Operator(uuid4())
     async with TokenLedger(
-        database.app, pepper=Pepper([PEPPER_KEY.encode()]), sources=CLOCK_AND_IDS
+        database.app, pepper=Pepper([PEPPER_KEY.encode()]), clock_and_ids=CLOCK_AND_IDS
     ) as ledger:
         _, api_secret = await ledger.create_api_token(admin)
         made = [await ledger.create_scim_token(ask, by=operator) for _ in range(size)]

@@ -31,7 +31,7 @@ def given(database: Database, *facts: Fact, batch: int = BATCH) -> None:
     for id_, event, at in facts:
         versions[id_] = versions.get(id_, 0) + 1
         recorded.append(Recorded(id_, versions[id_], at, COMMAND_ID, event))
-    ledger = TokenLedger(believing_any_clock(database), pepper=PEPPER, sources=CLOCK_AND_IDS)
+    ledger = TokenLedger(believing_any_clock(database), pepper=PEPPER, clock_and_ids=CLOCK_AND_IDS)
     ledger.save(*recorded)
     ledger.close()
     catch_up(database, batch=batch)

@@ -83,7 +83,7 @@ class AuditMachine(RuleBasedStateMachine):
         self.instants: list[datetime] = [T0 - HOUR]
 
     async def _open(self) -> TokenLedger:
-        return TokenLedger(self.database.app, pepper=PEPPER, sources=self.clock.sources)
+        return TokenLedger(self.database.app, pepper=PEPPER, clock_and_ids=self.clock.clock_and_ids)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(coroutine)

@@ -187,7 +187,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def open(self) -> TokenLedger:
         return TokenLedger(
-            self.database.app, pepper=Pepper([PEPPER_KEY.encode()]), sources=self.clock.sources
+            self.database.app,
+            pepper=Pepper([PEPPER_KEY.encode()]),
+            clock_and_ids=self.clock.clock_and_ids,
         )
 
     def serve(self) -> "TestClient[Edge]":
@@ -198,7 +200,9 @@ class LedgerMachine(RuleBasedStateMachine):
             rate_per_token=0,
             rate_per_source=0,
         )
-        return self._serving.enter_context(TestClient(build(told, sources=self.clock.sources)))
+        return self._serving.enter_context(
+            TestClient(build(told, clock_and_ids=self.clock.clock_and_ids))
+        )
 
     def do(self, ask: Coroutine[Any, Any, T]) -> T:
         return self._loop.run_until_complete(ask)

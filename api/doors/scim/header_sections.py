@@ -42,14 +42,14 @@ class BadAnswer(Exception):
 class HeaderSections:
     """The two header sections of an exchange with one upstream.
 
-    base: its address, as it is told apart in `address`. sources: of the client's address.
+    base: its address, as it is told apart in `address`. client_addresses: of the client's address.
     """
 
     def __init__(
         self,
         base: str,
         address: SplitResult,
-        sources: ClientAddresses,
+        client_addresses: ClientAddresses,
         *,
         forwards_authorization: bool,
     ) -> None:
@@ -59,7 +59,7 @@ class HeaderSections:
         # does.
         self._prefix = ROOT.removesuffix(address.path).encode()
         self._own_address = UpstreamAddress(base)
-        self._sources = sources
+        self._client_addresses = client_addresses
         self._forwards_authorization = forwards_authorization
 
     def request(self, scope: HTTPScope, identity: Headers) -> list[bytes]:
@@ -105,7 +105,7 @@ class HeaderSections:
         via = [value for name, value in scope["headers"] if name == b"via"]
         yield b"via", b", ".join([*via, f"{scope['http_version']} scim-ledger".encode()])
         yield b"x-request-id", scope["state"]["request_id"].encode()
-        origin = self._sources.origin(scope)
+        origin = self._client_addresses.origin(scope)
         yield b"x-forwarded-proto", origin.scheme.encode()
         if origin.address is not None:
             yield b"x-forwarded-for", origin.address.encode()
@@ -138,7 +138,7 @@ class HeaderSections:
         return [*headers, stamp(scope)]
 
     def _our_address(self, value: bytes, scope: HTTPScope) -> bytes:
-        origin = self._sources.origin(scope)
+        origin = self._client_addresses.origin(scope)
         public = public_origin(origin.scheme, origin.host)
         return self._own_address.made_ours(
             value, asked=scope["raw_path"].decode("ascii"), public=public

@@ -35,7 +35,7 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 class Upstream:
     """The SCIM service of the settings, with a pool of connections of this process."""
 
-    def __init__(self, settings: Settings, sources: ClientAddresses) -> None:
+    def __init__(self, settings: Settings, client_addresses: ClientAddresses) -> None:
         assert settings.scim_upstream_url is not None
         base = settings.scim_upstream_url.rstrip("/")
         address = urlsplit(base)
@@ -43,7 +43,7 @@ class Upstream:
         is_tls = address.scheme == "https"
         origin = Origin(is_tls, address.hostname, address.port or (443 if is_tls else 80))
         self._headers = HeaderSections(
-            base, address, sources, forwards_authorization=settings.forward_authorization
+            base, address, client_addresses, forwards_authorization=settings.forward_authorization
         )
         self._head_timeout_s = settings.upstream_head_timeout_s
         self._idle_timeout_s = settings.upstream_idle_timeout_s

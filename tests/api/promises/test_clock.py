@@ -31,14 +31,14 @@ WRONG: Final = (40 * DAY, timedelta(seconds=5), -timedelta(seconds=5), -40 * DAY
 @contextmanager
 def process(database: Database, clock: Drifting) -> Iterator["TestClient[Edge]"]:
     told = Settings(database_url=database.app, pepper=PEPPER_KEY)
-    with TestClient(build(told, sources=clock.sources)) as client:
+    with TestClient(build(told, clock_and_ids=clock.clock_and_ids)) as client:
         yield client
 
 
 async def tokens(database: Database) -> tuple[str, str, str]:
     """A SCIM token's secret and its id, and an API token's secret: both good for a month."""
     async with TokenLedger(
-        database.app, pepper=Pepper([PEPPER_KEY.encode()]), sources=CLOCK_AND_IDS
+        database.app, pepper=Pepper([PEPPER_KEY.encode()]), clock_and_ids=CLOCK_AND_IDS
     ) as ledger:
         lifetime = timedelta(days=30)
         _, api_secret = await ledger.create_api_token(

@@ -29,7 +29,7 @@ def load(bench: Bench) -> Iterator[Row]:
     fresh = seed.seed(database.owner, pepper=PEPPER, tokens=1, uses_each=1)
 
     async def rounds() -> list[float]:
-        async with TokenLedger(database.app, pepper=PEPPER, sources=CLOCK_AND_IDS) as ledger:
+        async with TokenLedger(database.app, pepper=PEPPER, clock_and_ids=CLOCK_AND_IDS) as ledger:
             ids = (worn.token_ids[0], fresh.token_ids[0])
             return [await _ratio(ledger, *ids, for_s=bench.seconds) for _ in range(bench.rounds)]
 

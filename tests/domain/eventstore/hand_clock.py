@@ -45,6 +45,6 @@ class HandClock:
         self.now += by
 
     @property
-    def sources(self) -> ClockAndIds:
+    def clock_and_ids(self) -> ClockAndIds:
         """Sources of a ledger that lives by this clock."""
         return ClockAndIds(clock=self, new_id=uuid4, entropy=lambda: os.urandom(32))

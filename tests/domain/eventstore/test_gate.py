@@ -331,7 +331,9 @@ class TestRepeats:
     ) -> None:
         async def main() -> None:
             clock, id_ = HandClock(T0), uuid4()
-            async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+            async with open_ledger(
+                believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+            ) as ledger:
                 await ledger.gate.execute(creation(id_=id_))
                 with psycopg.connect(database.owner) as owner:
                     owner.execute("UPDATE ledger.commands SET at = %s", [T0 - age])
@@ -402,7 +404,9 @@ class TestUses:
     ) -> None:
         async def main() -> None:
             clock = HandClock(T0)
-            async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+            async with open_ledger(
+                believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+            ) as ledger:
                 _, good = await create(ledger)
                 over, revoked = await create(ledger)
                 _, expired = await create(ledger, expires_at=T0 + timedelta(hours=1))
@@ -437,7 +441,9 @@ class TestUses:
     def test_a_refused_secret_is_recorded_once_a_minute(self, database: Database, run: Run) -> None:
         async def main() -> None:
             clock = HandClock(T0)
-            async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+            async with open_ledger(
+                believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+            ) as ledger:
                 token, secret = await create(ledger)
                 await ledger.revoke_scim_token(token.id, by=ADA)
                 for expected in (3, 3, 4):
@@ -458,8 +464,8 @@ class TestUses:
             clock = HandClock(T0)
             conninfo = believing_any_clock(database)
             async with (
-                open_ledger(conninfo, sources=clock.sources) as one,
-                open_ledger(conninfo, sources=clock.sources) as other,
+                open_ledger(conninfo, clock_and_ids=clock.clock_and_ids) as one,
+                open_ledger(conninfo, clock_and_ids=clock.clock_and_ids) as other,
             ):
                 token, secret = await create(one)
                 await one.revoke_scim_token(token.id, by=ADA)

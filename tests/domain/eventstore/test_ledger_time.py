@@ -110,7 +110,7 @@ WAYS: Final[dict[str, Callable[[TokenLedger, Known], Awaitable[object]]]] = {
     "look a caller up": lambda ledger, known: ledger.api_token_lookup.find(
         PEPPER.candidates(known.api_secret)
     ),
-    "save through the library": lambda ledger, _: save(ledger, ledger.sources.clock()),
+    "save through the library": lambda ledger, _: save(ledger, ledger.clock_and_ids.clock()),
 }
 
 
@@ -121,7 +121,7 @@ def test_a_process_is_heard_only_while_its_clock_agrees_with_the_databases(
     async def main() -> None:
         async with (
             open_ledger(database.app) as sane,
-            open_ledger(database.app, sources=Drifting(ahead).sources) as wrong,
+            open_ledger(database.app, clock_and_ids=Drifting(ahead).clock_and_ids) as wrong,
         ):
             known = await known_of(sane)
             before = instants(database)
@@ -148,7 +148,7 @@ def test_planted_the_ledger_time_of_before_lets_one_clock_expire_every_token(
         believing_any_clock(database)
         async with (
             open_ledger(database.app) as sane,
-            open_ledger(database.app, sources=Drifting(40 * DAY).sources) as wrong,
+            open_ledger(database.app, clock_and_ids=Drifting(40 * DAY).clock_and_ids) as wrong,
         ):
             known = await known_of(sane)
             await create(wrong, lifetime=None)
@@ -161,7 +161,7 @@ def test_planted_the_ledger_time_of_before_lets_one_clock_expire_every_token(
 def test_an_alarm_is_logged_when_it_begins_and_when_it_ends(database: Database, run: Run) -> None:
     async def main() -> None:
         clock = Drifting()
-        async with open_ledger(database.app, sources=clock.sources) as ledger:
+        async with open_ledger(database.app, clock_and_ids=clock.clock_and_ids) as ledger:
             known = await known_of(ledger)
             for clock.ahead in (40 * DAY, timedelta(0), -40 * DAY, timedelta(0)):
                 for ask in (WAYS["use"], WAYS["look a caller up"], WAYS["use"]):
@@ -193,7 +193,7 @@ def test_a_repeat_is_a_repeat_whatever_the_clock_of_the_second_process_shows(
         ask = NewScimToken(uuid4(), "Okta")
         async with (
             open_ledger(database.app) as sane,
-            open_ledger(database.app, sources=Drifting(ahead).sources) as wrong,
+            open_ledger(database.app, clock_and_ids=Drifting(ahead).clock_and_ids) as wrong,
         ):
             await sane.create_scim_token(ask, by=ADA, key=key)
             with pytest.raises(ClockSkewed):
@@ -235,7 +235,7 @@ def test_a_use_that_waited_while_the_clock_was_set_is_not_said_to_have_begun_lon
 ) -> None:
     async def main() -> None:
         clock = Drifting()
-        async with open_ledger(database.app, sources=clock.sources) as ledger:
+        async with open_ledger(database.app, clock_and_ids=clock.clock_and_ids) as ledger:
             _, secret = await create(ledger)
             clock.ahead = jump
             waiting = asyncio.ensure_future(ledger.authenticate(secret, IDP))
@@ -276,9 +276,9 @@ class Replicas:
         """
         async with (
             open_ledger(self.database.app) as sane,
-            open_ledger(self.database.app, sources=self.clocks[0].sources) as one,
-            open_ledger(self.database.app, sources=self.clocks[1].sources) as two,
-            open_ledger(self.database.app, sources=self.clocks[2].sources) as three,
+            open_ledger(self.database.app, clock_and_ids=self.clocks[0].clock_and_ids) as one,
+            open_ledger(self.database.app, clock_and_ids=self.clocks[1].clock_and_ids) as two,
+            open_ledger(self.database.app, clock_and_ids=self.clocks[2].clock_and_ids) as three,
         ):
             tokens = [
                 await create(sane, lifetime=lifetime) for lifetime in (timedelta(hours=1), 30 * DAY)
@@ -345,7 +345,9 @@ class TestAClockThatJumpsBack:
     def test_ledger_time_stands_still(self, database: Database, run: Run) -> None:
         async def main() -> None:
             clock = HandClock(T0)
-            async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+            async with open_ledger(
+                believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+            ) as ledger:
                 token, secret = await issue(ledger)
                 clock.advance(timedelta(hours=-1))
                 second, _ = await issue(ledger)
@@ -363,7 +365,9 @@ class TestAClockThatJumpsBack:
     ) -> None:
         async def main() -> None:
             clock = HandClock(T0)
-            async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+            async with open_ledger(
+                believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+            ) as ledger:
                 _, secret = await issue(ledger)
                 clock.advance(timedelta(hours=1))
                 waiting = asyncio.ensure_future(ledger.authenticate(secret, IDP))
@@ -377,7 +381,9 @@ class TestAClockThatJumpsBack:
     def test_an_expired_token_does_not_revive(self, database: Database, run: Run) -> None:
         async def main() -> None:
             clock = HandClock(T0)
-            async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+            async with open_ledger(
+                believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+            ) as ledger:
                 _, secret = await issue(ledger, expires_at=T0 + timedelta(hours=1))
                 clock.advance(timedelta(hours=1))
                 with pytest.raises(TokenExpired):

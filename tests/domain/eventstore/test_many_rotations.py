@@ -41,7 +41,9 @@ def written(database: Database) -> set[tuple[bytes, int]]:
 async def rotate_often(database: Database) -> tuple[UUID, list[Secret]]:
     """A token of many rotations, half a minute apart, each with an overlap of that length."""
     clock = HandClock(T0)
-    async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+    async with open_ledger(
+        believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+    ) as ledger:
         token, secret = await ledger.create_scim_token(NewScimToken(uuid4(), "Okta"), by=BY)
         secrets = [secret]
         for _ in range(ROTATIONS):
@@ -68,7 +70,9 @@ def test_a_command_writes_the_rows_of_three_secrets_at_most(
     clock = HandClock(T0 + ROTATIONS * timedelta(seconds=30) + timedelta(seconds=10))
 
     async def main() -> None:
-        async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+        async with open_ledger(
+            believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+        ) as ledger:
             before = written(database)
             state, _ = await ledger.rotate_scim_token(token_id, overlap=timedelta(0), by=BY)
             assert len(state.secrets) <= 3
@@ -88,7 +92,9 @@ def test_each_secret_of_the_past_stays_refused_and_known(
     clock = HandClock(T0 + ROTATIONS * timedelta(seconds=30))
 
     async def main() -> None:
-        async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+        async with open_ledger(
+            believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+        ) as ledger:
             for secret in (before, newest):
                 assert (await ledger.authenticate(secret, SCIM)).token_id == token_id
             for secret in old:
@@ -129,7 +135,9 @@ def test_a_state_that_an_earlier_release_stored_is_read_as_this_one_folds(
     clock = HandClock(T0 + ROTATIONS * step + timedelta(seconds=10))
 
     async def main() -> None:
-        async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+        async with open_ledger(
+            believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+        ) as ledger:
             state = await ledger.scim_token(token_id)
             assert len(state.secrets) == 3
 

@@ -132,7 +132,7 @@ def test_a_process_that_has_begun_goes_on_while_another_brings_a_new_key(
     old, both = Pepper(KEYS[:1]), Pepper(KEYS[:2])
 
     def of(pepper: Pepper) -> TokenLedger:
-        return TokenLedger(database.app, pepper=pepper, sources=CLOCK_AND_IDS)
+        return TokenLedger(database.app, pepper=pepper, clock_and_ids=CLOCK_AND_IDS)
 
     async def main() -> None:
         async with of(old) as running, of(old) as late:
@@ -161,8 +161,8 @@ def test_a_secret_under_a_newer_key_is_not_said_to_be_unknown(database: Database
 
     async def main() -> None:
         async with (
-            TokenLedger(database.app, pepper=old, sources=CLOCK_AND_IDS) as running,
-            TokenLedger(database.app, pepper=both, sources=CLOCK_AND_IDS) as new,
+            TokenLedger(database.app, pepper=old, clock_and_ids=CLOCK_AND_IDS) as running,
+            TokenLedger(database.app, pepper=both, clock_and_ids=CLOCK_AND_IDS) as new,
         ):
             _, known = await running.create_scim_token(NewScimToken(uuid4(), "Okta"), by=operator)
             unknown = mint(SecretKind.SCIM_LIVE, bytes(32))
@@ -198,7 +198,7 @@ def test_a_process_that_has_begun_is_refused_by_another_ledger(database: Databas
 
     async def main() -> None:
         async with TokenLedger(
-            database.app, pepper=Pepper(KEYS[:2]), sources=CLOCK_AND_IDS
+            database.app, pepper=Pepper(KEYS[:2]), clock_and_ids=CLOCK_AND_IDS
         ) as running:
             await running.time()
             with psycopg.connect(database.owner) as owner:

@@ -82,7 +82,7 @@ async def jumped(
     believing_any_clock(database)
     async with (
         open_ledger(database.app) as sane,
-        open_ledger(database.app, sources=Drifting(ahead).sources) as wrong,
+        open_ledger(database.app, clock_and_ids=Drifting(ahead).clock_and_ids) as wrong,
     ):
         before = (await create(sane))[1]
         rotated, old = await create(sane, lifetime=None)
@@ -200,9 +200,9 @@ def test_whatever_the_clocks_did_the_ledger_comes_back(server: str, seed: int) -
     async def main(database: Database) -> list[Secret]:
         clocks = [Drifting() for _ in range(3)]
         async with (
-            open_ledger(database.app, sources=clocks[0].sources) as one,
-            open_ledger(database.app, sources=clocks[1].sources) as two,
-            open_ledger(database.app, sources=clocks[2].sources) as three,
+            open_ledger(database.app, clock_and_ids=clocks[0].clock_and_ids) as one,
+            open_ledger(database.app, clock_and_ids=clocks[1].clock_and_ids) as two,
+            open_ledger(database.app, clock_and_ids=clocks[2].clock_and_ids) as three,
         ):
             return await live([one, two, three], clocks, random.Random(seed))
 

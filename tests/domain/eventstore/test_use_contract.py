@@ -167,7 +167,9 @@ async def play_all(database: Database, histories: Sequence[History]) -> int:
     """Play histories one after the other, each in its own days: ledger time never goes back."""
     clock = HandClock(T0)
     compared = 0
-    async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+    async with open_ledger(
+        believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+    ) as ledger:
         played = [
             *((history, timedelta(0)) for history in histories),
             *((h, BEHIND) for h in histories[::5]),

@@ -151,7 +151,7 @@ def test_an_append_through_the_library_is_not_confirmed_either(
 ) -> None:
     async def main() -> None:
         async with open_ledger(alone.database.app) as ledger:
-            at = LedgerClock(ledger.sources.clock)()
+            at = LedgerClock(ledger.clock_and_ids.clock)()
             revoked = Recorded(known[0].id, 2, at, uuid4(), Revoked(revoked_by=None, reason=None))
             with (
                 releasing(alone, "pg_cancel_backend") as released,

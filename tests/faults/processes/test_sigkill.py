@@ -342,7 +342,9 @@ class Load:
         async def main() -> None:
             database = self._serve.database
             pepper = Pepper([(self._serve.data_dir / "pepper").read_bytes()])
-            async with TokenLedger(database.app, pepper=pepper, sources=CLOCK_AND_IDS) as ledger:
+            async with TokenLedger(
+                database.app, pepper=pepper, clock_and_ids=CLOCK_AND_IDS
+            ) as ledger:
                 for id_, count in self.let_in.items():
                     if (await ledger.scim_token(id_)).uses < count:
                         raise AcknowledgementLost("a use")

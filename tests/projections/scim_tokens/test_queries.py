@@ -70,7 +70,9 @@ def ids(page: TokenPage) -> list[UUID]:
 @asynccontextmanager
 async def reader(database: Database) -> AsyncIterator[Reader]:
     clock = HandClock(T0)
-    async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+    async with open_ledger(
+        believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+    ) as ledger:
         yield Reader(ledger, clock, database)
 
 

@@ -165,7 +165,7 @@ def _over(service: RunningService, _: Caller) -> str:
     )
     ask = NewScimToken(uuid4(), "over soon", at + timedelta(milliseconds=5))
     _made, secret = service.command(
-        lambda ledger: ledger.create_scim_token(ask, by=Operator(uuid4())), sources=still
+        lambda ledger: ledger.create_scim_token(ask, by=Operator(uuid4())), clock_and_ids=still
     )
     until(lambda: now() > at + timedelta(milliseconds=5), what="the expiry")
     return secret.reveal()

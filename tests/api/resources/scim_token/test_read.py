@@ -228,7 +228,7 @@ def _expired(service: RunningService, team: UUID) -> UUID:
     )
     ask = NewScimToken(team, "expired", at + timedelta(milliseconds=5))
     token, _ = service.command(
-        lambda ledger: ledger.create_scim_token(ask, by=Operator(uuid4())), sources=still
+        lambda ledger: ledger.create_scim_token(ask, by=Operator(uuid4())), clock_and_ids=still
     )
     until(lambda: now() > at + timedelta(milliseconds=5), what="the expiry")
     return token.id

@@ -37,7 +37,7 @@ IDP = Presentation(door="scim")
 @contextmanager
 def ledger_of(database: Database) -> Iterator[TokenLedger]:
     """A ledger whose synchronous half is what the test is about."""
-    ledger = TokenLedger(believing_any_clock(database), pepper=PEPPER, sources=CLOCK_AND_IDS)
+    ledger = TokenLedger(believing_any_clock(database), pepper=PEPPER, clock_and_ids=CLOCK_AND_IDS)
     try:
         yield ledger
     finally:
@@ -201,7 +201,7 @@ class TestInsert:
             )
         monkeypatch.setenv("POSTGRES_ENABLE_DB_FUNCTIONS", "y")
         with pytest.raises(OSError, match="POSTGRES_ENABLE_DB_FUNCTIONS"):
-            TokenLedger(database.app, pepper=PEPPER, sources=CLOCK_AND_IDS)
+            TokenLedger(database.app, pepper=PEPPER, clock_and_ids=CLOCK_AND_IDS)
 
 
 class TestLeastPrivilege:
