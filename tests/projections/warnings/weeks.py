@@ -60,7 +60,7 @@ class Weeks:
     @asynccontextmanager
     async def teller(self) -> AsyncIterator[Teller]:
         """A process that tells what is due."""
-        async with Teller(self.database.app, self.clock.sources) as teller:
+        async with Teller(self.database.app, self.clock.clock_and_ids) as teller:
             yield teller
 
     @contextmanager
@@ -109,5 +109,7 @@ class Weeks:
 async def weeks(database: Database) -> AsyncIterator[Weeks]:
     """A ledger that begins at T0."""
     clock = HandClock(T0)
-    async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+    async with open_ledger(
+        believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+    ) as ledger:
         yield Weeks(database, ledger, clock)
