@@ -102,7 +102,7 @@ class States(dict[UUID, Aggregate]):
     def follow(self, changed: Mapping[UUID, Aggregate], *, at: datetime) -> None:
         """What a command changed is what the next one reads, the counts included."""
         for id_, after in changed.items():
-            team = after.owner_id
+            team = after.stream_team
             if team in self.live_tokens:
                 before = self.get(id_)
                 self.live_tokens[team] += is_live(after, at) - (

@@ -87,7 +87,7 @@ class Policy(msgspec.Struct, frozen=True):
     uses: int = 0
 
     @property
-    def owner_id(self) -> None:
+    def stream_team(self) -> None:
         """No secret speaks for it."""
 
     def secret_rows(self) -> list[SecretRow]:

@@ -60,7 +60,9 @@ def test_what_has_expired_leaves_its_place_and_what_rotates_takes_one(
 ) -> None:
     async def main() -> None:
         clock, team = HandClock(T0), uuid4()
-        async with open_ledger(believing_any_clock(database), sources=clock.sources) as ledger:
+        async with open_ledger(
+            believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+        ) as ledger:
             await ledger.set_policy(Rules(max_live_tokens=2), team_id=None, by=ADA)
             ends = NewScimToken(team, "ends", T0 + timedelta(hours=1))
             await ledger.create_scim_token(ends, by=ADA)

@@ -156,7 +156,7 @@ def test_the_policies_of_another_team_do_not_count() -> None:
 
 def test_a_policy_opens_no_door() -> None:
     policy = policy_of(SOME)
-    assert (policy.secret_rows(), policy.owner_id, policy.uses) == ([], None, 0)
+    assert (policy.secret_rows(), policy.stream_team, policy.uses) == ([], None, 0)
 
 
 def test_the_trail_says_what_was_set() -> None:
