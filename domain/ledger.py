@@ -43,8 +43,8 @@ from domain.leaks.holders import Holder, find_holders
 from domain.policy import NO_RULES, NotCounted, Policy, Rules
 from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
-from domain.recent_refusals import RecentRefusals, RecordedRefusal
-from domain.refusal_tally import RefusalTally, TallyKey
+from domain.refusals.recent import RecentRefusals, RecordedRefusal
+from domain.refusals.tally import RefusalTally, TallyKey
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import REFUSAL_EVERY, ScimToken
 from domain.secret import Pepper, Secret, SecretKind, mint

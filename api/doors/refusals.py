@@ -18,7 +18,7 @@ import structlog
 from domain.commands import CommandKey
 from domain.errors import Unavailable
 from domain.ledger import TokenLedger
-from domain.refusal_tally import TallyKey
+from domain.refusals.tally import TallyKey
 
 FLUSH_EVERY_S: Final = 5.0
 MAX_KEYS: Final = 5_000

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from domain import api_token, policy, refusal_tally
+from domain import api_token, policy
 from domain.event import Aggregate, Event, Recorded, SecretRow
+from domain.refusals import tally as refusal_tally
 from domain.scim_token import token
 from domain.scim_token.events import Rotated
 from domain.scim_token.token import ScimToken

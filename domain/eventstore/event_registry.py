@@ -15,9 +15,10 @@ from typing import Final
 
 import msgspec
 
-from domain import api_token, policy, refusal_tally
+from domain import api_token, policy
 from domain.errors import LedgerError
 from domain.event import Event
+from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
 

@@ -15,9 +15,10 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from domain import api_token, policy, refusal_tally
+from domain import api_token, policy
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY
+from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
 from domain.scim_token.events import Presentation

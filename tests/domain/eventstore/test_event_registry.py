@@ -8,10 +8,11 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from domain import api_token, policy, refusal_tally
+from domain import api_token, policy
 from domain.api_token import Permission
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY, EventRegistry, UnreadableEvent, Upcaster
+from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
 from domain.secret import Digest

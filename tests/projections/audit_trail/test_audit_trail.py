@@ -10,10 +10,11 @@ import msgspec
 import psycopg
 import pytest
 
-from domain import api_token, refusal_tally
+from domain import api_token
 from domain.api_token import Permission
 from domain.event import Actor
 from domain.eventstore.event_registry import REGISTRY
+from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token.events import Presentation
 from projections.audit_trail import view as audit_trail

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from domain import api_token, refusal_tally
+from domain import api_token
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.event import Event
 from domain.eventstore.event_registry import REGISTRY, EventRegistry, Upcaster
+from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token.events import Presentation
 from projections import runner as running_views

@@ -17,7 +17,7 @@ from domain.event import Actor, Event, Recorded
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.library.mapper import LedgerMapper
 from domain.eventstore.library.recorder import LedgerRecorder
-from domain.refusal_tally import Counted
+from domain.refusals.tally import Counted
 from domain.scim_token import events as scim_token
 from domain.scim_token.events import Presentation
 from domain.secret import Digest

@@ -12,7 +12,7 @@ import pytest
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.errors import StoreUnavailable, TokenExpired, TokenRefused, TokenRevoked
-from domain.recent_refusals import RecentRefusals, RecordedRefusal
+from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from tests.conftest import Database, open_ledger
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import FIRST, IDP, MILLISECOND, MINUTE, SECOND, T0

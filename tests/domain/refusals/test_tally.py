@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from domain.event import Recorded
-from domain.refusal_tally import Counted, RefusalTally, TallyKey, evolve
+from domain.refusals.tally import Counted, RefusalTally, TallyKey, evolve
 from tests.domain.scenario import COMMAND_ID, T0, T1
 
 KEY = TallyKey("unknown", "scim", T0)
