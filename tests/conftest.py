@@ -50,7 +50,7 @@ LONGEST = (
     "server/test_supervisor",
     "cli/test_manners",
     "database/test_idle",
-    "embedded/test_server",
+    "embedded/test_several_processes",
     "cli/test_projections",
     "cli/test_reading",
     "follow/test_damage",
