@@ -12,7 +12,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Final, NoReturn
+from typing import Annotated, Final, NoReturn, TypeAlias
 from zlib import crc32
 
 import msgspec
@@ -157,6 +157,19 @@ class Pepper:
         it survives a rotation.
         """
         return _mac(self._macs[0], f"derive:{purpose}")
+
+
+SecretId: TypeAlias = Annotated[str, msgspec.Meta(min_length=8, max_length=8)]
+"""What a secret is called where it may be shown: 8 hex digits, the first of its digest.
+
+They tell the secrets of a token apart; of a keyed digest, they say nothing about the secret. No
+secret is as short: none can stand in a field of this type by mistake.
+"""
+
+
+def secret_id(digest: bytes) -> SecretId:
+    """The id of the secret of `digest`."""
+    return digest[:4].hex()
 
 
 def is_prefix(text: str) -> bool:

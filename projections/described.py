@@ -20,6 +20,10 @@ Instant: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"format": "d
 """UTC with exactly three decimals and Z (RFC 3339)."""
 
 
+SecretDigits: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}$")]
+"""The id of a secret: see `domain.secret.SecretId`."""
+
+
 @lru_cache(1024)  # uses that were committed together share their instant
 def rfc3339(at: datetime) -> str:
     """UTC with exactly three decimals and Z, also when the milliseconds are zero."""

@@ -26,6 +26,7 @@ from domain.postgres.kept_connection import KeptConnection
 from domain.postgres.prepared_statement import NotExecuted, PreparedStatement
 from domain.postgres.primary import Primary
 from domain.scim_token.events import Presentation, Used
+from domain.secret import secret_id
 
 USE_TIMEOUT_S: Final = 0.45
 STATEMENT_TIMEOUT_S: Final = 0.9
@@ -184,9 +185,10 @@ class _Batch:
                             len(jobs),
                             min(clock, max(jobs[0].ask.at, clock - _WAIT_MAX)),
                             presentation,
+                            secret_id(digest),
                         )
                     )
-                    for (_, presentation), jobs in self._groups.items()
+                    for (digest, presentation), jobs in self._groups.items()
                 ],
             ),
         )

@@ -13,9 +13,8 @@ from domain.eventstore.aggregates import decode_state
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 from domain.scim_token.token import ScimToken
-from domain.secret import Pepper, Secret
+from domain.secret import Pepper, Secret, SecretId, secret_id
 
-SECRET_ID_BYTES: Final = 4
 _SQL: Final = statements("domain.eventstore", "sql/secret_holders.sql")
 
 Token: TypeAlias = ScimToken | ApiToken
@@ -28,9 +27,9 @@ class Holder(msgspec.Struct, frozen=True):
     digest: bytes
 
     @property
-    def secret_id(self) -> str:
-        """What may be shown of the secret: the first 8 hex digits of its keyed digest."""
-        return self.digest[:SECRET_ID_BYTES].hex()
+    def secret_id(self) -> SecretId:
+        """What may be shown of the secret."""
+        return secret_id(self.digest)
 
     def state(self, *, at: datetime) -> str:
         """How the secret stands: "live", or why it would be refused ("revoked", "expired")."""

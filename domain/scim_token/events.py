@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from domain.event import Actor, Event
-from domain.secret import Digest
+from domain.secret import Digest, SecretId
 
 USER_AGENT_MAX_LENGTH: Final = 200
 
@@ -56,31 +56,34 @@ class Created(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
     reason: str | None = None
 
 
-class Used(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+class Used(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The token authenticated.
 
     The event's own `at` is the instant of the last use that it stands for.
 
     count: how many uses by the same presentation were committed together, at least 1.
-    first_at: when the first of them arrived.
+    first_at: when the first of them arrived. secret: see `SecretId`; None where a release recorded
+    it that did not tell.
     """
 
     topic: ClassVar[str] = "scim_token.used.v1"
     count: int
     first_at: datetime
     presentation: Presentation
+    secret: SecretId | None = None
 
 
-class Refused(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+class Refused(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A secret of the token was presented and did not authenticate;
     at most one a minute is recorded.
 
-    reason: "revoked" or "expired".
+    reason: "revoked" or "expired". secret: as of `Used`.
     """
 
     topic: ClassVar[str] = "scim_token.refused.v1"
     reason: str
     presentation: Presentation
+    secret: SecretId | None = None
 
 
 class Rotated(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -103,13 +106,14 @@ class Revoked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     revoked_by: user and API token of the caller, or None for a burn by whoever held the secret (RFC
     7009). reason: the caller's words, 1 to 200 characters, or None. presentation: of a burn, how
-    the secret came.
+    the secret came. secret: of a burn, which one: as of `Used`.
     """
 
     topic: ClassVar[str] = "scim_token.revoked.v1"
     revoked_by: Actor | None
     reason: str | None
     presentation: Presentation | None = None
+    secret: SecretId | None = None
 
 
 EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (Created, Used, Refused, Rotated, Revoked)

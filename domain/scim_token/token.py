@@ -34,7 +34,7 @@ from domain.scim_token.events import (
 )
 from domain.scim_token.values import check_name, check_reason, kept_expiry
 from domain.scim_token.warnings import ScimTokenWarning, Told
-from domain.secret import Digest
+from domain.secret import Digest, secret_id
 
 OVERLAP_MAX: Final = timedelta(days=30)
 REFUSAL_EVERY: Final = timedelta(minutes=1)
@@ -125,7 +125,7 @@ class ScimToken(msgspec.Struct, frozen=True):
         refusal = self.refusal(digest, at=at)
         if refusal is not None:
             raise refusal
-        return [Used(count=count, first_at=min(first_at, at), presentation=presentation)]
+        return [Used(count, min(first_at, at), presentation, secret_id(digest))]
 
     def refusal(self, digest: bytes, *, at: datetime) -> TokenRefused | None:
         """Why the secret of `digest` would be refused at `at`; None when it authenticates.
@@ -153,7 +153,7 @@ class ScimToken(msgspec.Struct, frozen=True):
             self.refused_at is not None and at < self.refused_at + REFUSAL_EVERY
         ):
             return []
-        return [Refused(reason=refusal.reason, presentation=presentation)]
+        return [Refused(refusal.reason, presentation, secret_id(digest))]
 
     def rotate(
         self,
@@ -221,7 +221,11 @@ class ScimToken(msgspec.Struct, frozen=True):
         """
         if self.revoked_at is not None or self.refusal(digest, at=at) is not None:
             return []
-        return [Revoked(revoked_by=None, reason=None, presentation=presentation)]
+        return [
+            Revoked(
+                revoked_by=None, reason=None, presentation=presentation, secret=secret_id(digest)
+            )
+        ]
 
     def unended_secrets(self, at: datetime) -> tuple[HeldSecret, ...]:
         """The secrets, without those whose overlap was over before `at`:

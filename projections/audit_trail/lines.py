@@ -62,6 +62,10 @@ def _source(name: str) -> _Written:
     return _word_or_null(name)._replace(value=f"host(page.{name})")
 
 
+def _secret(name: str) -> _Written:
+    return _word_or_null(name)._replace(value=f"lpad(to_hex(page.{name}), 8, '0')")
+
+
 _HOW: Final[Mapping[str, Callable[[str], _Written]]] = {
     "position": _bare,
     "at": _at,
@@ -81,6 +85,7 @@ _HOW: Final[Mapping[str, Callable[[str], _Written]]] = {
     "count": _bare,
     "use_id": _word,
     "operator": _text,
+    "secret": _secret,
 }
 _FIELDS: Final = [field.encode_name for field in msgspec.structs.fields(AuditEvent)]
 

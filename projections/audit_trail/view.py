@@ -23,8 +23,9 @@ from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
 from domain.scim_token.events import Presentation
 from domain.scim_token.warnings import UNUSED_AFTER
+from domain.secret import secret_id
 from projections.addresses import Address, address_of
-from projections.described import Instant, one_of, rfc3339
+from projections.described import Instant, SecretDigits, one_of, rfc3339
 from projections.kinds.row_per_event import RowPerEvent
 from projections.projection import LogEntry
 
@@ -66,7 +67,8 @@ class AuditEvent(msgspec.Struct, frozen=True):
     count: how many presentations the row stands for, 1 for everything else.
     use_id: of the use (`X-Scim-Use-Id`) or of the command that caused it.
     operator: of a command at the command line: user and host of the operating system, such as
-    "root@db1".
+    "root@db1". secret: which of the token's secrets was presented or made: its id; null where that
+    is not known.
     """
 
     position: int
@@ -87,12 +89,13 @@ class AuditEvent(msgspec.Struct, frozen=True):
     count: int
     use_id: UUID
     operator: str | None
+    secret: SecretDigits | None
 
 
 class _Detail(msgspec.Struct, frozen=True):
     """What an event adds to its place in the ledger. A struct: one is made for each row.
 
-    is_its_own: what an API token's holder does with it, which nobody signs.
+    is_its_own: what an API token's holder does with it, which nobody signs. secret: its id.
     """
 
     reason: str | None = None
@@ -100,6 +103,7 @@ class _Detail(msgspec.Struct, frozen=True):
     how: Presentation | None = None
     count: int = 1
     is_its_own: bool = False
+    secret: str | None = None
 
 
 _TOKENS: Final = frozenset({"scim_token", "api_token"})
@@ -108,11 +112,21 @@ _NOBODY: Final = Actor(user_id=None, api_token_id=None)
 _UNTOLD: Final = Presentation(door="")
 
 DETAILS: Final[Mapping[type[Event], Callable[[Any], _Detail]]] = {
-    scim_token.Created: lambda event: _Detail(event.reason, event.created_by),
-    scim_token.Used: lambda event: _Detail(how=event.presentation, count=event.count),
-    scim_token.Refused: lambda event: _Detail(reason=event.reason, how=event.presentation),
-    scim_token.Rotated: lambda event: _Detail(event.reason, event.rotated_by),
-    scim_token.Revoked: lambda event: _Detail(event.reason, event.revoked_by, event.presentation),
+    scim_token.Created: lambda event: _Detail(
+        event.reason, event.created_by, secret=secret_id(event.digest.value)
+    ),
+    scim_token.Used: lambda event: _Detail(
+        how=event.presentation, count=event.count, secret=event.secret
+    ),
+    scim_token.Refused: lambda event: _Detail(
+        reason=event.reason, how=event.presentation, secret=event.secret
+    ),
+    scim_token.Rotated: lambda event: _Detail(
+        event.reason, event.rotated_by, secret=secret_id(event.digest.value)
+    ),
+    scim_token.Revoked: lambda event: _Detail(
+        event.reason, event.revoked_by, event.presentation, secret=event.secret
+    ),
     warnings.Expiring: lambda event: _warning(
         f"ends at {rfc3339(event.expires_at)}, within {_days(event.days)}"
     ),
@@ -158,7 +172,10 @@ def outcome_of(kind: str) -> str:
 
 
 class AuditRow(msgspec.Struct, frozen=True, gc=False):
-    """A row of the table: an `AuditEvent` but for what follows from its kind."""
+    """A row of the table: an `AuditEvent` but for what follows from its kind.
+
+    secret: the id as a number, half as long as its digits.
+    """
 
     position: int
     at: datetime
@@ -168,6 +185,7 @@ class AuditRow(msgspec.Struct, frozen=True, gc=False):
     user_id: UUID | None
     api_token_id: UUID | None
     count: int
+    secret: int | None
     kind: str
     reason: str | None
     door: str | None
@@ -196,6 +214,9 @@ def row_of(entry: LogEntry, event: Event) -> AuditRow:
         actor.user_id,
         actor.api_token_id,
         detail.count,
+        None
+        if detail.secret is None
+        else int.from_bytes(bytes.fromhex(detail.secret), signed=True),
         kind,
         detail.reason,
         how.door or None,
@@ -229,12 +250,13 @@ def event_of(row: AuditRow) -> AuditEvent:
         count=row.count,
         use_id=row.use_id,
         operator=row.operator,
+        secret=None if row.secret is None else row.secret.to_bytes(4, signed=True).hex(),
     )
 
 
 PROJECTION: Final = RowPerEvent(
     name="audit_trail",
-    shape=2,
+    shape=3,
     row=AuditRow,
     columns={  # the wide ones first: no padding between them
         "position": "bigint",
@@ -245,6 +267,7 @@ PROJECTION: Final = RowPerEvent(
         "user_id": "uuid",
         "api_token_id": "uuid",
         "count": "integer NOT NULL",
+        "secret": "integer",
         "kind": "text NOT NULL",
         "reason": "text",
         "door": "text",

@@ -35,6 +35,7 @@ ROW: Final = [
         "count",
         "use_id",
         "operator",
+        "secret",
     ),
 ]
 

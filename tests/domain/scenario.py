@@ -24,7 +24,7 @@ from domain.scim_token.events import (
     Used,
 )
 from domain.scim_token.token import ScimToken, evolve
-from domain.secret import Digest
+from domain.secret import Digest, secret_id
 
 MILLISECOND: Final = timedelta(milliseconds=1)
 MINUTE: Final = timedelta(minutes=1)
@@ -49,14 +49,14 @@ def created(at: datetime = T0, *, expires_at: datetime | None = None, name: str 
     ), at
 
 
-def used(at: datetime = T1, *, count: int = 1) -> Given:
+def used(at: datetime = T1, *, count: int = 1, digest: Digest = FIRST) -> Given:
     """It authenticated."""
-    return Used(count=count, first_at=at, presentation=IDP), at
+    return Used(count, at, IDP, secret_id(digest.value)), at
 
 
-def refused(at: datetime = T1, *, reason: str = "revoked") -> Given:
+def refused(at: datetime = T1, *, reason: str = "revoked", digest: Digest = FIRST) -> Given:
     """One of its secrets was turned away."""
-    return Refused(reason=reason, presentation=IDP), at
+    return Refused(reason, IDP, secret_id(digest.value)), at
 
 
 def rotated(

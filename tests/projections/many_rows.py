@@ -22,7 +22,8 @@ _GENERATE: Final = f"""
             gen_random_uuid(),
         CASE WHEN NOT is_presented THEN lpad(to_hex(n %% {USERS}), 32, '0')::uuid END,
         CASE WHEN NOT is_presented THEN lpad(to_hex(n %% {USERS}), 32, '0')::uuid END,
-        1, kind, CASE kind WHEN 'scim_token.refused' THEN 'expired' END,
+        1, CASE WHEN is_presented THEN -token END, kind,
+        CASE kind WHEN 'scim_token.refused' THEN 'expired' END,
         CASE WHEN is_presented THEN 'scim' END,
         CASE WHEN is_presented
             THEN '192.0.2.0'::inet + token %% 200 + CASE WHEN n %% 10007 = 0 THEN 256

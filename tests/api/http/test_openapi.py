@@ -47,7 +47,7 @@ FREE: Final = {
         "token_type_hint",
         "pointer",
     },
-    "opaque": {"token", "next_cursor", "subject"},
+    "opaque": {"token", "next_cursor", "subject", "secret"},
 }
 """The strings that may be anything: no list of words and no format would be true of them."""
 METHODS: Final = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}

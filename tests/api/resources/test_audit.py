@@ -18,7 +18,7 @@ import pytest
 from domain.api_token import Permission
 from domain.authority import Operator
 from domain.commands import NewScimToken
-from domain.secret import Pepper, parse
+from domain.secret import Pepper, parse, secret_id
 from projections.audit_trail.view import PROJECTION
 from tests.api.expected import assert_invalid, assert_not_found, assert_problem, create, use
 from tests.api.trail import ROW, audit, kinds, later, own, plain, present, text, walk
@@ -69,12 +69,15 @@ def test_the_whole_life_of_a_token_is_told(
         "count": 1,
     }
     same["operator"] = None
+    pepper = Pepper([PEPPER_KEY.encode()])
+    secret = secret_id(pepper.digest(parse(token["token"])).value)
     over_http = dict.fromkeys(("door", "method", "path_class", "note")) | {
         "source": "127.0.0.1",
         "user_agent": service.client.headers["User-Agent"],
     }
-    assert placeless(created) == {**same, **own(auditor), **over_http, "kind": "scim_token.created"}
-    assert placeless(revoked) == {**same, **own(auditor), **over_http, "kind": "scim_token.revoked"}
+    by_auditor = {**same, **own(auditor), **over_http}
+    assert placeless(created) == {**by_auditor, "kind": "scim_token.created", "secret": secret}
+    assert placeless(revoked) == {**by_auditor, "kind": "scim_token.revoked", "secret": None}
     assert placeless(used) == {
         **same,
         "user_id": None,
@@ -83,13 +86,15 @@ def test_the_whole_life_of_a_token_is_told(
         "source": "192.0.2.1",
         **agent,
         "kind": "scim_token.used",
+        "secret": secret,
     }
     assert created["at"] == token["created_at"]
-    assert (refused["kind"], refused["outcome"], refused["reason"]) == (
+    assert [refused[name] for name in ("kind", "outcome", "reason", "secret")] == [
         "scim_token.refused",
         "refused",
         "revoked",
-    )
+        secret,
+    ]
     assert created["position"] < used["position"] < revoked["position"] < refused["position"]
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from domain.scim_token.events import Revoked
-from domain.secret import Digest
+from domain.secret import Digest, secret_id
 from tests.domain.scenario import (
     FIRST,
     MINUTE,
@@ -20,11 +20,13 @@ from tests.domain.scenario import (
     rotated,
 )
 
-BURNED = Revoked(revoked_by=None, reason=None)
+
+def burned(digest: Digest) -> Revoked:
+    return Revoked(revoked_by=None, reason=None, secret=secret_id(digest.value))
 
 
 def test_the_holder_of_the_secret_ends_the_token() -> None:
-    given(created()).when(lambda t: t.burn(FIRST.value, at=T1)).records(BURNED)
+    given(created()).when(lambda t: t.burn(FIRST.value, at=T1)).records(burned(FIRST))
 
 
 def test_a_second_time_records_nothing() -> None:
@@ -38,14 +40,14 @@ def test_an_expired_token_has_ended_by_itself() -> None:
 @pytest.mark.parametrize("digest", [FIRST, SECOND])
 def test_in_an_overlap_either_secret_ends_the_token(digest: Digest) -> None:
     given(created(), rotated(T1)).when(lambda t: t.burn(digest.value, at=T1 + MINUTE)).records(
-        BURNED
+        burned(digest)
     )
 
 
 def test_a_secret_that_was_rotated_away_ends_nothing() -> None:
     past = given(created(), rotated(T1, overlap=timedelta(hours=1)))
     past.when(lambda t: t.burn(FIRST.value, at=T2)).stays_silent()
-    past.when(lambda t: t.burn(SECOND.value, at=T3)).records(BURNED)
+    past.when(lambda t: t.burn(SECOND.value, at=T3)).records(burned(SECOND))
 
 
 def test_a_secret_of_another_token_ends_nothing() -> None:

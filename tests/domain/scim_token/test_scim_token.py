@@ -19,7 +19,7 @@ from domain.event import Actor, Recorded, SecretRow
 from domain.scim_token.events import Created, Refused, Revoked, Rotated, ScimTokenEvent, Used
 from domain.scim_token.token import OVERLAP_MAX, ScimToken, evolve
 from domain.scim_token.values import EXPIRY_MAX, check_name
-from domain.secret import Digest
+from domain.secret import Digest, secret_id
 from tests.domain.scenario import (
     ADA,
     COMMAND_ID,
@@ -82,7 +82,11 @@ def revoke(reason: str | None = None) -> Callable[[ScimToken], Sequence[ScimToke
 OVERRIDES = "must not hold bidirectional overrides"
 UNSEEN = "must hold a character that can be seen"
 SECONDS = timedelta(seconds=1)
-ACCEPTED = Used(count=1, first_at=T2, presentation=IDP)
+FIRST_ID = secret_id(FIRST.value)
+
+
+def accepted(digest: Digest = FIRST) -> Used:
+    return Used(count=1, first_at=T2, presentation=IDP, secret=secret_id(digest.value))
 
 
 class TestCreate:
@@ -229,15 +233,15 @@ class TestCreate:
 
 class TestUse:
     def test_a_use_is_recorded(self) -> None:
-        given(created()).when(use()).records(ACCEPTED)
+        given(created()).when(use()).records(accepted())
 
     def test_each_further_use_is_recorded_too(self) -> None:
-        given(created(), used(T2)).when(use(at=T2)).records(ACCEPTED)
+        given(created(), used(T2)).when(use(at=T2)).records(accepted())
 
     def test_a_use_is_never_said_to_have_begun_after_it_was_recorded(self) -> None:
         given(created()).when(
             lambda token: token.use(FIRST.value, presentation=IDP, count=3, first_at=T3, at=T2)
-        ).records(Used(count=3, first_at=T2, presentation=IDP))
+        ).records(Used(count=3, first_at=T2, presentation=IDP, secret=FIRST_ID))
 
     def test_an_unknown_secret_is_refused(self) -> None:
         given(created()).when(use(UNKNOWN)).refuses(TokenUnknown, reason="unknown")
@@ -252,7 +256,7 @@ class TestUse:
         given(created(), revoked(T1)).when(use(at=T1)).refuses(TokenRevoked)
 
     def test_a_token_can_be_used_until_the_millisecond_before_it_expires(self) -> None:
-        given(created(expires_at=T2 + MILLISECOND)).when(use(at=T2)).records(ACCEPTED)
+        given(created(expires_at=T2 + MILLISECOND)).when(use(at=T2)).records(accepted())
 
     @pytest.mark.parametrize("at", [T2, T2 + MILLISECOND])
     def test_a_token_cannot_be_used_from_its_expiry_on(self, at: datetime) -> None:
@@ -274,7 +278,7 @@ class TestRefuse:
     def test_a_secret_that_is_over_is_recorded_with_its_reason(
         self, past: tuple[tuple[ScimTokenEvent, datetime], ...], reason: str
     ) -> None:
-        given(*past).when(refuse()).records(Refused(reason=reason, presentation=IDP))
+        given(*past).when(refuse()).records(Refused(reason, IDP, FIRST_ID))
 
     def test_a_second_refusal_within_a_minute_stays_silent(self) -> None:
         given(created(), revoked(), refused(T2)).when(
@@ -283,7 +287,7 @@ class TestRefuse:
 
     def test_a_second_refusal_after_exactly_a_minute_is_recorded(self) -> None:
         given(created(), revoked(), refused(T2)).when(refuse(at=T2 + MINUTE)).records(
-            Refused(reason="revoked", presentation=IDP)
+            Refused("revoked", IDP, FIRST_ID)
         )
 
     def test_a_good_secret_is_not_recorded_as_refused(self) -> None:
@@ -321,13 +325,14 @@ class TestRotate:
     @pytest.mark.parametrize("digest", [FIRST, SECOND])
     def test_both_secrets_are_good_during_the_overlap(self, digest: Digest) -> None:
         past = created(), rotated(T1, overlap=T2 + MILLISECOND - T1)
-        given(*past).when(use(digest, at=T2)).records(ACCEPTED)
+        given(*past).when(use(digest, at=T2)).records(accepted(digest))
 
     def test_the_older_secret_is_over_exactly_at_the_end_of_the_overlap(self) -> None:
         given(created(), rotated(T1, overlap=T2 - T1)).when(use(FIRST, at=T2)).refuses(TokenExpired)
 
     def test_the_newer_secret_goes_on_after_the_overlap(self) -> None:
-        given(created(), rotated(T1, overlap=T2 - T1)).when(use(SECOND, at=T2)).records(ACCEPTED)
+        past = created(), rotated(T1, overlap=T2 - T1)
+        given(*past).when(use(SECOND, at=T2)).records(accepted(SECOND))
 
     def test_without_an_overlap_the_older_secret_ends_at_once(self) -> None:
         given(created(), rotated(T2, overlap=timedelta(0))).when(use(FIRST, at=T2)).refuses(
@@ -410,7 +415,7 @@ class TestRotate:
         given(*past).when(use(FIRST, at=T3)).refuses(TokenExpired)
         given(*past).when(lambda token: token.burn(FIRST.value, at=T3)).stays_silent()
         given(*past).when(lambda token: token.refuse(FIRST.value, presentation=IDP, at=T3)).records(
-            Refused(reason="expired", presentation=IDP)
+            Refused("expired", IDP, FIRST_ID)
         )
 
     def test_however_often_a_token_was_rotated_it_holds_three_secrets_at_most(self) -> None:

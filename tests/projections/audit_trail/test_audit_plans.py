@@ -161,7 +161,7 @@ def test_a_row_is_small(connection: psycopg.Connection) -> None:
         {"t": TABLE, "n": ROWS},
     ).fetchone()
     assert row is not None
-    assert row[0] <= 180
+    assert row[0] <= 184  # four of them say which secret it was
     assert row[1] <= 145
 
 
