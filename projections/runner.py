@@ -21,8 +21,7 @@ from domain.postgres.session import FOLLOWING
 from domain.postgres.sql_file import statements
 from domain.postgres.unusable_reasons import reason
 from projections.faults import told
-from projections.follow import locks, positions
-from projections.follow import read_log as log
+from projections.follow import locks, positions, read_log
 from projections.follow.apply import PositionMoved, apply_batch
 from projections.follow.low_priority import NICE_FOLLOWING, give_way
 from projections.follow.stream_teams import StreamTeams
@@ -152,7 +151,7 @@ class Runner:
                 continue
             after = position.position
             if after not in read:
-                read[after] = log.read(connection, after=after, limit=self._batch)
+                read[after] = read_log.read(connection, after=after, limit=self._batch)
             if read[after]:
                 self._apply(connection, projection, position, read[after])
         return max(map(len, read.values()), default=0)

@@ -15,7 +15,7 @@ from psycopg import Connection
 
 from domain.eventstore.event_registry import EventRegistry
 from domain.postgres.sql_file import statements
-from projections.follow import read_log as log
+from projections.follow import read_log
 from projections.follow.apply import copy, load, move, put
 from projections.follow.stream_teams import StreamTeams
 from projections.kinds.row_per_event import RowPerEvent
@@ -64,7 +64,7 @@ def fill(
     with _no_collector():
         while at < until:
             before, at = at, min(at + READ, until)
-            entries = log.read_for(
+            entries = read_log.read_for(
                 connection, projection, after=before, until=at, end=until, known=registry.topics
             )
             if projection.needs_stream_team:

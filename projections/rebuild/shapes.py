@@ -5,8 +5,7 @@ from typing import Final
 
 from psycopg import Connection
 
-from projections.follow import locks, positions
-from projections.follow import read_log as log
+from projections.follow import locks, positions, read_log
 from projections.projection import Projection
 from projections.rebuild import requests as rebuild_requests
 
@@ -20,7 +19,7 @@ def prepare(connection: Connection, projection: Projection) -> None:
     """
     if positions.live_position(connection, projection) is not None:
         return
-    if log.head(connection) <= BULK_FROM:
+    if read_log.head(connection) <= BULK_FROM:
         positions.ensure_live(connection, projection)
     else:
         rebuild_requests.request(connection, projection)

@@ -17,8 +17,7 @@ from psycopg import Connection
 from domain.errors import LedgerError
 from domain.eventstore.event_registry import EventRegistry
 from projections.faults import is_of_the_store, told
-from projections.follow import positions
-from projections.follow import read_log as log
+from projections.follow import positions, read_log
 from projections.follow.apply import apply_batch
 from projections.follow.stream_teams import StreamTeams
 from projections.projection import Projection, UnappliableEvent
@@ -183,7 +182,7 @@ class Rebuilding:
     def _target(self) -> int:
         """How far to go: never beyond the live version, with which ours will be compared."""
         live = positions.live_position(self._connection, self._projection)
-        return log.head(self._connection) if live is None else live.position
+        return read_log.head(self._connection) if live is None else live.position
 
     def _position(self) -> int:
         return positions.position_of(
@@ -201,7 +200,7 @@ class Rebuilding:
         """The ordinary way, to exactly `until` if there is an event; returns where that has led."""
         at = self._position()
         while at < until:
-            entries = log.read(self._connection, after=at, limit=BATCH, until=until)
+            entries = read_log.read(self._connection, after=at, limit=BATCH, until=until)
             if not entries:
                 break
             apply_batch(
@@ -244,12 +243,12 @@ class Rebuilding:
             self._apply_until(target)
             self._connection.execute(positions.RETIRE, [name, shape])
             self._connection.execute(positions.GO_LIVE, [name, self._version])
-            self._row.progress("switching", self._version, target, log.head(self._connection))
+            self._row.progress("switching", self._version, target, read_log.head(self._connection))
             self._row.finish()
         return True
 
     def _tell(self, state: str, position: int) -> None:
-        now, head = time.monotonic(), log.head(self._connection)
+        now, head = time.monotonic(), read_log.head(self._connection)
         is_due = state != self._state or now - self._told_at >= _TELL_EVERY_S
         if is_due and self._row is not None:
             self._row.progress(state, self._version, position, head)

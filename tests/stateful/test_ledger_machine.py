@@ -56,7 +56,7 @@ from domain.scim_token.events import Presentation, Used
 from domain.scim_token.token import ScimToken
 from domain.secret import ENTROPY_BYTES, Pepper, Secret, SecretKind, mint
 from projections.described import rfc3339
-from projections.follow import read_log as log
+from projections.follow import read_log
 from projections.follow.apply import PositionMoved, apply_batch
 from projections.follow.positions import all_positions
 from projections.rebuild.run import rebuild
@@ -463,7 +463,7 @@ class LedgerMachine(RuleBasedStateMachine):
         (at,) = (
             position for position in all_positions(self._app) if position.name == SCIM_TOKENS.name
         )
-        entries = log.read(self._app, after=0, limit=10_000)[-back:]
+        entries = read_log.read(self._app, after=0, limit=10_000)[-back:]
         after = entries[0].position - 1
         with pytest.raises(PositionMoved):
             apply_batch(self._app, SCIM_TOKENS, at.version, entries, after=after, registry=REGISTRY)

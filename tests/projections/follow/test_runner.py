@@ -17,7 +17,7 @@ from domain.commands import NewScimToken
 from domain.eventstore.event_registry import REGISTRY, EventRegistry
 from domain.scim_token.events import Created
 from projections.follow import apply as applying
-from projections.follow import read_log as log
+from projections.follow import read_log
 from projections.follow.apply import PositionMoved, apply_batch
 from projections.follow.locks import LEADER
 from projections.follow.positions import ensure_live
@@ -64,7 +64,7 @@ def counting(name: str, kind: type[Counting] = Counting) -> Counting:
 
 def read(database: Database, *, after: int = 0) -> list[LogEntry]:
     with psycopg.connect(database.app, autocommit=True) as connection:
-        return log.read(connection, after=after, limit=1000)
+        return read_log.read(connection, after=after, limit=1000)
 
 
 def step(database: Database, projections: Sequence[Projection] = PROJECTIONS) -> None:

@@ -14,8 +14,7 @@ from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from projections.audit_trail.queries import AuditFilter, AuditQueries, Span
-from projections.follow import positions
-from projections.follow import read_log as log
+from projections.follow import positions, read_log
 from projections.follow.apply import move
 from projections.projection import Projection
 from projections.rebuild.compare import Difference, Unreadable
@@ -80,7 +79,7 @@ class TestTheSameRows:
         """`instant_only` and `last_only` are promises of the fold, wherever the log is cut."""
         history(database, rounds=1)
         with app(database) as connection:
-            everything = log.read(connection, after=0, limit=1000)
+            everything = read_log.read(connection, after=0, limit=1000)
             whole: dict[Any, Any] = {}
             projection.fold(
                 whole, [e for e in everything if e.topic in projection.topics], REGISTRY
@@ -89,7 +88,7 @@ class TestTheSameRows:
             for cut in range(1, len(everything)):
                 rows: dict[Any, Any] = {}
                 for after, last in ((0, cut), (cut, end)):
-                    entries = log.read_for(
+                    entries = read_log.read_for(
                         connection,
                         projection,
                         after=after,

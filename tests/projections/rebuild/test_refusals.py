@@ -9,7 +9,7 @@ import pytest
 
 from domain.eventstore.event_registry import REGISTRY
 from domain.scim_token.events import Created, Rotated
-from projections.follow import read_log as log
+from projections.follow import read_log
 from projections.follow.apply import copy, move
 from projections.follow.positions import create_version
 from projections.projection import LogEntry, UnappliableEvent
@@ -138,7 +138,7 @@ class TestAtomic:
         with app(database) as connection:
             create_version(connection, VIEW, 2, role="building")
             filling = bulk._Filling(connection, VIEW, 2)
-            entries = log.read(connection, after=0, limit=1000)
+            entries = read_log.read(connection, after=0, limit=1000)
             entries = [entry for entry in entries if entry.topic in VIEW.topics]
             VIEW.fold(filling.rows_for(entries), entries, REGISTRY)
             with pytest.raises(psycopg.OperationalError):

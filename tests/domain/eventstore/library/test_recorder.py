@@ -25,7 +25,7 @@ from domain.scim_token import events as scim_token
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import ScimToken
 from domain.secret import Digest
-from projections.follow import read_log as log
+from projections.follow import read_log
 from tests.conftest import CLOCK_AND_IDS, PEPPER, Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import believing_any_clock
@@ -322,7 +322,7 @@ class TestConcurrency:
             with psycopg.connect(database.app, autocommit=True) as reader:
                 while True:
                     was_written = written.is_set()
-                    entries = log.read(reader, after=seen[-1] if seen else 0, limit=7)
+                    entries = read_log.read(reader, after=seen[-1] if seen else 0, limit=7)
                     seen += [entry.position for entry in entries]
                     if was_written and not entries:
                         return seen
@@ -364,9 +364,9 @@ class TestConcurrency:
             slow.execute(insert)
             fast.execute(insert)
             fast.commit()
-            seen = [entry.position for entry in log.read(reader, after=0, limit=7)]
+            seen = [entry.position for entry in read_log.read(reader, after=0, limit=7)]
             slow.commit()
-            seen += [entry.position for entry in log.read(reader, after=seen[-1], limit=7)]
+            seen += [entry.position for entry in read_log.read(reader, after=seen[-1], limit=7)]
             committed = reader.execute(
                 "SELECT notification_id FROM ledger.events ORDER BY 1"
             ).fetchall()
