@@ -45,6 +45,7 @@ from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
 from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from domain.refusals.tally import RefusalTally, TallyKey
+from domain.scim_token import rotation
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import REFUSAL_EVERY, ScimToken
 from domain.secret import Pepper, Secret, SecretKind, mint
@@ -157,8 +158,8 @@ class TokenLedger(LedgerApplication):
 
         def decide(states: States, at: datetime) -> Changes:
             token, actor = authorised(states, by, at, token_id=token_id)
-            events = token.rotate(
-                digest=digest, overlap=overlap, rotated_by=actor, at=at, reason=reason
+            events = rotation.rotate(
+                token, digest=digest, overlap=overlap, rotated_by=actor, at=at, reason=reason
             )
             return [(token_id, events)]
 

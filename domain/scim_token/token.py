@@ -5,7 +5,6 @@ recorded event into the state. Neither reads a clock, a random source or a datab
 """
 
 from datetime import datetime, timedelta
-from math import ceil
 from typing import Final
 from uuid import UUID
 
@@ -13,9 +12,6 @@ import msgspec
 
 from domain.errors import (
     InvalidValue,
-    NotFound,
-    RotatedTooSoon,
-    RotationUnderway,
     TokenExpired,
     TokenRefused,
     TokenRevoked,
@@ -36,13 +32,7 @@ from domain.scim_token.values import check_name, check_reason, kept_expiry
 from domain.scim_token.warnings import ScimTokenWarning, Told
 from domain.secret import Digest, secret_id
 
-OVERLAP_MAX: Final = timedelta(days=30)
 REFUSAL_EVERY: Final = timedelta(minutes=1)
-ROTATE_EVERY: Final = timedelta(seconds=10)
-"""Nobody who takes a secret somewhere is quicker;
-each rotation leaves an event and a digest for good.
-"""
-GOOD_SECRETS_MAX: Final = 2
 
 
 class HeldSecret(msgspec.Struct, frozen=True):
@@ -154,46 +144,6 @@ class ScimToken(msgspec.Struct, frozen=True):
         ):
             return []
         return [Refused(refusal.reason, presentation, secret_id(digest))]
-
-    def rotate(
-        self,
-        *,
-        digest: Digest,
-        overlap: timedelta,
-        rotated_by: Actor,
-        at: datetime,
-        reason: str | None = None,
-    ) -> list[ScimTokenEvent]:
-        """Add a new secret; older ones go on for `overlap` (0 to 30 days).
-
-        At most two are good at a time.
-
-        Without an overlap the older ones end at once, however many there are. Raises NotFound once
-        revoked, InvalidValue on an overlap out of range, a reason that `check_text` refuses or a
-        token that has expired, RotatedTooSoon within 10 s of the rotation before, RotationUnderway
-        while the overlap of that one lasts.
-        """
-        check_reason(reason)
-        if self.revoked_at is not None:
-            raise NotFound("no such token")
-        if self.expires_at is not None and self.expires_at <= at:
-            raise InvalidValue("", "the token has expired; create another")
-        if not timedelta(0) <= overlap <= OVERLAP_MAX:
-            raise InvalidValue(
-                "/overlap_seconds", f"must be 0 to {OVERLAP_MAX // timedelta(seconds=1)}"
-            )
-        if self.rotated_at is not None and at < self.rotated_at + ROTATE_EVERY:
-            raise RotatedTooSoon(ceil((self.rotated_at + ROTATE_EVERY - at).total_seconds()))
-        good = [
-            held for held in self.secrets if held.overlap_until is None or at < held.overlap_until
-        ]
-        if overlap and len(good) >= GOOD_SECRETS_MAX:
-            raise RotationUnderway(
-                "the token has two good secrets; wait for the end of the older one"
-            )
-        return [
-            Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap, reason=reason)
-        ]
 
     def revoke(
         self, *, by: Actor | None, reason: str | None, unused_since: datetime | None = None

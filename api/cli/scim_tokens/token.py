@@ -30,7 +30,8 @@ from api.cli.trail import EVERYTHING, Trail, What, ask_trail, kind_of, show_even
 from domain.commands import NewScimToken
 from domain.errors import InvalidValue, NotFound
 from domain.ledger import DEFAULT_OVERLAP, TokenLedger
-from domain.scim_token.token import OVERLAP_MAX, ScimToken
+from domain.scim_token.rotation import OVERLAP_MAX
+from domain.scim_token.token import ScimToken
 from domain.scim_token.values import NAME_MAX_LENGTH, check_name
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent

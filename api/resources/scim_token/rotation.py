@@ -18,7 +18,7 @@ from api.resources.scim_token.bodies import CREATED_EXAMPLE, CreatedScimToken, R
 from api.service import InjectedService
 from domain.api_token import Permission
 from domain.ledger import DEFAULT_OVERLAP
-from domain.scim_token.token import OVERLAP_MAX
+from domain.scim_token.rotation import OVERLAP_MAX
 
 
 class RotateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

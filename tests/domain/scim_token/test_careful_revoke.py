@@ -10,6 +10,7 @@ from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.errors import InvalidValue, TokenRevoked, UsedSince
 from domain.ledger import TokenLedger
+from domain.scim_token import rotation
 from domain.scim_token.events import Created, Presentation, Revoked, Rotated, ScimTokenEvent
 from domain.scim_token.token import ScimToken
 from tests.conftest import Database, open_ledger
@@ -138,6 +139,6 @@ class TestReasons:
 
 
 def rotate(reason: str | None) -> Callable[[ScimToken], Sequence[ScimTokenEvent]]:
-    return lambda token: token.rotate(
-        digest=SECOND, overlap=timedelta(0), rotated_by=ADA, at=T2, reason=reason
+    return lambda token: rotation.rotate(
+        token, digest=SECOND, overlap=timedelta(0), rotated_by=ADA, at=T2, reason=reason
     )

@@ -16,8 +16,10 @@ from domain.errors import (
     TokenUnknown,
 )
 from domain.event import Actor, Recorded, SecretRow
+from domain.scim_token import rotation
 from domain.scim_token.events import Created, Refused, Revoked, Rotated, ScimTokenEvent, Used
-from domain.scim_token.token import OVERLAP_MAX, ScimToken, evolve
+from domain.scim_token.rotation import OVERLAP_MAX
+from domain.scim_token.token import ScimToken, evolve
 from domain.scim_token.values import EXPIRY_MAX, check_name
 from domain.secret import Digest, secret_id
 from tests.domain.scenario import (
@@ -72,7 +74,9 @@ def refuse(
 def rotate(
     overlap: timedelta = timedelta(hours=1), *, digest: Digest = SECOND, at: datetime = T2
 ) -> Callable[[ScimToken], Sequence[ScimTokenEvent]]:
-    return lambda token: token.rotate(digest=digest, overlap=overlap, rotated_by=ADA, at=at)
+    return lambda token: rotation.rotate(
+        token, digest=digest, overlap=overlap, rotated_by=ADA, at=at
+    )
 
 
 def revoke(reason: str | None = None) -> Callable[[ScimToken], Sequence[ScimTokenEvent]]:
@@ -425,7 +429,7 @@ class TestRotate:
             digest = Digest(number.to_bytes(32, "big"), 1)
             at = T1 + 10 * number * SECONDS
             overlap = timedelta(0) if number % 3 else 10 * SECONDS
-            (event,) = token.rotate(digest=digest, overlap=overlap, rotated_by=ADA, at=at)
+            (event,) = rotation.rotate(token, digest=digest, overlap=overlap, rotated_by=ADA, at=at)
             token = evolve(token, Recorded(token.id, token.version + 1, at, COMMAND_ID, event))
             assert len(token.secrets) <= 3
 

@@ -19,8 +19,8 @@ from domain.scim_token import events as scim_token
 from domain.scim_token.events import Presentation
 from domain.secret import secret_id
 from projections.audit_trail import view as audit_trail
+from projections.audit_trail.details import DETAILS
 from projections.audit_trail.view import (
-    DETAILS,
     PROJECTION,
     SELECTED,
     AuditEvent,
