@@ -6,8 +6,9 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from domain import api_token, policy, refusal_tally
+from domain import api_token, policy
 from domain.event import Actor, Event
+from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
 from domain.scim_token.events import Presentation
