@@ -32,10 +32,11 @@ def check_text(text: str, pointer: str, *, max_length: int) -> None:
         raise InvalidValue(pointer, f"must be 1 to {max_length} characters")
     if not text.strip():
         raise InvalidValue(pointer, "must not be blank")
-    if any(unicodedata.category(character) in _CONTROL for character in text):
-        raise InvalidValue(pointer, "must not hold control characters")
-    if not _OVERRIDES.isdisjoint(text):
-        raise InvalidValue(pointer, "must not hold bidirectional overrides")
+    if not text.isprintable():  # neither control characters nor overrides are printable
+        if any(unicodedata.category(character) in _CONTROL for character in text):
+            raise InvalidValue(pointer, "must not hold control characters")
+        if not _OVERRIDES.isdisjoint(text):
+            raise InvalidValue(pointer, "must not hold bidirectional overrides")
     if not any(map(_is_seen, text)):
         raise InvalidValue(pointer, "must hold a character that can be seen")
     if looks_like_a_secret(text):

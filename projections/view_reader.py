@@ -3,7 +3,7 @@ the request's arrival."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import psycopg
@@ -103,18 +103,20 @@ class ViewReader:
                     return []
                 self._versions = dict(found)
             cursor = connection.cursor(binary=True)
-            statement = _with_position(select, self._names, self._versions)
+            versions = tuple((name, self._versions[name]) for name in self._names)
+            statement = _with_position(select, versions)
             return await (await cursor.execute(statement, parameters, prepare=True)).fetchall()
 
         return await self._pool.read(ask)
 
 
-def _with_position(select: str, names: Sequence[str], versions: Mapping[str, int]) -> str:
-    """`select` on the tables of these versions,
+@lru_cache(maxsize=256)
+def _with_position(select: str, versions: Sequence[tuple[str, int]]) -> str:
+    """`select` on the tables of these versions, {table} being the first one's,
     behind how far all have come and whether one has stopped.
     """
-    tables = {name: f"views.{name}_v{version}" for name, version in versions.items()}
-    live = ", ".join(f"('{name}', {version})" for name, version in versions.items())
+    tables = {name: f"views.{name}_v{version}" for name, version in versions}
+    live = ", ".join(f"('{name}', {version})" for name, version in versions)
     return f"""
         SELECT p.position, p.has_stopped, r.* FROM (
             SELECT min(position) AS position, bool_or(stopped_at IS NOT NULL) AS has_stopped
@@ -122,6 +124,6 @@ def _with_position(select: str, names: Sequence[str], versions: Mapping[str, int
             WHERE (name, version) IN ({live}) AND role = 'live' HAVING count(*) = {len(versions)}
         ) p
         LEFT JOIN LATERAL (
-            {select.format(table=tables[names[0]], **tables)}
+            {select.format(table=tables[versions[0][0]], **tables)}
         ) r ON true
     """

@@ -22,7 +22,8 @@ class Cursors:
     """
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        # Begun once and copied for each cursor, as for secrets.
+        self._begun = hmac.new(key, digestmod="sha256")
 
     def encode(self, place: Place, *, scope: str) -> str:
         """URL-safe text for a place in a list of tokens."""
@@ -65,6 +66,6 @@ class Cursors:
         return urlsafe_b64encode(raw).decode().rstrip("=")
 
     def _mac(self, packed: bytes, scope: str) -> bytes:
-        return hmac.digest(self._key, packed + sha256(scope.encode()).digest(), "sha256")[
-            :_MAC_BYTES
-        ]
+        mac = self._begun.copy()
+        mac.update(packed + sha256(scope.encode()).digest())
+        return mac.digest()[:_MAC_BYTES]

@@ -1,8 +1,7 @@
 """Bound the time of a whole request, beside the bounds of its parts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 from litestar.types import HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
@@ -26,21 +25,20 @@ class Deadline:
         self._loop = loop
         self._at = loop.time() + within_s
         self._expire = expire
-        self._is_paused = False
+        self._paused_at: float | None = None
         self._timer: asyncio.TimerHandle | None = self._loop.call_at(self._at, self._look)
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """The time that the block takes does not count: something else bounds it."""
-        began = self._loop.time()
-        self._is_paused = True
-        try:
-            yield
-        finally:
-            self._is_paused = False
-            self._at += self._loop.time() - began
-            if self._timer is None:
-                self._timer = self._loop.call_at(self._at, self._look)
+    def pause(self) -> None:
+        """What comes now does not count until `resume`: something else bounds it."""
+        self._paused_at = self._loop.time()
+
+    def resume(self) -> None:
+        """The time counts again."""
+        assert self._paused_at is not None
+        self._at += self._loop.time() - self._paused_at
+        self._paused_at = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._at, self._look)
 
     def end(self) -> None:
         """The request was answered."""
@@ -49,7 +47,7 @@ class Deadline:
 
     def _look(self) -> None:
         self._timer = None
-        if self._is_paused:
+        if self._paused_at is not None:
             return
         if self._loop.time() < self._at:
             self._timer = self._loop.call_at(self._at, self._look)
@@ -87,8 +85,11 @@ async def answer_in_time(
             answering.cancel()
 
     async def patient_receive() -> HTTPReceiveMessage:
-        with deadline.paused():
+        deadline.pause()
+        try:
             message: HTTPReceiveMessage = await receive()  # type: ignore[assignment]
+        finally:
+            deadline.resume()
         return message
 
     async def guarded_send(message: Message) -> None:

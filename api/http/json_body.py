@@ -1,10 +1,10 @@
 """Read a JSON body strictly; errors say where a mistake is and never quote it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, partial
+from functools import cache
 from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
@@ -14,7 +14,8 @@ from litestar.exceptions import InternalServerException
 from litestar.openapi.spec import Operation, RequestBody
 
 from api.errors import BadRequest, FieldError
-from api.http.values import Value, errors_of, named
+from api.http.values import Value, named
+from domain.errors import InvalidValue
 from domain.eventstore.api_token_lookup import Caller
 
 NOT_JSON: Final = "The body is not well-formed JSON."
@@ -86,25 +87,31 @@ def decode(body: bytes, type_: Any, *, content_type: str, at: datetime) -> Any:
         raise BadRequest(NOT_JSON) from None
     if not isinstance(document, dict):
         raise BadRequest("The body is not valid.", [FieldError("", "must be an object")])
-    errors = list(_errors(document, fields, at))
+    found, errors = _read(document, fields, at)
     if errors:
         raise BadRequest("The body is not valid.", errors[:_ERRORS_MAX])
-    return type_(
-        **{name: fields[name].value.read(value, at=at) for name, value in document.items()}
-    )
+    return type_(**found)
 
 
-def _errors(
+def _read(
     document: Mapping[str, Any], fields: Mapping[str, _Field], at: datetime
-) -> Iterator[FieldError]:
+) -> tuple[dict[str, Any], list[FieldError]]:
+    """The values that can be read, and what is wrong with the others."""
+    found, errors = {}, []
     for name, (value, is_required) in fields.items():
         if name in document:
-            yield from errors_of(f"/{name}", partial(value.read, document[name], at=at))
+            try:
+                found[name] = value.read(document[name], at=at)
+            except InvalidValue as refusal:
+                errors.append(FieldError(f"/{name}", refusal.detail))
         elif is_required:
-            yield FieldError(f"/{name}", "is required")
-    for name in document:
-        if name not in fields:
-            yield FieldError(f"/{named(name)}", "is not a field of this resource")
+            errors.append(FieldError(f"/{name}", "is required"))
+    errors += [
+        FieldError(f"/{named(name)}", "is not a field of this resource")
+        for name in document
+        if name not in fields
+    ]
+    return found, errors
 
 
 @cache

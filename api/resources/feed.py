@@ -162,8 +162,11 @@ async def _await_events(
         left_s = until - loop.time()
         if page.events or left_s <= 0:
             return page.events, after
-        with deadline.paused():
+        deadline.pause()
+        try:
             has_news = await service.heads.beyond(after, timeout_s=left_s)
+        finally:
+            deadline.resume()
         if not has_news:
             return page.events, after
         # Who waited half a minute may have been revoked meanwhile.
