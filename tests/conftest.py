@@ -6,10 +6,11 @@ of a parallel run share it: the first one starts it, the last one stops it.
 
 import asyncio
 import fcntl
+import gc
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,24 +48,40 @@ APP_ROLE = "scim_ledger_app_test"
 TEMPLATE = "scim_ledger_template"
 LONGEST = (
     "database/test_unavailable",
-    "server/test_supervisor",
     "cli/test_manners",
-    "database/test_idle",
-    "embedded/test_several_processes",
-    "cli/test_projections",
-    "cli/test_reading",
-    "follow/test_damage",
     "processes/test_no_record_no_yes",
-    "eventstore/test_use_contract",
-    "promises/test_isolation",
-    "doctor/test_doctor",
-    "postgres/test_session",
-    "resources/test_feed",
+    "server/test_supervisor",
+    "follow/test_damage",
     "server/test_slow_readers",
-    "database/test_switchover",
+    "cli/test_reading",
+    "eventstore/test_use_contract",
     "processes/test_two_processes",
+    "doctor/test_doctor",
+    "cli/test_projections",
+    "server/test_protocol",
+    "promises/test_isolation",
+    "postgres/test_session",
+    "scim_tokens/test_queries",
+    "gateways/test_middleware",
+    "resources/test_feed",
+    "stateful/test_audit_machine",
+    "stateful/test_ledger_machine",
+    "server/test_framing",
+    "repository/test_statements",
+    "database/test_synchronous",
+    "eventstore/test_ledger_time",
+    "warnings/test_teller",
+    "resources/test_warnings",
+    "leaks/test_command_line",
+    "cli/test_flags",
+    "linearizability/test_histories",
+    "audit_trail/test_audit_plans",
+    "processes/test_revoke_storm",
+    "database/test_switchover",
 )
-"""Files of ten seconds and more, by folder and name, in the order in which a run begins them."""
+"""Files of seven seconds and more, by folder and name, in the order in which a run begins them:
+each that waits stands between two that work.
+"""
 ROOM = 6 << 30
 hypothesis.settings.register_profile(
     "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -83,6 +100,15 @@ class Database:
 
     owner: str
     app: str
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, None, None]:
+    """What is collected stays until the end: the garbage collector need not look at it again."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -120,10 +146,10 @@ def database(server: str) -> Iterator[Database]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def two_services(server: str) -> Iterator["tuple[RunningService, RunningService]"]:
     """Two services of one ledger, without rate limits,
-    for all tests that bring tokens of their own.
+    for all tests of a file that bring tokens of their own.
     """
     from tests.presenting import UNLIMITED  # noqa: PLC0415 - both need this module
     from tests.service import running_service  # noqa: PLC0415
@@ -201,9 +227,9 @@ def _shared_server(run: Path) -> Iterator[str]:
             # Not below pytest's own 0700 directory: as root the server runs as another user.
             marker.write_text(tempfile.mkdtemp(prefix="scim-ledger-tests-", dir=roomy_directory()))
         base = Path(marker.read_text())
-        server = EmbeddedPostgres(
-            base, is_durable=False, settings={"max_connections": "300", "max_wal_size": "512MB"}
-        )
+        # Buffers of the usual size would be looked through for each database that is dropped.
+        settings = {"max_connections": "300", "max_wal_size": "512MB", "shared_buffers": "64MB"}
+        server = EmbeddedPostgres(base, is_durable=False, settings=settings)
         server.start()
         conninfo = server.conninfo(user="postgres", dbname="postgres")
         _prepare(conninfo)

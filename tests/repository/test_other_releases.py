@@ -7,8 +7,6 @@ from typing import Final
 
 import pytest
 
-pytestmark = pytest.mark.long
-
 ROOT: Final = Path(__file__).parents[2]
 SCRIPT: Final = ROOT / ".ci" / "postgresql"
 SETTINGS: Final = (
@@ -26,6 +24,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_the_tests_meet_a_server_of_that_release_which_is_gone_afterwards() -> None:
     done = run("16", f"{SETTINGS}[transaction_timeout-20]", f"{SETTINGS}[statement_timeout-20]")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -38,6 +37,7 @@ def test_the_tests_meet_a_server_of_that_release_which_is_gone_afterwards() -> N
     assert "1 passed, 1 skipped" in done.stdout
 
 
+@pytest.mark.long
 def test_where_no_test_ran_there_is_no_success() -> None:
     done = run("16", f"{SETTINGS}[no such case]")
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout + done.stderr
@@ -63,3 +63,16 @@ def test_the_gate_runs_every_release_that_is_promised() -> None:
     older = " ".join(map(str, range(int(promised[1]), int(promised[2]))))
     gate = (ROOT / ".ci" / "run").read_text()
     assert f'for release in {older}; do\n  .ci/postgresql "$release" ||' in gate
+
+
+def test_the_sample_names_files_that_are_there() -> None:
+    """pytest would end at the first that is not."""
+    (sample,) = re.findall(r"^sample=\(\n.*?^\)$", SCRIPT.read_text(), re.MULTILINE | re.DOTALL)
+    listed = subprocess.run(
+        ["bash", "-c", sample + '; printf "%s\\n" "${sample[@]}"'],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert len(listed) > 10
+    assert [name for name in listed if not (ROOT / name).exists()] == []
