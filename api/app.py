@@ -50,6 +50,7 @@ from projections.follow.wake_ups import Waker
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import TokenQueries
 from projections.usage.queries import UsageQueries
+from projections.warnings.queries import WarningQueries
 
 MAX_BODY_BYTES: Final = 64 * 1024
 
@@ -144,6 +145,7 @@ def assemble(settings: Settings, clock_and_ids: ClockAndIds) -> Service:
         as_of=AsOfQueries(ledger.reads, waker=waker),
         audit=AuditQueries(ledger.reads, waker=waker),
         usage=UsageQueries(ledger.reads, waker=waker),
+        warnings=WarningQueries(ledger.reads),
         heads=LedgerHeadWatch(ledger.reads),
     )
 

@@ -16,6 +16,7 @@ from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import TokenQueries
 from projections.usage.queries import UsageQueries
+from projections.warnings.queries import WarningQueries
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Service:
     as_of: AsOfQueries
     audit: AuditQueries
     usage: UsageQueries
+    warnings: WarningQueries
     heads: LedgerHeadWatch
 
 

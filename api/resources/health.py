@@ -1,8 +1,9 @@
 """Liveness and readiness (`/healthz`, `/readyz`), without authentication."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -12,10 +13,10 @@ from litestar.openapi.spec import Operation
 
 from api.http.openapi import or_problem
 from api.http.problems import documented
-from api.service import InjectedService
+from api.service import InjectedService, Service
 from domain.errors import ClockSkewed, PepperMismatch, StoreReadOnly, Unavailable
 from domain.eventstore.ledger_clock import AHEAD_MAX
-from projections.described import one_of
+from projections.described import one_of, rfc3339
 from projections.follow import positions
 from projections.registry import PROJECTIONS
 
@@ -26,6 +27,9 @@ _KNOWN: Final = (
 
 _LASTING: Final = (ClockSkewed, PepperMismatch, StoreReadOnly)
 """What somebody has to mend."""
+
+LATE_AFTER: Final = timedelta(minutes=10)
+"""How long warnings may wait: after an upgrade, thousands become due at once."""
 
 
 class ProjectionHealth(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,11 +47,12 @@ class ProjectionHealth(msgspec.Struct, frozen=True, omit_defaults=True):
 class Readiness(msgspec.Struct, frozen=True):
     """How the process is.
 
-    status: "ready", "degraded" (a view stopped, or ledger time has jumped; authentication goes on),
-    "unavailable" (503: no database, a clock that the database does not believe, another pepper),
-    "read_only" (503: the database takes no writes, so nothing can be authenticated), or "building"
-    (503): a view of this release is being built from the ledger for the first time. Its doors
-    answer; its reads do not, so until then the release before goes on serving.
+    status: "ready", "degraded" (a view stopped, ledger time has jumped, or warnings are not told;
+    authentication goes on), "unavailable" (503: no database, a clock that the database does not
+    believe, another pepper), "read_only" (503: the database takes no writes, so nothing can be
+    authenticated), or "building" (503): a view of this release is being built from the ledger for
+    the first time. Its doors answer; its reads do not, so until then the release before goes on
+    serving.
     problems: in words, where the status is not about a view.
     """
 
@@ -96,7 +101,7 @@ async def readyz(service: InjectedService) -> Response[Readiness]:
     """
     ledger = service.ledger
     try:
-        problems = _jumped(await ledger.time() - ledger.clock())
+        at = await ledger.time()
         rows = await ledger.reads.fetch(positions.STATES, _KNOWN)
     except Unavailable as error:
         return _not_ready(_why(error), retry_after_s=5 if isinstance(error, _LASTING) else 1)
@@ -105,6 +110,7 @@ async def readyz(service: InjectedService) -> Response[Readiness]:
     ]
     if any(projection.state == "building" for projection in projections):
         return _not_ready(Readiness("building", projections), retry_after_s=5)
+    problems = [*_jumped(at - ledger.clock()), *await _late(service, at)]
     is_degraded = bool(problems) or any(
         projection.stopped_at is not None for projection in projections
     )
@@ -125,6 +131,16 @@ def _why(error: Unavailable) -> Readiness:
 
 def _not_ready(found: Readiness, *, retry_after_s: int) -> Response[Readiness]:
     return Response(found, status_code=503, headers={"Retry-After": str(retry_after_s)})
+
+
+async def _late(service: Service, at: datetime) -> Sequence[str]:
+    """Whether warnings are told; of a view that cannot be read, the rest of the answer tells."""
+    with suppress(Unavailable):
+        since = await service.warnings.due_since(at)
+        if since is not None and at - since > LATE_AFTER:
+            what = f"warnings about tokens are due since {rfc3339(since)} and not told"
+            return [f"{what}: see warnings.failed in the log"]
+    return []
 
 
 def _jumped(ahead: timedelta) -> Sequence[str]:

@@ -1,6 +1,7 @@
-"""`/metrics`: positions of the views in Prometheus' text format."""
+"""`/metrics`: positions of the views and what is due, in Prometheus' text format."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from litestar import Response, get
@@ -10,10 +11,13 @@ from api.admission import requires
 from api.http.json_body import StrictRequest
 from api.http.problems import documented
 from api.resources.view_status import all_positions, sees_all_teams
-from api.service import InjectedService
+from api.service import InjectedService, Service
 from domain.api_token import Permission
+from domain.errors import ProjectionStopped
 from projections.follow import positions
 from projections.follow.positions import Position
+from projections.scim_tokens import view as scim_tokens
+from projections.warnings.queries import COUNTED
 
 METRICS_PATH: Final = "/metrics"
 METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,8 +50,26 @@ async def metrics(request: StrictRequest, service: InjectedService) -> Response[
     """
     sees_all = "user" not in request.scope or sees_all_teams(request.user)
     found = await all_positions(service.ledger.reads)
-    body = "".join(f"{line}\n" for line in exposition(found, sees_all=sees_all))
+    lines = [*exposition(found, sees_all=sees_all)]
+    if sees_all and any(at.is_live_of(scim_tokens.PROJECTION) for at in found):
+        with suppress(ProjectionStopped):  # a view that cannot be read: others still can
+            lines += [line async for line in _of_tokens(service)]
+    body = "".join(f"{line}\n" for line in lines)
     return Response(body.encode(), headers={"Content-Type": METRICS_MEDIA_TYPE})
+
+
+async def _of_tokens(service: Service) -> AsyncIterator[str]:
+    at = await service.ledger.time()
+    due_since = await service.warnings.due_since(at)
+    waiting_s = 0.0 if due_since is None else (at - due_since).total_seconds()
+    yield "# HELP scim_ledger_warnings_lag_seconds How long the first warning not told has waited."
+    yield "# TYPE scim_ledger_warnings_lag_seconds gauge"
+    yield f"scim_ledger_warnings_lag_seconds {waiting_s}"
+    counts = await service.warnings.expiring(at)
+    yield f"# HELP scim_ledger_tokens_expiring Tokens that end within days, {COUNTED} at most."
+    yield "# TYPE scim_ledger_tokens_expiring gauge"
+    for days, count in sorted(counts.items()):
+        yield f'scim_ledger_tokens_expiring{{days="{days}"}} {count}'
 
 
 def exposition(found: Sequence[Position], *, sees_all: bool) -> Iterator[str]:

@@ -87,12 +87,15 @@ def days_left(expires_at: datetime, at: datetime) -> int | None:
     )
 
 
-def next_warning_at(expires_at: datetime, *, told: int | None = None) -> datetime | None:
+def first_warning_at(expires_at: datetime, *, after: datetime) -> datetime:
+    """When the first warning of an end becomes due. after: when the end was decided."""
+    return max(after, expires_at - timedelta(days=max(EXPIRING_DAYS)))
+
+
+def next_warning_at(expires_at: datetime, *, told: int) -> datetime | None:
     """When the next warning of an end becomes due. told: the days of the last one.
 
     None after the last: the end itself.
     """
-    next_days = max(
-        (days for days in (*EXPIRING_DAYS, 0) if told is None or days < told), default=None
-    )
+    next_days = max((days for days in (*EXPIRING_DAYS, 0) if days < told), default=None)
     return None if next_days is None else expires_at - timedelta(days=next_days)

@@ -14,7 +14,13 @@ from msgspec.structs import replace
 
 from domain.scim_token.events import Created, Revoked, Rotated, Used
 from domain.scim_token.token import ScimToken
-from domain.scim_token.warnings import Expired, Expiring, Unused, next_warning_at
+from domain.scim_token.warnings import (
+    Expired,
+    Expiring,
+    Unused,
+    first_warning_at,
+    next_warning_at,
+)
 from projections.described import Instant, rfc3339
 from projections.kinds.row_per_stream import LastOnly, RowPerStream
 from projections.projection import LogEntry
@@ -94,7 +100,9 @@ def created(entry: LogEntry, event: Created) -> TokenRow:
         expires_at=event.expires_at,
         rotated_at=None,
         revoked_at=None,
-        next_warning_at=None if event.expires_at is None else next_warning_at(event.expires_at),
+        next_warning_at=None
+        if event.expires_at is None
+        else first_warning_at(event.expires_at, after=entry.at),
     )
 
 
@@ -190,7 +198,10 @@ PROJECTION: Final = RowPerStream(
         for name, columns, where in _LISTS
         for suffix, columns in (("_of_team", f"team_id, {columns}"), ("", columns))
     }
-    | {"warning": "(next_warning_at) WHERE next_warning_at IS NOT NULL"},
+    | {
+        "warning": "(next_warning_at) WHERE next_warning_at IS NOT NULL",
+        "ending": "(expires_at) WHERE revoked_at IS NULL AND expires_at IS NOT NULL",
+    },
     first=Created,
     create=created,
     evolve={

@@ -10,6 +10,31 @@
 SELECT true, id, expires_at FROM {scim_tokens} WHERE next_warning_at <= %(at)s
 ORDER BY next_warning_at LIMIT %(limit)s;
 
+-- name: oldest
+-- Since when there is something to tell. A moment is ordinary; minutes are not.
+-- Returns: true, instant; null where there is nothing.
+-- Order: one row.
+-- Index: scim_tokens_warning, one entry.
+SELECT true, (
+    SELECT next_warning_at FROM {scim_tokens} WHERE next_warning_at <= %(at)s
+    ORDER BY next_warning_at LIMIT 1
+);
+
+-- name: expiring
+-- How many tokens that are good end within some days, counted up to a limit.
+-- Returns: true, days, count.
+-- Order: none.
+-- Index: scim_tokens_ending.
+SELECT true, within.days, (
+    SELECT count(*) FROM (
+        SELECT FROM {scim_tokens}
+        WHERE revoked_at IS NULL AND expires_at > %(at)s
+            AND expires_at <= %(at)s + within.days * interval '1 day'
+        LIMIT %(limit)s
+    ) counted
+)
+FROM unnest(%(days)s::int[]) AS within (days);
+
 -- name: silences
 -- A slice of all tokens that are not revoked, the newest first, and of each whether it was not used
 -- for so long and nobody was told.

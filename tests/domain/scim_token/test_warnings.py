@@ -12,6 +12,7 @@ from domain.scim_token.warnings import (
     Expired,
     Expiring,
     Unused,
+    first_warning_at,
     next_warning_at,
 )
 from tests.domain.scenario import (
@@ -147,8 +148,12 @@ def test_a_warning_is_no_use_and_no_change() -> None:
     assert rest(after) == rest(before)
 
 
+def test_the_first_warning_of_an_end_is_not_due_before_the_end_was_decided() -> None:
+    assert first_warning_at(END, after=T0) == END - 30 * DAY
+    assert first_warning_at(END, after=END - DAY) == END - DAY
+
+
 def test_the_next_warning_of_an_end_is_due_a_threshold_later() -> None:
-    assert next_warning_at(END) == END - 30 * DAY
     assert next_warning_at(END, told=30) == END - 7 * DAY
     assert next_warning_at(END, told=7) == END - DAY
     assert next_warning_at(END, told=1) == END

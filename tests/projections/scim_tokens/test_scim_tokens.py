@@ -65,7 +65,7 @@ def test_a_created_token_is_a_row() -> None:
         expires_at=T4,
         rotated_at=None,
         revoked_at=None,
-        next_warning_at=T4 - timedelta(days=30),
+        next_warning_at=T0,
     )
 
 

@@ -1,0 +1,38 @@
+"""Query what is due and what will be: for those who watch the service."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from domain.postgres.read_pool import ReadPool
+from domain.postgres.sql_file import statements
+from domain.scim_token.warnings import EXPIRING_DAYS
+from projections.scim_tokens import view as scim_tokens
+from projections.view_reader import ViewReader
+
+COUNTED: Final = 10_000
+"""Tokens that are counted at most: an alarm asks whether there are any."""
+
+_SQL: Final = statements("projections.warnings", "due.sql")
+
+
+class WarningQueries:
+    """Reads of the views as they are: nobody waits for the ledger's head.
+
+    Each raises ProjectionBehind or ProjectionStopped where a view cannot be read, and
+    StoreUnavailable.
+    """
+
+    def __init__(self, pool: ReadPool) -> None:
+        self._view = ViewReader(pool, scim_tokens.PROJECTION)
+
+    async def due_since(self, at: datetime) -> datetime | None:
+        """Since when something is to be told at `at`; None where there is nothing."""
+        oldest: datetime | None
+        ((oldest,),) = await self._view.rows(_SQL["oldest"], {"at": at}, ledger_head=0)
+        return oldest
+
+    async def expiring(self, at: datetime) -> Mapping[int, int]:
+        """Of each of EXPIRING_DAYS, how many good tokens end within them; COUNTED at most."""
+        asked = {"at": at, "days": list(EXPIRING_DAYS), "limit": COUNTED}
+        return dict(await self._view.rows(_SQL["expiring"], asked, ledger_head=0))
