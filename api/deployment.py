@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from api.clock_and_ids import CLOCK_AND_IDS
 from api.settings import Settings, SettingsError, pepper_keys
 from domain.errors import PepperMismatch
-from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
+from domain.eventstore.peppers.fingerprints import has_pepper, record_pepper, require_pepper
 from domain.ledger import TokenLedger
 from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailable
 from domain.postgres.embedded.error import EmbeddedPostgresError

@@ -36,8 +36,8 @@ from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate, Command, Outcome
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.library.application import LedgerApplication
-from domain.eventstore.newer_peppers import NewerPeppers
-from domain.eventstore.peppers import PepperRequirement
+from domain.eventstore.peppers.fingerprints import PepperRequirement
+from domain.eventstore.peppers.newer_keys import NewerPeppers
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
 from domain.leaks.holders import Holder, find_holders
 from domain.policy import NO_RULES, NotCounted, Policy, Rules

@@ -10,7 +10,7 @@ from api.doctor.finding import Finding, fail, ok, warn
 from api.settings import Settings, SettingsError, pepper_keys
 from domain.errors import PepperMismatch
 from domain.eventstore.ledger_clock import AHEAD_MAX
-from domain.eventstore.peppers import require_pepper
+from domain.eventstore.peppers.fingerprints import require_pepper
 from domain.postgres.migrate import MigrationError, pending
 from domain.postgres.sql_file import statements
 from domain.secret import Pepper

@@ -11,7 +11,7 @@ from domain.api_token import ApiToken
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.ledger_clock import LedgerClock
-from domain.eventstore.newer_peppers import NewerPeppers
+from domain.eventstore.peppers.newer_keys import NewerPeppers
 from domain.postgres import binary_arrays
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements

@@ -40,7 +40,7 @@ NAMES: Final[dict[str, str | tuple[str, str]]] = {
 NEWEST: Final = "SELECT * FROM views.scim_tokens_v1"
 """What stands for the tokens that a request asks for."""
 IN_CODE: Final = {
-    "domain/eventstore/peppers.py": "sent with a session's settings, where there are no parameters",
+    "domain/eventstore/peppers/fingerprints.py": "sent with a session's settings, unparameterised",
     "domain/eventstore/library/recorder.py": "composed of what the library selects",
     "projections/audit_trail/queries.py": "composed of what a request asks for",
     "projections/kinds/row_per_stream.py": "made of the columns that a view declares",

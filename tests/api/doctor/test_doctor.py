@@ -20,7 +20,7 @@ from api.doctor import ledger, process, server
 from api.doctor.examine import examine
 from api.doctor.finding import Finding, Status, lines, ok, warn
 from api.settings import Settings, SettingsError
-from domain.eventstore.peppers import record_pepper
+from domain.eventstore.peppers.fingerprints import record_pepper
 from domain.secret import Pepper
 from tests.api.cli.test_commands import VALUE, _unreachable, run
 from tests.conftest import APP_ROLE, Database, catch_up, now

@@ -19,7 +19,7 @@ GOOD_FOR_S: Final = 1.0
 a process that adds one takes longer to begin to answer.
 """
 
-_SQL: Final = statements("domain.eventstore", "sql/peppers.sql")
+_SQL: Final = statements("domain.eventstore.peppers", "sql/peppers.sql")
 
 
 class NewerPeppers:

@@ -23,7 +23,7 @@ MISMATCH: Final = "SL002"
 
 logger = structlog.get_logger()
 
-_SQL: Final = statements("domain.eventstore", "sql/peppers.sql")
+_SQL: Final = statements("domain.eventstore.peppers", "sql/peppers.sql")
 
 
 def has_pepper(connection: Connection) -> bool:

@@ -16,8 +16,8 @@ from domain.api_token import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.errors import PepperMismatch, TokenUnknown
-from domain.eventstore.newer_peppers import GOOD_FOR_S
-from domain.eventstore.peppers import has_pepper, record_pepper, require_pepper
+from domain.eventstore.peppers.fingerprints import has_pepper, record_pepper, require_pepper
+from domain.eventstore.peppers.newer_keys import GOOD_FOR_S
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from domain.secret import Pepper, SecretKind, mint
