@@ -11,8 +11,11 @@ from domain.eventstore.api_token_lookup import Caller
 REQUIRES: Final = "requires"
 
 
-def requires(permission: Permission) -> dict[str, Any]:
-    """The `opt` of a route or a controller: what its caller's API token must allow."""
+def requires(permission: Permission | None) -> dict[str, Any]:
+    """The `opt` of a route or a controller: what its caller's API token must allow.
+
+    permission: None where any good API token will do.
+    """
     return {REQUIRES: permission}
 
 
@@ -25,5 +28,7 @@ async def admit(request: Request[Caller, Any, Any]) -> None:
     """
     if "user" in request.scope:
         caller = request.user
-        caller.api_token.authorise(request.route_handler.opt[REQUIRES], at=caller.at)
+        permission = request.route_handler.opt[REQUIRES]
+        if permission is not None:
+            caller.api_token.authorise(permission, at=caller.at)
     check_parameters(request)

@@ -27,6 +27,8 @@ from api.http.openapi import DescribedStrings
 from api.json_logging import configure_logging
 from api.resources import introspection
 from api.resources.api_calls import call_of, command_key
+from api.resources.api_token.resource import ApiTokenController
+from api.resources.api_token.whoami import whoami
 from api.resources.audit.trail import AuditController, TokenHistoryController
 from api.resources.feed import follow_events
 from api.resources.health import healthz, readyz
@@ -63,6 +65,8 @@ and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
 RESOURCES: Final[Sequence[Any]] = (
     ScimTokenController,
     RotationController,
+    ApiTokenController,
+    whoami,
     TokenHistoryController,
     AuditController,
     follow_events,

@@ -12,6 +12,7 @@ from domain.errors import InvalidValue, NotFound, PermissionDenied, Unauthentica
 from domain.event import Actor, Event, Recorded, SecretRow
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import REFUSAL_EVERY
+from domain.scim_token.values import check_reason, kept_expiry
 from domain.secret import Digest
 
 DEFAULT_LIFETIME: Final = timedelta(days=90)
@@ -41,11 +42,12 @@ class ApiTokenEvent(Event, frozen=True, forbid_unknown_fields=True):
     """Any event of an `ApiToken`."""
 
 
-class Created(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
+class Created(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """An API token came into being; its secret was shown to its creator, once.
 
     user_id: the user it acts for. teams: the teams it may touch, None for all.
     created_by: None when an early release made it at the command line. expires_at: None for no end.
+    reason: why, 1 to 200 characters, or None.
     """
 
     topic: ClassVar[str] = "api_token.created.v1"
@@ -55,6 +57,7 @@ class Created(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
     digest: Digest
     created_by: Actor | None
     expires_at: datetime | None
+    reason: str | None = None
 
 
 class Used(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -83,14 +86,16 @@ class Refused(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
     presentation: Presentation
 
 
-class Revoked(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
+class Revoked(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The token stopped being valid. Final.
 
-    revoked_by: None when an early release did it at the command line.
+    revoked_by: None when an early release did it at the command line. reason: whoever revoked it
+    says why, 1 to 200 characters, or None.
     """
 
     topic: ClassVar[str] = "api_token.revoked.v1"
     revoked_by: Actor | None
+    reason: str | None = None
 
 
 EVENTS: Final[Sequence[type[ApiTokenEvent]]] = (Created, Used, Refused, Revoked)
@@ -123,22 +128,25 @@ class ApiToken(msgspec.Struct, frozen=True):
         created_by: Actor | None,
         expires_at: datetime | None,
         at: datetime,
+        reason: str | None = None,
     ) -> list[ApiTokenEvent]:
         """Create an API token.
 
         permissions: None for every one, and for every one but the deployment-wide where teams are
-        named. Raises InvalidValue without a permission, or with an expiry in the past.
+        named. Raises InvalidValue without a permission, with an empty list of teams, and with an
+        end or a reason that `check_expiry` or `check_reason` refuses.
         """
         if permissions is None:
             permissions = [
                 each for each in Permission if teams is None or each not in DEPLOYMENT_WIDE
             ]
+        check_reason(reason)
         if not permissions:
             raise InvalidValue("/permissions", "at least one is needed")
         if teams is not None and not teams:
             raise InvalidValue("/teams", "name at least one team, or none at all for every team")
-        if expires_at is not None and expires_at <= at:
-            raise InvalidValue("/expires_at", "must be in the future")
+        if expires_at is not None:
+            expires_at = kept_expiry(expires_at, after=at)
         return [
             Created(
                 user_id=user_id,
@@ -147,6 +155,7 @@ class ApiToken(msgspec.Struct, frozen=True):
                 digest=digest,
                 created_by=created_by,
                 expires_at=expires_at,
+                reason=reason,
             )
         ]
 
@@ -171,6 +180,35 @@ class ApiToken(msgspec.Struct, frozen=True):
             raise Unauthenticated("the API token is not valid")
         if permission not in self.permissions:
             raise PermissionDenied(permission)
+
+    def is_manager(self, *, at: datetime) -> bool:
+        """Whether the token may manage API tokens at `at`."""
+        return Permission.API_TOKENS_MANAGE in self.permissions and self.is_good(at=at)
+
+    def covers(self, teams: Sequence[UUID] | None) -> bool:
+        """Whether `teams`, None for all, are among those that this token may touch."""
+        return self.teams is None or (teams is not None and set(teams) <= set(self.teams))
+
+    def sees(self, other: "ApiToken") -> bool:
+        """Whether a manager is told of another token: one of its teams that is not revoked."""
+        return self.covers(other.teams) and other.revoked_at is None
+
+    def require_grantable(
+        self, permissions: Sequence[Permission], teams: Sequence[UUID] | None
+    ) -> None:
+        """Raise unless this token may hand these permissions and teams on:
+        nobody grants more than they have.
+
+        Raises PermissionDenied with the first permission that it lacks, InvalidValue where all
+        teams are meant, and NotFound for a team of others.
+        """
+        for permission in permissions:
+            if permission not in self.permissions:
+                raise PermissionDenied(permission)
+        if teams is None and self.teams is not None:
+            raise InvalidValue("/teams", "must be given: your own API token is for some teams only")
+        if not self.covers(teams):
+            raise NotFound("no such team")
 
     def require_team(self, team_id: UUID) -> None:
         """Raise NotFound when the token is confined to other teams:
@@ -208,9 +246,15 @@ class ApiToken(msgspec.Struct, frozen=True):
             return []
         return [Used(presentation=presentation)]
 
-    def revoke(self, *, by: Actor | None) -> list[ApiTokenEvent]:
-        """Revoke; a second time records nothing."""
-        return [] if self.revoked_at is not None else [Revoked(revoked_by=by)]
+    def revoke(self, *, by: Actor | None, reason: str | None = None) -> list[ApiTokenEvent]:
+        """Revoke; a second time records nothing.
+
+        Raises InvalidValue on a reason that `check_reason` refuses.
+        """
+        if self.revoked_at is not None:
+            return []
+        check_reason(reason)
+        return [Revoked(revoked_by=by, reason=reason)]
 
     def secret_rows(self) -> list[SecretRow]:
         """How its one secret stands."""

@@ -7,10 +7,12 @@ from uuid import UUID
 
 import msgspec
 
-from domain.api_token import ApiToken, Permission
-from domain.errors import NotFound, PermissionDenied, Unauthenticated
+from domain.api_token import ApiToken, ApiTokenEvent, Created, Permission
+from domain.commands import NewApiToken
+from domain.errors import LastManager, NotFound, PermissionDenied, Unauthenticated
 from domain.event import Actor, States
 from domain.scim_token.token import ScimToken
+from domain.secret import Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,10 @@ def authorise(states: States, by: Authority, at: datetime, *, team_id: UUID | No
 
     Raises Unauthenticated, PermissionDenied, NotFound.
     """
-    if isinstance(by, Operator):
-        return by.actor
-    caller = _permitted(states, by, at, Permission.SCIM_TOKENS_WRITE)
-    if team_id is not None:
+    caller = calling_api_token(states, by, at, permission=Permission.SCIM_TOKENS_WRITE)
+    if caller is not None and team_id is not None:
         caller.require_team(team_id)
-    return _signed(caller, by)
+    return signed(by, caller)
 
 
 def authorise_policy(states: States, by: Authority, at: datetime, *, team_id: UUID | None) -> Actor:
@@ -65,28 +65,37 @@ def authorise_policy(states: States, by: Authority, at: datetime, *, team_id: UU
 
     Raises Unauthenticated, PermissionDenied, NotFound.
     """
-    if isinstance(by, Operator):
-        return by.actor
-    caller = _permitted(states, by, at, Permission.POLICIES_MANAGE)
-    if team_id is not None:
+    caller = calling_api_token(states, by, at, permission=Permission.POLICIES_MANAGE)
+    if caller is not None and team_id is not None:
         caller.require_team(team_id)
-    elif caller.teams is not None:
+    elif caller is not None and caller.teams is not None:
         raise PermissionDenied(Permission.POLICIES_MANAGE)
-    return _signed(caller, by)
+    return signed(by, caller)
 
 
-def _permitted(
-    states: States, by: UUID | ApiCall, at: datetime, permission: Permission
-) -> ApiToken:
-    caller = states.get(by.api_token_id if isinstance(by, ApiCall) else by)
+def calling_api_token(
+    states: States, by: Authority, at: datetime, *, permission: Permission
+) -> ApiToken | None:
+    """The API token that gives a command; None for the operator, who may do everything.
+
+    Raises Unauthenticated, PermissionDenied.
+    """
+    calling = signing_api_token(by)
+    if calling is None:
+        return None
+    caller = states.get(calling)
     if not isinstance(caller, ApiToken):
         raise Unauthenticated("the API token is not valid")
     caller.authorise(permission, at=at)
     return caller
 
 
-def _signed(caller: ApiToken, by: UUID | ApiCall) -> Actor:
-    if isinstance(by, UUID):
+def signed(by: Authority, caller: ApiToken | None) -> Actor:
+    """How a command is signed. caller: as `calling_api_token` found it."""
+    if isinstance(by, Operator):
+        return by.actor
+    assert caller is not None
+    if not isinstance(by, ApiCall):
         return caller.actor
     return msgspec.structs.replace(caller.actor, source=by.source, user_agent=by.user_agent)
 
@@ -130,3 +139,55 @@ def api_token_of(states: States, token_id: UUID) -> ApiToken:
     if not isinstance(token, ApiToken):
         raise NotFound("no such API token")
     return token
+
+
+def granted(
+    states: States, by: Authority, at: datetime, *, ask: NewApiToken, digest: Digest
+) -> list[ApiTokenEvent]:
+    """A new API token, which may do no more than whoever makes it.
+
+    Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (foreign team).
+    """
+    caller = calling_api_token(states, by, at, permission=Permission.API_TOKENS_MANAGE)
+    (created,) = ApiToken.create(
+        user_id=ask.user_id,
+        teams=ask.teams,
+        permissions=ask.permissions,
+        digest=digest,
+        created_by=signed(by, caller),
+        expires_at=ask.expires_at if ask.lifetime is None else at + ask.lifetime,
+        at=at,
+        reason=ask.reason,
+    )
+    assert isinstance(created, Created)
+    if caller is not None:
+        caller.require_grantable(created.permissions, created.teams)
+    return [created]
+
+
+def managed(
+    states: States, by: Authority, at: datetime, *, token_id: UUID
+) -> tuple[ApiToken, Actor]:
+    """The API token to change and who signs it; one with other teams than the caller's is missing.
+
+    Raises Unauthenticated, PermissionDenied, NotFound.
+    """
+    caller = calling_api_token(states, by, at, permission=Permission.API_TOKENS_MANAGE)
+    token = api_token_of(states, token_id)
+    if caller is not None and not caller.covers(token.teams):
+        raise NotFound("no such API token")
+    return token, signed(by, caller)
+
+
+def require_another_manager(states: States, token: ApiToken, at: datetime) -> None:
+    """Raise LastManager if without `token` nobody could manage API tokens where it can.
+
+    states: with every manager there is. A manager of some teams does not stand in for one of all.
+    """
+    others = (
+        other
+        for other in states.values()
+        if isinstance(other, ApiToken) and other.id != token.id and other.is_manager(at=at)
+    )
+    if token.is_manager(at=at) and not any(other.covers(token.teams) for other in others):
+        raise LastManager("the last API token that may manage API tokens")

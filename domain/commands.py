@@ -42,12 +42,15 @@ class NewScimToken(msgspec.Struct, frozen=True):
 
 
 class NewApiToken(msgspec.Struct, frozen=True):
-    """What an administrator asks for. lifetime: None for no end. Rules: `ApiToken.create`.
+    """What an administrator asks for. Rules: `ApiToken.create`.
 
-    permissions: None for those that go with the teams.
+    permissions: None for those that go with the teams. lifetime: from its creation on; expires_at:
+    its end as an instant; without either there is none. reason: why, for the trail.
     """
 
     user_id: UUID
     teams: tuple[UUID, ...] | None
     permissions: tuple[Permission, ...] | None
     lifetime: timedelta | None
+    expires_at: datetime | None = None
+    reason: str | None = None

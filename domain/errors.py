@@ -112,6 +112,10 @@ class CommandIdReused(Refusal):
     """A command id was presented before with another request."""
 
 
+class LastManager(Refusal):
+    """Without this API token, nobody could manage API tokens over HTTP where it could."""
+
+
 class RotationUnderway(Refusal):
     """The token has two good secrets already; a third has to wait until the older one has ended."""
 

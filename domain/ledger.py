@@ -22,6 +22,9 @@ from domain.authority import (
     authorise,
     authorise_policy,
     authorised,
+    granted,
+    managed,
+    require_another_manager,
     scim_token_of,
     signing_api_token,
 )
@@ -297,12 +300,19 @@ class TokenLedger(LedgerApplication):
 
     async def scim_token(self, token_id: UUID) -> ScimToken:
         """A token as it stands, whatever became of it. Raises NotFound."""
-        rows = await self.reads.fetch(append.LOAD, [[token_id]])
-        if not rows:
-            raise NotFound("no such token")
-        _, kind, state, version, last_used_at, uses = rows[0]
-        token = decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
-        return scim_token_of(States({token_id: token}), token_id)
+        return scim_token_of(await self._stored(token_id), token_id)
+
+    async def _stored(self, id_: UUID) -> States:
+        """The aggregate of an id, if there is one; a read, outside of any append."""
+        rows = await self.reads.fetch(append.LOAD, [[id_]])
+        return States(
+            {
+                id_: decode_state(
+                    kind, state, version=version, last_used_at=last_used_at, uses=uses
+                )
+                for id_, kind, state, version, last_used_at, uses in rows
+            }
+        )
 
     async def record_refusals(self, counts: Mapping[TallyKey, int], *, key: CommandKey) -> None:
         """Add what a process counted to the tallies;
@@ -317,40 +327,63 @@ class TokenLedger(LedgerApplication):
         await self._execute(ids[0], decide, by=Operator(), key=key, reads=ids)
 
     async def create_api_token(
-        self, ask: NewApiToken, *, by: Operator = NOBODY_NAMED
+        self, ask: NewApiToken, *, by: Authority = NOBODY_NAMED, key: CommandKey | None = None
     ) -> tuple[ApiToken, Secret]:
-        """Create an API token on the word of whoever runs the service. Raises InvalidValue."""
+        """Create an API token; its secret is in the answer and nowhere else.
+
+        by: an API token needs api_tokens:manage, and whatever it grants.
+        Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (foreign team),
+        SecretAlreadyShown (a repeat of `key`), CommandIdReused.
+        """
         token_id = self.clock_and_ids.new_id()
         secret = self._mint(self._api_kind)
         digest = self.pepper.digest(secret)
 
-        def decide(_: States, at: datetime) -> Changes:
-            return [
-                (
-                    token_id,
-                    ApiToken.create(
-                        user_id=ask.user_id,
-                        teams=ask.teams,
-                        permissions=ask.permissions,
-                        digest=digest,
-                        created_by=by.actor,
-                        expires_at=None if ask.lifetime is None else at + ask.lifetime,
-                        at=at,
-                    ),
-                )
-            ]
+        def decide(states: States, at: datetime) -> Changes:
+            return [(token_id, granted(states, by, at, ask=ask, digest=digest))]
 
-        outcome = await self._execute(token_id, decide, by=Operator())
+        outcome = await self._execute(token_id, decide, by=by, key=key)
+        if outcome.is_repeat:
+            raise SecretAlreadyShown(outcome.originator_id)
         assert isinstance(outcome.state, ApiToken)
         return outcome.state, secret
 
-    async def revoke_api_token(self, token_id: UUID, *, by: Operator = NOBODY_NAMED) -> None:
-        """Revoke on the word of whoever runs the service. Raises NotFound."""
+    async def revoke_api_token(
+        self, token_id: UUID, *, by: Authority = NOBODY_NAMED, reason: str | None = None
+    ) -> None:
+        """Revoke; repeated, it records nothing.
 
-        def decide(states: States, _: datetime) -> Changes:
-            return [(token_id, api_token_of(states, token_id).revoke(by=by.actor))]
+        by: an API token needs api_tokens:manage and all teams of the token, and cannot revoke the
+        last manager. Raises NotFound for a missing or foreign token, LastManager.
+        """
+        managers = () if isinstance(by, Operator) else await self._managers()
 
-        await self._execute(token_id, decide, by=by)
+        def decide(states: States, at: datetime) -> Changes:
+            token, actor = managed(states, by, at, token_id=token_id)
+            if not isinstance(by, Operator):
+                require_another_manager(states, token, at)
+            return [(token_id, token.revoke(by=actor, reason=reason))]
+
+        await self._execute(token_id, decide, by=by, reads=managers)
+
+    async def _managers(self) -> Sequence[UUID]:
+        """The API tokens that manage now, for a command that looks at them under the lock.
+
+        There, each of them is as it is: two revocations cannot count on each other's manager. One
+        that is made between this and the lock is not counted on.
+        """
+        at = self.clock_and_ids.clock()
+        return [each.id for each in await self.api_tokens() if each.is_manager(at=at)]
+
+    async def api_token(self, token_id: UUID, *, seen_by: ApiToken | None = None) -> ApiToken:
+        """An API token as it stands; without `seen_by`, whatever became of it.
+
+        Raises NotFound, also for one that a manager does not see.
+        """
+        token = api_token_of(await self._stored(token_id), token_id)
+        if seen_by is not None and not seen_by.sees(token):
+            raise NotFound("no such API token")
+        return token
 
     async def api_tokens(self) -> list[ApiToken]:
         """Every API token, oldest first, revoked ones included."""

@@ -7,29 +7,23 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from importlib.metadata import version
-from typing import Annotated, Any, Final, TypeVar
-from uuid import UUID
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 import psycopg
 import structlog
-from cyclopts import App, CycloptsError, Parameter, Token
+from cyclopts import App, CycloptsError, Parameter
 
 from api.cli import audit, backup, repair
 from api.cli import projections as cli_projections
+from api.cli.api_token import verbs as api_tokens
 from api.cli.console import (
     AsJson,
     DataDir,
-    TokenId,
     complain,
-    instant,
-    operator,
     printable,
     show,
-    with_ledger,
 )
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
@@ -44,17 +38,13 @@ from api.json_logging import configure_logging
 from api.server.connection_limits import TooFewDescriptors
 from api.server.listening import ListenError
 from api.settings import Settings, SettingsError, load
-from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
-from domain.commands import NewApiToken
 from domain.errors import InvalidValue, LedgerError, ProjectionStopped
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.migrate import available
-from projections.described import rfc3339
 from projections.projection import UnappliableEvent
 
 T = TypeVar("T")
 
-LIFETIME_MAX_DAYS: Final = 36_500
 EXPECTED: Final = (
     SettingsError,
     EmbeddedPostgresError,
@@ -73,10 +63,9 @@ app = App(
     version=version("scim-ledger"),
     suppress_keyboard_interrupt=False,
 )
-api_token_app = App(name="api-token", help="API tokens: who may call the administrative API.")
 for command in (revocation.revoke, find_leaked, pattern):
     cli_token.app.command(command)
-for sub in (api_token_app, cli_token.app, audit.app, cli_projections.app, policy.app, repair.app):
+for sub in (api_tokens.app, cli_token.app, audit.app, cli_projections.app, policy.app, repair.app):
     app.command(sub)
 app.command(cli_projections.verify)
 app.command(backup.backup)
@@ -84,29 +73,6 @@ app.command(backup.restore)
 
 
 UNSET: Final = Settings()
-
-
-def _permissions(_: Any, tokens: Sequence[Token]) -> list[Permission]:
-    """Permissions as the API names them; cyclopts would take the names of the enumeration alone."""
-    try:
-        return [Permission(token.value) for token in tokens]
-    except ValueError:
-        raise InvalidValue("--permission", f"must be one of {', '.join(Permission)}") from None
-
-
-Teams = Annotated[  # negative: --empty-team would have meant every team
-    list[UUID] | None,
-    Parameter(negative="", help="A team that it may touch; repeat it for several."),
-]
-Permissions = Annotated[
-    list[Permission] | None,
-    Parameter(
-        converter=_permissions,
-        negative="",
-        show_choices=False,
-        help=f"One of {', '.join(Permission)}.",
-    ),
-]
 
 
 def main() -> None:
@@ -192,54 +158,6 @@ def migrate(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     show({"applied": numbers, "version": max(available())}, as_json=as_json)
 
 
-@api_token_app.command(name="create")
-def api_token_create(
-    *,
-    user: Annotated[UUID, Parameter(help="The user who will act through it.")],
-    team: Teams = None,
-    permission: Permissions = None,
-    expires_in_days: Annotated[
-        int | None, Parameter(help=f"How long it is good, 1 to {LIFETIME_MAX_DAYS} days.")
-    ] = DEFAULT_LIFETIME.days,
-    never_expires: Annotated[
-        bool, Parameter(negative="", help="Good until it is revoked.")
-    ] = False,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Create an API token for a user; its secret is printed once.
-
-    Without --team it may touch every team; without --permission it has every permission, or with
-    --team every one but those of the whole deployment: projections:manage and api_tokens:manage.
-    """
-    if expires_in_days is not None and not 1 <= expires_in_days <= LIFETIME_MAX_DAYS:
-        raise InvalidValue("--expires-in-days", f"must be 1 to {LIFETIME_MAX_DAYS}")
-    lifetime = None if never_expires or expires_in_days is None else timedelta(days=expires_in_days)
-    ask = NewApiToken(
-        user, tuple(team) if team else None, tuple(permission) if permission else None, lifetime
-    )
-    token, secret = with_ledger(
-        data_dir, lambda ledger: ledger.create_api_token(ask, by=operator())
-    )
-    show({**_api_token_fields(token), "token": secret.reveal()}, as_json=as_json)
-
-
-@api_token_app.command(name="list")
-def api_token_list(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Every API token, revoked ones included."""
-    tokens = with_ledger(data_dir, lambda ledger: ledger.api_tokens())
-    show([_api_token_fields(token) for token in tokens], as_json=as_json)
-
-
-@api_token_app.command(name="revoke")
-def api_token_revoke(
-    token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False
-) -> None:
-    """Revoke an API token, from now on and everywhere."""
-    with_ledger(data_dir, lambda ledger: ledger.revoke_api_token(token_id, by=operator()))
-    show({"id": str(token_id)}, as_json=as_json)
-
-
 @app.command
 def doctor(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
     """Say what is wrong with the set-up, and how to mend it. Exit code 1 when something fails.
@@ -257,19 +175,6 @@ def doctor(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
 
 def _end(number: int, _: object) -> None:
     sys.exit(128 + number)
-
-
-def _api_token_fields(token: ApiToken) -> Mapping[str, Any]:
-    return {
-        "id": str(token.id),
-        "user_id": str(token.user_id),
-        "teams": None if token.teams is None else [str(team) for team in token.teams],
-        "permissions": [str(permission) for permission in token.permissions],
-        "created_at": rfc3339(token.created_at),
-        "expires_at": instant(token.expires_at),
-        "revoked_at": instant(token.revoked_at),
-        "last_used_at": instant(token.last_used_at),
-    }
 
 
 def _as_typed(error: InvalidValue) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from api.cli import first_token
+from api.cli.api_token import first
 from api.deployment import Keys, embedded, open_store
 from api.server.connection_limits import check_descriptor_limit
 from api.server.heartbeat import Pulse
@@ -56,7 +56,7 @@ def _serve(settings: Settings, *, migrates: bool) -> int:
     ):
         listeners = listen_on(hosts(ready), ready.port)
         _prepare_views(ready)
-        first_token.hand_over(ready, url=url_of(listeners[0]))
+        first.hand_over(ready, url=url_of(listeners[0]))
         supervisor = Supervisor()
         programs = _programs(ready, supervisor, listeners)
         for listener in listeners:

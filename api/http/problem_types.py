@@ -44,7 +44,7 @@ _ALL: Final = (
         "Send a good API token: Authorization: Bearer, one space, the token. One that is unknown, "
         "revoked or expired is refused alike. A SCIM token is for "
         "/scim/v2 only. API tokens are made "
-        "with `scim-ledger api-token create`.",
+        "with POST /api-token, and the first one with `scim-ledger api-token create`.",
     ),
     ProblemType(
         "permission-denied",
@@ -87,6 +87,14 @@ _ALL: Final = (
         "A rotation is under way",
         "The token has two good secrets. Wait for the end of the older one, or rotate with "
         "overlap_seconds 0.",
+    ),
+    ProblemType(
+        "last-manager",
+        409,
+        "The last manager",
+        "Without this API token nobody could manage API tokens over HTTP where it can. Create "
+        "another one with api_tokens:manage first (POST /api-token), with the same teams or for "
+        "all; or revoke it with `scim-ledger api-token revoke`.",
     ),
     ProblemType(
         "already-underway",

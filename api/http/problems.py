@@ -17,6 +17,7 @@ from domain.errors import (
     AlreadyUnderway,
     CommandIdReused,
     InvalidValue,
+    LastManager,
     NotFound,
     PermissionDenied,
     PolicyViolated,
@@ -109,6 +110,9 @@ ALREADY_SHOWN: Final = (
 TWO_SECRETS: Final = (
     "The token has two good secrets already. Wait until the older one ends, or rotate it with "
     "overlap_seconds 0, which ends both at once."
+)
+LAST_MANAGER: Final = (
+    "It is the last API token that may manage API tokens where it can. It was not revoked."
 )
 JUST_ROTATED: Final = "The token was rotated a moment ago. Wait, then try again."
 USED_SINCE: Final = "The token was used since then. It was not revoked."
@@ -260,6 +264,7 @@ _TOLD: Final[Mapping[type, Callable[[Any], Answer]]] = {
     SecretAlreadyShown: lambda error: Answer(
         problem(409, ALREADY_SHOWN, token_id=error.originator_id), {}
     ),
+    LastManager: lambda _: Answer(problem(409, LAST_MANAGER, slug="last-manager"), {}),
     RotationUnderway: lambda _: Answer(problem(409, TWO_SECRETS, slug="rotation-underway"), {}),
     RotatedTooSoon: lambda error: _again(problem(429, JUST_ROTATED), error.retry_after_s),
     UsedSince: lambda error: Answer(

@@ -15,6 +15,7 @@ from domain.errors import InvalidValue
 EXAMPLE_ID: Final = "05daecaf-4365-42e8-8370-8127de5dd717"
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _BOOLEANS: Final = {"true": True, "false": False, "1": True, "0": False}
+_IN_A_LIST: Final = "must be a list of one or more, each of which "
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
 
 
@@ -50,7 +51,7 @@ class Value:
         if isinstance(self._info, inspect.DateTimeType):
             found: Any = self._instant(value, instants.parse)
         else:
-            found = self._convert(value, self._type)
+            found = self._convert(value, self._type, of=_IN_A_LIST if self.is_list else "")
         self._check(found, at)
         return found
 
@@ -69,13 +70,13 @@ class Value:
                 self._convert([text] if self.is_list else text, self._type)
         self._check(found, at)
 
-    def _convert(self, value: Any, type_: Any) -> Any:
+    def _convert(self, value: Any, type_: Any, *, of: str = "") -> Any:
         try:
             if value is not None:
                 return msgspec.convert(value, type_)
         except msgspec.ValidationError:
             pass
-        raise InvalidValue("", self.must_be)
+        raise InvalidValue("", f"{of}{self.must_be}")
 
     def _instant(self, value: Any, parse: Callable[[object], datetime]) -> datetime:
         try:

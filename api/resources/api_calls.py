@@ -28,6 +28,7 @@ _RESOURCES: Final = frozenset(
         "projections",
         "metrics",
         "verify",
+        "whoami",
         "introspect",
         "docs",
     }

@@ -57,12 +57,12 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     warnings.Unused: lambda event: _warning(
         f"not used since {rfc3339(event.since)}, for {_days(UNUSED_AFTER.days)}"
     ),
-    api_token.Created: lambda event: Detail(actor=event.created_by),
+    api_token.Created: lambda event: Detail(event.reason, event.created_by),
     api_token.Used: lambda event: Detail(how=event.presentation, is_its_own=True),
     api_token.Refused: lambda event: Detail(
         event.reason, how=_with_permission(event), is_its_own=True
     ),
-    api_token.Revoked: lambda event: Detail(actor=event.revoked_by),
+    api_token.Revoked: lambda event: Detail(event.reason, event.revoked_by),
     policy.Set: lambda event: Detail(
         actor=event.set_by, how=replace(UNTOLD, note=policy.in_words(event.rules))
     ),

@@ -1,7 +1,7 @@
 """The rules of an API token, command by command: it records, it refuses, it stays silent."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from functools import reduce
 from uuid import UUID
 
@@ -35,6 +35,7 @@ def create(
     teams: Sequence[UUID] | None = None,
     permissions: Sequence[Permission] | None = (READ,),
     expires_at: datetime | None = None,
+    reason: str | None = None,
 ) -> list[ApiTokenEvent]:
     return ApiToken.create(
         user_id=USER_ID,
@@ -44,6 +45,7 @@ def create(
         created_by=None,
         expires_at=expires_at,
         at=T0,
+        reason=reason,
     )
 
 
@@ -68,6 +70,8 @@ def created(
     return event, T0
 
 
+REASONS = ["", " ", "a\nb", "r" * 201]
+"""Against the rules."""
 REVOKED = (Revoked(revoked_by=ADA), T1)
 
 
@@ -114,6 +118,24 @@ class TestCreate:
         with pytest.raises(InvalidValue) as caught:
             create(teams=[])
         assert caught.value.pointer == "/teams"
+
+    @pytest.mark.parametrize("reason", REASONS)
+    def test_a_reason_against_the_rules_is_refused(self, reason: str) -> None:
+        with pytest.raises(InvalidValue) as caught:
+            create(reason=reason)
+        assert caught.value.pointer == "/reason"
+
+    def test_an_end_is_kept_in_utc_and_whole_milliseconds(self) -> None:
+        asked = (T1 + timedelta(microseconds=1999)).astimezone(timezone(timedelta(hours=2)))
+        (event,) = create(expires_at=asked)
+        assert isinstance(event, Created)
+        assert event.expires_at == T1 + MILLISECOND
+        assert event.expires_at.tzinfo is UTC
+
+    def test_an_end_that_not_every_time_zone_has_is_refused(self) -> None:
+        with pytest.raises(InvalidValue) as caught:
+            create(expires_at=datetime(9999, 1, 1, tzinfo=UTC))
+        assert caught.value.pointer == "/expires_at"
 
     @pytest.mark.parametrize("expires_at", [T0, T0 - MILLISECOND])
     def test_an_expiry_that_is_not_in_the_future_is_refused(self, expires_at: datetime) -> None:
@@ -220,6 +242,15 @@ def refuse(token: ApiToken, lacking: Permission | None, *, at: datetime) -> list
 class TestRevoke:
     def test_a_revocation_is_recorded(self) -> None:
         assert state_after(created()).revoke(by=ADA) == [Revoked(revoked_by=ADA)]
+
+    def test_a_reason_is_recorded_with_it(self) -> None:
+        assert state_after(created()).revoke(by=ADA, reason="left") == [Revoked(ADA, "left")]
+
+    @pytest.mark.parametrize("reason", REASONS)
+    def test_a_reason_against_the_rules_is_refused(self, reason: str) -> None:
+        with pytest.raises(InvalidValue) as caught:
+            state_after(created()).revoke(by=ADA, reason=reason)
+        assert caught.value.pointer == "/reason"
 
     def test_a_second_revocation_stays_silent(self) -> None:
         assert state_after(created(), REVOKED).revoke(by=ADA) == []

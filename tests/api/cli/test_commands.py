@@ -75,7 +75,11 @@ def test_api_tokens_are_created_listed_and_revoked(database: Database) -> None:
     assert told(database.app, "api-token", "list") == [made]
     confined = told(database.app, "api-token", "create", "--user", USER, "--team", TEAM)
     assert confined["permissions"] == ["scim_tokens:read", "scim_tokens:write", "audit:read"]
-    told(database.app, "api-token", "revoke", confined["id"])
+    assert told(database.app, "api-token", "show", confined["id"]) | {"token": None} == (
+        confined | {"token": None}
+    )
+    told(database.app, "api-token", "revoke", confined["id"], "--reason", "left the company")
+    assert INSTANT.fullmatch(told(database.app, "api-token", "show", confined["id"])["revoked_at"])
     assert told(database.app, "api-token", "revoke", made["id"]) == {"id": made["id"]}
     revoked = told(database.app, "api-token", "list")[0]
     assert INSTANT.fullmatch(revoked["revoked_at"])
@@ -144,6 +148,7 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
     [
         (("token", "show", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such aggregate"),
         (("token", "revoke", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such token"),
+        (("api-token", "show", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such API token"),
         (("token", "list", "--status", VALUE), "--status: must be active, revoked, expired or all"),
         (("token", "list", "--limit", "-1"), "--limit: must be 1 to 1000"),
         (
@@ -177,6 +182,7 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
     ids=[
         "absent",
         "absent to revoke",
+        "absent API token",
         "status",
         "limit",
         "name",

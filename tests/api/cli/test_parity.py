@@ -27,6 +27,10 @@ VERBS: Final = {
     "getScimToken": "token show",
     "deleteScimToken": "token revoke",
     "rotateScimToken": "token rotate",
+    "createApiToken": "api-token create",
+    "listApiTokens": "api-token list",
+    "getApiToken": "api-token show",
+    "deleteApiToken": "api-token revoke",
     "listScimTokenEvents": "token history",
     "getScimTokenUsage": "token usage",
     "getPolicy": "policy show",
@@ -48,6 +52,7 @@ WITHOUT: Final = {
     "verifyScimToken": _A_DOOR,
     "introspectScimToken": _A_DOOR,
     "burnScimToken": _A_DOOR,
+    "whoami": "the command line has no API token; api-token show tells of any",
     "liveness": "whether an HTTP process answers is for whoever asks it over HTTP",
 }
 FLAGS: Final = {
@@ -61,6 +66,10 @@ FLAGS_BY_VERB: Final = {
     **{(verb, "from"): "--since" for verb in ("audit list", "token history", "token usage")},
     **{(verb, "to"): "--until" for verb in ("audit list", "token history", "token usage")},
     ("audit list", "order"): "--oldest-first",
+    ("api-token create", "user_id"): "--user",
+    ("api-token create", "teams"): "--team",
+    ("api-token create", "permissions"): "--permission",
+    ("api-token create", "expires_at"): "--expires-in-days",
 }
 _WHOLE: Final = "all of it is told, oldest first; audit list and audit export have --token"
 NO_FLAG: Final = {
@@ -68,6 +77,7 @@ NO_FLAG: Final = {
     ("audit list", "format"): "audit export has it",
     **{("token history", name): _WHOLE for name in ("order", "limit", "next_cursor", "format")},
     ("audit feed", "wait"): "audit tail --follow waits",
+    **{("api-token list", name): "all of them are told" for name in ("limit", "next_cursor")},
 }
 OWN: Final = {
     "token create": {"--user": "an API token has a user of its own"},
@@ -78,6 +88,7 @@ OWN: Final = {
     },
     "policy show": {"--team": "another path"},
     "policy set": {"--team": "another path", "--user": "an API token has a user of its own"},
+    "api-token create": {"--never-expires": "over HTTP, that is an end left out"},
     "projections rebuild": {"--all": "one request after another does that"},
 }
 EVERYWHERE: Final = {"--data-dir", "--json", "TOKEN-ID", "NAME"}

@@ -100,7 +100,7 @@ def test_every_operation_of_the_resource_has_an_example_of_its_success(
     operations: dict[str, dict[str, Any]],
 ) -> None:
     for name, operation in operations.items():
-        if name.endswith(("ScimToken", "ScimTokens")):
+        if name.endswith(("Token", "Tokens", "whoami")):
             (success,) = (
                 answer for status, answer in operation["responses"].items() if status[0] == "2"
             )
@@ -355,7 +355,9 @@ def test_each_operation_answers_what_is_documented(
         client.post("/projections/usage/rebuild", auth=admin)
         for path, method, operation in _operations(document):
             token = create(service, admin)
-            url = path.format(token_id=token["id"], team_id=token["team_id"], name="usage")
+            is_api_token = path.startswith("/api-token")
+            token_id = service.api_token().id if is_api_token else token["id"]
+            url = path.format(token_id=token_id, team_id=token["team_id"], name="usage")
             sent = _sent(operation, token)
             client.request(method, url, auth=admin, **sent)
             client.request(method, url, **sent)
@@ -391,5 +393,6 @@ def _sent(operation: dict[str, Any], token: dict[str, Any]) -> dict[str, Any]:
     bodies: dict[str, Any] = {
         "createScimToken": {"team_id": token["team_id"], "name": "Okta"},
         "verifyScimToken": {"token": token["token"]},
+        "createApiToken": {"user_id": str(uuid4()), "permissions": ["scim_tokens:read"]},
     }
     return {"json": bodies.get(operation["operationId"], {})}

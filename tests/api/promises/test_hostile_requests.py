@@ -202,10 +202,10 @@ def ask(
 
 
 def recorded(service: RunningService) -> list[tuple[Any, ...]]:
-    """Every event but that a caller was there."""
+    """Every event but that a caller was there, or was refused."""
     return service.query(
-        "SELECT notification_id FROM ledger.events WHERE topic NOT LIKE 'api_token.%%'"
-        " AND topic NOT LIKE 'refusal_tally.%%'"
+        "SELECT notification_id FROM ledger.events WHERE topic NOT LIKE 'api_token.used.%%'"
+        " AND topic NOT LIKE 'api_token.refused.%%' AND topic NOT LIKE 'refusal_tally.%%'"
     )
 
 

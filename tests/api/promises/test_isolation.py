@@ -30,26 +30,36 @@ READ, WRITE, AUDIT = (
 )
 MANAGE: Final = Permission.PROJECTIONS_MANAGE
 POLICIES: Final = Permission.POLICIES_MANAGE
+API_TOKENS: Final = Permission.API_TOKENS_MANAGE
 CALLERS: Final = ("anonymous", "other_team", "read_only", "expired", "revoked", "admin")
 TARGETS: Final = ("own", "foreign", "missing")
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a request is about: a token of some team, or ids that stand for nothing."""
+    """What a request is about: a token and an API token of some team,
+    or ids that stand for nothing.
+    """
 
     team: str
     token: str
     secret: str
     view: str = "token_sources"
+    api_token: str = ""
+
+    def is_in(self, text: str) -> bool:
+        """Whether an answer tells of it."""
+        ids = (self.token, self.secret, self.api_token)
+        return any(id_ and id_ in text for id_ in ids)
 
 
 @dataclass(frozen=True)
 class Route:
     """An operation, as this matrix asks it.
 
-    path: with {token}, or else `query` or `body` say what it is about.
+    path: with {token} or {api_token}, or else `query` or `body` say what it is about.
     needs: None for a route without an API token. success: every status of one who may.
+    is_of_the_caller: it tells of nobody else, and any good API token may ask.
     is_of_the_service: it tells of no team, so every caller with the permission is equal; {view} in
     its path.
     """
@@ -61,21 +71,23 @@ class Route:
     query: Callable[[Target], Mapping[str, str]] = field(default=lambda _: {})
     body: Callable[[Target], dict[str, Any]] = field(default=lambda _: {})
     is_of_the_service: bool = False
+    is_of_the_caller: bool = False
 
     @property
     def is_of_one_token(self) -> bool:
         """Then what is not the caller's is 404."""
-        return any(what in self.path for what in ("{token}", "{team}")) or (
-            self.method,
-            self.path,
-        ) == ("POST", "/scim-token")
+        return any(what in self.path for what in ("token}", "{team}")) or (
+            self.method == "POST" and self.path in {"/scim-token", "/api-token"}
+        )
 
     def ask(self, client: httpx.Client, target: Target, caller: Caller | None) -> httpx.Response:
         """The request."""
         sent: dict[str, Any] = (
             {"params": dict(self.query(target))} if self.method == "GET" else self.body(target)
         )
-        path = self.path.format(token=target.token, team=target.team, view=target.view)
+        path = self.path.format(
+            token=target.token, api_token=target.api_token, team=target.team, view=target.view
+        )
         return client.request(self.method, path, auth=caller, **sent)
 
 
@@ -93,6 +105,19 @@ ROUTES: Final[Mapping[str, Route]] = {
     "rotateScimToken": Route(
         "POST", "/scim-token/{token}/rotate", WRITE, body=lambda _: {"json": {}}
     ),
+    "createApiToken": Route(
+        "POST",
+        "/api-token",
+        API_TOKENS,
+        frozenset({201}),
+        body=lambda t: {
+            "json": {"user_id": str(uuid4()), "permissions": [READ], "teams": [t.team]}
+        },
+    ),
+    "listApiTokens": Route("GET", "/api-token", API_TOKENS, query=lambda _: {"limit": "1000"}),
+    "getApiToken": Route("GET", "/api-token/{api_token}", API_TOKENS),
+    "deleteApiToken": Route("DELETE", "/api-token/{api_token}", API_TOKENS),
+    "whoami": Route("GET", "/whoami", READ, is_of_the_caller=True),
     "listScimTokenEvents": Route("GET", "/scim-token/{token}/events", AUDIT),
     "getScimTokenUsage": Route("GET", "/scim-token/{token}/usage", AUDIT),
     "listAuditEvents": Route("GET", "/audit", AUDIT, query=lambda t: {"team_id": t.team}),
@@ -128,7 +153,10 @@ ROUTES: Final[Mapping[str, Route]] = {
     "readiness": Route("GET", "/readyz", None),
 }
 TELLS_NO_TOKEN: Final = frozenset(
-    {"createScimToken", "getScimTokenUsage", "burnScimToken", "getTeamPolicy", "setTeamPolicy"}
+    {
+        *("createScimToken", "createApiToken", "getScimTokenUsage", "burnScimToken"),
+        *("getTeamPolicy", "setTeamPolicy"),
+    }
 )
 BY_SECRET: Final = frozenset({"verifyScimToken", "introspectScimToken"})
 """Asked with the secret itself: for a stranger they say what they say of a
@@ -139,7 +167,12 @@ secret that does not exist.
 def unknown_routes(document: Mapping[str, Any]) -> set[str]:
     """The operations of a document that have no row above, or whose row asks something else."""
     asked = {
-        name: (route.method, route.path.format(token="{token_id}", team="{team_id}", view="{name}"))
+        name: (
+            route.method,
+            route.path.format(
+                token="{token_id}", api_token="{token_id}", team="{team_id}", view="{name}"
+            ),
+        )
         for name, route in ROUTES.items()
     }
     return {
@@ -194,10 +227,11 @@ def callers(service: RunningService, team: UUID) -> dict[str, Caller | None]:
 def a_target(service: RunningService, admin: Caller, team: UUID, kind: str) -> Target:
     if kind == "missing":
         unknown = mint(SecretKind.SCIM_LIVE, uuid4().bytes * 2).reveal()
-        return Target(str(uuid4()), str(uuid4()), unknown, view="none")
+        return Target(str(uuid4()), str(uuid4()), unknown, "none", str(uuid4()))
     made = create(service, admin, team=team if kind == "own" else uuid4())
     use(service, made["token"])
-    return Target(made["team_id"], made["id"], made["token"])
+    api_token = service.api_token(READ, teams=[UUID(made["team_id"])])
+    return Target(made["team_id"], made["id"], made["token"], api_token=str(api_token.id))
 
 
 def test_every_operation_has_a_row(document: dict[str, Any]) -> None:
@@ -209,6 +243,13 @@ def test_planted_a_new_operation_without_a_row_is_found(document: dict[str, Any]
     assert unknown_routes(planted) == {"new"}
     moved = document | {"paths": {"/old/audit": document["paths"]["/audit"]}}
     assert unknown_routes(moved) == {"listAuditEvents"}
+
+
+def refusal_of(route: Route, who: str) -> int | None:
+    """Of a caller who may not ask at all, whatever it is about."""
+    if who in {"anonymous", "expired", "revoked"}:
+        return 401
+    return 403 if who == "read_only" and route.needs is not READ else None
 
 
 @pytest.mark.parametrize("target_kind", TARGETS)
@@ -227,24 +268,24 @@ def test_the_matrix(  # noqa: PLR0917 - three axes
     target_kind: str,
 ) -> None:
     route, caller = ROUTES[name], callers[who]
-    is_kept = route.needs is not WRITE and route.needs is not None
+    is_kept = route.needs not in {WRITE, API_TOKENS, None}
     target = targets[target_kind] if is_kept else a_target(service, admin, team, target_kind)
     before = facts(ledger, target)
     answer = route.ask(client, target, caller)
 
     if route.needs is None:
         assert answer.status_code == 200
-    elif who in {"anonymous", "expired", "revoked"}:
-        assert answer.status_code == 401
-    elif who == "read_only" and route.needs is not READ:
-        assert answer.status_code == 403
+    elif refusal := refusal_of(route, who):
+        assert answer.status_code == refusal
+    elif route.is_of_the_caller:
+        assert (answer.status_code, answer.json()["id"]) == (200, str(caller and caller.id))
     elif route.is_of_the_service:
         is_known = target_kind != "missing" or "{view}" not in route.path
         assert answer.status_code in (route.success if is_known else {404})
     elif target_kind == "own" and who != "other_team":
         assert answer.status_code in route.success
         if name not in TELLS_NO_TOKEN:
-            assert target.token in answer.text
+            assert target.is_in(answer.text)
         return
     elif route.is_of_one_token:
         assert_not_found(answer)
@@ -255,8 +296,7 @@ def test_the_matrix(  # noqa: PLR0917 - three axes
     if route.needs is not None:
         # Whatever it was, it tells nothing about what is not the caller's, and leaves no trace on
         # it.
-        assert target.token not in answer.text
-        assert target.secret not in answer.text
+        assert not target.is_in(answer.text)
         assert facts(ledger, target) == before
 
 
@@ -270,7 +310,8 @@ def ledger(service: RunningService) -> Iterator[psycopg.Connection]:
 def facts(ledger: psycopg.Connection, target: Target) -> int:
     """How much the ledger holds about a target."""
     counted = ledger.execute(
-        "SELECT count(*) FROM ledger.events WHERE originator_id = %s", [UUID(target.token)]
+        "SELECT count(*) FROM ledger.events WHERE originator_id = ANY(%s)",
+        [[UUID(target.token), UUID(target.api_token)]],
     ).fetchone()
     assert counted is not None
     return int(counted[0])
@@ -314,7 +355,9 @@ def test_a_scim_token_calls_no_operation(
     bearer = {"Authorization": f"Bearer {target.secret}"}
     for route in ROUTES.values():
         if route.needs is not None:
-            path = route.path.format(token=target.token, team=target.team, view=target.view)
+            path = route.path.format(
+                token=target.token, api_token=target.api_token, team=target.team, view=target.view
+            )
             answer = service.client.request(route.method, path, headers=bearer)
             assert answer.status_code == 401, path
 

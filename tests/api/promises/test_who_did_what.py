@@ -168,6 +168,10 @@ ROUTES: Final = [
         "projections/{id}/rebuild",
     ),
     ("GET", "/metrics", Permission.PROJECTIONS_MANAGE, "metrics"),
+    ("POST", "/api-token", Permission.API_TOKENS_MANAGE, "api-token"),
+    ("GET", "/api-token", Permission.API_TOKENS_MANAGE, "api-token"),
+    ("GET", "/api-token/{id}", Permission.API_TOKENS_MANAGE, "api-token/{id}"),
+    ("DELETE", "/api-token/{id}", Permission.API_TOKENS_MANAGE, "api-token/{id}"),
 ]
 
 

@@ -141,6 +141,18 @@ MEANT: dict[str, Event] = {
     "api_token.refused.v1.minimal": api_token.Refused(
         reason="revoked", permission=None, presentation=scim_token.Presentation(door="api")
     ),
+    "api_token.created.v1.reason": api_token.Created(
+        user_id=USER,
+        teams=None,
+        permissions=(Permission.AUDIT_READ,),
+        digest=DIGEST,
+        created_by=TOLD_CALLER,
+        expires_at=None,
+        reason="for the SIEM",
+    ),
+    "api_token.revoked.v1.reason": api_token.Revoked(
+        revoked_by=TOLD_CALLER, reason="left the company"
+    ),
     "api_token.revoked.v1.operator": api_token.Revoked(revoked_by=NAMED_OPERATOR),
     "policy.set.v1": policy.Set(
         team_id=TEAM_ID,

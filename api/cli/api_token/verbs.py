@@ -1,0 +1,134 @@
+"""`scim-ledger api-token …`: the operations of `/api-token`, for the operator.
+
+They work on the ledger itself, so the operator makes the first token, and revokes the last one.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from cyclopts import App, Parameter, Token
+
+from api.cli.console import (
+    AsJson,
+    DataDir,
+    Reason,
+    TokenId,
+    instant,
+    operator,
+    show,
+    with_ledger,
+)
+from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
+from domain.commands import NewApiToken
+from domain.errors import InvalidValue
+from domain.scim_token.values import check_reason
+from projections.described import rfc3339
+
+LIFETIME_MAX_DAYS: Final = 36_500
+
+app = App(name="api-token", help="API tokens: who may call the administrative API.")
+
+
+def _permissions(_: Any, tokens: Sequence[Token]) -> list[Permission]:
+    """Permissions as the API names them; cyclopts would take the names of the enumeration alone."""
+    try:
+        return [Permission(token.value) for token in tokens]
+    except ValueError:
+        raise InvalidValue("--permission", f"must be one of {', '.join(Permission)}") from None
+
+
+Teams = Annotated[  # negative: --empty-team would have meant every team
+    list[UUID] | None,
+    Parameter(negative="", help="A team that it may touch; repeat it for several."),
+]
+Permissions = Annotated[
+    list[Permission] | None,
+    Parameter(
+        converter=_permissions,
+        negative="",
+        show_choices=False,
+        help=f"One of {', '.join(Permission)}.",
+    ),
+]
+
+
+@app.command(name="create")
+def api_token_create(
+    *,
+    user: Annotated[UUID, Parameter(help="The user who will act through it.")],
+    team: Teams = None,
+    permission: Permissions = None,
+    expires_in_days: Annotated[
+        int | None, Parameter(help=f"How long it is good, 1 to {LIFETIME_MAX_DAYS} days.")
+    ] = DEFAULT_LIFETIME.days,
+    never_expires: Annotated[
+        bool, Parameter(negative="", help="Good until it is revoked.")
+    ] = False,
+    reason: Reason = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create an API token for a user; its secret is printed once.
+
+    Without --team it may touch every team; without --permission it has every permission, or with
+    --team every one but those of the whole deployment: projections:manage and api_tokens:manage.
+    """
+    if expires_in_days is not None and not 1 <= expires_in_days <= LIFETIME_MAX_DAYS:
+        raise InvalidValue("--expires-in-days", f"must be 1 to {LIFETIME_MAX_DAYS}")
+    check_reason(reason)
+    lifetime = None if never_expires or expires_in_days is None else timedelta(days=expires_in_days)
+    ask = NewApiToken(
+        user,
+        tuple(team) if team else None,
+        tuple(permission) if permission else None,
+        lifetime,
+        reason=reason,
+    )
+    token, secret = with_ledger(
+        data_dir, lambda ledger: ledger.create_api_token(ask, by=operator())
+    )
+    show({**_fields(token), "token": secret.reveal()}, as_json=as_json)
+
+
+@app.command(name="list")
+def api_token_list(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Every API token, revoked ones included."""
+    tokens = with_ledger(data_dir, lambda ledger: ledger.api_tokens())
+    show([_fields(token) for token in tokens], as_json=as_json)
+
+
+@app.command(name="show")
+def api_token_show(token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """One API token, also when it is revoked."""
+    token = with_ledger(data_dir, lambda ledger: ledger.api_token(token_id))
+    show(_fields(token), as_json=as_json)
+
+
+@app.command(name="revoke")
+def api_token_revoke(
+    token_id: TokenId,
+    *,
+    reason: Reason = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke an API token, from now on and everywhere."""
+    check_reason(reason)
+    by = operator()
+    with_ledger(data_dir, lambda ledger: ledger.revoke_api_token(token_id, by=by, reason=reason))
+    show({"id": str(token_id)}, as_json=as_json)
+
+
+def _fields(token: ApiToken) -> Mapping[str, Any]:
+    return {
+        "id": str(token.id),
+        "user_id": str(token.user_id),
+        "teams": None if token.teams is None else [str(team) for team in token.teams],
+        "permissions": [str(permission) for permission in token.permissions],
+        "created_at": rfc3339(token.created_at),
+        "expires_at": instant(token.expires_at),
+        "revoked_at": instant(token.revoked_at),
+        "last_used_at": instant(token.last_used_at),
+    }

@@ -1,0 +1,1 @@
+"""API tokens over HTTP: who may call the administrative API."""

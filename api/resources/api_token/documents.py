@@ -1,0 +1,136 @@
+"""What is asked and answered about API tokens."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+import msgspec
+
+from api.http.values import Check
+from api.resources.scim_token.bodies import Reason
+from domain.api_token import ApiToken, Permission
+from domain.scim_token.values import check_expiry
+from projections.described import Instant, rfc3339
+
+
+class CreateApiToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An API token to create. It may do no more than the one that creates it.
+
+    teams: left out, every team. expires_at: left out, no end. reason: for the audit trail.
+    """
+
+    user_id: Annotated[UUID, msgspec.Meta(description="The user who will act through it.")]
+    permissions: Annotated[
+        list[Permission],
+        msgspec.Meta(min_length=1, description="What it allows; those of your own at most."),
+    ]
+    teams: (
+        Annotated[
+            list[UUID],
+            msgspec.Meta(min_length=1, description="The teams it may touch; your own at most."),
+        ]
+        | None
+    ) = None
+    expires_at: (
+        Annotated[
+            datetime, msgspec.Meta(tz=True), Check(lambda ends, at: check_expiry(ends, after=at))
+        ]
+        | None
+    ) = None
+    reason: Reason | None = None
+
+
+class ApiTokenDocument(msgspec.Struct, frozen=True):
+    """An API token, without its secret. teams: null for every team. expires_at: null for no end.
+
+    last_used_at: to the minute; null before the first use.
+    """
+
+    id: UUID
+    user_id: UUID
+    permissions: Sequence[Permission]
+    teams: Sequence[UUID] | None
+    created_at: Instant
+    expires_at: Instant | None
+    last_used_at: Instant | None
+
+
+class CreatedApiToken(ApiTokenDocument, frozen=True, kw_only=True):
+    """The API token plus its secret, shown in this answer only."""
+
+    token: Annotated[
+        str, msgspec.Meta(description="Show-once bearer token; cannot be retrieved later.")
+    ]
+
+
+class ApiTokenList(msgspec.Struct, frozen=True):
+    """One page, newest first. next_cursor: null on the last page."""
+
+    limit: int
+    next_cursor: str | None
+    result: Sequence[ApiTokenDocument]
+
+
+class RevokedApiToken(msgspec.Struct, frozen=True):
+    """The API token that is revoked now."""
+
+    id: UUID
+
+
+class WhoAmI(msgspec.Struct, frozen=True):
+    """The API token that a call was made with."""
+
+    id: UUID
+    user_id: UUID
+    permissions: Sequence[Permission]
+    teams: Sequence[UUID] | None
+    expires_at: Instant | None
+
+
+EXAMPLE: Final = ApiTokenDocument(
+    id=UUID("6d0c2f4b-93a5-4d0e-8a57-6b1f8f0f5c21"),
+    user_id=UUID("4f9b5c02-6f39-4c2f-8f6e-3f2d0d9f7a11"),
+    permissions=(Permission.SCIM_TOKENS_READ, Permission.SCIM_TOKENS_WRITE),
+    teams=(UUID("05daecaf-4365-42e8-8370-8127de5dd717"),),
+    created_at="2021-08-10T10:00:00.000Z",
+    expires_at="2021-11-08T10:00:00.000Z",
+    last_used_at=None,
+)
+CREATED_EXAMPLE: Final = CreatedApiToken(
+    **msgspec.structs.asdict(EXAMPLE),
+    token="api_live_<49 letters and digits, shown once>",  # noqa: S106 - says what stands there
+)
+ASK_EXAMPLE: Final = {
+    "user_id": str(EXAMPLE.user_id),
+    "permissions": [str(permission) for permission in EXAMPLE.permissions],
+    "teams": ["05daecaf-4365-42e8-8370-8127de5dd717"],
+    "expires_at": EXAMPLE.expires_at,
+}
+WHOAMI_EXAMPLE: Final = WhoAmI(
+    EXAMPLE.id, EXAMPLE.user_id, EXAMPLE.permissions, EXAMPLE.teams, EXAMPLE.expires_at
+)
+
+
+def document(token: ApiToken) -> ApiTokenDocument:
+    """The documented token from its state."""
+    return ApiTokenDocument(
+        id=token.id,
+        user_id=token.user_id,
+        permissions=token.permissions,
+        teams=token.teams,
+        created_at=rfc3339(token.created_at),
+        expires_at=_instant(token.expires_at),
+        last_used_at=_instant(token.last_used_at),
+    )
+
+
+def who(token: ApiToken) -> WhoAmI:
+    """What a caller is told of its own token."""
+    return WhoAmI(
+        token.id, token.user_id, token.permissions, token.teams, _instant(token.expires_at)
+    )
+
+
+def _instant(at: datetime | None) -> str | None:
+    return None if at is None else rfc3339(at)

@@ -1,0 +1,199 @@
+"""The resource `/api-token`: who may call the administrative API, managed by who may do that.
+
+Reads go to the states themselves: API tokens are few, and what was answered is there.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Response, delete, get, post
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import Body, FromPath, QueryParameter
+
+from api.admission import requires
+from api.http.json_body import StrictRequest
+from api.http.problems import documented
+from api.http.values import Check
+from api.resources.api_calls import InjectedCall, InjectedKey
+from api.resources.api_token.documents import (
+    ASK_EXAMPLE,
+    CREATED_EXAMPLE,
+    EXAMPLE,
+    ApiTokenDocument,
+    ApiTokenList,
+    CreateApiToken,
+    CreatedApiToken,
+    RevokedApiToken,
+    document,
+)
+from api.resources.scim_token.documented import LIMIT_DEFAULT, LIMIT_MAX
+from api.service import InjectedService
+from domain.api_token import ApiToken, Permission
+from domain.commands import NewApiToken
+from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
+from domain.secret import Secret
+from projections.scim_tokens.queries import Place
+
+_SHOWN: Final = ResponseHeader(
+    name="Location", description="The token's address.", documentation_only=True
+)
+
+
+class ApiTokenController(Controller):
+    """`/api-token`."""
+
+    path = "/api-token"
+    tags = ("API tokens",)
+    opt = requires(Permission.API_TOKENS_MANAGE)
+
+    @post(
+        operation_id="createApiToken",
+        summary="Create an API token",
+        status_code=201,
+        response_headers=[_SHOWN],
+        responses={
+            201: ResponseSpec(
+                CreatedApiToken,
+                description="Created; the secret is in this answer only.",
+                examples=[Example(value=CREATED_EXAMPLE)],
+            ),
+            **documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
+        },
+    )
+    async def create(
+        self,
+        service: InjectedService,
+        call: InjectedCall,
+        key: InjectedKey,
+        data: Annotated[CreateApiToken, Body(examples=[Example(value=ASK_EXAMPLE)])],
+    ) -> Response[CreatedApiToken]:
+        """Give a colleague or an automation an API token of its own.
+
+        Nobody grants more than they have: 403 for a permission that your own token lacks, 404 for
+        a team that it may not touch. `token` is shown in this answer and cannot be retrieved later.
+        """
+        ask = NewApiToken(
+            data.user_id,
+            None if data.teams is None else tuple(data.teams),
+            tuple(data.permissions),
+            lifetime=None,
+            expires_at=data.expires_at,
+            reason=data.reason,
+        )
+        return _shown_once(*await service.ledger.create_api_token(ask, by=call, key=key))
+
+    @get(
+        operation_id="listApiTokens",
+        summary="List API tokens",
+        responses={
+            200: ResponseSpec(
+                ApiTokenList,
+                description="One page, newest first.",
+                examples=[Example(value=ApiTokenList(100, None, [EXAMPLE]))],
+            ),
+            **documented(400, 401, 403, 503),
+        },
+    )
+    async def list_(
+        self,
+        request: StrictRequest,
+        service: InjectedService,
+        limit: Annotated[
+            int, QueryParameter(ge=1, le=LIMIT_MAX, description="Tokens a page.", required=False)
+        ] = LIMIT_DEFAULT,
+        next_cursor: Annotated[
+            str | None,
+            QueryParameter(
+                description="From the page before; empty for the first.", required=False
+            ),
+        ] = None,
+    ) -> ApiTokenList:
+        """The good ones that the caller may manage, newest first by (`created_at`, `id`)."""
+        caller = request.user
+        scope = f"api-token {caller.api_token.teams}"
+        after = service.cursors.decode(next_cursor, scope=scope) if next_cursor else None
+        found = [
+            token
+            for token in reversed(await service.ledger.api_tokens())
+            if caller.api_token.sees(token) and token.is_good(at=caller.at)
+        ]
+        page, last = _page(found, after=after, limit=limit)
+        cursor = None if last is None else service.cursors.encode(last, scope=scope)
+        return ApiTokenList(limit, cursor, [document(token) for token in page])
+
+    @get(
+        "/{token_id:uuid}",
+        operation_id="getApiToken",
+        summary="Read an API token",
+        responses={
+            200: ResponseSpec(
+                ApiTokenDocument, description="The token.", examples=[Example(value=EXAMPLE)]
+            ),
+            **documented(400, 401, 403, 404, 503),
+        },
+    )
+    async def read(
+        self, request: StrictRequest, service: InjectedService, token_id: FromPath[UUID]
+    ) -> ApiTokenDocument:
+        """The token, without its secret. Revoked, foreign and missing tokens are all 404."""
+        return document(await service.ledger.api_token(token_id, seen_by=request.user.api_token))
+
+    @delete(
+        "/{token_id:uuid}",
+        operation_id="deleteApiToken",
+        summary="Revoke an API token",
+        status_code=200,
+        responses={
+            200: ResponseSpec(
+                RevokedApiToken,
+                description="Revoked, everywhere, from now on.",
+                examples=[Example(value=RevokedApiToken(EXAMPLE.id))],
+            ),
+            **documented(400, 401, 403, 404, 409, 503),
+        },
+    )
+    async def revoke(
+        self,
+        service: InjectedService,
+        call: InjectedCall,
+        token_id: FromPath[UUID],
+        reason: Annotated[
+            str | None,
+            QueryParameter(
+                min_length=1,
+                max_length=REASON_MAX_LENGTH,
+                description="Why, for the audit trail.",
+                required=False,
+            ),
+            Check(lambda reason, _: check_reason(reason)),
+        ] = None,
+    ) -> RevokedApiToken:
+        """Final and immediate. Repeated, it answers the same and records nothing new.
+
+        409 for the last token that may manage API tokens where it can.
+        """
+        await service.ledger.revoke_api_token(token_id, by=call, reason=reason)
+        return RevokedApiToken(token_id)
+
+
+def _page(
+    tokens: Sequence[ApiToken], *, after: Place | None, limit: int
+) -> tuple[Sequence[ApiToken], Place | None]:
+    """The tokens behind a place, `limit` at most, and where the page ends; None at the end."""
+    if after is not None:
+        place = (after.created_at, after.id)
+        tokens = [token for token in tokens if (token.created_at, token.id) < place]
+    page = tokens[:limit]
+    return page, Place(page[-1].created_at, page[-1].id) if len(tokens) > limit else None
+
+
+def _shown_once(token: ApiToken, secret: Secret) -> Response[CreatedApiToken]:
+    shown = msgspec.structs.asdict(document(token))
+    return Response(
+        CreatedApiToken(**shown, token=secret.reveal()),
+        headers={"Location": f"/api-token/{token.id}"},
+    )

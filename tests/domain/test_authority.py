@@ -1,0 +1,212 @@
+"""Who may make and end which API token: nobody grants more than they have."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.api_token import ApiToken, Created, Permission, evolve
+from domain.authority import ApiCall, Authority, Operator, granted, managed, require_another_manager
+from domain.commands import NewApiToken
+from domain.errors import (
+    InvalidValue,
+    LastManager,
+    NotFound,
+    PermissionDenied,
+    Refusal,
+    Unauthenticated,
+)
+from domain.event import Actor, Recorded, States
+from domain.secret import Digest
+from tests.domain.scenario import COMMAND_ID, FIRST, T0, T1, T2, TEAM_ID
+
+MANAGE, READ = Permission.API_TOKENS_MANAGE, Permission.SCIM_TOKENS_READ
+ME, OTHER = UUID(int=21), UUID(int=22)
+FOREIGN: Final = UUID(int=3)
+ADA: Final = UUID(int=4)
+Teams = tuple[UUID, ...] | None
+
+
+def token(
+    *permissions: Permission,
+    id_: UUID = ME,
+    teams: Teams = None,
+    expires_at: datetime | None = None,
+) -> ApiToken:
+    made = Created(
+        user_id=ADA,
+        teams=teams,
+        permissions=permissions,
+        digest=FIRST,
+        created_by=None,
+        expires_at=expires_at,
+    )
+    return evolve(None, Recorded(id_, 1, T0, COMMAND_ID, made))
+
+
+def states_of(*tokens: ApiToken) -> States:
+    return States({each.id: each for each in tokens})
+
+
+def grant(
+    *callers: ApiToken,
+    permissions: Sequence[Permission] = (READ,),
+    teams: Teams = None,
+    by: Authority = ME,
+) -> Created:
+    ask = NewApiToken(FOREIGN, teams, tuple(permissions), None, T2, "for the SIEM")
+    states = states_of(*callers)
+    (made,) = granted(states, by, T1, ask=ask, digest=Digest(bytes(32), 1))
+    assert isinstance(made, Created)
+    return made
+
+
+class TestGranting:
+    def test_what_is_asked_for_is_recorded_with_who_made_it(self) -> None:
+        call = ApiCall(ME, "192.0.2.1", "curl/8.5.0")
+        assert grant(token(MANAGE, READ), teams=(TEAM_ID,), by=call) == Created(
+            user_id=FOREIGN,
+            teams=(TEAM_ID,),
+            permissions=(READ,),
+            digest=Digest(bytes(32), 1),
+            created_by=Actor(ADA, ME, source="192.0.2.1", user_agent="curl/8.5.0"),
+            expires_at=T2,
+            reason="for the SIEM",
+        )
+
+    def test_the_operator_grants_whatever_there_is(self) -> None:
+        made = grant(permissions=tuple(Permission), by=Operator(name="root@db1"))
+        assert made.permissions == tuple(Permission)
+        assert made.created_by == Actor(None, None, operator="root@db1")
+
+    def test_whoever_may_not_manage_is_told_that_before_anything_else(self) -> None:
+        with pytest.raises(PermissionDenied) as caught:
+            grant(token(READ, teams=(TEAM_ID,)), permissions=(), teams=())
+        assert caught.value.permission == MANAGE
+
+    @pytest.mark.parametrize("callers", [(), (token(MANAGE, READ, expires_at=T1),)])
+    def test_a_caller_that_is_unknown_or_over_is_unauthenticated(
+        self, callers: tuple[ApiToken, ...]
+    ) -> None:
+        with pytest.raises(Unauthenticated):
+            grant(*callers)
+
+    def test_a_permission_that_the_caller_lacks_is_named(self) -> None:
+        with pytest.raises(PermissionDenied) as caught:
+            grant(token(MANAGE), permissions=(MANAGE, READ))
+        assert caught.value.permission == READ
+
+    def test_a_team_of_others_is_missing(self) -> None:
+        with pytest.raises(NotFound):
+            grant(token(MANAGE, READ, teams=(TEAM_ID,)), teams=(TEAM_ID, FOREIGN))
+
+    def test_a_caller_for_some_teams_must_name_teams(self) -> None:
+        with pytest.raises(InvalidValue) as caught:
+            grant(token(MANAGE, READ, teams=(TEAM_ID,)))
+        assert caught.value.pointer == "/teams"
+
+
+class TestManaging:
+    @pytest.mark.parametrize(
+        ("own", "others"),
+        [(None, None), (None, (TEAM_ID,)), ((TEAM_ID, FOREIGN), (TEAM_ID,))],
+    )
+    def test_a_token_within_the_callers_teams_is_managed(self, own: Teams, others: Teams) -> None:
+        caller, other = token(MANAGE, teams=own), token(READ, id_=OTHER, teams=others)
+        states = states_of(caller, other)
+        assert managed(states, ME, T1, token_id=OTHER) == (other, caller.actor)
+        assert caller.sees(other)
+
+    @pytest.mark.parametrize("others", [None, (FOREIGN,), (TEAM_ID, FOREIGN)])
+    def test_a_token_with_any_other_team_looks_missing(self, others: Teams) -> None:
+        caller, other = token(MANAGE, teams=(TEAM_ID,)), token(READ, id_=OTHER, teams=others)
+        said = []
+        for states in (states_of(caller, other), states_of(caller)):
+            with pytest.raises(NotFound) as caught:
+                managed(states, ME, T1, token_id=OTHER)
+            said.append(str(caught.value))
+        assert said[0] == said[1]
+        assert not caller.sees(other)
+
+    def test_the_operator_manages_every_token(self) -> None:
+        found, actor = managed(states_of(token(READ)), Operator(ADA, "root@db1"), T1, token_id=ME)
+        assert (found.id, actor.operator) == (ME, "root@db1")
+
+
+class TestTheLastManager:
+    """At T1, without the token ME."""
+
+    @pytest.mark.parametrize(
+        ("last", "others"),
+        [
+            (token(MANAGE), ()),
+            (token(MANAGE), (token(READ, id_=OTHER),)),
+            (token(MANAGE), (token(MANAGE, id_=OTHER, expires_at=T1),)),
+            (token(MANAGE), (token(MANAGE, id_=OTHER, teams=(TEAM_ID,)),)),
+            (token(MANAGE, teams=(TEAM_ID,)), (token(MANAGE, id_=OTHER, teams=(FOREIGN,)),)),
+        ],
+        ids=["alone", "another may not", "another is over", "another is confined", "elsewhere"],
+    )
+    def test_it_is_refused(self, last: ApiToken, others: tuple[ApiToken, ...]) -> None:
+        with pytest.raises(LastManager):
+            require_another_manager(states_of(last, *others), last, T1)
+
+    @pytest.mark.parametrize(
+        ("not_last", "others"),
+        [
+            (token(READ), ()),
+            (token(MANAGE, expires_at=T1), ()),
+            (token(MANAGE), (token(MANAGE, id_=OTHER, expires_at=T2),)),
+            (token(MANAGE, teams=(TEAM_ID,)), (token(MANAGE, id_=OTHER),)),
+            (
+                token(MANAGE, teams=(TEAM_ID,)),
+                (token(MANAGE, id_=OTHER, teams=(FOREIGN, TEAM_ID)),),
+            ),
+        ],
+        ids=["no manager", "over", "another", "another of all teams", "another of more teams"],
+    )
+    def test_any_other_is_not(self, not_last: ApiToken, others: tuple[ApiToken, ...]) -> None:
+        require_another_manager(states_of(not_last, *others), not_last, T1)
+
+
+some_permissions = st.lists(st.sampled_from(Permission), min_size=1, max_size=5, unique=True)
+some_teams = st.none() | st.lists(
+    st.sampled_from([UUID(int=each) for each in range(31, 35)]), min_size=1, unique=True
+)
+
+
+def reach(permissions: Sequence[Permission], teams: Sequence[UUID] | None) -> set[tuple[str, str]]:
+    """All that a token may do, where: the plain model of what it has. "any" stands for a team that
+    nobody named.
+    """
+    places = [str(team) for team in teams or ()] or ["any", *(str(UUID(int=n)) for n in range(40))]
+    return {(permission, place) for permission in permissions for place in places}
+
+
+@settings(max_examples=300)
+@given(own=some_permissions, own_teams=some_teams, asked=some_permissions, teams=some_teams)
+def test_nobody_grants_more_than_they_have(
+    own: list[Permission],
+    own_teams: list[UUID] | None,
+    asked: list[Permission],
+    teams: list[UUID] | None,
+) -> None:
+    caller = token(*own, teams=None if own_teams is None else tuple(own_teams))
+    named = None if teams is None else tuple(teams)
+    may = MANAGE in own and reach(asked, teams) <= reach(own, own_teams)
+    try:
+        made = grant(caller, permissions=asked, teams=named)
+    except Refusal:
+        assert not may
+    else:
+        assert may
+        assert reach(made.permissions, made.teams) == reach(asked, teams)
+
+
+def test_planted_a_model_that_forgot_teams_would_be_found() -> None:
+    assert not reach([READ], None) <= reach([READ], [FOREIGN])
+    assert reach([READ], [FOREIGN]) <= reach([READ], None)
