@@ -221,9 +221,21 @@ def unsuitable(plan: dict[str, Any], *, times: int | None) -> list[str]:
     return wrong
 
 
+def is_a_tie(connection: psycopg.Connection) -> bool:
+    """Before PostgreSQL 17 and the first ANALYZE, a walk along all active tokens and one along
+    those with an end cost the same to the planner, who may take the longer.
+    """
+    row = connection.execute(
+        "SELECT reltuples < 0 FROM pg_class WHERE oid = %s::regclass", [TABLE]
+    ).fetchone()
+    return connection.info.server_version < 170_000 and row == (True,)
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_page_is_read_along_an_index(table: psycopg.Connection, question: str) -> None:
     times = QUESTIONS[question][1]
+    if question == "expired" and is_a_tie(table):
+        times = None
     assert unsuitable(explain(table, question), times=times) == []
     middle = Place(T0 + timedelta(seconds=ROWS / 6), UUID(int=ROWS // 2))
     assert unsuitable(explain(table, question, after=middle), times=times) == []
