@@ -42,8 +42,15 @@ def _table(projection: Projection) -> str:
 
 
 def _another_type(projection: Projection, column: str) -> str:
+    """Its indexes that need a truth value go first: PostgreSQL refuses it beside them."""
     type_ = "varchar(4)" if projection.type_of(column) == "text" else "text"
-    return f"ALTER TABLE {_table(projection)} ALTER {column} TYPE {type_} USING {column}::{type_}"
+    in_the_way = [name for name, of in projection.indexes.items() if f"NOT {column}" in of]
+    return "; ".join(
+        [
+            *(f"DROP INDEX {_table(projection)}_{name}" for name in in_the_way),
+            f"ALTER TABLE {_table(projection)} ALTER {column} TYPE {type_} USING {column}::{type_}",
+        ]
+    )
 
 
 def _conflicting_rows(projection: Projection, _: str) -> str:
