@@ -30,7 +30,6 @@ _RESOURCES: Final = frozenset(
         "verify",
         "whoami",
         "introspect",
-        "leak-report",
         "docs",
     }
 )

@@ -293,7 +293,7 @@ def test_memory_does_not_grow_with_the_ledger(server: str) -> None:
     program = (
         "import sys, psycopg\n"
         "from projections.ledger_check import check_ledger\n"
-        "from projections.rebuild import rebuild\n"
+        "from projections.rebuild.run import rebuild\n"
         "from projections.registry import PROJECTIONS\n"
         "connection = psycopg.connect(sys.argv[1], autocommit=True)\n"
         "if sys.argv[2] == 'ledger': assert check_ledger(connection).damage is None\n"

@@ -24,7 +24,7 @@ def find_leaked(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
     By format and checksum, without a ledger; where DATABASE_URL or --data-dir names one, it tells
     whose they are and whether they are still good. No secret is printed.
     """
-    found = find_secrets(standard_input())
+    found = find_secrets(_standard_input())
     settings = load(data_dir=data_dir)
     if settings.database_url is None and settings.data_dir is None:
         return _tell(found, as_json=as_json)
@@ -50,7 +50,7 @@ def _telling_whose(
                         "token_id": str(holder.token.id),
                     }
                 )
-                print_found(each, whose, as_json=as_json)
+                _print(each, whose, as_json=as_json)
         return exit_code
 
     return tell
@@ -60,11 +60,11 @@ def _tell(found: Iterator[Found], *, as_json: bool) -> int:
     exit_code = 0
     for each in found:
         exit_code = FOUND
-        print_found(each, {}, as_json=as_json)
+        _print(each, {}, as_json=as_json)
     return exit_code
 
 
-def print_found(found: Found, whose: dict[str, str], *, as_json: bool) -> None:
+def _print(found: Found, whose: dict[str, str], *, as_json: bool) -> None:
     """One line for each, so that a long stream is told while it is read."""
     kind = found.secret.kind.rstrip("_")
     if as_json:
@@ -74,8 +74,7 @@ def print_found(found: Found, whose: dict[str, str], *, as_json: bool) -> None:
         print(f"{found.line}:{found.column}", kind, *words)
 
 
-def standard_input() -> Iterator[bytes]:
-    """What stands in standard input, as it comes. Raises SettingsError where it is closed."""
+def _standard_input() -> Iterator[bytes]:
     if sys.stdin is None:
         raise SettingsError("standard input is closed")
     while chunk := os.read(sys.stdin.fileno(), CHUNK_BYTES):

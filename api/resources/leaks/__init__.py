@@ -1,1 +1,0 @@
-"""Leaked secrets, as those who find them report them."""
