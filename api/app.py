@@ -32,6 +32,7 @@ from api.resources.api_token.whoami import whoami
 from api.resources.audit.trail import AuditController, TokenHistoryController
 from api.resources.feed import follow_events
 from api.resources.health import healthz, readyz
+from api.resources.leaks.report import report_leaks
 from api.resources.metrics import METRICS_PATH, metrics
 from api.resources.pages import ASSETS, PAGES
 from api.resources.policy import PolicyController
@@ -74,6 +75,7 @@ RESOURCES: Final[Sequence[Any]] = (
     ProjectionController,
     metrics,
     *introspection.OPERATIONS,
+    report_leaks,
     healthz,
     readyz,
 )
@@ -135,6 +137,7 @@ def assemble(settings: Settings, clock_and_ids: ClockAndIds) -> Service:
         clock_and_ids=clock_and_ids,
         is_live=settings.environment == "live",
         secret_prefix=settings.secret_prefix,
+        revokes_leaked=settings.on_leak == "revoke",
         on_append=waker.appended,
         commit_turn=ALONE if settings.turn_fd is None else SharedCommitTurn(settings.turn_fd),
     )

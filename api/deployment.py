@@ -133,6 +133,7 @@ def open_ledger(settings: Settings) -> TokenLedger:
         clock_and_ids=CLOCK_AND_IDS,
         is_live=settings.environment == "live",
         secret_prefix=settings.secret_prefix,
+        revokes_leaked=settings.on_leak == "revoke",
     )
 
 

@@ -60,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     show it. pepper: digest keys, newest last, separated by commas or white space; pepper_file: a
     file of them. environment: live or test, a part of new secrets.
     secret_prefix: of the issuer, that new secrets begin with; older ones stay as they are.
+    on_leak: revoke or mark, what happens to a SCIM token whose leak is reported.
     allow_unsafe_database: start although the server may lose what it confirmed (fsync=off and the
     like). public_metrics: answer /metrics without an API token; no secret, but how much is used.
     scim_upstream_url: what stands behind /scim/v2 (also plain SCIM_UPSTREAM_URL); None for nothing.
@@ -83,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     pepper_file: Path | None = None
     environment: str = "live"
     secret_prefix: str | None = None
+    on_leak: str = "revoke"
     allow_unsafe_database: bool = False
     public_metrics: bool = False
     scim_upstream_url: str | None = None
@@ -199,8 +201,14 @@ def _check_new_secrets(settings: Settings) -> None:
         raise UnusableSetting("SECRET_PREFIX", "must be 2 to 16 of the characters a-z and 0-9")
 
 
+def _check_leaks(settings: Settings) -> None:
+    if settings.on_leak not in {"revoke", "mark"}:
+        raise UnusableSetting("ON_LEAK", "must be revoke or mark")
+
+
 def _checked(settings: Settings) -> Settings:
     _check_new_secrets(settings)
+    _check_leaks(settings)
     if not 1 <= settings.workers <= 64:  # noqa: PLR2004
         raise UnusableSetting("WORKERS", "must be 1 to 64")
     if not 0 <= settings.port <= 65535:  # noqa: PLR2004

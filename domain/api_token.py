@@ -28,6 +28,7 @@ class Permission(StrEnum):
     PROJECTIONS_MANAGE = "projections:manage"
     API_TOKENS_MANAGE = "api_tokens:manage"
     POLICIES_MANAGE = "policies:manage"
+    LEAKS_REPORT = "leaks:report"
 
 
 DEPLOYMENT_WIDE: Final = frozenset(

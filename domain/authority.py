@@ -49,12 +49,19 @@ or the operator.
 NOBODY_NAMED: Final = Operator()
 
 
-def authorise(states: States, by: Authority, at: datetime, *, team_id: UUID | None) -> Actor:
+def authorise(
+    states: States,
+    by: Authority,
+    at: datetime,
+    *,
+    team_id: UUID | None,
+    permission: Permission = Permission.SCIM_TOKENS_WRITE,
+) -> Actor:
     """Who signs a change of a team's token. team_id: None where the token is missing.
 
     Raises Unauthenticated, PermissionDenied, NotFound.
     """
-    caller = calling_api_token(states, by, at, permission=Permission.SCIM_TOKENS_WRITE)
+    caller = calling_api_token(states, by, at, permission=permission)
     if caller is not None and team_id is not None:
         caller.require_team(team_id)
     return signed(by, caller)

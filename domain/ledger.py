@@ -42,7 +42,10 @@ from domain.eventstore.library.application import LedgerApplication
 from domain.eventstore.peppers.fingerprints import PepperRequirement
 from domain.eventstore.peppers.newer_keys import NewerPeppers
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
-from domain.leaks.holders import Holder, find_holders
+from domain.leaks.holder import Holder
+from domain.leaks.holders import find_holders
+from domain.leaks.report import LeakAnswer, LeakReport
+from domain.leaks.report import decide as decide_on_leaks
 from domain.policy import NO_RULES, NotCounted, Policy, Rules
 from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
@@ -50,6 +53,7 @@ from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from domain.refusals.tally import RefusalTally, TallyKey
 from domain.scim_token import rotation
 from domain.scim_token.events import Presentation
+from domain.scim_token.leak import Leak
 from domain.scim_token.token import REFUSAL_EVERY, ScimToken
 from domain.secret import Pepper, Secret, SecretKind, mint
 
@@ -61,8 +65,9 @@ class TokenLedger(LedgerApplication):
     """The ledger of SCIM tokens and of the API tokens that manage them.
 
     conninfo: libpq connection string of the app role. pepper: digests secrets. is_live: which
-    kind new secrets are of. secret_prefix: the issuer's, that they begin with. on_append: called
-    after each commit that stored something.
+    kind new secrets are of. secret_prefix: the issuer's, that they begin with. revokes_leaked: a
+    SCIM token whose leak is reported ends, instead of being marked. on_append: called after each
+    commit that stored something.
     commit_turn: see `AppendGate`. Every command raises Unavailable within its deadline when the
     store is away.
     """
@@ -75,6 +80,7 @@ class TokenLedger(LedgerApplication):
         clock_and_ids: ClockAndIds,
         is_live: bool = True,
         secret_prefix: str | None = None,
+        revokes_leaked: bool = True,
         on_append: Callable[[], None] = lambda: None,
         commit_turn: CommitTurn = ALONE,
     ) -> None:
@@ -84,6 +90,7 @@ class TokenLedger(LedgerApplication):
         self._scim_kind = SecretKind.SCIM_LIVE if is_live else SecretKind.SCIM_TEST
         self._api_kind = SecretKind.API_LIVE if is_live else SecretKind.API_TEST
         self._secret_prefix = secret_prefix
+        self._revokes_leaked = revokes_leaked
         self.clock = LedgerClock(clock_and_ids.clock)
         primary = Primary(conninfo, requires=PepperRequirement(pepper))
         self.gate = AppendGate(
@@ -272,6 +279,64 @@ class TokenLedger(LedgerApplication):
         if None in found:
             await self._newer_keys.require_none()
         return found
+
+    async def report_leaks(
+        self,
+        reports: Sequence[LeakReport],
+        *,
+        by: Authority,
+        teams: Sequence[UUID] | None,
+        key: CommandKey | None = None,
+    ) -> Sequence[LeakAnswer | None]:
+        """End the tokens whose secrets leaked, or mark them: see `Holder.report`.
+
+        by: an API token needs leaks:report. teams: that it may touch, None for all; a secret of
+        another team is one that nobody has, and nothing happens to it. The answers are in the order
+        of the reports, None for what nobody has. Raises Unauthenticated, PermissionDenied,
+        CommandIdReused.
+        """
+        held = [
+            holder if holder is not None and holder.is_visible(teams) else None
+            for holder in await self.holders([report.secret for report in reports])
+        ]
+        if None in held:  # asked for a foreign secret, too: its answer takes as long
+            await self._newer_keys.require_none()
+        found = [
+            (holder, report.leak)
+            for holder, report in zip(held, reports, strict=True)
+            if holder is not None
+        ]
+        answers = iter(await self._report_found(found, by=by, key=key) if found else ())
+        return [None if holder is None else next(answers) for holder in held]
+
+    async def _report_found(
+        self, found: Sequence[tuple[Holder, Leak]], *, by: Authority, key: CommandKey | None
+    ) -> Sequence[LeakAnswer]:
+        answers: Sequence[LeakAnswer] = ()
+
+        def decide(states: States, at: datetime) -> Changes:
+            nonlocal answers
+            signed = {
+                holder.token.id: authorise(
+                    states,
+                    by,
+                    at,
+                    team_id=holder.token.stream_team,
+                    permission=Permission.LEAKS_REPORT,
+                )
+                for holder, _ in found
+            }
+            changes, answers = decide_on_leaks(
+                found, states, signed=signed, revokes=self._revokes_leaked, at=at
+            )
+            return changes
+
+        ids = list({holder.token.id for holder, _ in found})
+        outcome = await self._execute(ids[0], decide, by=by, key=key, reads=ids)
+        if outcome.is_repeat:  # what the first execution did is done; this one did nothing
+            at = await self.time()
+            return [LeakAnswer(each.token.id, each.state(at=at), "none") for each, _ in found]
+        return answers
 
     def _mint(self, kind: SecretKind) -> Secret:
         return mint(kind, self.clock_and_ids.entropy(), prefix=self._secret_prefix)

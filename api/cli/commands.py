@@ -27,6 +27,7 @@ from api.cli.console import (
 )
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
+from api.cli.leaks.report import report_leak
 from api.cli.scim_tokens import policy, revocation
 from api.cli.scim_tokens import token as cli_token
 from api.cli.serve import serve
@@ -63,7 +64,7 @@ app = App(
     version=version("scim-ledger"),
     suppress_keyboard_interrupt=False,
 )
-for command in (revocation.revoke, find_leaked, pattern):
+for command in (revocation.revoke, find_leaked, report_leak, pattern):
     cli_token.app.command(command)
 for sub in (api_tokens.app, cli_token.app, audit.app, cli_projections.app, policy.app, repair.app):
     app.command(sub)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, get_args, get_origin
 
 import msgspec
 from litestar import Request
@@ -18,8 +18,11 @@ from api.http.values import Value, named
 from domain.errors import InvalidValue
 from domain.eventstore.api_token_lookup import Caller
 
+NOT_VALID: Final = "The body is not valid."
 NOT_JSON: Final = "The body is not well-formed JSON."
 _ERRORS_MAX: Final = 20
+ITEMS: Final = range(1, 101)
+"""How many there may be in a body that is an array."""
 
 
 class StrictRequest(Request[Caller, Any, State]):
@@ -66,31 +69,63 @@ class _Field(NamedTuple):
 
 
 def decode(body: bytes, type_: Any, *, content_type: str, at: datetime) -> Any:
-    """Decode strictly into the struct `type_`, all of whose mistakes are told at once.
+    """Decode strictly into the struct `type_`, or a list of one, whose mistakes are told at once.
 
     Raises BadRequest.
 
     A body that is left out, with or without its type, is one where every field is. at: of the
     request.
     """
+    if get_origin(type_) is list:
+        return _decode_list(body, *get_args(type_), content_type=content_type, at=at)
     fields = _fields(type_)
-    media_type = content_type.partition(";")[0].strip().lower()
     is_left_out = not body.strip() and not any(field.is_required for field in fields.values())
-    if media_type != "application/json" and not (is_left_out and not media_type):
-        raise BadRequest("The body must be application/json.", status=415)
+    _require_json(content_type, is_left_out=is_left_out)
     if is_left_out:
         return type_()
+    document = _document(body)
+    if not isinstance(document, dict):
+        raise BadRequest(NOT_VALID, [FieldError("", "must be an object")])
+    found, errors = _read(document, fields, at)
+    if errors:
+        raise BadRequest(NOT_VALID, errors[:_ERRORS_MAX])
+    return type_(**found)
+
+
+def _decode_list(body: bytes, item: Any, *, content_type: str, at: datetime) -> list[Any]:
+    """As many of the struct `item` as `ITEMS` allows."""
+    _require_json(content_type, is_left_out=False)
+    documents, fields = _document(body), _fields(item)
+    if not isinstance(documents, list) or len(documents) not in ITEMS:
+        detail = f"must be an array of {ITEMS[0]} to {ITEMS[-1]} objects"
+        raise BadRequest(NOT_VALID, [FieldError("", detail)])
+    items, mistakes = [], []
+    for number, document in enumerate(documents):
+        if not isinstance(document, dict):
+            mistakes.append(FieldError(f"/{number}", "must be an object"))
+            continue
+        found, errors = _read(document, fields, at)
+        mistakes += [FieldError(f"/{number}{each.pointer}", each.detail) for each in errors]
+        if not errors:
+            items.append(item(**found))
+    if mistakes:
+        raise BadRequest(NOT_VALID, mistakes[:_ERRORS_MAX])
+    return items
+
+
+def _require_json(content_type: str, *, is_left_out: bool) -> None:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != "application/json" and not (is_left_out and not media_type):
+        raise BadRequest("The body must be application/json.", status=415)
+
+
+def _document(body: bytes) -> Any:
     try:
         document = _strict.decode(body.decode())
         msgspec.json.decode(body)  # refuses what Python's lets through: lone surrogates
     except (ValueError, RecursionError):
         raise BadRequest(NOT_JSON) from None
-    if not isinstance(document, dict):
-        raise BadRequest("The body is not valid.", [FieldError("", "must be an object")])
-    found, errors = _read(document, fields, at)
-    if errors:
-        raise BadRequest("The body is not valid.", errors[:_ERRORS_MAX])
-    return type_(**found)
+    return document
 
 
 def _read(

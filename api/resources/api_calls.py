@@ -30,6 +30,7 @@ _RESOURCES: Final = frozenset(
         "verify",
         "whoami",
         "introspect",
+        "leak-report",
         "docs",
     }
 )

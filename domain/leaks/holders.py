@@ -1,44 +1,17 @@
 """Whose secrets some are, and whether they are still good: read by digest, nothing recorded."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final
 from uuid import UUID
 
-import msgspec
-
-from domain.api_token import ApiToken
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state
+from domain.leaks.holder import Holder, Token
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
-from domain.scim_token.token import ScimToken
-from domain.secret import Pepper, Secret, SecretId, secret_id
+from domain.secret import Pepper, Secret
 
 _SQL: Final = statements("domain.eventstore", "sql/secret_holders.sql")
-
-Token: TypeAlias = ScimToken | ApiToken
-
-
-class Holder(msgspec.Struct, frozen=True):
-    """A token that has a secret, or had it before a rotation. digest: the one that is stored."""
-
-    token: Token
-    digest: bytes
-
-    @property
-    def secret_id(self) -> SecretId:
-        """What may be shown of the secret."""
-        return secret_id(self.digest)
-
-    def state(self, *, at: datetime) -> str:
-        """How the secret stands: "live", or why it would be refused ("revoked", "expired")."""
-        if isinstance(self.token, ScimToken):
-            refusal = self.token.refusal(self.digest, at=at)
-            return "live" if refusal is None else refusal.reason
-        if self.token.is_good(at=at):
-            return "live"
-        return "expired" if self.token.revoked_at is None else "revoked"
 
 
 async def find_holders(

@@ -116,4 +116,19 @@ class Revoked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
     secret: SecretId | None = None
 
 
-EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (Created, Used, Refused, Rotated, Revoked)
+class Leaked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A secret of the token was found where it does not belong; at most ten places are recorded.
+
+    reported_by: user and API token of the caller, or what is known of a programme that told us.
+    secret: which one. url: where, without user, query and fragment. source: what was searched, or
+    who searched.
+    """
+
+    topic: ClassVar[str] = "scim_token.leaked.v1"
+    reported_by: Actor
+    secret: SecretId
+    url: str | None = None
+    source: str | None = None
+
+
+EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (Created, Used, Refused, Rotated, Revoked, Leaked)

@@ -21,6 +21,7 @@ from domain.errors import (
 from domain.event import Actor, Recorded, SecretRow
 from domain.scim_token.events import (
     Created,
+    Leaked,
     Presentation,
     Refused,
     Revoked,
@@ -28,18 +29,13 @@ from domain.scim_token.events import (
     ScimTokenEvent,
     Used,
 )
+from domain.scim_token.held_secret import HeldSecret, marked
+from domain.scim_token.leak import place_of
 from domain.scim_token.values import check_name, check_reason, kept_expiry
 from domain.scim_token.warnings import ScimTokenWarning, Told
 from domain.secret import Digest, secret_id
 
 REFUSAL_EVERY: Final = timedelta(minutes=1)
-
-
-class HeldSecret(msgspec.Struct, frozen=True):
-    """One secret of a token: its digest, and the end of its overlap (None for the current one)."""
-
-    digest: Digest
-    overlap_until: datetime | None = None
 
 
 class ScimToken(msgspec.Struct, frozen=True):
@@ -234,7 +230,9 @@ def _change(token: ScimToken, event: ScimTokenEvent, at: datetime) -> dict[str, 
             return {"refused_at": at}
         case Rotated():
             older = tuple(
-                HeldSecret(held.digest, _earliest(held.overlap_until, event.overlap_until))
+                msgspec.structs.replace(
+                    held, overlap_until=_earliest(held.overlap_until, event.overlap_until)
+                )
                 for held in token.unended_secrets(at)
             )
             return {
@@ -246,6 +244,8 @@ def _change(token: ScimToken, event: ScimTokenEvent, at: datetime) -> dict[str, 
             return {"told": token.told.after(event)}
         case Revoked():
             return {"revoked_at": at, "updated_at": at}
+        case Leaked():
+            return {"secrets": marked(token.secrets, event.secret, place_of(event.url))}
         case _:
             raise AssertionError(f"{event.topic} is not folded")
 

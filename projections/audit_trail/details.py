@@ -47,6 +47,12 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     scim_token.Rotated: lambda event: Detail(
         event.reason, event.rotated_by, secret=secret_id(event.digest.value)
     ),
+    scim_token.Leaked: lambda event: Detail(
+        event.source,
+        event.reported_by,
+        Presentation(door="", note=event.url),
+        secret=event.secret,
+    ),
     scim_token.Revoked: lambda event: Detail(
         event.reason, event.revoked_by, event.presentation, secret=event.secret
     ),

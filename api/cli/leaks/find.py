@@ -24,7 +24,7 @@ def find_leaked(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
     By format and checksum, without a ledger; where DATABASE_URL or --data-dir names one, it tells
     whose they are and whether they are still good. No secret is printed.
     """
-    found = find_secrets(_standard_input())
+    found = find_secrets(standard_input())
     settings = load(data_dir=data_dir)
     if settings.database_url is None and settings.data_dir is None:
         return _tell(found, as_json=as_json)
@@ -50,7 +50,7 @@ def _telling_whose(
                         "token_id": str(holder.token.id),
                     }
                 )
-                _print(each, whose, as_json=as_json)
+                print_found(each, whose, as_json=as_json)
         return exit_code
 
     return tell
@@ -60,11 +60,11 @@ def _tell(found: Iterator[Found], *, as_json: bool) -> int:
     exit_code = 0
     for each in found:
         exit_code = FOUND
-        _print(each, {}, as_json=as_json)
+        print_found(each, {}, as_json=as_json)
     return exit_code
 
 
-def _print(found: Found, whose: dict[str, str], *, as_json: bool) -> None:
+def print_found(found: Found, whose: dict[str, str], *, as_json: bool) -> None:
     """One line for each, so that a long stream is told while it is read."""
     kind = found.secret.kind.rstrip("_")
     if as_json:
@@ -74,7 +74,8 @@ def _print(found: Found, whose: dict[str, str], *, as_json: bool) -> None:
         print(f"{found.line}:{found.column}", kind, *words)
 
 
-def _standard_input() -> Iterator[bytes]:
+def standard_input() -> Iterator[bytes]:
+    """What stands in standard input, as it comes. Raises SettingsError where it is closed."""
     if sys.stdin is None:
         raise SettingsError("standard input is closed")
     while chunk := os.read(sys.stdin.fileno(), CHUNK_BYTES):

@@ -23,6 +23,7 @@ and not printable.
 FREE: Final = {
     *(("backup", "FILE"), ("restore", "FILE")),  # a file may be called anything
     # only what can be kept is kept
+    *(("token report-leak", "--url"), ("token report-leak", "--source")),
     *(("repair ledger-time", "--reason"), ("repair pepper", "--reason")),
 }
 GOOD: Final[dict[Any, str]] = {UUID: str(uuid4()), str: "scim_tokens", Path: "file"}

@@ -37,6 +37,7 @@ VERBS: Final = {
     "getTeamPolicy": "policy show",
     "setPolicy": "policy set",
     "setTeamPolicy": "policy set",
+    "reportLeaks": "token report-leak",
     "listAuditEvents": "audit list",
     "followEvents": "audit feed",
     "listProjections": "projections list",
@@ -78,6 +79,7 @@ NO_FLAG: Final = {
     **{("token history", name): _WHOLE for name in ("order", "limit", "next_cursor", "format")},
     ("audit feed", "wait"): "audit tail --follow waits",
     **{("api-token list", name): "all of them are told" for name in ("limit", "next_cursor")},
+    ("token report-leak", "token"): "standard input holds it: no command asks for a secret",
 }
 OWN: Final = {
     "token create": {"--user": "an API token has a user of its own"},
@@ -89,6 +91,7 @@ OWN: Final = {
     "policy show": {"--team": "another path"},
     "policy set": {"--team": "another path", "--user": "an API token has a user of its own"},
     "api-token create": {"--never-expires": "over HTTP, that is an end left out"},
+    "token report-leak": {"--user": "an API token has a user of its own"},
     "projections rebuild": {"--all": "one request after another does that"},
 }
 EVERYWHERE: Final = {"--data-dir", "--json", "TOKEN-ID", "NAME"}
@@ -137,6 +140,8 @@ ROUTES: Final = {
 def plain(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The schemas that a schema is made of; one that leads nowhere else is its own."""
     parts = [*schema.get("oneOf", ()), *schema.get("allOf", ())]
+    if "items" in schema:  # each of them is asked the same
+        parts.append(schema["items"])
     if "$ref" in schema:
         parts.append(DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
     if not parts:

@@ -46,6 +46,7 @@ FREE: Final = {
         "Idempotency-Key",
         "token_type_hint",
         "pointer",
+        "url",
     },
     "opaque": {"token", "next_cursor", "subject", "secret"},
 }
@@ -394,5 +395,6 @@ def _sent(operation: dict[str, Any], token: dict[str, Any]) -> dict[str, Any]:
         "createScimToken": {"team_id": token["team_id"], "name": "Okta"},
         "verifyScimToken": {"token": token["token"]},
         "createApiToken": {"user_id": str(uuid4()), "permissions": ["scim_tokens:read"]},
+        "reportLeaks": [{"token": token["token"]}],
     }
     return {"json": bodies.get(operation["operationId"], {})}

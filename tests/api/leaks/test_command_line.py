@@ -17,11 +17,17 @@ FOREIGN: Final = mint(SecretKind.SCIM_LIVE, bytes(32), prefix="acme").reveal()
 
 def find(text: bytes, *arguments: str, database_url: str | None = None) -> tuple[int, str]:
     """Exit code and output of `token find-leaked` with this standard input."""
-    environment = service_environment(database_url)
+    return fed("find-leaked", text, *arguments, database_url=database_url)
+
+
+def fed(
+    verb: str, text: bytes, *arguments: str, database_url: str | None, **variables: str
+) -> tuple[int, str]:
+    environment = service_environment(database_url, **variables)
     if database_url is None:
         environment = {name: value for name, value in environment.items() if "PEPPER" not in name}
     done = subprocess.run(
-        [COMMAND, "token", "find-leaked", *arguments],
+        [COMMAND, "token", verb, *arguments],
         input=text,
         env=environment,
         capture_output=True,
@@ -74,6 +80,40 @@ def test_with_a_ledger_it_is_told_whose_they_are_and_whether_they_are_good(
         f"2:1 scim_live state=revoked secret={rows[1]['secret']} token_id={made[1]['id']}"
     )
     assert not any(secret[20:] in lines for secret in secrets)
+
+
+@pytest.mark.parametrize(
+    ("on_leak", "action", "state"), [("revoke", "revoked", "revoked"), ("mark", "marked", "live")]
+)
+def test_a_leak_is_reported_and_the_setting_says_what_follows(
+    database: Database, on_leak: str, action: str, state: str
+) -> None:
+    made = told(database.app, "token", "create", "--team", TEAM, "--name", "x", "--user", USER)
+    text = f"{made['token']}\n{FOREIGN}\n{made['token']}".encode()
+    where = ("--url", "https://example.com/x?y", "--source", "a look around", "--user", USER)
+    setting = {"database_url": database.app, "SCIM_LEDGER_ON_LEAK": on_leak}
+    code, lines = fed("report-leak", text, *where, "--json", **setting)
+    assert code == 0
+    assert [json.loads(line) for line in lines.splitlines()] == [
+        {"line": 1, "column": 1, "kind": "scim_live", "state": "live", "action": action}
+        | {"token_id": made["id"]},
+        {"line": 2, "column": 1, "kind": "scim_live", "state": "unknown", "action": "none"},
+        {"line": 3, "column": 1, "kind": "scim_live", "state": state, "action": "none"}
+        | {"token_id": made["id"]},
+    ]
+    history = told(database.app, "token", "history", made["id"], "--kind", "scim_token.leaked")
+    (row,) = history
+    assert (row["note"], row["reason"], row["user_id"]) == (
+        "https://example.com/x",
+        "a look around",
+        USER,
+    )
+
+
+def test_what_follows_a_leak_cannot_be_something_else(database: Database) -> None:
+    sentence = "SCIM_LEDGER_ON_LEAK must be revoke or mark"
+    assert refused(database.app, "serve", SCIM_LEDGER_ON_LEAK="nothing") == sentence
+    assert sentence in run(database.app, "doctor", SCIM_LEDGER_ON_LEAK="nothing").stdout
 
 
 def test_a_new_secret_has_the_prefix_and_an_older_one_stays_good(database: Database) -> None:

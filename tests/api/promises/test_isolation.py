@@ -31,6 +31,7 @@ READ, WRITE, AUDIT = (
 MANAGE: Final = Permission.PROJECTIONS_MANAGE
 POLICIES: Final = Permission.POLICIES_MANAGE
 API_TOKENS: Final = Permission.API_TOKENS_MANAGE
+LEAKS: Final = Permission.LEAKS_REPORT
 CALLERS: Final = ("anonymous", "other_team", "read_only", "expired", "revoked", "admin")
 TARGETS: Final = ("own", "foreign", "missing")
 
@@ -126,6 +127,9 @@ ROUTES: Final[Mapping[str, Route]] = {
     "introspectScimToken": Route(
         "POST", "/introspect", READ, body=lambda t: {"data": {"token": t.secret}}
     ),
+    "reportLeaks": Route(
+        "POST", "/leak-report", LEAKS, body=lambda t: {"json": [{"token": t.secret}]}
+    ),
     "burnScimToken": Route("POST", "/revoke", None, body=lambda t: {"data": {"token": t.secret}}),
     "getPolicy": Route("GET", "/policy", POLICIES, is_of_the_service=True),
     # The callers of this matrix are for some teams, and the general policy is above them.
@@ -158,7 +162,7 @@ TELLS_NO_TOKEN: Final = frozenset(
         *("getTeamPolicy", "setTeamPolicy"),
     }
 )
-BY_SECRET: Final = frozenset({"verifyScimToken", "introspectScimToken"})
+BY_SECRET: Final = frozenset({"verifyScimToken", "introspectScimToken", "reportLeaks"})
 """Asked with the secret itself: for a stranger they say what they say of a
 secret that does not exist.
 """
@@ -268,7 +272,7 @@ def test_the_matrix(  # noqa: PLR0917 - three axes
     target_kind: str,
 ) -> None:
     route, caller = ROUTES[name], callers[who]
-    is_kept = route.needs not in {WRITE, API_TOKENS, None}
+    is_kept = route.needs not in {WRITE, LEAKS, API_TOKENS, None}
     target = targets[target_kind] if is_kept else a_target(service, admin, team, target_kind)
     before = facts(ledger, target)
     answer = route.ask(client, target, caller)

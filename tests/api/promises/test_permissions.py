@@ -40,6 +40,7 @@ REQUIRED: Final = {
         ("createApiToken", "listApiTokens", "getApiToken", "deleteApiToken"),
         Permission.API_TOKENS_MANAGE,
     ),
+    "reportLeaks": Permission.LEAKS_REPORT,
 }
 FOR_ANY_CALLER: Final = {"whoami"}
 FOR_ANYONE: Final = {"liveness", "readiness", "burnScimToken"}

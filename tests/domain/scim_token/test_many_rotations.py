@@ -17,7 +17,8 @@ from domain.commands import NewScimToken
 from domain.errors import TokenExpired, TokenRevoked
 from domain.eventstore import aggregates
 from domain.scim_token.events import Presentation
-from domain.scim_token.token import HeldSecret, ScimToken
+from domain.scim_token.held_secret import HeldSecret
+from domain.scim_token.token import ScimToken
 from domain.secret import Secret
 from projections.ledger_check import check_ledger
 from tests.conftest import PEPPER, Database, open_ledger

@@ -1,0 +1,1 @@
+"""Leaked secrets, as those who find them report them."""

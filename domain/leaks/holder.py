@@ -1,0 +1,63 @@
+"""Who holds a secret, how the secret stands, and what follows from its leak. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from domain.api_token import ApiToken
+from domain.event import Actor, Event
+from domain.scim_token.events import Leaked
+from domain.scim_token.leak import PLACES_MAX, Leak
+from domain.scim_token.token import ScimToken
+from domain.secret import SecretId, secret_id
+
+Token: TypeAlias = ScimToken | ApiToken
+REASON: Final = "leaked"
+"""Of the revocation that follows."""
+_OPEN: Final = frozenset({"live", "suspended"})
+"""States in which a leak matters: what is over stays so."""
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """A token that has a secret, or had it before a rotation. digest: the one that is stored."""
+
+    token: Token
+    digest: bytes
+
+    @property
+    def secret_id(self) -> SecretId:
+        """What may be shown of the secret."""
+        return secret_id(self.digest)
+
+    def state(self, *, at: datetime) -> str:
+        """How the secret stands: "live", or why it would be refused ("revoked", "expired")."""
+        if isinstance(self.token, ScimToken):
+            refusal = self.token.refusal(self.digest, at=at)
+            return "live" if refusal is None else refusal.reason
+        if self.token.is_good(at=at):
+            return "live"
+        return "expired" if self.token.revoked_at is None else "revoked"
+
+    def is_visible(self, teams: Sequence[UUID] | None) -> bool:
+        """Whether a caller who may touch these teams, None for all, may know of the token."""
+        return teams is None or (isinstance(self.token, ScimToken) and self.token.team_id in teams)
+
+    def report(self, leak: Leak, *, by: Actor, revokes: bool, at: datetime) -> Sequence[Event]:
+        """Record that the secret leaked, and end its token where that is wanted.
+
+        revokes: else a SCIM token is marked, for ten places at most, and goes on. An API token
+        always ends: whoever found it could make themselves others. Silent where the secret is over:
+        one that was rotated away must not end its token.
+        """
+        if self.state(at=at) not in _OPEN:
+            return []
+        if isinstance(self.token, ApiToken):
+            return self.token.revoke(by=by, reason=REASON)
+        places = next(held.leaks for held in self.token.secrets if held.digest.value == self.digest)
+        events: list[Event] = []
+        if leak.place not in places and len(places) < PLACES_MAX:
+            events.append(Leaked(by, self.secret_id, leak.url, leak.source))
+        return [*events, *self.token.revoke(by=by, reason=REASON)] if revokes else events
