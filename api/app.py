@@ -12,6 +12,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 
 from api.admission import admit
+from api.bulk_revocation import BulkRevoker
 from api.clock_and_ids import CLOCK_AND_IDS
 from api.doors.client_address import ClientAddresses
 from api.doors.decide import Doors
@@ -38,6 +39,7 @@ from api.resources.pages import ASSETS, PAGES
 from api.resources.policy import PolicyController
 from api.resources.projections import ProjectionController
 from api.resources.scim_token.documented import ScimTokenController
+from api.resources.scim_token.revocation import BulkRevocationController
 from api.resources.scim_token.rotation import RotationController
 from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
@@ -51,6 +53,7 @@ from projections.audit_trail.queries import AuditQueries
 from projections.follow.ledger_head import LedgerHeadWatch
 from projections.follow.wake_ups import Waker
 from projections.scim_tokens.as_of import AsOfQueries
+from projections.scim_tokens.matching import TokenMatches
 from projections.scim_tokens.queries import TokenQueries
 from projections.usage.queries import UsageQueries
 from projections.warnings.queries import WarningQueries
@@ -66,6 +69,7 @@ and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
 RESOURCES: Final[Sequence[Any]] = (
     ScimTokenController,
     RotationController,
+    BulkRevocationController,
     ApiTokenController,
     whoami,
     TokenHistoryController,
@@ -144,6 +148,7 @@ def assemble(settings: Settings, clock_and_ids: ClockAndIds) -> Service:
     refusals = RefusalCounter(ledger, clock=clock_and_ids.clock, new_id=clock_and_ids.new_id)
     clients = ClientAddresses(trusted_networks(settings))
     limits = RateLimits(per_token=settings.rate_per_token, per_source=settings.rate_per_source)
+    heads = LedgerHeadWatch(ledger.reads)
     return Service(
         ledger,
         TokenQueries(ledger.reads, waker=waker),
@@ -153,7 +158,8 @@ def assemble(settings: Settings, clock_and_ids: ClockAndIds) -> Service:
         audit=AuditQueries(ledger.reads, waker=waker),
         usage=UsageQueries(ledger.reads, waker=waker),
         warnings=WarningQueries(ledger.reads),
-        heads=LedgerHeadWatch(ledger.reads),
+        heads=heads,
+        bulk=BulkRevoker(ledger, TokenMatches(ledger.reads, waker=waker), heads),
     )
 
 

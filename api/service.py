@@ -8,6 +8,7 @@ from uuid import UUID
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from api.bulk_revocation import BulkRevoker
 from api.doors.decide import Doors
 from api.http.cursor import Cursors
 from domain.ledger import TokenLedger
@@ -32,6 +33,7 @@ class Service:
     usage: UsageQueries
     warnings: WarningQueries
     heads: LedgerHeadWatch
+    bulk: BulkRevoker
 
 
 InjectedService: TypeAlias = NamedDependency[SkipValidation[Service]]

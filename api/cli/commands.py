@@ -64,7 +64,7 @@ app = App(
     version=version("scim-ledger"),
     suppress_keyboard_interrupt=False,
 )
-for command in (revocation.revoke, find_leaked, report_leak, pattern):
+for command in (revocation.revoke, revocation.revoke_many, find_leaked, report_leak, pattern):
     cli_token.app.command(command)
 for sub in (api_tokens.app, cli_token.app, audit.app, cli_projections.app, policy.app, repair.app):
     app.command(sub)

@@ -64,8 +64,11 @@ class OptionalBody(Operation):
 
 
 class _Field(NamedTuple):
+    """A field of an object. of: the struct, where it is an object of its own."""
+
     value: Value
     is_required: bool
+    of: Any | None
 
 
 def decode(body: bytes, type_: Any, *, content_type: str, at: datetime) -> Any:
@@ -83,31 +86,24 @@ def decode(body: bytes, type_: Any, *, content_type: str, at: datetime) -> Any:
     _require_json(content_type, is_left_out=is_left_out)
     if is_left_out:
         return type_()
-    document = _document(body)
-    if not isinstance(document, dict):
-        raise BadRequest(NOT_VALID, [FieldError("", "must be an object")])
-    found, errors = _read(document, fields, at)
+    found, errors = _read("", _document(body), type_, at)
     if errors:
         raise BadRequest(NOT_VALID, errors[:_ERRORS_MAX])
-    return type_(**found)
+    return found
 
 
 def _decode_list(body: bytes, item: Any, *, content_type: str, at: datetime) -> list[Any]:
     """As many of the struct `item` as `ITEMS` allows."""
     _require_json(content_type, is_left_out=False)
-    documents, fields = _document(body), _fields(item)
+    documents = _document(body)
     if not isinstance(documents, list) or len(documents) not in ITEMS:
         detail = f"must be an array of {ITEMS[0]} to {ITEMS[-1]} objects"
         raise BadRequest(NOT_VALID, [FieldError("", detail)])
     items, mistakes = [], []
     for number, document in enumerate(documents):
-        if not isinstance(document, dict):
-            mistakes.append(FieldError(f"/{number}", "must be an object"))
-            continue
-        found, errors = _read(document, fields, at)
-        mistakes += [FieldError(f"/{number}{each.pointer}", each.detail) for each in errors]
-        if not errors:
-            items.append(item(**found))
+        found, errors = _read(f"/{number}", document, item, at)
+        mistakes += errors
+        items.append(found)
     if mistakes:
         raise BadRequest(NOT_VALID, mistakes[:_ERRORS_MAX])
     return items
@@ -128,31 +124,43 @@ def _document(body: bytes) -> Any:
     return document
 
 
-def _read(
-    document: Mapping[str, Any], fields: Mapping[str, _Field], at: datetime
-) -> tuple[dict[str, Any], list[FieldError]]:
-    """The values that can be read, and what is wrong with the others."""
-    found, errors = {}, []
-    for name, (value, is_required) in fields.items():
-        if name in document:
-            try:
+def _read(pointer: str, document: Any, type_: Any, at: datetime) -> tuple[Any, list[FieldError]]:
+    """The struct that an object says, or what is wrong with it and the objects in it.
+
+    pointer: of the object (RFC 6901).
+    """
+    if not isinstance(document, dict):
+        return None, [FieldError(pointer, "must be an object")]
+    fields = _fields(type_)
+    found: dict[str, Any] = {}
+    errors: list[FieldError] = []
+    for name, (value, is_required, of) in fields.items():
+        within = f"{pointer}/{name}"
+        if name not in document:
+            errors += [FieldError(within, "is required")] if is_required else []
+            continue
+        try:
+            if of is None:
                 found[name] = value.read(document[name], at=at)
-            except InvalidValue as refusal:
-                errors.append(FieldError(f"/{name}", refusal.detail))
-        elif is_required:
-            errors.append(FieldError(f"/{name}", "is required"))
+                continue
+            found[name], inner = _read(within, document[name], of, at)
+            errors += inner
+            if not inner:
+                value.check(found[name], at)
+        except InvalidValue as refusal:
+            errors.append(FieldError(within, refusal.detail))
     errors += [
-        FieldError(f"/{named(name)}", "is not a field of this resource")
+        FieldError(f"{pointer}/{named(name)}", "is not a field of this resource")
         for name in document
         if name not in fields
     ]
-    return found, errors
+    return (None if errors else type_(**found)), errors
 
 
 @cache
 def _fields(type_: Any) -> Mapping[str, _Field]:
     return {
-        field.encode_name: _Field(Value(field.type), field.required)
+        field.encode_name: _Field(value := Value(field.type), field.required, value.struct)
         for field in msgspec.structs.fields(type_)
     }
 

@@ -42,6 +42,7 @@ class Value:
         self._type = type_
         info = _info(type_)
         self._info = _plain(info.item_type) if isinstance(info, inspect.ListType) else info
+        self.struct = info.cls if isinstance(info, inspect.StructType) else None
         self.must_be = _must_be(self._info)
 
     def read(self, value: Any, *, at: datetime) -> Any:
@@ -52,7 +53,7 @@ class Value:
             found: Any = self._instant(value, instants.parse)
         else:
             found = self._convert(value, self._type, of=_IN_A_LIST if self.is_list else "")
-        self._check(found, at)
+        self.check(found, at)
         return found
 
     def read_text(self, text: str, *, at: datetime) -> None:
@@ -68,7 +69,12 @@ class Value:
                 self._convert(_BOOLEANS.get(text), bool)
             case _:
                 self._convert([text] if self.is_list else text, self._type)
-        self._check(found, at)
+        self.check(found, at)
+
+    def check(self, value: Any, at: datetime) -> None:
+        """Look at a value by the rules beside its type. Raises InvalidValue."""
+        for check in self._checks:
+            check.rule(value, at)
 
     def _convert(self, value: Any, type_: Any, *, of: str = "") -> Any:
         try:
@@ -83,10 +89,6 @@ class Value:
             return parse(value)
         except instants.NoInstant as refusal:
             raise InvalidValue("", refusal.detail) from None
-
-    def _check(self, value: Any, at: datetime) -> None:
-        for check in self._checks:
-            check.rule(value, at)
 
 
 def named(name: str) -> str:
@@ -110,6 +112,8 @@ def _must_be(info: inspect.Type) -> str:  # noqa: PLR0911 - a table: one case pe
             return f"must be one of: {', '.join(map(str, values))}"
         case inspect.EnumType(cls=choices):
             return f"must be one of: {', '.join(str(choice.value) for choice in choices)}"
+        case inspect.StructType():
+            return "must be an object"
         case inspect.UUIDType():
             return f"must be a UUID, such as {EXAMPLE_ID}"
         case inspect.DateTimeType():

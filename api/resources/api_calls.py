@@ -34,7 +34,7 @@ _RESOURCES: Final = frozenset(
         "docs",
     }
 )
-_WORDS: Final = _RESOURCES | {"rotate", "usage", "rebuild", "retry"}
+_WORDS: Final = _RESOURCES | {"revoke", "rotate", "usage", "rebuild", "retry"}
 _DEPTH: Final = 4
 KEY_MAX_LENGTH: Final = 255
 

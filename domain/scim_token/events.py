@@ -107,6 +107,7 @@ class Revoked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
     revoked_by: user and API token of the caller, or None for a burn by whoever held the secret (RFC
     7009). reason: the caller's words, 1 to 200 characters, or None. presentation: of a burn, how
     the secret came. secret: of a burn, which one: as of `Used`.
+    cause: what many revocations have in common that were one request.
     """
 
     topic: ClassVar[str] = "scim_token.revoked.v1"
@@ -114,6 +115,7 @@ class Revoked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
     reason: str | None
     presentation: Presentation | None = None
     secret: SecretId | None = None
+    cause: UUID | None = None
 
 
 class Leaked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -142,12 +142,17 @@ class ScimToken(msgspec.Struct, frozen=True):
         return [Refused(refusal.reason, presentation, secret_id(digest))]
 
     def revoke(
-        self, *, by: Actor | None, reason: str | None, unused_since: datetime | None = None
+        self,
+        *,
+        by: Actor | None,
+        reason: str | None,
+        unused_since: datetime | None = None,
+        cause: UUID | None = None,
     ) -> list[ScimTokenEvent]:
         """Revoke; a second time records nothing (RFC 7009 §2.2).
 
-        unused_since: only if it was not used at or after this instant. Raises UsedSince, and
-        InvalidValue on a reason that `check_text` refuses.
+        unused_since: only if it was not used at or after this instant. cause: as in `Revoked`.
+        Raises UsedSince, and InvalidValue on a reason that `check_text` refuses.
         """
         if self.revoked_at is not None:
             return []
@@ -155,7 +160,7 @@ class ScimToken(msgspec.Struct, frozen=True):
         used_at = self.last_used_at
         if unused_since is not None and used_at is not None and used_at >= unused_since:
             raise UsedSince(used_at)
-        return [Revoked(revoked_by=by, reason=reason)]
+        return [Revoked(revoked_by=by, reason=reason, cause=cause)]
 
     def burn(
         self, digest: bytes, *, at: datetime, presentation: Presentation | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
@@ -29,6 +30,7 @@ class Detail(msgspec.Struct, frozen=True):
     count: int = 1
     is_its_own: bool = False
     secret: str | None = None
+    cause: UUID | None = None
 
 
 NOBODY: Final = Actor(user_id=None, api_token_id=None)
@@ -54,7 +56,7 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
         secret=event.secret,
     ),
     scim_token.Revoked: lambda event: Detail(
-        event.reason, event.revoked_by, event.presentation, secret=event.secret
+        event.reason, event.revoked_by, event.presentation, secret=event.secret, cause=event.cause
     ),
     warnings.Expiring: lambda event: _warning(
         f"ends at {rfc3339(event.expires_at)}, within {_days(event.days)}"

@@ -86,6 +86,7 @@ _HOW: Final[Mapping[str, Callable[[str], _Written]]] = {
     "use_id": _word,
     "operator": _text,
     "secret": _secret,
+    "cause": _word_or_null,
 }
 _FIELDS: Final = [field.encode_name for field in msgspec.structs.fields(AuditEvent)]
 

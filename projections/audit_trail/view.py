@@ -60,7 +60,7 @@ class AuditEvent(msgspec.Struct, frozen=True):
     use_id: of the use (`X-Scim-Use-Id`) or of the command that caused it.
     operator: of a command at the command line: user and host of the operating system, such as
     "root@db1". secret: which of the token's secrets was presented or made: its id; null where that
-    is not known.
+    is not known. cause: what the revocations of one request have in common.
     """
 
     position: int
@@ -82,6 +82,7 @@ class AuditEvent(msgspec.Struct, frozen=True):
     use_id: UUID
     operator: str | None
     secret: SecretDigits | None
+    cause: UUID | None
 
 
 _TOKENS: Final = frozenset({"scim_token", "api_token"})
@@ -119,6 +120,7 @@ class AuditRow(msgspec.Struct, frozen=True, gc=False):
     path_class: str | None
     note: str | None
     operator: str | None
+    cause: UUID | None
 
 
 def row_of(entry: LogEntry, event: Event) -> AuditRow:
@@ -150,6 +152,7 @@ def row_of(entry: LogEntry, event: Event) -> AuditRow:
         how.path_class,
         how.note,
         actor.operator,
+        detail.cause,
     )
 
 
@@ -175,12 +178,13 @@ def event_of(row: AuditRow) -> AuditEvent:
         use_id=row.use_id,
         operator=row.operator,
         secret=None if row.secret is None else row.secret.to_bytes(4, signed=True).hex(),
+        cause=row.cause,
     )
 
 
 PROJECTION: Final = RowPerEvent(
     name="audit_trail",
-    shape=3,
+    shape=4,
     row=AuditRow,
     columns={  # the wide ones first: no padding between them
         "position": "bigint",
@@ -201,6 +205,7 @@ PROJECTION: Final = RowPerEvent(
         "path_class": "text",
         "note": "text",
         "operator": "text",
+        "cause": "uuid",
     },
     indexes={
         "team": "(team_id, position) WHERE team_id IS NOT NULL",
@@ -210,6 +215,7 @@ PROJECTION: Final = RowPerEvent(
         "at": "(at)",  # rows of one commit share an instant, and equal keys are stored once
         # likewise: identity providers come from few addresses
         "source": "(source) WHERE source IS NOT NULL",
+        "cause": "(cause, position) WHERE cause IS NOT NULL",
         "rare": f"(kind, position) WHERE kind <> '{USED}'",
         "rare_team": f"(team_id, position) WHERE kind <> '{USED}'",
         "rare_token": f"(token_id, position) WHERE kind <> '{USED}'",

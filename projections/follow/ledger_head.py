@@ -12,14 +12,17 @@ POLL_S: Final = 0.1
 
 
 class LedgerHeadWatch:
-    """Lets many wait for the next event. The database is asked only while somebody does."""
+    """Lets many wait for the next event. The database is asked only while somebody does.
+
+    is_leaving: the process is about to end, and what takes long should, too.
+    """
 
     def __init__(self, pool: ReadPool) -> None:
         self._pool = pool
         self._moved = asyncio.Condition()
         self._head = 0
         self._waiting = 0
-        self._is_leaving = False
+        self.is_leaving = False
         self._poll: asyncio.Task[None] | None = None
         self._goodbye: asyncio.Task[None] | None = None
 
@@ -39,7 +42,7 @@ class LedgerHeadWatch:
             self._poll = asyncio.get_running_loop().create_task(self._follow())
         try:
             async with asyncio.timeout(timeout_s), self._moved:
-                await self._moved.wait_for(lambda: self._head > position or self._is_leaving)
+                await self._moved.wait_for(lambda: self._head > position or self.is_leaving)
         except TimeoutError:
             pass
         finally:
@@ -48,7 +51,7 @@ class LedgerHeadWatch:
 
     def leave(self) -> None:
         """Let everybody go: the process is about to end."""
-        self._is_leaving = True
+        self.is_leaving = True
         self._goodbye = asyncio.get_running_loop().create_task(self._tell())
 
     async def _tell(self) -> None:

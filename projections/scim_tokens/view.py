@@ -164,6 +164,7 @@ _LISTS: Final = (
     ("active", "", " WHERE revoked_at IS NULL"),
     ("all", "", ""),
     ("named", "name, ", ""),
+    ("made_by", "created_by, ", ""),
     ("unused", "", " WHERE NOT is_used"),
     ("revoked", "", " WHERE revoked_at IS NOT NULL"),
     ("expiring", "", " WHERE revoked_at IS NULL AND expires_at IS NOT NULL"),
@@ -173,7 +174,7 @@ use, which would have to write all of the indexes then (`pg_stat_user_tables.n_t
 
 PROJECTION: Final = RowPerStream(
     name="scim_tokens",
-    shape=3,
+    shape=4,
     row=TokenRow,
     columns={
         "id": "uuid",

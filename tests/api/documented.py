@@ -20,10 +20,14 @@ class Documented:
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._components = document["components"]
-        self._operations = [
-            (re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), method.upper(), operation)
-            for path, operations in document["paths"].items()
-            for method, operation in operations.items()
+        self._paths = [  # a concrete path is matched before a templated one (OpenAPI 3.1 §4.8.8.2)
+            (
+                re.compile(re.sub(r"\{\w+\}", "[^/]+", path)),
+                {method.upper(): operation for method, operation in operations.items()},
+            )
+            for path, operations in sorted(
+                document["paths"].items(), key=lambda item: item[0].count("{")
+            )
         ]
         self.seen: set[tuple[str, int]] = set()
         """Operation ids and statuses that came by."""
@@ -56,8 +60,7 @@ class Documented:
         )
 
     def _find(self, request: httpx.Request) -> dict[str, Any] | None:
-        for path, method, operation in self._operations:
-            if method == request.method and path.fullmatch(request.url.path):
-                found: dict[str, Any] = operation
-                return found
+        for path, operations in self._paths:
+            if path.fullmatch(request.url.path):
+                return operations.get(request.method)
         return None

@@ -36,6 +36,7 @@ ROW: Final = [
         "use_id",
         "operator",
         "secret",
+        "cause",
     ),
 ]
 

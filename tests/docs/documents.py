@@ -27,6 +27,9 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/back-up-and-restore.md": dict.fromkeys(
         ("backup", "restore"), "tests/docs/test_backup.py"
     ),
+    "docs/how-to/clean-up-unused-tokens.md": dict.fromkeys(
+        ("rehearse", "revoke", "http", "careful"), "tests/docs/test_how_to.py"
+    ),
     "docs/how-to/clocks.md": {"repair": "tests/docs/test_how_to.py"},
     "docs/how-to/own-postgresql.md": dict.fromkeys(
         ("roles", "pepper", "migrate", "serve"), "tests/docs/prescribed.py"

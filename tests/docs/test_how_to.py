@@ -17,6 +17,7 @@ from tests.docs.prescribed import Prescribed, migrated
 pytestmark = pytest.mark.long
 
 STOPPED: Final = "docs/how-to/a-stopped-view.md"
+UNUSED: Final = "docs/how-to/clean-up-unused-tokens.md"
 CLOCKS: Final = "docs/how-to/clocks.md"
 POLICIES: Final = "docs/how-to/ask-for-an-end.md"
 PEPPER: Final = "docs/how-to/rotate-the-pepper.md"
@@ -75,23 +76,6 @@ def test_the_pepper_is_rotated_and_old_secrets_go_on(machine: Prescribed) -> Non
     assert administer(machine, "SELECT count(*) FROM ledger.pepper_generations") == [(2,)]
 
 
-def test_a_lost_pepper_is_given_up_by_the_owner_alone(machine: Prescribed) -> None:
-    machine.good(only("repair", CLOCKS))  # nothing to do, and so it says
-    script = only("repair", PEPPER)
-    denied = machine.run(f"unset SCIM_LEDGER_OWNER_DATABASE_URL\n{script}")
-    assert (denied.returncode, denied.stdout) == (1, "")
-    lost = machine.directory / "pepper"
-    keys = lost.read_text()
-    try:
-        lost.write_text("k" * 43)
-        assert machine.run("scim-ledger token list").returncode == 1
-        machine.good(script)
-        with machine.serving():
-            machine.good(CREATE)
-    finally:
-        lost.write_text(keys)
-
-
 def test_more_is_asked_of_new_tokens(machine: Prescribed) -> None:
     team = uuid4()
     script = only("set", POLICIES)
@@ -108,3 +92,47 @@ def test_more_is_asked_of_new_tokens(machine: Prescribed) -> None:
     assert without_an_end.returncode == 1
     assert "the policy asks for an end" in without_an_end.stderr
     machine.good("scim-ledger policy set")
+
+
+def test_tokens_that_nobody_uses_are_looked_at_and_revoked(machine: Prescribed) -> None:
+    """The tokens of this machine are young: the instant is taken ahead of them."""
+    ahead = "SINCE=$(date -u -d '1 minute' +%Y-%m-%dT%H:%M:%SZ)"
+
+    def run(word: str, given: str = "") -> str:
+        return machine.good(f"{ahead}\n{given}\n{only(word, UNUSED)}")
+
+    assert "matched: 0" in machine.good(only("rehearse", UNUSED)), "none is 90 days old"
+    token_id = json.loads(machine.good(CREATE))["id"]
+    assert f"id: {token_id}" in run("careful", f"TOKEN={token_id}")
+    token_id = json.loads(machine.good(CREATE))["id"]
+    done = run("revoke")
+    assert token_id in done
+    assert "revoked: 0" not in done
+    last = json.loads(machine.good("scim-ledger audit list --limit 1 --json"))[0]
+    assert last["reason"] == "not used for 90 days"
+    assert f"cause: {last['cause']}" in done
+    token_id = json.loads(machine.good(CREATE))["id"]
+    asked = f"scim-ledger api-token create --user {uuid4()} --permission scim_tokens:write --json"
+    api_token = json.loads(machine.good(asked))["token"]
+    with machine.serving() as url:
+        answer = json.loads(run("http", f"URL={url} API_TOKEN={api_token}"))
+    assert (answer["matched"], answer["revoked"]) == (1, 1)
+    assert answer["result"][0]["id"] == token_id
+
+
+def test_a_lost_pepper_is_given_up_by_the_owner_alone(machine: Prescribed) -> None:
+    """The last of this file: afterwards the machine's own pepper is not the ledger's."""
+    machine.good(only("repair", CLOCKS))  # nothing to do, and so it says
+    script = only("repair", PEPPER)
+    denied = machine.run(f"unset SCIM_LEDGER_OWNER_DATABASE_URL\n{script}")
+    assert (denied.returncode, denied.stdout) == (1, "")
+    lost = machine.directory / "pepper"
+    keys = lost.read_text()
+    try:
+        lost.write_text("k" * 43)
+        assert machine.run("scim-ledger token list").returncode == 1
+        machine.good(script)
+        with machine.serving():
+            machine.good(CREATE)
+    finally:
+        lost.write_text(keys)

@@ -31,7 +31,7 @@ _GENERATE: Final = f"""
         CASE WHEN is_presented THEN 'Okta SCIM Client 1.0.0' END,
         CASE WHEN is_presented THEN 'PATCH' END,
         CASE WHEN is_presented THEN 'Users/{{id}}' END,
-        NULL, NULL
+        NULL, NULL, NULL
     FROM (
         SELECT n, (hashint8(n) & 1073741823) %% {TOKENS} AS token,
             CASE n %% 100 WHEN 0 THEN 'scim_token.refused' WHEN 1 THEN 'scim_token.rotated'

@@ -1,22 +1,34 @@
-"""`scim-ledger token revoke`: the end of SCIM tokens."""
+"""`scim-ledger token revoke` and `token revoke-many`: the end of SCIM tokens."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from math import inf
+from typing import Annotated, Any
 from uuid import UUID
 
+import msgspec
 from cyclopts import Parameter
 
+from api.bulk_revocation import BulkRevocation, BulkRevoker
 from api.cli.console import (
     AsJson,
     DataDir,
     Reason,
     TokenId,
+    ask_ledger,
     asked_at,
+    caught_up,
     operator,
     show,
     with_ledger,
 )
+from domain.commands import CommandKey
+from domain.errors import InvalidValue
+from domain.ledger import TokenLedger
+from domain.scim_token.conditions import TokenConditions
 from domain.scim_token.values import check_reason
+from projections.follow.ledger_head import LedgerHeadWatch
+from projections.scim_tokens.matching import TokenMatches
 
 
 def revoke(
@@ -43,3 +55,66 @@ def revoke(
         ),
     )
     show({"id": str(token_id)}, as_json=as_json)
+
+
+def revoke_many(
+    *,
+    team: Annotated[UUID | None, Parameter(help="Those of this team.")] = None,
+    created_by: Annotated[UUID | None, Parameter(help="Those that this user made.")] = None,
+    token: Annotated[
+        list[UUID] | None,
+        Parameter(negative="", help="This one, by its id; repeat it for several."),
+    ] = None,
+    unused_since: Annotated[
+        datetime | None,
+        Parameter(help="Those there at this instant, and not used since; with a time zone."),
+    ] = None,
+    created_before: Annotated[
+        datetime | None, Parameter(help="Those made before this instant, with a time zone.")
+    ] = None,
+    confirm: Annotated[
+        bool, Parameter(negative="", help="Do it; without this, say which would be revoked.")
+    ] = False,
+    user: Annotated[
+        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
+    ] = None,
+    reason: Reason = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke every SCIM token that meets all of the conditions given; with --confirm, really."""
+    where = TokenConditions(
+        team_id=team,
+        created_by=created_by,
+        ids=frozenset(token) if token else None,
+        unused_since=asked_at("--unused-since", unused_since),
+        created_before=asked_at("--created-before", created_before),
+    )
+    if not where.are_given:
+        raise InvalidValue("--team", "is needed, or another condition")
+    check_reason(reason)
+    by = operator(user)
+
+    async def ask(ledger: TokenLedger) -> Mapping[str, Any]:
+        heads = LedgerHeadWatch(ledger.reads)
+        revoker = BulkRevoker(ledger, TokenMatches(ledger.reads), heads)
+        key = CommandKey(ledger.clock_and_ids.new_id(), b"")
+        asked = BulkRevocation(where, reason, by, None, key, await heads.now())
+        if confirm:
+            done = await revoker.revoke(asked, within_s=inf)
+        else:
+            done = await revoker.rehearse(asked, within_s=inf)
+        return {
+            "matched": done.matched,
+            "revoked": done.revoked,
+            "result": [msgspec.to_builtins(each) for each in done.told],
+            "cause": str(key.id) if confirm else None,
+        }
+
+    with caught_up(data_dir) as settings:
+        found = ask_ledger(settings, ask)
+    if as_json:
+        show(found, as_json=True)
+    else:
+        show(found["result"], as_json=False)
+        show({name: found[name] for name in ("matched", "revoked", "cause")}, as_json=False)

@@ -52,6 +52,7 @@ EXAMPLE: Final = AuditEvent(
     use_id=UUID("0b8e2a35-1c2f-4a0a-9a8e-6a2f6f4f4a11"),
     operator=None,
     secret="5e1f09ab",  # noqa: S106 - its id
+    cause=None,
 )
 """Examples are structs: Litestar leaves out what is None in a mapping,
 and a null is part of the contract.

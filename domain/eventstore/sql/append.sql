@@ -76,6 +76,12 @@ WHERE owner_id = ANY(%s) AND good_until > '-infinity'
     AND good_until > (SELECT ledger.ledger_time(%s))
 GROUP BY owner_id;
 
+-- name: began_at
+-- When a command was first carried out; a read, outside of any append.
+-- Returns: one instant; no row where the command is not known.
+-- Index: commands_pkey.
+SELECT at FROM ledger.commands WHERE command_id = %s;
+
 -- name: store
 -- Events, and the rows that they lead to, in one statement. The primary key of events refuses a
 -- version that is taken. A head is found by its newest chapter and rewritten by its place (ctid),

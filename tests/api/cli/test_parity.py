@@ -31,6 +31,7 @@ VERBS: Final = {
     "listApiTokens": "api-token list",
     "getApiToken": "api-token show",
     "deleteApiToken": "api-token revoke",
+    "revokeScimTokens": "token revoke-many",
     "listScimTokenEvents": "token history",
     "getScimTokenUsage": "token usage",
     "getPolicy": "policy show",
@@ -71,6 +72,8 @@ FLAGS_BY_VERB: Final = {
     ("api-token create", "teams"): "--team",
     ("api-token create", "permissions"): "--permission",
     ("api-token create", "expires_at"): "--expires-in-days",
+    ("token revoke-many", "dry_run"): "--confirm",
+    ("token revoke-many", "ids"): "--token",
 }
 _WHOLE: Final = "all of it is told, oldest first; audit list and audit export have --token"
 NO_FLAG: Final = {
@@ -80,6 +83,7 @@ NO_FLAG: Final = {
     ("audit feed", "wait"): "audit tail --follow waits",
     **{("api-token list", name): "all of them are told" for name in ("limit", "next_cursor")},
     ("token report-leak", "token"): "standard input holds it: no command asks for a secret",
+    ("token revoke-many", "where"): "each condition in it is a flag of its own",
 }
 OWN: Final = {
     "token create": {"--user": "an API token has a user of its own"},
@@ -92,6 +96,7 @@ OWN: Final = {
     "policy set": {"--team": "another path", "--user": "an API token has a user of its own"},
     "api-token create": {"--never-expires": "over HTTP, that is an end left out"},
     "token report-leak": {"--user": "an API token has a user of its own"},
+    "token revoke-many": {"--user": "an API token has a user of its own"},
     "projections rebuild": {"--all": "one request after another does that"},
 }
 EVERYWHERE: Final = {"--data-dir", "--json", "TOKEN-ID", "NAME"}
@@ -125,8 +130,15 @@ def asked(operation: str) -> Iterator[tuple[str, dict[str, Any]]]:
     body = (
         OPERATIONS[operation].get("requestBody", {}).get("content", {}).get("application/json", {})
     )
-    for part in plain(body.get("schema", {})):
-        yield from part.get("properties", {}).items()
+    yield from fields(body.get("schema", {}))
+
+
+def fields(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The fields of an object, and of the objects in it."""
+    for part in plain(schema):
+        for name, field in part.get("properties", {}).items():
+            yield name, field
+            yield from fields(field)
 
 
 ROUTES: Final = {

@@ -119,6 +119,12 @@ ROUTES: Final[Mapping[str, Route]] = {
     "getApiToken": Route("GET", "/api-token/{api_token}", API_TOKENS),
     "deleteApiToken": Route("DELETE", "/api-token/{api_token}", API_TOKENS),
     "whoami": Route("GET", "/whoami", READ, is_of_the_caller=True),
+    "revokeScimTokens": Route(
+        "POST",
+        "/scim-token/revoke",
+        WRITE,
+        body=lambda t: {"json": {"where": {"ids": [t.token]}, "dry_run": True}},
+    ),
     "listScimTokenEvents": Route("GET", "/scim-token/{token}/events", AUDIT),
     "getScimTokenUsage": Route("GET", "/scim-token/{token}/usage", AUDIT),
     "listAuditEvents": Route("GET", "/audit", AUDIT, query=lambda t: {"team_id": t.team}),

@@ -18,7 +18,8 @@ from tests.service import RunningService
 
 REQUIRED: Final = {
     **dict.fromkeys(
-        ("createScimToken", "deleteScimToken", "rotateScimToken"), Permission.SCIM_TOKENS_WRITE
+        ("createScimToken", "deleteScimToken", "rotateScimToken", "revokeScimTokens"),
+        Permission.SCIM_TOKENS_WRITE,
     ),
     **dict.fromkeys(
         ("listScimTokens", "getScimToken", "verifyScimToken", "introspectScimToken"),

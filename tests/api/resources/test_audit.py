@@ -68,7 +68,7 @@ def test_the_whole_life_of_a_token_is_told(
         "reason": None,
         "count": 1,
     }
-    same["operator"] = None
+    same |= {"operator": None, "cause": None}
     pepper = Pepper([PEPPER_KEY.encode()])
     secret = secret_id(pepper.digest(parse(token["token"])).value)
     over_http = dict.fromkeys(("door", "method", "path_class", "note")) | {

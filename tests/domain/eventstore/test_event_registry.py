@@ -127,6 +127,9 @@ MEANT: dict[str, Event] = {
     "scim_token.rotated.v1.reason": scim_token.Rotated(
         rotated_by=CALLER, digest=DIGEST, overlap_until=T2, reason="yearly"
     ),
+    "scim_token.revoked.v1.cause": scim_token.Revoked(
+        revoked_by=CALLER, reason="nobody used it", cause=UUID(int=3)
+    ),
     "scim_token.revoked.v1.burnt": scim_token.Revoked(
         revoked_by=None,
         reason=None,

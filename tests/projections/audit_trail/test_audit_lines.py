@@ -56,7 +56,7 @@ ROWS: Final = st.lists(
             st.none() | st.integers(-(2**31), 2**31 - 1),
             st.sampled_from(sorted(KINDS)),
         ),
-        *(TEXTS, WORDS, st.sampled_from(ADDRESSES), TEXTS, WORDS, WORDS, TEXTS, TEXTS),
+        *(TEXTS, WORDS, st.sampled_from(ADDRESSES), TEXTS, WORDS, WORDS, TEXTS, TEXTS, IDS),
     ),
     max_size=7,
 )
@@ -115,6 +115,7 @@ def row(at: datetime, text: str, source: str | None, id_: UUID) -> tuple[Any, ..
         None,
         text,
         text,
+        id_,
     )
 
 

@@ -1,8 +1,10 @@
-"""`scim-ledger token revoke`, carefully, and why a command was given."""
+"""`scim-ledger token revoke`, carefully, `token revoke-many`, and why a command was given."""
 
-from tests.api.cli.test_commands import TEAM, USER, refused, told
+from uuid import UUID, uuid4
+
+from tests.api.cli.test_commands import TEAM, USER, refused, run, told
 from tests.conftest import Database, catch_up
-from tests.domain.scenario import T0, T1, created, used
+from tests.domain.scenario import ADA, T0, T1, TEAM_ID, created, used
 from tests.projections.given_events import record
 
 
@@ -36,3 +38,39 @@ def test_the_trail_tells_why_each_command_was_given(database: Database) -> None:
     ):
         said = refused(database.app, "token", *verb, "--reason", "r" * 201, exit_code=2)
         assert said == "--reason: must be 1 to 200 characters"
+
+
+def test_many_tokens_are_told_of_and_revoked_only_when_that_is_confirmed(
+    database: Database,
+) -> None:
+    unused, in_use = (
+        str(record(database, *events, token_id=uuid4()))
+        for events in ((created(T0),), (created(T0, name="Entra"), used(T1)))
+    )
+    line = ("token", "revoke-many", "--unused-since", "2021-08-10T10:30:00Z", "--reason", "unused")
+    row = {"id": unused, "team_id": str(TEAM_ID), "name": "Okta", "last_used_at": None}
+    rehearsed = {"matched": 1, "revoked": 0, "result": [row], "cause": None}
+    assert told(database.app, *line) == rehearsed
+    assert told(database.app, *line, "--created-by", str(uuid4())) == rehearsed | {
+        "matched": 0,
+        "result": [],
+    }
+    assert told(database.app, "token", "list", "--status", "revoked") == []
+    done = told(database.app, *line, "--confirm", "--created-by", str(ADA.user_id))
+    assert done == rehearsed | {"revoked": 1, "cause": done["cause"]}
+    (last,) = told(database.app, "audit", "list", "--kind", "scim_token.revoked")
+    assert (last["token_id"], last["cause"], last["reason"]) == (unused, done["cause"], "unused")
+    assert [each["id"] for each in told(database.app, "token", "list")] == [in_use]
+
+
+def test_for_people_a_table_of_tokens_comes_before_how_many_they_are(database: Database) -> None:
+    token_id = record(database, created(T0))
+    shown = run(database.app, "token", "revoke-many", "--token", str(token_id)).stdout.splitlines()
+    assert shown[0].split() == ["id", "team_id", "name", "last_used_at"]
+    assert UUID(shown[1].split()[0]) == token_id
+    assert shown[2:] == ["matched: 1", "revoked: 0", "cause: -"]
+
+
+def test_without_a_condition_nothing_is_looked_for(database: Database) -> None:
+    said = refused(database.app, "token", "revoke-many", "--confirm", exit_code=2)
+    assert said == "--team: is needed, or another condition"

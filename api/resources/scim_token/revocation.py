@@ -1,0 +1,155 @@
+"""The extension `/scim-token/revoke`: many tokens at once, by conditions."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import Body
+from msgspec import UNSET, UnsetType
+
+from api.admission import requires
+from api.bulk_revocation import BulkRevocation
+from api.http.deadline import deadline_of
+from api.http.instants import FIRST, LAST, OUT_OF_RANGE
+from api.http.json_body import StrictRequest
+from api.http.problems import documented
+from api.http.values import Check
+from api.resources.api_calls import InjectedCall, InjectedKey
+from api.resources.scim_token.bodies import EXAMPLE, Reason
+from api.service import InjectedService
+from domain.api_token import Permission
+from domain.commands import CommandKey
+from domain.errors import InvalidValue
+from domain.scim_token.conditions import TokenConditions
+from projections.scim_tokens.matching import ChosenToken
+
+IDS_MAX: Final = 1000
+WITHIN_S: Final = 50.0
+"""Proxies give up after a minute. What is not done by then, a repeat with the same key does."""
+
+
+def _check_in_range(at: datetime) -> None:
+    if not FIRST <= at < LAST:
+        raise InvalidValue("", OUT_OF_RANGE)
+
+
+_Instant = Annotated[datetime, msgspec.Meta(tz=True), Check(lambda at, _: _check_in_range(at))]
+
+
+class Where(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What tokens are revoked: those that are not yet, and meet all of the conditions given.
+
+    ids: 1 to 1000. unused_since: there then, and not used since. created_before: made before.
+    """
+
+    team_id: Annotated[UUID, msgspec.Meta(description="Of this team.")] | UnsetType = UNSET
+    created_by: Annotated[UUID, msgspec.Meta(description="Made by this user.")] | UnsetType = UNSET
+    ids: Annotated[list[UUID], msgspec.Meta(min_length=1, max_length=IDS_MAX)] | UnsetType = UNSET
+    unused_since: _Instant | UnsetType = UNSET
+    created_before: _Instant | UnsetType = UNSET
+
+    def conditions(self) -> TokenConditions:
+        """For the ledger."""
+        given = {
+            name: value
+            for name, value in msgspec.structs.asdict(self).items()
+            if value is not UNSET
+        }
+        if "ids" in given:
+            given["ids"] = frozenset(given["ids"])
+        return TokenConditions(**given)
+
+
+def _check_given(where: Where) -> None:
+    if where == Where():
+        raise InvalidValue("", "must have one condition at least")
+
+
+class RevokeScimTokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Tokens to revoke. dry_run: say which they would be, and revoke none."""
+
+    where: Annotated[Where, Check(lambda where, _: _check_given(where))]
+    dry_run: bool = False
+    reason: Reason | None = None
+
+
+class RevokedScimTokens(msgspec.Struct, frozen=True):
+    """How many tokens matched, how many of them are revoked now, and the first thousand of those
+    that matched, newest first.
+
+    cause: in the trail and the feed, of each of these revocations; null for a dry run.
+    """
+
+    matched: int
+    revoked: int
+    result: Sequence[ChosenToken]
+    cause: UUID | None
+
+
+_ASK: Final = {"where": {"unused_since": "2021-05-10T10:00:00.000Z"}, "reason": "nobody used it"}
+_ANSWER: Final = RevokedScimTokens(
+    matched=1,
+    revoked=1,
+    result=[ChosenToken(EXAMPLE.id, EXAMPLE.team_id, EXAMPLE.name, None)],
+    cause=UUID("8c7d0a52-3f0e-5a51-9f0c-0d7c2f0e6b1a"),
+)
+
+
+class BulkRevocationController(Controller):
+    """`/scim-token/revoke`."""
+
+    path = "/scim-token"
+    tags = ("SCIM tokens",)
+
+    @post(
+        "/revoke",
+        operation_id="revokeScimTokens",
+        opt=requires(Permission.SCIM_TOKENS_WRITE),
+        summary="Revoke many SCIM tokens (extension)",
+        status_code=200,
+        responses={
+            200: ResponseSpec(
+                RevokedScimTokens,
+                description="Revoked, everywhere, from now on; or what would be.",
+                examples=[Example(value=_ANSWER)],
+            ),
+            **documented(400, 401, 403, 413, 415, 422, 503),
+        },
+    )
+    async def revoke_many(
+        self,
+        request: StrictRequest,
+        service: InjectedService,
+        call: InjectedCall,
+        key: InjectedKey,
+        data: Annotated[RevokeScimTokens, Body(examples=[Example(value=_ASK)])],
+    ) -> RevokedScimTokens:
+        """Final and immediate. Of teams that the caller may not touch, nothing is matched.
+
+        Takes as long as it needs, 50 seconds at most: then 503, and what is done stays done. A
+        repeat with the same Idempotency-Key goes on where it was, and tells of all of it; it never
+        touches tokens that were made since the first time.
+        """
+        caller = request.user
+        ask = BulkRevocation(
+            data.where.conditions(),
+            reason=data.reason,
+            by=call,
+            teams=caller.api_token.teams,
+            key=key or CommandKey(service.ledger.clock_and_ids.new_id(), b""),
+            ledger_head=caller.ledger_head,
+        )
+        do = service.bulk.rehearse if data.dry_run else service.bulk.revoke
+        deadline = deadline_of(request.scope)
+        deadline.pause()
+        try:
+            done = await do(ask, within_s=WITHIN_S)
+        finally:
+            deadline.resume()
+        cause = None if data.dry_run else ask.key.id
+        return RevokedScimTokens(done.matched, done.revoked, done.told, cause)

@@ -1,0 +1,44 @@
+"""What SCIM tokens are chosen by when many are revoked at once. Pure."""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from domain.scim_token.token import ScimToken
+
+
+class TokenConditions(msgspec.Struct, frozen=True):
+    """All that are given must hold; of a token that is revoked, none ever does.
+
+    team_id, created_by: of exactly this team, made by this user. ids: one of these.
+    unused_since: there at that instant, and not used since. created_before: made before it.
+    """
+
+    team_id: UUID | None = None
+    created_by: UUID | None = None
+    ids: frozenset[UUID] | None = None
+    unused_since: datetime | None = None
+    created_before: datetime | None = None
+
+    @property
+    def are_given(self) -> bool:
+        """Whether there is one at all: without any, every token would be chosen."""
+        return self != TokenConditions()
+
+    def hold_for(self, token: ScimToken) -> bool:
+        """Whether a token is chosen, as it stands."""
+        return (
+            token.revoked_at is None
+            and self.team_id in {None, token.team_id}
+            and self.created_by in {None, token.created_by}
+            and (self.ids is None or token.id in self.ids)
+            and (self.created_before is None or token.created_at < self.created_before)
+            and (self.unused_since is None or _is_unused(token, self.unused_since))
+        )
+
+
+def _is_unused(token: ScimToken, since: datetime) -> bool:
+    """A token that was not there yet tells nothing by not having been used."""
+    used_at = token.last_used_at
+    return token.created_at < since and (used_at is None or used_at < since)
