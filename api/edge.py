@@ -120,13 +120,12 @@ class Edge:
         if caller is None:
             self._service.doors.refusals.count("unknown", "api")
             raise Unauthenticated(_NOT_VALID)
-        if not caller.api_token.is_good(at=caller.at):
+        if not caller.is_good:
             await self._record_refusal(scope, caller, lacking=None)
             raise Unauthenticated(_NOT_VALID)
         if caller.api_token.use(at=caller.at):
-            await ledger.use_api_token(
-                caller.api_token.id, presentation_of(scope, self._service.doors.client_addresses)
-            )
+            presentation = presentation_of(scope, self._service.doors.client_addresses)
+            await ledger.use_api_token(caller.api_token.id, presentation, digest=caller.digest)
         scope["user"] = caller
 
     def _stamping(self, scope: HTTPScope, send: Send) -> Send:
@@ -154,6 +153,7 @@ class Edge:
                 lacking=lacking,
                 presentation=presentation_of(scope, self._service.doors.client_addresses),
                 at=caller.at,
+                digest=caller.digest,
             )
         except Unavailable:
             logger.warning("refusal.not_recorded", api_token_id=str(caller.api_token.id))

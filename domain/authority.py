@@ -1,5 +1,6 @@
 """Who gives a command, and which permissions and teams they have."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeAlias
@@ -9,7 +10,7 @@ import msgspec
 
 from domain.api_token import ApiToken, ApiTokenEvent, Created, Permission
 from domain.commands import NewApiToken
-from domain.errors import LastManager, NotFound, PermissionDenied, Unauthenticated
+from domain.errors import InvalidValue, LastManager, NotFound, PermissionDenied, Unauthenticated
 from domain.event import Actor, States
 from domain.scim_token.token import ScimToken
 from domain.secret import Digest
@@ -33,11 +34,15 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """A call that presents an API token. source, user_agent: as in `Presentation`."""
+    """A call that presents an API token. source, user_agent: as in `Presentation`.
+
+    digest: of the secret that came with it.
+    """
 
     api_token_id: UUID
     source: str | None = None
     user_agent: str | None = None
+    digest: bytes | None = None
 
 
 Authority: TypeAlias = UUID | ApiCall | Operator
@@ -93,7 +98,8 @@ def calling_api_token(
     caller = states.get(calling)
     if not isinstance(caller, ApiToken):
         raise Unauthenticated("the API token is not valid")
-    caller.authorise(permission, at=at)
+    digest = by.digest if isinstance(by, ApiCall) else None
+    caller.authorise(permission, at=at, digest=digest)
     return caller
 
 
@@ -168,7 +174,7 @@ def granted(
     )
     assert isinstance(created, Created)
     if caller is not None:
-        caller.require_grantable(created.permissions, created.teams)
+        require_grantable(caller, created.permissions, created.teams)
     return [created]
 
 
@@ -181,9 +187,56 @@ def managed(
     """
     caller = calling_api_token(states, by, at, permission=Permission.API_TOKENS_MANAGE)
     token = api_token_of(states, token_id)
-    if caller is not None and not caller.covers(token.teams):
+    if caller is not None and not covers(caller, token.teams):
         raise NotFound("no such API token")
     return token, signed(by, caller)
+
+
+def rotated(
+    states: States, by: Authority, at: datetime, *, token_id: UUID
+) -> tuple[ApiToken, Actor]:
+    """The API token to give a new secret to: whoever gets that has what the token has.
+
+    Raises what `managed` and `require_grantable` raise.
+    """
+    token, actor = managed(states, by, at, token_id=token_id)
+    caller = calling_api_token(states, by, at, permission=Permission.API_TOKENS_MANAGE)
+    if caller is not None:
+        require_grantable(caller, token.permissions, token.teams)
+    return token, actor
+
+
+def require_grantable(
+    caller: ApiToken, permissions: Sequence[Permission], teams: Sequence[UUID] | None
+) -> None:
+    """Raise unless `caller` may hand these permissions and teams on:
+    nobody grants more than they have.
+
+    Raises PermissionDenied with the first permission that it lacks, InvalidValue where all teams
+    are meant, and NotFound for a team of others.
+    """
+    for permission in permissions:
+        if permission not in caller.permissions:
+            raise PermissionDenied(permission)
+    if teams is None and caller.teams is not None:
+        raise InvalidValue("/teams", "must be given: your own API token is for some teams only")
+    if not covers(caller, teams):
+        raise NotFound("no such team")
+
+
+def covers(caller: ApiToken, teams: Sequence[UUID] | None) -> bool:
+    """Whether `teams`, None for all, are among those that `caller` may touch."""
+    return caller.teams is None or (teams is not None and set(teams) <= set(caller.teams))
+
+
+def sees(manager: ApiToken, token: ApiToken) -> bool:
+    """Whether a manager is told of a token: one of its teams that is not revoked."""
+    return covers(manager, token.teams) and token.revoked_at is None
+
+
+def is_manager(token: ApiToken, *, at: datetime) -> bool:
+    """Whether an API token may manage API tokens at `at`."""
+    return Permission.API_TOKENS_MANAGE in token.permissions and token.is_good(at=at)
 
 
 def require_another_manager(states: States, token: ApiToken, at: datetime) -> None:
@@ -194,7 +247,7 @@ def require_another_manager(states: States, token: ApiToken, at: datetime) -> No
     others = (
         other
         for other in states.values()
-        if isinstance(other, ApiToken) and other.id != token.id and other.is_manager(at=at)
+        if isinstance(other, ApiToken) and other.id != token.id and is_manager(other, at=at)
     )
-    if token.is_manager(at=at) and not any(other.covers(token.teams) for other in others):
+    if is_manager(token, at=at) and not any(covers(other, token.teams) for other in others):
         raise LastManager("the last API token that may manage API tokens")

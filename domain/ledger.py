@@ -14,6 +14,7 @@ import psycopg
 
 from domain import policy
 from domain.api_token import ApiToken, Permission
+from domain.api_token import rotation as rotation_of_api_token
 from domain.authority import (
     NOBODY_NAMED,
     Authority,
@@ -23,9 +24,12 @@ from domain.authority import (
     authorise_policy,
     authorised,
     granted,
+    is_manager,
     managed,
     require_another_manager,
+    rotated,
     scim_token_of,
+    sees,
     signing_api_token,
 )
 from domain.commands import ClockAndIds, CommandKey, NewApiToken, NewScimToken
@@ -486,6 +490,36 @@ class TokenLedger(LedgerApplication):
 
         await self._execute(token_id, decide, by=by, reads=managers)
 
+    async def rotate_api_token(
+        self,
+        token_id: UUID,
+        *,
+        overlap: timedelta = rotation_of_api_token.DEFAULT_OVERLAP,
+        by: Authority = NOBODY_NAMED,
+        key: CommandKey | None = None,
+        reason: str | None = None,
+    ) -> tuple[ApiToken, Secret]:
+        """Give an API token a new secret; the one before ends after `overlap`.
+
+        by: an API token needs api_tokens:manage, and whatever the token has.
+        Raises what `create_api_token` and its rotation raise.
+        """
+        secret = self._mint(self._api_kind)
+        digest = self.pepper.digest(secret)
+
+        def decide(states: States, at: datetime) -> Changes:
+            token, actor = rotated(states, by, at, token_id=token_id)
+            events = rotation_of_api_token.rotate(
+                token, digest=digest, overlap=overlap, rotated_by=actor, at=at, reason=reason
+            )
+            return [(token_id, events)]
+
+        outcome = await self._execute(token_id, decide, by=by, key=key)
+        if outcome.is_repeat:
+            raise SecretAlreadyShown(outcome.originator_id)
+        assert isinstance(outcome.state, ApiToken)
+        return outcome.state, secret
+
     async def _managers(self) -> Sequence[UUID]:
         """The API tokens that manage now, for a command that looks at them under the lock.
 
@@ -493,7 +527,7 @@ class TokenLedger(LedgerApplication):
         that is made between this and the lock is not counted on.
         """
         at = self.clock_and_ids.clock()
-        return [each.id for each in await self.api_tokens() if each.is_manager(at=at)]
+        return [each.id for each in await self.api_tokens() if is_manager(each, at=at)]
 
     async def api_token(self, token_id: UUID, *, seen_by: ApiToken | None = None) -> ApiToken:
         """An API token as it stands; without `seen_by`, whatever became of it.
@@ -501,7 +535,7 @@ class TokenLedger(LedgerApplication):
         Raises NotFound, also for one that a manager does not see.
         """
         token = api_token_of(await self._stored(token_id), token_id)
-        if seen_by is not None and not seen_by.sees(token):
+        if seen_by is not None and not sees(seen_by, token):
             raise NotFound("no such API token")
         return token
 
@@ -513,13 +547,21 @@ class TokenLedger(LedgerApplication):
             key=lambda token: (token.created_at, token.id),
         )
 
-    async def use_api_token(self, token_id: UUID, presentation: Presentation | None = None) -> None:
-        """Record that an API token was used. Raises Unauthenticated when it is over by now."""
+    async def use_api_token(
+        self,
+        token_id: UUID,
+        presentation: Presentation | None = None,
+        *,
+        digest: bytes | None = None,
+    ) -> None:
+        """Record that an API token was used. digest: of the secret that was presented.
+
+        Raises Unauthenticated when it is over by now.
+        """
 
         def decide(states: States, at: datetime) -> Changes:
-            return [
-                (token_id, api_token_of(states, token_id).use(at=at, presentation=presentation))
-            ]
+            token = api_token_of(states, token_id)
+            return [(token_id, token.use(at=at, presentation=presentation, digest=digest))]
 
         await self._execute(token_id, decide, by=Operator())
 
@@ -530,18 +572,22 @@ class TokenLedger(LedgerApplication):
         lacking: Permission | None,
         presentation: Presentation,
         at: datetime,
+        digest: bytes | None = None,
     ) -> None:
         """Record that a call with an API token was refused, once a minute however many there are.
 
-        lacking: the permission that it was refused for; None where the token is over. at: ledger
-        time of the call. Raises Unavailable in the time that a caller who waits for a refusal can
-        spare.
+        lacking: the permission that it was refused for; None where token or secret is over. at:
+        ledger time of the call. digest: of the secret that was presented. Raises Unavailable in the
+        time that a caller who waits for a refusal can spare.
         """
 
         async def record() -> RecordedRefusal:
             def decide(states: States, at: datetime) -> Changes:
                 token = api_token_of(states, token_id)
-                return [(token_id, token.refuse(lacking=lacking, presentation=presentation, at=at))]
+                refused = token.refuse(
+                    lacking=lacking, presentation=presentation, at=at, digest=digest
+                )
+                return [(token_id, refused)]
 
             outcome = await self._execute(
                 token_id, decide, by=Operator(), timeout_s=REFUSAL_TIMEOUT_S

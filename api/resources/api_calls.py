@@ -46,7 +46,8 @@ InjectedCall: TypeAlias = NamedDependency[SkipValidation[ApiCall]]
 def call_of(request: StrictRequest, service: InjectedService) -> ApiCall:
     """The caller's word for a command, and where it came from."""
     source = service.doors.client_addresses.address(request.scope)
-    return ApiCall(request.user.api_token.id, source, user_agent_of(request.scope))
+    caller = request.user
+    return ApiCall(caller.api_token.id, source, user_agent_of(request.scope), caller.digest)
 
 
 IdempotencyKey = Annotated[

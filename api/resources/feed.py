@@ -183,10 +183,10 @@ def _authority(request: StrictRequest) -> str:
 
 
 async def _again(service: Service, caller: Caller) -> Caller:
-    found = await service.ledger.api_token_lookup.find([caller.api_token.digest.value])
+    found = await service.ledger.api_token_lookup.find([caller.digest])
     if found is None:
         raise Unauthenticated("the API token is not valid")
-    found.api_token.authorise(Permission.AUDIT_READ, at=found.at)
+    found.api_token.authorise(Permission.AUDIT_READ, at=found.at, digest=found.digest)
     return found
 
 

@@ -63,7 +63,7 @@ def ended_secrets(before: Aggregate | None, after: Aggregate, event: Event) -> l
     """The rows of secrets that the state let go with this event:
     they stand as they ended, for good.
     """
-    if before is None or not isinstance(event, Rotated):
+    if before is None or not isinstance(event, Rotated | api_token.Rotated):
         return []
     held = {row.digest for row in after.secret_rows()}
     return [row for row in before.secret_rows() if row.digest not in held]

@@ -25,12 +25,18 @@ class Caller:
 
     ledger_head: notification id; a read that reached it includes everything answered before the
     request arrived. at: ledger time, by which the token and whatever the request asks for are
-    judged.
+    judged. digest: of the secret that was presented.
     """
 
     api_token: ApiToken
     ledger_head: int
     at: datetime
+    digest: bytes
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the token authenticates with the secret that was presented."""
+        return self.api_token.is_good(at=self.at, digest=self.digest)
 
 
 class ApiTokenLookup:
@@ -62,7 +68,7 @@ class ApiTokenLookup:
             self._clock.refuse(error)
             raise
         found = {
-            digest: Caller(_api_token(*stored), ledger_head, at)
+            digest: Caller(_api_token(*stored), ledger_head, at, digest)
             for digest, *stored, ledger_head, at in rows
         }
         if found:

@@ -37,7 +37,7 @@ class Holder(msgspec.Struct, frozen=True):
         if isinstance(self.token, ScimToken):
             refusal = self.token.refusal(self.digest, at=at)
             return "live" if refusal is None else refusal.reason
-        if self.token.is_good(at=at):
+        if self.token.is_good(at=at, digest=self.digest):
             return "live"
         return "expired" if self.token.revoked_at is None else "revoked"
 

@@ -70,6 +70,7 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     api_token.Refused: lambda event: Detail(
         event.reason, how=_with_permission(event), is_its_own=True
     ),
+    api_token.Rotated: lambda event: Detail(event.reason, event.rotated_by),
     api_token.Revoked: lambda event: Detail(event.reason, event.revoked_by),
     policy.Set: lambda event: Detail(
         actor=event.set_by, how=replace(UNTOLD, note=policy.in_words(event.rules))

@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.api_token import ApiToken, Created, Permission, evolve
-from domain.authority import ApiCall, Authority, Operator, granted, managed, require_another_manager
+from domain.api_token import ApiToken, Created, Permission, Rotated, evolve
+from domain.authority import (
+    ApiCall,
+    Authority,
+    Operator,
+    granted,
+    managed,
+    require_another_manager,
+    rotated,
+    sees,
+)
 from domain.commands import NewApiToken
 from domain.errors import (
     InvalidValue,
@@ -22,7 +31,7 @@ from domain.errors import (
 )
 from domain.event import Actor, Recorded, States
 from domain.secret import Digest
-from tests.domain.scenario import COMMAND_ID, FIRST, T0, T1, T2, TEAM_ID
+from tests.domain.scenario import COMMAND_ID, FIRST, SECOND, T0, T1, T2, TEAM_ID
 
 MANAGE, READ = Permission.API_TOKENS_MANAGE, Permission.SCIM_TOKENS_READ
 ME, OTHER = UUID(int=21), UUID(int=22)
@@ -119,7 +128,7 @@ class TestManaging:
         caller, other = token(MANAGE, teams=own), token(READ, id_=OTHER, teams=others)
         states = states_of(caller, other)
         assert managed(states, ME, T1, token_id=OTHER) == (other, caller.actor)
-        assert caller.sees(other)
+        assert sees(caller, other)
 
     @pytest.mark.parametrize("others", [None, (FOREIGN,), (TEAM_ID, FOREIGN)])
     def test_a_token_with_any_other_team_looks_missing(self, others: Teams) -> None:
@@ -130,11 +139,27 @@ class TestManaging:
                 managed(states, ME, T1, token_id=OTHER)
             said.append(str(caught.value))
         assert said[0] == said[1]
-        assert not caller.sees(other)
+        assert not sees(caller, other)
 
     def test_the_operator_manages_every_token(self) -> None:
         found, actor = managed(states_of(token(READ)), Operator(ADA, "root@db1"), T1, token_id=ME)
         assert (found.id, actor.operator) == (ME, "root@db1")
+
+
+class TestRotating:
+    def test_a_token_that_may_more_is_not_rotated_into_the_callers_hands(self) -> None:
+        caller, other = token(MANAGE), token(MANAGE, READ, id_=OTHER)
+        with pytest.raises(PermissionDenied) as caught:
+            rotated(states_of(caller, other), ME, T1, token_id=OTHER)
+        assert caught.value.permission == READ
+
+    def test_a_call_with_a_secret_that_has_ended_gives_no_command(self) -> None:
+        event = Rotated(Actor(None, None), SECOND, T1)
+        caller = evolve(token(MANAGE), Recorded(ME, 2, T1, COMMAND_ID, event))
+        old, new = ApiCall(ME, digest=FIRST.value), ApiCall(ME, digest=SECOND.value)
+        assert managed(states_of(caller), new, T1, token_id=ME)[0] == caller
+        with pytest.raises(Unauthenticated):
+            managed(states_of(caller), old, T1, token_id=ME)
 
 
 class TestTheLastManager:
@@ -205,6 +230,14 @@ def test_nobody_grants_more_than_they_have(
     else:
         assert may
         assert reach(made.permissions, made.teams) == reach(asked, teams)
+    other = token(*asked, id_=OTHER, teams=named)
+    try:
+        found, _ = rotated(states_of(caller, other), ME, T1, token_id=OTHER)
+    except Refusal:
+        assert not may, "whoever rotates a token gets its secret"
+    else:
+        assert may
+        assert found == other
 
 
 def test_planted_a_model_that_forgot_teams_would_be_found() -> None:

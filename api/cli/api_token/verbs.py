@@ -21,12 +21,15 @@ from api.cli.console import (
     with_ledger,
 )
 from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
+from domain.api_token.rotation import DEFAULT_OVERLAP
 from domain.commands import NewApiToken
 from domain.errors import InvalidValue
+from domain.scim_token.rotation import OVERLAP_MAX
 from domain.scim_token.values import check_reason
 from projections.described import rfc3339
 
 LIFETIME_MAX_DAYS: Final = 36_500
+OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
 
 app = App(name="api-token", help="API tokens: who may call the administrative API.")
 
@@ -104,6 +107,29 @@ def api_token_show(token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJs
     """One API token, also when it is revoked."""
     token = with_ledger(data_dir, lambda ledger: ledger.api_token(token_id))
     show(_fields(token), as_json=as_json)
+
+
+@app.command(name="rotate")
+def api_token_rotate(
+    token_id: TokenId,
+    *,
+    overlap_seconds: Annotated[
+        int, Parameter(help=f"How long the secret before goes on, 0 to {OVERLAP_MAX_S} seconds.")
+    ] = DEFAULT_OVERLAP // timedelta(seconds=1),
+    reason: Reason = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give an API token a new secret, which is printed once; the one before goes on for a while."""
+    if not 0 <= overlap_seconds <= OVERLAP_MAX_S:
+        raise InvalidValue("--overlap-seconds", f"must be 0 to {OVERLAP_MAX_S}")
+    check_reason(reason)
+    overlap, by = timedelta(seconds=overlap_seconds), operator()
+    token, secret = with_ledger(
+        data_dir,
+        lambda ledger: ledger.rotate_api_token(token_id, overlap=overlap, by=by, reason=reason),
+    )
+    show({**_fields(token), "token": secret.reveal()}, as_json=as_json)
 
 
 @app.command(name="revoke")

@@ -1,7 +1,7 @@
 """What is asked and answered about API tokens."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -10,6 +10,8 @@ import msgspec
 from api.http.values import Check
 from api.resources.scim_token.bodies import Reason
 from domain.api_token import ApiToken, Permission
+from domain.api_token.rotation import DEFAULT_OVERLAP
+from domain.scim_token.rotation import OVERLAP_MAX
 from domain.scim_token.values import check_expiry
 from projections.described import Instant, rfc3339
 
@@ -38,6 +40,18 @@ class CreateApiToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    reason: Reason | None = None
+
+
+class RotateApiToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """overlap_seconds: how long the secret before goes on; a day unless said otherwise.
+
+    reason: for the audit trail.
+    """
+
+    overlap_seconds: Annotated[int, msgspec.Meta(ge=0, le=OVERLAP_MAX // timedelta(seconds=1))] = (
+        DEFAULT_OVERLAP // timedelta(seconds=1)
+    )
     reason: Reason | None = None
 
 

@@ -4,6 +4,7 @@ Reads go to the states themselves: API tokens are few, and what was answered is 
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -12,10 +13,10 @@ from litestar import Controller, Response, delete, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import Body, FromPath, QueryParameter
+from litestar.params import Body, FromPath, JSONBody, QueryParameter
 
 from api.admission import requires
-from api.http.json_body import StrictRequest
+from api.http.json_body import OptionalBody, StrictRequest
 from api.http.problems import documented
 from api.http.values import Check
 from api.resources.api_calls import InjectedCall, InjectedKey
@@ -28,11 +29,13 @@ from api.resources.api_token.documents import (
     CreateApiToken,
     CreatedApiToken,
     RevokedApiToken,
+    RotateApiToken,
     document,
 )
 from api.resources.scim_token.documented import LIMIT_DEFAULT, LIMIT_MAX
 from api.service import InjectedService
 from domain.api_token import ApiToken, Permission
+from domain.authority import sees
 from domain.commands import NewApiToken
 from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
 from domain.secret import Secret
@@ -119,7 +122,7 @@ class ApiTokenController(Controller):
         found = [
             token
             for token in reversed(await service.ledger.api_tokens())
-            if caller.api_token.sees(token) and token.is_good(at=caller.at)
+            if sees(caller.api_token, token) and token.is_good(at=caller.at)
         ]
         page, last = _page(found, after=after, limit=limit)
         cursor = None if last is None else service.cursors.encode(last, scope=scope)
@@ -178,6 +181,42 @@ class ApiTokenController(Controller):
         """
         await service.ledger.revoke_api_token(token_id, by=call, reason=reason)
         return RevokedApiToken(token_id)
+
+    @post(
+        "/{token_id:uuid}/rotate",
+        operation_id="rotateApiToken",
+        operation_class=OptionalBody,
+        summary="Give an API token a new secret",
+        status_code=200,
+        responses={
+            200: ResponseSpec(
+                CreatedApiToken,
+                description="The new secret is in this answer only.",
+                examples=[Example(value=CREATED_EXAMPLE)],
+            ),
+            **documented(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
+        },
+    )
+    async def rotate(
+        self,
+        service: InjectedService,
+        call: InjectedCall,
+        key: InjectedKey,
+        token_id: FromPath[UUID],
+        data: JSONBody[RotateApiToken],
+    ) -> Response[CreatedApiToken]:
+        """A second secret, while the one before goes on for the overlap.
+
+        Whoever gets it has what the token has: 403 for a permission that your own token lacks. Two
+        are good at most: 409 while the overlap before lasts, unless this one has none. 429 within
+        ten seconds of the rotation before.
+        """
+        overlap = timedelta(seconds=data.overlap_seconds)
+        return _shown_once(
+            *await service.ledger.rotate_api_token(
+                token_id, overlap=overlap, by=call, key=key, reason=data.reason
+            )
+        )
 
 
 def _page(

@@ -32,6 +32,7 @@ VERBS: Final = {
     "getApiToken": "api-token show",
     "deleteApiToken": "api-token revoke",
     "revokeScimTokens": "token revoke-many",
+    "rotateApiToken": "api-token rotate",
     "listScimTokenEvents": "token history",
     "getScimTokenUsage": "token usage",
     "getPolicy": "policy show",

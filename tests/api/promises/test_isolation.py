@@ -118,6 +118,9 @@ ROUTES: Final[Mapping[str, Route]] = {
     "listApiTokens": Route("GET", "/api-token", API_TOKENS, query=lambda _: {"limit": "1000"}),
     "getApiToken": Route("GET", "/api-token/{api_token}", API_TOKENS),
     "deleteApiToken": Route("DELETE", "/api-token/{api_token}", API_TOKENS),
+    "rotateApiToken": Route(
+        "POST", "/api-token/{api_token}/rotate", API_TOKENS, body=lambda _: {"json": {}}
+    ),
     "whoami": Route("GET", "/whoami", READ, is_of_the_caller=True),
     "revokeScimTokens": Route(
         "POST",

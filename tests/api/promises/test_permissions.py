@@ -38,7 +38,7 @@ REQUIRED: Final = {
     ),
     **dict.fromkeys(("retryProjection", "metrics"), Permission.PROJECTIONS_MANAGE),
     **dict.fromkeys(
-        ("createApiToken", "listApiTokens", "getApiToken", "deleteApiToken"),
+        ("createApiToken", "listApiTokens", "getApiToken", "deleteApiToken", "rotateApiToken"),
         Permission.API_TOKENS_MANAGE,
     ),
     "reportLeaks": Permission.LEAKS_REPORT,

@@ -171,6 +171,12 @@ ROUTES: Final = [
     ("POST", "/api-token", Permission.API_TOKENS_MANAGE, "api-token"),
     ("GET", "/api-token", Permission.API_TOKENS_MANAGE, "api-token"),
     ("GET", "/api-token/{id}", Permission.API_TOKENS_MANAGE, "api-token/{id}"),
+    (
+        "POST",
+        "/api-token/{id}/rotate",
+        Permission.API_TOKENS_MANAGE,
+        "api-token/{id}/rotate",
+    ),
     ("DELETE", "/api-token/{id}", Permission.API_TOKENS_MANAGE, "api-token/{id}"),
 ]
 

@@ -163,6 +163,10 @@ MEANT: dict[str, Event] = {
         expires_at=None,
         reason="for the SIEM",
     ),
+    "api_token.rotated.v1": api_token.Rotated(rotated_by=CALLER, digest=DIGEST, overlap_until=T2),
+    "api_token.rotated.v1.reason": api_token.Rotated(
+        rotated_by=NAMED_OPERATOR, digest=DIGEST, overlap_until=T2, reason="the laptop was stolen"
+    ),
     "api_token.revoked.v1.reason": api_token.Revoked(
         revoked_by=TOLD_CALLER, reason="left the company"
     ),

@@ -1,0 +1,108 @@
+"""The events of an API token, and what it may allow. What follows from them: `token.py`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Final
+from uuid import UUID
+
+from domain.event import Actor, Event
+from domain.scim_token.events import Presentation
+from domain.secret import Digest
+
+
+class Permission(StrEnum):
+    """What an API token allows."""
+
+    SCIM_TOKENS_READ = "scim_tokens:read"
+    SCIM_TOKENS_WRITE = "scim_tokens:write"
+    AUDIT_READ = "audit:read"
+    PROJECTIONS_MANAGE = "projections:manage"
+    API_TOKENS_MANAGE = "api_tokens:manage"
+    POLICIES_MANAGE = "policies:manage"
+    LEAKS_REPORT = "leaks:report"
+
+
+DEPLOYMENT_WIDE: Final = frozenset(
+    {Permission.PROJECTIONS_MANAGE, Permission.API_TOKENS_MANAGE, Permission.POLICIES_MANAGE}
+)
+"""They are about no team, or above it, so a token that is confined to teams has them only
+where they were asked for.
+"""
+
+
+class ApiTokenEvent(Event, frozen=True, forbid_unknown_fields=True):
+    """Any event of an `ApiToken`."""
+
+
+class Created(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An API token came into being; its secret was shown to its creator, once.
+
+    user_id: the user it acts for. teams: the teams it may touch, None for all.
+    created_by: None when an early release made it at the command line. expires_at: None for no end.
+    reason: why, 1 to 200 characters, or None.
+    """
+
+    topic: ClassVar[str] = "api_token.created.v1"
+    user_id: UUID
+    teams: tuple[UUID, ...] | None
+    permissions: tuple[Permission, ...]
+    digest: Digest
+    created_by: Actor | None
+    expires_at: datetime | None
+    reason: str | None = None
+
+
+class Used(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The token was used; at most one a minute is recorded.
+
+    Each command names its caller by itself.
+
+    presentation: of the call that is recorded; None in events of early releases.
+    """
+
+    topic: ClassVar[str] = "api_token.used.v1"
+    presentation: Presentation | None = None
+
+
+class Refused(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """A call with the token was refused; at most one a minute is recorded.
+
+    reason: "permission", "revoked" or "expired". permission: the one that was missing, None for the
+    others. presentation: of the call; its `path_class` is the class of its route, e.g.
+    "scim-token/{id}".
+    """
+
+    topic: ClassVar[str] = "api_token.refused.v1"
+    reason: str
+    permission: Permission | None
+    presentation: Presentation
+
+
+class Rotated(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The token got a second secret; the ones before it end with the overlap.
+
+    digest: of the new secret. overlap_until: the first instant at which the older ones are refused.
+    reason: why, 1 to 200 characters, or None.
+    """
+
+    topic: ClassVar[str] = "api_token.rotated.v1"
+    rotated_by: Actor
+    digest: Digest
+    overlap_until: datetime
+    reason: str | None = None
+
+
+class Revoked(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The token stopped being valid. Final.
+
+    revoked_by: None when an early release did it at the command line. reason: whoever revoked it
+    says why, 1 to 200 characters, or None.
+    """
+
+    topic: ClassVar[str] = "api_token.revoked.v1"
+    revoked_by: Actor | None
+    reason: str | None = None
+
+
+EVENTS: Final[Sequence[type[ApiTokenEvent]]] = (Created, Used, Refused, Rotated, Revoked)
