@@ -33,6 +33,7 @@ from api.resources.api_token.whoami import whoami
 from api.resources.audit.trail import AuditController, TokenHistoryController
 from api.resources.feed import follow_events
 from api.resources.health import healthz, readyz
+from api.resources.leaks.adapters import leak_adapters, signed_paths
 from api.resources.leaks.report import report_leaks
 from api.resources.metrics import METRICS_PATH, metrics
 from api.resources.pages import ASSETS, PAGES
@@ -110,8 +111,9 @@ def build(settings: Settings, *, clock_and_ids: ClockAndIds = CLOCK_AND_IDS) -> 
             await upstream.aclose()
         await service.ledger.aclose()
 
+    routes = [*RESOURCES, *leak_adapters(settings)]
     admin = Litestar(
-        route_handlers=[Router("/", route_handlers=RESOURCES, after_request=_no_store), *PAGES],
+        route_handlers=[Router("/", route_handlers=routes, after_request=_no_store), *PAGES],
         dependencies={
             "service": Provide(lambda: service, sync_to_thread=False),
             "call": Provide(call_of, sync_to_thread=False),
@@ -126,7 +128,8 @@ def build(settings: Settings, *, clock_and_ids: ClockAndIds = CLOCK_AND_IDS) -> 
         plugins=[DescribedStrings()],
         logging_config=None,
     )
-    public = (*PUBLIC, METRICS_PATH) if settings.public_metrics else PUBLIC
+    metrics_path = (METRICS_PATH,) if settings.public_metrics else ()
+    public = (*PUBLIC, *metrics_path, *signed_paths(settings))
     return Edge(admin, Methods(admin.routes), service, upstream, public=public)
 
 

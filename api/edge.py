@@ -21,6 +21,7 @@ from api.http.problem_types import ROOT as PROBLEMS
 from api.http.problems import DENIED, Answer, answer, problem, send_problem
 from api.random_ids import request_ids
 from api.resources.api_calls import presentation_of
+from api.resources.leaks.gitlab import ROOT as GITLAB_ROOT
 from api.resources.pages import PUBLIC_PAGES
 from api.service import Service
 from domain.api_token import Permission
@@ -30,6 +31,8 @@ from domain.eventstore.api_token_lookup import Caller
 PUBLIC: Final = ("/healthz", "/readyz", "/openapi", "/docs", "/revoke", PROBLEMS)
 AUTHENTICATING: Final = ("/verify", "/introspect")
 """What a service asks while its own client waits to be let in."""
+BARE: Final = (GITLAB_ROOT,)
+"""Where an API token may come without the word Bearer, as GitLab sends it."""
 Door: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 _IS_SCIM: Final = "This is a SCIM token; the base URL ends in /scim/v2"
 """The prefix tells, so nobody is asked:
@@ -105,7 +108,8 @@ class Edge:
         Raises NoGoodToken, BadRequest, Unauthenticated, Unavailable.
         """
         try:
-            secret = read(scope).secret
+            is_bare = _is_within(scope["path"], BARE)
+            secret = read(scope, is_bare_accepted=is_bare).secret
         except NotPresentable as refusal:
             self._service.doors.refusals.count(refusal.reason, "api")
             if refusal.reason == "ambiguous":

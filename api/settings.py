@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     file of them. environment: live or test, a part of new secrets.
     secret_prefix: of the issuer, that new secrets begin with; older ones stay as they are.
     on_leak: revoke or mark, what happens to a SCIM token whose leak is reported.
+    github_keys_file: the public keys of GitHub's secret scanning; with it, its reports are taken.
+    gitlab_revocation: take findings of GitLab's secret detection.
     allow_unsafe_database: start although the server may lose what it confirmed (fsync=off and the
     like). public_metrics: answer /metrics without an API token; no secret, but how much is used.
     scim_upstream_url: what stands behind /scim/v2 (also plain SCIM_UPSTREAM_URL); None for nothing.
@@ -85,6 +87,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     environment: str = "live"
     secret_prefix: str | None = None
     on_leak: str = "revoke"
+    github_keys_file: Path | None = None
+    gitlab_revocation: bool = False
     allow_unsafe_database: bool = False
     public_metrics: bool = False
     scim_upstream_url: str | None = None

@@ -45,9 +45,27 @@ class ApiCall:
     digest: bytes | None = None
 
 
-Authority: TypeAlias = UUID | ApiCall | Operator
+@dataclass(frozen=True, slots=True)
+class SignedReport:
+    """A programme that reports leaks, known by its signature; may do nothing else.
+
+    source, user_agent: as in `Presentation`.
+    """
+
+    source: str | None = None
+    user_agent: str | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """How what follows from its reports is signed."""
+        return Actor(
+            user_id=None, api_token_id=None, source=self.source, user_agent=self.user_agent
+        )
+
+
+Authority: TypeAlias = UUID | ApiCall | Operator | SignedReport
 """On whose word a command is given: an API token, by its id or as a call came with it,
-or the operator.
+the operator, or a programme that reports leaks.
 """
 
 
@@ -88,10 +106,13 @@ def authorise_policy(states: States, by: Authority, at: datetime, *, team_id: UU
 def calling_api_token(
     states: States, by: Authority, at: datetime, *, permission: Permission
 ) -> ApiToken | None:
-    """The API token that gives a command; None for the operator, who may do everything.
+    """The API token that gives a command; None for the operator, who may do everything, and for a
+    programme that reports leaks.
 
     Raises Unauthenticated, PermissionDenied.
     """
+    if isinstance(by, SignedReport) and permission is not Permission.LEAKS_REPORT:
+        raise PermissionDenied(permission)
     calling = signing_api_token(by)
     if calling is None:
         return None
@@ -105,7 +126,7 @@ def calling_api_token(
 
 def signed(by: Authority, caller: ApiToken | None) -> Actor:
     """How a command is signed. caller: as `calling_api_token` found it."""
-    if isinstance(by, Operator):
+    if isinstance(by, Operator | SignedReport):
         return by.actor
     assert caller is not None
     if not isinstance(by, ApiCall):
@@ -116,7 +137,7 @@ def signed(by: Authority, caller: ApiToken | None) -> Actor:
 def signing_api_token(by: Authority) -> UUID | None:
     """The API token whose state a command needs, beside that of what it changes."""
     match by:
-        case Operator():
+        case Operator() | SignedReport():
             return None
         case ApiCall():
             return by.api_token_id

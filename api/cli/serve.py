@@ -14,6 +14,7 @@ import structlog
 
 from api.cli.api_token import first
 from api.deployment import Keys, embedded, open_store
+from api.resources.leaks.adapters import leak_adapters
 from api.server.connection_limits import check_descriptor_limit
 from api.server.heartbeat import Pulse
 from api.server.listening import listen_on, url_of
@@ -50,6 +51,7 @@ def serve(settings: Settings, *, migrates: bool) -> int:
 
 def _serve(settings: Settings, *, migrates: bool) -> int:
     check_descriptor_limit()
+    leak_adapters(settings)  # or each worker would refuse its settings, and start again
     with (
         open_store(settings, migrates=migrates, keys=Keys.RECORDED) as ready,
         _kept_running(settings),

@@ -31,6 +31,7 @@ def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
         yield fail("settings", str(error), "correct or remove the variable")
         return
     yield ok("settings", "every variable is known")
+    yield from process.leak_reports(settings)
     if settings.database_url is not None:
         yield from process.pepper(settings)
         yield from _database(settings.database_url, settings)

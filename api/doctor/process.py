@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from api.doctor.finding import Finding, fail, ok, warn
+from api.resources.leaks.adapters import leak_adapters
 from api.server.connection_limits import FEWEST, OTHER_DESCRIPTORS
 from api.settings import PREFIX, Settings, SettingsError, pepper_keys
 from domain.postgres.embedded.error import EmbeddedPostgresError
@@ -72,6 +73,19 @@ def pepper_file(path: Path) -> Finding:
             "pepper file", f"others may read or write it (mode {mode:04o})", f"chmod 600 {path}"
         )
     return ok("pepper file", "only its owner may read it")
+
+
+def leak_reports(settings: Settings) -> Iterator[Finding]:
+    """Whether those who may report leaks by contracts of their own can be understood."""
+    if settings.github_keys_file is None:
+        return
+    try:
+        leak_adapters(settings)
+    except SettingsError as error:
+        found, _, remedy = str(error).partition(": ")
+        yield fail("github keys", found, remedy or "fetch them anew")
+        return
+    yield ok("github keys", "reports of leaks are taken")
 
 
 def embedded_server(server: EmbeddedPostgres) -> Finding:

@@ -34,7 +34,10 @@ _RESOURCES: Final = frozenset(
         "docs",
     }
 )
-_WORDS: Final = _RESOURCES | {"revoke", "rotate", "usage", "rebuild", "retry"}
+_WORDS: Final = _RESOURCES | {
+    *("revoke", "rotate", "usage", "rebuild", "retry"),
+    *("github", "gitlab", "v1", "revoke_tokens"),
+}
 _DEPTH: Final = 4
 KEY_MAX_LENGTH: Final = 255
 

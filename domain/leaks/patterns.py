@@ -8,6 +8,8 @@ from domain.secret import BODY_PATTERN, SECRET_PATTERN, SecretKind
 
 WHOLE_PATTERN: Final = rf"{SECRET_PATTERN}\b"
 """Every secret of ours, whatever its prefix, and no run of letters that goes on behind it."""
+RULE_ID: Final = "scim-ledger-secret"
+"""Of the rule for gitleaks; GitLab names its findings after it."""
 _HOLDERS: Final = {"scim": "SCIM bearer token", "api": "API token of the SCIM ledger"}
 
 
@@ -29,7 +31,7 @@ def gitleaks_rule() -> str:
     keywords = ", ".join(f'"{kind}"' for kind in SecretKind)
     return (
         "[[rules]]\n"
-        'id = "scim-ledger-secret"\n'
+        f'id = "{RULE_ID}"\n'
         'description = "A SCIM or API token of a SCIM token ledger"\n'
         f"regex = '''{WHOLE_PATTERN}'''\n"
         f"keywords = [{keywords}]\n"

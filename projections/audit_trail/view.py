@@ -39,7 +39,9 @@ KINDS: Final = frozenset(kind for kind, _ in _NAMES.values())
 REFUSALS: Final = (
     frozenset({"scim_token.refused", "api_token.refused", "refusal_tally.counted"}) & KINDS
 )
-DOORS: Final = ("api", "envoy", "forward", "introspect", "nginx", "revoke", "scim", "verify")
+DOORS: Final = (
+    *("api", "envoy", "forward", "introspect", "leak-report", "nginx", "revoke", "scim", "verify"),
+)
 Kind: TypeAlias = Annotated[str, one_of(*sorted(KINDS))]
 
 

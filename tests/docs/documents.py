@@ -22,7 +22,11 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     ),
     "docs/how-to/ask-for-an-end.md": dict.fromkeys(("put", "set"), "tests/docs/test_how_to.py"),
     "docs/how-to/answer-a-leak.md": dict.fromkeys(
-        ("find", "report", "http", "trail", "rotate", "pattern"), "tests/docs/test_answer_a_leak.py"
+        (
+            *("find", "report", "http", "trail", "rotate", "pattern"),
+            *("github", "keys", "gitlab"),
+        ),
+        "tests/docs/test_answer_a_leak.py",
     ),
     "docs/how-to/back-up-and-restore.md": dict.fromkeys(
         ("backup", "restore"), "tests/docs/test_backup.py"

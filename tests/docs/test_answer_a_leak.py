@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.api.leaks.published import KEY, KEY_ID
 from tests.docs import prescribed
 from tests.docs.documents import blocks
 from tests.docs.prescribed import Prescribed, migrated
@@ -63,3 +64,20 @@ def test_scanners_get_the_pattern(machine: Prescribed) -> None:
     pattern = machine.good(only("pattern")).strip()
     rule = tomllib.loads((machine.directory / ".gitleaks.toml").read_text())
     assert rule["rules"][0]["regex"] == pattern
+
+
+def test_github_gets_the_types_and_its_keys_are_looked_at(machine: Prescribed) -> None:
+    pytest.importorskip("cryptography", reason="pip install -r requirements-leaks.txt")
+    assert "acme_scim_token" in machine.good(only("github"))
+    published = json.dumps({"public_keys": [{"key_identifier": KEY_ID, "key": KEY}]})
+    (machine.directory / "published").write_text(published)
+    script = only("keys").replace(
+        "https://api.github.com/meta/public_keys/secret_scanning",
+        f"file://{machine.directory}/published",
+    )
+    assert "reports of leaks are taken" in machine.good(script)
+
+
+def test_gitlab_gets_an_api_token(machine: Prescribed) -> None:
+    made = machine.good(f"USER_ID={uuid4()}\n" + only("gitlab"))
+    assert "permissions: leaks:report" in made

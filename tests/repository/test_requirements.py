@@ -21,6 +21,7 @@ FILES: Final = (
     "requirements.txt",
     "requirements-dev.txt",
     "requirements-gateways.txt",
+    "requirements-leaks.txt",
     "requirements-postgresql.txt",
 )
 Pins = Mapping[tuple[str, frozenset[str]], str]

@@ -318,7 +318,7 @@ def test_the_words_of_an_enumeration_are_those_that_there_are(document: dict[str
     assert words("AuditEvent", "outcome") == {outcome_of(kind) for kind in KINDS}
     assert words("AuditEvent", "door") == {
         *("scim", "nginx", "forward", "envoy"),
-        *("verify", "introspect", "revoke", "api"),
+        *("verify", "introspect", "revoke", "api", "leak-report"),
     }
     assert words("Verified", "reason") == {"malformed", "unknown", "revoked", "expired"}
     assert words("ProjectionStatus", "state") == words("ProjectionHealth", "state")
