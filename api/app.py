@@ -42,6 +42,7 @@ from api.resources.projections import ProjectionController
 from api.resources.scim_token.documented import ScimTokenController
 from api.resources.scim_token.revocation import BulkRevocationController
 from api.resources.scim_token.rotation import RotationController
+from api.resources.scim_token.secrets import SecretsController
 from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
 from api.shutdown_notice import on_leave
@@ -56,6 +57,7 @@ from projections.follow.wake_ups import Waker
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.matching import TokenMatches
 from projections.scim_tokens.queries import TokenQueries
+from projections.scim_tokens.secrets import SecretQueries
 from projections.usage.queries import UsageQueries
 from projections.warnings.queries import WarningQueries
 
@@ -73,6 +75,7 @@ RESOURCES: Final[Sequence[Any]] = (
     BulkRevocationController,
     ApiTokenController,
     whoami,
+    SecretsController,
     TokenHistoryController,
     AuditController,
     follow_events,
@@ -161,6 +164,7 @@ def assemble(settings: Settings, clock_and_ids: ClockAndIds) -> Service:
         audit=AuditQueries(ledger.reads, waker=waker),
         usage=UsageQueries(ledger.reads, waker=waker),
         warnings=WarningQueries(ledger.reads),
+        secrets=SecretQueries(ledger.reads, waker=waker),
         heads=heads,
         bulk=BulkRevoker(ledger, TokenMatches(ledger.reads, waker=waker), heads),
     )

@@ -16,6 +16,7 @@ from projections.audit_trail.queries import AuditQueries
 from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import TokenQueries
+from projections.scim_tokens.secrets import SecretQueries
 from projections.usage.queries import UsageQueries
 from projections.warnings.queries import WarningQueries
 
@@ -32,6 +33,7 @@ class Service:
     audit: AuditQueries
     usage: UsageQueries
     warnings: WarningQueries
+    secrets: SecretQueries
     heads: LedgerHeadWatch
     bulk: BulkRevoker
 

@@ -28,7 +28,7 @@ from api.cli.console import (
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
 from api.cli.leaks.report import report_leak
-from api.cli.scim_tokens import policy, revocation
+from api.cli.scim_tokens import policy, revocation, rotation
 from api.cli.scim_tokens import token as cli_token
 from api.cli.serve import serve
 from api.cli.usage_errors import usage_line
@@ -64,7 +64,15 @@ app = App(
     version=version("scim-ledger"),
     suppress_keyboard_interrupt=False,
 )
-for command in (revocation.revoke, revocation.revoke_many, find_leaked, report_leak, pattern):
+for command in (
+    rotation.rotate,
+    rotation.secrets,
+    revocation.revoke,
+    revocation.revoke_many,
+    find_leaked,
+    report_leak,
+    pattern,
+):
     cli_token.app.command(command)
 for sub in (api_tokens.app, cli_token.app, audit.app, cli_projections.app, policy.app, repair.app):
     app.command(sub)

@@ -15,17 +15,21 @@ class RowPerKey(Projection):
 
     row: not frozen, since it adds up in place: half a microsecond less for each use.
     row_of: what an entry and its decoded event contribute, None for nothing.
-    sums: the columns that are added. The others stay as the first contribution to a key set them.
+    sums: the columns that are added. firsts, lasts: those that keep the first or take the last
+    value that is not None. The others stay as the first contribution to a key set them.
     """
 
     row_of: Callable[[LogEntry, Any], Any]
     sums: Sequence[str] = ()
+    firsts: Sequence[str] = ()
+    lasts: Sequence[str] = ()
 
     def fold(
         self, rows: dict[Any, Any], entries: Iterable[LogEntry], registry: EventRegistry
     ) -> None:
         """Add up what the entries contribute to each key."""
         row_of, decode, sums = self.row_of, registry.decode, self.sums
+        firsts, lasts = self.firsts, self.lasts
         key_of, known_row = attrgetter(self.key_column), rows.get
         for entry in entries:
             row = row_of(entry, decode(entry.topic, entry.state))
@@ -39,8 +43,18 @@ class RowPerKey(Projection):
             for name in sums:
                 if added := getattr(row, name):
                     setattr(known, name, getattr(known, name) + added)
+            for name in lasts:
+                if (last := getattr(row, name)) is not None:
+                    setattr(known, name, last)
+            for name in firsts:
+                if getattr(known, name) is None:
+                    setattr(known, name, getattr(row, name))
 
     @property
     def replaced(self) -> Mapping[str, str]:
-        """The sums; everything else stays."""
-        return {name: f"stored.{name} + excluded.{name}" for name in self.sums}
+        """The sums, the firsts and the lasts; everything else stays."""
+        return (
+            {name: f"stored.{name} + excluded.{name}" for name in self.sums}
+            | {name: f"coalesce(stored.{name}, excluded.{name})" for name in self.firsts}
+            | {name: f"coalesce(excluded.{name}, stored.{name})" for name in self.lasts}
+        )

@@ -24,6 +24,7 @@ from domain.scim_token.warnings import (
 from projections.described import Instant, rfc3339
 from projections.kinds.row_per_stream import LastOnly, RowPerStream
 from projections.projection import LogEntry
+from projections.scim_tokens import known_secrets
 
 
 class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,6 +69,7 @@ class TokenRow(msgspec.Struct, frozen=True, gc=False):
     revoked_at: datetime | None
     next_warning_at: datetime | None = None
     unused_since: datetime | None = None
+    secrets: str = "[]"
 
 
 def document(token: TokenRow | ScimToken) -> TokenDocument:
@@ -103,6 +105,7 @@ def created(entry: LogEntry, event: Created) -> TokenRow:
         next_warning_at=None
         if event.expires_at is None
         else first_warning_at(event.expires_at, after=entry.at),
+        secrets=known_secrets.first(event.digest, entry.at),
     )
 
 
@@ -111,9 +114,12 @@ def used(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
     return replace(row, last_used_at=entry.at)
 
 
-def rotated(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
+def rotated(row: TokenRow, entry: LogEntry, event: Rotated) -> TokenRow:
     """The token has a new secret."""
-    return replace(row, rotated_at=entry.at, updated_at=entry.at)
+    secrets = known_secrets.with_another(
+        row.secrets, event.digest, entry.at, ends_at=event.overlap_until
+    )
+    return replace(row, rotated_at=entry.at, updated_at=entry.at, secrets=secrets)
 
 
 def revoked(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
@@ -189,6 +195,7 @@ PROJECTION: Final = RowPerStream(
         "revoked_at": "timestamptz",
         "next_warning_at": "timestamptz",
         "unused_since": "timestamptz",
+        "secrets": "text NOT NULL",
         "before_use": "text NOT NULL",
         "last_use": "text NOT NULL",
         "after_use": "text NOT NULL",
@@ -213,7 +220,7 @@ PROJECTION: Final = RowPerStream(
         Expired: expired,
         Unused: unused,
     },
-    instant_only=frozenset({Used, Rotated, Revoked, Expired}),
+    instant_only=frozenset({Used, Revoked, Expired}),
     last_only=LastOnly(
         event=Used, columns=("last_used_at", "last_use", "is_used"), values=last_use
     ),

@@ -58,8 +58,9 @@ class UsageQueries:
         start = _floor(from_at, step)
         parameters = {
             "hours": step // usage.HOUR,
-            "start": usage.key_of(token_id, start),
-            "end": usage.key_of(token_id, _ceiling(to_at, usage.HOUR)),
+            "token": token_id.bytes,
+            "start": usage.hour_key(start),
+            "end": usage.hour_key(_ceiling(to_at, usage.HOUR)),
         }
         rows = await self._view.rows(_SQL["steps"], parameters, ledger_head=ledger_head)
         found = {usage.EPOCH + number * step: counts for number, *counts in rows}

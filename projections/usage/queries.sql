@@ -2,12 +2,32 @@
 -- view has reached the ledger's head.
 
 -- name: steps
--- How often a token was used in each hour or day.
+-- How often a token was used in each hour or day. The secrets of the token are walked one after the
+-- other, because a range of hours is one range of the key for each.
 -- Returns: true; the number of the step since the epoch of the view, uses, refusals, and how many
 --   sources.
 -- Order: none.
 -- Locks: none.
--- Index: the primary key: a range of it, its parts told apart as `usage.key_of` put them together.
-SELECT true, ('x' || encode(substring(key FROM 17 FOR 4), 'hex'))::bit(32)::int / %(hours)s AS step,
-    sum(uses)::bigint, sum(refusals)::bigint, count(DISTINCT nullif(substring(key FROM 21), ''))
-FROM {table} WHERE key >= %(start)s AND key < %(end)s GROUP BY step;
+-- Index: the primary key: an entry for each secret, and a range, its parts told apart as
+--   `usage.key_of` put them together.
+WITH RECURSIVE secrets AS (
+    (
+        SELECT substring(key FOR 24) AS prefix FROM {table}
+        WHERE key > %(token)s AND key < %(token)s::bytea || '\xff' ORDER BY key LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT substring(key FOR 24) FROM {table}
+        WHERE key > prefix || '\xff' AND key < %(token)s::bytea || '\xff' ORDER BY key LIMIT 1
+    ) FROM secrets WHERE prefix IS NOT NULL
+)
+SELECT true,
+    ('x' || encode(substring(u.key FROM 25 FOR 4), 'hex'))::bit(32)::int / %(hours)s AS step,
+    sum(u.uses)::bigint, sum(u.refusals)::bigint,
+    count(DISTINCT nullif(substring(u.key FROM 29), ''))
+FROM secrets CROSS JOIN LATERAL (
+    SELECT * FROM {table}
+    WHERE key >= prefix || %(start)s::bytea AND key < prefix || %(end)s::bytea
+    OFFSET 0
+) u
+GROUP BY step;

@@ -55,13 +55,14 @@ def record(database: Database, *events: Given, token_id: UUID | None = None) -> 
         recorder.insert_events(
             [
                 mapper.to_stored_event(Recorded(token_id, version, at, uuid4(), event))
-                for version, (event, at) in enumerate(_with_own_secret(events, token_id), start=1)
+                for version, (event, at) in enumerate(with_own_secret(events, token_id), start=1)
             ]
         )
     return token_id
 
 
-def _with_own_secret(events: Sequence[Given], token_id: UUID) -> list[Given]:
+def with_own_secret(events: Sequence[Given], token_id: UUID) -> list[Given]:
+    """The same events, of a token with a secret that no other has."""
     return [
         (msgspec.structs.replace(event, digest=Digest(token_id.bytes * 2, 1)), at)
         if isinstance(event, Created)

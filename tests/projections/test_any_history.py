@@ -82,7 +82,7 @@ def facts(steps: Sequence[Step]) -> list[Fact]:
         if step.kind == "refused" or token_id in revoked:
             event = Refused("revoked", how)
         elif step.kind == "used":
-            event = Used(step.count, at, how)
+            event = Used(step.count, at, how, ("5e1f09ab", None)[step.count % 2])
         elif step.kind == "rotated":
             event = Rotated(ADA, Digest(sha256(bytes([number])).digest(), 1), at + HOUR)
         else:
@@ -170,24 +170,31 @@ async def check_as_of(
 
 
 def check_counts(database: Database, history: Sequence[Fact]) -> None:
-    """Uses and refusals of each token, hour and address are sums of what the events say."""
+    """Uses and refusals of each secret, hour and address are sums of what the events say.
+
+    Their first and last instants are those of the events.
+    """
     uses, refusals = Counter[bytes](), Counter[bytes]()
+    instants: dict[bytes, list[datetime]] = {}
     for token_id, event, at in history:
         if isinstance(event, Used | Refused):
             hour = int(at.timestamp()) // 3600
             key = (
                 token_id.bytes
+                + (event.secret or "--------").encode()
                 + hour.to_bytes(4, "big")
                 + (event.presentation.source or "").encode()
             )
             if isinstance(event, Used):
                 uses[key] += event.count
+                instants.setdefault(key, []).append(at)
             else:
                 refusals[key] += 1
-    found = rows(database, PROJECTIONS[2], "key, uses, refusals FROM {table}")
+    found = rows(database, PROJECTIONS[2], "key, uses, refusals, first_at, last_at FROM {table}")
     assert PROJECTIONS[2].name == "usage"
-    assert {key: (one, other) for key, one, other in found} == {
-        key: (uses[key], refusals[key]) for key in uses | refusals
+    assert {key: columns for key, *columns in found} == {
+        key: [uses[key], refusals[key], *(f(instants.get(key, [None])) for f in (min, max))]
+        for key in uses | refusals
     }
 
 

@@ -31,6 +31,7 @@ NAMES: Final[dict[str, str | tuple[str, str]]] = {
     "scim_tokens": ("views", "scim_tokens_v1"),
     "role": APP_ROLE,
     "table": ("views", "usage_v1"),
+    "usage": ("views", "usage_v1"),
     "live": ("views", "usage_v1"),
     "new": ("views", "usage_v1"),
     "key": "key",

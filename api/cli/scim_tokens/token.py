@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -29,8 +29,7 @@ from api.cli.console import (
 from api.cli.trail import EVERYTHING, Trail, What, ask_trail, kind_of, show_events
 from domain.commands import NewScimToken
 from domain.errors import InvalidValue, NotFound
-from domain.ledger import DEFAULT_OVERLAP, TokenLedger
-from domain.scim_token.rotation import OVERLAP_MAX
+from domain.ledger import TokenLedger
 from domain.scim_token.token import ScimToken
 from domain.scim_token.values import NAME_MAX_LENGTH, check_name
 from projections.audit_trail.queries import AuditFilter, Span
@@ -40,8 +39,6 @@ from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import Place, TokenFilter, TokenQueries
 from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
-
-OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
 
 app = App(name="token", help="SCIM tokens.")
 
@@ -72,7 +69,7 @@ def token_create(
     ask = NewScimToken(team, name, aware("--expires-at", expires_at), reason)
     by = operator(user)
     token, secret = with_ledger(data_dir, lambda ledger: ledger.create_scim_token(ask, by=by))
-    show({**_fields(token), "token": secret.reveal()}, as_json=as_json)
+    show({**fields_of(token), "token": secret.reveal()}, as_json=as_json)
 
 
 @app.command(name="list")
@@ -142,7 +139,7 @@ def token_show(
         then = asked_at("--as-of", as_of, latest=await ledger.time())
         return _replayed(ledger, token_id, until=then)
 
-    show(_fields(with_ledger(data_dir, ask)), as_json=as_json)
+    show(fields_of(with_ledger(data_dir, ask)), as_json=as_json)
 
 
 @app.command(name="history")
@@ -208,31 +205,6 @@ def token_usage(
     show([msgspec.structs.asdict(each) for each in steps], as_json=as_json)
 
 
-@app.command(name="rotate")
-def token_rotate(
-    token_id: TokenId,
-    *,
-    overlap_seconds: Annotated[
-        int, Parameter(help=f"How long the older secret goes on, 0 to {OVERLAP_MAX_S} seconds.")
-    ] = DEFAULT_OVERLAP // timedelta(seconds=1),
-    user: Annotated[
-        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
-    ] = None,
-    reason: Reason = None,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Give a SCIM token a new secret, which is printed once; the older one goes on for a while."""
-    if not 0 <= overlap_seconds <= OVERLAP_MAX_S:
-        raise InvalidValue("--overlap-seconds", f"must be 0 to {OVERLAP_MAX_S}")
-    overlap, by = timedelta(seconds=overlap_seconds), operator(user)
-    token, secret = with_ledger(
-        data_dir,
-        lambda ledger: ledger.rotate_scim_token(token_id, overlap=overlap, by=by, reason=reason),
-    )
-    show({**_fields(token), "token": secret.reveal()}, as_json=as_json)
-
-
 def _replayed(ledger: TokenLedger, token_id: UUID, *, until: datetime | None) -> ScimToken:
     found = ledger.replay(token_id, until=until)
     if not isinstance(found, ScimToken):
@@ -272,7 +244,8 @@ def _of_one_token(event: AuditEvent) -> Mapping[str, Any]:
     }
 
 
-def _fields(token: ScimToken) -> Mapping[str, Any]:
+def fields_of(token: ScimToken) -> Mapping[str, Any]:
+    """A token as the command line shows it."""
     return {
         "id": str(token.id),
         "team_id": str(token.team_id),

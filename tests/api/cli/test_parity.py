@@ -33,6 +33,7 @@ VERBS: Final = {
     "deleteApiToken": "api-token revoke",
     "revokeScimTokens": "token revoke-many",
     "rotateApiToken": "api-token rotate",
+    "listScimTokenSecrets": "token secrets",
     "listScimTokenEvents": "token history",
     "getScimTokenUsage": "token usage",
     "getPolicy": "policy show",

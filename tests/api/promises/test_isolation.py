@@ -128,6 +128,7 @@ ROUTES: Final[Mapping[str, Route]] = {
         WRITE,
         body=lambda t: {"json": {"where": {"ids": [t.token]}, "dry_run": True}},
     ),
+    "listScimTokenSecrets": Route("GET", "/scim-token/{token}/secrets", READ),
     "listScimTokenEvents": Route("GET", "/scim-token/{token}/events", AUDIT),
     "getScimTokenUsage": Route("GET", "/scim-token/{token}/usage", AUDIT),
     "listAuditEvents": Route("GET", "/audit", AUDIT, query=lambda t: {"team_id": t.team}),

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from domain.eventstore.event_registry import REGISTRY
+from projections.described import rfc3339 as at
 from projections.runner import Runner
 from projections.scim_tokens.view import PROJECTION, TokenRow, render
 from tests.conftest import Database, catch_up
@@ -19,6 +20,7 @@ from tests.domain.scenario import (
     T3,
     T4,
     TEAM_ID,
+    THIRD,
     TOKEN_ID,
     Given,
     created,
@@ -27,7 +29,7 @@ from tests.domain.scenario import (
     rotated,
     used,
 )
-from tests.projections.given_events import log_entries, record, row_after, select
+from tests.projections.given_events import log_entries, record, row_after, select, with_own_secret
 
 
 def row_of(*events: Given) -> TokenRow:
@@ -66,7 +68,24 @@ def test_a_created_token_is_a_row() -> None:
         rotated_at=None,
         revoked_at=None,
         next_warning_at=T0,
+        secrets='[{"id":"01010101","created_at":"2021-08-10T10:00:00.000Z"}]',
     )
+
+
+def test_a_row_knows_the_secrets_that_there_were() -> None:
+    """And that a later rotation ends earlier what ends anyhow."""
+    row = row_of(created(T0), rotated(T1), rotated(T2, digest=THIRD, overlap=timedelta(0)))
+    assert json.loads(row.secrets) == [
+        {"id": "01010101", "created_at": "2021-08-10T10:00:00.000Z", "ended_at": at(T2)},
+        {"id": "02020202", "created_at": "2021-08-10T11:00:00.000Z", "ended_at": at(T2)},
+        {"id": "03030303", "created_at": "2021-08-10T12:00:00.000Z"},
+    ]
+    row = row_of(created(T0), rotated(T1, overlap=timedelta(hours=1)), rotated(T3, digest=THIRD))
+    assert [each.get("ended_at") for each in json.loads(row.secrets)] == [
+        at(T2),
+        at(T3 + timedelta(days=1)),
+        None,
+    ]
 
 
 def test_each_later_event_sets_its_instant() -> None:
@@ -126,7 +145,8 @@ def test_the_stored_row_and_its_document_are_those_of_the_fold(database: Databas
         database, created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3), token_id=TOKEN_ID
     )
     catch_up(database)
-    expected = row_of(created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3))
+    history = (created(T0, expires_at=T4), used(T1), rotated(T2), revoked(T3))
+    expected = row_of(*with_own_secret(history, TOKEN_ID))
     assert select(database, "TABLE views.scim_tokens_v1") == [tuple(PROJECTION.values(expected))]
     assert expected.team_id == TEAM_ID
 
@@ -138,7 +158,7 @@ def test_what_a_use_sets_is_what_the_fold_comes_to(database: Database, batch: in
     record(database, *history, token_id=TOKEN_ID)
     with psycopg.connect(database.app, autocommit=True) as connection:
         Runner(database.app, [PROJECTION], batch=batch).catch_up(connection)
-    expected = row_of(*history)
+    expected = row_of(*with_own_secret(history, TOKEN_ID))
     assert select(database, "TABLE views.scim_tokens_v1") == [tuple(PROJECTION.values(expected))]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.events import Created, Presentation, Refused, Used
+from domain.secret import secret_id
 from projections.projection import Projection
 from projections.scim_tokens.queries import TokenFilter, TokenPage, TokenQueries
 from projections.token_sources import view as token_sources
@@ -82,7 +83,7 @@ def hours(database: Database) -> list[tuple[UUID, datetime, str, int, int]]:
     """Token, hour, address, uses and refusals of each row."""
     found = rows(database, usage.PROJECTION, "key, uses, refusals FROM {table} ORDER BY key")
     return [
-        (UUID(bytes=row[0][:16]), hour_of(row[0]), row[0][20:].decode(), *row[1:]) for row in found
+        (UUID(bytes=row[0][:16]), hour_of(row[0]), row[0][28:].decode(), *row[1:]) for row in found
     ]
 
 
@@ -94,8 +95,9 @@ def sources(database: Database) -> list[tuple[UUID, str, datetime]]:
 
 def test_given_uses_and_refusals_then_a_row_of_their_hour_and_address() -> None:
     events = (scenario.used(T1, count=2), scenario.refused(T1 + MINUTE), scenario.used(T1))
-    key = usage.key_of(TOKEN_ID, T1, "192.0.2.1")
-    assert row_after(usage.PROJECTION, scenario.created(), *events) == usage.UsageRow(key, 3, 1)
+    key = usage.key_of(TOKEN_ID, secret_id(FIRST.value), T1, "192.0.2.1")
+    row = usage.UsageRow(key, 3, 1, T1, T1)
+    assert row_after(usage.PROJECTION, scenario.created(), *events) == row
 
 
 def test_given_uses_from_an_address_then_a_row_of_the_first() -> None:
