@@ -193,9 +193,12 @@ def check_counts(database: Database, history: Sequence[Fact]) -> None:
     found = rows(database, PROJECTIONS[2], "key, uses, refusals, first_at, last_at FROM {table}")
     assert PROJECTIONS[2].name == "usage"
     assert {key: columns for key, *columns in found} == {
-        key: [uses[key], refusals[key], *(f(instants.get(key, [None])) for f in (min, max))]
-        for key in uses | refusals
+        key: [uses[key], refusals[key], *ends(instants.get(key))] for key in uses | refusals
     }
+
+
+def ends(instants: Sequence[datetime] | None) -> tuple[datetime | None, datetime | None]:
+    return (min(instants), max(instants)) if instants else (None, None)
 
 
 def uses_of_one(kind: str, *, later: timedelta) -> list[Step]:
