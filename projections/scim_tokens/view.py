@@ -195,7 +195,7 @@ PROJECTION: Final = RowPerStream(
         "revoked_at": "timestamptz",
         "next_warning_at": "timestamptz",
         "unused_since": "timestamptz",
-        "secrets": "text NOT NULL",
+        "secrets": "text NOT NULL DEFAULT '[]'",
         "before_use": "text NOT NULL",
         "last_use": "text NOT NULL",
         "after_use": "text NOT NULL",

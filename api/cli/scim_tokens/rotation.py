@@ -23,6 +23,7 @@ from api.cli.scim_tokens.token import fields_of
 from domain.errors import InvalidValue
 from domain.ledger import DEFAULT_OVERLAP, TokenLedger
 from domain.scim_token.rotation import OVERLAP_MAX
+from domain.scim_token.values import check_reason
 from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.secrets import SecretQueries, TokenSecret
 
@@ -43,6 +44,7 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Give a SCIM token a new secret, which is printed once; the older one goes on for a while."""
+    check_reason(reason)
     if not 0 <= overlap_seconds <= OVERLAP_MAX_S:
         raise InvalidValue("--overlap-seconds", f"must be 0 to {OVERLAP_MAX_S}")
     overlap, by = timedelta(seconds=overlap_seconds), operator(user)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from domain.api_token import Permission
-from domain.secret import SecretKind, mint
+from domain.secret import Pepper, SecretKind, mint, parse, secret_id
 from tests.api.expected import (
     INSTANT,
     UUID_TEXT,
@@ -17,7 +17,7 @@ from tests.api.expected import (
     assert_problem,
     assert_unauthenticated,
 )
-from tests.service import Caller, RunningService, until
+from tests.service import PEPPER_KEY, Caller, RunningService, until
 
 UNKNOWN = mint(SecretKind.SCIM_LIVE, bytes(32)).reveal()
 
@@ -339,6 +339,7 @@ class TestRevoke:
                     "source": "127.0.0.1",
                     "user_agent": service.client.headers["User-Agent"],
                 },
+                "secret": secret_id(Pepper([PEPPER_KEY.encode()]).digest(parse(made.secret)).value),
             },
         )
         assert topics(service, made.id)[2:] == ["scim_token.refused.v1"]

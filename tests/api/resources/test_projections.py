@@ -72,7 +72,7 @@ def test_the_views_are_listed(service: RunningService, operator: Caller) -> None
     assert usage == {
         "name": "usage",
         "version": usage["version"],
-        "shape": 2,
+        "shape": 3,
         "state": "live",
         "lag": 0,
         "lag_s": 0.0,
@@ -176,10 +176,10 @@ def test_public_metrics_need_no_token_and_tell_of_a_stop(stopped: Database) -> N
     answer = scrape(is_public=True)
     assert answer.status_code == 200
     assert (
-        'scim_ledger_projection_stopped{projection="usage",version="1",shape="2"} 1' in answer.text
+        'scim_ledger_projection_stopped{projection="usage",version="1",shape="3"} 1' in answer.text
     )
     assert (
-        'scim_ledger_projection_lag_events{projection="usage",version="1",shape="2"} 1'
+        'scim_ledger_projection_lag_events{projection="usage",version="1",shape="3"} 1'
         in answer.text
     )
     assert position(stopped, "usage").lag_s(position(stopped, "usage").updated_at) >= 0
