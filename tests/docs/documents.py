@@ -35,6 +35,10 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
         ("rehearse", "revoke", "http", "careful"), "tests/docs/test_how_to.py"
     ),
     "docs/how-to/clocks.md": {"repair": "tests/docs/test_how_to.py"},
+    "docs/how-to/give-an-api-token.md": dict.fromkeys(
+        ("create", "whoami", "list", "rotate", "revoke", "operator"),
+        "tests/docs/test_give_an_api_token.py",
+    ),
     "docs/how-to/own-postgresql.md": dict.fromkeys(
         ("roles", "pepper", "migrate", "serve"), "tests/docs/prescribed.py"
     ),
