@@ -102,7 +102,9 @@ ROUTES: Final[Mapping[str, Route]] = {
         frozenset({201}),
         body=lambda t: {"json": {"team_id": t.team, "name": "Okta"}},
     ),
-    "listScimTokens": Route("GET", "/scim-token", READ, query=lambda t: {"team_id": t.team}),
+    "listScimTokens": Route(
+        "GET", "/scim-token", READ, query=lambda t: {"team_id": t.team, "limit": "1000"}
+    ),
     "getScimToken": Route("GET", "/scim-token/{token}", READ),
     "deleteScimToken": Route("DELETE", "/scim-token/{token}", WRITE),
     "rotateScimToken": Route(
@@ -133,7 +135,9 @@ ROUTES: Final[Mapping[str, Route]] = {
     "listScimTokenSecrets": Route("GET", "/scim-token/{token}/secrets", READ),
     "listScimTokenEvents": Route("GET", "/scim-token/{token}/events", AUDIT),
     "getScimTokenUsage": Route("GET", "/scim-token/{token}/usage", AUDIT),
-    "listAuditEvents": Route("GET", "/audit", AUDIT, query=lambda t: {"team_id": t.team}),
+    "listAuditEvents": Route(
+        "GET", "/audit", AUDIT, query=lambda t: {"team_id": t.team, "limit": "1000"}
+    ),
     "followEvents": Route("GET", "/events", AUDIT, query=lambda _: {"limit": "1000"}),
     "verifyScimToken": Route("POST", "/verify", READ, body=lambda t: {"json": {"token": t.secret}}),
     "introspectScimToken": Route(
