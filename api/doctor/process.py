@@ -76,7 +76,9 @@ def pepper_file(path: Path) -> Finding:
 
 
 def leak_reports(settings: Settings) -> Iterator[Finding]:
-    """Whether those who may report leaks by contracts of their own can be understood."""
+    """What follows when a leak is reported, and whether GitHub's reports can be understood."""
+    what = "is revoked" if settings.on_leak == "revoke" else "is marked, and goes on"
+    yield ok("leaks", f"a SCIM token whose leak is reported {what}")
     if settings.github_keys_file is None:
         return
     try:

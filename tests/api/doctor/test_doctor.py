@@ -90,6 +90,7 @@ def test_a_sound_installation_fails_in_nothing(database: Database) -> None:
             "python",
             "open files",
             "settings",
+            "leaks",
             "pepper",
             "database",
             "encoding",

@@ -110,6 +110,14 @@ def test_a_leak_is_reported_and_the_setting_says_what_follows(
     )
 
 
+@pytest.mark.parametrize(
+    ("on_leak", "told"), [("revoke", "is revoked"), ("mark", "is marked, and goes on")]
+)
+def test_the_doctor_says_what_follows_a_leak(database: Database, on_leak: str, told: str) -> None:
+    found = run(database.app, "doctor", SCIM_LEDGER_ON_LEAK=on_leak).stdout
+    assert f"a SCIM token whose leak is reported {told}" in found
+
+
 def test_what_follows_a_leak_cannot_be_something_else(database: Database) -> None:
     sentence = "SCIM_LEDGER_ON_LEAK must be revoke or mark"
     assert refused(database.app, "serve", SCIM_LEDGER_ON_LEAK="nothing") == sentence

@@ -138,6 +138,14 @@ def test_an_api_token_always_ends(revokes: bool) -> None:
     assert list(ended.report(PUBLIC, by=ADA, revokes=revokes, at=T3)) == []
 
 
+def test_the_secret_that_an_api_token_had_before_a_rotation_ends_with_its_overlap() -> None:
+    token = api(api_token.Rotated(rotated_by=ADA, digest=SECOND, overlap_until=T2))
+    older = Holder(token, FIRST.value)
+    assert (older.state(at=T1), older.state(at=T2)) == ("live", "expired")
+    assert list(older.report(PUBLIC, by=ADA, revokes=True, at=T2)) == []
+    assert Holder(token, SECOND.value).state(at=T3) == "live"
+
+
 def test_a_token_that_stands_twice_in_a_report_is_decided_in_turn() -> None:
     token = state_after(created())
     states = States({TOKEN_ID: token})
