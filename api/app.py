@@ -43,6 +43,7 @@ from api.resources.scim_token.documented import ScimTokenController
 from api.resources.scim_token.revocation import BulkRevocationController
 from api.resources.scim_token.rotation import RotationController
 from api.resources.scim_token.secrets import SecretsController
+from api.resources.scim_token.suspension import SuspensionController
 from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
 from api.shutdown_notice import on_leave
@@ -76,6 +77,7 @@ RESOURCES: Final[Sequence[Any]] = (
     ApiTokenController,
     whoami,
     SecretsController,
+    SuspensionController,
     TokenHistoryController,
     AuditController,
     follow_events,

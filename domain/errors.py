@@ -91,6 +91,12 @@ class TokenRevoked(TokenRefused):
     reason = "revoked"
 
 
+class TokenSuspended(TokenRefused):
+    """The token was suspended, and not resumed yet."""
+
+    reason = "suspended"
+
+
 class TokenExpired(TokenRefused):
     """The token, or the overlap after a rotation, is over."""
 

@@ -33,7 +33,7 @@ from domain.authority import (
     signing_api_token,
 )
 from domain.commands import ClockAndIds, CommandKey, NewApiToken, NewScimToken
-from domain.errors import NotFound, SecretAlreadyShown, TokenRefused, TokenUnknown
+from domain.errors import NotFound, SecretAlreadyShown, TokenRefused, TokenSuspended, TokenUnknown
 from domain.event import Aggregate, Changes, States
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state
@@ -55,7 +55,7 @@ from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
 from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from domain.refusals.tally import RefusalTally, TallyKey
-from domain.scim_token import rotation
+from domain.scim_token import rotation, suspension
 from domain.scim_token.conditions import TokenConditions
 from domain.scim_token.events import Presentation
 from domain.scim_token.leak import Leak
@@ -257,10 +257,65 @@ class TokenLedger(LedgerApplication):
         await self._execute(ids[0], decide, by=by, reads=ids)
         return revoked
 
+    async def suspend_scim_token(
+        self,
+        token_id: UUID,
+        *,
+        by: Authority,
+        reason: str | None = None,
+        key: CommandKey | None = None,
+    ) -> ScimToken:
+        """Let nobody in with the token until it is resumed.
+
+        Raises InvalidValue, Unauthenticated, PermissionDenied, CommandIdReused, and NotFound for a
+        missing, foreign or revoked token.
+        """
+
+        def decide(states: States, at: datetime) -> Changes:
+            token, actor = authorised(states, by, at, token_id=token_id)
+            return [(token_id, suspension.suspend(token, by=actor, reason=reason))]
+
+        outcome = await self._execute(token_id, decide, by=by, key=key)
+        assert isinstance(outcome.state, ScimToken)
+        return outcome.state
+
+    async def resume_scim_token(
+        self,
+        token_id: UUID,
+        *,
+        by: Authority,
+        reason: str | None = None,
+        key: CommandKey | None = None,
+    ) -> ScimToken:
+        """Take a suspension back. Raises what `suspend_scim_token` raises, and PolicyViolated."""
+
+        def decide(states: States, at: datetime) -> Changes:
+            token, actor = authorised(states, by, at, token_id=token_id)
+            events = suspension.resume(token, by=actor, reason=reason)
+            if events:
+                policy.judge_resumption(
+                    policy.rules_for(states, token.team_id),
+                    live_tokens=states.live_tokens.get(token.team_id),
+                )
+            return [(token_id, events)]
+
+        team_id = await self._team_id(token_id)
+        outcome = await self._execute_judged(token_id, decide, team_id=team_id, by=by, key=key)
+        assert isinstance(outcome.state, ScimToken)
+        return outcome.state
+
+    async def _team_id(self, token_id: UUID) -> UUID:
+        """The team of a token, which never changes; of a missing one, an id that no team has."""
+        try:
+            return (await self.scim_token(token_id)).team_id
+        except NotFound:
+            return token_id
+
     async def authenticate(self, secret: Secret, presentation: Presentation) -> Decision:
         """Let the holder of a SCIM token's secret in: the use is committed before this returns.
 
-        Raises TokenUnknown, TokenRevoked or TokenExpired; Unavailable within half a second.
+        Raises TokenUnknown, TokenRevoked, TokenSuspended or TokenExpired; Unavailable within half a
+        second.
         """
         deadline = monotonic() + USE_TIMEOUT_S
         presented = Presented(
@@ -291,8 +346,9 @@ class TokenLedger(LedgerApplication):
             outcome = await self._execute(
                 decision.token_id, decide, by=Operator(), timeout_s=timeout_s
             )
-            assert refusal is not None, "what is void or over stays so"
             assert isinstance(outcome.state, ScimToken)
+            if refusal is None:  # resumed meanwhile: what is void or over for good stays so
+                return RecordedRefusal(TokenSuspended, decision.at)
             return RecordedRefusal(
                 type(refusal), (outcome.state.refused_at or decision.at) + REFUSAL_EVERY
             )

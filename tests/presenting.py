@@ -26,6 +26,7 @@ class Verdict(Enum):
     YES = "yes"
     NO = "no"
     REVOKED = "revoked"
+    SUSPENDED = "suspended"
     UNKNOWN = "unknown"
     UNAVAILABLE = "unavailable"
 

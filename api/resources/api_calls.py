@@ -35,7 +35,8 @@ _RESOURCES: Final = frozenset(
     }
 )
 _WORDS: Final = _RESOURCES | {
-    *("revoke", "rotate", "complete", "cancel", "secrets", "usage", "rebuild", "retry"),
+    *("revoke", "suspend", "resume", "rotate", "complete", "cancel", "secrets"),
+    *("usage", "rebuild", "retry"),
     *("github", "gitlab", "v1", "revoke_tokens"),
 }
 _DEPTH: Final = 4

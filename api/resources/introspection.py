@@ -74,7 +74,8 @@ class Verified(msgspec.Struct, frozen=True, omit_defaults=True):
 
     active: let the presenter in; then all fields but `reason` are there, else that one only.
 
-    reason: "malformed", "unknown", "revoked" or "expired"; for logs, not for the presenter.
+    reason: "malformed", "unknown", "revoked", "suspended" or "expired"; for logs, not for the
+    presenter.
     """
 
     active: bool
@@ -82,7 +83,9 @@ class Verified(msgspec.Struct, frozen=True, omit_defaults=True):
     token_id: UUID | None = None
     use_id: UUID | None = None
     used_at: Instant | None = None
-    reason: Annotated[str, one_of("malformed", "unknown", "revoked", "expired")] | None = None
+    reason: (
+        Annotated[str, one_of("malformed", "unknown", "revoked", "suspended", "expired")] | None
+    ) = None
 
 
 class Introspection(msgspec.Struct, frozen=True, omit_defaults=True):

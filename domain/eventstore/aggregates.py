@@ -9,7 +9,7 @@ import msgspec
 from domain import api_token, policy
 from domain.event import Aggregate, Event, Recorded, SecretRow
 from domain.refusals import tally as refusal_tally
-from domain.scim_token import token
+from domain.scim_token import fold
 from domain.scim_token.events import Rotated
 from domain.scim_token.token import ScimToken
 
@@ -28,7 +28,7 @@ class AggregateKind(msgspec.Struct, frozen=True):
 KINDS: Final = {
     kind.name: kind
     for kind in (
-        AggregateKind("scim_token", ScimToken, token.evolve),
+        AggregateKind("scim_token", ScimToken, fold.evolve),
         AggregateKind("api_token", api_token.ApiToken, api_token.evolve),
         AggregateKind("policy", policy.Policy, policy.evolve),
         AggregateKind("refusal_tally", refusal_tally.RefusalTally, refusal_tally.evolve),

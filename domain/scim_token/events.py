@@ -77,7 +77,7 @@ class Refused(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
     """A secret of the token was presented and did not authenticate;
     at most one a minute is recorded.
 
-    reason: "revoked" or "expired". secret: as of `Used`.
+    reason: "revoked", "suspended" or "expired". secret: as of `Used`.
     """
 
     topic: ClassVar[str] = "scim_token.refused.v1"
@@ -98,6 +98,29 @@ class Rotated(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
     rotated_by: Actor
     digest: Digest
     overlap_until: datetime
+    reason: str | None = None
+
+
+class Suspended(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The token authenticates nobody until it is resumed.
+
+    suspended_by: user and API token of the caller. reason: the caller's words, 1 to 200 characters,
+    or None.
+    """
+
+    topic: ClassVar[str] = "scim_token.suspended.v1"
+    suspended_by: Actor
+    reason: str | None = None
+
+
+class Resumed(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The token is good again, as far as its end and its secrets' ends allow.
+
+    resumed_by, reason: as of `Suspended`.
+    """
+
+    topic: ClassVar[str] = "scim_token.resumed.v1"
+    resumed_by: Actor
     reason: str | None = None
 
 
@@ -133,4 +156,13 @@ class Leaked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fie
     source: str | None = None
 
 
-EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (Created, Used, Refused, Rotated, Revoked, Leaked)
+EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (
+    Created,
+    Used,
+    Refused,
+    Rotated,
+    Suspended,
+    Resumed,
+    Revoked,
+    Leaked,
+)

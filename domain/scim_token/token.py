@@ -15,24 +15,22 @@ from domain.errors import (
     TokenExpired,
     TokenRefused,
     TokenRevoked,
+    TokenSuspended,
     TokenUnknown,
     UsedSince,
 )
-from domain.event import Actor, Recorded, SecretRow
+from domain.event import Actor, SecretRow
 from domain.scim_token.events import (
     Created,
-    Leaked,
     Presentation,
     Refused,
     Revoked,
-    Rotated,
     ScimTokenEvent,
     Used,
 )
-from domain.scim_token.held_secret import HeldSecret, marked
-from domain.scim_token.leak import place_of
+from domain.scim_token.held_secret import HeldSecret
 from domain.scim_token.values import check_name, check_reason, kept_expiry
-from domain.scim_token.warnings import ScimTokenWarning, Told
+from domain.scim_token.warnings import Told
 from domain.secret import Digest, secret_id
 
 REFUSAL_EVERY: Final = timedelta(minutes=1)
@@ -52,6 +50,7 @@ class ScimToken(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
     rotated_at: datetime | None = None
     revoked_at: datetime | None = None
+    suspended_at: datetime | None = None
     refused_at: datetime | None = None
     last_used_at: datetime | None = None
     uses: int = 0
@@ -106,7 +105,7 @@ class ScimToken(msgspec.Struct, frozen=True):
     ) -> list[ScimTokenEvent]:
         """Authenticate with the secret of `digest`.
 
-        Raises TokenRefused: unknown, revoked or expired.
+        Raises TokenRefused: unknown, revoked, suspended or expired.
         """
         refusal = self.refusal(digest, at=at)
         if refusal is not None:
@@ -124,6 +123,8 @@ class ScimToken(msgspec.Struct, frozen=True):
             return TokenUnknown() if self.rotated_at is None else TokenExpired()
         if row.is_void:
             return TokenRevoked()
+        if self.suspended_at is not None:
+            return TokenSuspended()
         if row.good_until is not None and row.good_until <= at:
             return TokenExpired()
         return None
@@ -190,70 +191,21 @@ class ScimToken(msgspec.Struct, frozen=True):
         )
 
     def secret_rows(self) -> list[SecretRow]:
-        """How each secret stands: the statement of the gate compares nothing but this."""
+        """How each secret stands: the statement of the gate compares nothing but this.
+
+        Ledger time never goes back, so what ended when the token was suspended is over until it is
+        resumed.
+        """
         return [
             SecretRow(
                 held.digest.value,
-                _earliest(self.expires_at, held.overlap_until),
+                earliest(self.expires_at, held.overlap_until, self.suspended_at),
                 self.revoked_at is not None,
             )
             for held in self.secrets
         ]
 
 
-def evolve(token: ScimToken | None, recorded: Recorded) -> ScimToken:
-    """Fold one recorded event into the state."""
-    event = recorded.event
-    assert isinstance(event, ScimTokenEvent), event
-    if isinstance(event, Created):
-        assert token is None, "a stream starts once"
-        assert recorded.originator_version == 1, "a stream is dense"
-        assert event.created_by.user_id is not None
-        return ScimToken(
-            id=recorded.originator_id,
-            version=recorded.originator_version,
-            team_id=event.team_id,
-            name=event.name,
-            created_by=event.created_by.user_id,
-            created_at=recorded.at,
-            updated_at=recorded.at,
-            secrets=(HeldSecret(event.digest),),
-            expires_at=event.expires_at,
-        )
-    assert token is not None, "a stream starts with Created"
-    assert recorded.originator_version == token.version + 1, "a stream is dense"
-    return msgspec.structs.replace(
-        token, version=recorded.originator_version, **_change(token, event, recorded.at)
-    )
-
-
-def _change(token: ScimToken, event: ScimTokenEvent, at: datetime) -> dict[str, object]:
-    match event:
-        case Used():
-            return {"last_used_at": at, "uses": token.uses + event.count}
-        case Refused():
-            return {"refused_at": at}
-        case Rotated():
-            older = tuple(
-                msgspec.structs.replace(
-                    held, overlap_until=_earliest(held.overlap_until, event.overlap_until)
-                )
-                for held in token.unended_secrets(at)
-            )
-            return {
-                "secrets": (*older, HeldSecret(event.digest)),
-                "rotated_at": at,
-                "updated_at": at,
-            }
-        case ScimTokenWarning():
-            return {"told": token.told.after(event)}
-        case Revoked():
-            return {"revoked_at": at, "updated_at": at}
-        case Leaked():
-            return {"secrets": marked(token.secrets, event.secret, place_of(event.url))}
-        case _:
-            raise AssertionError(f"{event.topic} is not folded")
-
-
-def _earliest(*instants: datetime | None) -> datetime | None:
+def earliest(*instants: datetime | None) -> datetime | None:
+    """The first of the instants that there are."""
     return min((instant for instant in instants if instant is not None), default=None)

@@ -55,6 +55,8 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
         Presentation(door="", note=event.url),
         secret=event.secret,
     ),
+    scim_token.Suspended: lambda event: Detail(event.reason, event.suspended_by),
+    scim_token.Resumed: lambda event: Detail(event.reason, event.resumed_by),
     scim_token.Revoked: lambda event: Detail(
         event.reason, event.revoked_by, event.presentation, secret=event.secret, cause=event.cause
     ),

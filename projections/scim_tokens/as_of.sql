@@ -24,11 +24,14 @@ SELECT true, t.id, t.team_id, t.name, t.created_by,
     greatest(
         t.created_at,
         CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
+        CASE WHEN t.updated_at <= asked.at THEN t.updated_at ELSE paused.at END,
         CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
     ),
     t.expires_at,
     CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
-    CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
+    CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END,
+    CASE WHEN t.updated_at <= asked.at THEN t.suspended_at
+        WHEN paused.kind = 'scim_token.suspended' THEN paused.at END
 FROM asked CROSS JOIN (
     {newest}
 ) t
@@ -44,4 +47,11 @@ LEFT JOIN LATERAL (
         AND a.kind <> 'scim_token.used' AND a.position < asked.end_position
     ORDER BY a.position DESC LIMIT 1
 ) rotated ON true
+LEFT JOIN LATERAL (
+    SELECT a.at, a.kind FROM {audit_trail} a
+    WHERE t.updated_at > asked.at AND a.token_id = t.id
+        AND a.kind IN ('scim_token.suspended', 'scim_token.resumed')
+        AND a.kind <> 'scim_token.used' AND a.position < asked.end_position
+    ORDER BY a.position DESC LIMIT 1
+) paused ON true
 ORDER BY t.created_at DESC, t.id DESC;

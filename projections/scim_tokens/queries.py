@@ -18,7 +18,8 @@ from projections.view_reader import ViewReader
 
 @dataclass(frozen=True, slots=True)
 class TokenFilter:
-    """What a list is narrowed to. teams: None for all. status: active, revoked, expired or all.
+    """What a list is narrowed to. teams: None for all. status: active, suspended, revoked,
+    expired or all; a suspended token that has not expired is active, too.
 
     unused_since: there at that instant, and not used since. is_never_used: not once.
     new_source_since: used since then from an address that was new for it.
@@ -182,6 +183,9 @@ def _conditions(narrow: TokenFilter, parameters: dict[str, Any]) -> tuple[list[s
         case "expired":
             index = ["revoked_at IS NULL", "expires_at IS NOT NULL"]
             filters.append("expires_at <= %(at)s")
+        case "suspended":
+            index = ["suspended_at IS NOT NULL"]
+            filters.append("revoked_at IS NULL")
         case "revoked":
             index = ["revoked_at IS NOT NULL"]
         case "all":

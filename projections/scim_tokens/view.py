@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from domain.scim_token.events import Created, Revoked, Rotated, Used
+from domain.scim_token.events import Created, Resumed, Revoked, Rotated, Suspended, Used
 from domain.scim_token.token import ScimToken
 from domain.scim_token.warnings import (
     Expired,
@@ -43,6 +43,7 @@ class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     updated_at: Instant
     expires_at: Instant | None = None
     rotated_at: Instant | None = None
+    suspended_at: Instant | None = None
     revoked_at: Instant | None = None
 
 
@@ -67,6 +68,7 @@ class TokenRow(msgspec.Struct, frozen=True, gc=False):
     expires_at: datetime | None
     rotated_at: datetime | None
     revoked_at: datetime | None
+    suspended_at: datetime | None = None
     next_warning_at: datetime | None = None
     unused_since: datetime | None = None
     secrets: str = "[]"
@@ -84,6 +86,7 @@ def document(token: TokenRow | ScimToken) -> TokenDocument:
         rfc3339(token.updated_at),
         _optional(token.expires_at),
         _optional(token.rotated_at),
+        _optional(token.suspended_at),
         _optional(token.revoked_at),
     )
 
@@ -142,6 +145,16 @@ def unused(row: TokenRow, _: LogEntry, event: Unused) -> TokenRow:
     return replace(row, unused_since=event.since)
 
 
+def suspended(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
+    """The token lets nobody in."""
+    return replace(row, suspended_at=entry.at, updated_at=entry.at)
+
+
+def resumed(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
+    """The suspension was taken back."""
+    return replace(row, suspended_at=None, updated_at=entry.at)
+
+
 def render(row: TokenRow) -> Sequence[Any]:
     """The document in three parts, and whether the token was used.
 
@@ -173,6 +186,7 @@ _LISTS: Final = (
     ("made_by", "created_by, ", ""),
     ("unused", "", " WHERE NOT is_used"),
     ("revoked", "", " WHERE revoked_at IS NOT NULL"),
+    ("suspended", "", " WHERE suspended_at IS NOT NULL"),
     ("expiring", "", " WHERE revoked_at IS NULL AND expires_at IS NOT NULL"),
 )
 """What is listed, each of one team and of all: see `walk`. No column here changes with each
@@ -193,6 +207,7 @@ PROJECTION: Final = RowPerStream(
         "expires_at": "timestamptz",
         "rotated_at": "timestamptz",
         "revoked_at": "timestamptz",
+        "suspended_at": "timestamptz",
         "next_warning_at": "timestamptz",
         "unused_since": "timestamptz",
         "secrets": "text NOT NULL DEFAULT '[]'",
@@ -215,12 +230,14 @@ PROJECTION: Final = RowPerStream(
     evolve={
         Used: used,
         Rotated: rotated,
+        Suspended: suspended,
+        Resumed: resumed,
         Revoked: revoked,
         Expiring: expiring,
         Expired: expired,
         Unused: unused,
     },
-    instant_only=frozenset({Used, Revoked, Expired}),
+    instant_only=frozenset({Used, Suspended, Resumed, Revoked, Expired}),
     last_only=LastOnly(
         event=Used, columns=("last_used_at", "last_use", "is_used"), values=last_use
     ),

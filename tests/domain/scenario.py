@@ -18,12 +18,15 @@ from domain.scim_token.events import (
     Created,
     Presentation,
     Refused,
+    Resumed,
     Revoked,
     Rotated,
     ScimTokenEvent,
+    Suspended,
     Used,
 )
-from domain.scim_token.token import ScimToken, evolve
+from domain.scim_token.fold import evolve
+from domain.scim_token.token import ScimToken
 from domain.secret import Digest, secret_id
 
 MILLISECOND: Final = timedelta(milliseconds=1)
@@ -64,6 +67,16 @@ def rotated(
 ) -> Given:
     """It got another secret."""
     return Rotated(rotated_by=ADA, digest=digest, overlap_until=at + overlap), at
+
+
+def suspended(at: datetime = T1) -> Given:
+    """It lets nobody in."""
+    return Suspended(suspended_by=ADA), at
+
+
+def resumed(at: datetime = T2) -> Given:
+    """It lets in again whom it did."""
+    return Resumed(resumed_by=ADA), at
 
 
 def revoked(at: datetime = T1) -> Given:

@@ -14,7 +14,14 @@ from typing import Final, NamedTuple, Self
 from uuid import UUID, uuid4
 
 from tests.linearizability.checker import Operation
-from tests.linearizability.token_model import AUTHENTICATE, BURN, CREATE, REVOKE
+from tests.linearizability.token_model import (
+    AUTHENTICATE,
+    BURN,
+    CREATE,
+    RESUME,
+    REVOKE,
+    SUSPEND,
+)
 from tests.presenting import FORWARD, NGINX, SCIM, VERIFY, Door, UnexpectedAnswer
 from tests.raw_http import Answer, Client, Lost, request
 
@@ -22,10 +29,13 @@ CLIENTS: Final = 8
 DOORS: Final = (VERIFY, VERIFY, NGINX, FORWARD, SCIM)
 """Mostly /verify, for it tells most: why not."""
 _ENDINGS: Final = (REVOKE, BURN)
+_PAUSES: Final = (SUSPEND, RESUME)
 _NAMED: Final = {
     CREATE: {201: "created", 409: "exists"},
     REVOKE: {200: "done", 404: "missing"},
     BURN: {200: "done"},
+    SUSPEND: {200: "done", 404: "missing"},
+    RESUME: {200: "done", 404: "missing"},
 }
 """What the model calls an answer, by status."""
 
@@ -57,6 +67,9 @@ def plan(random: Random) -> Plan:
             steps[client].append(Step(CREATE, place, is_abandoned=random.random() < 0.05))
     for client in range(CLIENTS):
         steps[client] += [_later_step(random, tokens) for _ in range(random.choice([1, 1, 2]))]
+        if random.random() < 0.15:
+            steps[client].insert(-1, Step(SUSPEND, random.choice(tokens)))
+            steps[random.randrange(CLIENTS)].append(Step(RESUME, random.choice(tokens)))
     for place in tokens:
         ended = random.choice(steps)
         ended.insert(random.choice([-1, len(ended)]), Step(random.choice(_ENDINGS), place))
@@ -67,6 +80,8 @@ def _later_step(random: Random, tokens: Sequence[int]) -> Step:
     place = random.choice(tokens)
     if random.random() < 0.93:
         return Step(AUTHENTICATE, place, random.choice(DOORS))
+    if random.random() < 0.5:
+        return Step(random.choice(_PAUSES), place, is_abandoned=random.random() < 0.2)
     return Step(random.choice(_ENDINGS), place, is_abandoned=random.random() < 0.5)
 
 
@@ -132,7 +147,10 @@ class Crowd:
             return request("POST", "/scim-token", key, authorization=self._api_token, **document)
         if step.kind == REVOKE and token.id is not None:
             return request("DELETE", f"/scim-token/{token.id}", authorization=self._api_token)
-        if token.secret is None:
+        if step.kind in _PAUSES and token.id is not None:
+            path = f"/scim-token/{token.id}/{step.kind}"
+            return request("POST", path, authorization=self._api_token)
+        if token.secret is None or step.kind in _PAUSES:
             return None
         if step.kind == BURN:
             return request("POST", "/revoke", form=f"token={token.secret}")

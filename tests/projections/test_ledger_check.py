@@ -240,9 +240,9 @@ VIEW_DAMAGES = {
     "missing": ("DELETE FROM {table} WHERE id = '{id}'", "is missing"),
     "too many": (
         (
-            "INSERT INTO {table} SELECT '{other}', team_id, name, created_by, NULL, created_at, "
-            "updated_at, "
-            "NULL, NULL, NULL, before_use, last_use, after_use FROM {table} WHERE id = '{id}'"
+            "INSERT INTO {table} (id, team_id, name, created_by, created_at, updated_at, "
+            "before_use, last_use, after_use) SELECT '{other}', team_id, name, created_by, "
+            "created_at, updated_at, before_use, last_use, after_use FROM {table} WHERE id = '{id}'"
         ),
         "should not be there",
     ),

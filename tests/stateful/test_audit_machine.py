@@ -34,7 +34,8 @@ from domain.event import Actor, Recorded
 from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Created, Presentation, Refused, Used
-from domain.scim_token.token import ScimToken, evolve
+from domain.scim_token.fold import evolve
+from domain.scim_token.token import ScimToken
 from domain.secret import Secret
 from projections.audit_trail import view as audit_trail
 from projections.audit_trail.queries import AuditFilter, AuditQueries, Span

@@ -48,6 +48,7 @@ from domain.errors import (
     TokenExpired,
     TokenRefused,
     TokenRevoked,
+    TokenSuspended,
     TokenUnknown,
 )
 from domain.eventstore.event_registry import REGISTRY
@@ -78,7 +79,7 @@ T = TypeVar("T")
 TEAMS: Final = tuple(UUID(int=number) for number in range(1, 4))
 USERS: Final = tuple(Operator(UUID(int=number)) for number in range(11, 13))
 DOORS: Final = tuple(Presentation(door=door) for door in ("scim", "nginx"))
-STATUSES: Final = ("active", "revoked", "expired", "all")
+STATUSES: Final = ("active", "suspended", "revoked", "expired", "all")
 STEPS: Final = st.sampled_from(
     [timedelta(milliseconds=1), timedelta(seconds=30), timedelta(minutes=10), timedelta(hours=2)]
 )
@@ -102,6 +103,7 @@ class ModelToken:
     over: set[str] = field(default_factory=set)
     last_used_at: datetime | None = None
     rotated_at: datetime | None = None
+    suspended_at: datetime | None = None
     revoked_at: datetime | None = None
     uses: int = 0
 
@@ -111,6 +113,8 @@ class ModelToken:
             return TokenExpired
         if self.revoked_at is not None:
             return TokenRevoked
+        if self.suspended_at is not None:
+            return TokenSuspended
         ends = (end for end in (self.expires_at, self.ends[secret]) if end is not None)
         return TokenExpired if any(end <= at for end in ends) else None
 
@@ -126,6 +130,7 @@ class ModelToken:
         instants = {
             "expires_at": self.expires_at,
             "rotated_at": self.rotated_at,
+            "suspended_at": self.suspended_at,
             "revoked_at": self.revoked_at,
         }
         optional: dict[str, object] = {
@@ -321,6 +326,28 @@ class LedgerMachine(RuleBasedStateMachine):
                 )
             assert shown.value.originator_id == token.id
         return token.id, secret
+
+    @rule(held=secrets)
+    def suspend(self, held: tuple[UUID, Secret]) -> None:
+        token = self.touch(held[0])
+        if token.revoked_at is not None:
+            with pytest.raises(NotFound):
+                self.do(self.ledger.suspend_scim_token(token.id, by=USERS[0]))
+            return
+        self.do(self.ledger.suspend_scim_token(token.id, by=USERS[0]))
+        if token.suspended_at is None:
+            token.suspended_at = token.updated_at = self.recorded()
+
+    @rule(held=secrets)
+    def resume(self, held: tuple[UUID, Secret]) -> None:
+        token = self.touch(held[0])
+        if token.revoked_at is not None:
+            with pytest.raises(NotFound):
+                self.do(self.ledger.resume_scim_token(token.id, by=USERS[0]))
+            return
+        self.do(self.ledger.resume_scim_token(token.id, by=USERS[0]))
+        if token.suspended_at is not None:
+            token.suspended_at, token.updated_at = None, self.recorded()
 
     @rule(held=secrets)
     def revoke(self, held: tuple[UUID, Secret]) -> None:
@@ -569,10 +596,15 @@ class LedgerMachine(RuleBasedStateMachine):
                 else "active"
             )
 
+        def is_listed(token: ModelToken) -> bool:
+            if status == "suspended":
+                return token.revoked_at is None and token.suspended_at is not None
+            return status in {"all", status_of(token)}
+
         listed = [
             token
             for token in self.model.values()
-            if team in {None, token.team} and status in {"all", status_of(token)}
+            if team in {None, token.team} and is_listed(token)
         ]
         listed.sort(key=lambda token: (token.created_at, token.id), reverse=True)
         return [token.document() for token in listed]

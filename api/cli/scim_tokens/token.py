@@ -77,7 +77,9 @@ def token_list(
     *,
     team: Annotated[UUID | None, Parameter(help="Only this team's.")] = None,
     name: Annotated[str | None, Parameter(help="Only those of exactly this name.")] = None,
-    status: Annotated[str, Parameter(help="active, revoked, expired or all.")] = "active",
+    status: Annotated[
+        str, Parameter(help="active, suspended, revoked, expired or all.")
+    ] = "active",
     unused_since: Annotated[
         datetime | None, Parameter(help="Only those not used since this instant, with a time zone.")
     ] = None,
@@ -98,8 +100,8 @@ def token_list(
     as_json: AsJson = False,
 ) -> None:
     """The newest SCIM tokens, now or as they were at an instant."""
-    if status not in {"active", "revoked", "expired", "all"}:
-        raise InvalidValue("--status", "must be active, revoked, expired or all")
+    if status not in {"active", "suspended", "revoked", "expired", "all"}:
+        raise InvalidValue("--status", "must be active, suspended, revoked, expired or all")
     if not 1 <= limit <= LIST_MAX:
         raise InvalidValue("--limit", f"must be 1 to {LIST_MAX}")
     if name is not None:
@@ -223,6 +225,7 @@ def _place(ledger: TokenLedger, token_id: UUID) -> Place:
 def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
     """What was used when is asked of the present; of the past, the token's usage tells."""
     given = {
+        "--status": narrow.status == "suspended",
         "--unused-since": narrow.unused_since is not None,
         "--never-used": narrow.is_never_used,
         "--new-source-since": narrow.new_source_since is not None,
@@ -255,5 +258,6 @@ def fields_of(token: ScimToken) -> Mapping[str, Any]:
         "created_at": rfc3339(token.created_at),
         "updated_at": rfc3339(token.updated_at),
         "expires_at": instant(token.expires_at),
+        "suspended_at": instant(token.suspended_at),
         "revoked_at": instant(token.revoked_at),
     }

@@ -141,7 +141,7 @@ class ScimTokenController(Controller):
             ),
         ] = None,
         status: Annotated[
-            Literal["active", "revoked", "expired", "all"],
+            Literal["active", "suspended", "revoked", "expired", "all"],
             QueryParameter(description="An extension: history stays readable.", required=False),
         ] = "active",
         unused_since: Annotated[
@@ -258,6 +258,7 @@ class ScimTokenController(Controller):
 def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
     """What was used when is asked of the present; of the past, the token's usage tells."""
     given = {
+        "status": narrow.status == "suspended",
         "unused_since": narrow.unused_since is not None,
         "never_used": narrow.is_never_used,
         "new_source_since": narrow.new_source_since is not None,

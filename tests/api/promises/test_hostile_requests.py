@@ -416,7 +416,10 @@ def test_all_that_is_wrong_with_a_query_is_told_at_once(
             },
             {"pointer": "name", "detail": "must hold a character that can be seen"},
             {"pointer": "limit", "detail": "must not be given more than once"},
-            {"pointer": "status", "detail": "must be one of: active, all, expired, revoked"},
+            {
+                "pointer": "status",
+                "detail": "must be one of: active, all, expired, revoked, suspended",
+            },
             {"pointer": "never_used", "detail": "must be true or false"},
             {"pointer": "as_of", "detail": "must be an instant, such as 2021-08-10T10:00:00.000Z"},
             {"pointer": "teem", "detail": "is not a parameter of this resource"},

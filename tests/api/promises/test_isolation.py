@@ -133,6 +133,12 @@ ROUTES: Final[Mapping[str, Route]] = {
         body=lambda t: {"json": {"where": {"ids": [t.token]}, "dry_run": True}},
     ),
     "listScimTokenSecrets": Route("GET", "/scim-token/{token}/secrets", READ),
+    "suspendScimToken": Route(
+        "POST", "/scim-token/{token}/suspend", WRITE, body=lambda _: {"json": {}}
+    ),
+    "resumeScimToken": Route(
+        "POST", "/scim-token/{token}/resume", WRITE, body=lambda _: {"json": {}}
+    ),
     "listScimTokenEvents": Route("GET", "/scim-token/{token}/events", AUDIT),
     "getScimTokenUsage": Route("GET", "/scim-token/{token}/usage", AUDIT),
     "listAuditEvents": Route(

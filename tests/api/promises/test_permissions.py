@@ -18,11 +18,24 @@ from tests.service import RunningService
 
 REQUIRED: Final = {
     **dict.fromkeys(
-        ("createScimToken", "deleteScimToken", "rotateScimToken", "revokeScimTokens"),
+        (
+            "createScimToken",
+            "deleteScimToken",
+            "rotateScimToken",
+            "revokeScimTokens",
+            "suspendScimToken",
+            "resumeScimToken",
+        ),
         Permission.SCIM_TOKENS_WRITE,
     ),
     **dict.fromkeys(
-        ("listScimTokens", "getScimToken", "verifyScimToken", "introspectScimToken"),
+        (
+            "listScimTokens",
+            "getScimToken",
+            "listScimTokenSecrets",
+            "verifyScimToken",
+            "introspectScimToken",
+        ),
         Permission.SCIM_TOKENS_READ,
     ),
     **dict.fromkeys(

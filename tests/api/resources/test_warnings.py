@@ -55,6 +55,7 @@ def test_that_a_token_ends_soon_is_in_trail_and_feed(
         "use_id": "",
         "operator": None,
         "secret": None,
+        "cause": None,
     }
     feed = service.client.get(
         "/events", auth=admin, params={"after": row["position"] - 1, "limit": 1}

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import product
 from typing import Final, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -26,7 +26,8 @@ from domain.eventstore.append import LOAD
 from domain.eventstore.uses import Presented
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation, Used
-from domain.scim_token.token import ScimToken, evolve
+from domain.scim_token.fold import evolve
+from domain.scim_token.token import ScimToken
 from domain.secret import SecretKind, mint
 from tests.conftest import PEPPER, Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
@@ -45,24 +46,29 @@ class History(NamedTuple):
     """What happened to a token, in minutes after its creation.
 
     expires: None for never. overlaps: of the rotations after 5 and 10 minutes. revoked: None for
-    not.
+    not. suspended: from and to, None for not.
     """
 
     expires: int | None
     overlaps: tuple[int, ...]
     revoked: int | None
+    suspended: tuple[int, int] | None = None
 
     def instants(self) -> Iterator[int]:
         """When something changes."""
         yield from (5, 10)
         yield from (at + overlap for at, overlap in zip((5, 10), self.overlaps, strict=False))
         yield from (minute for minute in (self.expires, self.revoked) if minute is not None)
+        yield from self.suspended or ()
 
 
 HISTORIES: Final = [
-    History(expires, overlaps, revoked)
-    for expires, overlaps, revoked in product(
-        (None, 12, 20), ((), (0,), (7,), (30,), (30, 0), (3, 7), (4, 0)), (None, 15)
+    History(expires, overlaps, revoked, suspended)
+    for expires, overlaps, revoked, suspended in product(
+        (None, 12, 20),
+        ((), (0,), (7,), (30,), (30, 0), (3, 7), (4, 0)),
+        (None, 15),
+        (None, (4, 14), (13, 40)),
     )
 ]
 
@@ -107,6 +113,17 @@ async def stored(ledger: TokenLedger, token: ScimToken) -> ScimToken:
     return found
 
 
+async def pause(ledger: TokenLedger, token_id: UUID, history: History, after: timedelta) -> None:
+    """Suspend or resume the token where its history does so then; a revoked one is not resumed."""
+    if history.suspended is None:
+        return
+    from_, to = history.suspended
+    if after == from_ * MINUTE:
+        await ledger.suspend_scim_token(token_id, by=Operator())
+    if after == to * MINUTE and (history.revoked is None or history.revoked > to):
+        await ledger.resume_scim_token(token_id, by=Operator())
+
+
 async def play(
     ledger: TokenLedger, clock: HandClock, history: History, *, behind: timedelta
 ) -> int:
@@ -132,6 +149,7 @@ async def play(
             overlap = changes[at] * MINUTE
             token, secret = await ledger.rotate_scim_token(token.id, overlap=overlap, by=by)
             digests.append(PEPPER.digest(secret).value)
+        await pause(ledger, token.id, history, at - start)
         if history.revoked is not None and at == start + history.revoked * MINUTE:
             await ledger.revoke_scim_token(token.id, by=by)
         if behind:

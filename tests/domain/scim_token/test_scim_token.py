@@ -18,8 +18,9 @@ from domain.errors import (
 from domain.event import Actor, Recorded, SecretRow
 from domain.scim_token import rotation
 from domain.scim_token.events import Created, Refused, Revoked, Rotated, ScimTokenEvent, Used
+from domain.scim_token.fold import evolve
 from domain.scim_token.rotation import OVERLAP_MAX
-from domain.scim_token.token import ScimToken, evolve
+from domain.scim_token.token import ScimToken
 from domain.scim_token.values import EXPIRY_MAX, check_name
 from domain.secret import Digest, secret_id
 from tests.domain.scenario import (

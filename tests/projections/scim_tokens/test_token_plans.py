@@ -43,7 +43,8 @@ _GENERATE: Final = f"""
         CASE WHEN n %% 2 = 0 THEN 'Okta' ELSE 'name ' || n END, gen_random_uuid(),
         CASE WHEN n %% 50 <> 1 AND n <> 2050 THEN at END, at, at, CASE WHEN n %% 50 = 3 THEN at END,
             NULL,
-        CASE WHEN n %% 20 = 3 OR n = 4050 OR team = 201 THEN at END, NULL, NULL,
+        CASE WHEN n %% 20 = 3 OR n = 4050 OR team = 201 THEN at END,
+        CASE WHEN n %% 50 = 8 OR n = 2050 THEN at END, NULL, NULL,
         n::text, '', '', n %% 50 <> 1 AND n <> 2050
     FROM (
         SELECT n, CASE WHEN n %% 10 = 0 THEN n / 10 %% 200 + 2 ELSE 0 END AS team,
@@ -61,7 +62,7 @@ _ADDRESSES: Final = f"""
 _OF_ANOTHER_DAY: Final = f"""
     INSERT INTO {TABLE}
     SELECT gen_random_uuid(), '{SMALL}', 'Okta', gen_random_uuid(), NULL, at, at, NULL, NULL, NULL,
-        NULL, NULL, 'before', 'use', 'after', false
+        NULL, NULL, NULL, 'before', 'use', 'after', false
     FROM generate_series(1, 300) n, (VALUES (timestamptz '2025-12-01Z')) AS long_ago (at)
 """
 """All tokens are of one team, of one name, and none was used or revoked."""
@@ -74,6 +75,8 @@ QUESTIONS: Final[Mapping[str, tuple[TokenFilter, int | None]]] = {
     # ANALYZE decides: on that of all its tokens, eighteen are met for each revoked one.
     "revoked, of a big team": (TokenFilter(teams=[BIG], status="revoked"), 20),
     "revoked, of a small team": (TokenFilter(teams=[SMALL], status="revoked"), 1),
+    "suspended": (TokenFilter(status="suspended"), 2),
+    "suspended, of a small team": (TokenFilter(teams=[SMALL], status="suspended"), 2),
     "expired": (TokenFilter(status="expired"), 2),
     "expired, of a big team": (TokenFilter(teams=[BIG], status="expired"), 2),
     "a new address": (TokenFilter(new_source_since=SINCE), 5),
@@ -105,6 +108,8 @@ QUESTIONS: Final[Mapping[str, tuple[TokenFilter, int | None]]] = {
 """With how many times `LIMIT` rows may be read for a page;
 None where a filter may meet few on the way.
 """
+OF_NOW: Final = frozenset({"suspended", "suspended, of a small team"})
+"""What is not asked of the past."""
 STATES: Final = ("none", "of another day", "of today", "of an empty table")
 
 
@@ -137,7 +142,8 @@ def table(server: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Conne
         if request.param == "of an empty table":
             for question in QUESTIONS:
                 explain(connection, question)
-                explain(connection, question, as_it_was=True)
+                if question not in OF_NOW:
+                    explain(connection, question, as_it_was=True)
         if request.param == "of another day":
             connection.execute(_OF_ANOTHER_DAY.encode())
             connection.execute(f"ANALYZE {TABLE}".encode())
@@ -246,7 +252,9 @@ def test_a_page_is_read_along_an_index(table: psycopg.Connection, question: str)
     [
         question
         for question, (narrow, _) in QUESTIONS.items()
-        if narrow.unused_since is None and narrow.new_source_since is None
+        if question not in OF_NOW
+        and narrow.unused_since is None
+        and narrow.new_source_since is None
     ],
 )
 def test_so_is_a_page_as_it_was(table: psycopg.Connection, question: str) -> None:

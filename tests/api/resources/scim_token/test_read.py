@@ -21,7 +21,7 @@ from tests.conftest import CLOCK_AND_IDS, Database, now
 from tests.service import PEPPER_KEY, Caller, RunningService, running_service, until
 
 NO_LIMIT: Final = "must be a whole number from 1 to 1000"
-NO_STATUS: Final = "must be one of: active, all, expired, revoked"
+NO_STATUS: Final = "must be one of: active, all, expired, revoked, suspended"
 
 
 def test_a_token_is_read_without_its_secret(

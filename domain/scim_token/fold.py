@@ -1,0 +1,82 @@
+"""Fold the events of a SCIM token into its state. Pure."""
+
+from datetime import datetime
+
+import msgspec
+
+from domain.event import Recorded
+from domain.scim_token.events import (
+    Created,
+    Leaked,
+    Refused,
+    Resumed,
+    Revoked,
+    Rotated,
+    ScimTokenEvent,
+    Suspended,
+    Used,
+)
+from domain.scim_token.held_secret import HeldSecret, marked
+from domain.scim_token.leak import place_of
+from domain.scim_token.token import ScimToken, earliest
+from domain.scim_token.warnings import ScimTokenWarning
+
+
+def evolve(token: ScimToken | None, recorded: Recorded) -> ScimToken:
+    """Fold one recorded event into the state."""
+    event = recorded.event
+    assert isinstance(event, ScimTokenEvent), event
+    if isinstance(event, Created):
+        assert token is None, "a stream starts once"
+        assert recorded.originator_version == 1, "a stream is dense"
+        assert event.created_by.user_id is not None
+        return ScimToken(
+            id=recorded.originator_id,
+            version=recorded.originator_version,
+            team_id=event.team_id,
+            name=event.name,
+            created_by=event.created_by.user_id,
+            created_at=recorded.at,
+            updated_at=recorded.at,
+            secrets=(HeldSecret(event.digest),),
+            expires_at=event.expires_at,
+        )
+    assert token is not None, "a stream starts with Created"
+    assert recorded.originator_version == token.version + 1, "a stream is dense"
+    return msgspec.structs.replace(
+        token, version=recorded.originator_version, **_change(token, event, recorded.at)
+    )
+
+
+def _change(  # noqa: PLR0911 - a table: one case per event
+    token: ScimToken, event: ScimTokenEvent, at: datetime
+) -> dict[str, object]:
+    match event:
+        case Used():
+            return {"last_used_at": at, "uses": token.uses + event.count}
+        case Refused():
+            return {"refused_at": at}
+        case Rotated():
+            older = tuple(
+                msgspec.structs.replace(
+                    held, overlap_until=earliest(held.overlap_until, event.overlap_until)
+                )
+                for held in token.unended_secrets(at)
+            )
+            return {
+                "secrets": (*older, HeldSecret(event.digest)),
+                "rotated_at": at,
+                "updated_at": at,
+            }
+        case ScimTokenWarning():
+            return {"told": token.told.after(event)}
+        case Suspended():
+            return {"suspended_at": at, "updated_at": at}
+        case Resumed():
+            return {"suspended_at": None, "updated_at": at}
+        case Revoked():
+            return {"revoked_at": at, "updated_at": at}
+        case Leaked():
+            return {"secrets": marked(token.secrets, event.secret, place_of(event.url))}
+        case _:
+            raise AssertionError(f"{event.topic} is not folded")
