@@ -45,6 +45,7 @@ from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.library.application import LedgerApplication
 from domain.eventstore.peppers.fingerprints import PepperRequirement
 from domain.eventstore.peppers.newer_keys import NewerPeppers
+from domain.eventstore.peppers.rekeyer import Rekeyer
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
 from domain.leaks.holder import Holder
 from domain.leaks.holders import find_holders
@@ -109,6 +110,7 @@ class TokenLedger(LedgerApplication):
         self.reads = ReadPool(conninfo, primary=primary)
         self._newer_keys = NewerPeppers(self.reads, pepper)
         self.api_token_lookup = ApiTokenLookup(self.reads, self.clock, self._newer_keys)
+        self._rekeyer = Rekeyer(self.gate, self.reads, pepper, new_id=clock_and_ids.new_id)
         self._refusals = RecentRefusals()
         self._refused_calls = RecentRefusals()
 
@@ -326,11 +328,20 @@ class TokenLedger(LedgerApplication):
             await self._newer_keys.require_none(timeout_s=deadline - monotonic())
             raise TokenUnknown
         if decision.use_id is None:
-            raise await self._refuse(decision, presentation, timeout_s=deadline - monotonic())
+            raise await self._refuse(
+                decision, presented.candidates, presentation, timeout_s=deadline - monotonic()
+            )
+        if decision.digest != presented.candidates[0]:
+            self._rekeyer.note(decision.token_id, presented.candidates, decision.digest)
         return decision
 
     async def _refuse(
-        self, decision: Decision, presentation: Presentation, *, timeout_s: float
+        self,
+        decision: Decision,
+        candidates: Sequence[bytes],
+        presentation: Presentation,
+        *,
+        timeout_s: float,
     ) -> TokenRefused:
         """Record that a known secret was refused, and say why."""
 
@@ -340,8 +351,9 @@ class TokenLedger(LedgerApplication):
             def decide(states: States, at: datetime) -> Changes:
                 nonlocal refusal
                 token = scim_token_of(states, decision.token_id)
-                refusal = token.refusal(decision.digest, at=at)
-                return [(token.id, token.refuse(decision.digest, presentation=presentation, at=at))]
+                digest = token.held_as([decision.digest, *candidates])
+                refusal = token.refusal(digest, at=at)
+                return [(token.id, token.refuse(digest, presentation=presentation, at=at))]
 
             outcome = await self._execute(
                 decision.token_id, decide, by=Operator(), timeout_s=timeout_s
@@ -368,15 +380,12 @@ class TokenLedger(LedgerApplication):
         held = await self._held(secret)
         if held is None:
             raise TokenUnknown
-        digest, token_id, _ = held
+        token_id, candidates = held[1], self.pepper.candidates(secret)
 
         def decide(states: States, at: datetime) -> Changes:
-            return [
-                (
-                    token_id,
-                    scim_token_of(states, token_id).burn(digest, at=at, presentation=presentation),
-                )
-            ]
+            token = scim_token_of(states, token_id)
+            digest = token.held_as(candidates)
+            return [(token_id, token.burn(digest, at=at, presentation=presentation))]
 
         await self._execute(token_id, decide, by=Operator())
 
@@ -691,6 +700,7 @@ class TokenLedger(LedgerApplication):
 
     async def aclose(self) -> None:
         """Answer what was accepted, then close every connection."""
+        await self._rekeyer.close()
         await self.gate.close()
         await self.reads.close()
         self.close()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -10,7 +10,7 @@ from domain import api_token, policy
 from domain.event import Aggregate, Event, Recorded, SecretRow
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import fold
-from domain.scim_token.events import Rotated
+from domain.scim_token.events import Rekeyed, Rotated
 from domain.scim_token.token import ScimToken
 
 
@@ -67,6 +67,28 @@ def ended_secrets(before: Aggregate | None, after: Aggregate, event: Event) -> l
         return []
     held = {row.digest for row in after.secret_rows()}
     return [row for row in before.secret_rows() if row.digest not in held]
+
+
+class MovedSecret(NamedTuple):
+    """A secret that was digested anew: its row goes on under the new digest.
+
+    before, after: digests. shown_as: what the secret is called.
+    """
+
+    before: bytes
+    after: bytes
+    shown_as: str
+
+
+def moved_secrets(before: Aggregate | None, event: Event) -> list[MovedSecret]:
+    """The rows that move with this event. before: the state that it follows."""
+    if not isinstance(event, Rekeyed) or not isinstance(before, ScimToken):
+        return []
+    return [
+        MovedSecret(held.digest.value, event.digest.value, event.secret)
+        for held in before.secrets
+        if held.id == event.secret
+    ]
 
 
 def decode_state(

@@ -10,7 +10,7 @@ from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from domain.event import Aggregate, Recorded
-from domain.eventstore.aggregates import encode_state, name_of
+from domain.eventstore.aggregates import MovedSecret, encode_state, name_of
 from domain.eventstore.event_registry import EventRegistry
 from domain.postgres import binary_arrays
 from domain.postgres.binary_arrays import Array
@@ -30,6 +30,7 @@ RECORD_USES: Final = _SQL["record_uses"]
 KNOWN_COMMANDS: Final = _SQL["known_commands"]
 LIVE_TOKENS: Final = _SQL["live_tokens"]
 BEGAN_AT: Final = _SQL["began_at"]
+MOVE_SECRETS: Final = _SQL["move_secrets"]
 STORE: Final = _SQL["store"]
 TOUCH_COMMANDS: Final = _SQL["touch_commands"]
 PUT_COMMANDS: Final = _SQL["put_commands"]
@@ -65,6 +66,15 @@ def columns(
         binary_arrays.uuids(a.stream_team for a, _ in secrets),
         binary_arrays.instants(row.good_until for _, row in secrets),
         binary_arrays.booleans(row.is_void for _, row in secrets),
+    )
+
+
+def moves(moved: Sequence[MovedSecret]) -> Sequence[Array]:
+    """The parameters of MOVE_SECRETS, which goes before STORE."""
+    return (
+        binary_arrays.byteas(secret.before for secret in moved),
+        binary_arrays.byteas(secret.after for secret in moved),
+        binary_arrays.texts(secret.shown_as for secret in moved),
     )
 
 

@@ -20,7 +20,7 @@ from psycopg.rows import TupleRow
 from domain.errors import CommandIdReused, StoreReadOnly, StoreUnavailable
 from domain.event import Aggregate, Changes, Recorded, States
 from domain.eventstore import append
-from domain.eventstore.aggregates import decode_state, evolve
+from domain.eventstore.aggregates import MovedSecret, decode_state, evolve, moved_secrets
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.eventstore.event_registry import EventRegistry
@@ -200,6 +200,10 @@ class AppendGate:
     async def _store(self, connection: AsyncConnection[TupleRow], batch: "_Batch") -> None:
         """Write all that the commands decided, and commit, in one round trip."""
         async with connection.pipeline():
+            if batch.moved:
+                await connection.execute(
+                    append.MOVE_SECRETS, append.moves(batch.moved), prepare=True
+                )
             if batch.recorded:
                 columns = append.columns(self._registry, batch.recorded, batch.changed)
                 await connection.execute(append.STORE, columns, prepare=True)
@@ -237,6 +241,7 @@ class _Batch:
         self.at = at
         self.recorded: list[Recorded] = []
         self.changed: dict[UUID, Aggregate] = {}
+        self.moved: list[MovedSecret] = []
         self.executed: list[Command] = []
         self.repeated: set[UUID] = set()
         self._states = states
@@ -247,10 +252,11 @@ class _Batch:
         if command.id in self._known:
             return self._repeat(command)
         try:
-            recorded, changed = self._fold(command.decide(self._states, self.at), command.id)
+            recorded, changed, moved = self._fold(command.decide(self._states, self.at), command.id)
         except Exception as refusal:  # noqa: BLE001 - a rule's no, or our own mistake: neither is the batch's
             return refusal
         self.recorded += recorded
+        self.moved += moved
         self._states.follow(changed, at=self.at)
         self.changed |= changed
         self._known[command.id] = (command.attempt, command.originator_id, command.request)
@@ -261,13 +267,14 @@ class _Batch:
 
     def _fold(
         self, changes: Changes, command_id: UUID
-    ) -> tuple[list[Recorded], dict[UUID, Aggregate]]:
-        """The events at their places, and the states that they lead to.
+    ) -> tuple[list[Recorded], dict[UUID, Aggregate], list[MovedSecret]]:
+        """The events at their places, the states that they lead to, the rows that move with them.
 
         Touches nothing of the batch.
         """
         recorded: list[Recorded] = []
         changed: dict[UUID, Aggregate] = {}
+        moved: list[MovedSecret] = []
         for aggregate_id, events in changes:
             state = changed.get(aggregate_id) or self._states.get(aggregate_id)
             after = 0 if state is None else state.version
@@ -277,9 +284,10 @@ class _Batch:
                 self._registry.encode(
                     new.event
                 )  # what cannot be stored is this command's failure alone
+                moved += moved_secrets(state, new.event)
                 state = changed[aggregate_id] = evolve(state, new)
                 recorded.append(new)
-        return recorded, changed
+        return recorded, changed, moved
 
     def _repeat(self, command: Command) -> Outcome | CommandIdReused:
         attempt, originator_id, request = self._known[command.id]

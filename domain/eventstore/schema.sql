@@ -148,8 +148,10 @@ CREATE TABLE ledger.secrets (
     originator_id uuid NOT NULL,
     owner_id uuid,
     good_until timestamp with time zone NOT NULL,
+    shown_as text,
     CONSTRAINT secrets_digest_check CHECK ((octet_length(digest) = 32))
 );
+COMMENT ON COLUMN ledger.secrets.shown_as IS 'the id of a secret that was digested anew; NULL where its digest begins with it';
 ALTER TABLE ONLY ledger.secrets
     ADD CONSTRAINT secrets_pkey PRIMARY KEY (digest);
 CREATE INDEX secrets_live_of_team ON ledger.secrets USING btree (owner_id) WHERE ((owner_id IS NOT NULL) AND (good_until > '-infinity'::timestamp with time zone));
@@ -211,6 +213,13 @@ BEGIN
     PERFORM pg_advisory_xact_lock(7239075814);
 END $$;
 
+CREATE FUNCTION ledger.named_use(state bytea, shown_as text) RETURNS bytea
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT CASE WHEN shown_as IS NULL OR substring(state FROM octet_length(state) - 19 FOR 10) <> '"secret":"' THEN state
+        ELSE overlay(state PLACING convert_to(shown_as, 'UTF8') FROM octet_length(state) - 9) END
+$$;
+
 CREATE FUNCTION ledger.newest_pepper_generation() RETURNS integer
     LANGUAGE sql STABLE
     AS $_$
@@ -251,7 +260,7 @@ BEGIN
             uses = h.uses + p.uses
         FROM unnest(digests, use_ids, counts, states) WITH ORDINALITY AS p (digest, use_id, uses, state, ord)
         CROSS JOIN LATERAL (
-            SELECT s.owner_id, (
+            SELECT s.owner_id, s.shown_as, (
                 SELECT ctid FROM ledger.stream_heads WHERE originator_id = s.originator_id
                 ORDER BY chapter DESC LIMIT 1
             ) AS place
@@ -260,7 +269,8 @@ BEGIN
             OFFSET 0
         ) s
         WHERE h.ctid = s.place
-        RETURNING p.ord, h.originator_id, h.version, s.owner_id, p.use_id, p.state
+        RETURNING p.ord, h.originator_id, h.version, s.owner_id, p.use_id,
+            ledger.named_use(p.state, s.shown_as) AS state
     ), appended AS (
         INSERT INTO ledger.events (originator_id, originator_version, topic, at, command_id, state)
         SELECT originator_id, version, 'scim_token.used.v1', ledger_at, use_id, state FROM advanced
@@ -271,11 +281,15 @@ BEGIN
     IF answered = cardinality(digests) THEN
         RETURN;
     END IF;
+    -- Under several keys a secret is asked for by as many digests, of which one is stored: they share their use.
+    IF answered = (SELECT count(DISTINCT id) FROM unnest(use_ids) AS id) THEN
+        RETURN;
+    END IF;
 
     RETURN QUERY
     WITH known AS MATERIALIZED (
-        SELECT p.ord::int AS ordinal, p.use_id, p.uses, p.state, s.originator_id, s.owner_id, h.place,
-            s.good_until > ledger_at AS is_good, s.good_until = '-infinity' AS is_void
+        SELECT p.ord::int AS ordinal, p.use_id, p.uses, ledger.named_use(p.state, s.shown_as) AS state, s.originator_id,
+            s.owner_id, h.place, s.good_until > ledger_at AS is_good, s.good_until = '-infinity' AS is_void
         FROM unnest(digests, use_ids, counts, states) WITH ORDINALITY AS p (digest, use_id, uses, state, ord)
         CROSS JOIN LATERAL (SELECT * FROM ledger.secrets WHERE digest = p.digest OFFSET 0) s
         CROSS JOIN LATERAL (

@@ -156,26 +156,32 @@ class UseLane:
 class _Batch:
     """Uses that go together: those of one secret by one presentation merge into
     one event with a count.
+
+    A secret is asked for by each of its candidates, under the same use id: one of them is stored.
     """
 
     def __init__(self, jobs: Sequence[_Job]) -> None:
-        self._groups: dict[tuple[bytes, Presentation], list[_Job]] = {}
+        groups: dict[tuple[bytes, Presentation], list[_Job]] = {}
         for job in jobs:
             presented = job.ask
-            for digest in presented.candidates:
-                self._groups.setdefault((digest, presented.presentation), []).append(job)
+            groups.setdefault((presented.candidates[0], presented.presentation), []).append(job)
+        self._groups = [*groups.values()]
+        self._asked = [
+            (digest, group) for group in self._groups for digest in group[0].ask.candidates
+        ]
         self._ids: list[UUID] = []
 
     def parameters(
         self, registry: EventRegistry, clock: datetime, new_id: Callable[[], UUID]
     ) -> Sequence[bytes]:
         """Binary parameters of RECORD_USES: clock, digests, use ids, counts, stored events."""
-        self._ids = [new_id() for _ in self._groups]
+        for group in self._groups:
+            self._ids += [new_id()] * len(group[0].ask.candidates)
         return (
             binary_arrays.instant(clock),
-            binary_arrays.byteas(digest for digest, _ in self._groups),
+            binary_arrays.byteas(digest for digest, _ in self._asked),
             binary_arrays.uuids(self._ids),
-            binary_arrays.integers(len(jobs) for jobs in self._groups.values()),
+            binary_arrays.integers(len(jobs) for _, jobs in self._asked),
             binary_arrays.byteas(
                 [
                     registry.encode(
@@ -184,11 +190,11 @@ class _Batch:
                         Used(
                             len(jobs),
                             min(clock, max(jobs[0].ask.at, clock - _WAIT_MAX)),
-                            presentation,
+                            jobs[0].ask.presentation,
                             secret_id(digest),
                         )
                     )
-                    for (digest, presentation), jobs in self._groups.items()
+                    for digest, jobs in self._asked
                 ],
             ),
         )
@@ -196,12 +202,11 @@ class _Batch:
     def answer(self, result: PGresult) -> bool:
         """Tell everybody, after the commit; whether a use was recorded."""
         is_recorded = False
-        groups = list(self._groups.items())
         value: Callable[[int, int], Any] = result.get_value
         at = binary_arrays.read_instant(value(0, 4)) if result.ntuples else None
         for row in range(result.ntuples):
             ordinal = binary_arrays.read_integer(value(row, 0)) - 1
-            (digest, _), jobs = groups[ordinal]
+            digest, jobs = self._asked[ordinal]
             assert at is not None, "all were decided at one instant"
             is_good = value(row, 3) == _TRUE
             is_recorded |= is_good
@@ -215,7 +220,7 @@ class _Batch:
             )
             for job in jobs:
                 job.resolve(decision)
-        for jobs in self._groups.values():
+        for jobs in self._groups:
             for job in jobs:
                 job.resolve(None)
         return is_recorded

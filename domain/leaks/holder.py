@@ -22,14 +22,26 @@ _OPEN: Final = frozenset({"live", "suspended"})
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """A token that has a secret, or had it before a rotation. digest: the one that is stored."""
+    """A token that has a secret, or had it before a rotation.
+
+    candidates: the digests under which the secret may be stored; first the one that is.
+    """
 
     token: Token
-    digest: bytes
+    candidates: Sequence[bytes]
+
+    @property
+    def digest(self) -> bytes:
+        """The one under which the token has it."""
+        if isinstance(self.token, ScimToken):
+            return self.token.held_as(self.candidates)
+        return self.candidates[0]
 
     @property
     def secret_id(self) -> SecretId:
         """What may be shown of the secret."""
+        if isinstance(self.token, ScimToken):
+            return self.token.secret_id(self.digest)
         return secret_id(self.digest)
 
     def state(self, *, at: datetime) -> str:

@@ -34,5 +34,5 @@ async def find_holders(
         digest = next((digest for digest in tried if digest in stored), None)
         token = None if digest is None else tokens[stored[digest]]
         assert token is None or isinstance(token, Token), "nothing else has secrets"
-        found.append(None if digest is None or token is None else Holder(token, digest))
+        found.append(None if digest is None or token is None else Holder(token, (digest, *tried)))
     return found

@@ -54,7 +54,7 @@ def decide(
     for holder, leak in found:
         token = current[holder.token.id]
         assert isinstance(token, Token)
-        now = Holder(token, holder.digest)
+        now = Holder(token, holder.candidates)
         events = now.report(leak, by=signed[token.id], revokes=revokes, at=at)
         # One token may be in a report twice: each entry is decided after those before it.
         for event in events:

@@ -124,6 +124,20 @@ class Resumed(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
     reason: str | None = None
 
 
+class Rekeyed(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """A secret of the token was digested anew, under a newer key of the pepper.
+
+    Nothing else about the token or the secret changed: this is no use and no rotation.
+
+    secret: what the secret is called, before as after. digest: of the same secret, under the newer
+    key; the one before is not kept.
+    """
+
+    topic: ClassVar[str] = "scim_token.rekeyed.v1"
+    secret: SecretId
+    digest: Digest
+
+
 class Revoked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The token stopped being valid. Final.
 
@@ -163,6 +177,7 @@ EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (
     Rotated,
     Suspended,
     Resumed,
+    Rekeyed,
     Revoked,
     Leaked,
 )

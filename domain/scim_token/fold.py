@@ -9,6 +9,7 @@ from domain.scim_token.events import (
     Created,
     Leaked,
     Refused,
+    Rekeyed,
     Resumed,
     Revoked,
     Rotated,
@@ -16,7 +17,7 @@ from domain.scim_token.events import (
     Suspended,
     Used,
 )
-from domain.scim_token.held_secret import HeldSecret, marked
+from domain.scim_token.held_secret import HeldSecret, digested_anew, marked
 from domain.scim_token.leak import place_of
 from domain.scim_token.token import ScimToken, earliest
 from domain.scim_token.warnings import ScimTokenWarning
@@ -68,6 +69,8 @@ def _change(  # noqa: PLR0911 - a table: one case per event
                 "rotated_at": at,
                 "updated_at": at,
             }
+        case Rekeyed():
+            return {"secrets": digested_anew(token.secrets, event.secret, event.digest)}
         case ScimTokenWarning():
             return {"told": token.told.after(event)}
         case Suspended():

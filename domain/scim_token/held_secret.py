@@ -12,19 +12,34 @@ from domain.secret import Digest, SecretId, secret_id
 class HeldSecret(msgspec.Struct, frozen=True):
     """One secret of a token: its digest, and the end of its overlap (None for the current one).
 
-    leaks: the places where it was found, oldest first.
+    leaks: the places where it was found, oldest first. shown_as: what it is called, where it was
+    digested anew; None where its digest says so.
     """
 
     digest: Digest
     overlap_until: datetime | None = None
     leaks: tuple[Place, ...] = ()
+    shown_as: SecretId | None = None
+
+    @property
+    def id(self) -> SecretId:
+        """What the secret is called, whichever key digests it."""
+        return self.shown_as or secret_id(self.digest.value)
 
 
 def marked(secrets: Sequence[HeldSecret], secret: SecretId, place: Place) -> tuple[HeldSecret, ...]:
     """The secrets, with one of them found at a place."""
     return tuple(
-        msgspec.structs.replace(held, leaks=(*held.leaks, place))
-        if secret_id(held.digest.value) == secret
-        else held
+        msgspec.structs.replace(held, leaks=(*held.leaks, place)) if held.id == secret else held
+        for held in secrets
+    )
+
+
+def digested_anew(
+    secrets: Sequence[HeldSecret], secret: SecretId, digest: Digest
+) -> tuple[HeldSecret, ...]:
+    """The secrets, with one of them under another digest and called as before."""
+    return tuple(
+        msgspec.structs.replace(held, digest=digest, shown_as=secret) if held.id == secret else held
         for held in secrets
     )

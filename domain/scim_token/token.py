@@ -4,6 +4,7 @@ A decision is a method: state and command in, new events out, or a refusal raise
 recorded event into the state. Neither reads a clock, a random source or a database.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -31,7 +32,7 @@ from domain.scim_token.events import (
 from domain.scim_token.held_secret import HeldSecret
 from domain.scim_token.values import check_name, check_reason, kept_expiry
 from domain.scim_token.warnings import Told
-from domain.secret import Digest, secret_id
+from domain.secret import Digest, SecretId, secret_id
 
 REFUSAL_EVERY: Final = timedelta(minutes=1)
 
@@ -110,7 +111,7 @@ class ScimToken(msgspec.Struct, frozen=True):
         refusal = self.refusal(digest, at=at)
         if refusal is not None:
             raise refusal
-        return [Used(count, min(first_at, at), presentation, secret_id(digest))]
+        return [Used(count, min(first_at, at), presentation, self.secret_id(digest))]
 
     def refusal(self, digest: bytes, *, at: datetime) -> TokenRefused | None:
         """Why the secret of `digest` would be refused at `at`; None when it authenticates.
@@ -140,7 +141,7 @@ class ScimToken(msgspec.Struct, frozen=True):
             self.refused_at is not None and at < self.refused_at + REFUSAL_EVERY
         ):
             return []
-        return [Refused(refusal.reason, presentation, secret_id(digest))]
+        return [Refused(refusal.reason, presentation, self.secret_id(digest))]
 
     def revoke(
         self,
@@ -175,9 +176,28 @@ class ScimToken(msgspec.Struct, frozen=True):
             return []
         return [
             Revoked(
-                revoked_by=None, reason=None, presentation=presentation, secret=secret_id(digest)
+                revoked_by=None,
+                reason=None,
+                presentation=presentation,
+                secret=self.secret_id(digest),
             )
         ]
+
+    def held(self, digest: bytes) -> HeldSecret | None:
+        """The secret of `digest`; None where the token does not hold it (any more)."""
+        return next((held for held in self.secrets if held.digest.value == digest), None)
+
+    def secret_id(self, digest: bytes) -> SecretId:
+        """What the secret of `digest` is called."""
+        held = self.held(digest)
+        return secret_id(digest) if held is None else held.id
+
+    def held_as(self, candidates: Sequence[bytes]) -> bytes:
+        """Under which of its digests the token holds a secret; the first where it does not.
+
+        Between a look at the ledger and a decision the secret may have been digested anew.
+        """
+        return next((digest for digest in candidates if self.held(digest)), candidates[0])
 
     def unended_secrets(self, at: datetime) -> tuple[HeldSecret, ...]:
         """The secrets, without those whose overlap was over before `at`:

@@ -57,6 +57,10 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     ),
     scim_token.Suspended: lambda event: Detail(event.reason, event.suspended_by),
     scim_token.Resumed: lambda event: Detail(event.reason, event.resumed_by),
+    scim_token.Rekeyed: lambda event: Detail(
+        secret=event.secret,
+        how=replace(UNTOLD, note=f"digested under key {event.digest.key_generation}"),
+    ),
     scim_token.Revoked: lambda event: Detail(
         event.reason, event.revoked_by, event.presentation, secret=event.secret, cause=event.cause
     ),

@@ -18,6 +18,7 @@ from domain.scim_token.events import (
     Created,
     Presentation,
     Refused,
+    Rekeyed,
     Resumed,
     Revoked,
     Rotated,
@@ -40,6 +41,8 @@ COMMAND_ID: Final = UUID(int=7)
 ADA: Final = Actor(user_id=UUID(int=1), api_token_id=UUID(int=2))
 IDP: Final = Presentation(door="scim", source="192.0.2.1")
 FIRST, SECOND, THIRD, UNKNOWN = (Digest(bytes([number]) * 32, 1) for number in range(1, 5))
+ANEW: Final = Digest(bytes([21]) * 32, 2)
+"""What stands for the digest of the first secret under the next key."""
 
 Given: TypeAlias = "tuple[ScimTokenEvent, datetime]"
 """An event and when it was recorded."""
@@ -77,6 +80,11 @@ def suspended(at: datetime = T1) -> Given:
 def resumed(at: datetime = T2) -> Given:
     """It lets in again whom it did."""
     return Resumed(resumed_by=ADA), at
+
+
+def rekeyed(at: datetime = T1, *, digest: Digest = FIRST, anew: Digest = ANEW) -> Given:
+    """The secret that was made with `digest` is held as `anew`."""
+    return Rekeyed(secret=secret_id(digest.value), digest=anew), at
 
 
 def revoked(at: datetime = T1) -> Given:

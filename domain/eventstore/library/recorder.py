@@ -36,7 +36,7 @@ from psycopg.sql import SQL, Composable
 
 from domain.event import Aggregate, Recorded
 from domain.eventstore import append
-from domain.eventstore.aggregates import decode_state, evolve
+from domain.eventstore.aggregates import MovedSecret, decode_state, evolve, moved_secrets
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import skew_of
 from domain.eventstore.library.mapper import LedgerEvent, LedgerMapper, LedgerNotification
@@ -105,22 +105,18 @@ class LedgerRecorder(PostgresApplicationRecorder):
         self._ledger_time(cursor, last.at)
         cursor.execute(append.LOAD, [list({event.originator_id for event in recorded})])
         states: dict[UUID, Aggregate] = {
-            row["originator_id"]: decode_state(
-                row["kind"],
-                row["state"],
-                version=row["version"],
-                last_used_at=row["last_used_at"],
-                uses=row["uses"],
-            )
-            for row in cursor.fetchall()
+            row.pop("originator_id"): decode_state(**row) for row in cursor.fetchall()
         }
+        moved: list[MovedSecret] = []
         for event in recorded:
             state = states.get(event.originator_id)
             if event.originator_version != (0 if state is None else state.version) + 1:
                 raise IntegrityError(
                     f"version {event.originator_version} is not the next of its stream"
                 )
+            moved += moved_secrets(state, event.event)
             states[event.originator_id] = evolve(state, event)
+        cursor.execute(append.MOVE_SECRETS, append.moves(moved))
         cursor.execute(append.STORE, append.columns(REGISTRY, recorded, states))
         return [row["notification_id"] for row in cursor.fetchall()]
 

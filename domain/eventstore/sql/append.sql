@@ -82,6 +82,15 @@ GROUP BY owner_id;
 -- Index: commands_pkey.
 SELECT at FROM ledger.commands WHERE command_id = %s;
 
+-- name: move_secrets
+-- The rows of secrets that were digested anew, before STORE writes how they stand. In place: at no
+-- instant has a secret two rows, or none.
+-- Returns: nothing.
+-- Index: secrets_pkey.
+UPDATE ledger.secrets s SET digest = m.after, shown_as = m.shown_as
+FROM unnest(%s::bytea[], %s::bytea[], %s::text[]) AS m (before, after, shown_as)
+WHERE s.digest = m.before;
+
 -- name: store
 -- Events, and the rows that they lead to, in one statement. The primary key of events refuses a
 -- version that is taken. A head is found by its newest chapter and rewritten by its place (ctid),

@@ -2,14 +2,16 @@
 instant.
 
 Every history of a token within bounds is played: with and without an expiry, with up to two
-rotations of each kind of overlap, revoked or not. Then each of its secrets, and an unknown one, is
-presented right before, exactly at and right after each instant at which something changes.
+rotations of each kind of overlap, revoked or not, digested anew or not. Then each of its secrets,
+and an unknown one, is presented right before, exactly at and right after each instant at which
+something changes.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from itertools import product
 from typing import Final, NamedTuple
 from uuid import UUID, uuid4
@@ -17,18 +19,20 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from domain.authority import Operator
+from domain.authority import Operator, scim_token_of
 from domain.commands import NewScimToken
 from domain.errors import StoreUnavailable, TokenRefused
-from domain.event import Recorded
+from domain.event import Changes, Recorded, States
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.append import LOAD
+from domain.eventstore.gate import Command
 from domain.eventstore.uses import Presented
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation, Used
 from domain.scim_token.fold import evolve
+from domain.scim_token.rekeying import rekey
 from domain.scim_token.token import ScimToken
-from domain.secret import SecretKind, mint
+from domain.secret import Digest, SecretKind, mint
 from tests.conftest import PEPPER, Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
@@ -46,23 +50,25 @@ class History(NamedTuple):
     """What happened to a token, in minutes after its creation.
 
     expires: None for never. overlaps: of the rotations after 5 and 10 minutes. revoked: None for
-    not. suspended: from and to, None for not.
+    not. suspended: from and to, None for not. rekeyed: when the secrets that are good are digested
+    anew, None for not.
     """
 
     expires: int | None
     overlaps: tuple[int, ...]
     revoked: int | None
     suspended: tuple[int, int] | None = None
+    rekeyed: int | None = None
 
     def instants(self) -> Iterator[int]:
         """When something changes."""
         yield from (5, 10)
         yield from (at + overlap for at, overlap in zip((5, 10), self.overlaps, strict=False))
-        yield from (minute for minute in (self.expires, self.revoked) if minute is not None)
+        yield from (minute for minute in (self.expires, self.revoked, self.rekeyed) if minute)
         yield from self.suspended or ()
 
 
-HISTORIES: Final = [
+_NOT_REKEYED: Final = [
     History(expires, overlaps, revoked, suspended)
     for expires, overlaps, revoked, suspended in product(
         (None, 12, 20),
@@ -70,6 +76,14 @@ HISTORIES: Final = [
         (None, 15),
         (None, (4, 14), (13, 40)),
     )
+]
+HISTORIES: Final = [
+    *_NOT_REKEYED,
+    *(
+        history._replace(rekeyed=rekeyed)
+        for history, rekeyed in product(_NOT_REKEYED, (1, 6, 11))
+        if history.revoked is None and (history.suspended is None or rekeyed == 1)
+    ),
 ]
 
 
@@ -101,6 +115,28 @@ def pure(
             assert isinstance(event, Used)
             token = evolve(token, Recorded(token.id, token.version + 1, at, uuid4(), event))
     return verdicts, token
+
+
+def anew(digest: bytes) -> Digest:
+    """What stands for the digest of the same secret under the next key."""
+    return Digest(sha256(digest).digest(), 2)
+
+
+async def rekey_all(ledger: TokenLedger, token_id: UUID, digests: list[bytes]) -> list[bytes]:
+    """Digest anew whatever may be; returns the digests that are no longer held."""
+
+    def decide(states: States, at: datetime) -> Changes:
+        token = scim_token_of(states, token_id)
+        events = [event for each in digests for event in rekey(token, each, anew=anew(each), at=at)]
+        return [(token_id, events)]
+
+    await ledger.gate.execute(
+        Command(uuid4(), uuid4(), token_id, frozenset({token_id}), b"", decide)
+    )
+    held = {held.digest.value for held in (await ledger.scim_token(token_id)).secrets}
+    former = [each for each in digests if anew(each).value in held]
+    digests[:] = [anew(each).value if each in former else each for each in digests]
+    return former
 
 
 async def stored(ledger: TokenLedger, token: ScimToken) -> ScimToken:
@@ -142,7 +178,7 @@ async def play(
         for shift in (-MILLISECOND, timedelta(0), MILLISECOND)
     }
     changes = dict(zip((start + at for at in ROTATIONS_AT), history.overlaps, strict=False))
-    compared = 0
+    compared, former = 0, list[bytes]()
     for at in sorted(probes):
         clock.now = at
         if at in changes:
@@ -152,15 +188,17 @@ async def play(
         await pause(ledger, token.id, history, at - start)
         if history.revoked is not None and at == start + history.revoked * MINUTE:
             await ledger.revoke_scim_token(token.id, by=by)
+        if history.rekeyed is not None and at == start + history.rekeyed * MINUTE:
+            former = await rekey_all(ledger, token.id, digests)
         if behind:
             await ledger.create_scim_token(NewScimToken(uuid4(), "of another process"), by=by)
             clock.now = at - behind
         before = await stored(ledger, token)
-        presented = [*digests, UNKNOWN]
+        presented = [*digests, UNKNOWN, *former]
         ways = (IDP, GATEWAY, IDP) if history.overlaps else (IDP, IDP)
         expected, after = pure(before, digests, ways, at)
         # the rule is asked about its token's secrets; the unknown one has no token
-        expected.append(None)
+        expected += [None for _ in (UNKNOWN, *former)]
         decisions = await asyncio.gather(
             *(
                 ledger.gate.uses.present(Presented([digest], way, at))

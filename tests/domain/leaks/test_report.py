@@ -54,7 +54,7 @@ def report(
     at: datetime = T3,
 ) -> Callable[[ScimToken], Sequence[ScimTokenEvent]]:
     def command(token: ScimToken) -> Sequence[ScimTokenEvent]:
-        events = Holder(token, digest).report(place, by=ADA, revokes=revokes, at=at)
+        events = Holder(token, (digest,)).report(place, by=ADA, revokes=revokes, at=at)
         assert all(isinstance(event, ScimTokenEvent) for event in events)
         return cast("Sequence[ScimTokenEvent]", events)
 
@@ -131,25 +131,25 @@ def api(*events: Event) -> ApiToken:
 @pytest.mark.parametrize("revokes", [True, False])
 def test_an_api_token_always_ends(revokes: bool) -> None:
     token = api()
-    events = Holder(token, FIRST.value).report(PUBLIC, by=ADA, revokes=revokes, at=T3)
+    events = Holder(token, (FIRST.value,)).report(PUBLIC, by=ADA, revokes=revokes, at=T3)
     assert events == [api_token.Revoked(revoked_by=ADA, reason="leaked")]
-    ended = Holder(api(*events), FIRST.value)
+    ended = Holder(api(*events), (FIRST.value,))
     assert ended.state(at=T3) == "revoked"
     assert list(ended.report(PUBLIC, by=ADA, revokes=revokes, at=T3)) == []
 
 
 def test_the_secret_that_an_api_token_had_before_a_rotation_ends_with_its_overlap() -> None:
     token = api(api_token.Rotated(rotated_by=ADA, digest=SECOND, overlap_until=T2))
-    older = Holder(token, FIRST.value)
+    older = Holder(token, (FIRST.value,))
     assert (older.state(at=T1), older.state(at=T2)) == ("live", "expired")
     assert list(older.report(PUBLIC, by=ADA, revokes=True, at=T2)) == []
-    assert Holder(token, SECOND.value).state(at=T3) == "live"
+    assert Holder(token, (SECOND.value,)).state(at=T3) == "live"
 
 
 def test_a_token_that_stands_twice_in_a_report_is_decided_in_turn() -> None:
     token = state_after(created())
     states = States({TOKEN_ID: token})
-    holder, other = Holder(token, FIRST.value), Leak("https://example.com/b")
+    holder, other = Holder(token, (FIRST.value,)), Leak("https://example.com/b")
     found = [(holder, PUBLIC), (holder, PUBLIC), (holder, other)]
     changes, answers = decide(found, states, signed={TOKEN_ID: ADA}, revokes=True, at=T3)
     assert [list(events) for _, events in changes] == [[FOUND, ENDED], [], []]
@@ -167,9 +167,9 @@ def test_a_token_that_stands_twice_in_a_report_is_decided_in_turn() -> None:
 
 @pytest.mark.parametrize("teams", [None, [TEAM_ID], [TOKEN_ID], []])
 def test_only_who_may_touch_the_team_may_know(teams: list[UUID] | None) -> None:
-    scim = Holder(state_after(created()), FIRST.value)
+    scim = Holder(state_after(created()), (FIRST.value,))
     assert scim.is_visible(teams) is (teams is None or TEAM_ID in teams)
-    assert Holder(api(), FIRST.value).is_visible(teams) is (teams is None)
+    assert Holder(api(), (FIRST.value,)).is_visible(teams) is (teams is None)
 
 
 SECRET = mint(SecretKind.SCIM_LIVE, bytes(range(32)), prefix="acme").reveal()

@@ -22,6 +22,15 @@ SELECT coalesce(max(generation), 0) FROM ledger.pepper_generations;
 -- Index: none; reads every secret, once in the life of a ledger.
 SELECT ledger.newest_pepper_generation();
 
+-- name: may_rekey
+-- Whether every process may be taken to know a generation, and the events of this release: it is
+-- the newest, and neither a key nor a migration came lately, by the database's clock.
+-- Returns: one boolean.
+-- Index: pepper_generations_pkey, migrations_pkey; both tables have a row for each.
+SELECT (SELECT max(generation) = %s AND max(recorded_at) <= clock_timestamp() - %s::interval
+        FROM ledger.pepper_generations)
+    AND (SELECT max(applied_at) <= clock_timestamp() - %s::interval FROM ledger.migrations);
+
 -- name: record
 -- Writes down the fingerprints of generations that the ledger lacks.
 -- Returns: nothing; the count of rows is the number of generations that were added.
