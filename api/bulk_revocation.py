@@ -21,7 +21,7 @@ from projections.scim_tokens.matching import ChosenToken, TokenMatches
 
 BATCH: Final = 50
 """Tokens of one commit: what holds the append lock for a few milliseconds."""
-REST: Final = 2.0
+REST: Final = 3.0
 """How long the others have the ledger to themselves, in times of what a commit took."""
 TOLD_MAX: Final = 1000
 
