@@ -8,7 +8,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import httpx
@@ -185,6 +185,7 @@ def _provoke(service: RunningService, canaries: Canaries) -> None:
     _misuse_bodies(service, canaries, api)
     _misuse_headers(service, canaries, token, api.secret)
     _misuse_paths(service, canaries, api)
+    _report_leaks(service, canaries, api)
 
     for secret in (token, rotated["token"]):  # good, then revoked
         canaries.heard(client.get("/scim/v2/Users", headers={"Authorization": f"Bearer {secret}"}))
@@ -227,6 +228,24 @@ def _misuse_bodies(service: RunningService, canaries: Canaries, api: httpx.Auth)
                     service.client.post(path, auth=api, content=body, headers=headers)
                 )
                 assert 400 <= answer.status_code < 500, answer.text
+
+
+def _report_leaks(service: RunningService, canaries: Canaries, api: httpx.Auth) -> None:
+    made = service.client.post(
+        "/scim-token", auth=api, json={"team_id": str(uuid4()), "name": "Okta"}
+    ).json()
+    token, sent = canaries.minted(made["token"]), canaries.sent
+    where = {"url": f"https://{sent()}@x.example/{sent()}?{sent()}#{sent()}", "source": sent()}
+    bodies: list[tuple[Any, int]] = [
+        ([{"token": token, **where}], 200),
+        ([{"token": f"{sent()}x", **where}, {"token": sent()}], 200),
+        ([{sent(): sent(), "token": [sent()]}, sent(), {"token": sent(), "url": [sent()]}], 400),
+        ({"token": sent()}, 400),
+        ([], 400),
+    ]
+    for body, status in bodies:
+        answer = canaries.heard(service.client.post("/leak-report", auth=api, json=body))
+        assert answer.status_code == status, answer.text
 
 
 def _misuse_headers(
