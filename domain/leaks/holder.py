@@ -11,7 +11,7 @@ from domain.api_token import ApiToken
 from domain.event import Actor, Event
 from domain.scim_token.events import Leaked
 from domain.scim_token.leak import PLACES_MAX, Leak
-from domain.scim_token.token import ScimToken
+from domain.scim_token.token import ScimToken, earliest
 from domain.secret import SecretId, secret_id
 
 Token: TypeAlias = ScimToken | ApiToken
@@ -45,7 +45,7 @@ class Holder(msgspec.Struct, frozen=True):
         return secret_id(self.digest)
 
     def state(self, *, at: datetime) -> str:
-        """How the secret stands: "live", or why it would be refused ("revoked", "expired")."""
+        """How the secret stands: "live", or why it would be refused, such as "revoked"."""
         if isinstance(self.token, ScimToken):
             refusal = self.token.refusal(self.digest, at=at)
             return "live" if refusal is None else refusal.reason
@@ -68,8 +68,11 @@ class Holder(msgspec.Struct, frozen=True):
             return []
         if isinstance(self.token, ApiToken):
             return self.token.revoke(by=by, reason=REASON)
-        places = next(held.leaks for held in self.token.secrets if held.digest.value == self.digest)
+        held = self.token.held(self.digest)
+        ends_at = None if held is None else earliest(self.token.expires_at, held.overlap_until)
+        if held is None or (ends_at is not None and ends_at <= at):
+            return []  # while the token is suspended, its state does not tell that
         events: list[Event] = []
-        if leak.place not in places and len(places) < PLACES_MAX:
+        if leak.place not in held.leaks and len(held.leaks) < PLACES_MAX:
             events.append(Leaked(by, self.secret_id, leak.url, leak.source))
         return [*events, *self.token.revoke(by=by, reason=REASON)] if revokes else events

@@ -34,6 +34,7 @@ from tests.domain.scenario import (
     revoked,
     rotated,
     state_after,
+    suspended,
 )
 
 PUBLIC = Leak("https://example.com/a", "github")
@@ -77,10 +78,18 @@ class TestRevoke:
             [created(), revoked()],
             [created(expires_at=T2)],
             [created(), rotated(T1, overlap=timedelta(hours=1))],
+            [created(), rotated(T1, overlap=timedelta(hours=1)), suspended(T1)],
+            [created(expires_at=T2), suspended(T1)],
         ],
     )
     def test_what_is_over_stays_as_it_is(self, past: list[Given]) -> None:
         given(*past).when(report()).stays_silent()
+
+    def test_a_suspended_token_ends(self) -> None:
+        given(created(), suspended(T1)).when(report()).records(FOUND, ENDED)
+        assert Holder(state_after(created(), suspended(T1)), (FIRST.value,)).state(at=T3) == (
+            "suspended"
+        )
 
 
 class TestMark:
