@@ -166,10 +166,11 @@ class Projection(ABC):
         """SQL: COPY of new rows, all columns, in binary form."""
         return f"COPY {self.table(version)} FROM STDIN (FORMAT binary)".encode()
 
-    def put_rows(self, version: int) -> str:
-        """SQL: insert rows, or replace stored ones; one array parameter per column."""
+    def put_rows(self, version: int, *, keeps_stored: bool = False) -> str:
+        """SQL: insert rows; stored ones are replaced or kept; one array parameter per column."""
         names = list(self.columns)
-        updates = ", ".join(f"{name} = {value}" for name, value in self.replaced.items())
+        replaced = {} if keeps_stored else self.replaced
+        updates = ", ".join(f"{name} = {value}" for name, value in replaced.items())
         action = f"UPDATE SET {updates}" if updates else "NOTHING"
         return (
             f"INSERT INTO {self.table(version)} AS stored ({', '.join(names)}) "

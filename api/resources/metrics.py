@@ -16,8 +16,7 @@ from domain.api_token import Permission
 from domain.errors import ProjectionStopped
 from projections.follow import positions
 from projections.follow.positions import Position
-from projections.scim_tokens import view as scim_tokens
-from projections.warnings.queries import COUNTED
+from projections.warnings.queries import COUNTED, VIEWS
 
 METRICS_PATH: Final = "/metrics"
 METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -51,7 +50,8 @@ async def metrics(request: StrictRequest, service: InjectedService) -> Response[
     sees_all = "user" not in request.scope or sees_all_teams(request.user)
     found = await all_positions(service.ledger.reads)
     lines = [*exposition(found, sees_all=sees_all)]
-    if sees_all and any(at.is_live_of(scim_tokens.PROJECTION) for at in found):
+    are_there = all(any(at.is_live_of(view) for at in found) for view in VIEWS)
+    if sees_all and are_there:
         with suppress(ProjectionStopped):  # a view that cannot be read: others still can
             lines += [line async for line in _of_tokens(service)]
     body = "".join(f"{line}\n" for line in lines)

@@ -1,6 +1,7 @@
 """Decide which warnings about a SCIM token are true and were not told yet. Pure.
 
-Silent otherwise, and of a token that is over: whoever asks may be late, or be one of two.
+Silent otherwise: whoever asks may be late, or be one of two. What lies ahead of a token is not told
+once it is over; what happened is.
 """
 
 from datetime import datetime
@@ -10,8 +11,10 @@ from domain.scim_token.warnings import (
     UNUSED_AFTER,
     Expired,
     Expiring,
+    FirstUsed,
     ScimTokenWarning,
     Unused,
+    UsedFromNewSource,
     days_left,
 )
 
@@ -35,9 +38,26 @@ def of_end(token: ScimToken, at: datetime) -> list[ScimTokenWarning]:
 def of_silence(token: ScimToken, at: datetime) -> list[ScimTokenWarning]:
     """That a token which is good was not used for 90 days, once until it is used again."""
     since = token.last_used_at or token.created_at
-    is_over = token.revoked_at is not None or (
-        token.expires_at is not None and token.expires_at <= at
+    cannot_be_used = (
+        token.revoked_at is not None
+        or token.suspended_at is not None
+        or (token.expires_at is not None and token.expires_at <= at)
     )
-    if is_over or at < since + UNUSED_AFTER or token.told.unused_since == since:
+    if cannot_be_used or at < since + UNUSED_AFTER or token.told.unused_since == since:
         return []
     return [Unused(since=since)]
+
+
+def of_source(token: ScimToken, source: str, *, is_first: bool) -> list[ScimTokenWarning]:
+    """That the token was used from `source` for the first time.
+
+    source: an address, empty where it is not known. is_first: no use came from elsewhere before.
+    All the others of a token are not kept in its state, which they would let grow without a bound:
+    that they are told once rests on the view, which whoever asks has read up to the ledger's head,
+    and on the id of the command.
+    """
+    if token.told.first_source == source:
+        return []
+    if is_first and token.told.first_source is None:
+        return [FirstUsed(source=source or None)]
+    return [UsedFromNewSource(source=source or None)]

@@ -48,19 +48,47 @@ class Unused(ScimTokenWarning, frozen=True, forbid_unknown_fields=True):
     since: datetime
 
 
-EVENTS: Final[Sequence[type[ScimTokenWarning]]] = (Expiring, Expired, Unused)
+class FirstUsed(ScimTokenWarning, frozen=True, forbid_unknown_fields=True):
+    """The token was used for the first time.
+
+    source: address that it was used from; None where it is not known.
+    """
+
+    topic: ClassVar[str] = "scim_token.first_used.v1"
+    source: str | None
+
+
+class UsedFromNewSource(ScimTokenWarning, frozen=True, forbid_unknown_fields=True):
+    """The token was used from an address that it had not been used from before.
+
+    source: that address; None for the first use of which it is not known.
+    """
+
+    topic: ClassVar[str] = "scim_token.used_from_new_source.v1"
+    source: str | None
+
+
+EVENTS: Final[Sequence[type[ScimTokenWarning]]] = (
+    Expiring,
+    Expired,
+    Unused,
+    FirstUsed,
+    UsedFromNewSource,
+)
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was told of a token, as far as it must not be told again.
 
     days, expires_at: the last warning of an end, 0 for the end itself, and which end that was.
-    unused_since: the beginning of the silence that was told last.
+    unused_since: the beginning of the silence that was told last. first_source: where its first use
+    came from, empty where that is not known; None until it is told.
     """
 
     days: int | None = None
     expires_at: datetime | None = None
     unused_since: datetime | None = None
+    first_source: str | None = None
 
     def days_before(self, expires_at: datetime) -> int | None:
         """The days of the last warning of this end; None where none was told."""
@@ -75,6 +103,10 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
                 return msgspec.structs.replace(self, days=0, expires_at=event.expires_at)
             case Unused():
                 return msgspec.structs.replace(self, unused_since=event.since)
+            case FirstUsed():
+                return msgspec.structs.replace(self, first_source=event.source or "")
+            case UsedFromNewSource():
+                return self
             case _:
                 raise AssertionError(f"{event.topic} is not folded")
 

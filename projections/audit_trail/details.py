@@ -68,6 +68,11 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
         f"ends at {rfc3339(event.expires_at)}, within {_days(event.days)}"
     ),
     warnings.Expired: lambda event: _warning(f"ended at {rfc3339(event.expires_at)}"),
+    warnings.FirstUsed: lambda event: _warning("the first use", event.source),
+    warnings.UsedFromNewSource: lambda event: _warning(
+        "the first use from this address" if event.source else "the first use of unknown address",
+        event.source,
+    ),
     warnings.Unused: lambda event: _warning(
         f"not used since {rfc3339(event.since)}, for {_days(UNUSED_AFTER.days)}"
     ),
@@ -94,8 +99,8 @@ def _with_permission(event: api_token.Refused) -> Presentation:
     return replace(event.presentation, note=f"lacks {event.permission}")
 
 
-def _warning(text: str) -> Detail:
-    return Detail(how=Presentation(door="", note=text))
+def _warning(text: str, source: str | None = None) -> Detail:
+    return Detail(how=Presentation(door="", source=source, note=text))
 
 
 def _days(count: int) -> str:

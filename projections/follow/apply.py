@@ -16,6 +16,7 @@ from projections.faults import is_of_the_store, is_structural, told
 from projections.follow import positions
 from projections.follow.stream_teams import StreamTeams
 from projections.kinds.row_per_event import RowPerEvent
+from projections.kinds.row_per_key import RowPerKey
 from projections.kinds.row_per_stream import RowPerStream
 from projections.projection import LogEntry, Projection, UnappliableEvent, UnknownTopic
 
@@ -201,9 +202,21 @@ def put(connection: Connection, projection: Projection, version: int, rows: Sequ
         return
     if isinstance(projection, RowPerEvent):
         copy(connection, projection, version, rows)
-    else:
+        return
+    if isinstance(projection, RowPerKey):
+        # A stored row that nothing is added to is not even locked, which would write it.
+        new = [row for row in rows if not projection.adds(row)]
+        _put(connection, projection, projection.put_rows(version, keeps_stored=True), new)
+        rows = [row for row in rows if projection.adds(row)]
+    _put(connection, projection, projection.put_rows(version), rows)
+
+
+def _put(
+    connection: Connection, projection: Projection, statement: str, rows: Sequence[Any]
+) -> None:
+    if rows:
         columns = _columns(projection, list(projection.columns), list(map(projection.values, rows)))
-        connection.execute(projection.put_rows(version), columns, prepare=True)
+        connection.execute(statement, columns, prepare=True)
 
 
 def copy(connection: Connection, projection: Projection, version: int, rows: Iterable[Any]) -> None:

@@ -50,6 +50,10 @@ class RowPerKey(Projection):
                 if getattr(known, name) is None:
                     setattr(known, name, getattr(row, name))
 
+    def adds(self, row: Any) -> bool:
+        """Whether a row changes one that is stored."""
+        return any(getattr(row, name) for name in (*self.sums, *self.firsts, *self.lasts))
+
     @property
     def replaced(self) -> Mapping[str, str]:
         """The sums, the firsts and the lasts; everything else stays."""

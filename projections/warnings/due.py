@@ -8,9 +8,11 @@ from uuid import UUID
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 from domain.scim_token import warn
-from domain.scim_token.warnings import UNUSED_AFTER, days_left
+from domain.scim_token.token import ScimToken
+from domain.scim_token.warnings import UNUSED_AFTER, ScimTokenWarning, days_left
 from domain.warner import Due
 from projections.scim_tokens import view as scim_tokens
+from projections.token_sources import view as token_sources
 from projections.view_reader import ViewReader
 
 LIMIT: Final = 500
@@ -31,8 +33,9 @@ class DueWarnings:
 
     def __init__(self, reads: ReadPool) -> None:
         self._tokens = ViewReader(reads, scim_tokens.PROJECTION)
+        self._sources = ViewReader(reads, token_sources.PROJECTION)
         self._walked_to = _NEWEST
-        self.questions: Sequence[Question] = (self.ends, self.silences)
+        self.questions: Sequence[Question] = (self.ends, self.sources, self.silences)
 
     async def ends(self, at: datetime, ledger_head: int) -> list[Due]:
         """Tokens that end soon or have ended."""
@@ -43,6 +46,11 @@ class DueWarnings:
             Due(id_, f"end/{expires_at}/{days_left(expires_at, at)}", warn.of_end)
             for id_, expires_at in rows
         ]
+
+    async def sources(self, _: datetime, ledger_head: int) -> list[Due]:
+        """Addresses that are new for their token, the first one included."""
+        rows = await self._sources.rows(_SQL["sources"], {"limit": LIMIT}, ledger_head=ledger_head)
+        return [_new_source(key, is_first=is_first) for key, is_first in rows]
 
     async def silences(self, at: datetime, ledger_head: int) -> list[Due]:
         """Those of the next tokens of the walk that were not used for 90 days.
@@ -67,3 +75,12 @@ class DueWarnings:
             for _, id_, since in rows
             if since is not None
         ]
+
+
+def _new_source(key: bytes, *, is_first: bool) -> Due:
+    token_id, address = token_sources.token_and_address(key)
+
+    def decide(token: ScimToken, _: datetime) -> list[ScimTokenWarning]:
+        return warn.of_source(token, address, is_first=is_first)
+
+    return Due(token_id, f"source/{address}", decide)

@@ -10,14 +10,28 @@
 SELECT true, id, expires_at FROM {scim_tokens} WHERE next_warning_at <= %(at)s
 ORDER BY next_warning_at LIMIT %(limit)s;
 
+-- name: sources
+-- Addresses from which a token was used for the first time, and nobody was told.
+-- Returns: true, key of the row, whether its token had been used from nowhere else before; `limit`
+--   rows at most.
+-- Order: what has waited longest first.
+-- Index: token_sources_news; token_sources_pkey for the other addresses of a token.
+SELECT true, n.key, NOT EXISTS (
+    SELECT FROM {token_sources} s
+    WHERE s.key >= substring(n.key FOR 16) AND s.key < substring(n.key FOR 16) || '\xff'
+        AND (s.first_at, s.key) < (n.first_at, n.key)
+)
+FROM {token_sources} n WHERE n.told = 0 AND n.is_news ORDER BY n.first_at LIMIT %(limit)s;
+
 -- name: oldest
 -- Since when there is something to tell. A moment is ordinary; minutes are not.
 -- Returns: true, instant; null where there is nothing.
 -- Order: one row.
--- Index: scim_tokens_warning, one entry.
-SELECT true, (
-    SELECT next_warning_at FROM {scim_tokens} WHERE next_warning_at <= %(at)s
-    ORDER BY next_warning_at LIMIT 1
+-- Index: scim_tokens_warning and token_sources_news, one entry each.
+SELECT true, least(
+    (SELECT next_warning_at FROM {scim_tokens} WHERE next_warning_at <= %(at)s
+        ORDER BY next_warning_at LIMIT 1),
+    (SELECT first_at FROM {token_sources} WHERE told = 0 AND is_news ORDER BY first_at LIMIT 1)
 );
 
 -- name: expiring
@@ -44,7 +58,7 @@ FROM unnest(%(days)s::int[]) AS within (days);
 -- Index: scim_tokens_active.
 SELECT true, created_at, id,
     CASE WHEN coalesce(last_used_at, created_at) <= %(unused_at)s
-        AND (expires_at IS NULL OR expires_at > %(at)s)
+        AND (expires_at IS NULL OR expires_at > %(at)s) AND suspended_at IS NULL
         AND unused_since IS DISTINCT FROM coalesce(last_used_at, created_at)
         THEN coalesce(last_used_at, created_at) END
 FROM {scim_tokens}

@@ -8,10 +8,13 @@ from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 from domain.scim_token.warnings import EXPIRING_DAYS
 from projections.scim_tokens import view as scim_tokens
+from projections.token_sources import view as token_sources
 from projections.view_reader import ViewReader
 
 COUNTED: Final = 10_000
 """Tokens that are counted at most: an alarm asks whether there are any."""
+
+VIEWS: Final = (scim_tokens.PROJECTION, token_sources.PROJECTION)
 
 _SQL: Final = statements("projections.warnings", "due.sql")
 
@@ -24,15 +27,15 @@ class WarningQueries:
     """
 
     def __init__(self, pool: ReadPool) -> None:
-        self._view = ViewReader(pool, scim_tokens.PROJECTION)
+        self._views = ViewReader(pool, *VIEWS)
 
     async def due_since(self, at: datetime) -> datetime | None:
         """Since when something is to be told at `at`; None where there is nothing."""
         oldest: datetime | None
-        ((oldest,),) = await self._view.rows(_SQL["oldest"], {"at": at}, ledger_head=0)
+        ((oldest,),) = await self._views.rows(_SQL["oldest"], {"at": at}, ledger_head=0)
         return oldest
 
     async def expiring(self, at: datetime) -> Mapping[int, int]:
         """Of each of EXPIRING_DAYS, how many good tokens end within them; COUNTED at most."""
         asked = {"at": at, "days": list(EXPIRING_DAYS), "limit": COUNTED}
-        return dict(await self._view.rows(_SQL["expiring"], asked, ledger_head=0))
+        return dict(await self._views.rows(_SQL["expiring"], asked, ledger_head=0))

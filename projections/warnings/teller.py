@@ -83,7 +83,11 @@ class Teller:
         errors: list[BaseException] = []
         at, ledger_head = await self._time(), await self._heads.now()
         for ask in self.due.questions:
-            due = await ask(at, ledger_head)
+            try:
+                due = await ask(at, ledger_head)
+            except LedgerError as unreadable:  # of one view: another can be read
+                errors.append(unreadable)
+                continue
             is_more |= len(due) >= LIMIT
             for start in range(0, len(due), TOGETHER):
                 if stopping is not None and stopping.is_set():

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from domain.scim_token import warnings
 from tests.service import Caller, RunningService
 
 UUID_TEXT: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -34,6 +35,10 @@ _TITLES: Final = {
     "too-many-requests": "Too many requests",
     "unavailable": "Temporarily unavailable",
 }
+
+WARNINGS: Final = frozenset(event.topic for event in warnings.EVENTS)
+"""Told when the service gets to it: a test that is not about them sees none or some."""
+WARNING_KINDS: Final = frozenset(topic.rpartition(".")[0] for topic in WARNINGS)
 
 
 def assert_problem(
@@ -95,6 +100,11 @@ def use(service: RunningService, secret: str) -> httpx.Response:
 
 
 def topics(service: RunningService, aggregate_id: object) -> list[str]:
+    """The events of one aggregate, in order, without those that the service tells by itself."""
+    return [topic for topic in all_topics(service, aggregate_id) if topic not in WARNINGS]
+
+
+def all_topics(service: RunningService, aggregate_id: object) -> list[str]:
     """The events of one aggregate, in order."""
     rows = service.query(
         "SELECT topic FROM ledger.events WHERE originator_id = %s ORDER BY originator_version",

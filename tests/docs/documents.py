@@ -31,6 +31,9 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/back-up-and-restore.md": dict.fromkeys(
         ("backup", "restore"), "tests/docs/test_backup.py"
     ),
+    "docs/how-to/be-warned.md": dict.fromkeys(
+        ("feed", "audit", "metrics"), "tests/docs/test_how_to.py"
+    ),
     "docs/how-to/clean-up-unused-tokens.md": dict.fromkeys(
         ("rehearse", "revoke", "http", "careful"), "tests/docs/test_how_to.py"
     ),

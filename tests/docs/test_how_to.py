@@ -4,6 +4,7 @@ docs/how-to/own-postgresql.md prescribes.
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
@@ -11,14 +12,16 @@ import psycopg
 import pytest
 
 from tests.docs import prescribed
-from tests.docs.documents import blocks
+from tests.docs.documents import ROOT, blocks
 from tests.docs.prescribed import Prescribed, migrated
+from tests.service import until
 
 pytestmark = pytest.mark.long
 
 STOPPED: Final = "docs/how-to/a-stopped-view.md"
 UNUSED: Final = "docs/how-to/clean-up-unused-tokens.md"
 CLOCKS: Final = "docs/how-to/clocks.md"
+WARNINGS: Final = "docs/how-to/be-warned.md"
 POLICIES: Final = "docs/how-to/ask-for-an-end.md"
 PEPPER: Final = "docs/how-to/rotate-the-pepper.md"
 CREATE: Final = f"scim-ledger token create --team {uuid4()} --user {uuid4()} --name Okta --json"
@@ -74,6 +77,28 @@ def test_the_pepper_is_rotated_and_old_secrets_go_on(machine: Prescribed) -> Non
             asked = f"curl -sf {url}/gateway/forward -H 'Authorization: Bearer {secret}'"
             machine.good(asked)
     assert administer(machine, "SELECT count(*) FROM ledger.pepper_generations") == [(2,)]
+
+
+def test_whoever_asks_is_warned(machine: Prescribed) -> None:
+    asked = f"scim-ledger api-token create --user {uuid4()} --json"
+    api_token = json.loads(machine.good(asked))["token"]
+    in_twenty_days = (datetime.now(UTC) + timedelta(days=20)).isoformat(timespec="milliseconds")
+    token = json.loads(machine.good(f"{CREATE} --expires-at {in_twenty_days}"))
+    with machine.serving() as url:
+        given = f"URL={url} API_TOKEN={api_token}\n"
+        feed = given + only("feed", WARNINGS)
+        until(lambda: token["id"] in machine.good(feed), what="the warning")
+        assert json.loads(machine.good(feed))[0]["type"] == "scim_token.expiring"
+        assert "scim_token.expiring" in machine.good(only("audit", WARNINGS))
+        samples = machine.good(given + only("metrics", WARNINGS))
+    text = (ROOT / WARNINGS).read_text()
+    for expression in (
+        'scim_ledger_tokens_expiring{days="30"}',
+        "scim_ledger_warnings_lag_seconds",
+    ):
+        assert f"expr: {expression} >" in text
+        assert f"{expression} " in samples
+    assert 'scim_ledger_tokens_expiring{days="30"} 1\n' in samples
 
 
 def test_more_is_asked_of_new_tokens(machine: Prescribed) -> None:

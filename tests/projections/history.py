@@ -1,5 +1,6 @@
 """Events into a ledger, rows out of a view: what the tests of the views share."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -24,12 +25,15 @@ Fact = tuple[UUID, Event, datetime]
 """An event, of which aggregate, and when."""
 
 
-def given(database: Database, *facts: Fact, batch: int = BATCH) -> None:
-    """Store events, in this order, and bring every view up to them, by so many at a time."""
-    versions: dict[UUID, int] = {}
+def given(database: Database, *facts: Fact, batch: int = BATCH, after: int = 0) -> None:
+    """Store events, in this order, and bring every view up to them, by so many at a time.
+
+    after: the version that the streams have.
+    """
+    versions: dict[UUID, int] = defaultdict(lambda: after)
     recorded = []
     for id_, event, at in facts:
-        versions[id_] = versions.get(id_, 0) + 1
+        versions[id_] += 1
         recorded.append(Recorded(id_, versions[id_], at, COMMAND_ID, event))
     ledger = TokenLedger(believing_any_clock(database), pepper=PEPPER, clock_and_ids=CLOCK_AND_IDS)
     ledger.save(*recorded)

@@ -18,7 +18,9 @@ import httpx
 import pytest
 
 from domain.api_token import Permission
-from tests.api.expected import assert_invalid, assert_unauthenticated, create, use
+from domain.scim_token.warnings import FirstUsed
+from projections.audit_trail.view import USED
+from tests.api.expected import all_topics, assert_invalid, assert_unauthenticated, create, use
 from tests.api.trail import ROW, audit
 from tests.conftest import Database
 from tests.service import (
@@ -109,6 +111,7 @@ def test_a_position_may_be_asked_again(
     service: RunningService, collector: Caller, token: dict[str, Any]
 ) -> None:
     use(service, token["token"])
+    until(lambda: FirstUsed.topic in all_topics(service, token["id"]), what="the first use")
     first, _ = follow(service, collector, limit=1)
 
     assert follow(service, collector, after=first[0]["id"]) == follow(
@@ -195,7 +198,7 @@ def test_many_can_wait_at_once(
         started.wait()
         with httpx.Client(base_url=service.url, timeout=40, trust_env=False) as client:
             found: list[dict[str, Any]] = client.get(
-                "/events", auth=collector, params={"after": after, "wait": 30}
+                "/events", auth=collector, params={"after": after, "wait": 30, "kind": USED}
             ).json()
         return found
 

@@ -21,12 +21,9 @@ SOON = 20 * DAY
 
 
 def warnings(service: RunningService, caller: Caller, token_id: str) -> list[dict[str, Any]]:
-    """Rows of the trail that are neither of a command nor of a use."""
-    return [
-        row
-        for row in audit(service, caller, f"/scim-token/{token_id}/events")
-        if row["kind"] == "scim_token.expiring"
-    ]
+    """That it is expiring, in the trail."""
+    path = f"/scim-token/{token_id}/events"
+    return audit(service, caller, path, kind="scim_token.expiring")
 
 
 def test_that_a_token_ends_soon_is_in_trail_and_feed(

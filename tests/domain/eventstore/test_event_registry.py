@@ -66,6 +66,9 @@ MEANT: dict[str, Event] = {
     "scim_token.expiring.v1": warnings.Expiring(days=30, expires_at=T2),
     "scim_token.expired.v1": warnings.Expired(expires_at=T2),
     "scim_token.unused.v1": warnings.Unused(since=T0),
+    "scim_token.first_used.v1": warnings.FirstUsed(source="2001:db8::1"),
+    "scim_token.first_used.v1.unknown": warnings.FirstUsed(source=None),
+    "scim_token.used_from_new_source.v1": warnings.UsedFromNewSource(source="192.0.2.1"),
     "scim_token.leaked.v1": scim_token.Leaked(
         reported_by=TOLD_CALLER,
         secret="00010203",

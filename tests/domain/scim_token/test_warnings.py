@@ -11,7 +11,9 @@ from domain.scim_token.warnings import (
     UNUSED_AFTER,
     Expired,
     Expiring,
+    FirstUsed,
     Unused,
+    UsedFromNewSource,
     first_warning_at,
     next_warning_at,
 )
@@ -23,8 +25,10 @@ from tests.domain.scenario import (
     Given,
     created,
     given,
+    resumed,
     revoked,
     state_after,
+    suspended,
     used,
 )
 
@@ -158,3 +162,55 @@ def test_the_next_warning_of_an_end_is_due_a_threshold_later() -> None:
     assert next_warning_at(END, told=7) == END - DAY
     assert next_warning_at(END, told=1) == END
     assert next_warning_at(END, told=0) is None
+
+
+HERE, THERE = "192.0.2.1", "192.0.2.2"
+
+
+def test_the_first_use_is_told_with_its_address() -> None:
+    given(created(), used(T1)).when(lambda t: warn.of_source(t, HERE, is_first=True)).records(
+        FirstUsed(source=HERE)
+    )
+
+
+def test_a_first_use_of_unknown_address_is_told_without() -> None:
+    given(created(), used(T1)).when(lambda t: warn.of_source(t, "", is_first=True)).records(
+        FirstUsed(source=None)
+    )
+
+
+@pytest.mark.parametrize("source", [HERE, ""])
+def test_the_first_use_is_told_once(source: str) -> None:
+    told = created(), used(T1), (FirstUsed(source=source or None), T1)
+    given(*told).when(lambda t: warn.of_source(t, source, is_first=True)).stays_silent()
+    given(*told).when(lambda t: warn.of_source(t, source, is_first=False)).stays_silent()
+
+
+def test_each_further_address_is_new() -> None:
+    told = created(), used(T1), (FirstUsed(source=HERE), T1)
+    given(*told).when(lambda t: warn.of_source(t, THERE, is_first=False)).records(
+        UsedFromNewSource(source=THERE)
+    )
+    given(*told).when(lambda t: warn.of_source(t, "", is_first=False)).records(
+        UsedFromNewSource(source=None)
+    )
+
+
+def test_a_token_that_was_used_before_anybody_told_was_not_used_for_the_first_time() -> None:
+    given(created(), used(T1), used(T2)).when(
+        lambda t: warn.of_source(t, THERE, is_first=False)
+    ).records(UsedFromNewSource(source=THERE))
+
+
+def test_what_happened_is_told_of_a_revoked_token_too() -> None:
+    given(created(), used(T1), revoked(T2)).when(
+        lambda t: warn.of_source(t, HERE, is_first=True)
+    ).records(FirstUsed(source=HERE))
+
+
+def test_that_nobody_uses_it_is_not_told_of_a_token_while_it_is_suspended() -> None:
+    at = T0 + UNUSED_AFTER
+    given(created(), suspended(T1)).when(lambda t: warn.of_silence(t, at)).stays_silent()
+    given(created(), suspended(T1), resumed(T2)).when(lambda t: warn.of_silence(t, at)).records(
+        Unused(since=T0)
+    )

@@ -55,9 +55,9 @@ _GENERATE: Final = f"""
 _ADDRESSES: Final = f"""
     INSERT INTO {TABLES["token_sources"]}
     SELECT uuid_send(lpad(to_hex(n), 32, '0')::uuid) || convert_to(address, 'UTF8'),
-        timestamptz '2026-01-01Z' + n / 3 * interval '1 s'
-    FROM generate_series(1, %s::int) n, unnest(ARRAY['192.0.2.1', '192.0.2.2']) address
-    WHERE address = '192.0.2.1' OR n %% 100 = 7 OR n = 19810
+        timestamptz '2026-01-01Z' + n / 3 * interval '1 s', true, 1
+    FROM generate_series(1, %s::int) n, unnest(ARRAY['', '192.0.2.1', '192.0.2.2']) address
+    WHERE address IN ('', '192.0.2.1') OR n %% 100 = 7 OR n = 19810
 """
 _OF_ANOTHER_DAY: Final = f"""
     INSERT INTO {TABLE}

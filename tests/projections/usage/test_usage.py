@@ -9,6 +9,7 @@ import pytest
 
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.events import Created, Presentation, Refused, Used
+from domain.scim_token.warnings import UsedFromNewSource
 from domain.secret import secret_id
 from projections.projection import Projection
 from projections.scim_tokens.queries import TokenFilter, TokenPage, TokenQueries
@@ -18,7 +19,7 @@ from projections.usage.queries import UsageQueries, UsageStep
 from projections.usage.view import hour_of
 from tests.conftest import Database, catch_up
 from tests.domain import scenario
-from tests.domain.scenario import ADA, FIRST, MINUTE, SECOND, T0, T1, T2, TEAM_ID, TOKEN_ID
+from tests.domain.scenario import ADA, FIRST, MINUTE, SECOND, T0, T1, T2, T3, TEAM_ID, TOKEN_ID
 from tests.projections.given_events import row_after
 from tests.projections.history import Fact, content, deliver_again, given, rebuilt, rows
 
@@ -39,7 +40,7 @@ def used(
 ) -> Fact:
     return (
         of,
-        Used(count=count, first_at=at, presentation=Presentation(door="scim", source=source)),
+        Used(count, at, Presentation(door="scim", source=source), secret_id(FIRST.value)),
         at,
     )
 
@@ -47,7 +48,7 @@ def used(
 def refused(at: datetime, source: str | None = "192.0.2.1") -> Fact:
     return (
         TOKEN_ID,
-        Refused(reason="revoked", presentation=Presentation(door="scim", source=source)),
+        Refused("revoked", Presentation(door="scim", source=source), secret_id(FIRST.value)),
         at,
     )
 
@@ -103,7 +104,9 @@ def test_given_uses_and_refusals_then_a_row_of_their_hour_and_address() -> None:
 def test_given_uses_from_an_address_then_a_row_of_the_first() -> None:
     events = (scenario.used(T1), scenario.used(T2))
     key = token_sources.key_of(TOKEN_ID, "192.0.2.1")
-    assert row_after(token_sources.PROJECTION, *events) == token_sources.SourceRow(key, T1)
+    assert row_after(token_sources.PROJECTION, *events) == token_sources.SourceRow(
+        key, T1, is_news=True, told=0
+    )
 
 
 def test_uses_and_refusals_are_counted_by_the_hour(database: Database) -> None:
@@ -139,9 +142,47 @@ def test_the_first_address_of_a_token_is_no_new_one(database: Database) -> None:
 def test_a_further_address_is_new_once(database: Database) -> None:
     given(database, *HISTORY)
 
-    assert sources(database) == [(TOKEN_ID, "192.0.2.1", T1), (TOKEN_ID, "192.0.2.2", T1 + MINUTE)]
+    assert sources(database) == [
+        (OTHER_ID, "", T1 + 2 * MINUTE),
+        (TOKEN_ID, "192.0.2.1", T1),
+        (TOKEN_ID, "192.0.2.2", T1 + MINUTE),
+    ]
     assert is_new_since(database, T0) == is_new_since(database, T1 + MINUTE) == {TOKEN_ID}
     assert is_new_since(database, T1 + 2 * MINUTE) == set()
+
+
+def test_uses_of_unknown_address_are_no_address_and_make_none_new(database: Database) -> None:
+    given(database, created(), used(T1, None), used(T2))
+
+    assert sources(database) == [(TOKEN_ID, "", T1), (TOKEN_ID, "192.0.2.1", T2)]
+    assert is_new_since(database, T0) == set()
+
+
+def test_what_was_told_is_on_the_row_and_no_later_use_takes_it_away(database: Database) -> None:
+    warning = TOKEN_ID, UsedFromNewSource(source="192.0.2.1"), T2
+    given(database, created(), used(T1), warning, used(T3), batch=1)
+
+    (row,) = rows(database, token_sources.PROJECTION, "first_at, is_news, told FROM {table}")
+    assert row == (T1, True, 1)
+
+
+def test_a_use_of_a_release_that_told_nothing_is_no_news(database: Database) -> None:
+    old = TOKEN_ID, Used(1, T1, Presentation(door="scim", source="192.0.2.1")), T1
+    given(database, created(), old, used(T2))
+
+    (row,) = rows(database, token_sources.PROJECTION, "first_at, is_news, told FROM {table}")
+    assert row == (T1, False, 0)
+
+
+def test_a_use_from_a_known_address_does_not_write_its_row(database: Database) -> None:
+    """Not even its lock, which stands in the row."""
+    given(database, created(), used(T1))
+    place = "ctid, xmin::text, xmax::text FROM {table}"
+    before = rows(database, token_sources.PROJECTION, place)
+
+    given(database, used(T2), after=2)
+
+    assert rows(database, token_sources.PROJECTION, place) == before
 
 
 def test_of_two_addresses_at_one_instant_one_is_new(database: Database) -> None:

@@ -26,6 +26,7 @@ ASKED: Final[Mapping[str, Mapping[str, Any]]] = {
     "ends": {"at": AT, "limit": LIMIT},
     "silences": {"at": AT, "unused_at": AT - timedelta(days=90), "limit": LIMIT, **_NEWEST},
     "oldest": {"at": AT},
+    "sources": {"limit": LIMIT},
     "expiring": {"at": AT, "days": [30, 7, 1], "limit": LIMIT},
 }
 _TOKENS: Final = f"""
@@ -44,6 +45,13 @@ _TOKENS: Final = f"""
     ) generated
 """
 """They end one after the other, in the next year; every tenth was revoked."""
+_SOURCES: Final = f"""
+    INSERT INTO {TABLES["token_sources"]} (key, first_at, is_news, told)
+    SELECT uuid_send(lpad(to_hex(n), 32, '0')::uuid) || convert_to(address, 'UTF8'),
+        timestamptz '2025-06-15Z' + n * interval '1 s', n %% 2 = 0, (n %% 1000 <> 0)::int
+    FROM generate_series(1, %(rows)s) n, unnest(ARRAY['192.0.2.1', '192.0.2.2']) address
+"""
+"""Of one in a thousand it is to be told."""
 
 
 @pytest.fixture(
@@ -59,6 +67,7 @@ def tables(request: pytest.FixtureRequest, server: str) -> Iterator[psycopg.Conn
         for view in VIEWS:
             make(connection, view)
         connection.execute(_TOKENS.encode(), {"rows": request.param})
+        connection.execute(_SOURCES.encode(), {"rows": request.param})
         configure(connection, READING)
         yield connection
 

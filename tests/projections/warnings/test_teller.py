@@ -9,7 +9,15 @@ import psycopg
 import pytest
 
 from domain.event import Event
-from domain.scim_token.warnings import UNUSED_AFTER, Expired, Expiring, Unused
+from domain.scim_token.events import Presentation, Used
+from domain.scim_token.warnings import (
+    UNUSED_AFTER,
+    Expired,
+    Expiring,
+    FirstUsed,
+    Unused,
+    UsedFromNewSource,
+)
 from projections.audit_trail import view as audit_trail
 from projections.projection import Projection
 from projections.scim_tokens import view as scim_tokens
@@ -17,7 +25,7 @@ from projections.warnings import due as due_warnings
 from tests.conftest import Database, catch_up
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.scenario import T0
-from tests.projections.history import content, rebuilt
+from tests.projections.history import content, given, rebuilt
 from tests.projections.warnings.weeks import ADA, DAY, HOUR, weeks
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -62,6 +70,50 @@ def test_nobody_uses_it_is_told_once_a_silence(database: Database, run: Run) -> 
                 Unused(since=used_at),
                 Unused(since=again_at),
             ]
+
+    run(main())
+
+
+def test_a_first_use_and_each_new_address_are_told_once(database: Database, run: Run) -> None:
+    async def main() -> None:
+        async with weeks(database) as w, w.teller() as teller:
+            token_id, secret = await w.create()
+            unused, _ = await w.create()
+            for source in ("192.0.2.1", "192.0.2.1", None, "192.0.2.2", "192.0.2.1", None):
+                await w.use(secret, source=source)
+                await w.rounds(teller, 2)
+            w.clock.advance(2 * DAY)
+            await w.use(secret, source="192.0.2.2")
+            await w.rounds(teller, 2)
+            assert w.events(token_id) == [
+                FirstUsed(source="192.0.2.1"),
+                UsedFromNewSource(source=None),
+                UsedFromNewSource(source="192.0.2.2"),
+            ]
+            assert w.events(unused) == []
+        assert_consistent(database)
+
+    run(main())
+
+
+def test_uses_of_a_release_that_told_nothing_are_no_news_after_an_upgrade(
+    database: Database, run: Run
+) -> None:
+    """What they were used from is known, so that what is new is told."""
+    here = Presentation(door="scim", source="192.0.2.1")
+    old = Used(count=1, first_at=T0, presentation=here)
+
+    async def main() -> None:
+        async with weeks(database) as w, w.teller() as teller:
+            token_id, secret = await w.create()
+            given(database, (token_id, old, T0), after=1)
+            await w.rounds(teller, 2)
+            await w.use(secret)
+            await w.rounds(teller, 2)
+            assert w.events() == []
+            await w.use(secret, source="192.0.2.2")
+            await w.rounds(teller, 2)
+            assert w.events() == [UsedFromNewSource(source="192.0.2.2")]
 
     run(main())
 
