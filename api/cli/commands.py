@@ -25,6 +25,7 @@ from api.cli.console import (
     printable,
     show,
 )
+from api.cli.keys import keys
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
 from api.cli.leaks.report import report_leak
@@ -79,6 +80,7 @@ for command in (
 for sub in (api_tokens.app, cli_token.app, audit.app, cli_projections.app, policy.app, repair.app):
     app.command(sub)
 app.command(cli_projections.verify)
+app.command(keys)
 app.command(backup.backup)
 app.command(backup.restore)
 

@@ -117,7 +117,8 @@ def keys(connection: Connection, settings: Settings) -> Iterator[Finding]:
             "restart every service that shares it, one right after the other",
         )
     else:
-        yield ok("pepper generations", f"all {known} are those of the ledger")
+        more = "; scim-ledger keys tells what each still has" if known > 1 else ""
+        yield ok("pepper generations", f"all {known} are those of the ledger{more}")
 
 
 def clock(connection: Connection, *, here: Callable[[], datetime] = positions.now) -> Finding:

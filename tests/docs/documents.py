@@ -46,7 +46,7 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
         ("roles", "pepper", "migrate", "serve"), "tests/docs/prescribed.py"
     ),
     "docs/how-to/rotate-the-pepper.md": dict.fromkeys(
-        ("add", "repair"), "tests/docs/test_how_to.py"
+        ("add", "keys", "repair"), "tests/docs/test_how_to.py"
     ),
 }
 """By which file each block of a document is run, by its word."""

@@ -77,6 +77,10 @@ def test_the_pepper_is_rotated_and_old_secrets_go_on(machine: Prescribed) -> Non
             asked = f"curl -sf {url}/gateway/forward -H 'Authorization: Bearer {secret}'"
             machine.good(asked)
     assert administer(machine, "SELECT count(*) FROM ledger.pepper_generations") == [(2,)]
+    _, oldest, newest = (line.split() for line in machine.good(only("keys", PEPPER)).splitlines())
+    assert (oldest[0], newest[0]) == ("1", "2")
+    assert int(oldest[2]) >= 1
+    assert int(newest[2]) >= 1
 
 
 def test_whoever_asks_is_warned(machine: Prescribed) -> None:

@@ -2,6 +2,7 @@
 with another pepper nothing starts, and nobody is told 401 for it.
 """
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -89,6 +90,63 @@ def test_a_pepper_that_is_lost_for_good_is_given_up_by_the_owner(database: Datab
     with psycopg.connect(database.app) as connection:
         ((kind, reason),) = connection.execute("SELECT kind, reason FROM ledger.repairs").fetchall()
     assert (kind, reason) == ("pepper", "no backup")
+
+
+ONE: Final = {"SCIM_LEDGER_PEPPER": FIRST}
+BOTH: Final = {"SCIM_LEDGER_PEPPER": f"{FIRST},{SECOND}"}
+
+
+def read(database: Database, *arguments: str, **keys: str) -> Any:
+    done = run(database.app, *arguments, "--json", **keys)
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def counts(database: Database) -> list[tuple[int, int, int]]:
+    rows = read(database, "keys", **BOTH)
+    assert all(row["added_at"].endswith("Z") for row in rows)
+    return [(row["generation"], row["scim_tokens"], row["api_tokens"]) for row in rows]
+
+
+def test_each_key_is_told_with_what_it_still_has(database: Database) -> None:
+    migrated_with(database, FIRST)
+    revoked, rotated, suspended = (read(database, *CREATE, **ONE)["id"] for _ in range(3))
+    api_token = read(database, "api-token", "create", "--user", USER, **ONE)["id"]
+    migrated_with(database, FIRST, SECOND)
+    assert counts(database) == [(1, 3, 1), (2, 0, 0)]
+
+    for command in (
+        ("token", "revoke", revoked),
+        ("token", "rotate", rotated, "--overlap-seconds", "3600"),
+        ("token", "suspend", suspended),
+        ("api-token", "rotate", api_token),
+    ):
+        assert run(database.app, *command, **BOTH).exit_code == 0, command
+    found = counts(database)
+    assert [row[:2] for row in found] == [(1, 2), (2, 1)], "an overlap and a suspension count"
+    assert found[1][2] == 1
+
+
+def test_what_is_over_needs_no_key(database: Database) -> None:
+    migrated_with(database, FIRST)
+    assert run(database.app, *CREATE, **ONE).exit_code == 0
+    with psycopg.connect(database.owner) as owner:
+        owner.execute(
+            "UPDATE ledger.aggregates SET state = convert_to(jsonb_set(convert_from(state, 'UTF8')"
+            "::jsonb, '{expires_at}', '\"2021-08-10T10:00:00Z\"')::text, 'UTF8')"
+        )
+    rows = read(database, "keys", **ONE)
+    assert [(row["scim_tokens"], row["api_tokens"]) for row in rows] == [(0, 0)]
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_ledger_without_any_secret_has_its_keys(
+    database: Database, flags: tuple[str, ...]
+) -> None:
+    migrated_with(database, FIRST, SECOND)
+    done = run(database.app, "keys", *flags, **BOTH)
+    assert done.exit_code == 0
+    assert "2" in done.stdout
 
 
 @pytest.fixture

@@ -31,6 +31,37 @@ SELECT (SELECT max(generation) = %s AND max(recorded_at) <= clock_timestamp() - 
         FROM ledger.pepper_generations)
     AND (SELECT max(applied_at) <= clock_timestamp() - %s::interval FROM ledger.migrations);
 
+-- name: count_digests
+-- How many digests of each generation may authenticate, now or once their token is resumed.
+-- Returns: generation; when its key was added, NULL where the ledger has no fingerprint of it; the
+--   digests of SCIM tokens, and those of API tokens.
+-- Order: generation.
+-- Index: none; reads the state of every token, some seconds for a million.
+SELECT generation, k.recorded_at, count(held.kind) FILTER (WHERE held.kind = 'scim_token'),
+    count(held.kind) FILTER (WHERE held.kind = 'api_token')
+FROM ledger.pepper_generations k FULL JOIN (
+    SELECT a.kind, digest.generation
+    FROM ledger.aggregates a
+    CROSS JOIN LATERAL (SELECT convert_from(a.state, 'UTF8')::jsonb) AS decoded (s)
+    CROSS JOIN LATERAL (
+        SELECT one -> 'digest' -> 'key_generation', one ->> 'overlap_until'
+        FROM jsonb_array_elements(s -> 'secrets') AS one
+        UNION ALL
+        SELECT s -> 'digest' -> 'key_generation', NULL WHERE a.kind = 'api_token'
+        UNION ALL
+        SELECT one -> 'digest' -> 'key_generation', one ->> 'good_until'
+        FROM jsonb_array_elements(s -> 'older') AS one
+    ) AS held (of_key, until)
+    CROSS JOIN LATERAL (
+        SELECT held.of_key::int, held.until::timestamptz
+    ) AS digest (generation, ends_at)
+    WHERE a.kind IN ('scim_token', 'api_token') AND s ->> 'revoked_at' IS NULL
+        AND coalesce((s ->> 'expires_at')::timestamptz, 'infinity') > clock_timestamp()
+        AND coalesce(digest.ends_at, 'infinity') > clock_timestamp()
+) AS held USING (generation)
+GROUP BY generation, k.recorded_at
+ORDER BY generation;
+
 -- name: record
 -- Writes down the fingerprints of generations that the ledger lacks.
 -- Returns: nothing; the count of rows is the number of generations that were added.
