@@ -7,6 +7,7 @@ import os
 import re
 import string
 from collections.abc import Mapping
+from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from domain.errors import InvalidValue
+from domain.scim_token.rotation import OVERLAP_MAX, FinishRule
 from domain.secret import Pepper, is_prefix
 
 PREFIX: Final = "SCIM_LEDGER_"
@@ -28,6 +30,7 @@ no value of ours begins or ends with it.
 """
 _TIMEOUT_MAX_S: Final = 3600
 _RATE_MAX: Final = 1_000_000
+_OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
 _PLAIN_URL: Final = re.compile(r"[!-~]+").fullmatch
 
 
@@ -72,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
         accept a connection, to begin its answer once the request is sent, and between two pieces.
     trusted_proxies: networks, separated by commas, whose X-Forwarded-* headers are believed; none:
     no one's. rate_per_token, rate_per_source: requests a second and worker, bursts of twice as
-    many; 0 for no limit.
+    many; 0 for no limit. rotation_used_apart_s, rotation_silent_for_s: see `FinishRule`.
     """
 
     database_url: str | None = None
@@ -99,6 +102,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     trusted_proxies: str = ""
     rate_per_token: float = 200.0
     rate_per_source: float = 1000.0
+    rotation_used_apart_s: int = 2_700
+    rotation_silent_for_s: int = 7_200
     log_level: str = "info"
     wake_fd: int | None = None
     turn_fd: int | None = None
@@ -179,6 +184,14 @@ def trusted_networks(settings: Settings) -> list[IPv4Network | IPv6Network]:
         ) from None
 
 
+def finish_rule(settings: Settings) -> FinishRule:
+    """When a rotation finishes by itself."""
+    return FinishRule(
+        timedelta(seconds=settings.rotation_used_apart_s),
+        timedelta(seconds=settings.rotation_silent_for_s),
+    )
+
+
 def hosts(settings: Settings) -> list[str]:
     """The addresses of `host`, in their order. Raises SettingsError."""
     found = [text.strip().removeprefix("[").removesuffix("]") for text in settings.host.split(",")]
@@ -210,6 +223,12 @@ def _check_leaks(settings: Settings) -> None:
         raise UnusableSetting("ON_LEAK", "must be revoke or mark")
 
 
+def _check_rotations(settings: Settings) -> None:
+    for name in ("rotation_used_apart_s", "rotation_silent_for_s"):
+        if not 1 <= getattr(settings, name) <= _OVERLAP_MAX_S:
+            raise UnusableSetting(name.upper(), f"must be 1 to {_OVERLAP_MAX_S}")
+
+
 def _checked(settings: Settings) -> Settings:
     _check_new_secrets(settings)
     _check_leaks(settings)
@@ -232,6 +251,7 @@ def _checked(settings: Settings) -> Settings:
         rate = getattr(settings, name)
         if rate != 0 and not 1 <= rate <= _RATE_MAX:
             raise UnusableSetting(name.upper(), f"must be 1 to {_RATE_MAX}, or 0 for no limit")
+    _check_rotations(settings)
     if settings.scim_upstream_url is not None and not _is_base_url(settings.scim_upstream_url):
         raise UnusableSetting(
             "SCIM_UPSTREAM_URL",

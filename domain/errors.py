@@ -126,6 +126,10 @@ class RotationUnderway(Refusal):
     """The token has two good secrets already; a third has to wait until the older one has ended."""
 
 
+class NoRotationUnderway(Refusal):
+    """The rotation has finished, or there was none: the token has one good secret, or none."""
+
+
 class RotatedTooSoon(Refusal):
     """The token was rotated a moment ago. retry_after_s: whole seconds, at least 1."""
 

@@ -63,7 +63,6 @@ from domain.scim_token.leak import Leak
 from domain.scim_token.token import REFUSAL_EVERY, ScimToken
 from domain.secret import Pepper, Secret, SecretKind, mint
 
-DEFAULT_OVERLAP: Final = timedelta(hours=24)
 REFUSAL_TIMEOUT_S: Final = 0.3
 
 
@@ -160,7 +159,7 @@ class TokenLedger(LedgerApplication):
         self,
         token_id: UUID,
         *,
-        overlap: timedelta = DEFAULT_OVERLAP,
+        overlap: timedelta = rotation.DEFAULT_OVERLAP,
         by: Authority,
         key: CommandKey | None = None,
         reason: str | None = None,
@@ -185,6 +184,40 @@ class TokenLedger(LedgerApplication):
             raise SecretAlreadyShown(outcome.originator_id)
         assert isinstance(outcome.state, ScimToken)
         return outcome.state, secret
+
+    async def complete_rotation(
+        self,
+        token_id: UUID,
+        *,
+        by: Authority,
+        key: CommandKey | None = None,
+        reason: str | None = None,
+    ) -> ScimToken:
+        """End the older secret of a rotation now. Raises NotFound, NoRotationUnderway."""
+
+        def decide(states: States, at: datetime) -> Changes:
+            token, actor = authorised(states, by, at, token_id=token_id)
+            return [(token_id, rotation.complete(token, completed_by=actor, at=at, reason=reason))]
+
+        outcome = await self._execute(token_id, decide, by=by, key=key)
+        return _scim_token_after(outcome)
+
+    async def cancel_rotation(
+        self,
+        token_id: UUID,
+        *,
+        by: Authority,
+        key: CommandKey | None = None,
+        reason: str | None = None,
+    ) -> ScimToken:
+        """End the newer secret of a rotation now. Raises NotFound, NoRotationUnderway."""
+
+        def decide(states: States, at: datetime) -> Changes:
+            token, actor = authorised(states, by, at, token_id=token_id)
+            return [(token_id, rotation.cancel(token, cancelled_by=actor, at=at, reason=reason))]
+
+        outcome = await self._execute(token_id, decide, by=by, key=key)
+        return _scim_token_after(outcome)
 
     async def revoke_scim_token(
         self,
@@ -775,3 +808,8 @@ def _stored_api_token(
 def _rules_of(state: Aggregate | None) -> Rules:
     assert state is None or isinstance(state, Policy)
     return NO_RULES if state is None else state.rules
+
+
+def _scim_token_after(outcome: Outcome) -> ScimToken:
+    assert isinstance(outcome.state, ScimToken)
+    return outcome.state

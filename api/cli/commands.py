@@ -67,6 +67,8 @@ app = App(
 )
 for command in (
     rotation.rotate,
+    rotation.complete_rotation,
+    rotation.cancel_rotation,
     rotation.secrets,
     revocation.revoke,
     revocation.revoke_many,

@@ -85,8 +85,15 @@ _ALL: Final = (
         "rotation-underway",
         409,
         "A rotation is under way",
-        "The token has two good secrets. Wait for the end of the older one, or rotate with "
-        "overlap_seconds 0.",
+        "The token has two good secrets. Complete or cancel the rotation, wait for the end of the "
+        "older one, or rotate with overlap_seconds 0.",
+    ),
+    ProblemType(
+        "rotation-finished",
+        409,
+        "No rotation is under way",
+        "The token has one good secret, or none: its rotation has finished, or there was none. "
+        "GET /scim-token/{id}/secrets tells which ended when.",
     ),
     ProblemType(
         "last-manager",

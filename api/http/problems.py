@@ -18,6 +18,7 @@ from domain.errors import (
     CommandIdReused,
     InvalidValue,
     LastManager,
+    NoRotationUnderway,
     NotFound,
     PermissionDenied,
     PolicyViolated,
@@ -107,6 +108,7 @@ OF_ANOTHER_LIST: Final = BadRequest(
 ALREADY_SHOWN: Final = (
     "This request was carried out before; its secret was shown then. Revoke or rotate the token."
 )
+FINISHED: Final = "No rotation is under way: it has finished, or there was none."
 TWO_SECRETS: Final = (
     "The token has two good secrets already. Wait until the older one ends, or rotate it with "
     "overlap_seconds 0, which ends both at once."
@@ -266,6 +268,7 @@ _TOLD: Final[Mapping[type, Callable[[Any], Answer]]] = {
     ),
     LastManager: lambda _: Answer(problem(409, LAST_MANAGER, slug="last-manager"), {}),
     RotationUnderway: lambda _: Answer(problem(409, TWO_SECRETS, slug="rotation-underway"), {}),
+    NoRotationUnderway: lambda _: Answer(problem(409, FINISHED, slug="rotation-finished"), {}),
     RotatedTooSoon: lambda error: _again(problem(429, JUST_ROTATED), error.retry_after_s),
     UsedSince: lambda error: Answer(
         problem(412, USED_SINCE, last_used_at=rfc3339(error.last_used_at)), {}

@@ -13,6 +13,7 @@ import signal
 from api.clock_and_ids import CLOCK_AND_IDS
 from api.json_logging import configure_logging
 from api.server.heartbeat import keep_beating_aside
+from api.settings import finish_rule, load
 from projections.follow.low_priority import NICE_FOLLOWING, process_gives_way
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
@@ -51,7 +52,7 @@ def main() -> None:
     def is_leading() -> bool:
         return runner.leads(scim_tokens.PROJECTION)
 
-    with Telling(conninfo, CLOCK_AND_IDS, is_leading=is_leading):
+    with Telling(conninfo, CLOCK_AND_IDS, is_leading=is_leading, finish_rule=finish_rule(load())):
         runner.run(should_stop)
 
 

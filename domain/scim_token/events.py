@@ -138,6 +138,48 @@ class Rekeyed(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
     digest: Digest
 
 
+class RotationCompleted(
+    ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """The older secret ended with this, before the end of its overlap; the newer one is the only.
+
+    completed_by: user and API token of the caller. secret: which one ended.
+    reason: the caller's words, 1 to 200 characters, or None.
+    """
+
+    topic: ClassVar[str] = "scim_token.rotation_completed.v1"
+    completed_by: Actor
+    secret: SecretId
+    reason: str | None = None
+
+
+class RotationCancelled(
+    ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """The newer secret ended with this; the older one is the only one again, without an overlap.
+
+    cancelled_by: user and API token of the caller. secret: which one ended.
+    reason: the caller's words, 1 to 200 characters, or None.
+    """
+
+    topic: ClassVar[str] = "scim_token.rotation_cancelled.v1"
+    cancelled_by: Actor
+    secret: SecretId
+    reason: str | None = None
+
+
+class RotationFinished(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """The older secret has ended by itself.
+
+    secret: which one. cause: "silent", it ended with this, since the newer one is in use and it is
+    not; or "over", its overlap had ended.
+    """
+
+    topic: ClassVar[str] = "scim_token.rotation_finished.v1"
+    secret: SecretId
+    cause: str
+
+
 class Revoked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The token stopped being valid. Final.
 
@@ -178,6 +220,9 @@ EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (
     Suspended,
     Resumed,
     Rekeyed,
+    RotationCompleted,
+    RotationCancelled,
+    RotationFinished,
     Revoked,
     Leaked,
 )

@@ -13,11 +13,14 @@ from domain.scim_token.events import (
     Resumed,
     Revoked,
     Rotated,
+    RotationCancelled,
+    RotationCompleted,
+    RotationFinished,
     ScimTokenEvent,
     Suspended,
     Used,
 )
-from domain.scim_token.held_secret import HeldSecret, digested_anew, marked
+from domain.scim_token.held_secret import HeldSecret, digested_anew, ended, going_on, marked
 from domain.scim_token.leak import place_of
 from domain.scim_token.token import ScimToken, earliest
 from domain.scim_token.warnings import ScimTokenWarning
@@ -57,18 +60,8 @@ def _change(  # noqa: PLR0911 - a table: one case per event
             return {"last_used_at": at, "uses": token.uses + event.count}
         case Refused():
             return {"refused_at": at}
-        case Rotated():
-            older = tuple(
-                msgspec.structs.replace(
-                    held, overlap_until=earliest(held.overlap_until, event.overlap_until)
-                )
-                for held in token.unended_secrets(at)
-            )
-            return {
-                "secrets": (*older, HeldSecret(event.digest)),
-                "rotated_at": at,
-                "updated_at": at,
-            }
+        case Rotated() | RotationCompleted() | RotationCancelled() | RotationFinished():
+            return _rotation(token, event, at)
         case Rekeyed():
             return {"secrets": digested_anew(token.secrets, event.secret, event.digest)}
         case ScimTokenWarning():
@@ -83,3 +76,30 @@ def _change(  # noqa: PLR0911 - a table: one case per event
             return {"secrets": marked(token.secrets, event.secret, place_of(event.url))}
         case _:
             raise AssertionError(f"{event.topic} is not folded")
+
+
+def _rotation(
+    token: ScimToken,
+    event: Rotated | RotationCompleted | RotationCancelled | RotationFinished,
+    at: datetime,
+) -> dict[str, object]:
+    match event:
+        case Rotated():
+            older = tuple(
+                msgspec.structs.replace(
+                    held, overlap_until=earliest(held.overlap_until, event.overlap_until)
+                )
+                for held in token.unended_secrets(at)
+            )
+            return {
+                "secrets": (*older, HeldSecret(event.digest)),
+                "rotated_at": at,
+                "updated_at": at,
+            }
+        case RotationCompleted():
+            return {"secrets": ended(token.secrets, event.secret, at), "updated_at": at}
+        case RotationCancelled():
+            secrets = ended(token.secrets, event.secret, at)
+            return {"secrets": going_on(secrets, token.outgoing), "updated_at": at}
+        case RotationFinished():
+            return {"secrets": ended(token.secrets, event.secret, at)}

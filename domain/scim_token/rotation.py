@@ -1,17 +1,37 @@
-"""The decisions of a rotation: a token gets another secret, while the older goes on. Pure."""
+"""The decisions of a rotation: a token gets another secret, while the older goes on. Pure.
+
+It ends in one of four ways: completed or cancelled by somebody, finished by itself since the newer
+secret is in use and the older one is not, or with the overlap.
+"""
 
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Final
 
-from domain.errors import InvalidValue, NotFound, RotatedTooSoon, RotationUnderway
+import msgspec
+
+from domain.errors import (
+    InvalidValue,
+    NoRotationUnderway,
+    NotFound,
+    RotatedTooSoon,
+    RotationUnderway,
+)
 from domain.event import Actor
-from domain.scim_token.events import Rotated, ScimTokenEvent
+from domain.scim_token.events import (
+    Rotated,
+    RotationCancelled,
+    RotationCompleted,
+    RotationFinished,
+    ScimTokenEvent,
+)
+from domain.scim_token.held_secret import HeldSecret
 from domain.scim_token.token import ScimToken
 from domain.scim_token.values import check_reason
-from domain.secret import Digest
+from domain.secret import Digest, SecretId
 
 OVERLAP_MAX: Final = timedelta(days=30)
+DEFAULT_OVERLAP: Final = OVERLAP_MAX
 ROTATE_EVERY: Final = timedelta(seconds=10)
 """Nobody who takes a secret somewhere is quicker;
 each rotation leaves an event and a digest for good.
@@ -54,3 +74,97 @@ def rotate(
     return [
         Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap, reason=reason)
     ]
+
+
+def complete(
+    token: ScimToken, *, completed_by: Actor, at: datetime, reason: str | None = None
+) -> list[ScimTokenEvent]:
+    """End the older secret now: the newer one is where it belongs.
+
+    Raises InvalidValue on a reason that `check_text` refuses, NotFound once revoked, and
+    NoRotationUnderway.
+    """
+    check_reason(reason)
+    outgoing = _underway(token, at)
+    return [RotationCompleted(completed_by=completed_by, secret=outgoing.id, reason=reason)]
+
+
+def cancel(
+    token: ScimToken, *, cancelled_by: Actor, at: datetime, reason: str | None = None
+) -> list[ScimTokenEvent]:
+    """End the newer secret now, and let the older one go on as before. Raises what `complete` does.
+
+    Once the older one has ended, this would leave the client without a good secret.
+    """
+    check_reason(reason)
+    _underway(token, at)
+    newer = token.secrets[-1].id
+    return [RotationCancelled(cancelled_by=cancelled_by, secret=newer, reason=reason)]
+
+
+class FinishRule(msgspec.Struct, frozen=True):
+    """When a rotation finishes by itself.
+
+    used_apart: so far apart two uses of the newer secret must be, which is longer than a client
+    tries it before it is kept. silent_for: so long the older one must not have been used.
+    """
+
+    used_apart: timedelta = timedelta(minutes=45)
+    silent_for: timedelta = timedelta(hours=2)
+
+
+DEFAULT_RULE: Final = FinishRule()
+
+
+class SecretsInUse(msgspec.Struct, frozen=True):
+    """How the two secrets of a rotation are used, as a view knows it.
+
+    newer: the id of the newer one. newer_first_at, newer_last_at, older_last_at: their uses, None
+    where there was none.
+    """
+
+    newer: SecretId
+    newer_first_at: datetime | None
+    newer_last_at: datetime | None
+    older_last_at: datetime | None
+
+
+def finish(
+    token: ScimToken, in_use: SecretsInUse, *, at: datetime, rule: FinishRule = DEFAULT_RULE
+) -> list[ScimTokenEvent]:
+    """Record that a rotation has finished by itself; silent where it has not.
+
+    in_use: of the rotation that the caller means; of another one, it says nothing.
+    """
+    outgoing = token.outgoing
+    if token.revoked_at is not None or outgoing is None or token.secrets[-1].id != in_use.newer:
+        return []
+    if _has_ended(token, outgoing, at):
+        return [RotationFinished(secret=outgoing.id, cause="over")]
+    assert token.rotated_at is not None, "an outgoing secret is of a rotation"
+    if is_silent(in_use, rotated_at=token.rotated_at, at=at, rule=rule):
+        return [RotationFinished(secret=outgoing.id, cause="silent")]
+    return []
+
+
+def _underway(token: ScimToken, at: datetime) -> HeldSecret:
+    if token.revoked_at is not None:
+        raise NotFound("no such token")
+    if token.outgoing is None or _has_ended(token, token.outgoing, at):
+        raise NoRotationUnderway("no rotation is under way")
+    return token.outgoing
+
+
+def _has_ended(token: ScimToken, outgoing: HeldSecret, at: datetime) -> bool:
+    return any(end is not None and end <= at for end in (outgoing.overlap_until, token.expires_at))
+
+
+def is_silent(
+    in_use: SecretsInUse, *, rotated_at: datetime, at: datetime, rule: FinishRule
+) -> bool:
+    """Whether the newer secret is in use for sure, and the older one is not any more."""
+    first_at, last_at = in_use.newer_first_at, in_use.newer_last_at
+    if first_at is None or last_at is None or last_at < first_at + rule.used_apart:
+        return False
+    silent_since = max(rotated_at, in_use.older_last_at or rotated_at)
+    return at >= silent_since + rule.silent_for

@@ -199,6 +199,25 @@ class ScimToken(msgspec.Struct, frozen=True):
         """
         return next((digest for digest in candidates if self.held(digest)), candidates[0])
 
+    @property
+    def outgoing(self) -> HeldSecret | None:
+        """The older secret of the last rotation, until it is on record that it ended.
+
+        None where that rotation had no overlap.
+        """
+        if self.rotated_at is None:
+            return None
+        return next(
+            (
+                held
+                for held in self.secrets
+                if held.overlap_until is not None
+                and held.overlap_until > self.rotated_at
+                and not held.has_ended
+            ),
+            None,
+        )
+
     def unended_secrets(self, at: datetime) -> tuple[HeldSecret, ...]:
         """The secrets, without those whose overlap was over before `at`:
         their rows stand as they ended.

@@ -36,6 +36,11 @@ class Detail(msgspec.Struct, frozen=True):
 NOBODY: Final = Actor(user_id=None, api_token_id=None)
 UNTOLD: Final = Presentation(door="")
 
+_FINISHED: Final = {
+    "silent": "the newer secret is in use, this one is not",
+    "over": "the overlap is over",
+}
+
 DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     scim_token.Created: lambda event: Detail(
         event.reason, event.created_by, secret=secret_id(event.digest.value)
@@ -60,6 +65,15 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     scim_token.Rekeyed: lambda event: Detail(
         secret=event.secret,
         how=replace(UNTOLD, note=f"digested under key {event.digest.key_generation}"),
+    ),
+    scim_token.RotationCompleted: lambda event: Detail(
+        event.reason, event.completed_by, secret=event.secret
+    ),
+    scim_token.RotationCancelled: lambda event: Detail(
+        event.reason, event.cancelled_by, secret=event.secret
+    ),
+    scim_token.RotationFinished: lambda event: Detail(
+        how=replace(UNTOLD, note=_FINISHED[event.cause]), secret=event.secret
     ),
     scim_token.Revoked: lambda event: Detail(
         event.reason, event.revoked_by, event.presentation, secret=event.secret, cause=event.cause

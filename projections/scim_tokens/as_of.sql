@@ -25,6 +25,7 @@ SELECT true, t.id, t.team_id, t.name, t.created_by,
         t.created_at,
         CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
         CASE WHEN t.updated_at <= asked.at THEN t.updated_at ELSE paused.at END,
+        ended.at,
         CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
     ),
     t.expires_at,
@@ -54,4 +55,11 @@ LEFT JOIN LATERAL (
         AND a.kind <> 'scim_token.used' AND a.position < asked.end_position
     ORDER BY a.position DESC LIMIT 1
 ) paused ON true
+LEFT JOIN LATERAL (
+    SELECT a.at FROM {audit_trail} a
+    WHERE t.rotated_at IS NOT NULL AND t.updated_at > asked.at AND a.token_id = t.id
+        AND a.kind IN ('scim_token.rotation_completed', 'scim_token.rotation_cancelled')
+        AND a.kind <> 'scim_token.used' AND a.position < asked.end_position
+    ORDER BY a.position DESC LIMIT 1
+) ended ON true
 ORDER BY t.created_at DESC, t.id DESC;

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from domain.secret import Digest, secret_id
+from domain.secret import Digest, SecretId, secret_id
 from projections.described import rfc3339
 
 
@@ -34,6 +34,24 @@ def with_another(secrets: str, digest: Digest, at: datetime, *, ends_at: datetim
     end = rfc3339(ends_at)
     older = [_ended(known, end) for known in _decoder.decode(secrets)]
     return _text([*older, KnownSecret(secret_id(digest.value), rfc3339(at))])
+
+
+def with_end(secrets: str, secret: SecretId, at: datetime, *, resumes: bool = False) -> str:
+    """One of them ended at `at`, if not before that.
+
+    resumes: whether the end of the other one that was to come is taken back, with a rotation.
+    """
+    now = rfc3339(at)
+    return _text(
+        [
+            _ended(known, now)
+            if known.id == secret
+            else msgspec.structs.replace(known, ended_at=None)
+            if resumes and known.ended_at is not None and known.ended_at > now
+            else known
+            for known in _decoder.decode(secrets)
+        ]
+    )
 
 
 def first(digest: Digest, at: datetime) -> str:

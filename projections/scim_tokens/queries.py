@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from domain.postgres.read_pool import ReadPool
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.rows_by_key import RowsByKey
 from projections.scim_tokens import view as scim_tokens
+from projections.scim_tokens.rotations import RotationQueries
 from projections.scim_tokens.view import DOCUMENT
 from projections.scim_tokens.walk import ORDER, along, of_teams
 from projections.token_sources import view as token_sources
@@ -22,7 +23,8 @@ class TokenFilter:
     expired or all; a suspended token that has not expired is active, too.
 
     unused_since: there at that instant, and not used since. is_never_used: not once.
-    new_source_since: used since then from an address that was new for it.
+    new_source_since: used since then from an address that was new for it. is_rotating: two secrets
+    are good.
     """
 
     teams: Sequence[UUID] | None = None
@@ -31,6 +33,7 @@ class TokenFilter:
     unused_since: datetime | None = None
     is_never_used: bool = False
     new_source_since: datetime | None = None
+    is_rotating: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,16 @@ class _StoredToken(NamedTuple):
 
     team_id: UUID
     is_revoked: bool
+    may_rotate: bool
     document: str
 
 
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_IS_ROTATING: Final = "least(rotation_ends_at, expires_at) > %(at)s"
 _SEPARATOR: Final = "\x1f"
 _TOKENS: Final = f"""
-    SELECT true, id, team_id, revoked_at IS NOT NULL, {DOCUMENT} FROM {{table}} WHERE id = ANY(%s)
+    SELECT true, id, team_id, revoked_at IS NOT NULL, rotation_ends_at IS NOT NULL, {DOCUMENT}
+    FROM {{table}} WHERE id = ANY(%s)
 """
 
 
@@ -72,6 +79,7 @@ class TokenQueries:
     def __init__(self, pool: ReadPool, *, waker: Waker = NOBODY) -> None:
         self._view = ViewReader(pool, scim_tokens.PROJECTION, waker=waker)
         self._tokens = RowsByKey(self._view, _TOKENS)
+        self._rotations = RotationQueries(pool, waker=waker)
         self._view_and_sources = ViewReader(
             pool, scim_tokens.PROJECTION, token_sources.PROJECTION, waker=waker
         )
@@ -83,13 +91,27 @@ class TokenQueries:
         return await self._find(token_id, teams, ledger_head) is not None
 
     async def find(
-        self, token_id: UUID, *, teams: Sequence[UUID] | None, ledger_head: int
+        self,
+        token_id: UUID,
+        *,
+        teams: Sequence[UUID] | None,
+        ledger_head: int,
+        at: datetime = EARLIEST,
     ) -> str | None:
         """The document of a token that is not revoked;
         None for missing, foreign and revoked alike.
+
+        at: the instant that the end of a rotation is judged at; of the beginning of time, none has
+        ended.
         """
         found = await self._find(token_id, teams, ledger_head)
-        return found.document if found is not None and not found.is_revoked else None
+        if found is None or found.is_revoked:
+            return None
+        ids = [token_id] if found.may_rotate else []
+        (document,) = await self._rotations.told(
+            [found.document], ids, at=at, ledger_head=ledger_head
+        )
+        return document
 
     async def _find(
         self, token_id: UUID, teams: Sequence[UUID] | None, ledger_head: int
@@ -111,9 +133,12 @@ class TokenQueries:
         select, parameters = statement(narrow, after=after, limit=limit, at=at)
         view = self._view if narrow.new_source_since is None else self._view_and_sources
         rows = await view.rows(select, parameters, ledger_head=ledger_head)
-        ((joined, count, *last),) = rows
+        ((joined, count, ids, *last),) = rows
         documents = [] if joined is None else joined.split(_SEPARATOR)
-        return TokenPage(documents[:limit], Place(*last) if count > limit else None)
+        told = await self._rotations.told(
+            documents[:limit], ids or (), at=at, ledger_head=ledger_head
+        )
+        return TokenPage(told, Place(*last) if count > limit else None)
 
 
 def statement(
@@ -140,6 +165,7 @@ def statement(
     # raw control character, so the separator cannot be part of a document.
     select = (
         f"SELECT true, string_agg({DOCUMENT}, '{_SEPARATOR}'), count(*), "
+        "array_agg(id) FILTER (WHERE rotation_ends_at > %(at)s), "
         f"(array_agg(created_at))[{limit}], (array_agg(id))[{limit}] FROM ({newest}) page"
     )
     return select, parameters
@@ -192,9 +218,13 @@ def _conditions(narrow: TokenFilter, parameters: dict[str, Any]) -> tuple[list[s
             index = []
         case _:
             raise AssertionError(narrow.status)
+    if narrow.is_rotating:
+        filters.append(_IS_ROTATING)
     if narrow.name is not None:
         parameters["name"] = narrow.name
         return ["name = %(name)s"], filters + index
+    if narrow.is_rotating:
+        return ["rotation_ends_at IS NOT NULL"], filters + index
     if narrow.is_never_used:
         return ["NOT is_used"], filters + index
     return index, filters

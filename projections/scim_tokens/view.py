@@ -12,7 +12,17 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from domain.scim_token.events import Created, Resumed, Revoked, Rotated, Suspended, Used
+from domain.scim_token.events import (
+    Created,
+    Resumed,
+    Revoked,
+    Rotated,
+    RotationCancelled,
+    RotationCompleted,
+    RotationFinished,
+    Suspended,
+    Used,
+)
 from domain.scim_token.token import ScimToken
 from domain.scim_token.warnings import (
     Expired,
@@ -25,6 +35,20 @@ from projections.described import Instant, rfc3339
 from projections.kinds.row_per_stream import LastOnly, RowPerStream
 from projections.projection import LogEntry
 from projections.scim_tokens import known_secrets
+
+
+class Rotation(msgspec.Struct, frozen=True):
+    """A rotation that is under way: two secrets are good.
+
+    started_at: when the newer one was made. ends_at: when the older one ends, if not before that.
+    new_first_used_at: the first use of the newer one, null before it. old_last_used_at: the last
+    use of the older one, null where there was none.
+    """
+
+    started_at: Instant
+    ends_at: Instant
+    new_first_used_at: Instant | None
+    old_last_used_at: Instant | None
 
 
 class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,6 +69,7 @@ class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     rotated_at: Instant | None = None
     suspended_at: Instant | None = None
     revoked_at: Instant | None = None
+    rotation: Rotation | None = None
 
 
 def _optional(at: datetime | None) -> str | None:
@@ -55,7 +80,8 @@ class TokenRow(msgspec.Struct, frozen=True, gc=False):
     """What a token's document is rendered from, and what was told of it. Instants are aware, UTC.
 
     next_warning_at: when the next warning of its end becomes due; None where none is to come.
-    unused_since: the silence that was told last.
+    unused_since: the silence that was told last. secrets: see `known_secrets`. rotation_ends_at:
+    the end of the overlap, until it is on record that the rotation has ended.
     """
 
     id: UUID
@@ -72,6 +98,7 @@ class TokenRow(msgspec.Struct, frozen=True, gc=False):
     next_warning_at: datetime | None = None
     unused_since: datetime | None = None
     secrets: str = "[]"
+    rotation_ends_at: datetime | None = None
 
 
 def document(token: TokenRow | ScimToken) -> TokenDocument:
@@ -122,12 +149,42 @@ def rotated(row: TokenRow, entry: LogEntry, event: Rotated) -> TokenRow:
     secrets = known_secrets.with_another(
         row.secrets, event.digest, entry.at, ends_at=event.overlap_until
     )
-    return replace(row, rotated_at=entry.at, updated_at=entry.at, secrets=secrets)
+    return replace(
+        row,
+        rotated_at=entry.at,
+        updated_at=entry.at,
+        secrets=secrets,
+        rotation_ends_at=event.overlap_until if event.overlap_until > entry.at else None,
+    )
+
+
+def completed(row: TokenRow, entry: LogEntry, event: RotationCompleted) -> TokenRow:
+    """The older secret has ended."""
+    secrets = known_secrets.with_end(row.secrets, event.secret, entry.at)
+    return replace(row, updated_at=entry.at, secrets=secrets, rotation_ends_at=None)
+
+
+def cancelled(row: TokenRow, entry: LogEntry, event: RotationCancelled) -> TokenRow:
+    """The newer secret has ended, the older one goes on."""
+    secrets = known_secrets.with_end(row.secrets, event.secret, entry.at, resumes=True)
+    return replace(row, updated_at=entry.at, secrets=secrets, rotation_ends_at=None)
+
+
+def finished(row: TokenRow, entry: LogEntry, event: RotationFinished) -> TokenRow:
+    """The older secret has ended by itself, which is no change that somebody made."""
+    secrets = known_secrets.with_end(row.secrets, event.secret, entry.at)
+    return replace(row, secrets=secrets, rotation_ends_at=None)
 
 
 def revoked(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
     """The token has ended."""
-    return replace(row, revoked_at=entry.at, updated_at=entry.at, next_warning_at=None)
+    return replace(
+        row,
+        revoked_at=entry.at,
+        updated_at=entry.at,
+        next_warning_at=None,
+        rotation_ends_at=None,
+    )
 
 
 def expiring(row: TokenRow, _: LogEntry, event: Expiring) -> TokenRow:
@@ -188,6 +245,7 @@ _LISTS: Final = (
     ("revoked", "", " WHERE revoked_at IS NOT NULL"),
     ("suspended", "", " WHERE suspended_at IS NOT NULL"),
     ("expiring", "", " WHERE revoked_at IS NULL AND expires_at IS NOT NULL"),
+    ("rotating", "", " WHERE rotation_ends_at IS NOT NULL"),
 )
 """What is listed, each of one team and of all: see `walk`. No column here changes with each
 use, which would have to write all of the indexes then (`pg_stat_user_tables.n_tup_hot_upd`)."""
@@ -211,6 +269,7 @@ PROJECTION: Final = RowPerStream(
         "next_warning_at": "timestamptz",
         "unused_since": "timestamptz",
         "secrets": "text NOT NULL DEFAULT '[]'",
+        "rotation_ends_at": "timestamptz",
         "before_use": "text NOT NULL",
         "last_use": "text NOT NULL",
         "after_use": "text NOT NULL",
@@ -232,6 +291,9 @@ PROJECTION: Final = RowPerStream(
         Rotated: rotated,
         Suspended: suspended,
         Resumed: resumed,
+        RotationCompleted: completed,
+        RotationCancelled: cancelled,
+        RotationFinished: finished,
         Revoked: revoked,
         Expiring: expiring,
         Expired: expired,

@@ -5,18 +5,24 @@ from datetime import UTC, datetime
 from typing import Final, TypeAlias
 from uuid import UUID
 
+from domain.event import Event
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 from domain.scim_token import warn
+from domain.scim_token.rotation import DEFAULT_RULE, FinishRule, finish, is_silent
 from domain.scim_token.token import ScimToken
 from domain.scim_token.warnings import UNUSED_AFTER, ScimTokenWarning, days_left
 from domain.warner import Due
 from projections.scim_tokens import view as scim_tokens
+from projections.scim_tokens.rotations import RotationQueries, Underway
 from projections.token_sources import view as token_sources
 from projections.view_reader import ViewReader
 
 LIMIT: Final = 500
 """Rows that one question reads."""
+
+ROTATIONS: Final = 100
+"""Rotations that one question looks at, each from either end of the hours of two secrets."""
 
 Question: TypeAlias = Callable[[datetime, int], Awaitable[Sequence[Due]]]
 """What is due at an instant, once the views have reached a ledger head."""
@@ -28,14 +34,22 @@ _NEWEST: Final = (datetime(9999, 12, 31, tzinfo=UTC), UUID(int=2**128 - 1))
 class DueWarnings:
     """The questions. What was told is due no more as soon as the views have folded it.
 
-    Nothing is remembered but where the walk through all tokens has come to.
+    Nothing is remembered but where the walks have come to.
     """
 
-    def __init__(self, reads: ReadPool) -> None:
+    def __init__(self, reads: ReadPool, *, finish_rule: FinishRule = DEFAULT_RULE) -> None:
         self._tokens = ViewReader(reads, scim_tokens.PROJECTION)
         self._sources = ViewReader(reads, token_sources.PROJECTION)
+        self._rotations = RotationQueries(reads)
+        self._finish_rule = finish_rule
         self._walked_to = _NEWEST
-        self.questions: Sequence[Question] = (self.ends, self.sources, self.silences)
+        self._rotations_walked_to = _NEWEST
+        self.questions: Sequence[Question] = (
+            self.ends,
+            self.sources,
+            self.silences,
+            self.rotations,
+        )
 
     async def ends(self, at: datetime, ledger_head: int) -> list[Due]:
         """Tokens that end soon or have ended."""
@@ -75,6 +89,28 @@ class DueWarnings:
             for _, id_, since in rows
             if since is not None
         ]
+
+    async def rotations(self, at: datetime, ledger_head: int) -> list[Due]:
+        """Those of the next rotations of the walk that have finished by themselves."""
+        rows = await self._rotations.slice(
+            *self._rotations_walked_to, limit=ROTATIONS, ledger_head=ledger_head
+        )
+        is_whole = len(rows) < ROTATIONS
+        self._rotations_walked_to = (
+            _NEWEST if is_whole else min((row.created_at, row.token_id) for row in rows)
+        )
+        return [self._finished(row) for row in rows if self._is_ripe(row, at)]
+
+    def _is_ripe(self, row: Underway, at: datetime) -> bool:
+        return row.ends_at <= at or is_silent(
+            row.in_use, rotated_at=row.started_at, at=at, rule=self._finish_rule
+        )
+
+    def _finished(self, row: Underway) -> Due:
+        def decide(token: ScimToken, at: datetime) -> Sequence[Event]:
+            return finish(token, row.in_use, at=at, rule=self._finish_rule)
+
+        return Due(row.token_id, f"rotation/{row.started_at}", decide)
 
 
 def _new_source(key: bytes, *, is_first: bool) -> Due:

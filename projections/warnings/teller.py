@@ -18,6 +18,7 @@ from domain.eventstore import append
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
+from domain.scim_token.rotation import DEFAULT_RULE, FinishRule
 from domain.warner import Due, Warner
 from projections.faults import told
 from projections.follow.ledger_head import LedgerHeadWatch
@@ -41,12 +42,14 @@ class Teller:
     conninfo: of the app role. due: what the views are asked. warner: who has it decided.
     """
 
-    def __init__(self, conninfo: str, sources: ClockAndIds) -> None:
+    def __init__(
+        self, conninfo: str, sources: ClockAndIds, *, finish_rule: FinishRule = DEFAULT_RULE
+    ) -> None:
         primary = Primary(conninfo)
         self._clock = LedgerClock(sources.clock)
         self._reads = ReadPool(conninfo, primary=primary, size=1)
         self._heads = LedgerHeadWatch(self._reads)
-        self.due = DueWarnings(self._reads)
+        self.due = DueWarnings(self._reads, finish_rule=finish_rule)
         self.warner = Warner(primary, sources, self._clock)
 
     async def follow(self, is_leading: Callable[[], bool], stopping: asyncio.Event) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Final, Self
 
 from domain.commands import ClockAndIds
+from domain.scim_token.rotation import DEFAULT_RULE, FinishRule
 from projections.warnings.teller import Teller
 
 STOP_TIMEOUT_S: Final = 5.0
@@ -19,11 +20,17 @@ class Telling:
     """
 
     def __init__(
-        self, conninfo: str, sources: ClockAndIds, *, is_leading: Callable[[], bool]
+        self,
+        conninfo: str,
+        sources: ClockAndIds,
+        *,
+        is_leading: Callable[[], bool],
+        finish_rule: FinishRule = DEFAULT_RULE,
     ) -> None:
         self._conninfo = conninfo
         self._sources = sources
         self._is_leading = is_leading
+        self._finish_rule = finish_rule
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="warnings", daemon=True)
@@ -42,5 +49,6 @@ class Telling:
             runner.run(self._follow())
 
     async def _follow(self) -> None:
-        async with Teller(self._conninfo, self._sources) as teller:
+        teller_of = Teller(self._conninfo, self._sources, finish_rule=self._finish_rule)
+        async with teller_of as teller:
             await teller.follow(self._is_leading, self._stopping)

@@ -22,6 +22,9 @@ from domain.scim_token.events import (
     Resumed,
     Revoked,
     Rotated,
+    RotationCancelled,
+    RotationCompleted,
+    RotationFinished,
     ScimTokenEvent,
     Suspended,
     Used,
@@ -85,6 +88,21 @@ def resumed(at: datetime = T2) -> Given:
 def rekeyed(at: datetime = T1, *, digest: Digest = FIRST, anew: Digest = ANEW) -> Given:
     """The secret that was made with `digest` is held as `anew`."""
     return Rekeyed(secret=secret_id(digest.value), digest=anew), at
+
+
+def completed(at: datetime = T2, *, digest: Digest = FIRST) -> Given:
+    """Its older secret was ended."""
+    return RotationCompleted(completed_by=ADA, secret=secret_id(digest.value)), at
+
+
+def cancelled(at: datetime = T2, *, digest: Digest = SECOND) -> Given:
+    """Its newer secret was ended."""
+    return RotationCancelled(cancelled_by=ADA, secret=secret_id(digest.value)), at
+
+
+def finished(at: datetime = T2, *, digest: Digest = FIRST, cause: str = "silent") -> Given:
+    """Its older secret ended by itself."""
+    return RotationFinished(secret=secret_id(digest.value), cause=cause), at
 
 
 def revoked(at: datetime = T1) -> Given:

@@ -21,8 +21,8 @@ from api.cli.console import (
 )
 from api.cli.scim_tokens.token import fields_of
 from domain.errors import InvalidValue
-from domain.ledger import DEFAULT_OVERLAP, TokenLedger
-from domain.scim_token.rotation import OVERLAP_MAX
+from domain.ledger import TokenLedger
+from domain.scim_token.rotation import DEFAULT_OVERLAP, OVERLAP_MAX
 from domain.scim_token.values import check_reason
 from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.secrets import SecretQueries, TokenSecret
@@ -53,6 +53,44 @@ def rotate(
         lambda ledger: ledger.rotate_scim_token(token_id, overlap=overlap, by=by, reason=reason),
     )
     show({**fields_of(token), "token": secret.reveal()}, as_json=as_json)
+
+
+def complete_rotation(
+    token_id: TokenId,
+    *,
+    user: Annotated[
+        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
+    ] = None,
+    reason: Reason = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """End the older secret of a rotation now: the newer one is where it belongs."""
+    check_reason(reason)
+    by = operator(user)
+    token = with_ledger(
+        data_dir, lambda ledger: ledger.complete_rotation(token_id, by=by, reason=reason)
+    )
+    show(fields_of(token), as_json=as_json)
+
+
+def cancel_rotation(
+    token_id: TokenId,
+    *,
+    user: Annotated[
+        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
+    ] = None,
+    reason: Reason = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """End the newer secret of a rotation now: the older one goes on as before."""
+    check_reason(reason)
+    by = operator(user)
+    token = with_ledger(
+        data_dir, lambda ledger: ledger.cancel_rotation(token_id, by=by, reason=reason)
+    )
+    show(fields_of(token), as_json=as_json)
 
 
 def secrets(token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:

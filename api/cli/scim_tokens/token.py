@@ -90,6 +90,9 @@ def token_list(
         datetime | None,
         Parameter(help="Only those used since then from an address that was new for them."),
     ] = None,
+    rotating: Annotated[
+        bool, Parameter(negative="", help="Only those with two good secrets.")
+    ] = False,
     as_of: AsOf = None,
     after: Annotated[
         UUID | None,
@@ -113,6 +116,7 @@ def token_list(
         unused_since=asked_at("--unused-since", unused_since),
         is_never_used=never_used,
         new_source_since=asked_at("--new-source-since", new_source_since),
+        is_rotating=rotating,
     )
     _refuse_use_filters(narrow, as_of)
 
@@ -229,6 +233,7 @@ def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
         "--unused-since": narrow.unused_since is not None,
         "--never-used": narrow.is_never_used,
         "--new-source-since": narrow.new_source_since is not None,
+        "--rotating": narrow.is_rotating,
     }
     for flag, is_given in given.items():
         if is_given and then is not None:

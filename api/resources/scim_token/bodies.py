@@ -18,7 +18,8 @@ from domain.scim_token.values import (
     check_reason,
 )
 from domain.secret import Secret
-from projections.scim_tokens.view import TokenDocument, document
+from projections.described import rfc3339
+from projections.scim_tokens.view import Rotation, TokenDocument, document
 
 EXAMPLE: Final = TokenDocument(
     id=UUID("d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0"),
@@ -96,8 +97,18 @@ class RevokedScimToken(msgspec.Struct, frozen=True):
     id: UUID
 
 
+def with_rotation(told: TokenDocument, token: ScimToken) -> TokenDocument:
+    """The token object of a token that was rotated a moment ago: all its uses are of before."""
+    if token.outgoing is None or token.rotated_at is None:
+        return told
+    ends_at = min(filter(None, (token.outgoing.overlap_until, token.expires_at)))
+    last_used_at = None if token.last_used_at is None else rfc3339(token.last_used_at)
+    rotation = Rotation(rfc3339(token.rotated_at), rfc3339(ends_at), None, last_used_at)
+    return msgspec.structs.replace(told, rotation=rotation)
+
+
 def shown_once(token: ScimToken, secret: Secret) -> Response[CreatedScimToken]:
-    shown = msgspec.structs.asdict(document(token))
+    shown = msgspec.structs.asdict(with_rotation(document(token), token))
     return Response(
         CreatedScimToken(**shown, token=secret.reveal()),
         headers={"Location": f"/scim-token/{token.id}"},

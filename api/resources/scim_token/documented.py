@@ -160,6 +160,10 @@ class ScimTokenController(Controller):
                 required=False,
             ),
         ] = None,
+        rotating: Annotated[
+            bool,
+            QueryParameter(description="An extension: two secrets are good.", required=False),
+        ] = False,
         as_of: AsOf = None,
     ) -> ScimTokenList:
         """One page of the tokens that the caller may see, newest first by (`created_at`, `id`)."""
@@ -172,6 +176,7 @@ class ScimTokenController(Controller):
             unused_since=instant("unused_since", unused_since),
             is_never_used=never_used,
             new_source_since=instant("new_source_since", new_source_since),
+            is_rotating=rotating,
         )
         _refuse_use_filters(narrow, then)
         scope = f"{then} {narrow!r}"
@@ -207,7 +212,9 @@ class ScimTokenController(Controller):
         teams, ledger_head = caller.api_token.teams, caller.ledger_head
         then = instant("as_of", as_of, latest=caller.at)
         if then is None:
-            found = await service.tokens.find(token_id, teams=teams, ledger_head=ledger_head)
+            found = await service.tokens.find(
+                token_id, teams=teams, ledger_head=ledger_head, at=caller.at
+            )
         else:
             found = await service.as_of.find(
                 token_id, teams=teams, at=then, ledger_head=ledger_head
@@ -262,6 +269,7 @@ def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
         "unused_since": narrow.unused_since is not None,
         "never_used": narrow.is_never_used,
         "new_source_since": narrow.new_source_since is not None,
+        "rotating": narrow.is_rotating,
     }
     if then is not None and any(given.values()):
         fields = [

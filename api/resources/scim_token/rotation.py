@@ -1,7 +1,7 @@
 """The extension `/scim-token/{id}/rotate`: a new secret without a gap."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
@@ -14,15 +14,21 @@ from api.admission import requires
 from api.http.json_body import OptionalBody
 from api.http.problems import documented
 from api.resources.api_calls import InjectedCall, InjectedKey
-from api.resources.scim_token.bodies import CREATED_EXAMPLE, CreatedScimToken, Reason, shown_once
+from api.resources.scim_token.bodies import (
+    CREATED_EXAMPLE,
+    EXAMPLE,
+    CreatedScimToken,
+    Reason,
+    shown_once,
+)
 from api.service import InjectedService
 from domain.api_token import Permission
-from domain.ledger import DEFAULT_OVERLAP
-from domain.scim_token.rotation import OVERLAP_MAX
+from domain.scim_token.rotation import DEFAULT_OVERLAP, OVERLAP_MAX
+from projections.scim_tokens.view import TokenDocument, document
 
 
 class RotateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """overlap_seconds: how long the older secrets go on; a day unless said otherwise."""
+    """overlap_seconds: how long the older secrets go on; 30 days unless said otherwise."""
 
     overlap_seconds: Annotated[int, msgspec.Meta(ge=0, le=OVERLAP_MAX // timedelta(seconds=1))] = (
         DEFAULT_OVERLAP // timedelta(seconds=1)
@@ -30,8 +36,17 @@ class RotateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason | None = None
 
 
+class EndRotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """reason: for the audit trail."""
+
+    reason: Reason | None = None
+
+
+_ENDED: Final = msgspec.structs.replace(EXAMPLE, rotated_at="2021-08-10T11:00:00.000Z")
+
+
 class RotationController(Controller):
-    """`/scim-token/{id}/rotate`."""
+    """`/scim-token/{id}/rotate`, and how a rotation ends."""
 
     path = "/scim-token"
     tags = ("SCIM tokens",)
@@ -71,4 +86,62 @@ class RotationController(Controller):
             *await service.ledger.rotate_scim_token(
                 token_id, overlap=overlap, by=call, key=key, reason=data.reason
             )
+        )
+
+    @post(
+        "/{token_id:uuid}/rotate/complete",
+        operation_id="completeScimTokenRotation",
+        opt=requires(Permission.SCIM_TOKENS_WRITE),
+        operation_class=OptionalBody,
+        summary="End the older secret of a rotation (extension)",
+        status_code=200,
+        responses={
+            200: ResponseSpec(
+                TokenDocument,
+                description="The newer secret is the only good one, everywhere, from now on.",
+                examples=[Example(value=_ENDED)],
+            ),
+            **documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
+        },
+    )
+    async def complete(
+        self,
+        service: InjectedService,
+        call: InjectedCall,
+        key: InjectedKey,
+        token_id: FromPath[UUID],
+        data: JSONBody[EndRotation],
+    ) -> TokenDocument:
+        """The newer secret is where it belongs. 409 where no rotation is under way (any more)."""
+        return document(
+            await service.ledger.complete_rotation(token_id, by=call, key=key, reason=data.reason)
+        )
+
+    @post(
+        "/{token_id:uuid}/rotate/cancel",
+        operation_id="cancelScimTokenRotation",
+        opt=requires(Permission.SCIM_TOKENS_WRITE),
+        operation_class=OptionalBody,
+        summary="End the newer secret of a rotation (extension)",
+        status_code=200,
+        responses={
+            200: ResponseSpec(
+                TokenDocument,
+                description="The older secret goes on alone, as before the rotation.",
+                examples=[Example(value=_ENDED)],
+            ),
+            **documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
+        },
+    )
+    async def cancel(
+        self,
+        service: InjectedService,
+        call: InjectedCall,
+        key: InjectedKey,
+        token_id: FromPath[UUID],
+        data: JSONBody[EndRotation],
+    ) -> TokenDocument:
+        """The newer secret is not used, or was lost. 409 where no rotation is under way."""
+        return document(
+            await service.ledger.cancel_rotation(token_id, by=call, key=key, reason=data.reason)
         )

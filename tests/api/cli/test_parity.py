@@ -36,6 +36,8 @@ VERBS: Final = {
     "listScimTokenSecrets": "token secrets",
     "suspendScimToken": "token suspend",
     "resumeScimToken": "token resume",
+    "completeScimTokenRotation": "token complete-rotation",
+    "cancelScimTokenRotation": "token cancel-rotation",
     "listScimTokenEvents": "token history",
     "getScimTokenUsage": "token usage",
     "getPolicy": "policy show",
@@ -92,6 +94,8 @@ NO_FLAG: Final = {
 OWN: Final = {
     "token create": {"--user": "an API token has a user of its own"},
     "token rotate": {"--user": "an API token has a user of its own"},
+    "token complete-rotation": {"--user": "an API token has a user of its own"},
+    "token cancel-rotation": {"--user": "an API token has a user of its own"},
     "token revoke": {
         "--user": "an API token has a user of its own",
         "--if-unused-since": "over HTTP it is the header If-Unused-Since",

@@ -132,6 +132,16 @@ ROUTES: Final[Mapping[str, Route]] = {
         WRITE,
         body=lambda t: {"json": {"where": {"ids": [t.token]}, "dry_run": True}},
     ),
+    **{
+        f"{verb}ScimTokenRotation": Route(
+            "POST",
+            f"/scim-token/{{token}}/rotate/{verb}",
+            WRITE,
+            frozenset({409}),  # of a token that is not rotating
+            body=lambda _: {"json": {}},
+        )
+        for verb in ("complete", "cancel")
+    },
     "listScimTokenSecrets": Route("GET", "/scim-token/{token}/secrets", READ),
     "suspendScimToken": Route(
         "POST", "/scim-token/{token}/suspend", WRITE, body=lambda _: {"json": {}}
@@ -182,6 +192,7 @@ TELLS_NO_TOKEN: Final = frozenset(
     {
         *("createScimToken", "createApiToken", "getScimTokenUsage", "burnScimToken"),
         *("getTeamPolicy", "setTeamPolicy"),
+        *("completeScimTokenRotation", "cancelScimTokenRotation"),
     }
 )
 BY_SECRET: Final = frozenset({"verifyScimToken", "introspectScimToken", "reportLeaks"})

@@ -121,6 +121,21 @@ MEANT: dict[str, Event] = {
         presentation=scim_token.Presentation(door="revoke", source="192.0.2.1"),
         secret="00010203",
     ),
+    "scim_token.rotation_completed.v1": scim_token.RotationCompleted(
+        completed_by=CALLER, secret="00010203", reason="it is in Okta now"
+    ),
+    "scim_token.rotation_completed.v1.minimal": scim_token.RotationCompleted(
+        completed_by=CALLER, secret="00010203"
+    ),
+    "scim_token.rotation_cancelled.v1": scim_token.RotationCancelled(
+        cancelled_by=CALLER, secret="00010203", reason="lost"
+    ),
+    "scim_token.rotation_cancelled.v1.minimal": scim_token.RotationCancelled(
+        cancelled_by=CALLER, secret="00010203"
+    ),
+    "scim_token.rotation_finished.v1": scim_token.RotationFinished(
+        secret="00010203", cause="silent"
+    ),
     "scim_token.rotated.v1.operator": scim_token.Rotated(
         rotated_by=NAMED_OPERATOR, digest=DIGEST, overlap_until=T2
     ),

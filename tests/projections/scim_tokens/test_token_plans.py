@@ -44,7 +44,8 @@ _GENERATE: Final = f"""
         CASE WHEN n %% 50 <> 1 AND n <> 2050 THEN at END, at, at, CASE WHEN n %% 50 = 3 THEN at END,
             NULL,
         CASE WHEN n %% 20 = 3 OR n = 4050 OR team = 201 THEN at END,
-        CASE WHEN n %% 50 = 8 OR n = 2050 THEN at END, NULL, NULL,
+        CASE WHEN n %% 50 = 8 OR n = 2050 THEN at END, NULL, NULL, '[]',
+        CASE WHEN n %% 50 = 4 OR n = 4050 THEN timestamptz '2026-07-01Z' END,
         n::text, '', '', n %% 50 <> 1 AND n <> 2050
     FROM (
         SELECT n, CASE WHEN n %% 10 = 0 THEN n / 10 %% 200 + 2 ELSE 0 END AS team,
@@ -62,7 +63,7 @@ _ADDRESSES: Final = f"""
 _OF_ANOTHER_DAY: Final = f"""
     INSERT INTO {TABLE}
     SELECT gen_random_uuid(), '{SMALL}', 'Okta', gen_random_uuid(), NULL, at, at, NULL, NULL, NULL,
-        NULL, NULL, NULL, 'before', 'use', 'after', false
+        NULL, NULL, NULL, '[]', NULL, 'before', 'use', 'after', false
     FROM generate_series(1, 300) n, (VALUES (timestamptz '2025-12-01Z')) AS long_ago (at)
 """
 """All tokens are of one team, of one name, and none was used or revoked."""

@@ -1,0 +1,70 @@
+-- Rotations that are under way, for a `ViewReader` of `scim_tokens` and `usage`, which names them.
+
+-- name: rotations
+-- How the two secrets of each rotation are used. Uses before it that do not say with which secret
+-- are the older one's.
+-- Returns: true; token, creation; when the rotation started and when it ends, the id of its newer
+--   secret, the first and last use of that one, and the last use of the older one. One row a token.
+-- Order: none.
+-- Locks: none.
+-- Index: that of `{rotating}`, a select of rows of scim_tokens; the primary key of `usage`, one
+--   entry from either end of each secret, past hours of refusals alone, and the hour that it is in.
+SELECT true, t.id, t.created_at, t.rotated_at, least(t.rotation_ends_at, t.expires_at), newer.id,
+    newer_first.at, newer_last.at,
+    greatest(older_last.at, CASE WHEN untold_last.at <= t.rotated_at THEN untold_last.at END)
+FROM ({rotating}) t
+CROSS JOIN LATERAL (SELECT t.secrets::jsonb -> -1 ->> 'id' AS id) newer
+CROSS JOIN LATERAL (
+    SELECT k ->> 'id' AS id FROM jsonb_array_elements(t.secrets::jsonb) k
+    WHERE k ? 'ended_at' ORDER BY k ->> 'ended_at' DESC LIMIT 1
+) older
+LEFT JOIN LATERAL (
+    SELECT min(u.first_at) AS at FROM (
+        SELECT substring(key FOR 28) AS hour FROM {usage}
+        WHERE key >= uuid_send(t.id) || convert_to(newer.id, 'UTF8')
+            AND key < uuid_send(t.id) || convert_to(newer.id, 'UTF8') || '\xff' AND uses > 0
+        ORDER BY key LIMIT 1
+    ) f JOIN {usage} u ON u.key >= f.hour AND u.key < f.hour || '\xff'
+) newer_first ON true
+LEFT JOIN LATERAL (
+    SELECT max(u.last_at) AS at FROM (
+        SELECT substring(key FOR 28) AS hour FROM {usage}
+        WHERE key >= uuid_send(t.id) || convert_to(newer.id, 'UTF8')
+            AND key < uuid_send(t.id) || convert_to(newer.id, 'UTF8') || '\xff' AND uses > 0
+        ORDER BY key DESC LIMIT 1
+    ) l JOIN {usage} u ON u.key >= l.hour AND u.key < l.hour || '\xff'
+) newer_last ON true
+LEFT JOIN LATERAL (
+    SELECT max(u.last_at) AS at FROM (
+        SELECT substring(key FOR 28) AS hour FROM {usage}
+        WHERE key >= uuid_send(t.id) || convert_to(older.id, 'UTF8')
+            AND key < uuid_send(t.id) || convert_to(older.id, 'UTF8') || '\xff' AND uses > 0
+        ORDER BY key DESC LIMIT 1
+    ) l JOIN {usage} u ON u.key >= l.hour AND u.key < l.hour || '\xff'
+) older_last ON true
+LEFT JOIN LATERAL (
+    SELECT max(u.last_at) AS at FROM (
+        SELECT substring(key FOR 28) AS hour FROM {usage}
+        WHERE key >= uuid_send(t.id) || '--------'::bytea
+            AND key < uuid_send(t.id) || '--------'::bytea || '\xff' AND uses > 0
+        ORDER BY key DESC LIMIT 1
+    ) l JOIN {usage} u ON u.key >= l.hour AND u.key < l.hour || '\xff'
+) untold_last ON true;
+
+-- name: by_id
+-- Part of `rotations`: those of some tokens.
+-- Returns: rows of scim_tokens.
+-- Order: none.
+-- Locks: none.
+-- Index: scim_tokens_pkey.
+SELECT * FROM {scim_tokens} WHERE id = ANY(%(ids)s) AND rotation_ends_at IS NOT NULL;
+
+-- name: slice
+-- Part of `rotations`: the next ones of a walk through all of them.
+-- Returns: rows of scim_tokens, `limit` at most.
+-- Order: the newest token first.
+-- Locks: none.
+-- Index: scim_tokens_rotating.
+SELECT * FROM {scim_tokens} WHERE rotation_ends_at IS NOT NULL
+    AND (created_at, id) < (%(created_at)s, %(id)s)
+ORDER BY created_at DESC, id DESC LIMIT %(limit)s;
