@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from domain.secret import Digest, SecretId, secret_id
-from projections.described import rfc3339
+from projections.described import Instant, rfc3339
 
 
 class KnownSecret(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -23,6 +23,20 @@ class KnownSecret(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     created_at: str
     ended_at: str | None = None
+
+
+class Rotation(msgspec.Struct, frozen=True):
+    """A rotation that is under way: two secrets are good.
+
+    started_at: when the newer one was made. ends_at: when the older one ends, if not before that.
+    new_first_used_at: the first use of the newer one, null before it. old_last_used_at: the last
+    use of the older one, null where there was none.
+    """
+
+    started_at: Instant
+    ends_at: Instant
+    new_first_used_at: Instant | None
+    old_last_used_at: Instant | None
 
 
 _encoder: Final = msgspec.json.Encoder()

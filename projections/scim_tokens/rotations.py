@@ -13,7 +13,7 @@ from domain.scim_token.rotation import SecretsInUse
 from projections.described import rfc3339
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
-from projections.scim_tokens.view import Rotation
+from projections.scim_tokens.known_secrets import Rotation
 from projections.usage import view as usage
 from projections.view_reader import ViewReader
 
@@ -54,7 +54,7 @@ class RotationQueries:
         """
         if not ids:
             return list(documents)
-        rows = await self._rows("by_id", {"ids": list(ids)}, ledger_head=ledger_head)
+        rows = await self._rows(_SQL["by_id"], {"ids": list(ids)}, ledger_head=ledger_head)
         rotating = {str(row.token_id): row for row in rows if row.ends_at > at}
         return [_with_rotation(document, rotating.get(document[_ID])) for document in documents]
 
@@ -63,12 +63,12 @@ class RotationQueries:
     ) -> list[Underway]:
         """The next rotations of a walk, newest token first; also those whose overlap is over."""
         place = {"created_at": created_at, "id": token_id, "limit": limit}
-        return await self._rows("slice", place, ledger_head=ledger_head)
+        return await self._rows(_SQL["slice"], place, ledger_head=ledger_head)
 
     async def _rows(
-        self, which: str, parameters: Mapping[str, Any], *, ledger_head: int
+        self, rotating: str, parameters: Mapping[str, Any], *, ledger_head: int
     ) -> list[Underway]:
-        select = _SQL["rotations"].replace("{rotating}", _SQL[which].rstrip().rstrip(";"))
+        select = _SQL["rotations"].replace("{rotating}", rotating.rstrip().rstrip(";"))
         rows = await self._view.rows(select, parameters, ledger_head=ledger_head)
         return [Underway(*row) for row in rows]
 

@@ -35,20 +35,7 @@ from projections.described import Instant, rfc3339
 from projections.kinds.row_per_stream import LastOnly, RowPerStream
 from projections.projection import LogEntry
 from projections.scim_tokens import known_secrets
-
-
-class Rotation(msgspec.Struct, frozen=True):
-    """A rotation that is under way: two secrets are good.
-
-    started_at: when the newer one was made. ends_at: when the older one ends, if not before that.
-    new_first_used_at: the first use of the newer one, null before it. old_last_used_at: the last
-    use of the older one, null where there was none.
-    """
-
-    started_at: Instant
-    ends_at: Instant
-    new_first_used_at: Instant | None
-    old_last_used_at: Instant | None
+from projections.scim_tokens.known_secrets import Rotation
 
 
 class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):

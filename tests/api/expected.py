@@ -25,6 +25,7 @@ _TITLES: Final = {
     "method-not-allowed": "Method not allowed",
     "already-underway": "Already under way",
     "rotation-underway": "A rotation is under way",
+    "rotation-finished": "No rotation is under way",
     "last-manager": "The last manager",
     "secret-already-shown": "The secret was already shown",
     "used-since": "Used since then",

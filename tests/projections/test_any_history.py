@@ -131,7 +131,9 @@ def status_at(token: Mapping[str, Any], at: datetime) -> str:
 
 
 def decoded(documents: Sequence[str]) -> list[Any]:
-    return [msgspec.json.decode(each) for each in documents]
+    """Without the rotations, which a document of the past does not have."""
+    found = [msgspec.json.decode(each) for each in documents]
+    return [{name: each[name] for name in each if name != "rotation"} for each in found]
 
 
 def rendered(token: Mapping[str, Any]) -> Any:

@@ -118,7 +118,7 @@ def long_statements(path: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=where) for where, _, block in blocks()])
 def test_the_server_accepts_the_statement(database: Database, block: Block) -> None:
-    text = block.text.replace("{newest}", NEWEST)
+    text = block.text.replace("{newest}", NEWEST).replace("{rotating}", NEWEST)
     names = {name: NAMES[name] for name in re.findall(r"\{(\w+)\}", text)}
     statement = with_names(text, **names) if names else text
     with psycopg.connect(database.owner) as connection:

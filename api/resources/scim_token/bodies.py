@@ -19,7 +19,8 @@ from domain.scim_token.values import (
 )
 from domain.secret import Secret
 from projections.described import rfc3339
-from projections.scim_tokens.view import Rotation, TokenDocument, document
+from projections.scim_tokens.known_secrets import Rotation
+from projections.scim_tokens.view import TokenDocument, document
 
 EXAMPLE: Final = TokenDocument(
     id=UUID("d19fa4f2-24ea-4be8-9f1d-8b8b0e2dd3b0"),

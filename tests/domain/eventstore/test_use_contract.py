@@ -10,6 +10,7 @@ something changes.
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import product
@@ -21,16 +22,18 @@ import pytest
 
 from domain.authority import Operator, scim_token_of
 from domain.commands import NewScimToken
-from domain.errors import StoreUnavailable, TokenRefused
-from domain.event import Changes, Recorded, States
+from domain.errors import NoRotationUnderway, StoreUnavailable, TokenRefused
+from domain.event import Changes, Event, Recorded, States
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.append import LOAD
 from domain.eventstore.gate import Command
 from domain.eventstore.uses import Presented
 from domain.ledger import TokenLedger
+from domain.scim_token import rotation
 from domain.scim_token.events import Presentation, Used
 from domain.scim_token.fold import evolve
 from domain.scim_token.rekeying import rekey
+from domain.scim_token.rotation import FinishRule, SecretsInUse
 from domain.scim_token.token import ScimToken
 from domain.secret import Digest, SecretKind, mint
 from tests.conftest import PEPPER, Database, open_ledger
@@ -51,7 +54,7 @@ class History(NamedTuple):
 
     expires: None for never. overlaps: of the rotations after 5 and 10 minutes. revoked: None for
     not. suspended: from and to, None for not. rekeyed: when the secrets that are good are digested
-    anew, None for not.
+    anew, None for not. ended: how a rotation was, 12 minutes after the beginning; None for not.
     """
 
     expires: int | None
@@ -59,6 +62,7 @@ class History(NamedTuple):
     revoked: int | None
     suspended: tuple[int, int] | None = None
     rekeyed: int | None = None
+    ended: str | None = None
 
     def instants(self) -> Iterator[int]:
         """When something changes."""
@@ -66,6 +70,7 @@ class History(NamedTuple):
         yield from (at + overlap for at, overlap in zip((5, 10), self.overlaps, strict=False))
         yield from (minute for minute in (self.expires, self.revoked, self.rekeyed) if minute)
         yield from self.suspended or ()
+        yield from (12,) if self.ended else ()
 
 
 _NOT_REKEYED: Final = [
@@ -83,6 +88,13 @@ HISTORIES: Final = [
         history._replace(rekeyed=rekeyed)
         for history, rekeyed in product(_NOT_REKEYED, (1, 6, 11))
         if history.revoked is None and (history.suspended is None or rekeyed == 1)
+    ),
+    *(
+        history._replace(ended=ended, rekeyed=rekeyed)
+        for history, ended, rekeyed in product(
+            _NOT_REKEYED, ("completed", "cancelled", "finished"), (None, 6, 11)
+        )
+        if history.overlaps in {(7,), (30,), (3, 7)} and history.suspended != (13, 40)
     ),
 ]
 
@@ -149,8 +161,13 @@ async def stored(ledger: TokenLedger, token: ScimToken) -> ScimToken:
     return found
 
 
-async def pause(ledger: TokenLedger, token_id: UUID, history: History, after: timedelta) -> None:
-    """Suspend or resume the token where its history does so then; a revoked one is not resumed."""
+async def change(ledger: TokenLedger, token_id: UUID, history: History, after: timedelta) -> None:
+    """Suspend or resume the token, or end its rotation, where its history does so then.
+
+    A revoked one is not resumed.
+    """
+    if history.ended is not None and after == 12 * MINUTE:
+        await end(ledger, token_id, history.ended)
     if history.suspended is None:
         return
     from_, to = history.suspended
@@ -158,6 +175,35 @@ async def pause(ledger: TokenLedger, token_id: UUID, history: History, after: ti
         await ledger.suspend_scim_token(token_id, by=Operator())
     if after == to * MINUTE and (history.revoked is None or history.revoked > to):
         await ledger.resume_scim_token(token_id, by=Operator())
+
+
+async def end(ledger: TokenLedger, token_id: UUID, how: str) -> None:
+    """End a rotation, if one is under way."""
+    by = Operator()
+    with suppress(NoRotationUnderway):
+        if how == "completed":
+            await ledger.complete_rotation(token_id, by=by)
+        elif how == "cancelled":
+            await ledger.cancel_rotation(token_id, by=by)
+        else:
+            await finish(ledger, token_id)
+
+
+async def finish(ledger: TokenLedger, token_id: UUID) -> None:
+    """As the process does that tells what is due, with figures that are met at once."""
+
+    def decide(token: ScimToken, at: datetime) -> Sequence[Event]:
+        used_at = token.rotated_at
+        in_use = SecretsInUse(token.secrets[-1].id, used_at, used_at, None)
+        rule = FinishRule(used_apart=timedelta(0), silent_for=timedelta(0))
+        return rotation.finish(token, in_use, at=at, rule=rule)
+
+    outcome = await ledger._execute(
+        token_id,
+        lambda states, at: [(token_id, decide(scim_token_of(states, token_id), at))],
+        by=Operator(),
+    )
+    assert not outcome.is_repeat
 
 
 async def play(
@@ -185,7 +231,7 @@ async def play(
             overlap = changes[at] * MINUTE
             token, secret = await ledger.rotate_scim_token(token.id, overlap=overlap, by=by)
             digests.append(PEPPER.digest(secret).value)
-        await pause(ledger, token.id, history, at - start)
+        await change(ledger, token.id, history, at - start)
         if history.revoked is not None and at == start + history.revoked * MINUTE:
             await ledger.revoke_scim_token(token.id, by=by)
         if history.rekeyed is not None and at == start + history.rekeyed * MINUTE:

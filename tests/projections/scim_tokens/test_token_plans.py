@@ -45,7 +45,7 @@ _GENERATE: Final = f"""
             NULL,
         CASE WHEN n %% 20 = 3 OR n = 4050 OR team = 201 THEN at END,
         CASE WHEN n %% 50 = 8 OR n = 2050 THEN at END, NULL, NULL, '[]',
-        CASE WHEN n %% 50 = 4 OR n = 4050 THEN timestamptz '2026-07-01Z' END,
+        CASE WHEN n %% 50 = 0 THEN timestamptz '2026-07-01Z' END,
         n::text, '', '', n %% 50 <> 1 AND n <> 2050
     FROM (
         SELECT n, CASE WHEN n %% 10 = 0 THEN n / 10 %% 200 + 2 ELSE 0 END AS team,
@@ -101,6 +101,8 @@ QUESTIONS: Final[Mapping[str, tuple[TokenFilter, int | None]]] = {
     "no such name": (TokenFilter(name="Entra"), 1),
     "no such name in a big team": (TokenFilter(teams=[BIG], name="Entra"), 1),
     "a name in two teams": (TokenFilter(teams=[BIG, SMALL], name="name 4711"), 2),
+    "rotating": (TokenFilter(is_rotating=True), 2),
+    "rotating, of a small team": (TokenFilter(teams=[SMALL], is_rotating=True), 2),
     "never used": (TokenFilter(is_never_used=True), 2),
     "never used, of a big team": (TokenFilter(teams=[BIG], is_never_used=True), 2),
     "never used, of a small team": (TokenFilter(teams=[SMALL], is_never_used=True), 2),
@@ -109,7 +111,12 @@ QUESTIONS: Final[Mapping[str, tuple[TokenFilter, int | None]]] = {
 """With how many times `LIMIT` rows may be read for a page;
 None where a filter may meet few on the way.
 """
-OF_NOW: Final = frozenset({"suspended", "suspended, of a small team"})
+OF_NOW: Final = frozenset(
+    {
+        *("suspended", "suspended, of a small team"),
+        *("rotating", "rotating, of a small team"),
+    }
+)
 """What is not asked of the past."""
 STATES: Final = ("none", "of another day", "of today", "of an empty table")
 

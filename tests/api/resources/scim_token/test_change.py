@@ -64,16 +64,83 @@ def test_rotate_shows_a_second_secret_and_the_first_goes_on(
     assert answer.headers["location"] == f"/scim-token/{token['id']}"
     assert answer.headers["cache-control"] == "no-store"
     rotated = answer.json()
-    assert list(rotated) == [*FIELDS, "rotated_at", "token"]
+    assert list(rotated) == [*FIELDS, "rotated_at", "rotation", "token"]
     assert SCIM_SECRET.fullmatch(rotated["token"])
     assert rotated["token"] != token["token"]
     assert rotated["updated_at"] == rotated["rotated_at"]
-    moved = {name: rotated[name] for name in ("updated_at", "rotated_at", "token")}
+    rotation = rotated["rotation"]
+    assert list(rotation.values()) == [rotated["rotated_at"], rotation["ends_at"], None, None]
+    month = datetime.fromisoformat(rotation["ends_at"]) - datetime.fromisoformat(
+        rotated["rotated_at"]
+    )
+    assert month == timedelta(days=30)
+    moved = {name: rotated[name] for name in ("updated_at", "rotated_at", "rotation", "token")}
     assert rotated == token | moved
     for secret in (token["token"], rotated["token"]):
         assert use(service, secret).status_code == 501
     read = service.client.get(f"/scim-token/{token['id']}", auth=admin).json()
-    assert list(read) == [*FIELDS, "rotated_at"]
+    assert list(read) == [*FIELDS, "rotated_at", "rotation"]
+    assert list(read["rotation"]) == list(rotation)
+    assert read["rotation"]["new_first_used_at"] >= read["rotation"]["old_last_used_at"]
+
+
+def rotating(service: RunningService, admin: Caller, team: UUID) -> tuple[str, str, str]:
+    """The path, the older and the newer secret of a token that is rotated."""
+    token = create(service, admin, team=team)
+    path = f"/scim-token/{token['id']}"
+    rotated = service.client.post(f"{path}/rotate", auth=admin)
+    return path, token["token"], rotated.json()["token"]
+
+
+@pytest.mark.parametrize(("end", "statuses"), [("complete", [401, 501]), ("cancel", [501, 401])])
+def test_a_rotation_is_ended_by_somebody_once(
+    service: RunningService, admin: Caller, team: UUID, end: str, statuses: list[int]
+) -> None:
+    path, older, newer = rotating(service, admin, team)
+    answer = service.client.post(
+        f"{path}/rotate/{end}",
+        auth=admin,
+        json={"reason": "why not"},
+        headers={"Idempotency-Key": f"end {path}"},
+    )
+    assert answer.status_code == 200
+    assert answer.json() == service.client.get(path, auth=admin).json()
+    assert "rotation" not in answer.json()
+    assert [use(service, secret).status_code for secret in (older, newer)] == statuses
+    again = service.client.post(
+        f"{path}/rotate/{end}",
+        auth=admin,
+        json={"reason": "why not"},
+        headers={"Idempotency-Key": f"end {path}"},
+    )
+    assert again.status_code == 200
+    for late in ("complete", "cancel"):
+        assert_problem(
+            service.client.post(f"{path}/rotate/{late}", auth=admin),
+            409,
+            "rotation-finished",
+            "No rotation is under way: it has finished, or there was none.",
+        )
+    events = service.client.get(f"{path}/events", auth=admin).json()["result"]
+    told = [event for event in events if event["kind"].startswith("scim_token.rotation_")]
+    kind = {"complete": "scim_token.rotation_completed", "cancel": "scim_token.rotation_cancelled"}
+    assert [(event["kind"], event["reason"]) for event in told] == [(kind[end], "why not")]
+
+
+def test_tokens_that_are_rotating_are_listed(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
+    path, _, _ = rotating(service, admin, team)
+    mine = {"team_id": str(team), "rotating": "true"}
+
+    def listed() -> list[str]:
+        found = service.client.get("/scim-token", auth=admin, params=mine).json()["result"]
+        assert all("rotation" in token for token in found)
+        return [token["id"] for token in found]
+
+    assert path.rpartition("/")[2] in listed()
+    service.client.post(f"{path}/rotate/complete", auth=admin)
+    assert path.rpartition("/")[2] not in listed()
 
 
 def test_rotate_without_overlap_ends_the_first_secret(

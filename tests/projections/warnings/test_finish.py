@@ -1,0 +1,126 @@
+"""A rotation finishes by itself: an Okta-like and an Entra-like client are never refused."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from domain.errors import TokenExpired
+from domain.scim_token.events import RotationFinished
+from domain.secret import Secret
+from tests.conftest import Database
+from tests.domain.eventstore.consistency import assert_consistent
+from tests.domain.eventstore.test_use_contract import stored
+from tests.projections.warnings.weeks import ADA, DAY, HOUR, Weeks, weeks
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+MINUTE = timedelta(minutes=1)
+
+
+async def finishes(w: Weeks, token_id: Any) -> list[tuple[str, Any]]:
+    """Each finish of the token's rotations: its cause and when."""
+    rows = w.ledger.replay(token_id)
+    assert rows is not None
+    async with w.ledger.reads.connection() as connection:
+        found = await (
+            await connection.execute(
+                "SELECT convert_from(state, 'UTF8')::json ->> 'cause', at FROM ledger.events "
+                "WHERE originator_id = %s AND topic = %s ORDER BY originator_version",
+                [token_id, RotationFinished.topic],
+            )
+        ).fetchall()
+    return [(cause, at) for cause, at in found]
+
+
+async def call(w: Weeks, secret: Secret, span: timedelta, teller: Any) -> None:
+    """A client that calls every five minutes; a round of the process after each half hour."""
+    for step in range(1, span // (5 * MINUTE) + 1):
+        w.clock.advance(5 * MINUTE)
+        await w.use(secret)
+        if step % 6 == 0:
+            await w.rounds(teller)
+
+
+def test_an_okta_like_client_swaps_at_once(database: Database, run: Run) -> None:
+    async def main() -> None:
+        async with weeks(database) as w, w.teller() as teller:
+            token_id, older = await w.create()
+            await call(w, older, HOUR, teller)
+            _, newer = await w.ledger.rotate_scim_token(token_id, by=ADA)
+            rotated_at = w.clock.now
+            await call(w, newer, 6 * HOUR, teller)
+            ((cause, at),) = await finishes(w, token_id)
+            assert cause == "silent"
+            assert 2 * HOUR <= at - rotated_at <= 3 * HOUR
+            with pytest.raises(TokenExpired):
+                await w.use(older)
+            await w.use(newer)
+        assert_consistent(database)
+
+    run(main())
+
+
+def test_an_entra_like_client_goes_on_with_the_older_one_for_a_cycle(
+    database: Database, run: Run
+) -> None:
+    """*Test connection* sends the newer one once, a day before it is saved."""
+
+    async def main() -> None:
+        async with weeks(database) as w, w.teller() as teller:
+            token_id, older = await w.create()
+            _, newer = await w.ledger.rotate_scim_token(token_id, by=ADA)
+            await w.use(newer)
+            for _ in range(36):
+                w.clock.advance(40 * MINUTE)
+                await w.use(older)
+                await w.rounds(teller)
+            assert await finishes(w, token_id) == []
+            saved_at = w.clock.now
+            for _ in range(12):
+                w.clock.advance(40 * MINUTE)
+                await w.use(newer)
+                await w.rounds(teller)
+            ((cause, at),) = await finishes(w, token_id)
+            assert (cause, at - saved_at) == ("silent", 2 * HOUR)
+        assert_consistent(database)
+
+    run(main())
+
+
+def test_that_the_overlap_is_over_is_told_once_also_after_a_pause_and_by_two(
+    database: Database, run: Run
+) -> None:
+    async def main() -> None:
+        async with weeks(database) as w, w.teller() as one, w.teller() as other:
+            token_id, older = await w.create()
+            _, newer = await w.ledger.rotate_scim_token(token_id, overlap=DAY, by=ADA)
+            w.clock.advance(9 * DAY)
+            await w.use(newer)
+            with w.followed():
+                await asyncio.gather(other.round(), one.round())
+            await w.live(other, DAY)
+            assert [cause for cause, _ in await finishes(w, token_id)] == ["over"]
+            with pytest.raises(TokenExpired):
+                await w.use(older)
+        assert_consistent(database)
+
+    run(main())
+
+
+def test_a_rotation_that_somebody_ended_does_not_finish(database: Database, run: Run) -> None:
+    async def main() -> None:
+        async with weeks(database) as w, w.teller() as teller:
+            token_id, older = await w.create()
+            await w.ledger.rotate_scim_token(token_id, by=ADA)
+            token = await w.ledger.cancel_rotation(token_id, by=ADA)
+            assert token == await stored(w.ledger, token)
+            await call(w, older, 6 * HOUR, teller)
+            w.clock.advance(40 * DAY)
+            await w.rounds(teller)
+            assert await finishes(w, token_id) == []
+            await w.use(older)
+        assert_consistent(database)
+
+    run(main())
