@@ -205,9 +205,8 @@ def put(connection: Connection, projection: Projection, version: int, rows: Sequ
         return
     if isinstance(projection, RowPerKey):
         # A stored row that nothing is added to is not even locked, which would write it.
-        new = [row for row in rows if not projection.adds(row)]
-        _put(connection, projection, projection.put_rows(version, keeps_stored=True), new)
-        rows = [row for row in rows if projection.adds(row)]
+        rows, leaving = projection.split(rows)
+        _put(connection, projection, projection.put_rows(version, keeps_stored=True), leaving)
     _put(connection, projection, projection.put_rows(version), rows)
 
 

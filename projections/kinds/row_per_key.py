@@ -50,9 +50,19 @@ class RowPerKey(Projection):
                 if getattr(known, name) is None:
                     setattr(known, name, getattr(row, name))
 
-    def adds(self, row: Any) -> bool:
-        """Whether a row changes one that is stored."""
-        return any(getattr(row, name) for name in (*self.sums, *self.firsts, *self.lasts))
+    def split(self, rows: Iterable[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+        """The rows that change a stored one of their key, and those that leave it as it is."""
+        names = (*self.sums, *self.firsts, *self.lasts)
+        changing: list[Any] = []
+        leaving: list[Any] = []
+        for row in rows:
+            for name in names:
+                if getattr(row, name):
+                    changing.append(row)
+                    break
+            else:
+                leaving.append(row)
+        return changing, leaving
 
     @property
     def replaced(self) -> Mapping[str, str]:
