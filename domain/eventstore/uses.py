@@ -97,6 +97,7 @@ class UseLane:
         self._on_append = on_append
         self._kept = KeptConnection(primary)
         self._record: PreparedStatement | None = None
+        self._asks_all = False
         self._commit_turn = commit_turn
         self._jobs: Batcher[Presented, Decision | None] = Batcher(
             self._run, commit_turn=commit_turn
@@ -118,12 +119,20 @@ class UseLane:
         await self._kept.drop()
 
     async def _run(self, jobs: Sequence[_Job]) -> None:
+        # Under the newest key alone, unless the last batch had secrets under older ones. Whoever is
+        # missed is asked for under all at once: meanwhile the secret may have been digested anew.
+        missed = await self._ask(jobs, is_all=self._asks_all)
+        if missed:
+            await self._ask(missed, is_all=True)
+
+    async def _ask(self, jobs: Sequence[_Job], *, is_all: bool) -> Sequence[_Job]:
+        """Answer those who are found, or asked for under all keys; returns the others."""
         try:
             try:
-                batch, result = await self._execute(jobs)
+                batch, result = await self._execute(jobs, is_all=is_all)
             except NotExecuted as error:
                 await self._kept.drop(error.__cause__)
-                batch, result = await self._execute(jobs)
+                batch, result = await self._execute(jobs, is_all=is_all)
         except psycopg.Error as error:
             self._clock.refuse(
                 error
@@ -135,8 +144,10 @@ class UseLane:
         self._clock.believed()
         if batch.answer(result):
             self._on_append()
+        self._asks_all = batch.has_older
+        return batch.missed
 
-    async def _execute(self, jobs: Sequence[_Job]) -> tuple["_Batch", PGresult]:
+    async def _execute(self, jobs: Sequence[_Job], *, is_all: bool) -> tuple["_Batch", PGresult]:
         connection = await self._kept.get()
         if self._record is None or not self._record.is_on(connection):
             self._record = PreparedStatement(connection, "record_uses", RECORD_USES)
@@ -144,7 +155,7 @@ class UseLane:
         waiting = [job for job in jobs if not job.answer.done()]
         if not waiting:
             raise StoreUnavailable("the database did not accept a connection in time")
-        batch = _Batch(waiting)
+        batch = _Batch(waiting, is_all=is_all)
         with cut_after(connection, STATEMENT_TIMEOUT_S):
             result = await self._record(
                 batch.parameters(self._registry, self._clock(), self._new_id)
@@ -157,18 +168,25 @@ class _Batch:
     """Uses that go together: those of one secret by one presentation merge into
     one event with a count.
 
-    A secret is asked for by each of its candidates, under the same use id: one of them is stored.
+    A secret is asked for by its newest candidate, or by each, under the same use id: one of them is
+    stored. missed: those who were not found, and may be under another key. has_older: somebody was
+    found under one.
     """
 
-    def __init__(self, jobs: Sequence[_Job]) -> None:
+    def __init__(self, jobs: Sequence[_Job], *, is_all: bool) -> None:
         groups: dict[tuple[bytes, Presentation], list[_Job]] = {}
         for job in jobs:
             presented = job.ask
             groups.setdefault((presented.candidates[0], presented.presentation), []).append(job)
         self._groups = [*groups.values()]
+        self._keys = None if is_all else 1
         self._asked = [
-            (digest, group) for group in self._groups for digest in group[0].ask.candidates
+            (digest, group)
+            for group in self._groups
+            for digest in group[0].ask.candidates[: self._keys]
         ]
+        self.missed: list[_Job] = []
+        self.has_older = False
         self._ids: list[UUID] = []
 
     def parameters(
@@ -176,7 +194,7 @@ class _Batch:
     ) -> Sequence[bytes]:
         """Binary parameters of RECORD_USES: clock, digests, use ids, counts, stored events."""
         for group in self._groups:
-            self._ids += [new_id()] * len(group[0].ask.candidates)
+            self._ids += [new_id()] * len(group[0].ask.candidates[: self._keys])
         return (
             binary_arrays.instant(clock),
             binary_arrays.byteas(digest for digest, _ in self._asked),
@@ -210,6 +228,7 @@ class _Batch:
             assert at is not None, "all were decided at one instant"
             is_good = value(row, 3) == _TRUE
             is_recorded |= is_good
+            self.has_older |= digest != jobs[0].ask.candidates[0]
             decision = Decision(
                 value(row, 1),
                 value(row, 2),
@@ -221,6 +240,10 @@ class _Batch:
             for job in jobs:
                 job.resolve(decision)
         for jobs in self._groups:
+            is_done = self._keys is None or len(jobs[0].ask.candidates) == self._keys
             for job in jobs:
-                job.resolve(None)
+                if is_done:
+                    job.resolve(None)
+                elif not job.answer.done():
+                    self.missed.append(job)
         return is_recorded

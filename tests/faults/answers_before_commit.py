@@ -35,7 +35,7 @@ class AnswersBeforeCommit(UseLane):
     """Who is good is found out inside the transaction, and told before it ends."""
 
     async def _run(self, jobs: Sequence[Job[Any, Any]]) -> None:
-        batch = _Batch(jobs)
+        batch = _Batch(jobs, is_all=True)
         try:
             connection = await self._kept.get()
             if self._record is None or not self._record.is_on(connection):
