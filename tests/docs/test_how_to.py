@@ -23,6 +23,7 @@ UNUSED: Final = "docs/how-to/clean-up-unused-tokens.md"
 CLOCKS: Final = "docs/how-to/clocks.md"
 WARNINGS: Final = "docs/how-to/be-warned.md"
 POLICIES: Final = "docs/how-to/ask-for-an-end.md"
+ROTATION: Final = "docs/how-to/rotate-a-secret.md"
 PEPPER: Final = "docs/how-to/rotate-the-pepper.md"
 CREATE: Final = f"scim-ledger token create --team {uuid4()} --user {uuid4()} --name Okta --json"
 
@@ -121,6 +122,22 @@ def test_more_is_asked_of_new_tokens(machine: Prescribed) -> None:
     assert without_an_end.returncode == 1
     assert "the policy asks for an end" in without_an_end.stderr
     machine.good("scim-ledger policy set")
+
+
+@pytest.mark.parametrize(("end", "good"), [("complete", [401, 501]), ("cancel", [501, 401])])
+def test_a_secret_is_rotated(machine: Prescribed, end: str, good: list[int]) -> None:
+    made = json.loads(machine.good(CREATE))
+    given = f"TOKEN={made['id']}\n"
+    rotated = machine.good(given + only("rotate", ROTATION))
+    newer = next(line.split()[1] for line in rotated.splitlines() if line.startswith("token:"))
+    with machine.serving() as url:
+        watched = machine.good(given + only("watch", ROTATION))
+        assert watched.count(made["id"]) == 1
+        machine.good(given + only(end, ROTATION))
+        for secret, status in zip((made["token"], newer), good, strict=True):
+            asked = f"curl -so /dev/null -w '%{{http_code}}' {url}/scim/v2/Users -H "
+            assert machine.good(f"{asked}'Authorization: Bearer {secret}'") == str(status)
+    assert machine.run(given + only(end, ROTATION)).returncode == 1
 
 
 def test_tokens_that_nobody_uses_are_looked_at_and_revoked(machine: Prescribed) -> None:

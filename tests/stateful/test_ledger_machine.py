@@ -40,6 +40,7 @@ from domain.commands import CommandKey, NewApiToken, NewScimToken
 from domain.errors import (
     CommandIdReused,
     InvalidValue,
+    NoRotationUnderway,
     NotFound,
     Refusal,
     RotatedTooSoon,
@@ -125,8 +126,16 @@ class ModelToken:
         good = [end for end in self.ends.values() if end is None or at < end]
         return RotationUnderway if overlap and len(good) > 1 else None
 
+    def outgoing(self, at: datetime) -> str | None:
+        """The older of two secrets that are good but for a suspension."""
+        is_over = self.expires_at is not None and self.expires_at <= at
+        if self.revoked_at is not None or is_over or self.ends[[*self.ends][-1]] is not None:
+            return None
+        good = (text for text, end in self.ends.items() if end is not None and at < end)
+        return next(good, None)
+
     def document(self) -> dict[str, object]:
-        """As the API shows it."""
+        """As the API shows it, but for a rotation."""
         instants = {
             "expires_at": self.expires_at,
             "rotated_at": self.rotated_at,
@@ -145,6 +154,12 @@ class ModelToken:
             "created_at": rfc3339(self.created_at),
             "updated_at": rfc3339(self.updated_at),
         }
+
+
+def _without_rotation(document: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(document)
+    found.pop("rotation", None)
+    return found
 
 
 @dataclass(frozen=True)
@@ -326,6 +341,26 @@ class LedgerMachine(RuleBasedStateMachine):
                 )
             assert shown.value.originator_id == token.id
         return token.id, secret
+
+    @rule(held=secrets, how=st.sampled_from(["complete", "cancel"]))
+    def end_rotation(self, held: tuple[UUID, Secret], how: str) -> None:
+        token = self.touch(held[0])
+        ledger = self.ledger
+        ask = (ledger.complete_rotation if how == "complete" else ledger.cancel_rotation)(
+            token.id, by=USERS[1]
+        )
+        outgoing = token.outgoing(self.at)
+        if outgoing is None:
+            with pytest.raises(NotFound if token.revoked_at is not None else NoRotationUnderway):
+                self.do(ask)
+            return
+        self.do(ask)
+        at = self.recorded()
+        if how == "complete":
+            token.ends[outgoing] = at
+        else:
+            token.ends |= {outgoing: None, [*token.ends][-1]: at}
+        token.updated_at = at
 
     @rule(held=secrets)
     def suspend(self, held: tuple[UUID, Secret]) -> None:
@@ -565,10 +600,14 @@ class LedgerMachine(RuleBasedStateMachine):
         queries, head = TokenQueries(self.ledger.reads), self.head()
         for id_ in ids:
             token = self.model[id_]
-            found = await queries.find(id_, teams=None, ledger_head=head)
-            assert (None if found is None else json.loads(found)) == (
-                None if token.revoked_at is not None else token.document()
-            )
+            found = await queries.find(id_, teams=None, ledger_head=head, at=self.at)
+            told = None if found is None else json.loads(found)
+            outgoing = token.outgoing(self.at)
+            rotation = None if told is None else told.pop("rotation", None)
+            assert (rotation is not None) == (outgoing is not None)
+            if told is not None and rotation is not None:
+                assert rotation["started_at"] == told["rotated_at"]
+            assert told == (None if token.revoked_at is not None else token.document())
             foreign = [team for team in TEAMS if team != token.team]
             assert await queries.find(id_, teams=foreign, ledger_head=head) is None
         for team, status in lists:
@@ -579,7 +618,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 page = await queries.page(
                     narrow, after=after, limit=3, at=self.at, ledger_head=head
                 )
-                listed += [json.loads(document) for document in page.documents]
+                listed += [_without_rotation(document) for document in page.documents]
                 if (after := page.next) is None:
                     break
             assert listed == self.expected(team, status)

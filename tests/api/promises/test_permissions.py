@@ -22,6 +22,8 @@ REQUIRED: Final = {
             "createScimToken",
             "deleteScimToken",
             "rotateScimToken",
+            "completeScimTokenRotation",
+            "cancelScimTokenRotation",
             "revokeScimTokens",
             "suspendScimToken",
             "resumeScimToken",
