@@ -52,17 +52,16 @@ def test_a_release_that_is_not_here_is_no_success() -> None:
     )
 
 
-def test_the_gate_runs_every_release_that_is_promised() -> None:
-    """All but the embedded server's own, on which every other test runs."""
+def test_the_gate_runs_the_oldest_release_that_is_promised() -> None:
+    """On the newest, the embedded server's own, every other test runs."""
     promised = re.search(
         r"^PostgreSQL (\d+) to (\d+),",
         (ROOT / "docs/how-to/own-postgresql.md").read_text(),
         re.MULTILINE,
     )
     assert promised is not None
-    older = " ".join(map(str, range(int(promised[1]), int(promised[2]))))
     gate = (ROOT / ".ci" / "run").read_text()
-    assert f'for release in {older}; do\n  .ci/postgresql "$release" ||' in gate
+    assert f"\n.ci/postgresql {promised[1]} ||" in gate
 
 
 def test_the_sample_names_files_that_are_there() -> None:

@@ -22,7 +22,6 @@ FILES: Final = (
     "requirements-dev.txt",
     "requirements-gateways.txt",
     "requirements-leaks.txt",
-    "requirements-postgresql.txt",
 )
 Pins = Mapping[tuple[str, frozenset[str]], str]
 
