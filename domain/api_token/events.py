@@ -24,7 +24,12 @@ class Permission(StrEnum):
 
 
 DEPLOYMENT_WIDE: Final = frozenset(
-    {Permission.PROJECTIONS_MANAGE, Permission.API_TOKENS_MANAGE, Permission.POLICIES_MANAGE}
+    {
+        Permission.PROJECTIONS_MANAGE,
+        Permission.API_TOKENS_MANAGE,
+        Permission.POLICIES_MANAGE,
+        Permission.LEAKS_REPORT,
+    }
 )
 """They are about no team, or above it, so a token that is confined to teams has them only
 where they were asked for.

@@ -141,7 +141,7 @@ def _moved(event: Event, *, at: datetime, back: timedelta) -> Event:
     match event:
         case scim_token.Used() if event.first_at > at:
             return msgspec.structs.replace(event, first_at=at)
-        case scim_token.Rotated():
+        case scim_token.Rotated() | api_token.Rotated():
             return msgspec.structs.replace(event, overlap_until=event.overlap_until - back)
         case api_token.Created(expires_at=datetime()):
             assert event.expires_at is not None

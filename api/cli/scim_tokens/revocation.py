@@ -90,8 +90,6 @@ def revoke_many(
         unused_since=asked_at("--unused-since", unused_since),
         created_before=asked_at("--created-before", created_before),
     )
-    if not where.are_given:
-        raise InvalidValue("--team", "is needed, or another condition")
     check_reason(reason)
     by = operator(user)
 
@@ -112,6 +110,8 @@ def revoke_many(
         }
 
     with caught_up(data_dir) as settings:
+        if not where.are_given:
+            raise InvalidValue("--team", "is needed, or another condition")
         found = ask_ledger(settings, ask)
     if as_json:
         show(found, as_json=True)

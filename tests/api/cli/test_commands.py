@@ -149,7 +149,10 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
         (("token", "show", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such aggregate"),
         (("token", "revoke", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such token"),
         (("api-token", "show", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such API token"),
-        (("token", "list", "--status", VALUE), "--status: must be active, revoked, expired or all"),
+        (
+            ("token", "list", "--status", VALUE),
+            "--status: must be active, suspended, revoked, expired or all",
+        ),
         (("token", "list", "--limit", "-1"), "--limit: must be 1 to 1000"),
         (
             ("token", "create", "--team", TEAM, "--user", USER, "--name", " "),

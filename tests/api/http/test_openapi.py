@@ -320,7 +320,9 @@ def test_the_words_of_an_enumeration_are_those_that_there_are(document: dict[str
         *("scim", "nginx", "forward", "envoy"),
         *("verify", "introspect", "revoke", "api", "leak-report"),
     }
-    assert words("Verified", "reason") == {"malformed", "unknown", "revoked", "expired"}
+    assert words("Verified", "reason") == {
+        *("malformed", "unknown", "revoked", "suspended", "expired"),
+    }
     assert words("ProjectionStatus", "state") == words("ProjectionHealth", "state")
     for _, parameter in _parameters(document):
         if parameter["name"] == "kind":

@@ -43,6 +43,7 @@ INSTANTS: Final = {
     ("scim_token.expiring.v1", "expires_at"): "the token's own, which stays",
     ("scim_token.expired.v1", "expires_at"): "the token's own, which stays",
     ("scim_token.unused.v1", "since"): "stays as it was told; it may be told once more",
+    ("api_token.rotated.v1", "overlap_until"): "moves with the event",
     ("api_token.created.v1", "expires_at"): "moves with the event",
     ("refusal_tally.counted.v1", "minute"): "of the clock of whoever counted; names the stream",
 }
