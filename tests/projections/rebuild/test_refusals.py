@@ -77,9 +77,10 @@ class TestRefusals:
 
     def test_a_fold_that_was_changed_without_its_shape_is_noticed(self, database: Database) -> None:
         def rotated_and_not_updated(
-            row: scim_tokens.TokenRow, entry: LogEntry, _: None
+            row: scim_tokens.TokenRow, entry: LogEntry, event: Rotated
         ) -> scim_tokens.TokenRow:
-            return msgspec.structs.replace(row, rotated_at=entry.at)
+            after = scim_tokens.rotated(row, entry, event)
+            return msgspec.structs.replace(after, updated_at=row.updated_at)
 
         history(database)
         with (
