@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api.expected import assert_invalid, assert_problem, create
+from tests.api.expected import WARNINGS, assert_invalid, assert_problem, create
 from tests.raw_http import Answer, Client, Lost
 from tests.service import Caller, RunningService
 
@@ -202,10 +202,12 @@ def ask(
 
 
 def recorded(service: RunningService) -> list[tuple[Any, ...]]:
-    """Every event but that a caller was there, or was refused."""
+    """Every event but that a caller was there, or was refused, and what is told by the clock."""
     return service.query(
         "SELECT notification_id FROM ledger.events WHERE topic NOT LIKE 'api_token.used.%%'"
         " AND topic NOT LIKE 'api_token.refused.%%' AND topic NOT LIKE 'refusal_tally.%%'"
+        " AND topic <> ALL(%s)",
+        list(WARNINGS),
     )
 
 
