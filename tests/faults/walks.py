@@ -21,6 +21,9 @@ FORWARD: Final = "/gateway/forward"
 Known = tuple[UUID, UUID, str]
 """A token that exists: its id, its team, its secret."""
 
+BY_THE_CLOCK: Final = frozenset({"first_used", "used_from_new_source"})
+"""What is told of uses a little later, by itself."""
+
 
 class WrongAnswer(AssertionError):
     """An answer was not what it must be."""
@@ -84,7 +87,11 @@ class Walks:
             use_id = use()
             document = self._answer(client, 200, "GET", f"/scim-token/{id_}")
             must(document["last_used_at"] is not None, "a use is told")
-            newest = self._events(client, id_, limit=1)[0]
+            newest = next(
+                event
+                for event in self._events(client, id_, limit=5)
+                if event["kind"].partition(".")[2] not in BY_THE_CLOCK
+            )
             must(
                 (newest["kind"], newest["source"]) == ("scim_token.used", source),
                 "a use is the newest",
@@ -102,7 +109,8 @@ class Walks:
             answer = client.get(FORWARD, headers={"Authorization": f"Bearer {refused}"})
             must(answer.status_code == 401, f"refused: {answer.status_code}")
         must(self._listed(client, team_id=str(team)) == [], "a revoked token is not listed")
-        kinds = [event["kind"].partition(".")[2] for event in self._events(client, id_)]
+        told = (event["kind"].partition(".")[2] for event in self._events(client, id_))
+        kinds = [kind for kind in told if kind not in BY_THE_CLOCK]
         must(
             kinds == ["refused", "revoked", "used", "used", "used", "created"],
             f"the history is {kinds}",

@@ -22,6 +22,7 @@ from cyclopts import App
 from api.cli.commands import app
 from tests.api.cli import forked_cli
 from tests.api.cli.test_commands import commands
+from tests.api.cli.test_flags import arguments
 from tests.conftest import roomy_directory
 from tests.faults.own_server import postmaster_pid, process_tree, send
 from tests.service import COMMAND, service_environment, until
@@ -133,7 +134,11 @@ def arguments_of(name: str, command: App) -> list[str]:
     return words
 
 
-OTHERS: Final = [(name, each) for name, each in commands(app) if name and name not in MAKERS]
+OTHERS: Final = [
+    (name, each)
+    for name, each in commands(app)
+    if name and name not in MAKERS and "--data-dir" in arguments(each)
+]
 
 
 @pytest.mark.parametrize("absent", ["typo", "typo/below"])
