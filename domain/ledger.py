@@ -7,7 +7,7 @@ are the library's, on our recorder. Time, ids and randomness enter through the c
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -34,7 +34,7 @@ from domain.authority import (
 )
 from domain.commands import ClockAndIds, CommandKey, NewApiToken, NewScimToken
 from domain.errors import NotFound, SecretAlreadyShown, TokenRefused, TokenSuspended, TokenUnknown
-from domain.event import Aggregate, Changes, States
+from domain.event import Actor, Aggregate, Changes, Event, States
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.api_token_lookup import ApiTokenLookup
@@ -63,6 +63,7 @@ from domain.scim_token.leak import Leak
 from domain.scim_token.token import REFUSAL_EVERY, ScimToken
 from domain.secret import Pepper, Secret, SecretKind, mint
 
+T = TypeVar("T", ApiToken, ScimToken)
 REFUSAL_TIMEOUT_S: Final = 0.3
 
 
@@ -150,10 +151,7 @@ class TokenLedger(LedgerApplication):
             ]
 
         outcome = await self._execute_judged(token_id, decide, team_id=ask.team_id, by=by, key=key)
-        if outcome.is_repeat:
-            raise SecretAlreadyShown(outcome.originator_id)
-        assert isinstance(outcome.state, ScimToken)
-        return outcome.state, secret
+        return _after(outcome, ScimToken, shows=True), secret
 
     async def rotate_scim_token(
         self,
@@ -180,10 +178,7 @@ class TokenLedger(LedgerApplication):
             return [(token_id, events)]
 
         outcome = await self._execute(token_id, decide, by=by, key=key)
-        if outcome.is_repeat:
-            raise SecretAlreadyShown(outcome.originator_id)
-        assert isinstance(outcome.state, ScimToken)
-        return outcome.state, secret
+        return _after(outcome, ScimToken, shows=True), secret
 
     async def complete_rotation(
         self,
@@ -195,12 +190,10 @@ class TokenLedger(LedgerApplication):
     ) -> ScimToken:
         """End the older secret of a rotation now. Raises NotFound, NoRotationUnderway."""
 
-        def decide(states: States, at: datetime) -> Changes:
-            token, actor = authorised(states, by, at, token_id=token_id)
-            return [(token_id, rotation.complete(token, completed_by=actor, at=at, reason=reason))]
+        def change(token: ScimToken, actor: Actor, at: datetime) -> Sequence[Event]:
+            return rotation.complete(token, completed_by=actor, at=at, reason=reason)
 
-        outcome = await self._execute(token_id, decide, by=by, key=key)
-        return _scim_token_after(outcome)
+        return await self._change(token_id, change, by=by, key=key)
 
     async def cancel_rotation(
         self,
@@ -212,12 +205,10 @@ class TokenLedger(LedgerApplication):
     ) -> ScimToken:
         """End the newer secret of a rotation now. Raises NotFound, NoRotationUnderway."""
 
-        def decide(states: States, at: datetime) -> Changes:
-            token, actor = authorised(states, by, at, token_id=token_id)
-            return [(token_id, rotation.cancel(token, cancelled_by=actor, at=at, reason=reason))]
+        def change(token: ScimToken, actor: Actor, at: datetime) -> Sequence[Event]:
+            return rotation.cancel(token, cancelled_by=actor, at=at, reason=reason)
 
-        outcome = await self._execute(token_id, decide, by=by, key=key)
-        return _scim_token_after(outcome)
+        return await self._change(token_id, change, by=by, key=key)
 
     async def revoke_scim_token(
         self,
@@ -306,13 +297,10 @@ class TokenLedger(LedgerApplication):
         missing, foreign or revoked token.
         """
 
-        def decide(states: States, at: datetime) -> Changes:
-            token, actor = authorised(states, by, at, token_id=token_id)
-            return [(token_id, suspension.suspend(token, by=actor, reason=reason))]
+        def change(token: ScimToken, actor: Actor, _: datetime) -> Sequence[Event]:
+            return suspension.suspend(token, by=actor, reason=reason)
 
-        outcome = await self._execute(token_id, decide, by=by, key=key)
-        assert isinstance(outcome.state, ScimToken)
-        return outcome.state
+        return await self._change(token_id, change, by=by, key=key)
 
     async def resume_scim_token(
         self,
@@ -336,8 +324,23 @@ class TokenLedger(LedgerApplication):
 
         team_id = await self._team_id(token_id)
         outcome = await self._execute_judged(token_id, decide, team_id=team_id, by=by, key=key)
-        assert isinstance(outcome.state, ScimToken)
-        return outcome.state
+        return _after(outcome, ScimToken)
+
+    async def _change(
+        self,
+        token_id: UUID,
+        change: Callable[[ScimToken, Actor, datetime], Sequence[Event]],
+        *,
+        by: Authority,
+        key: CommandKey | None,
+    ) -> ScimToken:
+        """Let a decision change a SCIM token that the caller may change; the token after it."""
+
+        def decide(states: States, at: datetime) -> Changes:
+            token, actor = authorised(states, by, at, token_id=token_id)
+            return [(token_id, change(token, actor, at))]
+
+        return _after(await self._execute(token_id, decide, by=by, key=key), ScimToken)
 
     async def _team_id(self, token_id: UUID) -> UUID:
         """The team of a token, which never changes; of a missing one, an id that no team has."""
@@ -565,10 +568,7 @@ class TokenLedger(LedgerApplication):
             return [(token_id, granted(states, by, at, ask=ask, digest=digest))]
 
         outcome = await self._execute(token_id, decide, by=by, key=key)
-        if outcome.is_repeat:
-            raise SecretAlreadyShown(outcome.originator_id)
-        assert isinstance(outcome.state, ApiToken)
-        return outcome.state, secret
+        return _after(outcome, ApiToken, shows=True), secret
 
     async def revoke_api_token(
         self, token_id: UUID, *, by: Authority = NOBODY_NAMED, reason: str | None = None
@@ -613,10 +613,7 @@ class TokenLedger(LedgerApplication):
             return [(token_id, events)]
 
         outcome = await self._execute(token_id, decide, by=by, key=key)
-        if outcome.is_repeat:
-            raise SecretAlreadyShown(outcome.originator_id)
-        assert isinstance(outcome.state, ApiToken)
-        return outcome.state, secret
+        return _after(outcome, ApiToken, shows=True), secret
 
     async def _managers(self) -> Sequence[UUID]:
         """The API tokens that manage now, for a command that looks at them under the lock.
@@ -723,13 +720,7 @@ class TokenLedger(LedgerApplication):
     async def policy(self, team_id: UUID | None) -> Rules:
         """The rules of the general policy, or of a team's own; none where it was never set."""
         id_ = policy.policy_id(team_id)
-        rows = await self.reads.fetch(append.LOAD, [[id_]])
-        if not rows:
-            return NO_RULES
-        _, kind, state, version, last_used_at, uses = rows[0]
-        return _rules_of(
-            decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
-        )
+        return _rules_of((await self._stored(id_)).get(id_))
 
     async def aclose(self) -> None:
         """Answer what was accepted, then close every connection."""
@@ -810,6 +801,12 @@ def _rules_of(state: Aggregate | None) -> Rules:
     return NO_RULES if state is None else state.rules
 
 
-def _scim_token_after(outcome: Outcome) -> ScimToken:
-    assert isinstance(outcome.state, ScimToken)
+def _after(outcome: Outcome, kind: type[T], *, shows: bool = False) -> T:
+    """The aggregate after a command.
+
+    shows: with it goes a new secret. Raises SecretAlreadyShown then, where the command is a repeat.
+    """
+    if shows and outcome.is_repeat:
+        raise SecretAlreadyShown(outcome.originator_id)
+    assert isinstance(outcome.state, kind)
     return outcome.state

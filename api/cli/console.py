@@ -33,6 +33,7 @@ T = TypeVar("T")
 DataDir = Annotated[Path | None, Parameter(help="Directory of the embedded server.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 LIST_MAX: Final = 1000
+OnBehalf = Annotated[UUID | None, Parameter(help="The user on whose behalf; the trail names them.")]
 Reason = Annotated[str | None, Parameter(help="Why, for the trail.")]
 TokenId = Annotated[UUID, Parameter(help="Its id; no command asks for a secret.")]
 

@@ -3,11 +3,10 @@
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from typing import Annotated
-from uuid import UUID
 
 from cyclopts import Parameter
 
-from api.cli.console import AsJson, DataDir, operator, with_ledger
+from api.cli.console import AsJson, DataDir, OnBehalf, operator, with_ledger
 from api.cli.leaks.find import print_found, standard_input
 from domain.authority import Operator
 from domain.leaks.finder import Found, find_secrets
@@ -22,9 +21,7 @@ def report_leak(
     source: Annotated[
         str | None, Parameter(help="What was searched, or who searched, for the trail.")
     ] = None,
-    user: Annotated[
-        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
-    ] = None,
+    user: OnBehalf = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:

@@ -13,6 +13,7 @@ from api.bulk_revocation import BulkRevocation, BulkRevoker
 from api.cli.console import (
     AsJson,
     DataDir,
+    OnBehalf,
     Reason,
     TokenId,
     ask_ledger,
@@ -34,9 +35,7 @@ from projections.scim_tokens.matching import TokenMatches
 def revoke(
     token_id: TokenId,
     *,
-    user: Annotated[
-        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
-    ] = None,
+    user: OnBehalf = None,
     reason: Reason = None,
     if_unused_since: Annotated[
         datetime | None,
@@ -75,9 +74,7 @@ def revoke_many(
     confirm: Annotated[
         bool, Parameter(negative="", help="Do it; without this, say which would be revoked.")
     ] = False,
-    user: Annotated[
-        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
-    ] = None,
+    user: OnBehalf = None,
     reason: Reason = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,

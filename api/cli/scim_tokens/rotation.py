@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Final
-from uuid import UUID
 
 import msgspec
 from cyclopts import Parameter
@@ -11,6 +10,7 @@ from cyclopts import Parameter
 from api.cli.console import (
     AsJson,
     DataDir,
+    OnBehalf,
     Reason,
     TokenId,
     ask_ledger,
@@ -36,9 +36,7 @@ def rotate(
     overlap_seconds: Annotated[
         int, Parameter(help=f"How long the older secret goes on, 0 to {OVERLAP_MAX_S} seconds.")
     ] = DEFAULT_OVERLAP // timedelta(seconds=1),
-    user: Annotated[
-        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
-    ] = None,
+    user: OnBehalf = None,
     reason: Reason = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -58,9 +56,7 @@ def rotate(
 def complete_rotation(
     token_id: TokenId,
     *,
-    user: Annotated[
-        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
-    ] = None,
+    user: OnBehalf = None,
     reason: Reason = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -77,9 +73,7 @@ def complete_rotation(
 def cancel_rotation(
     token_id: TokenId,
     *,
-    user: Annotated[
-        UUID | None, Parameter(help="The user on whose behalf; the trail names them.")
-    ] = None,
+    user: OnBehalf = None,
     reason: Reason = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,

@@ -1,21 +1,14 @@
 """`scim-ledger token suspend` and `resume`: an end that can be taken back."""
 
-from typing import Annotated
-from uuid import UUID
-
-from cyclopts import Parameter
-
-from api.cli.console import AsJson, DataDir, Reason, TokenId, operator, show, with_ledger
+from api.cli.console import AsJson, DataDir, OnBehalf, Reason, TokenId, operator, show, with_ledger
 from api.cli.scim_tokens.token import fields_of
 from domain.scim_token.values import check_reason
-
-_User = Annotated[UUID | None, Parameter(help="The user on whose behalf; the trail names them.")]
 
 
 def suspend(
     token_id: TokenId,
     *,
-    user: _User = None,
+    user: OnBehalf = None,
     reason: Reason = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -32,7 +25,7 @@ def suspend(
 def resume(
     token_id: TokenId,
     *,
-    user: _User = None,
+    user: OnBehalf = None,
     reason: Reason = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,

@@ -48,6 +48,12 @@ Reason: TypeAlias = Annotated[
 ]
 
 
+class Reasoned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a command takes that needs nothing but its address. reason: for the audit trail."""
+
+    reason: Reason | None = None
+
+
 class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A token to create.
 

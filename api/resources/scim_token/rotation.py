@@ -19,6 +19,7 @@ from api.resources.scim_token.bodies import (
     EXAMPLE,
     CreatedScimToken,
     Reason,
+    Reasoned,
     shown_once,
 )
 from api.service import InjectedService
@@ -33,12 +34,6 @@ class RotateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     overlap_seconds: Annotated[int, msgspec.Meta(ge=0, le=OVERLAP_MAX // timedelta(seconds=1))] = (
         DEFAULT_OVERLAP // timedelta(seconds=1)
     )
-    reason: Reason | None = None
-
-
-class EndRotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """reason: for the audit trail."""
-
     reason: Reason | None = None
 
 
@@ -110,7 +105,7 @@ class RotationController(Controller):
         call: InjectedCall,
         key: InjectedKey,
         token_id: FromPath[UUID],
-        data: JSONBody[EndRotation],
+        data: JSONBody[Reasoned],
     ) -> TokenDocument:
         """The newer secret is where it belongs. 409 where no rotation is under way (any more)."""
         return document(
@@ -139,7 +134,7 @@ class RotationController(Controller):
         call: InjectedCall,
         key: InjectedKey,
         token_id: FromPath[UUID],
-        data: JSONBody[EndRotation],
+        data: JSONBody[Reasoned],
     ) -> TokenDocument:
         """The newer secret is not used, or was lost. 409 where no rotation is under way."""
         return document(

@@ -13,17 +13,10 @@ from api.admission import requires
 from api.http.json_body import OptionalBody
 from api.http.problems import documented
 from api.resources.api_calls import InjectedCall, InjectedKey
-from api.resources.scim_token.bodies import EXAMPLE, Reason
+from api.resources.scim_token.bodies import EXAMPLE, Reasoned
 from api.service import InjectedService
 from domain.api_token import Permission
 from projections.scim_tokens.view import TokenDocument, document
-
-
-class SuspendScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """reason: why, for the audit trail."""
-
-    reason: Reason | None = None
-
 
 _SUSPENDED: Final = msgspec.structs.replace(
     EXAMPLE, updated_at="2021-08-11T09:00:00.000Z", suspended_at="2021-08-11T09:00:00.000Z"
@@ -59,7 +52,7 @@ class SuspensionController(Controller):
         call: InjectedCall,
         key: InjectedKey,
         token_id: FromPath[UUID],
-        data: JSONBody[SuspendScimToken],
+        data: JSONBody[Reasoned],
     ) -> TokenDocument:
         """As immediate as a revocation, until it is resumed. Repeated, it records nothing new.
 
@@ -88,7 +81,7 @@ class SuspensionController(Controller):
         call: InjectedCall,
         key: InjectedKey,
         token_id: FromPath[UUID],
-        data: JSONBody[SuspendScimToken],
+        data: JSONBody[Reasoned],
     ) -> TokenDocument:
         """Its secrets are good again, as far as their ends allow.
 
