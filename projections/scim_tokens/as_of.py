@@ -87,6 +87,10 @@ def _newest(
     if narrow.name is not None:
         index = ["name = %(name)s"]
         parameters["name"] = narrow.name
+    if narrow.created_by is not None:
+        made_by = ["created_by = %(created_by)s"]
+        index, filters = (made_by, filters) if narrow.name is None else (index, filters + made_by)
+        parameters["created_by"] = narrow.created_by
     if after is not None:
         bounds.append("(created_at, id) < (%(after_at)s, %(after_id)s)")
         parameters |= {"after_at": after.created_at, "after_id": after.id}

@@ -24,7 +24,8 @@ class TokenFilter:
 
     unused_since: there at that instant, and not used since. is_never_used: not once.
     new_source_since: used since then from an address that was new for it. is_rotating: two secrets
-    are good.
+    are good. created_by: made by this user. expires_before: has an end, and that before this
+    instant.
     """
 
     teams: Sequence[UUID] | None = None
@@ -34,6 +35,8 @@ class TokenFilter:
     is_never_used: bool = False
     new_source_since: datetime | None = None
     is_rotating: bool = False
+    created_by: UUID | None = None
+    expires_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +223,27 @@ def _conditions(narrow: TokenFilter, parameters: dict[str, Any]) -> tuple[list[s
             raise AssertionError(narrow.status)
     if narrow.is_rotating:
         filters.append(_IS_ROTATING)
-    if narrow.name is not None:
-        parameters["name"] = narrow.name
-        return ["name = %(name)s"], filters + index
+    if narrow.expires_before is not None:
+        parameters["expires_before"] = narrow.expires_before
+        filters.append("expires_at < %(expires_before)s")
+        if narrow.status == "active":
+            index.append("expires_at IS NOT NULL")
+    return _narrowest(narrow, parameters, index, filters)
+
+
+def _narrowest(
+    narrow: TokenFilter, parameters: dict[str, Any], index: list[str], filters: list[str]
+) -> tuple[list[str], list[str]]:
+    """The index of a name or of a user has fewer tokens than that of a status."""
+    equal = {
+        name: value
+        for name in ("name", "created_by")
+        if (value := getattr(narrow, name)) is not None
+    }
+    if equal:
+        parameters |= equal
+        along_this, *others = (f"{name} = %({name})s" for name in equal)
+        return [along_this], filters + index + others
     if narrow.is_rotating:
         return ["rotation_ends_at IS NOT NULL"], filters + index
     if narrow.is_never_used:

@@ -32,7 +32,7 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
         ("backup", "restore"), "tests/docs/test_backup.py"
     ),
     "docs/how-to/be-warned.md": dict.fromkeys(
-        ("feed", "audit", "metrics"), "tests/docs/test_how_to.py"
+        ("feed", "audit", "list", "metrics"), "tests/docs/test_how_to.py"
     ),
     "docs/how-to/clean-up-unused-tokens.md": dict.fromkeys(
         ("rehearse", "revoke", "http", "careful"), "tests/docs/test_how_to.py"

@@ -95,6 +95,7 @@ def test_whoever_asks_is_warned(machine: Prescribed) -> None:
         until(lambda: token["id"] in machine.good(feed), what="the warning")
         assert json.loads(machine.good(feed))[0]["type"] == "scim_token.expiring"
         assert "scim_token.expiring" in machine.good(only("audit", WARNINGS))
+        assert machine.good(only("list", WARNINGS)).count(token["id"]) == 1
         samples = machine.good(given + only("metrics", WARNINGS))
     text = (ROOT / WARNINGS).read_text()
     for expression in (

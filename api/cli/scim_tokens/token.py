@@ -93,6 +93,11 @@ def token_list(
     rotating: Annotated[
         bool, Parameter(negative="", help="Only those with two good secrets.")
     ] = False,
+    created_by: Annotated[UUID | None, Parameter(help="Only those that this user made.")] = None,
+    expires_before: Annotated[
+        datetime | None,
+        Parameter(help="Only those that end, before this instant, with a time zone."),
+    ] = None,
     as_of: AsOf = None,
     after: Annotated[
         UUID | None,
@@ -117,6 +122,8 @@ def token_list(
         is_never_used=never_used,
         new_source_since=asked_at("--new-source-since", new_source_since),
         is_rotating=rotating,
+        created_by=created_by,
+        expires_before=asked_at("--expires-before", expires_before),
     )
     _refuse_use_filters(narrow, as_of)
 
@@ -227,13 +234,16 @@ def _place(ledger: TokenLedger, token_id: UUID) -> Place:
 
 
 def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
-    """What was used when is asked of the present; of the past, the token's usage tells."""
+    """What was used when is asked of the present; of the past, the token's usage tells. When a
+    token ends is known as it is now.
+    """
     given = {
         "--status": narrow.status == "suspended",
         "--unused-since": narrow.unused_since is not None,
         "--never-used": narrow.is_never_used,
         "--new-source-since": narrow.new_source_since is not None,
         "--rotating": narrow.is_rotating,
+        "--expires-before": narrow.expires_before is not None,
     }
     for flag, is_given in given.items():
         if is_given and then is not None:

@@ -164,6 +164,17 @@ class ScimTokenController(Controller):
             bool,
             QueryParameter(description="An extension: two secrets are good.", required=False),
         ] = False,
+        created_by: Annotated[
+            UUID | None,
+            QueryParameter(description="An extension: made by this user.", required=False),
+        ] = None,
+        expires_before: Annotated[
+            datetime | None,
+            QueryParameter(
+                description="An extension: with an end, and that before this instant.",
+                required=False,
+            ),
+        ] = None,
         as_of: AsOf = None,
     ) -> ScimTokenList:
         """One page of the tokens that the caller may see, newest first by (`created_at`, `id`)."""
@@ -177,6 +188,8 @@ class ScimTokenController(Controller):
             is_never_used=never_used,
             new_source_since=instant("new_source_since", new_source_since),
             is_rotating=rotating,
+            created_by=created_by,
+            expires_before=instant("expires_before", expires_before),
         )
         _refuse_use_filters(narrow, then)
         scope = f"{then} {narrow!r}"
@@ -263,13 +276,16 @@ class ScimTokenController(Controller):
 
 
 def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
-    """What was used when is asked of the present; of the past, the token's usage tells."""
+    """What was used when is asked of the present; of the past, the token's usage tells. When a
+    token ends is known as it is now.
+    """
     given = {
         "status": narrow.status == "suspended",
         "unused_since": narrow.unused_since is not None,
         "never_used": narrow.is_never_used,
         "new_source_since": narrow.new_source_since is not None,
         "rotating": narrow.is_rotating,
+        "expires_before": narrow.expires_before is not None,
     }
     if then is not None and any(given.values()):
         fields = [

@@ -170,6 +170,8 @@ def test_lists_are_narrowed_as_over_http(database: Database) -> None:
     assert ids("--never-used") == everything - {str(used_)}
     assert ids("--name", "other") == everything - {str(used_)}
     assert ids("--unused-since", T1.isoformat()) == set()
+    assert ids("--created-by", USER) == everything - {str(used_)}
+    assert ids("--expires-before", "2999-01-01T00:00:00Z") == set()
 
 
 # A20: what is not printable

@@ -235,6 +235,10 @@ def test_a_token_is_shown_as_it_was_also_once_it_is_revoked(ledger: RunningServi
             "--never-used: cannot go with --as-of",
         ),
         (
+            "token list --as-of 2022-01-01T00:00:00Z --expires-before 2022-01-01T00:00:00Z",
+            "--expires-before: cannot go with --as-of",
+        ),
+        (
             "token usage {} --since 2021-01-01T00:00:00Z --until 2021-01-01T00:00:00Z",
             "--since: must be before --until, by 999 steps at most",
         ),

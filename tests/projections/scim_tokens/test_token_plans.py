@@ -32,6 +32,8 @@ LIMIT: Final = 100
 T0: Final = datetime(2026, 1, 1, tzinfo=UTC)
 AT: Final = datetime(2026, 6, 1, tzinfo=UTC)
 SINCE: Final = T0 + timedelta(seconds=6600)
+ADA: Final = UUID(int=77)
+"""A user who made every third token."""
 BIG, SMALL, GONE, ABSENT = (UUID(int=number) for number in (0, 7, 201, 999))
 """Teams: one with nine tenths of all tokens, one with few, one of which all are revoked,
 one with none.
@@ -40,7 +42,8 @@ one with none.
 _GENERATE: Final = f"""
     INSERT INTO {TABLE}
     SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(team), 32, '0')::uuid,
-        CASE WHEN n %% 2 = 0 THEN 'Okta' ELSE 'name ' || n END, gen_random_uuid(),
+        CASE WHEN n %% 2 = 0 THEN 'Okta' ELSE 'name ' || n END,
+        CASE WHEN n %% 3 = 0 THEN '{ADA}' ELSE gen_random_uuid() END,
         CASE WHEN n %% 50 <> 1 AND n <> 2050 THEN at END, at, at, CASE WHEN n %% 50 = 3 THEN at END,
             NULL,
         CASE WHEN n %% 20 = 3 OR n = 4050 OR team = 201 THEN at END,
@@ -106,6 +109,15 @@ QUESTIONS: Final[Mapping[str, tuple[TokenFilter, int | None]]] = {
     "never used": (TokenFilter(is_never_used=True), 2),
     "never used, of a big team": (TokenFilter(teams=[BIG], is_never_used=True), 2),
     "never used, of a small team": (TokenFilter(teams=[SMALL], is_never_used=True), 2),
+    "made by somebody": (TokenFilter(created_by=ADA), 2),
+    "made by somebody, for a big team": (TokenFilter(teams=[BIG], created_by=ADA), 2),
+    "no token made by somebody else": (TokenFilter(created_by=ABSENT), 1),
+    "no token made by somebody else, in two teams": (
+        TokenFilter(teams=[BIG, SMALL], created_by=ABSENT),
+        1,
+    ),
+    "no token about to end": (TokenFilter(expires_before=datetime(2027, 1, 1, tzinfo=UTC)), None),
+    "ended": (TokenFilter(expires_before=AT, status="expired"), 2),
     "unused for long": (TokenFilter(unused_since=T0 + timedelta(hours=1)), 2),
 }
 """With how many times `LIMIT` rows may be read for a page;

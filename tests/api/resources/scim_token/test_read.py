@@ -232,3 +232,51 @@ def _expired(service: RunningService, team: UUID) -> UUID:
     )
     until(lambda: now() > at + timedelta(milliseconds=5), what="the expiry")
     return token.id
+
+
+def test_a_list_of_what_a_user_made_holds_nothing_else(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
+    other, caller = service.api_token(), service.api_token(teams=[team])
+    own, foreign = create(service, admin, team=team), create(service, other, team=team)
+    for made_by, token in ((admin, own), (other, foreign)):
+        as_of = foreign["created_at"]  # the later of the two
+        for more in ({}, {"team_id": str(team)}, {"name": "Okta"}, {"as_of": as_of}):
+            query = {"created_by": str(made_by.user_id), **more}
+            found = service.client.get("/scim-token", auth=caller, params=query).json()["result"]
+            assert [each["id"] for each in found] == [token["id"]], more
+    confined = service.api_token(teams=[uuid4()])
+    query = {"created_by": str(admin.user_id)}
+    assert service.client.get("/scim-token", auth=confined, params=query).json()["result"] == []
+
+
+def test_a_list_of_what_ends_soon_leaves_out_what_has_no_end(
+    service: RunningService, admin: Caller, team: UUID
+) -> None:
+    create(service, admin, team=team)
+    soon, later = (
+        create(service, admin, team=team, expires_at=f"{now() + timedelta(days=days):%FT%TZ}")
+        for days in (5, 50)
+    )
+
+    def ending(within: timedelta, **more: str) -> list[str]:
+        query = {
+            "team_id": str(team),
+            "expires_before": f"{now() + within:%Y-%m-%dT%H:%M:%SZ}",
+            **more,
+        }
+        answer = service.client.get("/scim-token", auth=admin, params=query)
+        return [each["id"] for each in answer.json()["result"]]
+
+    assert ending(timedelta(days=30)) == [soon["id"]]
+    assert ending(timedelta(days=100)) == [later["id"], soon["id"]]
+    assert ending(timedelta(days=100), created_by=str(uuid4())) == []
+    assert ending(timedelta(days=1)) == []
+    query = {"expires_before": "2021-08-10T10:00:00Z", "as_of": "2021-08-10T10:00:00Z"}
+    answer = service.client.get("/scim-token", auth=admin, params=query)
+    assert_invalid(
+        answer,
+        "expires_before",
+        "cannot go with as_of",
+        about="Two filters do not go together.",
+    )
