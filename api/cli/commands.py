@@ -25,6 +25,7 @@ from api.cli.console import (
     printable,
     show,
 )
+from api.cli.installation import recipes
 from api.cli.keys import keys
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
@@ -79,7 +80,15 @@ for command in (
     pattern,
 ):
     cli_token.app.command(command)
-for sub in (api_tokens.app, cli_token.app, audit.app, cli_projections.app, policy.app, repair.app):
+for sub in (
+    api_tokens.app,
+    cli_token.app,
+    audit.app,
+    cli_projections.app,
+    policy.app,
+    repair.app,
+    recipes.app,
+):
     app.command(sub)
 app.command(cli_projections.verify)
 app.command(keys)

@@ -21,7 +21,8 @@ NOTHING: Final = "\x01"
 and not printable.
 """
 FREE: Final = {
-    *(("backup", "FILE"), ("restore", "FILE")),  # a file may be called anything
+    # a file may be called anything
+    *(("backup", "FILE"), ("restore", "FILE"), ("deploy copy", "INTO")),
     # only what can be kept is kept
     *(("token report-leak", "--url"), ("token report-leak", "--source")),
     *(("repair ledger-time", "--reason"), ("repair pepper", "--reason")),
