@@ -17,6 +17,7 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
         "test": "tests/docs/test_readme.py",
         "walk": "tests/docs/test_readme.py",
     },
+    "CONTRIBUTING.md": {"docs": "tests/docs/test_site.py"},
     "docs/how-to/a-stopped-view.md": dict.fromkeys(
         ("show", "verify", "retry", "rebuild"), "tests/docs/test_how_to.py"
     ),

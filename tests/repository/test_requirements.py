@@ -20,6 +20,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 FILES: Final = (
     "requirements.txt",
     "requirements-dev.txt",
+    "requirements-docs.txt",
     "requirements-gateways.txt",
     "requirements-leaks.txt",
 )
