@@ -25,7 +25,7 @@ from api.cli.console import (
     printable,
     show,
 )
-from api.cli.installation import recipes
+from api.cli.installation import config, recipes
 from api.cli.keys import keys
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
@@ -87,6 +87,7 @@ for sub in (
     cli_projections.app,
     policy.app,
     repair.app,
+    config.app,
     recipes.app,
 ):
     app.command(sub)

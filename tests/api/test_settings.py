@@ -75,8 +75,10 @@ def test_an_empty_variable_is_none() -> None:
 
 
 def test_an_unknown_variable_is_named() -> None:
-    assert refused({"SCIM_LEDGER_PROT": SECRET}) == "unknown setting SCIM_LEDGER_PROT"
-    assert refused({"SCIM_LEDGER_port": SECRET}) == "unknown setting SCIM_LEDGER_port"
+    nearest = "; do you mean SCIM_LEDGER_PORT?"
+    for name in ("SCIM_LEDGER_PROT", "SCIM_LEDGER_port"):
+        assert refused({name: SECRET}) == f"unknown setting {name}{nearest}"
+    assert refused({"SCIM_LEDGER_QQQ": SECRET}) == "unknown setting SCIM_LEDGER_QQQ"
 
 
 @pytest.mark.parametrize("name", ["PORT", "WORKERS", "WAKE_FD", "TURN_FD", "ALLOW_UNSAFE_DATABASE"])

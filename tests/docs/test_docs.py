@@ -19,6 +19,19 @@ def test_every_setting_is_in_the_reference_and_no_other() -> None:
     assert documented == {field.encode_name for field in msgspec.structs.fields(Settings)}
 
 
+def test_every_default_of_a_setting_is_the_one_in_the_reference() -> None:
+    text = (DOCS / "reference" / "settings.md").read_text("utf-8")
+    cells = re.findall(r"^\| `([A-Z_]+)` \|.*\| ([^|]*) \|$", text, re.MULTILINE)
+    for name, told in cells:
+        default = getattr(Settings(), name.lower())
+        if default in {None, ""}:
+            assert told.startswith(("\N{EN DASH}", "none", "the ", "made ", "`~")), name
+        elif isinstance(default, bool):
+            assert told == str(default).lower(), name
+        else:
+            assert told == (f"{default:g}" if isinstance(default, float) else str(default)), name
+
+
 def test_every_column_of_the_trail_is_in_the_reference_in_its_order() -> None:
     text = (DOCS / "reference" / "audit-trail.md").read_text("utf-8")
     cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]

@@ -221,7 +221,8 @@ def test_a_usage_error_is_told_and_not_a_traceback(
 
 def test_settings_that_cannot_be_meant_are_one_clear_line(database: Database) -> None:
     assert (
-        refused(database.app, "serve", SCIM_LEDGER_PROT=VALUE) == "unknown setting SCIM_LEDGER_PROT"
+        refused(database.app, "serve", SCIM_LEDGER_PROT=VALUE)
+        == "unknown setting SCIM_LEDGER_PROT; do you mean SCIM_LEDGER_PORT?"
     )
     assert (
         refused(database.app, "serve", SCIM_LEDGER_PORT=VALUE)

@@ -8,6 +8,7 @@ import re
 import string
 from collections.abc import Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final
@@ -17,13 +18,11 @@ import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from api.settings.given import PREFIX, given
 from domain.errors import InvalidValue
 from domain.scim_token.rotation import OVERLAP_MAX, FinishRule
 from domain.secret import Pepper, is_prefix
 
-PREFIX: Final = "SCIM_LEDGER_"
-PLAIN: Final = frozenset({"DATABASE_URL", "SCIM_UPSTREAM_URL"})
-"""Read without the prefix too, where the prefixed variable is not given."""
 _AT_THE_ENDS: Final = string.whitespace + "\u0085\u00a0\u2028\u2029\ufeff"
 """What `echo`, an editor or a spreadsheet leaves around a value;
 no value of ours begins or ends with it.
@@ -109,37 +108,43 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     turn_fd: int | None = None
 
 
+KNOWN: Final = tuple(field.encode_name for field in msgspec.structs.fields(Settings))
+
+
 def load(environment: Mapping[str, str] = os.environ, /, **flags: object) -> Settings:
     """Settings from the environment; flags that are not None win.
 
     Raises SettingsError about a variable and InvalidValue about a flag: what was given is told by
     the name that it was given under.
     """
-    given = {
-        name.removeprefix(PREFIX): (name, value)
-        for name, value in environment.items()
-        if name.startswith(PREFIX)
-    }
-    unknown = given.keys() - {field.encode_name for field in msgspec.structs.fields(Settings)}
+    told = given(environment, **flags)
+    unknown = told.keys() - KNOWN
     if unknown:
-        raise SettingsError(f"unknown setting {PREFIX}{min(unknown)}")
-    for name in PLAIN & environment.keys():
-        given.setdefault(name, (name, environment[name]))
-    for name, value in flags.items():
-        if value is not None:
-            given[name.upper()] = f"--{name.replace('_', '-')}", str(value)
+        raise unknown_setting(min(unknown))
     try:
-        return _checked(_converted({field: value for field, (_, value) in given.items()}))
+        return checked({field: each.value for field, each in told.items()})
     except UnusableSetting as error:
-        name, _ = given.get(error.field, (f"{PREFIX}{error.field}", ""))
+        name = told[error.field].name if error.field in told else f"{PREFIX}{error.field}"
         if name.startswith("--"):
             raise InvalidValue(name, error.detail) from None
         raise SettingsError(f"{name} {error.detail}") from None
 
 
-def _converted(given: Mapping[str, str]) -> Settings:
+def unknown_setting(field: str) -> SettingsError:
+    """The refusal of a name, with the nearest known one."""
+    near = get_close_matches(field.upper(), KNOWN, n=1)
+    hint = "".join(f"; do you mean {PREFIX}{each}?" for each in near)
+    return SettingsError(f"unknown setting {PREFIX}{field}{hint}")
+
+
+def checked(texts: Mapping[str, str]) -> Settings:
+    """The settings of texts by field, all known. Raises SettingsError and UnusableSetting."""
+    return _checked(_converted(texts))
+
+
+def _converted(texts: Mapping[str, str]) -> Settings:
     values = {
-        name: stripped for name, value in given.items() if (stripped := value.strip(_AT_THE_ENDS))
+        name: stripped for name, value in texts.items() if (stripped := value.strip(_AT_THE_ENDS))
     }
     for name, value in values.items():
         # PEPPER is a list that may stand on several lines.

@@ -1,0 +1,98 @@
+"""Settings that cannot be meant together, each told in one sentence with a remedy."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from psycopg.conninfo import conninfo_to_dict
+
+from api.resources.leaks.adapters import leak_adapters
+from api.settings import PLAIN, PREFIX, Given, Settings, SettingsError, hosts, pepper_keys
+from domain.postgres.embedded.error import EmbeddedPostgresError
+from domain.postgres.embedded.server import default_base_dir
+
+_OF_THE_UPSTREAM: Final = (
+    "FORWARD_AUTHORIZATION",
+    "UPSTREAM_CONNECT_TIMEOUT_S",
+    "UPSTREAM_HEAD_TIMEOUT_S",
+    "UPSTREAM_IDLE_TIMEOUT_S",
+)
+_LEVELS: Final = ("debug", "info", "warning", "error")
+_EVERY_ADDRESS: Final = {"0.0.0.0", "::"}  # noqa: S104 - compared with
+_THIS_MACHINE: Final = {"127.0.0.1", "::1", "localhost"}
+
+
+def contradictions(
+    settings: Settings, told: Mapping[str, Given], environment: Mapping[str, str]
+) -> Iterator[str]:
+    """What is wrong between settings. told: what was given. environment: where it was given."""
+    yield from _twice(environment)
+    yield from _database(settings)
+    yield from _files(settings)
+    yield from _upstream(settings, told)
+    if settings.log_level.lower() not in _LEVELS:
+        yield f"{PREFIX}LOG_LEVEL is no level: set it to {', '.join(_LEVELS)}"
+
+
+def _twice(environment: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(PLAIN):
+        plain, prefixed = environment.get(name), environment.get(PREFIX + name)
+        if plain and prefixed and plain != prefixed:
+            yield f"{name} differs from {PREFIX}{name}, which is used: remove one of them"
+
+
+def _database(settings: Settings) -> Iterator[str]:
+    if settings.database_url is None:
+        if settings.owner_database_url is not None:
+            yield (
+                f"{PREFIX}OWNER_DATABASE_URL has no use for the embedded server: "
+                "set DATABASE_URL too, or remove it"
+            )
+        if settings.data_dir is None:
+            try:
+                default_base_dir()
+            except EmbeddedPostgresError as error:
+                yield str(error)
+        return
+    if settings.pepper is None and settings.pepper_file is None:
+        yield f"with DATABASE_URL a pepper is needed: set {PREFIX}PEPPER_FILE"
+    if settings.owner_database_url is not None:
+        app, owner = map(conninfo_to_dict, (settings.database_url, settings.owner_database_url))
+        if any(app.get(part) != owner.get(part) for part in ("host", "port", "dbname")):
+            yield (
+                f"DATABASE_URL and {PREFIX}OWNER_DATABASE_URL name two databases: "
+                "let them differ in the role only"
+            )
+
+
+def _files(settings: Settings) -> Iterator[str]:
+    """What their content contradicts."""
+    if settings.pepper is not None or settings.pepper_file is not None:
+        try:
+            pepper_keys(settings)
+        except SettingsError as error:
+            yield f"{error}: mend it, or name another file"
+    try:
+        leak_adapters(settings)
+    except SettingsError as error:
+        yield str(error)
+
+
+def _upstream(settings: Settings, told: Mapping[str, Given]) -> Iterator[str]:
+    if settings.scim_upstream_url is None:
+        for name in _OF_THE_UPSTREAM:
+            if name in told:
+                yield (
+                    f"{told[name].name} has no use without an upstream: "
+                    f"set {PREFIX}SCIM_UPSTREAM_URL, or remove it"
+                )
+        return
+    url = urlsplit(settings.scim_upstream_url)
+    port = url.port or {"http": 80, "https": 443}[url.scheme]
+    here = {*hosts(settings)}
+    if here & _EVERY_ADDRESS:
+        here |= _THIS_MACHINE
+    if "127.0.0.1" in here or "::1" in here:
+        here.add("localhost")
+    if port == settings.port and url.hostname in here:
+        yield f"{PREFIX}SCIM_UPSTREAM_URL leads back to this service: name your SCIM service there"

@@ -1,0 +1,34 @@
+"""What a process of the service is told."""
+
+from api.settings.given import PLAIN, PREFIX, Given, given
+from api.settings.settings import (
+    KNOWN,
+    Settings,
+    SettingsError,
+    UnusableSetting,
+    checked,
+    finish_rule,
+    hosts,
+    load,
+    pepper_keys,
+    trusted_networks,
+    unknown_setting,
+)
+
+__all__ = [
+    "KNOWN",
+    "PLAIN",
+    "PREFIX",
+    "Given",
+    "Settings",
+    "SettingsError",
+    "UnusableSetting",
+    "checked",
+    "finish_rule",
+    "given",
+    "hosts",
+    "load",
+    "pepper_keys",
+    "trusted_networks",
+    "unknown_setting",
+]
