@@ -47,12 +47,15 @@ from api.resources.scim_token.suspension import SuspensionController
 from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
 from api.shutdown_notice import on_leave
+from api.telemetry.instruments import Instruments
+from api.telemetry.pages import Pages
 from domain.commands import ClockAndIds
 from domain.errors import PermissionDenied
 from domain.eventstore.commit_turn import ALONE, SharedCommitTurn
 from domain.ledger import TokenLedger
 from domain.secret import Pepper
 from projections.audit_trail.queries import AuditQueries
+from projections.figures.queries import FigureQueries
 from projections.follow.ledger_head import LedgerHeadWatch
 from projections.follow.wake_ups import Waker
 from projections.scim_tokens.as_of import AsOfQueries
@@ -101,10 +104,11 @@ def create_app() -> Edge:
 def build(settings: Settings, *, clock_and_ids: ClockAndIds = CLOCK_AND_IDS) -> Edge:
     """The application for given settings; it opens no connection before its first request."""
     service = assemble(settings, clock_and_ids)
+    limited = service.instruments.doors.limited
     upstream = (
         None
         if settings.scim_upstream_url is None
-        else Upstream(settings, service.doors.client_addresses)
+        else Upstream(settings, service.doors.client_addresses, limited=limited)
     )
 
     @asynccontextmanager
@@ -143,6 +147,7 @@ def assemble(settings: Settings, clock_and_ids: ClockAndIds) -> Service:
     assert settings.database_url is not None
     pepper = Pepper(pepper_keys(settings))
     waker = Waker(settings.wake_fd)
+    instruments = Instruments(Pages(settings.metrics_fd, settings.worker_number))
     ledger = TokenLedger(
         settings.database_url,
         pepper=pepper,
@@ -152,8 +157,15 @@ def assemble(settings: Settings, clock_and_ids: ClockAndIds) -> Service:
         revokes_leaked=settings.on_leak == "revoke",
         on_append=waker.appended,
         commit_turn=ALONE if settings.turn_fd is None else SharedCommitTurn(settings.turn_fd),
+        instruments=instruments.ledger,
     )
-    refusals = RefusalCounter(ledger, clock=clock_and_ids.clock, new_id=clock_and_ids.new_id)
+    instruments.read_connections_max.set(ledger.reads.size)
+    refusals = RefusalCounter(
+        ledger,
+        clock=clock_and_ids.clock,
+        new_id=clock_and_ids.new_id,
+        authentications=instruments.doors.authentications,
+    )
     clients = ClientAddresses(trusted_networks(settings))
     limits = RateLimits(per_token=settings.rate_per_token, per_source=settings.rate_per_source)
     heads = LedgerHeadWatch(ledger.reads)
@@ -161,7 +173,13 @@ def assemble(settings: Settings, clock_and_ids: ClockAndIds) -> Service:
         ledger,
         TokenQueries(ledger.reads, waker=waker),
         Cursors(pepper.derive("cursor")),
-        Doors(ledger, client_addresses=clients, limits=limits, refusals=refusals),
+        Doors(
+            ledger,
+            client_addresses=clients,
+            limits=limits,
+            refusals=refusals,
+            instruments=instruments.doors,
+        ),
         as_of=AsOfQueries(ledger.reads, waker=waker),
         audit=AuditQueries(ledger.reads, waker=waker),
         usage=UsageQueries(ledger.reads, waker=waker),
@@ -169,6 +187,8 @@ def assemble(settings: Settings, clock_and_ids: ClockAndIds) -> Service:
         secrets=SecretQueries(ledger.reads, waker=waker),
         heads=heads,
         bulk=BulkRevoker(ledger, TokenMatches(ledger.reads, waker=waker), heads),
+        figures=FigureQueries(ledger.reads),
+        instruments=instruments,
     )
 
 

@@ -24,6 +24,7 @@ from api.resources.api_calls import presentation_of
 from api.resources.leaks.gitlab import ROOT as GITLAB_ROOT
 from api.resources.pages import PUBLIC_PAGES
 from api.service import Service
+from api.telemetry.instruments import KEY as INSTRUMENTS
 from domain.api_token import Permission
 from domain.errors import StoreUnavailable, Unauthenticated, Unavailable
 from domain.eventstore.api_token_lookup import Caller
@@ -64,6 +65,8 @@ class Edge:
         self._methods = methods
         self._public = public
         self._service = service
+        self._instruments = service.instruments
+        self._seen = service.instruments.doors.authentications
         self._next_request_id = request_ids()
         self._doors: Sequence[tuple[str, str, Door]] = [
             (GATEWAY_ROOT, f"{GATEWAY_ROOT}/", GatewayDoors(service.doors)),
@@ -73,6 +76,7 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection scope."""
         if scope["type"] != ScopeType.HTTP:
+            scope.setdefault("state", {})[INSTRUMENTS] = self._instruments
             await self._admin(scope, receive, send)
             return
         scope.setdefault("state", {})["request_id"] = self._next_request_id()
@@ -120,16 +124,22 @@ class Edge:
             self._service.doors.refusals.count("unknown", "api")
             raise NoGoodToken(_IS_SCIM, was_presented=True)
         ledger = self._service.ledger
-        caller = await ledger.api_token_lookup.find(ledger.pepper.candidates(secret))
+        try:
+            caller = await ledger.api_token_lookup.find(ledger.pepper.candidates(secret))
+        except Unavailable:
+            self._seen.add(("api", "unavailable"))
+            raise
         if caller is None:
             self._service.doors.refusals.count("unknown", "api")
             raise Unauthenticated(_NOT_VALID)
         if not caller.is_good:
+            self._seen.add(("api", caller.why_not))
             await self._record_refusal(scope, caller, lacking=None)
             raise Unauthenticated(_NOT_VALID)
         if caller.api_token.use(at=caller.at):
             presentation = presentation_of(scope, self._service.doors.client_addresses)
             await ledger.use_api_token(caller.api_token.id, presentation, digest=caller.digest)
+        self._seen.add(("api", "good"))
         scope["user"] = caller
 
     def _stamping(self, scope: HTTPScope, send: Send) -> Send:

@@ -11,8 +11,10 @@ from litestar.params import SkipValidation
 from api.bulk_revocation import BulkRevoker
 from api.doors.decide import Doors
 from api.http.cursor import Cursors
+from api.telemetry.instruments import Instruments
 from domain.ledger import TokenLedger
 from projections.audit_trail.queries import AuditQueries
+from projections.figures.queries import FigureQueries
 from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import TokenQueries
@@ -36,6 +38,8 @@ class Service:
     secrets: SecretQueries
     heads: LedgerHeadWatch
     bulk: BulkRevoker
+    figures: FigureQueries
+    instruments: Instruments
 
 
 InjectedService: TypeAlias = NamedDependency[SkipValidation[Service]]

@@ -38,15 +38,17 @@ from domain.event import Actor, Aggregate, Changes, Event, States
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.api_token_lookup import ApiTokenLookup
+from domain.eventstore.command_batch import Command, Outcome
 from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.eventstore.event_registry import REGISTRY
-from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate, Command, Outcome
+from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.library.application import LedgerApplication
 from domain.eventstore.peppers.fingerprints import PepperRequirement
 from domain.eventstore.peppers.newer_keys import NewerPeppers
 from domain.eventstore.peppers.rekeyer import Rekeyer
 from domain.eventstore.uses import USE_TIMEOUT_S, Decision, Presented
+from domain.instruments import LedgerInstruments
 from domain.leaks.holder import Holder
 from domain.leaks.holders import find_holders
 from domain.leaks.report import LeakAnswer, LeakReport
@@ -74,8 +76,8 @@ class TokenLedger(LedgerApplication):
     kind new secrets are of. secret_prefix: the issuer's, that they begin with. revokes_leaked: a
     SCIM token whose leak is reported ends, instead of being marked. on_append: called after each
     commit that stored something.
-    commit_turn: see `AppendGate`. Every command raises Unavailable within its deadline when the
-    store is away.
+    commit_turn: see `AppendGate`. instruments: what counts here.
+    Every command raises Unavailable within its deadline when the store is away.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class TokenLedger(LedgerApplication):
         revokes_leaked: bool = True,
         on_append: Callable[[], None] = lambda: None,
         commit_turn: CommitTurn = ALONE,
+        instruments: LedgerInstruments | None = None,
     ) -> None:
         super().__init__(conninfo)
         self.pepper = pepper
@@ -98,6 +101,7 @@ class TokenLedger(LedgerApplication):
         self._secret_prefix = secret_prefix
         self._revokes_leaked = revokes_leaked
         self.clock = LedgerClock(clock_and_ids.clock)
+        instruments = instruments or LedgerInstruments()
         primary = Primary(conninfo, requires=PepperRequirement(pepper))
         self.gate = AppendGate(
             primary,
@@ -106,8 +110,9 @@ class TokenLedger(LedgerApplication):
             new_id=clock_and_ids.new_id,
             on_append=on_append,
             commit_turn=commit_turn,
+            instruments=instruments,
         )
-        self.reads = ReadPool(conninfo, primary=primary)
+        self.reads = ReadPool(conninfo, primary=primary, instruments=instruments.reads)
         self._newer_keys = NewerPeppers(self.reads, pepper)
         self.api_token_lookup = ApiTokenLookup(self.reads, self.clock, self._newer_keys)
         self._rekeyer = Rekeyer(self.gate, self.reads, pepper, new_id=clock_and_ids.new_id)

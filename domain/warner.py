@@ -12,8 +12,9 @@ from uuid import UUID, uuid5
 from domain.authority import scim_token_of
 from domain.commands import ClockAndIds
 from domain.event import Changes, Event, States
+from domain.eventstore.command_batch import Command
 from domain.eventstore.event_registry import REGISTRY
-from domain.eventstore.gate import AppendGate, Command
+from domain.eventstore.gate import AppendGate
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.postgres.primary import Primary
 from domain.scim_token.token import ScimToken

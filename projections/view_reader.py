@@ -4,6 +4,7 @@ the request's arrival."""
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from time import monotonic_ns
 from typing import Any, Final
 
 import psycopg
@@ -58,6 +59,7 @@ class ViewReader:
         when the store is away.
         """
         pause_s = 0.002
+        began_at = monotonic_ns()
         deadline = asyncio.get_running_loop().time() + FRESH_TIMEOUT_S
         damaged: Mapping[str, int] | None = None
         while True:
@@ -72,6 +74,8 @@ class ViewReader:
                 # or was it dropped since the pointers were read?
                 rows, damaged = [], self._versions
             if rows and rows[0][0] >= ledger_head:
+                waited_us = (monotonic_ns() - began_at) // 1000
+                self._pool.instruments.view_wait.observe(waited_us)
                 return [row[3:] for row in rows if row[2] is not None]
             if rows and rows[0][1]:  # unless a newer release takes it over
                 pause_s = max(pause_s, STOPPED_PAUSE_S)
@@ -79,7 +83,9 @@ class ViewReader:
                 self._versions = None
             self._waker.awaited()
             if asyncio.get_running_loop().time() + pause_s > deadline:
-                error_type = ProjectionStopped if rows and rows[0][1] else ProjectionBehind
+                has_stopped = bool(rows and rows[0][1])
+                self._pool.instruments.timed_out.add("stopped_view" if has_stopped else "view")
+                error_type = ProjectionStopped if has_stopped else ProjectionBehind
                 raise error_type(f"the view {self._names[0]} has not reached the ledger's head")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)

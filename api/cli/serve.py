@@ -21,6 +21,7 @@ from api.server.listening import listen_on, url_of
 from api.server.supervisor import Program, Supervisor
 from api.server.worker import worker_argv
 from api.settings import PLAIN, PREFIX, Settings, hosts
+from api.telemetry.pages import new_pages
 from domain.eventstore.commit_turn import new_commit_turn
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.error import EmbeddedPostgresError
@@ -35,6 +36,7 @@ _KEPT_HERE: Final = {
     "host",
     "port",
     "workers",
+    "worker_number",
 }
 """Settings that no child has a use for."""
 
@@ -72,9 +74,15 @@ def _programs(
     """The projection process and the workers, and what they share."""
     wake_read, wake_write = os.pipe()
     turn_fd = new_commit_turn() if settings.workers > 1 else None
-    _export(msgspec.structs.replace(settings, wake_fd=wake_write, turn_fd=turn_fd))
+    metrics_fd = new_pages(settings.workers)
+    _export(
+        msgspec.structs.replace(
+            settings, wake_fd=wake_write, turn_fd=turn_fd, metrics_fd=metrics_fd
+        )
+    )
     listen_fds = [listener.fileno() for listener in listeners]
-    inherited = tuple(fd for fd in (*listen_fds, wake_write, turn_fd) if fd is not None)
+    shared = (*listen_fds, wake_write, turn_fd, metrics_fd)
+    inherited = tuple(fd for fd in shared if fd is not None)
     pulse, lifeline_fd = Pulse(), supervisor.lifeline_fd
     views = (
         *(sys.executable, "-m", "api.server.projector", "--wake-fd", str(wake_read)),

@@ -20,6 +20,7 @@ from api.doors.rate_limit import RateLimits
 from api.doors.refusals import RefusalCounter
 from api.errors import TooManyRequests
 from api.http.asgi_answer import respond
+from api.telemetry.instruments import DoorInstruments
 from domain.errors import TokenRefused, TokenUnknown, Unavailable
 from domain.eventstore.uses import Decision
 from domain.kept_text import kept_bytes
@@ -73,11 +74,13 @@ class Doors:
         client_addresses: ClientAddresses,
         limits: RateLimits,
         refusals: RefusalCounter,
+        instruments: DoorInstruments,
     ) -> None:
         self._ledger = ledger
         self._limits = limits
         self.client_addresses = client_addresses
         self.refusals = refusals
+        self.instruments = instruments
 
     async def authenticate(self, scope: HTTPScope, asked: Asked) -> Decision | Refused:
         """Whether the request's token is good; when it is, its use is committed."""
@@ -113,12 +116,21 @@ class Doors:
 
         Raises TokenRefused, TooManyRequests, Unavailable.
         """
-        self._take(secret, presentation.door)
+        door, seen = presentation.door, self.instruments.authentications
+        self._take(secret, door)
         try:
-            return await self._ledger.authenticate(secret, presentation)
+            decision = await self._ledger.authenticate(secret, presentation)
         except TokenUnknown as refusal:
-            self.refusals.count(refusal.reason, presentation.door)
+            self.refusals.count(refusal.reason, door)
             raise
+        except TokenRefused as refusal:
+            seen.add((door, refusal.reason))
+            raise
+        except Unavailable:
+            seen.add((door, "unavailable"))
+            raise
+        seen.add((door, "good"))
+        return decision
 
     def throttle(self, scope: HTTPScope, door: str, *, secret: Secret | None = None) -> None:
         """Count a request of its source, or a presentation of a secret. Raises TooManyRequests."""
@@ -131,6 +143,9 @@ class Doors:
             else:
                 self._limits.take_source(asked)
         except TooManyRequests:
+            self.instruments.limited.add(
+                "token_rate" if isinstance(asked, Secret) else "source_rate"
+            )
             self.refusals.count("throttled", door)
             raise
 

@@ -17,6 +17,7 @@ import structlog
 
 from domain.commands import CommandKey
 from domain.errors import Unavailable
+from domain.instruments import NOT_COUNTED, Counter
 from domain.ledger import TokenLedger
 from domain.refusals.tally import TallyKey
 
@@ -37,11 +38,20 @@ class _Batch:
 
 
 class RefusalCounter:
-    """The counts of one process. clock: now, aware UTC. new_id: a fresh UUID."""
+    """The counts of one process. clock: now, aware UTC. new_id: a fresh UUID.
+
+    authentications: counts them, too, by door and reason.
+    """
 
     def __init__(
-        self, ledger: TokenLedger, *, clock: Callable[[], datetime], new_id: Callable[[], UUID]
+        self,
+        ledger: TokenLedger,
+        *,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
+        authentications: Counter[tuple[str, str]] = NOT_COUNTED,
     ) -> None:
+        self._authentications = authentications
         self._ledger = ledger
         self._clock = clock
         self._new_id = new_id
@@ -57,6 +67,7 @@ class RefusalCounter:
 
     def count(self, reason: str, door: str) -> None:
         """Count one more."""
+        self._authentications.add((door, reason))
         now = self._clock()
         # With that many keys the minute stands still: memory stays bounded and no count is lost.
         if not self._minute <= now < self._minute_ends and len(self._counts) < MAX_KEYS:

@@ -61,6 +61,22 @@ class Readiness(msgspec.Struct, frozen=True):
     problems: Sequence[str] = ()
 
 
+CAUSES: Final = (
+    *("database", "pepper", "clock", "read_only", "building"),
+    *("stopped_view", "ledger_time", "warnings"),
+)
+"""Why a process is not ready, or degraded (the last three)."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A readiness with its causes. retry_after_s: None for one that can answer."""
+
+    readiness: Readiness
+    causes: Sequence[str]
+    retry_after_s: int | None = None
+
+
 @dataclass
 class Probe(Operation):
     """An operation whose 503 is its own, or a problem where it is not even asked."""
@@ -99,53 +115,61 @@ async def readyz(service: InjectedService) -> Response[Readiness]:
     """200 when the ledger can be reached; a stopped view is told,
     and does not take the doors down.
     """
+    found = await examine(service)
+    if found.retry_after_s is None:
+        return Response(found.readiness)
+    return Response(
+        found.readiness, status_code=503, headers={"Retry-After": str(found.retry_after_s)}
+    )
+
+
+async def examine(service: Service) -> Examined:
+    """How this process is."""
     ledger = service.ledger
     try:
         at = await ledger.time()
         rows = await ledger.reads.fetch(positions.STATES, _KNOWN)
     except Unavailable as error:
-        return _not_ready(_why(error), retry_after_s=5 if isinstance(error, _LASTING) else 1)
+        readiness, cause = _why(error)
+        return Examined(readiness, [cause], 5 if isinstance(error, _LASTING) else 1)
     projections = [
         ProjectionHealth(name, state, lag, stopped_at) for name, state, stopped_at, lag in rows
     ]
     if any(projection.state == "building" for projection in projections):
-        return _not_ready(Readiness("building", projections), retry_after_s=5)
-    problems = [*_jumped(at - ledger.clock()), *await _late(service, at)]
-    is_degraded = bool(problems) or any(
-        projection.stopped_at is not None for projection in projections
-    )
-    return Response(Readiness("degraded" if is_degraded else "ready", projections, problems))
+        return Examined(Readiness("building", projections), ["building"], 5)
+    has_stopped = any(projection.stopped_at is not None for projection in projections)
+    told = {"ledger_time": _jumped(at - ledger.clock()), "warnings": await _late(service, at)}
+    causes = ["stopped_view"] * has_stopped + [cause for cause, text in told.items() if text]
+    problems = [text for text in told.values() if text]
+    return Examined(Readiness("degraded" if causes else "ready", projections, problems), causes)
 
 
-def _why(error: Unavailable) -> Readiness:
+def _why(error: Unavailable) -> tuple[Readiness, str]:
     match error:
         case ClockSkewed():
-            return Readiness("unavailable", problems=[f"{error}; synchronise the clocks (NTP)"])
+            problem = f"{error}; synchronise the clocks (NTP)"
+            return Readiness("unavailable", problems=[problem]), "clock"
         case PepperMismatch():
-            return Readiness("unavailable", problems=[str(error)])
+            return Readiness("unavailable", problems=[str(error)]), "pepper"
         case StoreReadOnly():
-            return Readiness("read_only", problems=[str(error)])
+            return Readiness("read_only", problems=[str(error)]), "read_only"
         case _:
-            return Readiness("unavailable")
+            return Readiness("unavailable"), "database"
 
 
-def _not_ready(found: Readiness, *, retry_after_s: int) -> Response[Readiness]:
-    return Response(found, status_code=503, headers={"Retry-After": str(retry_after_s)})
-
-
-async def _late(service: Service, at: datetime) -> Sequence[str]:
+async def _late(service: Service, at: datetime) -> str | None:
     """Whether warnings are told; of a view that cannot be read, the rest of the answer tells."""
     with suppress(Unavailable):
         since = await service.warnings.due_since(at)
         if since is not None and at - since > LATE_AFTER:
             what = f"warnings about tokens are due since {rfc3339(since)} and not told"
-            return [f"{what}: see warnings.failed in the log"]
-    return []
+            return f"{what}: see warnings.failed in the log"
+    return None
 
 
-def _jumped(ahead: timedelta) -> Sequence[str]:
+def _jumped(ahead: timedelta) -> str | None:
     if ahead <= AHEAD_MAX:
-        return []
-    return [
+        return None
+    return (
         f"ledger time is {ahead.total_seconds():.0f} s ahead of the clocks: see scim-ledger doctor"
-    ]
+    )

@@ -1,7 +1,6 @@
-"""`/metrics`: positions of the views and what is due, in Prometheus' text format."""
+"""`/metrics`: the service, its views and what the ledger holds, in Prometheus' text format."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from litestar import Response, get
@@ -10,13 +9,15 @@ from litestar.openapi.datastructures import ResponseSpec
 from api.admission import requires
 from api.http.json_body import StrictRequest
 from api.http.problems import documented
+from api.resources.health import examine
+from api.resources.store_metrics import of_process, of_store
 from api.resources.view_status import all_positions, sees_all_teams
-from api.service import InjectedService, Service
+from api.service import InjectedService
+from api.telemetry.exposition import counted
 from domain.api_token import Permission
-from domain.errors import ProjectionStopped
 from projections.follow import positions
 from projections.follow.positions import Position
-from projections.warnings.queries import COUNTED, VIEWS
+from projections.warnings.queries import VIEWS
 
 METRICS_PATH: Final = "/metrics"
 METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -42,34 +43,25 @@ _OF_ALL: Final = frozenset({"position", "lag_events"})
     },
 )
 async def metrics(request: StrictRequest, service: InjectedService) -> Response[bytes]:
-    """The views and the ledger's head, as the database knows them: every worker tells the same.
+    """One answer for all workers, whichever is asked; docs/reference/metrics.md lists the metrics.
 
-    Needs `projections:manage`, and without a confinement to teams tells how many events there are;
-    with SCIM_LEDGER_PUBLIC_METRICS=true all of it is for anyone who can reach it.
+    While the database is away it tells that, and what the workers counted. Needs
+    `projections:manage`; without a confinement to teams it tells more than the views. With
+    SCIM_LEDGER_PUBLIC_METRICS=true all of it is for anyone who can reach it.
     """
     sees_all = "user" not in request.scope or sees_all_teams(request.user)
-    found = await all_positions(service.ledger.reads)
-    lines = [*exposition(found, sees_all=sees_all)]
-    are_there = all(any(at.is_live_of(view) for at in found) for view in VIEWS)
-    if sees_all and are_there:
-        with suppress(ProjectionStopped):  # a view that cannot be read: others still can
-            lines += [line async for line in _of_tokens(service)]
+    examined = await examine(service)
+    lines = [*of_process(examined)]
+    if examined.readiness.status not in {"unavailable", "read_only"}:
+        found = await all_positions(service.ledger.reads)
+        lines += exposition(found, sees_all=sees_all)
+        if sees_all:
+            has_views = all(any(at.is_live_of(view) for at in found) for view in VIEWS)
+            lines += [line async for line in of_store(service, has_views=has_views)]
+    if sees_all:  # last: what this answer took is counted, too
+        lines += counted(service.instruments.pages.sums())
     body = "".join(f"{line}\n" for line in lines)
     return Response(body.encode(), headers={"Content-Type": METRICS_MEDIA_TYPE})
-
-
-async def _of_tokens(service: Service) -> AsyncIterator[str]:
-    at = await service.ledger.time()
-    due_since = await service.warnings.due_since(at)
-    waiting_s = 0.0 if due_since is None else (at - due_since).total_seconds()
-    yield "# HELP scim_ledger_warnings_lag_seconds How long the first warning not told has waited."
-    yield "# TYPE scim_ledger_warnings_lag_seconds gauge"
-    yield f"scim_ledger_warnings_lag_seconds {waiting_s}"
-    counts = await service.warnings.expiring(at)
-    yield f"# HELP scim_ledger_tokens_expiring Tokens that end within days, {COUNTED} at most."
-    yield "# TYPE scim_ledger_tokens_expiring gauge"
-    for days, count in sorted(counts.items()):
-        yield f'scim_ledger_tokens_expiring{{days="{days}"}} {count}'
 
 
 def exposition(found: Sequence[Position], *, sees_all: bool) -> Iterator[str]:

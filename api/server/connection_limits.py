@@ -81,7 +81,7 @@ class Places:
     """limit: how many there are. turned_away: those that found none and have not left yet."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._limit_of_one = limit - limit // 8
         self._taken = 0
         self._peers: dict[str, _Peer] = {}
@@ -94,9 +94,9 @@ class Places:
         peer = self._peers.get(site := _site(address)) or _Peer(site)
         if peer.connections >= self._limit_of_one:
             _displace(peer)
-        elif self._taken >= self._limit:
+        elif self._taken >= self.limit:
             _displace(max(self._peers.values(), key=_rank))
-        if peer.connections >= self._limit_of_one or self._taken >= self._limit:
+        if peer.connections >= self._limit_of_one or self._taken >= self.limit:
             return None
         self._peers[site] = peer
         self._taken += 1

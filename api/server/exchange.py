@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
+from time import monotonic_ns
 from typing import Any, Final, Protocol
 
 from litestar.types import ASGIApp, HTTPScope, Message
@@ -54,7 +55,8 @@ class Exchange:
     is_keeping_alive: the connection may go on behind the answer. is_waiting_for_continue: the peer
     sends its body when it is told to. is_gone: the peer is; nothing is sent any more.
     is_request_whole: all of the body has come. is_begun, is_answered: the head of the answer was
-    given, and all of it.
+    given, and all of it. began_at: when the head of the request had come, `monotonic_ns`.
+    status: of the answer that has begun.
     """
 
     __slots__ = (
@@ -65,6 +67,7 @@ class Exchange:
         "_is_chunked",
         "_is_for_head",
         "_left",
+        "began_at",
         "is_answered",
         "is_begun",
         "is_gone",
@@ -72,6 +75,7 @@ class Exchange:
         "is_request_whole",
         "is_waiting_for_continue",
         "scope",
+        "status",
     )
 
     def __init__(
@@ -83,6 +87,8 @@ class Exchange:
         is_waiting_for_continue: bool,
     ) -> None:
         self.scope = scope
+        self.began_at = monotonic_ns()
+        self.status = 0
         self.is_keeping_alive = is_keeping_alive
         self.is_waiting_for_continue = is_waiting_for_continue
         self.is_gone = False
@@ -181,6 +187,7 @@ class Exchange:
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.is_begun = True
+        self.status = status
         self.is_waiting_for_continue = False
         fields = [*self._connection.default_headers, *headers]
         length, says_close = None, False

@@ -28,6 +28,7 @@ from api.server.connection_limits import TURNED_AWAY_AT_ONCE, Place, Places, pla
 from api.server.error_response import Refusal
 from api.server.exchange import Exchange
 from api.server.unsent_bytes import Unsent
+from api.telemetry.instruments import of_state
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
@@ -80,6 +81,7 @@ class StrictHttpProtocol(asyncio.Protocol):
         self.tasks = server_state.tasks
         self._app: Any = config.loaded_app
         self._app_state = app_state
+        self._http = of_state(app_state).http
         # Of the connection, from the moment that it is made.
         self.parser = self._new_parser()
         self.transport: asyncio.Transport
@@ -127,6 +129,8 @@ class StrictHttpProtocol(asyncio.Protocol):
             self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
         self._unsent = Unsent(transport, since=self.loop.time())
         places = places_of(self.server_state, most=self.max_connections)
+        self._http.connections_max.set(places.limit)
+        self._http.connections.add(1)
         self._place = places.take(self, self.client[0] if self.client is not None else "")
         if self._place is None:
             self._turn_away(places)
@@ -135,6 +139,7 @@ class StrictHttpProtocol(asyncio.Protocol):
             self._enforce_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._http.connections.add(-1)
         self.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -177,6 +182,8 @@ class StrictHttpProtocol(asyncio.Protocol):
         self.transport.abort()  # to close would be to wait for what the peer does not take
 
     def _turn_away(self, places: Places) -> None:
+        self._http.limited.add("connections")
+        self._http.refused(503)
         self.connections.discard(self)
         self.transport.write(
             Refusal(503, "This server has all the connections it can serve.").to_bytes()
@@ -328,6 +335,7 @@ class StrictHttpProtocol(asyncio.Protocol):
                 raise Refusal(400, "CONNECT is for proxies; this is none.")
             return  # the same head comes again, without the offer
         if len(self._waiting) >= self.max_waiting:
+            self._http.limited.add("pipeline")
             raise Refusal(503, "Too many requests wait on this connection.")
         version = parser.get_http_version()
         is_waiting_for_continue = self._check_head(version)
@@ -389,6 +397,9 @@ class StrictHttpProtocol(asyncio.Protocol):
     def on_answered(self) -> None:
         """Go on with the connection, or end it, behind an answer."""
         self.server_state.total_requests += 1
+        answered = self._answering
+        assert answered is not None
+        self._http.answered(answered.scope["path"], answered.status, answered.began_at)
         if self.is_closing():
             return
         if self._phase == "body" and self._newest is not None and self._newest.is_answered:
@@ -433,6 +444,7 @@ class StrictHttpProtocol(asyncio.Protocol):
         return expected is not None and expected.lower() == b"100-continue" and version != "1.0"
 
     def _too_large(self) -> Refusal:
+        self._http.limited.add("message_size")
         if len(self.url) > self.max_target_bytes:
             return Refusal(414, "The request target is too long.")
         return Refusal(431, "The request headers are too large or too many.")
@@ -442,6 +454,7 @@ class StrictHttpProtocol(asyncio.Protocol):
         unless that would pass for the answer to another.
         """
         self._is_deaf = True
+        self._http.refused(refusal.status)
         logger.info("Refused a request: %d %s", refusal.status, refusal.detail)
         newest = self._newest
         if self._phase == "body":

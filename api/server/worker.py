@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ import uvicorn
 from api.server.connection_limits import raise_descriptor_limit
 from api.server.heartbeat import keep_beating
 from api.server.protocol import StrictHttpProtocol
+from api.settings import PREFIX
 from api.shutdown_notice import leave
 
 GRACE_S = 10
@@ -92,9 +94,11 @@ def run_worker(
     app_factory: `module:function` that returns an ASGI application with a lifespan.
     listen_fds, lifeline_fd: inherited descriptors; they are owned by this process from here on.
     beat_fd: of a `Pulse`.
-    worker_number: 1 to N, in every log record of this process as `worker`.
+    worker_number: 1 to N, in every log record of this process as `worker`, and which page of the
+        metrics is its own.
     """
     structlog.contextvars.bind_contextvars(worker=worker_number)
+    os.environ[f"{PREFIX}WORKER_NUMBER"] = str(worker_number)
     raise_descriptor_limit()
     config = uvicorn.Config(
         app_factory,

@@ -106,6 +106,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     log_level: str = "info"
     wake_fd: int | None = None
     turn_fd: int | None = None
+    metrics_fd: int | None = None
+    worker_number: int = 1
 
 
 KNOWN: Final = tuple(field.encode_name for field in msgspec.structs.fields(Settings))

@@ -38,6 +38,11 @@ class Caller:
         """Whether the token authenticates with the secret that was presented."""
         return self.api_token.is_good(at=self.at, digest=self.digest)
 
+    @property
+    def why_not(self) -> str:
+        """Of one that is not good: "revoked" or "expired"."""
+        return "expired" if self.api_token.revoked_at is None else "revoked"
+
 
 class ApiTokenLookup:
     """Finds API tokens by digest.

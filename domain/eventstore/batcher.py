@@ -12,6 +12,7 @@ from typing import Final, Generic, TypeVar
 
 from domain.errors import Overloaded, StoreUnavailable
 from domain.eventstore.commit_turn import ALONE, CommitTurn
+from domain.instruments import LaneInstruments
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
@@ -53,6 +54,7 @@ class Batcher(Generic[Ask, Answer]):
     run: answers every job of the batch; whatever it raises refuses those that it left unanswered.
     max_batch, max_queue: jobs. A full queue refuses with Overloaded at once.
     commit_turn: taken before each batch and passed on after it, or sooner by `run`.
+    instruments: of this queue.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class Batcher(Generic[Ask, Answer]):
         max_batch: int = 1000,
         max_queue: int = 10_000,
         commit_turn: CommitTurn = ALONE,
+        instruments: LaneInstruments | None = None,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._commit_turn = commit_turn
+        self._instruments = instruments or LaneInstruments()
         self._queue: deque[Job[Ask, Answer]] = deque()
         self._under_way: Sequence[Job[Ask, Answer]] = ()
         self._loop: asyncio.AbstractEventLoop
@@ -79,6 +83,7 @@ class Batcher(Generic[Ask, Answer]):
         Raises Overloaded.
         """
         if len(self._queue) >= self._max_queue:
+            self._instruments.limited.add("queue")
             raise Overloaded("too many requests are waiting")
         if self._drain is None:
             # Asked for once per run of batches: Python 3.11 makes a system call of it.
@@ -99,11 +104,13 @@ class Batcher(Generic[Ask, Answer]):
         try:
             while self._queue:
                 await self._commit_turn.take()
+                self._instruments.depth.observe(len(self._queue))
                 # Those whose caller gave up are left out: nothing is done for nobody.
                 taken = [
                     self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))
                 ]
                 self._under_way = [job for job in taken if not job.answer.done()]
+                self._instruments.batch.observe(len(self._under_way))
                 await self._answer(self._under_way)
         finally:
             self._under_way = ()
@@ -124,5 +131,6 @@ class Batcher(Generic[Ask, Answer]):
         for job in chain(self._under_way, self._queue):
             if job.deadline <= now:
                 job.fail(StoreUnavailable("no answer within the deadline"))
+        self._instruments.waiting.set(len(self._queue))
         is_idle = self._drain is None
         self._sweeper = None if is_idle else self._loop.call_later(SWEEP_EVERY_S, self._sweep)

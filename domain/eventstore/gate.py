@@ -8,8 +8,7 @@ revoke that was answered is seen by every later batch of every process.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from time import monotonic_ns
 from typing import Final
 from uuid import UUID
 
@@ -17,15 +16,17 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 
-from domain.errors import CommandIdReused, StoreReadOnly, StoreUnavailable
-from domain.event import Aggregate, Changes, Recorded, States
+from domain.errors import StoreReadOnly, StoreUnavailable
+from domain.event import States
 from domain.eventstore import append
-from domain.eventstore.aggregates import MovedSecret, decode_state, evolve, moved_secrets
+from domain.eventstore.aggregates import decode_state
 from domain.eventstore.batcher import Batcher, Job
+from domain.eventstore.command_batch import Command, CommandBatch, Outcome
 from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.eventstore.event_registry import EventRegistry
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.uses import UseLane
+from domain.instruments import LedgerInstruments
 from domain.postgres import binary_arrays
 from domain.postgres.connection import cut_after
 from domain.postgres.kept_connection import KeptConnection
@@ -33,42 +34,6 @@ from domain.postgres.primary import Primary
 
 COMMAND_TIMEOUT_S: Final = 1.8
 BATCH_TIMEOUT_S: Final = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A decision to be taken under the append lock.
-
-    id: repeated with the same `request`, the command has one effect.
-    attempt: random, new for every `Command` object; tells our own second try from a caller's
-    repeat. originator_id: the aggregate that it is about; for a creation, an id that was never
-    used.
-    reads: every aggregate that `decide` looks at. counts: the team whose live tokens it counts,
-    None for none. request: digest of what is asked, for telling
-    reuse. decide: states by id and the ledger's instant in, events per aggregate out, or a Refusal
-    raised.
-    """
-
-    id: UUID
-    attempt: UUID
-    originator_id: UUID
-    reads: frozenset[UUID]
-    request: bytes
-    decide: Callable[[States, datetime], Changes]
-    counts: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a command.
-
-    originator_id: of the execution that had the effect. state: of that aggregate, None when it was
-    not read. is_repeat: another attempt had the effect; this one changed nothing.
-    """
-
-    originator_id: UUID
-    state: Aggregate | None
-    is_repeat: bool
 
 
 class AppendGate:
@@ -80,7 +45,8 @@ class AppendGate:
 
     clock: of this process. new_id: a fresh UUID, for a use.
     on_append: called after each commit that may have stored something.
-    commit_turn: of the lane of uses. primary: shared by all connections of the process.
+    commit_turn: of the lane of uses. instruments: of both lanes.
+    primary: shared by all connections of the process.
     """
 
     def __init__(
@@ -92,12 +58,17 @@ class AppendGate:
         new_id: Callable[[], UUID],
         on_append: Callable[[], None] = lambda: None,
         commit_turn: CommitTurn = ALONE,
+        instruments: LedgerInstruments | None = None,
     ) -> None:
+        instruments = instruments or LedgerInstruments()
+        self._instruments = instruments.commands
         self._registry = registry
         self._clock = clock
         self._on_append = on_append
         self._kept = KeptConnection(primary)
-        self._commands: Batcher[Command, Outcome] = Batcher(self._run, max_batch=200)
+        self._commands: Batcher[Command, Outcome] = Batcher(
+            self._run, max_batch=200, instruments=instruments.commands
+        )
         self.uses = UseLane(
             primary,
             registry,
@@ -105,6 +76,7 @@ class AppendGate:
             new_id=new_id,
             on_append=on_append,
             commit_turn=commit_turn,
+            instruments=instruments.uses,
         )
         self.batch_sizes: deque[int] = deque(maxlen=1000)
 
@@ -143,10 +115,12 @@ class AppendGate:
     async def _transact(
         self, connection: AsyncConnection[TupleRow], jobs: Sequence[Job[Command, Outcome]]
     ) -> None:
+        began_at = monotonic_ns()
         batch = await self._load(connection, [job.ask for job in jobs])
         # Those who gave up while it waited for the lock were told that the store is unavailable.
         outcomes = [(job, batch.decide(job.ask)) for job in jobs if not job.answer.done()]
         await self._store(connection, batch)
+        self._instruments.append.observe((monotonic_ns() - began_at) // 1000)
         self._kept.confirm()
         self._on_append()
         self.batch_sizes.append(len(jobs))
@@ -158,7 +132,7 @@ class AppendGate:
 
     async def _load(
         self, connection: AsyncConnection[TupleRow], commands: Sequence[Command]
-    ) -> "_Batch":
+    ) -> CommandBatch:
         """Begin, take the lock, and read all that the commands need, in one round trip."""
         clock = self._clock()
         reads = {id_ for command in commands for id_ in command.reads}
@@ -166,7 +140,7 @@ class AppendGate:
         live: AsyncCursor[TupleRow] | None = None
         async with connection.pipeline():
             await connection.execute(append.BEGIN)
-            await connection.execute(append.LOCK)
+            lock = await connection.execute(append.LOCK)
             time = await connection.execute(append.LEDGER_TIME, [clock], prepare=True)
             rows = await connection.execute(append.LOAD, [binary_arrays.uuids(reads)], prepare=True)
             known = await connection.execute(
@@ -180,8 +154,11 @@ class AppendGate:
                 )
         at = await time.fetchone()
         assert at is not None
+        locked = await lock.fetchone()
+        assert locked is not None
+        self._instruments.lock_wait.observe(locked[1])
         self._clock.believed()
-        return _Batch(
+        return CommandBatch(
             self._registry,
             at=at[0],
             states=States(
@@ -197,7 +174,7 @@ class AppendGate:
             known={row[0]: (row[1], row[2], row[3]) for row in await known.fetchall()},
         )
 
-    async def _store(self, connection: AsyncConnection[TupleRow], batch: "_Batch") -> None:
+    async def _store(self, connection: AsyncConnection[TupleRow], batch: CommandBatch) -> None:
         """Write all that the commands decided, and commit, in one round trip."""
         async with connection.pipeline():
             if batch.moved:
@@ -224,76 +201,3 @@ class AppendGate:
                     prepare=True,
                 )
             await connection.execute("COMMIT")
-
-
-class _Batch:
-    """One transaction in memory: the states as they evolve, the events that will be stored."""
-
-    def __init__(
-        self,
-        registry: EventRegistry,
-        *,
-        at: datetime,
-        states: States,
-        known: dict[UUID, tuple[UUID, UUID, bytes]],
-    ) -> None:
-        self._registry = registry
-        self.at = at
-        self.recorded: list[Recorded] = []
-        self.changed: dict[UUID, Aggregate] = {}
-        self.moved: list[MovedSecret] = []
-        self.executed: list[Command] = []
-        self.repeated: set[UUID] = set()
-        self._states = states
-        self._known = known
-
-    def decide(self, command: Command) -> Outcome | Exception:
-        """Let the command decide on the states that those before it left."""
-        if command.id in self._known:
-            return self._repeat(command)
-        try:
-            recorded, changed, moved = self._fold(command.decide(self._states, self.at), command.id)
-        except Exception as refusal:  # noqa: BLE001 - a rule's no, or our own mistake: neither is the batch's
-            return refusal
-        self.recorded += recorded
-        self.moved += moved
-        self._states.follow(changed, at=self.at)
-        self.changed |= changed
-        self._known[command.id] = (command.attempt, command.originator_id, command.request)
-        self.executed.append(command)
-        return Outcome(
-            command.originator_id, self._states.get(command.originator_id), is_repeat=False
-        )
-
-    def _fold(
-        self, changes: Changes, command_id: UUID
-    ) -> tuple[list[Recorded], dict[UUID, Aggregate], list[MovedSecret]]:
-        """The events at their places, the states that they lead to, the rows that move with them.
-
-        Touches nothing of the batch.
-        """
-        recorded: list[Recorded] = []
-        changed: dict[UUID, Aggregate] = {}
-        moved: list[MovedSecret] = []
-        for aggregate_id, events in changes:
-            state = changed.get(aggregate_id) or self._states.get(aggregate_id)
-            after = 0 if state is None else state.version
-            for new in append.positioned(
-                aggregate_id, after, events, at=self.at, command_id=command_id
-            ):
-                self._registry.encode(
-                    new.event
-                )  # what cannot be stored is this command's failure alone
-                moved += moved_secrets(state, new.event)
-                state = changed[aggregate_id] = evolve(state, new)
-                recorded.append(new)
-        return recorded, changed, moved
-
-    def _repeat(self, command: Command) -> Outcome | CommandIdReused:
-        attempt, originator_id, request = self._known[command.id]
-        if request != command.request:
-            return CommandIdReused("the command id was used for another request")
-        self.repeated.add(command.id)
-        return Outcome(
-            originator_id, self._states.get(originator_id), is_repeat=attempt != command.attempt
-        )

@@ -240,6 +240,7 @@ CREATE FUNCTION ledger.record_uses(clock timestamp with time zone, digests bytea
     AS $$
 #variable_conflict use_column
 DECLARE
+    asked_at timestamptz;
     ledger_at timestamptz;
     answered int;
 BEGIN
@@ -248,7 +249,10 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         PERFORM ledger.lock_appends();
     END IF;
+    asked_at := clock_timestamp();
     PERFORM pg_advisory_xact_lock(7239075814);
+    PERFORM set_config('scim_ledger.lock_wait_us',
+        (extract(epoch FROM clock_timestamp() - asked_at) * 1000000)::bigint::text, true);
     IF NOT ledger.is_believed(clock) THEN
         PERFORM ledger.ledger_time(clock);
     END IF;

@@ -7,6 +7,7 @@ both agree for every state).
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from time import monotonic_ns
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.eventstore.event_registry import EventRegistry
 from domain.eventstore.ledger_clock import LedgerClock
+from domain.instruments import LaneInstruments
 from domain.postgres import binary_arrays
 from domain.postgres.connection import cut_after
 from domain.postgres.kept_connection import KeptConnection
@@ -78,7 +80,8 @@ class UseLane:
     """Group commit of uses for one process, on a connection of its own.
 
     clock: of this process. new_id: a fresh UUID, for a use.
-    on_append: called after each commit that stored something. commit_turn: see `AppendGate`.
+    on_append: called after each commit that stored something. commit_turn, instruments: see
+    `AppendGate`.
     """
 
     def __init__(
@@ -90,7 +93,9 @@ class UseLane:
         new_id: Callable[[], UUID],
         on_append: Callable[[], None],
         commit_turn: CommitTurn = ALONE,
+        instruments: LaneInstruments | None = None,
     ) -> None:
+        self._instruments = instruments or LaneInstruments()
         self._registry = registry
         self._clock = clock
         self._new_id = new_id
@@ -100,7 +105,7 @@ class UseLane:
         self._asks_all = False
         self._commit_turn = commit_turn
         self._jobs: Batcher[Presented, Decision | None] = Batcher(
-            self._run, commit_turn=commit_turn
+            self._run, commit_turn=commit_turn, instruments=self._instruments
         )
 
     def present(
@@ -156,11 +161,16 @@ class UseLane:
         if not waiting:
             raise StoreUnavailable("the database did not accept a connection in time")
         batch = _Batch(waiting, is_all=is_all)
+        began_at = monotonic_ns()
         with cut_after(connection, STATEMENT_TIMEOUT_S):
             result = await self._record(
                 batch.parameters(self._registry, self._clock(), self._new_id)
             )
         self._kept.confirm()
+        self._instruments.append.observe((monotonic_ns() - began_at) // 1000)
+        lock_wait = result.get_value(0, 6) if result.ntuples else None
+        if lock_wait is not None:
+            self._instruments.lock_wait.observe(binary_arrays.read_bigint(lock_wait))
         return batch, result
 
 

@@ -151,6 +151,12 @@ def read_instant(value: bytes) -> datetime:
     return _EPOCH + microseconds * _MICROSECOND
 
 
+def read_bigint(value: bytes) -> int:
+    """One bigint."""
+    number: int = _INT8.unpack(value)[0]
+    return number
+
+
 def read_integer(value: bytes) -> int:
     """One int."""
     number: int = _INT4.unpack(value)[0]

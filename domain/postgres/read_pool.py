@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic_ns
 from types import TracebackType
 from typing import Any, LiteralString, TypeVar
 from weakref import WeakKeyDictionary
@@ -13,6 +14,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from domain.errors import StoreUnavailable
+from domain.instruments import ReadInstruments
 from domain.postgres.connection import OUT_OF_REACH, is_alive, shut_down, takes_writes
 from domain.postgres.primary import Primary
 from domain.postgres.session import READING
@@ -45,9 +47,12 @@ class ReadPool:
         primary: Primary | None = None,
         size: int = 4,
         timeout_s: float = 1.5,
+        instruments: ReadInstruments | None = None,
     ) -> None:
         self.timeout_s = timeout_s
         self.primary = primary or Primary(conninfo)
+        self.size = size
+        self.instruments = instruments or ReadInstruments()
         self._places = size
         self._is_closed = False
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -110,10 +115,13 @@ class ReadPool:
 
         is_fresh: one that is made now. Raises StoreUnavailable.
         """
+        asked_at = monotonic_ns()
         if self._places:
             self._places -= 1
         else:
             await self._wait_for_place()
+        self.instruments.in_use.add(1)
+        self.instruments.pool_wait.observe((monotonic_ns() - asked_at) // 1000)
         try:
             idle = None if is_fresh else await self._live_idle()
             if idle is not None:
@@ -121,7 +129,7 @@ class ReadPool:
             connection = await self.primary.connect(READING)
             self._plans_since[connection] = asyncio.get_running_loop().time()
         except BaseException:
-            self._free_place()
+            self._end_lease()
             raise
         return self.primary.generation, connection
 
@@ -137,7 +145,7 @@ class ReadPool:
             else:  # in the middle of something, broken, or of a server that was left
                 await connection.close()
         finally:
-            self._free_place()
+            self._end_lease()
 
     async def _wait_for_place(self) -> None:
         loop = asyncio.get_running_loop()
@@ -146,12 +154,19 @@ class ReadPool:
         timer = loop.call_later(self.timeout_s, _give_up, lease)
         try:
             await lease
+        except StoreUnavailable:
+            self.instruments.timed_out.add("connection")
+            raise
         except asyncio.CancelledError:
             if not lease.cancelled():  # its turn came in the same moment
                 self._free_place()
             raise
         finally:
             timer.cancel()
+
+    def _end_lease(self) -> None:
+        self.instruments.in_use.add(-1)
+        self._free_place()
 
     def _free_place(self) -> None:
         while self._waiting:
@@ -225,6 +240,7 @@ class Lease:
             if not is_writable and (error is None or isinstance(error, psycopg.Error)):
                 raise self._pool.primary.lost()
             if isinstance(error, OUT_OF_REACH):
+                self._pool.instruments.timed_out.add("database")
                 raise StoreUnavailable("the database did not answer") from error
         finally:
             await self._pool.give_back(self._generation, self._connection)

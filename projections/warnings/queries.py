@@ -11,6 +11,7 @@ from projections.scim_tokens import view as scim_tokens
 from projections.token_sources import view as token_sources
 from projections.view_reader import ViewReader
 
+EXPIRING_WITHIN_DAYS: Final = sorted({*EXPIRING_DAYS, 90})
 COUNTED: Final = 10_000
 """Tokens that are counted at most: an alarm asks whether there are any."""
 
@@ -36,6 +37,6 @@ class WarningQueries:
         return oldest
 
     async def expiring(self, at: datetime) -> Mapping[int, int]:
-        """Of each of EXPIRING_DAYS, how many good tokens end within them; COUNTED at most."""
-        asked = {"at": at, "days": list(EXPIRING_DAYS), "limit": COUNTED}
+        """Of each of EXPIRING_WITHIN_DAYS, how many good tokens end within; COUNTED at most."""
+        asked = {"at": at, "days": EXPIRING_WITHIN_DAYS, "limit": COUNTED}
         return dict(await self._views.rows(_SQL["expiring"], asked, ledger_head=0))

@@ -24,6 +24,7 @@ from api.doors.scim.pool import MAX_CONNECTIONS, NoPlace, Origin, Places, Pool, 
 from api.doors.scim.target import PLAINLY, NotPlain
 from api.http.asgi_answer import respond
 from api.settings import Settings
+from domain.instruments import NOT_COUNTED, Counter
 
 __all__ = ["MAX_CONNECTIONS", "METHODS", "Upstream"]
 
@@ -35,7 +36,14 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 class Upstream:
     """The SCIM service of the settings, with a pool of connections of this process."""
 
-    def __init__(self, settings: Settings, client_addresses: ClientAddresses) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client_addresses: ClientAddresses,
+        *,
+        limited: Counter[str] = NOT_COUNTED,
+    ) -> None:
+        self._limited = limited
         assert settings.scim_upstream_url is not None
         base = settings.scim_upstream_url.rstrip("/")
         address = urlsplit(base)
@@ -73,6 +81,7 @@ class Upstream:
             ):
                 await self._exchange(head, framing, scope, client, answering)
         except _FAILURES as error:
+            self._limited.add(_LIMITS.get(type(error), ""))
             status, detail, more = _told(error, is_client_awaited=client.is_awaited)
         else:
             return
@@ -151,6 +160,8 @@ class Upstream:
 
 
 _FAILURES: Final = (Unforwardable, NotPlain, ShareTaken, NoPlace, Broken, BadAnswer, OSError)
+
+_LIMITS: Final = {ShareTaken: "upstream_share", NoPlace: "upstream_connections"}
 
 
 def _told(error: Exception, *, is_client_awaited: bool) -> tuple[int, str, Mapping[str, str]]:

@@ -20,7 +20,8 @@ import structlog
 
 from domain.errors import LedgerError, Unavailable
 from domain.event import Changes, States
-from domain.eventstore.gate import AppendGate, Command
+from domain.eventstore.command_batch import Command
+from domain.eventstore.gate import AppendGate
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 from domain.scim_token.rekeying import rekey

@@ -6,13 +6,14 @@
 
 -- name: lock
 -- Orders this transaction after every earlier append, of all processes.
--- Returns: nothing of use.
+-- Returns: nothing of use; microseconds since the transaction began, which is how long it waited.
 -- Order: one row.
 -- Locks: the append lock, an advisory one, to the end of the transaction; waits lock_timeout at
 --   most. It conflicts with other appends only: VACUUM and index builds go on. Refuses any
 --   isolation but READ COMMITTED (0005).
 -- Index: none.
-SELECT ledger.lock_appends();
+SELECT ledger.lock_appends(),
+    (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000000)::bigint;
 
 -- name: ledger_time
 -- After the lock no later event can exist, so the answer is the instant of this transaction.
@@ -53,11 +54,13 @@ WHERE digest = ANY(%s) AND owner_id IS NOT NULL;
 -- name: record_uses
 -- The uses of one batch, decided and recorded. A transaction of its own, run by libpq itself
 -- (`prepared_statement.py`).
--- Returns: one row for each digest that is stored; ids as text, ready for a header.
+-- Returns: one row for each digest that is stored; ids as text, ready for a header; last, for how
+--   many microseconds it waited for the lock (0012).
 -- Order: none. `ordinal` is the place in the arrays, from 1.
 -- Locks: the append lock, which it takes itself; rows of ledger.stream_heads.
 -- Index: secrets_pkey, stream_heads_pkey, events_notification_id.
-SELECT ordinal, token_id::text, team_id::text, is_good, used_at, is_void
+SELECT ordinal, token_id::text, team_id::text, is_good, used_at, is_void,
+    (SELECT current_setting('scim_ledger.lock_wait_us')::bigint)
 FROM ledger.record_uses($1, $2, $3, $4, $5);
 
 -- name: known_commands

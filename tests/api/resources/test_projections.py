@@ -138,16 +138,18 @@ def test_metrics_are_in_the_text_format(service: RunningService, operator: Calle
     for line in answer.text.splitlines():
         if not line.startswith("# "):
             match = re.fullmatch(
-                r"([a-z_]+(?:\{(?:[a-z]+=\"[a-z0-9_]+\",?)+\})?) ([0-9.e-]+)", line
+                r"([a-z_]+(?:\{(?:[a-z_]+=\"[A-Za-z0-9_.+-]+\",?)+\})?) ([0-9.e-]+)", line
             )
             assert match is not None, line
             samples[match[1]] = float(match[2])
     assert samples["scim_ledger_head_position"] > 0
     for name in NAMES:
         assert any(f'_lag_events{{projection="{name}"' in sample for sample in samples)
-    types = re.findall(r"^# TYPE (\w+) gauge$", answer.text, re.MULTILINE)
-    assert len(types) == len(set(types))
-    assert {sample.partition("{")[0] for sample in samples} == set(types)
+    types = dict(re.findall(r"^# TYPE (\w+) (gauge|counter|histogram)$", answer.text, re.MULTILINE))
+    assert len(types) == answer.text.count("# TYPE ")
+    ends = {"gauge": ("",), "counter": ("",), "histogram": ("_bucket", "_sum", "_count")}
+    named = {name + end for name, type_ in types.items() for end in ends[type_]}
+    assert {sample.partition("{")[0] for sample in samples} == named
 
 
 @pytest.fixture

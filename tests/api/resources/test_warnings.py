@@ -86,6 +86,7 @@ def test_how_many_tokens_end_soon_is_a_metric(service: RunningService, admin: Ca
         "1": 1,
         "7": 1,
         "30": 2,
+        "90": 2,
     }
     assert "scim_ledger_warnings_lag_seconds 0.0" in service.client.get("/metrics", auth=admin).text
 

@@ -221,7 +221,7 @@ def limits(soft: int, hard: int) -> Any:
         "    class Worker: pass\n"
         "    worker = Worker()\n"
         "    print(json.dumps([resource.getrlimit(resource.RLIMIT_NOFILE), "
-        "places_of(worker, most=2048)._limit]))\n"
+        "places_of(worker, most=2048).limit]))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

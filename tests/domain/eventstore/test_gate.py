@@ -23,7 +23,7 @@ from domain.errors import (
 )
 from domain.event import Actor, Changes, States
 from domain.eventstore import append
-from domain.eventstore.gate import Command, Outcome
+from domain.eventstore.command_batch import Command, Outcome
 from domain.eventstore.uses import Decision
 from domain.ledger import TokenLedger
 from domain.scim_token import events as scim_token

@@ -26,7 +26,7 @@ from domain.errors import NoRotationUnderway, StoreUnavailable, TokenRefused
 from domain.event import Changes, Event, Recorded, States
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.append import LOAD
-from domain.eventstore.gate import Command
+from domain.eventstore.command_batch import Command
 from domain.eventstore.uses import Presented
 from domain.ledger import TokenLedger
 from domain.scim_token import rotation

@@ -26,8 +26,9 @@ from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.errors import Unavailable
 from domain.eventstore.batcher import Job
+from domain.eventstore.command_batch import Command, Outcome
 from domain.eventstore.event_registry import REGISTRY
-from domain.eventstore.gate import AppendGate, Command, Outcome
+from domain.eventstore.gate import AppendGate
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.ledger import TokenLedger
 from domain.postgres.embedded.server import EmbeddedPostgres

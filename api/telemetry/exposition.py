@@ -1,0 +1,50 @@
+"""Prometheus' text format 0.0.4, by hand: names and label values are ours, nothing is escaped."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+
+from api.telemetry.catalogue import COUNTED, PLACES, Metric, Type
+
+Samples = Mapping[tuple[str, ...], float]
+"""Values by the values of the labels."""
+
+
+def counted(sums: Sequence[int]) -> Iterator[str]:
+    """The lines of what the workers counted. sums: of `Pages`."""
+    for metric in COUNTED:
+        yield from _head(metric.name, metric.type, metric.help)
+        for values, place in PLACES[metric.name].items():
+            if metric.type == "histogram":
+                yield from _histogram(metric, values, sums[place : place + metric.cells])
+            else:
+                yield f"{metric.name}{_labels(metric.labels, values)} {sums[place]}"
+
+
+def gauge(name: str, help_: str, labels: Sequence[str], samples: Samples) -> Iterator[str]:
+    """The lines of one gauge."""
+    yield from _head(name, "gauge", help_)
+    for values, value in samples.items():
+        yield f"{name}{_labels(labels, values)} {value}"
+
+
+def _head(name: str, type_: Type, help_: str) -> Iterator[str]:
+    yield f"# HELP {name} {help_}"
+    yield f"# TYPE {name} {type_}"
+
+
+def _histogram(metric: Metric, values: tuple[str, ...], cells: Sequence[int]) -> Iterator[str]:
+    *counts, total = cells
+    names, bounds = (*metric.labels, "le"), [f"{bound / metric.per:g}" for bound in metric.bounds]
+    upto = list(accumulate(counts))
+    for bound, count in zip([*bounds, "+Inf"], upto, strict=True):
+        yield f"{metric.name}_bucket{_labels(names, (*values, bound))} {count}"
+    labels = _labels(metric.labels, values)
+    yield f"{metric.name}_sum{labels} {total / metric.per}"
+    yield f"{metric.name}_count{labels} {upto[-1]}"
+
+
+def _labels(names: Sequence[str], values: Sequence[str]) -> str:
+    if not names:
+        return ""
+    pairs = (f'{name}="{value}"' for name, value in zip(names, values, strict=True))
+    return f"{{{','.join(pairs)}}}"

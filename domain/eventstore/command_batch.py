@@ -1,0 +1,124 @@
+"""Commands that are decided together: what one asks, and the transaction that they make in memory.
+
+Nothing here speaks to the database; `gate.py` loads what a batch decides on, and stores it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from domain.errors import CommandIdReused
+from domain.event import Aggregate, Changes, Recorded, States
+from domain.eventstore import append
+from domain.eventstore.aggregates import MovedSecret, evolve, moved_secrets
+from domain.eventstore.event_registry import EventRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A decision to be taken under the append lock.
+
+    id: repeated with the same `request`, the command has one effect.
+    attempt: random, new for every `Command` object; tells our own second try from a caller's
+    repeat. originator_id: the aggregate that it is about; for a creation, an id that was never
+    used.
+    reads: every aggregate that `decide` looks at. counts: the team whose live tokens it counts,
+    None for none. request: digest of what is asked, for telling
+    reuse. decide: states by id and the ledger's instant in, events per aggregate out, or a Refusal
+    raised.
+    """
+
+    id: UUID
+    attempt: UUID
+    originator_id: UUID
+    reads: frozenset[UUID]
+    request: bytes
+    decide: Callable[[States, datetime], Changes]
+    counts: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a command.
+
+    originator_id: of the execution that had the effect. state: of that aggregate, None when it was
+    not read. is_repeat: another attempt had the effect; this one changed nothing.
+    """
+
+    originator_id: UUID
+    state: Aggregate | None
+    is_repeat: bool
+
+
+class CommandBatch:
+    """One transaction in memory: the states as they evolve, the events that will be stored."""
+
+    def __init__(
+        self,
+        registry: EventRegistry,
+        *,
+        at: datetime,
+        states: States,
+        known: dict[UUID, tuple[UUID, UUID, bytes]],
+    ) -> None:
+        self._registry = registry
+        self.at = at
+        self.recorded: list[Recorded] = []
+        self.changed: dict[UUID, Aggregate] = {}
+        self.moved: list[MovedSecret] = []
+        self.executed: list[Command] = []
+        self.repeated: set[UUID] = set()
+        self._states = states
+        self._known = known
+
+    def decide(self, command: Command) -> Outcome | Exception:
+        """Let the command decide on the states that those before it left."""
+        if command.id in self._known:
+            return self._repeat(command)
+        try:
+            recorded, changed, moved = self._fold(command.decide(self._states, self.at), command.id)
+        except Exception as refusal:  # noqa: BLE001 - a rule's no, or our own mistake: neither is the batch's
+            return refusal
+        self.recorded += recorded
+        self.moved += moved
+        self._states.follow(changed, at=self.at)
+        self.changed |= changed
+        self._known[command.id] = (command.attempt, command.originator_id, command.request)
+        self.executed.append(command)
+        return Outcome(
+            command.originator_id, self._states.get(command.originator_id), is_repeat=False
+        )
+
+    def _fold(
+        self, changes: Changes, command_id: UUID
+    ) -> tuple[list[Recorded], dict[UUID, Aggregate], list[MovedSecret]]:
+        """The events at their places, the states that they lead to, the rows that move with them.
+
+        Touches nothing of the batch.
+        """
+        recorded: list[Recorded] = []
+        changed: dict[UUID, Aggregate] = {}
+        moved: list[MovedSecret] = []
+        for aggregate_id, events in changes:
+            state = changed.get(aggregate_id) or self._states.get(aggregate_id)
+            after = 0 if state is None else state.version
+            for new in append.positioned(
+                aggregate_id, after, events, at=self.at, command_id=command_id
+            ):
+                self._registry.encode(
+                    new.event
+                )  # what cannot be stored is this command's failure alone
+                moved += moved_secrets(state, new.event)
+                state = changed[aggregate_id] = evolve(state, new)
+                recorded.append(new)
+        return recorded, changed, moved
+
+    def _repeat(self, command: Command) -> Outcome | CommandIdReused:
+        attempt, originator_id, request = self._known[command.id]
+        if request != command.request:
+            return CommandIdReused("the command id was used for another request")
+        self.repeated.add(command.id)
+        return Outcome(
+            originator_id, self._states.get(originator_id), is_repeat=attempt != command.attempt
+        )
