@@ -89,7 +89,7 @@ def _read(told: Mapping[str, Given]) -> tuple[Settings, dict[str, str]]:
 
 def _shown(told: Mapping[str, Given]) -> Iterator[str]:
     """Every setting, but those between the processes of one `serve` only where they are given."""
-    return (name for name in KNOWN if name in told or not name.endswith("_FD"))
+    return (name for name in KNOWN if name in told or not name.endswith(("_FD", "WORKER_NUMBER")))
 
 
 def _row(
