@@ -256,8 +256,9 @@ def sees(manager: ApiToken, token: ApiToken) -> bool:
 
 
 def is_manager(token: ApiToken, *, at: datetime) -> bool:
-    """Whether an API token may manage API tokens at `at`."""
-    return Permission.API_TOKENS_MANAGE in token.permissions and token.is_good(at=at)
+    """Whether an API token may manage API tokens at `at`, and is there to stay: no session."""
+    may_manage = Permission.API_TOKENS_MANAGE in token.permissions and token.is_good(at=at)
+    return may_manage and token.session_of is None
 
 
 def require_another_manager(states: States, token: ApiToken, at: datetime) -> None:

@@ -15,8 +15,10 @@ import psycopg
 from domain import policy
 from domain.api_token import ApiToken, Permission
 from domain.api_token import rotation as rotation_of_api_token
+from domain.api_token import session
 from domain.authority import (
     NOBODY_NAMED,
+    ApiCall,
     Authority,
     Operator,
     api_token_of,
@@ -30,6 +32,7 @@ from domain.authority import (
     rotated,
     scim_token_of,
     sees,
+    signed,
     signing_api_token,
 )
 from domain.commands import ClockAndIds, CommandKey, NewApiToken, NewScimToken
@@ -478,10 +481,11 @@ class TokenLedger(LedgerApplication):
         self, found: Sequence[tuple[Holder, Leak]], *, by: Authority, key: CommandKey | None
     ) -> Sequence[LeakAnswer]:
         answers: Sequence[LeakAnswer] = ()
+        actors: dict[UUID, Actor] = {}
 
         def decide(states: States, at: datetime) -> Changes:
-            nonlocal answers
-            signed = {
+            nonlocal answers, actors
+            actors = {
                 holder.token.id: authorise(
                     states,
                     by,
@@ -492,12 +496,15 @@ class TokenLedger(LedgerApplication):
                 for holder, _ in found
             }
             changes, answers = decide_on_leaks(
-                found, states, signed=signed, revokes=self._revokes_leaked, at=at
+                found, states, signed=actors, revokes=self._revokes_leaked, at=at
             )
             return changes
 
         ids = list({holder.token.id for holder, _ in found})
         outcome = await self._execute(ids[0], decide, by=by, key=key, reads=ids)
+        api_tokens = [each.token.id for each, _ in found if isinstance(each.token, ApiToken)]
+        if api_tokens:
+            await self._end_sessions(api_tokens, by=next(iter(actors.values()), None))
         if outcome.is_repeat:  # what the first execution did is done; this one did nothing
             at = await self.time()
             return [LeakAnswer(each.token.id, each.state(at=at), "none") for each, _ in found]
@@ -584,14 +591,62 @@ class TokenLedger(LedgerApplication):
         last manager. Raises NotFound for a missing or foreign token, LastManager.
         """
         managers = () if isinstance(by, Operator) else await self._managers()
+        actor = None
 
         def decide(states: States, at: datetime) -> Changes:
+            nonlocal actor
             token, actor = managed(states, by, at, token_id=token_id)
             if not isinstance(by, Operator):
                 require_another_manager(states, token, at)
             return [(token_id, token.revoke(by=actor, reason=reason))]
 
         await self._execute(token_id, decide, by=by, reads=managers)
+        await self._end_sessions([token_id], by=actor)
+
+    async def open_session(self, *, by: ApiCall) -> tuple[ApiToken, Secret]:
+        """Sign in to the console: an API token for a few hours, with the rights of the caller's.
+
+        Its secret is in the answer and nowhere else. Raises Unauthenticated, also for a session.
+        """
+        token_id = self.clock_and_ids.new_id()
+        secret = self._mint(self._api_kind)
+        digest = self.pepper.digest(secret)
+
+        def decide(states: States, at: datetime) -> Changes:
+            token = api_token_of(states, by.api_token_id)
+            opened = session.open_session(
+                token, digest=digest, presented=by.digest, by=signed(by, token), at=at
+            )
+            return [(token_id, opened)]
+
+        return _after(await self._execute(token_id, decide, by=by), ApiToken, shows=True), secret
+
+    async def close_session(self, *, by: ApiCall) -> None:
+        """Sign out: the session that calls ends; repeated, it records nothing. Raises NotFound."""
+
+        def decide(states: States, _: datetime) -> Changes:
+            token = api_token_of(states, by.api_token_id)
+            return [(token.id, session.close_session(token, by=signed(by, token)))]
+
+        await self._execute(by.api_token_id, decide, by=by)
+
+    async def _end_sessions(self, token_ids: Sequence[UUID], *, by: Actor | None) -> None:
+        """End the sessions of API tokens that are revoked: none of them can open another.
+
+        by: who revoked them, and was asked for their permission then.
+        """
+        found = [
+            each.id
+            for each in await self.api_tokens()
+            if each.session_of in token_ids and each.revoked_at is None
+        ]
+
+        def decide(states: States, _: datetime) -> Changes:
+            tokens = [api_token_of(states, id_) for id_ in found]
+            return [(each.id, each.revoke(by=by, reason=session.ENDED_WITH)) for each in tokens]
+
+        if found:
+            await self._execute(found[0], decide, by=Operator(), reads=found)
 
     async def rotate_api_token(
         self,

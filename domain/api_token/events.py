@@ -45,7 +45,8 @@ class Created(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fie
 
     user_id: the user it acts for. teams: the teams it may touch, None for all.
     created_by: None when an early release made it at the command line. expires_at: None for no end.
-    reason: why, 1 to 200 characters, or None.
+    reason: why, 1 to 200 characters, or None. session_of: the API token that signed in to the
+    console with it for a session, None for one that was made for anything else.
     """
 
     topic: ClassVar[str] = "api_token.created.v1"
@@ -56,6 +57,7 @@ class Created(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fie
     created_by: Actor | None
     expires_at: datetime | None
     reason: str | None = None
+    session_of: UUID | None = None
 
 
 class Used(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

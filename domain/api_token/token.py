@@ -39,6 +39,7 @@ class ApiToken(msgspec.Struct, frozen=True):
     """State after `version` events. Instants are ledger time.
 
     digest: of the newest secret. older: those that were good when it came, two at most.
+    session_of: as of `Created`.
     """
 
     id: UUID
@@ -56,6 +57,7 @@ class ApiToken(msgspec.Struct, frozen=True):
     uses: int = 0
     older: tuple[OlderSecret, ...] = ()
     rotated_at: datetime | None = None
+    session_of: UUID | None = None
 
     @staticmethod
     def create(
@@ -208,6 +210,7 @@ def evolve(token: ApiToken | None, recorded: Recorded) -> ApiToken:
             digest=event.digest,
             created_at=recorded.at,
             expires_at=event.expires_at,
+            session_of=event.session_of,
         )
     assert token is not None, "a stream starts with Created"
     assert recorded.originator_version == token.version + 1, "a stream is dense"

@@ -90,7 +90,11 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     warnings.Unused: lambda event: _warning(
         f"not used since {rfc3339(event.since)}, for {_days(UNUSED_AFTER.days)}"
     ),
-    api_token.Created: lambda event: Detail(event.reason, event.created_by),
+    api_token.Created: lambda event: Detail(
+        event.reason,
+        event.created_by,
+        how=None if event.session_of is None else replace(UNTOLD, note="a session of the console"),
+    ),
     api_token.Used: lambda event: Detail(how=event.presentation, is_its_own=True),
     api_token.Refused: lambda event: Detail(
         event.reason, how=_with_permission(event), is_its_own=True

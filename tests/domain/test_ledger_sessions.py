@@ -1,0 +1,86 @@
+"""Sessions of the console in the ledger: what ends an API token ends whatever it signed in for."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+from uuid import UUID, uuid4
+
+import pytest
+
+from domain.api_token import ApiToken, Permission
+from domain.authority import ApiCall, Operator
+from domain.commands import NewApiToken
+from domain.errors import Unauthenticated
+from domain.leaks.report import LeakReport
+from domain.ledger import TokenLedger
+from domain.scim_token.leak import Leak
+from domain.secret import Secret
+from tests.conftest import Database, open_ledger
+
+Run: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
+MANAGE = Permission.API_TOKENS_MANAGE
+
+
+async def signed_in(ledger: TokenLedger) -> tuple[ApiToken, Secret, ApiToken]:
+    """An API token with its secret, and a session of it."""
+    token, secret = await ledger.create_api_token(NewApiToken(uuid4(), None, (MANAGE,), None))
+    session, _ = await ledger.open_session(by=call_of(token))
+    return token, secret, session
+
+
+def call_of(token: ApiToken) -> ApiCall:
+    return ApiCall(token.id, digest=token.digest.value)
+
+
+async def is_over(ledger: TokenLedger, token_id: UUID) -> bool:
+    return (await ledger.api_token(token_id)).revoked_at is not None
+
+
+def test_a_revocation_ends_the_sessions_too(database: Database, run: Run) -> None:
+    async def main() -> None:
+        async with open_ledger(database.app) as ledger:
+            token, _, session = await signed_in(ledger)
+            _, _, other = await signed_in(ledger)
+            await ledger.revoke_api_token(token.id, by=Operator())
+            assert await is_over(ledger, session.id)
+            assert not await is_over(ledger, other.id)
+            with pytest.raises(Unauthenticated):
+                await ledger.open_session(by=call_of(token))
+
+    run(main())
+
+
+def test_a_session_may_revoke_its_own_token_and_ends_with_it(database: Database, run: Run) -> None:
+    async def main() -> None:
+        async with open_ledger(database.app) as ledger:
+            token, _, session = await signed_in(ledger)
+            await signed_in(ledger)  # another manager stays
+            await ledger.revoke_api_token(token.id, by=call_of(session))
+            assert await is_over(ledger, token.id)
+            assert await is_over(ledger, session.id)
+
+    run(main())
+
+
+def test_a_leak_of_the_token_ends_its_sessions(database: Database, run: Run) -> None:
+    async def main() -> None:
+        async with open_ledger(database.app) as ledger:
+            _, secret, session = await signed_in(ledger)
+            report = LeakReport(secret, Leak(url="https://example.com/paste", source="test"))
+            (answer,) = await ledger.report_leaks([report], by=Operator(), teams=None)
+            assert answer is not None
+            assert answer.action == "revoked"
+            assert await is_over(ledger, session.id)
+
+    run(main())
+
+
+def test_signing_out_ends_the_session_and_nothing_else(database: Database, run: Run) -> None:
+    async def main() -> None:
+        async with open_ledger(database.app) as ledger:
+            token, _, session = await signed_in(ledger)
+            await ledger.close_session(by=call_of(session))
+            await ledger.close_session(by=call_of(session))
+            assert await is_over(ledger, session.id)
+            assert not await is_over(ledger, token.id)
+
+    run(main())
