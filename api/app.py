@@ -10,10 +10,15 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
+from litestar.template.config import TemplateConfig
 
 from api.admission import admit
 from api.bulk_revocation import BulkRevoker
 from api.clock_and_ids import CLOCK_AND_IDS
+from api.console import routes as console
+from api.console.gate import ROOT as CONSOLE
+from api.console.gate import ConsoleGate
+from api.console.rendering import ENGINE
 from api.doors.client_address import ClientAddresses
 from api.doors.decide import Doors
 from api.doors.rate_limit import RateLimits
@@ -36,7 +41,7 @@ from api.resources.health import healthz, readyz
 from api.resources.leaks.adapters import leak_adapters, signed_paths
 from api.resources.leaks.report import report_leaks
 from api.resources.metrics import METRICS_PATH, metrics
-from api.resources.pages import ASSETS, PAGES
+from api.resources.pages import ASSETS, PAGES, root
 from api.resources.policy import PolicyController
 from api.resources.projections import ProjectionController
 from api.resources.scim_token.documented import ScimTokenController
@@ -121,8 +126,11 @@ def build(settings: Settings, *, clock_and_ids: ClockAndIds = CLOCK_AND_IDS) -> 
         await service.ledger.aclose()
 
     routes = [*RESOURCES, *leak_adapters(settings)]
+    pages = [root(console=CONSOLE if settings.console else None), *PAGES]
+    if settings.console:
+        pages.append(console.router())
     admin = Litestar(
-        route_handlers=[Router("/", route_handlers=routes, after_request=_no_store), *PAGES],
+        route_handlers=[Router("/", route_handlers=routes, after_request=_no_store), *pages],
         dependencies={
             "service": Provide(lambda: service, sync_to_thread=False),
             "call": Provide(call_of, sync_to_thread=False),
@@ -134,12 +142,14 @@ def build(settings: Settings, *, clock_and_ids: ClockAndIds = CLOCK_AND_IDS) -> 
         exception_handlers={Exception: _handle},
         lifespan=[lifespan],
         openapi_config=_openapi(),
+        template_config=TemplateConfig(instance=ENGINE),
         plugins=[DescribedStrings()],
         logging_config=None,
     )
     metrics_path = (METRICS_PATH,) if settings.public_metrics else ()
     public = (*PUBLIC, *metrics_path, *signed_paths(settings))
-    return Edge(admin, Methods(admin.routes), service, upstream, public=public)
+    gate = ConsoleGate(service) if settings.console else None
+    return Edge(admin, Methods(admin.routes), service, upstream, public=public, console=gate)
 
 
 def assemble(settings: Settings, clock_and_ids: ClockAndIds) -> Service:

@@ -1,12 +1,15 @@
 """The outermost ASGI application: request ids, the doors, and API tokens before anything else."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
-import structlog
 from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from api.authentication import ApiTokens
+from api.console.gate import ROOT as CONSOLE
+from api.console.gate import ConsoleGate
 from api.doors.authorization import SCHEME, NotPresentable, read
 from api.doors.gateways import ROOT as GATEWAY_ROOT
 from api.doors.gateways import GatewayDoors
@@ -20,14 +23,12 @@ from api.http.methods import Methods, head_only, send_options
 from api.http.problem_types import ROOT as PROBLEMS
 from api.http.problems import DENIED, Answer, answer, problem, send_problem
 from api.random_ids import request_ids
-from api.resources.api_calls import presentation_of
 from api.resources.leaks.gitlab import ROOT as GITLAB_ROOT
 from api.resources.pages import PUBLIC_PAGES
 from api.service import Service
 from api.telemetry.instruments import KEY as INSTRUMENTS
 from domain.api_token import Permission
-from domain.errors import StoreUnavailable, Unauthenticated, Unavailable
-from domain.eventstore.api_token_lookup import Caller
+from domain.errors import StoreUnavailable
 
 PUBLIC: Final = ("/healthz", "/readyz", "/openapi", "/docs", "/revoke", PROBLEMS)
 AUTHENTICATING: Final = ("/verify", "/introspect")
@@ -39,9 +40,6 @@ _IS_SCIM: Final = "This is a SCIM token; the base URL ends in /scim/v2"
 """The prefix tells, so nobody is asked:
 whoever configures an identity provider forgets the path.
 """
-_NOT_VALID: Final = "The API token is not valid."
-
-logger = structlog.get_logger()
 
 
 class Edge:
@@ -60,13 +58,15 @@ class Edge:
         upstream: Upstream | None = None,
         *,
         public: Sequence[str] = PUBLIC,
+        console: ConsoleGate | None = None,
     ) -> None:
         self._admin = admin
+        self._api_tokens = ApiTokens(service)
+        self._console = console
         self._methods = methods
         self._public = public
         self._service = service
         self._instruments = service.instruments
-        self._seen = service.instruments.doors.authentications
         self._next_request_id = request_ids()
         self._doors: Sequence[tuple[str, str, Door]] = [
             (GATEWAY_ROOT, f"{GATEWAY_ROOT}/", GatewayDoors(service.doors)),
@@ -85,6 +85,10 @@ class Edge:
             if path.startswith(below) or path == root:
                 await door(scope, receive, send)
                 return
+        if self._console is not None and _is_within(path, (CONSOLE,)):
+            show, refuse = partial(self._console.answer, self._route), self._console.refuse
+            await answer_in_time(show, refuse, scope, receive, send, within_s=ANSWER_WITHIN_S)
+            return
         within_s = AUTHENTICATE_WITHIN_S if _is_within(path, AUTHENTICATING) else ANSWER_WITHIN_S
         await answer_in_time(self._administer, _refuse, scope, receive, send, within_s=within_s)
 
@@ -96,6 +100,10 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - answered like any other, from one table
             await send_problem(send, scope, answer(error))
             return
+        await self._route(scope, receive, send)
+
+    async def _route(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """Hand a request that may come in to its route."""
         method, allowed = scope["method"], self._methods.of(scope["path"])
         if method == "OPTIONS" and allowed:
             await send_options(send, scope, allowed)
@@ -123,24 +131,7 @@ class Edge:
         if secret.kind.startswith("scim_"):
             self._service.doors.refusals.count("unknown", "api")
             raise NoGoodToken(_IS_SCIM, was_presented=True)
-        ledger = self._service.ledger
-        try:
-            caller = await ledger.api_token_lookup.find(ledger.pepper.candidates(secret))
-        except Unavailable:
-            self._seen.add(("api", "unavailable"))
-            raise
-        if caller is None:
-            self._service.doors.refusals.count("unknown", "api")
-            raise Unauthenticated(_NOT_VALID)
-        if not caller.is_good:
-            self._seen.add(("api", caller.why_not))
-            await self._record_refusal(scope, caller, lacking=None)
-            raise Unauthenticated(_NOT_VALID)
-        if caller.api_token.use(at=caller.at):
-            presentation = presentation_of(scope, self._service.doors.client_addresses)
-            await ledger.use_api_token(caller.api_token.id, presentation, digest=caller.digest)
-        self._seen.add(("api", "good"))
-        scope["user"] = caller
+        scope["user"] = await self._api_tokens.caller(scope, secret)
 
     def _stamping(self, scope: HTTPScope, send: Send) -> Send:
         """Adds the request's id to an answer, and records one that is given for
@@ -150,27 +141,14 @@ class Edge:
         async def stamping(message: Message) -> None:
             denied = scope["state"].pop(DENIED, None)
             if denied is not None:
-                await self._record_refusal(scope, scope["user"], lacking=Permission(denied))
+                await self._api_tokens.record_refusal(
+                    scope, scope["user"], lacking=Permission(denied)
+                )
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], stamp(scope)]
             await send(message)
 
         return stamping
-
-    async def _record_refusal(
-        self, scope: HTTPScope, caller: Caller, *, lacking: Permission | None
-    ) -> None:
-        """It is refused whether this can be recorded or not: a no needs no record."""
-        try:
-            await self._service.ledger.refuse_api_token(
-                caller.api_token.id,
-                lacking=lacking,
-                presentation=presentation_of(scope, self._service.doors.client_addresses),
-                at=caller.at,
-                digest=caller.digest,
-            )
-        except Unavailable:
-            logger.warning("refusal.not_recorded", api_token_id=str(caller.api_token.id))
 
 
 async def _refuse(scope: HTTPScope, _: Receive, send: Send) -> None:

@@ -13,9 +13,8 @@ from uuid import UUID
 import psycopg
 
 from domain import policy
-from domain.api_token import ApiToken, Permission
+from domain.api_token import ApiToken, Permission, session
 from domain.api_token import rotation as rotation_of_api_token
-from domain.api_token import session
 from domain.authority import (
     NOBODY_NAMED,
     ApiCall,

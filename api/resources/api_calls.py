@@ -32,6 +32,7 @@ _RESOURCES: Final = frozenset(
         "introspect",
         "leak-report",
         "docs",
+        "console",
     }
 )
 _WORDS: Final = _RESOURCES | {

@@ -26,7 +26,7 @@ _VARIES: Final = {"Vary": "Accept", "Content-Security-Policy": "default-src 'non
 _PAGE: Final = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title></head>
+{onward}<title>{title}</title></head>
 <body><h1>{title}</h1><p>{text}</p><p>{more}</p></body>
 </html>
 """
@@ -36,16 +36,28 @@ _LINKS: Final = (
 )
 
 
-@get("/", include_in_schema=False)
-async def root(request: StrictRequest) -> Response[Any]:
-    """What this is, and where its documentation is."""
+def root(*, console: str | None) -> Any:
+    """The route `/`: what this is, and where to go; a browser goes on to the console by itself.
+
+    console: where that is, None where there is none.
+    """
     said = {
         "title": "SCIM token ledger",
         "detail": WHAT,
         "documentation": "/docs",
         "scim": "/scim/v2",
     }
-    return _page(request, said, _LINKS)
+    more, onward = _LINKS, ""
+    if console is not None:
+        said["console"] = console
+        more = f'<a href="{console}">The console</a>. {_LINKS}'
+        onward = f'<meta http-equiv="refresh" content="0; url={console}">'
+
+    @get("/", include_in_schema=False)
+    async def what_this_is(request: StrictRequest) -> Response[Any]:
+        return _page(request, said, more, onward)
+
+    return what_this_is
 
 
 @get(f"{ROOT}/{{slug:str}}", include_in_schema=False)
@@ -81,14 +93,16 @@ async def asset(name: FromPath[str]) -> File:
     return File(_FILES[name], media_type=media_type, content_disposition_type="inline")
 
 
-PAGES: Final[Sequence[Any]] = (root, problem_page, favicon, robots, asset)
+PAGES: Final[Sequence[Any]] = (problem_page, favicon, robots, asset)
 
 
-def _page(request: StrictRequest, said: Mapping[str, object], more: str) -> Response[Any]:
-    """As HTML where that is asked for, else as JSON. more: HTML."""
+def _page(
+    request: StrictRequest, said: Mapping[str, object], more: str, onward: str = ""
+) -> Response[Any]:
+    """As HTML where that is asked for, else as JSON. more, onward: HTML."""
     if "text/html" not in request.headers.get("accept", "").lower():
         return Response(said, headers=_VARIES)
     html = _PAGE.format(
-        title=escape(str(said["title"])), text=escape(str(said["detail"])), more=more
+        title=escape(str(said["title"])), text=escape(str(said["detail"])), more=more, onward=onward
     )
     return Response(html, media_type=MediaType.HTML, headers=_VARIES)

@@ -1,6 +1,6 @@
 """Query the view `scim_tokens`: one token, and pages by filter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -133,15 +133,30 @@ class TokenQueries:
         ledger_head: int,
     ) -> TokenPage:
         """One page of documents, `limit` at most. at: the instant that expiry is judged at."""
+        page, ids = await self.overview(
+            narrow, after=after, limit=limit, at=at, ledger_head=ledger_head
+        )
+        told = await self._rotations.told(page.documents, ids, at=at, ledger_head=ledger_head)
+        return TokenPage(told, page.next)
+
+    async def overview(
+        self,
+        narrow: TokenFilter,
+        *,
+        after: Place | None,
+        limit: int,
+        at: datetime,
+        ledger_head: int,
+    ) -> tuple[TokenPage, Collection[UUID]]:
+        """The same page by one statement: its documents tell of no rotation, but beside them stands
+        which of the tokens may be rotating.
+        """
         select, parameters = statement(narrow, after=after, limit=limit, at=at)
         view = self._view if narrow.new_source_since is None else self._view_and_sources
         rows = await view.rows(select, parameters, ledger_head=ledger_head)
         ((joined, count, ids, *last),) = rows
         documents = [] if joined is None else joined.split(_SEPARATOR)
-        told = await self._rotations.told(
-            documents[:limit], ids or (), at=at, ledger_head=ledger_head
-        )
-        return TokenPage(told, Place(*last) if count > limit else None)
+        return TokenPage(documents[:limit], Place(*last) if count > limit else None), ids or ()
 
 
 def statement(

@@ -1,6 +1,6 @@
 """Query the view `usage`: a token's use over time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -67,6 +67,26 @@ class UsageQueries:
         return [
             UsageStep(rfc3339(at), *found.get(at, (0, 0, 0))) for at in _starts(start, to_at, step)
         ]
+
+    async def days(
+        self, token_ids: Sequence[UUID], *, days: int, to_at: datetime, ledger_head: int
+    ) -> Mapping[UUID, Sequence[int]]:
+        """How often each token was used on each of the last `days` days of UTC, oldest first;
+        the last one is that of `to_at`.
+        """
+        day = STEPS["day"]
+        start = _floor(to_at, day) - (days - 1) * day
+        parameters = {
+            "tokens": [token_id.bytes for token_id in token_ids],
+            "start": usage.hour_key(start),
+            "end": usage.hour_key(_ceiling(to_at, usage.HOUR)),
+        }
+        rows = await self._view.rows(_SQL["days"], parameters, ledger_head=ledger_head)
+        found = {token_id: [0] * days for token_id in token_ids}
+        first = (start - usage.EPOCH) // day
+        for token, number, uses in rows:
+            found[UUID(bytes=token)][number - first] = uses
+        return found
 
 
 def _starts(start: datetime, end: datetime, step: timedelta) -> Sequence[datetime]:

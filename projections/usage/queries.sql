@@ -31,3 +31,34 @@ FROM secrets CROSS JOIN LATERAL (
     OFFSET 0
 ) u
 GROUP BY step;
+
+-- name: days
+-- How often each of some tokens was used on each day. The secrets of each are walked as above.
+-- Returns: true; the token's id as bytes, the number of the day since the epoch of the view, and
+--   its uses. Days without any use are left out.
+-- Order: none.
+-- Locks: none.
+-- Index: the primary key: for each token an entry for each secret, and a range.
+SELECT true, asked.token, used.day, used.uses
+FROM unnest(%(tokens)s::bytea[]) AS asked (token)
+CROSS JOIN LATERAL (
+    WITH RECURSIVE secrets AS (
+        (
+            SELECT substring(key FOR 24) AS prefix FROM {table}
+            WHERE key > asked.token AND key < asked.token || '\xff' ORDER BY key LIMIT 1
+        )
+        UNION ALL
+        SELECT (
+            SELECT substring(key FOR 24) FROM {table}
+            WHERE key > prefix || '\xff' AND key < asked.token || '\xff' ORDER BY key LIMIT 1
+        ) FROM secrets WHERE prefix IS NOT NULL
+    )
+    SELECT ('x' || encode(substring(u.key FROM 25 FOR 4), 'hex'))::bit(32)::int / 24 AS day,
+        sum(u.uses)::bigint AS uses
+    FROM secrets CROSS JOIN LATERAL (
+        SELECT * FROM {table}
+        WHERE key >= prefix || %(start)s::bytea AND key < prefix || %(end)s::bytea AND uses > 0
+        OFFSET 0
+    ) u
+    GROUP BY day
+) used;

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from api.http.values import Check
 from api.resources.scim_token.bodies import Reason
@@ -58,7 +59,8 @@ class RotateApiToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ApiTokenDocument(msgspec.Struct, frozen=True):
     """An API token, without its secret. teams: null for every team. expires_at: null for no end.
 
-    last_used_at: to the minute; null before the first use.
+    last_used_at: to the minute; null before the first use. session_of: there for a session of the
+    console alone: the API token that signed in.
     """
 
     id: UUID
@@ -68,6 +70,7 @@ class ApiTokenDocument(msgspec.Struct, frozen=True):
     created_at: Instant
     expires_at: Instant | None
     last_used_at: Instant | None
+    session_of: UUID | UnsetType = UNSET
 
 
 class CreatedApiToken(ApiTokenDocument, frozen=True, kw_only=True):
@@ -136,6 +139,7 @@ def document(token: ApiToken) -> ApiTokenDocument:
         created_at=rfc3339(token.created_at),
         expires_at=_instant(token.expires_at),
         last_used_at=_instant(token.last_used_at),
+        session_of=UNSET if token.session_of is None else token.session_of,
     )
 
 

@@ -69,7 +69,16 @@ PAGES: Final = {
     "/robots.txt",
     "/problems/{slug:str}",
     "/docs/assets/{name:str}",
+    "/console/assets/{version:str}/{name:str}",
 }
+CONSOLE: Final = {
+    ("GET", "/console/sign-in"): UNDECLARED,
+    ("POST", "/console/sign-in"): UNDECLARED,
+    ("POST", "/console/sign-out"): None,
+    ("GET", "/console"): None,
+    ("GET", "/console/tokens"): Permission.SCIM_TOKENS_READ,
+}
+"""What each page for people requires of its session: None for any, nothing to sign in."""
 
 
 def declared(app: Litestar) -> Mapping[str, Permission | str | None]:
@@ -107,7 +116,18 @@ def test_what_is_not_in_the_document_is_a_page(app: Litestar) -> None:
         if not handler.resolve_include_in_schema()
         for path in handler.paths
     }
-    assert beside == PAGES | DOCS
+    assert beside == PAGES | DOCS | {path for _, path in CONSOLE}
+
+
+def test_each_page_for_people_declares_its_permission(app: Litestar) -> None:
+    found = {
+        (method, path): handler.opt.get(REQUIRES, UNDECLARED)
+        for handler in handlers(app)
+        for method in handler.http_methods
+        for path in handler.paths
+        if (path == "/console" or path.startswith("/console/")) and path not in PAGES
+    }
+    assert found == CONSOLE
 
 
 def test_planted_a_route_that_declares_nothing_is_found_and_is_closed() -> None:

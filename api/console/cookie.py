@@ -1,0 +1,68 @@
+"""The cookie that holds a session's secret, for the browser alone."""
+
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from litestar.datastructures import Cookie
+from litestar.types import HTTPScope
+
+from api.doors.client_address import ClientAddresses
+from domain.api_token.session import LIFETIME
+from domain.secret import MalformedSecretError, Secret, parse
+
+SECURE: Final = "__Host-scim-ledger"
+"""The prefix binds it to this host, to https and to every path (RFC 6265bis §4.1.3.2)."""
+LOOPBACK: Final = "scim-ledger"
+"""On this machine there may be no https, and without that no browser takes the other name."""
+
+
+def name_of(scope: HTTPScope, addresses: ClientAddresses) -> str:
+    """What the cookie is called for a request."""
+    origin = addresses.origin(scope)
+    return LOOPBACK if origin.scheme == "http" and _is_loopback(origin.host) else SECURE
+
+
+def secret_of(scope: HTTPScope, name: str) -> Secret | None:
+    """The secret in the cookie; None without a well-formed one, or where there are two."""
+    texts = [
+        value.strip()
+        for header, line in scope["headers"]
+        if header == b"cookie"
+        for key, _, value in (pair.partition("=") for pair in line.decode("latin-1").split(";"))
+        if key.strip() == name
+    ]
+    try:
+        return parse(texts[0]) if len(texts) == 1 else None
+    except MalformedSecretError:
+        return None
+
+
+def holding(name: str, secret: Secret) -> Cookie:
+    """The cookie of a new session."""
+    return _cookie(name, secret.reveal(), int(LIFETIME.total_seconds()))
+
+
+def emptied(name: str) -> Cookie:
+    """What takes it away."""
+    return _cookie(name, "", 0)
+
+
+def _cookie(name: str, value: str, max_age_s: int) -> Cookie:
+    return Cookie(
+        key=name,
+        value=value,
+        path="/",
+        max_age=max_age_s,
+        secure=name == SECURE,
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        name = urlsplit(f"//{host or ''}").hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,60 @@
+"""Read what a form sends; a mistake is told beside its field, with everything else as it was."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Final
+from uuid import UUID, uuid5
+
+from api.errors import BadRequest, InvalidForm
+from api.http.form_body import read_form
+from api.http.json_body import StrictRequest
+from domain.authority import ApiCall
+from domain.commands import CommandKey
+from domain.errors import InvalidValue, PolicyViolated
+
+KEY: Final = "key"
+"""The field of a form that makes its second sending no second command."""
+
+
+class Mistakes(Exception):
+    """What is wrong with a form: of each field, or of the whole under "", why."""
+
+    def __init__(self, by_field: Mapping[str, str]) -> None:
+        super().__init__("a form has mistakes")
+        self.by_field = by_field
+
+
+async def read(request: StrictRequest) -> Mapping[str, str]:
+    """The fields that have a value, without blanks around it. Raises BadRequest."""
+    try:
+        fields = await read_form(request)
+    except InvalidForm as error:
+        raise BadRequest(error.detail) from None
+    return {name: text for name, value in fields.items() if (text := value.strip())}
+
+
+def key_of(fields: Mapping[str, str], call: ApiCall, path: str) -> CommandKey:
+    """One command for each form that was opened, however often it is sent. Raises BadRequest."""
+    try:
+        opened = UUID(fields[KEY])
+    except (KeyError, ValueError):
+        raise BadRequest("The form is not whole. Open its page again.") from None
+    asked = "\0".join([path, *(f"{name}={fields[name]}" for name in sorted(fields))])
+    return CommandKey(uuid5(call.api_token_id, opened.hex), sha256(asked.encode()).digest())
+
+
+def uuid_of(fields: Mapping[str, str], name: str) -> UUID:
+    """The id in a field that must be there. Raises Mistakes."""
+    if name not in fields:
+        raise Mistakes({name: "is required"})
+    try:
+        return UUID(fields[name])
+    except ValueError:
+        raise Mistakes({name: "must be a UUID"}) from None
+
+
+def mistakes_of(error: InvalidValue | PolicyViolated) -> dict[str, str]:
+    """The same mistakes by the names of the fields that they are about."""
+    if isinstance(error, PolicyViolated):
+        return {each.pointer.strip("/"): each.detail for each in error.violations}
+    return {error.pointer.strip("/"): error.detail}

@@ -1,0 +1,135 @@
+"""The console's entrance: whose session it is, where changes come from, what a browser may do."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+from urllib.parse import quote
+
+from litestar.types import HTTPScope, Message, Receive, Send
+
+from api.authentication import ApiTokens
+from api.console import cookie
+from api.console.rendering import ENGINE
+from api.console.same_origin import require_same_origin
+from api.http.asgi_answer import respond
+from api.http.problems import Answer, answer
+from api.service import Service
+from domain.errors import StoreUnavailable, Unauthenticated
+
+ROOT: Final = "/console"
+SIGN_IN: Final = f"{ROOT}/sign-in"
+ASSETS: Final = f"{ROOT}/assets"
+HTML: Final = "text/html; charset=utf-8"
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS: Final = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_NO_STORE: Final = (b"cache-control", b"no-store")
+Onward: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
+
+
+class ConsoleGate:
+    """Lets a browser in that has a session; anybody sees how to sign in."""
+
+    def __init__(self, service: Service) -> None:
+        self._addresses = service.doors.client_addresses
+        self._api_tokens = ApiTokens(service)
+
+    async def answer(self, onward: Onward, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """Answer a request for a page, or hand it `onward`."""
+        send = _guarded(scope, send)
+        try:
+            require_same_origin(scope, self._addresses)
+            is_in = _is_open(scope["path"]) or await self._enter(scope)
+        except Exception as error:  # noqa: BLE001 - answered like any other, from one table
+            await _show_problem(scope, send, answer(error))
+            return
+        if is_in:
+            await onward(scope, receive, send)
+        elif _only(scope, b"sec-fetch-site") == "cross-site":
+            await _show(scope, send, 200, ENGINE.get_template("continue.html").render())
+        else:
+            await respond(
+                send,
+                scope,
+                status=303,
+                media_type=HTML,
+                body=b"",
+                headers={"Location": _sign_in_from(scope)},
+            )
+
+    async def refuse(self, scope: HTTPScope, _: Receive, send: Send) -> None:
+        """Answer a request whose time is over."""
+        late = StoreUnavailable("no answer within the deadline")
+        await _show_problem(scope, _guarded(scope, send), answer(late))
+
+    async def _enter(self, scope: HTTPScope) -> bool:
+        """Put the session into the scope as the caller, if there is one that is good."""
+        name = cookie.name_of(scope, self._addresses)
+        secret = cookie.secret_of(scope, name)
+        if secret is None or secret.kind.startswith("scim_"):
+            return False
+        try:
+            caller = await self._api_tokens.caller(scope, secret)
+        except Unauthenticated:
+            return False
+        if caller.api_token.session_of is None:
+            return False
+        scope["user"] = caller
+        return True
+
+
+def _is_open(path: str) -> bool:
+    return path == SIGN_IN or path.startswith(f"{ASSETS}/")
+
+
+def _guarded(scope: HTTPScope, send: Send) -> Send:
+    """Adds to every answer what a browser may do with it.
+
+    No page is kept anywhere; styles and the script are, for as long as the release is the same.
+    """
+    is_asset = scope["path"].startswith(f"{ASSETS}/")
+
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kept = [
+                (name, value)
+                for name, value in message["headers"]
+                if is_asset or name.lower() != _NO_STORE[0]
+            ]
+            message["headers"] = [*kept, *_HEADERS, *(() if is_asset else (_NO_STORE,))]
+        await send(message)
+
+    return guarded
+
+
+def _sign_in_from(scope: HTTPScope) -> str:
+    """Where to sign in, and what was asked for before that."""
+    if scope["method"] not in {"GET", "HEAD"} or scope["path"] == ROOT:
+        return SIGN_IN
+    query = scope["query_string"].decode("latin-1")
+    asked = scope["path"] + (f"?{query}" if query else "")
+    return f"{SIGN_IN}?to={quote(asked, safe='/')}"
+
+
+async def _show_problem(scope: HTTPScope, send: Send, found: Answer) -> None:
+    page = ENGINE.get_template("problem.html").render(
+        problem=found.problem, request_id=scope["state"]["request_id"]
+    )
+    await _show(scope, send, found.problem.status, page)
+
+
+async def _show(scope: HTTPScope, send: Send, status: int, page: str) -> None:
+    await respond(send, scope, status=status, media_type=HTML, body=page.encode(), headers={})
+
+
+def _only(scope: HTTPScope, wanted: bytes) -> str | None:
+    return next(
+        (value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None
+    )

@@ -1,0 +1,50 @@
+"""What all pages have in common: the navigation, who is signed in, the time it is."""
+
+from typing import Any, Final, NamedTuple
+
+from litestar.response import Template
+
+from api.http.json_body import StrictRequest
+from domain.api_token import Permission
+
+
+class Place(NamedTuple):
+    """A row of the navigation. needs: who lacks the permission is not shown it."""
+
+    path: str
+    label: str
+    needs: Permission | None
+
+
+NAVIGATION: Final = (Place("/console/tokens", "Tokens", Permission.SCIM_TOKENS_READ),)
+
+
+def places_of(permissions: frozenset[Permission]) -> list[Place]:
+    """The pages that somebody may open."""
+    return [place for place in NAVIGATION if place.needs is None or place.needs in permissions]
+
+
+def page(
+    request: StrictRequest, template: str, *, title: str, status: int = 200, **context: Any
+) -> Template:
+    """A page for whoever is signed in.
+
+    A template is given `title`, `now` (ledger time), `api_token` (the session), `may` (its
+    permissions), `places` and `here` (the navigation and the request's path) besides `context`.
+    """
+    token = request.user.api_token
+    may = frozenset(token.permissions)
+    return Template(
+        template,
+        context={
+            "title": title,
+            "now": request.user.at,
+            "api_token": token,
+            "may": may,
+            "places": places_of(may),
+            "here": request.scope["path"],
+            **context,
+        },
+        status_code=status,
+        media_type="text/html",
+    )

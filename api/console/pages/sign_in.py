@@ -1,0 +1,104 @@
+"""Sign in with an API token, and sign out."""
+
+import re
+from typing import Annotated, Any, Final
+
+from litestar import Response, get, post
+from litestar.params import QueryParameter
+from litestar.response import Redirect, Template
+
+from api.admission import requires
+from api.authentication import ApiTokens
+from api.console import cookie, forms
+from api.console.gate import ROOT, SIGN_IN
+from api.console.layout import places_of
+from api.doors.decide import user_agent_of
+from api.http.json_body import StrictRequest
+from api.resources.api_calls import InjectedCall
+from api.service import InjectedService, Service
+from domain.authority import ApiCall
+from domain.errors import Unauthenticated
+from domain.secret import MalformedSecretError, Secret, parse
+
+NOT_SIGNED_IN: Final = "This is no API token that is valid here."
+IS_SCIM: Final = "This is a SCIM token, for an identity provider. The console needs an API token."
+_OURS: Final = re.compile(rf"{ROOT}(?:/[0-9a-z-]+)*(?:\?[!-~]*)?", re.ASCII)
+_TO_MAX_LENGTH: Final = 2000
+
+
+@get(SIGN_IN, include_in_schema=False)
+async def sign_in_page(
+    to: Annotated[str | None, QueryParameter(required=False)] = None,
+) -> Template:
+    """The form. to: the page that was asked for."""
+    return _form(to, None)
+
+
+@post(SIGN_IN, include_in_schema=False, status_code=303)
+async def sign_in(request: StrictRequest, service: InjectedService) -> Response[Any]:
+    """Open a session; its secret goes into a cookie that no script can read."""
+    service.doors.throttle(request.scope, "api")
+    fields = await forms.read(request)
+    to = fields.get("to")
+    try:
+        secret = parse(fields.get("token", ""))
+    except MalformedSecretError:
+        service.doors.refusals.count("malformed", "api")
+        return _form(to, NOT_SIGNED_IN)
+    if secret.kind.startswith("scim_"):
+        service.doors.refusals.count("unknown", "api")
+        return _form(to, IS_SCIM)
+    try:
+        opened = await _open_session(request, service, secret)
+    except Unauthenticated:
+        return _form(to, NOT_SIGNED_IN)
+    name = cookie.name_of(request.scope, service.doors.client_addresses)
+    return Redirect(_target(to), status_code=303, cookies=[cookie.holding(name, opened)])
+
+
+async def _open_session(request: StrictRequest, service: Service, secret: Secret) -> Secret:
+    caller = await ApiTokens(service).caller(request.scope, secret)
+    source = service.doors.client_addresses.address(request.scope)
+    agent = user_agent_of(request.scope)
+    call = ApiCall(caller.api_token.id, source, agent, caller.digest)
+    _, opened = await service.ledger.open_session(by=call)
+    return opened
+
+
+@post(f"{ROOT}/sign-out", include_in_schema=False, opt=requires(None), status_code=303)
+async def sign_out(
+    request: StrictRequest, service: InjectedService, call: InjectedCall
+) -> Redirect:
+    """End the session: its API token is revoked."""
+    await service.ledger.close_session(by=call)
+    name = cookie.name_of(request.scope, service.doors.client_addresses)
+    return Redirect(SIGN_IN, status_code=303, cookies=[cookie.emptied(name)])
+
+
+@get(ROOT, include_in_schema=False, opt=requires(None), status_code=200)
+async def console(request: StrictRequest) -> Response[Any]:
+    """The first page that the caller may see."""
+    places = places_of(frozenset(request.user.api_token.permissions))
+    if not places:
+        return Template("nothing.html", media_type="text/html")
+    return Redirect(places[0].path, status_code=303)
+
+
+def _form(to: str | None, mistake: str | None) -> Template:
+    """Nothing of what was sent is in the page again, but where to go afterwards."""
+    return Template(
+        "sign_in.html",
+        context={"to": _target(to), "mistake": mistake},
+        media_type="text/html",
+        status_code=200 if mistake is None else 401,
+    )
+
+
+def _target(to: str | None) -> str:
+    """A page of this console, whatever was asked for."""
+    if to is None or len(to) > _TO_MAX_LENGTH or _OURS.fullmatch(to) is None:
+        return ROOT
+    return to
+
+
+ROUTES: Final = (sign_in_page, sign_in, sign_out, console)

@@ -1,0 +1,53 @@
+"""The console's routes: each page's, its styles and script, and how a refusal is shown."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from litestar import Request, Response, Router, get
+from litestar.params import FromPath
+from litestar.response import File, Template
+
+from api.console.gate import ASSETS
+from api.console.pages import sign_in, tokens
+from api.console.rendering import FILES
+from api.http import problems
+from domain.errors import NotFound, PermissionDenied
+
+_MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+"""Not left to a table of the machine's, which may not know them."""
+
+
+@get(f"{ASSETS}/{{version:str}}/{{name:str}}", include_in_schema=False)
+async def asset(version: FromPath[str], name: FromPath[str]) -> File:  # noqa: ARG001
+    """A style, the script or the sign. version: told apart by caches alone."""
+    if name not in FILES:
+        raise NotFound("no such file")
+    return File(
+        FILES[name],
+        media_type=_MEDIA_TYPES[FILES[name].suffix],
+        content_disposition_type="inline",
+        headers={"Cache-Control": "public, max-age=31536000, immutable"},
+    )
+
+
+def _show_problem(request: Request[Any, Any, Any], error: Any) -> Response[Any]:
+    if isinstance(error, PermissionDenied):
+        request.scope["state"][problems.DENIED] = error.permission
+    found = problems.answer(error)
+    return Template(
+        "problem.html",
+        context={"problem": found.problem, "request_id": request.scope["state"]["request_id"]},
+        status_code=found.problem.status,
+        media_type="text/html",
+        headers=dict(found.headers),
+    )
+
+
+PAGES: Final[Sequence[Any]] = (*sign_in.ROUTES, *tokens.ROUTES)
+
+
+def router() -> Router:
+    """All of them."""
+    return Router(
+        "/", route_handlers=[*PAGES, asset], exception_handlers={Exception: _show_problem}
+    )

@@ -1,0 +1,37 @@
+"""The console of a running service, as a browser asks it."""
+
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.conftest import new_database
+from tests.console.browsing import Visitor
+from tests.service import Caller, RunningService, running_service
+
+
+@pytest.fixture(scope="session")
+def service(server: str) -> Iterator[RunningService]:
+    """A service for all tests that leave it as they found it."""
+    with new_database(server) as database, running_service(database) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def admin(service: RunningService) -> Caller:
+    """An API token that may do everything."""
+    return service.api_token()
+
+
+@pytest.fixture
+def team() -> UUID:
+    """A team that no other test knows."""
+    return uuid4()
+
+
+@pytest.fixture
+def visitor(service: RunningService, admin: Caller) -> Iterator[Visitor]:
+    """Somebody who is signed in and may do everything."""
+    with Visitor(service.url) as visiting:
+        visiting.sign_in(admin.secret)
+        yield visiting

@@ -1,0 +1,293 @@
+"""Who comes in, by what, and what a browser is told about each page."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+import api.console
+from api.console.cookie import LOOPBACK, SECURE
+from domain.api_token import Permission
+from tests.conftest import new_database
+from tests.console.browsing import SAME_ORIGIN, Visitor
+from tests.service import Caller, RunningService, running_service, until
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+ASSETS: Final = Path(api.console.__file__).parent / "assets"
+READ: Final = Permission.SCIM_TOKENS_READ
+HTML: Final = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def assert_guarded(answer: httpx.Response) -> None:
+    assert answer.headers.get_list("content-security-policy") == [POLICY]
+    assert answer.headers.get_list("cache-control") == ["no-store"]
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "x-request-id" in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/console", 303),
+        ("/console/tokens", 200),
+        ("/console/tokens?state=nonsense", 400),
+        ("/console/tokens?unheard-of=1", 400),
+        ("/console/nowhere", 404),
+        ("/console/sign-in", 200),
+        ("/console/sign-out", 405),
+    ],
+)
+def test_every_answer_says_what_a_browser_may_do_with_it(
+    visitor: Visitor, path: str, status: int
+) -> None:
+    answer = visitor.see(path)
+    assert answer.status_code == status
+    assert_guarded(answer)
+
+
+def test_without_a_session_every_page_leads_to_the_sign_in_and_back(
+    service: RunningService, admin: Caller
+) -> None:
+    with Visitor(service.url) as visiting:
+        asked = "/console/tokens?state=all&name=a%26b"
+        answer = visiting.see(asked)
+        assert_guarded(answer)
+        assert answer.status_code == 303
+        form = visiting.see(answer.headers["location"])
+        assert_guarded(form)
+        assert 'value="/console/tokens?state=all&amp;name=a%26b"' in form.text
+        done = visiting.send("/console/sign-in", {"token": admin.secret, "to": asked})
+        assert (done.status_code, done.headers["location"]) == (303, asked)
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/console/../../x\n",
+        "/consolex",
+        "/docs",
+        "/console\\@evil",
+        "/console/" + "x" * 3000,
+        "javascript:alert(1)",
+    ],
+)
+def test_nobody_is_led_elsewhere(service: RunningService, admin: Caller, to: str) -> None:
+    with Visitor(service.url) as visiting:
+        done = visiting.send("/console/sign-in", {"token": admin.secret, "to": to})
+        assert done.headers["location"] == "/console"
+
+
+def test_a_link_from_elsewhere_is_opened_by_the_page_itself(visitor: Visitor) -> None:
+    """The session's cookie does not come along with it, and a page that opens itself has it."""
+    with Visitor(str(visitor.client.base_url)) as stranger:
+        answer = stranger.client.get("/console/tokens", headers={"Sec-Fetch-Site": "cross-site"})
+        assert answer.status_code == 200
+        assert_guarded(answer)
+        assert '<meta http-equiv="refresh" content="0">' in answer.text
+
+
+def test_signing_in_makes_an_api_token_of_the_same_rights(
+    service: RunningService, team: UUID
+) -> None:
+    caller = service.api_token(READ, teams=[team])
+    with Visitor(service.url) as visiting:
+        visiting.sign_in(caller.secret)
+        secret = visiting.client.cookies[LOOPBACK]
+    assert secret != caller.secret
+    who = service.client.get("/whoami", headers={"Authorization": f"Bearer {secret}"}).json()
+    assert (who["user_id"], who["permissions"], who["teams"]) == (
+        str(caller.user_id),
+        [READ],
+        [str(team)],
+    )
+
+
+def test_the_cookie_is_for_this_host_and_no_script(service: RunningService, admin: Caller) -> None:
+    with Visitor(service.url) as visiting:
+        cookie = visiting.sign_in(admin.secret).headers["set-cookie"]
+        name, *attributes = (part.strip() for part in cookie.split(";"))
+        assert name.startswith(f"{LOOPBACK}=api_live_")
+        assert sorted(attributes) == ["HttpOnly", "Max-Age=28800", "Path=/", "SameSite=strict"]
+
+
+def test_anywhere_but_on_this_machine_the_cookie_needs_https(
+    service: RunningService, admin: Caller
+) -> None:
+    answer = service.client.post(
+        "/console/sign-in",
+        data={"token": admin.secret},
+        headers={**SAME_ORIGIN, "Host": "tokens.example.com"},
+    )
+    name, *attributes = (part.strip() for part in answer.headers["set-cookie"].split(";"))
+    assert name.startswith(f"{SECURE}=api_live_")
+    assert "Secure" in attributes
+    assert not any(attribute.startswith("Domain") for attribute in attributes)
+    assert SECURE.startswith("__Host-")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "{url}", "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "{url}.evil.example"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/console/sign-in", "/console/sign-out", "/console/tokens"])
+def test_a_form_of_another_site_does_nothing(
+    service: RunningService, admin: Caller, headers: dict[str, str], path: str
+) -> None:
+    sent = {name: value.format(url=service.url) for name, value in headers.items()}
+    with Visitor(service.url) as visiting:
+        visiting.sign_in(admin.secret)
+        before = service.query("SELECT count(*) FROM ledger.events WHERE topic LIKE 'api_token.%%'")
+        answer = visiting.client.post(path, data={"token": admin.secret}, headers=sent)
+        assert answer.status_code == 403
+        assert_guarded(answer)
+        assert "set-cookie" not in answer.headers
+        after = service.query("SELECT count(*) FROM ledger.events WHERE topic LIKE 'api_token.%%'")
+        assert after == before
+        assert visiting.see("/console/tokens").status_code == 200
+
+
+def test_a_browser_that_tells_its_origin_alone_is_believed(
+    service: RunningService, admin: Caller
+) -> None:
+    with Visitor(service.url) as visiting:
+        answer = visiting.client.post(
+            "/console/sign-in", data={"token": admin.secret}, headers={"Origin": service.url}
+        )
+        assert answer.status_code == 303
+
+
+def test_what_does_not_sign_in_looks_the_same_and_is_not_shown_again(
+    service: RunningService,
+) -> None:
+    revoked = service.api_token(READ)
+    service.command(lambda ledger: ledger.revoke_api_token(revoked.id))
+    expired = service.api_token(READ, lifetime=timedelta(milliseconds=1))
+    until(lambda: service.client.get("/whoami", auth=expired).status_code == 401, what="expiry")
+    unknown = service.api_token(READ).secret[:-6] + "000000"
+    with Visitor(service.url) as visiting:
+        pages = set()
+        for secret in (revoked.secret, expired.secret, unknown, "nonsense", ""):
+            answer = visiting.send("/console/sign-in", {"token": secret})
+            assert answer.status_code == 401
+            assert_guarded(answer)
+            assert "set-cookie" not in answer.headers
+            assert not secret or secret not in answer.text
+            pages.add(answer.text)
+        assert len(pages) == 1
+    assert revoked.secret not in service.log.read_text()
+
+
+def test_a_scim_token_is_told_that_it_is_one(service: RunningService, admin: Caller) -> None:
+    made = service.client.post(
+        "/scim-token", json={"team_id": str(uuid4()), "name": "Okta"}, auth=admin
+    ).json()
+    with Visitor(service.url) as visiting:
+        answer = visiting.send("/console/sign-in", {"token": made["token"]})
+        assert answer.status_code == 401
+        assert "an API token" in answer.text
+
+
+def test_signing_out_revokes_the_session(service: RunningService, admin: Caller) -> None:
+    with Visitor(service.url) as visiting:
+        visiting.sign_in(admin.secret)
+        secret = visiting.client.cookies[LOOPBACK]
+        answer = visiting.send("/console/sign-out", {})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/console/sign-in")
+        assert LOOPBACK not in visiting.client.cookies
+    bearer = {"Authorization": f"Bearer {secret}"}
+    assert service.client.get("/whoami", headers=bearer).status_code == 401
+    assert service.client.get("/whoami", auth=admin).status_code == 200
+
+
+def test_a_session_is_listed_audited_and_revoked_like_each_api_token(
+    service: RunningService, admin: Caller
+) -> None:
+    caller = service.api_token(READ)
+    with Visitor(service.url) as visiting:
+        visiting.sign_in(caller.secret)
+        listed = service.client.get("/api-token", params={"limit": "1000"}, auth=admin).json()
+        (session,) = [each for each in listed["result"] if each.get("session_of") == str(caller.id)]
+        trail = service.client.get("/audit", params={"token_id": session["id"]}, auth=admin)
+        assert [row["note"] for row in trail.json()["result"]] == ["a session of the console"]
+        assert visiting.see("/console/tokens").status_code == 200
+        service.client.delete(f"/api-token/{session['id']}", auth=admin)
+        assert visiting.see("/console/tokens").status_code == 303
+
+
+def test_a_session_ends_with_its_api_token(service: RunningService, admin: Caller) -> None:
+    caller = service.api_token(READ)
+    with Visitor(service.url) as visiting:
+        visiting.sign_in(caller.secret)
+        service.client.delete(f"/api-token/{caller.id}", auth=admin)
+        assert visiting.see("/console/tokens").status_code == 303
+
+
+@pytest.mark.parametrize("kind", ["an API token", "twice", "nonsense"])
+def test_a_cookie_that_no_sign_in_made_is_none(
+    service: RunningService, admin: Caller, kind: str
+) -> None:
+    value = {
+        "an API token": f"{LOOPBACK}={admin.secret}",
+        "twice": f"{LOOPBACK}={admin.secret}; {LOOPBACK}={admin.secret}",
+        "nonsense": f"{LOOPBACK}=nonsense",
+    }[kind]
+    answer = service.client.get("/console/tokens", headers={"Cookie": value})
+    assert answer.status_code == 303
+
+
+def test_styles_and_script_are_small_and_kept_by_the_browser(visitor: Visitor) -> None:
+    page = visitor.see("/console/tokens").text
+    for name, most in (("console.css", 12_000), ("console.js", 5_000), ("icon.svg", 1_000)):
+        assert (ASSETS / name).stat().st_size < most
+        (path,) = {part for part in page.split('"') if part.endswith(name)}
+        answer = visitor.see(path)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["content-security-policy"] == POLICY
+    assert visitor.see("/console/assets/x/secrets.py").status_code == 404
+
+
+def test_the_root_leads_a_browser_here_and_says_so_in_a_terminal(service: RunningService) -> None:
+    page = service.client.get("/", headers=HTML)
+    assert '<meta http-equiv="refresh" content="0; url=/console">' in page.text
+    assert service.client.get("/").json()["console"] == "/console"
+
+
+def test_failed_attempts_to_sign_in_are_limited_as_presentations_are(server: str) -> None:
+    few = {"SCIM_LEDGER_RATE_PER_SOURCE": "1"}
+    with (
+        new_database(server) as database,
+        running_service(database, environment=few) as started,
+        Visitor(started.url) as visiting,
+    ):
+        answers = [visiting.send("/console/sign-in", {"token": "x"}) for _ in range(4)]
+        assert [answer.status_code for answer in answers][-1] == 429
+        assert answers[-1].headers["retry-after"].isdigit()
+        assert_guarded(answers[-1])
+
+
+def test_the_console_may_be_left_out(server: str) -> None:
+    without = {"SCIM_LEDGER_CONSOLE": "false"}
+    with new_database(server) as database, running_service(database, environment=without) as alone:
+        caller = alone.api_token()
+        assert alone.client.get("/console").status_code == 401
+        assert alone.client.get("/console", auth=caller).status_code == 404
+        assert "/console" not in alone.client.get("/", headers=HTML).text
