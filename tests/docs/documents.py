@@ -39,6 +39,9 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
         ("rehearse", "revoke", "http", "careful"), "tests/docs/test_how_to.py"
     ),
     "docs/how-to/clocks.md": {"repair": "tests/docs/test_how_to.py"},
+    "docs/how-to/generate-a-client.md": dict.fromkeys(
+        ("python", "typescript"), "tests/clients/test_generated.py"
+    ),
     "docs/how-to/give-an-api-token.md": dict.fromkeys(
         ("create", "whoami", "list", "rotate", "revoke", "operator"),
         "tests/docs/test_give_an_api_token.py",
