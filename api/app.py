@@ -1,9 +1,10 @@
 """Build the ASGI application of one HTTP process from its settings."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from litestar import Litestar, Request, Response, Router
 from litestar.di import Provide
@@ -11,6 +12,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.template.config import TemplateConfig
+from litestar.types import ASGIApp
 
 from api.admission import admit
 from api.bulk_revocation import BulkRevoker
@@ -30,7 +32,6 @@ from api.http.cursor import Cursors
 from api.http.json_body import StrictRequest
 from api.http.methods import Methods
 from api.http.openapi import DescribedStrings
-from api.json_logging import configure_logging
 from api.resources import introspection
 from api.resources.api_calls import call_of, command_key
 from api.resources.api_token.resource import ApiTokenController
@@ -53,7 +54,9 @@ from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
 from api.shutdown_notice import on_leave
 from api.telemetry.instruments import Instruments
+from api.telemetry.logs import configure_logging
 from api.telemetry.pages import Pages
+from api.telemetry.tracing import tracing_of
 from domain.commands import ClockAndIds
 from domain.errors import PermissionDenied
 from domain.eventstore.commit_turn import ALONE, SharedCommitTurn
@@ -69,6 +72,9 @@ from projections.scim_tokens.queries import TokenQueries
 from projections.scim_tokens.secrets import SecretQueries
 from projections.usage.queries import UsageQueries
 from projections.warnings.queries import WarningQueries
+
+if TYPE_CHECKING:
+    from api.telemetry.traces import Tracing
 
 MAX_BODY_BYTES: Final = 64 * 1024
 
@@ -99,22 +105,33 @@ RESOURCES: Final[Sequence[Any]] = (
 )
 
 
-def create_app() -> Edge:
+def create_app() -> ASGIApp:
     """The ASGI application for a worker process. Raises SettingsError."""
     settings = load()
-    configure_logging(settings.log_level)
-    return build(settings)
+    configure_logging(settings.log_level, settings.log_format)
+    tracing = tracing_of(settings)
+    edge = build(settings, tracing=tracing)
+    return edge if tracing is None else tracing.around(edge)
 
 
-def build(settings: Settings, *, clock_and_ids: ClockAndIds = CLOCK_AND_IDS) -> Edge:
-    """The application for given settings; it opens no connection before its first request."""
-    service = assemble(settings, clock_and_ids)
+def build(
+    settings: Settings,
+    *,
+    clock_and_ids: ClockAndIds = CLOCK_AND_IDS,
+    tracing: "Tracing | None" = None,
+) -> Edge:
+    """The application for given settings; it opens no connection before its first request.
+
+    tracing: follows batches and what is asked of the upstream; requests, where it is around this.
+    """
+    service = assemble(settings, clock_and_ids, tracing)
     limited = service.instruments.doors.limited
     upstream = (
         None
         if settings.scim_upstream_url is None
         else Upstream(settings, service.doors.client_addresses, limited=limited)
     )
+    behind = upstream if tracing is None or upstream is None else tracing.upstream(upstream)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -124,6 +141,8 @@ def build(settings: Settings, *, clock_and_ids: ClockAndIds = CLOCK_AND_IDS) -> 
         if upstream is not None:
             await upstream.aclose()
         await service.ledger.aclose()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     routes = [*RESOURCES, *leak_adapters(settings)]
     pages = [root(console=CONSOLE if settings.console else None), *PAGES]
@@ -149,15 +168,18 @@ def build(settings: Settings, *, clock_and_ids: ClockAndIds = CLOCK_AND_IDS) -> 
     metrics_path = (METRICS_PATH,) if settings.public_metrics else ()
     public = (*PUBLIC, *metrics_path, *signed_paths(settings))
     gate = ConsoleGate(service) if settings.console else None
-    return Edge(admin, Methods(admin.routes), service, upstream, public=public, console=gate)
+    return Edge(admin, Methods(admin.routes), service, behind, public=public, console=gate)
 
 
-def assemble(settings: Settings, clock_and_ids: ClockAndIds) -> Service:
+def assemble(
+    settings: Settings, clock_and_ids: ClockAndIds, tracing: "Tracing | None" = None
+) -> Service:
     """The ledger, its queries and its doors, for given settings; it opens no connection yet."""
     assert settings.database_url is not None
     pepper = Pepper(pepper_keys(settings))
     waker = Waker(settings.wake_fd)
-    instruments = Instruments(Pages(settings.metrics_fd, settings.worker_number))
+    pages = Pages(settings.metrics_fd, settings.worker_number)
+    instruments = Instruments(pages, logs_access=settings.access_log, tracer=tracing)
     ledger = TokenLedger(
         settings.database_url,
         pepper=pepper,

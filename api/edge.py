@@ -13,8 +13,7 @@ from api.console.gate import ConsoleGate
 from api.doors.authorization import SCHEME, NotPresentable, read
 from api.doors.gateways import ROOT as GATEWAY_ROOT
 from api.doors.gateways import GatewayDoors
-from api.doors.scim.door import ScimDoor
-from api.doors.scim.proxy import Upstream
+from api.doors.scim.door import ScimDoor, Upstream
 from api.doors.scim_messages import ROOT as SCIM_ROOT
 from api.errors import BadRequest, NoGoodToken
 from api.http.asgi_answer import stamp

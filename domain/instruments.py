@@ -6,8 +6,9 @@ called and who reads it is the edge's business (`api/telemetry`); without one, n
 
 from bisect import bisect_left
 from collections.abc import Hashable, Mapping, MutableSequence, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 Cells: TypeAlias = MutableSequence[int] | memoryview
 Key = TypeVar("Key", bound=Hashable)
@@ -82,14 +83,28 @@ def _no_histogram() -> Histogram:
     return Histogram([0, 0], 0, ())
 
 
+class BatchTracer(Protocol):
+    """Follows jobs into the batches that answer them."""
+
+    def asked(self) -> object:
+        """Who submits a job now; it is kept with the job."""
+
+    def batch(
+        self, lane: str, jobs: int, origins: Sequence[object]
+    ) -> AbstractContextManager[None]:
+        """Around a batch. origins: of its jobs, as `asked` told them."""
+
+
 @dataclass(frozen=True, slots=True)
 class LaneInstruments:
     """Of one queue that commits in groups. Times are microseconds.
 
     waiting: jobs that wait now. depth: those that waited when a batch began. batch: jobs of a
     batch. lock_wait: for the append lock. append: from sending a batch until it is committed.
-    limited: by "queue", jobs that found it full.
+    limited: by "queue", jobs that found it full. tracer: None where nobody traces.
     """
+
+    name: str = ""
 
     waiting: Gauge = field(default_factory=_no_gauge)
     depth: Histogram = field(default_factory=_no_histogram)
@@ -97,6 +112,7 @@ class LaneInstruments:
     lock_wait: Histogram = field(default_factory=_no_histogram)
     append: Histogram = field(default_factory=_no_histogram)
     limited: Counter[str] = NOT_COUNTED
+    tracer: BatchTracer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,10 @@ from api.cli.usage_errors import usage_line
 from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_store
 from api.doctor.examine import examine
 from api.doctor.finding import Status, lines
-from api.json_logging import configure_logging
 from api.server.connection_limits import TooFewDescriptors
 from api.server.listening import ListenError
 from api.settings import Settings, SettingsError, load
+from api.telemetry.logs import configure_logging, logging_given
 from domain.errors import InvalidValue, LedgerError, ProjectionStopped
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.migrate import available
@@ -105,7 +105,7 @@ def main() -> None:
 
     An error is one line: exit code 2 for what cannot be meant, 1 for what is refused.
     """
-    configure_logging(os.environ.get("SCIM_LEDGER_LOG_LEVEL", "info").strip())
+    configure_logging(*logging_given())
     for number in (signal.SIGTERM, signal.SIGHUP):
         # so that what was begun is ended, as after Ctrl-C
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it

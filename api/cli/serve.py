@@ -22,6 +22,7 @@ from api.server.supervisor import Program, Supervisor
 from api.server.worker import worker_argv
 from api.settings import PLAIN, PREFIX, Settings, hosts
 from api.telemetry.pages import new_pages
+from api.telemetry.tracing import check_tracing
 from domain.eventstore.commit_turn import new_commit_turn
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.error import EmbeddedPostgresError
@@ -54,6 +55,7 @@ def serve(settings: Settings, *, migrates: bool) -> int:
 def _serve(settings: Settings, *, migrates: bool) -> int:
     check_descriptor_limit()
     leak_adapters(settings)  # or each worker would refuse its settings, and start again
+    check_tracing(settings)
     with (
         open_store(settings, migrates=migrates, keys=Keys.RECORDED) as ready,
         _kept_running(settings),

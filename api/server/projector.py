@@ -11,9 +11,9 @@ import select
 import signal
 
 from api.clock_and_ids import CLOCK_AND_IDS
-from api.json_logging import configure_logging
 from api.server.heartbeat import keep_beating_aside
 from api.settings import finish_rule, load
+from api.telemetry.logs import configure_logging, logging_given
 from projections.follow.low_priority import NICE_FOLLOWING, process_gives_way
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--lifeline-fd", type=int, default=None)
     parser.add_argument("--beat-fd", type=int, default=None)
     arguments = parser.parse_args()
-    configure_logging(os.environ.get("SCIM_LEDGER_LOG_LEVEL", "info"))
+    configure_logging(*logging_given())
     stopping = False
 
     def stop(*_: object) -> None:

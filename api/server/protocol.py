@@ -399,7 +399,7 @@ class StrictHttpProtocol(asyncio.Protocol):
         self.server_state.total_requests += 1
         answered = self._answering
         assert answered is not None
-        self._http.answered(answered.scope["path"], answered.status, answered.began_at)
+        self._http.answered(answered.scope, answered.status, answered.began_at)
         if self.is_closing():
             return
         if self._phase == "body" and self._newest is not None and self._newest.is_answered:

@@ -30,6 +30,7 @@ no value of ours begins or ends with it.
 _TIMEOUT_MAX_S: Final = 3600
 _RATE_MAX: Final = 1_000_000
 _OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
+_BASE_URL: Final = "must be http(s)://host[:port][/path] without user, query and fragment"
 _PLAIN_URL: Final = re.compile(r"[!-~]+").fullmatch
 
 
@@ -76,6 +77,9 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     trusted_proxies: networks, separated by commas, whose X-Forwarded-* headers are believed; none:
     no one's. rate_per_token, rate_per_source: requests a second and worker, bursts of twice as
     many; 0 for no limit. rotation_used_apart_s, rotation_silent_for_s: see `FinishRule`.
+    log_format: json or text. access_log: a line for each answer. traces_endpoint: URL of an
+    OTLP/HTTP collector; None for no traces. traces_sample: the share of requests that are traced,
+    where no caller has decided that.
     """
 
     database_url: str | None = None
@@ -106,6 +110,10 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     rotation_used_apart_s: int = 2_700
     rotation_silent_for_s: int = 7_200
     log_level: str = "info"
+    log_format: str = "json"
+    access_log: bool = False
+    traces_endpoint: str | None = None
+    traces_sample: float = 1.0
     wake_fd: int | None = None
     turn_fd: int | None = None
     metrics_fd: int | None = None
@@ -232,6 +240,15 @@ def _check_leaks(settings: Settings) -> None:
         raise UnusableSetting("ON_LEAK", "must be revoke or mark")
 
 
+def _check_telemetry(settings: Settings) -> None:
+    if settings.log_format not in {"json", "text"}:
+        raise UnusableSetting("LOG_FORMAT", "must be json or text")
+    if settings.traces_endpoint is not None and not _is_base_url(settings.traces_endpoint):
+        raise UnusableSetting("TRACES_ENDPOINT", _BASE_URL)
+    if not 0 <= settings.traces_sample <= 1:
+        raise UnusableSetting("TRACES_SAMPLE", "must be 0 to 1")
+
+
 def _check_rotations(settings: Settings) -> None:
     for name in ("rotation_used_apart_s", "rotation_silent_for_s"):
         if not 1 <= getattr(settings, name) <= _OVERLAP_MAX_S:
@@ -241,6 +258,7 @@ def _check_rotations(settings: Settings) -> None:
 def _checked(settings: Settings) -> Settings:
     _check_new_secrets(settings)
     _check_leaks(settings)
+    _check_telemetry(settings)
     if not 1 <= settings.workers <= 64:  # noqa: PLR2004
         raise UnusableSetting("WORKERS", "must be 1 to 64")
     if not 0 <= settings.port <= 65535:  # noqa: PLR2004
@@ -262,10 +280,7 @@ def _checked(settings: Settings) -> Settings:
             raise UnusableSetting(name.upper(), f"must be 1 to {_RATE_MAX}, or 0 for no limit")
     _check_rotations(settings)
     if settings.scim_upstream_url is not None and not _is_base_url(settings.scim_upstream_url):
-        raise UnusableSetting(
-            "SCIM_UPSTREAM_URL",
-            "must be http(s)://host[:port][/path] without user, query and fragment",
-        )
+        raise UnusableSetting("SCIM_UPSTREAM_URL", _BASE_URL)
     trusted_networks(settings)
     hosts(settings)
     return settings

@@ -27,15 +27,16 @@ One timer for all who wait: one each would cost more than the wait.
 class Job(Generic[Ask, Answer]):
     """One caller's question and the future that it waits on.
 
-    deadline: loop time after which nobody waits any more.
+    deadline: loop time after which nobody waits any more. origin: for who traces it.
     """
 
-    __slots__ = ("answer", "ask", "deadline")
+    __slots__ = ("answer", "ask", "deadline", "origin")
 
     def __init__(self, ask: Ask, answer: asyncio.Future[Answer], deadline: float) -> None:
         self.ask = ask
         self.answer = answer
         self.deadline = deadline
+        self.origin: object = None
 
     def resolve(self, answer: Answer) -> None:
         """Answer, unless the caller has gone."""
@@ -71,6 +72,7 @@ class Batcher(Generic[Ask, Answer]):
         self._max_queue = max_queue
         self._commit_turn = commit_turn
         self._instruments = instruments or LaneInstruments()
+        self._tracer = self._instruments.tracer
         self._queue: deque[Job[Ask, Answer]] = deque()
         self._under_way: Sequence[Job[Ask, Answer]] = ()
         self._loop: asyncio.AbstractEventLoop
@@ -92,7 +94,10 @@ class Batcher(Generic[Ask, Answer]):
             if self._sweeper is None:
                 self._sweeper = self._loop.call_later(SWEEP_EVERY_S, self._sweep)
         answer: asyncio.Future[Answer] = self._loop.create_future()
-        self._queue.append(Job(ask, answer, self._loop.time() + timeout_s))
+        job = Job(ask, answer, self._loop.time() + timeout_s)
+        if self._tracer is not None:
+            job.origin = self._tracer.asked()
+        self._queue.append(job)
         return answer
 
     async def close(self) -> None:
@@ -118,8 +123,12 @@ class Batcher(Generic[Ask, Answer]):
 
     async def _answer(self, batch: Sequence[Job[Ask, Answer]]) -> None:
         try:
-            if batch:
+            if batch and self._tracer is None:
                 await self._run(batch)
+            elif batch and self._tracer is not None:
+                origins = [job.origin for job in batch]
+                with self._tracer.batch(self._instruments.name, len(batch), origins):
+                    await self._run(batch)
         except Exception as error:  # noqa: BLE001 - whatever broke, every caller gets an answer
             for job in batch:
                 job.fail(error)

@@ -249,10 +249,12 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         PERFORM ledger.lock_appends();
     END IF;
-    asked_at := clock_timestamp();
-    PERFORM pg_advisory_xact_lock(7239075814);
-    PERFORM set_config('scim_ledger.lock_wait_us',
-        (extract(epoch FROM clock_timestamp() - asked_at) * 1000000)::bigint::text, true);
+    IF NOT pg_try_advisory_xact_lock(7239075814) THEN
+        asked_at := clock_timestamp();
+        PERFORM pg_advisory_xact_lock(7239075814);
+        PERFORM set_config('scim_ledger.lock_wait_us',
+            (extract(epoch FROM clock_timestamp() - asked_at) * 1000000)::bigint::text, true);
+    END IF;
     IF NOT ledger.is_believed(clock) THEN
         PERFORM ledger.ledger_time(clock);
     END IF;

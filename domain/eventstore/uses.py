@@ -168,9 +168,10 @@ class UseLane:
             )
         self._kept.confirm()
         self._instruments.append.observe((monotonic_ns() - began_at) // 1000)
-        lock_wait = result.get_value(0, 6) if result.ntuples else None
-        if lock_wait is not None:
-            self._instruments.lock_wait.observe(binary_arrays.read_bigint(lock_wait))
+        waited = result.get_value(0, 6) if result.ntuples else None
+        self._instruments.lock_wait.observe(
+            0 if waited is None else binary_arrays.read_bigint(waited)
+        )
         return batch, result
 
 

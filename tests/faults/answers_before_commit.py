@@ -53,8 +53,8 @@ class AnswersBeforeCommit(UseLane):
 
 def create_app() -> Edge:
     """The service as it is, but for its lane of uses."""
-    edge = app.create_app()
-    conninfo = load().database_url
+    settings = load()
+    edge, conninfo = app.build(settings), settings.database_url
     assert conninfo is not None
     edge._service.ledger.gate.uses = AnswersBeforeCommit(
         Primary(conninfo),

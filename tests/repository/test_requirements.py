@@ -23,6 +23,7 @@ FILES: Final = (
     "requirements-docs.txt",
     "requirements-gateways.txt",
     "requirements-leaks.txt",
+    "requirements-traces.txt",
 )
 Pins = Mapping[tuple[str, frozenset[str]], str]
 

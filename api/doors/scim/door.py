@@ -1,18 +1,30 @@
 """`/scim/v2/*`: raw ASGI, so that every method gets here and no body is touched."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 from litestar.types import HTTPScope, Receive, Send
 
 from api.doors import scim_messages
 from api.doors.decide import Asked, Doors, Refused, deny, identity
-from api.doors.scim.proxy import Upstream
 from api.doors.scim.target import PLAINLY, NotPlain, below_root
 from api.http.asgi_answer import respond
 
 _OPEN: Final = "ServiceProviderConfig"
 _READS: Final = "GET, HEAD"
+
+
+class Upstream(Protocol):
+    """What stands behind the door."""
+
+    async def forward(
+        self,
+        scope: HTTPScope,
+        receive: Receive,
+        send: Send,
+        identity: Sequence[tuple[bytes, bytes]],
+    ) -> None:
+        """Answer an authenticated request. identity: its headers, all of them."""
 
 
 class ScimDoor:

@@ -55,12 +55,12 @@ WHERE digest = ANY(%s) AND owner_id IS NOT NULL;
 -- The uses of one batch, decided and recorded. A transaction of its own, run by libpq itself
 -- (`prepared_statement.py`).
 -- Returns: one row for each digest that is stored; ids as text, ready for a header; last, for how
---   many microseconds it waited for the lock (0012).
+--   many microseconds it waited for the lock, null where it did not wait (0013).
 -- Order: none. `ordinal` is the place in the arrays, from 1.
 -- Locks: the append lock, which it takes itself; rows of ledger.stream_heads.
 -- Index: secrets_pkey, stream_heads_pkey, events_notification_id.
 SELECT ordinal, token_id::text, team_id::text, is_good, used_at, is_void,
-    (SELECT current_setting('scim_ledger.lock_wait_us')::bigint)
+    (SELECT nullif(current_setting('scim_ledger.lock_wait_us', true), '')::bigint)
 FROM ledger.record_uses($1, $2, $3, $4, $5);
 
 -- name: known_commands

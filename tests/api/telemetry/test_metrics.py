@@ -19,8 +19,9 @@ from api.settings import Settings
 from api.telemetry import catalogue
 from api.telemetry.catalogue import AUTHENTICATIONS, CELLS, COUNTED, PLACES
 from api.telemetry.exposition import counted
-from api.telemetry.instruments import Instruments, route_of
+from api.telemetry.instruments import Instruments
 from api.telemetry.pages import Pages, new_pages
+from api.telemetry.routes import route_of
 from domain.secret import SecretKind, mint
 from tests.api.telemetry.hostile import NEVER_TOLD, send_all
 from tests.api.telemetry.samples import Scrape, families, label_values
