@@ -1,11 +1,10 @@
 """What a process of the service is told."""
 
+from api.settings.errors import SettingsError, UnusableSetting
 from api.settings.given import PLAIN, PREFIX, Given, given
 from api.settings.settings import (
     KNOWN,
     Settings,
-    SettingsError,
-    UnusableSetting,
     checked,
     finish_rule,
     hosts,

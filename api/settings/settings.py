@@ -18,6 +18,7 @@ import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from api.settings.errors import SettingsError, UnusableSetting
 from api.settings.given import PREFIX, given
 from domain.errors import InvalidValue
 from domain.scim_token.rotation import OVERLAP_MAX, FinishRule
@@ -32,22 +33,6 @@ _RATE_MAX: Final = 1_000_000
 _OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
 _BASE_URL: Final = "must be http(s)://host[:port][/path] without user, query and fragment"
 _PLAIN_URL: Final = re.compile(r"[!-~]+").fullmatch
-
-
-class SettingsError(Exception):
-    """A setting is unknown, malformed or missing; one clear sentence, without its value."""
-
-
-class UnusableSetting(SettingsError):
-    """A setting has a value that it cannot have.
-
-    field: its name without the prefix. detail: what is wrong, without the value.
-    """
-
-    def __init__(self, field: str, detail: str) -> None:
-        super().__init__(f"{PREFIX}{field} {detail}")
-        self.field = field
-        self.detail = detail
 
 
 class Settings(msgspec.Struct, frozen=True, rename="upper"):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from tests.api.telemetry.hostile import NEVER_TOLD, send_all
@@ -67,6 +68,11 @@ def test_each_answer_is_a_line_that_tells_nothing_of_what_was_sent(
         def told() -> list[dict[str, Any]]:
             return [line for line in map(parsed, lines(service)) if line["event"] == "request"]
 
+        def has_line(answer: httpx.Response) -> bool:
+            wanted = answer.headers["x-request-id"]
+            return any(line.get("request_id") == wanted for line in told())
+
+        until(lambda: has_line(made), what="the line of the first")
         before = len(told())
         sent = send_all(service.url, secret)
         until(lambda: len(told()) == before + sent, what="a line for each")

@@ -1,0 +1,19 @@
+"""What is wrong with a setting."""
+
+from api.settings.given import PREFIX
+
+
+class SettingsError(Exception):
+    """A setting is unknown, malformed or missing; one clear sentence, without its value."""
+
+
+class UnusableSetting(SettingsError):
+    """A setting has a value that it cannot have.
+
+    field: its name without the prefix. detail: what is wrong, without the value.
+    """
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"{PREFIX}{field} {detail}")
+        self.field = field
+        self.detail = detail
