@@ -70,6 +70,7 @@ from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.matching import TokenMatches
 from projections.scim_tokens.queries import TokenQueries
 from projections.scim_tokens.secrets import SecretQueries
+from projections.token_activity.queries import ActivityQueries
 from projections.usage.queries import UsageQueries
 from projections.warnings.queries import WarningQueries
 
@@ -217,6 +218,7 @@ def assemble(
         usage=UsageQueries(ledger.reads, waker=waker),
         warnings=WarningQueries(ledger.reads),
         secrets=SecretQueries(ledger.reads, waker=waker),
+        activity=ActivityQueries(ledger.reads, waker=waker),
         heads=heads,
         bulk=BulkRevoker(ledger, TokenMatches(ledger.reads, waker=waker), heads),
         figures=FigureQueries(ledger.reads),

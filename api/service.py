@@ -19,6 +19,7 @@ from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import TokenQueries
 from projections.scim_tokens.secrets import SecretQueries
+from projections.token_activity.queries import ActivityQueries
 from projections.usage.queries import UsageQueries
 from projections.warnings.queries import WarningQueries
 
@@ -36,6 +37,7 @@ class Service:
     usage: UsageQueries
     warnings: WarningQueries
     secrets: SecretQueries
+    activity: ActivityQueries
     heads: LedgerHeadWatch
     bulk: BulkRevoker
     figures: FigureQueries

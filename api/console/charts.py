@@ -31,7 +31,7 @@ def summary(counts: Sequence[int], now: datetime) -> str:
     """What the chart shows, in words."""
     total = sum(counts)
     if not total:
-        return f"no use in {len(counts)} days"
+        return f"No use in {len(counts)} days"
     most = max(counts)
     when = day(now - timedelta(days=len(counts) - 1 - counts.index(most)))
     return (

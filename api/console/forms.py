@@ -34,13 +34,16 @@ async def read(request: StrictRequest) -> Mapping[str, str]:
 
 
 def key_of(fields: Mapping[str, str], call: ApiCall, path: str) -> CommandKey:
-    """One command for each form that was opened, however often it is sent. Raises BadRequest."""
+    """One command for each form that was opened, however often it is sent. path: where to.
+
+    Raises BadRequest.
+    """
     try:
         opened = UUID(fields[KEY])
     except (KeyError, ValueError):
         raise BadRequest("The form is not whole. Open its page again.") from None
     asked = "\0".join([path, *(f"{name}={fields[name]}" for name in sorted(fields))])
-    return CommandKey(uuid5(call.api_token_id, opened.hex), sha256(asked.encode()).digest())
+    return CommandKey(uuid5(call.api_token_id, f"{path} {opened}"), sha256(asked.encode()).digest())
 
 
 def uuid_of(fields: Mapping[str, str], name: str) -> UUID:

@@ -8,7 +8,7 @@ from litestar.params import FromPath
 from litestar.response import File, Template
 
 from api.console.gate import ASSETS
-from api.console.pages import sign_in, tokens
+from api.console.pages import bulk, new_token, sign_in, token, token_commands, tokens
 from api.console.rendering import FILES
 from api.http import problems
 from domain.errors import NotFound, PermissionDenied
@@ -43,7 +43,14 @@ def _show_problem(request: Request[Any, Any, Any], error: Any) -> Response[Any]:
     )
 
 
-PAGES: Final[Sequence[Any]] = (*sign_in.ROUTES, *tokens.ROUTES)
+PAGES: Final[Sequence[Any]] = (
+    *sign_in.ROUTES,
+    *tokens.ROUTES,
+    *new_token.ROUTES,
+    *bulk.ROUTES,
+    *token.ROUTES,
+    *token_commands.ROUTES,
+)
 
 
 def router() -> Router:

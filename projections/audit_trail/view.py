@@ -158,6 +158,11 @@ def row_of(entry: LogEntry, event: Event) -> AuditRow:
     )
 
 
+def secret_digits(number: int | None) -> SecretDigits | None:
+    """The id of a secret from how the table keeps it."""
+    return None if number is None else number.to_bytes(4, signed=True).hex()
+
+
 def event_of(row: AuditRow) -> AuditEvent:
     """The documented fact from the row."""
     return AuditEvent(
@@ -179,7 +184,7 @@ def event_of(row: AuditRow) -> AuditEvent:
         count=row.count,
         use_id=row.use_id,
         operator=row.operator,
-        secret=None if row.secret is None else row.secret.to_bytes(4, signed=True).hex(),
+        secret=secret_digits(row.secret),
         cause=row.cause,
     )
 

@@ -48,13 +48,23 @@ class SecretQueries:
 
         Raises NotFound for a missing or foreign token, and what `ViewReader.rows` raises.
         """
+        _, secrets = await self.with_token(token_id, teams=teams, ledger_head=ledger_head)
+        return secrets
+
+    async def with_token(
+        self, token_id: UUID, *, teams: Sequence[UUID] | None, ledger_head: int
+    ) -> tuple[str, list[TokenSecret]]:
+        """The token's document, which does not tell of a rotation, and its secrets: one statement.
+
+        Raises what `of_token` raises.
+        """
         parameters = {"token": token_id, "teams": None if teams is None else list(teams)}
         rows = await self._view.rows(_SQL["secrets"], parameters, ledger_head=ledger_head)
         if not rows:
             raise NotFound("no such token")
-        return [
+        return rows[0][0], [
             TokenSecret(id_, rfc3339(created_at), *map(_instant, rest))
-            for id_, created_at, *rest in rows
+            for _, id_, created_at, *rest in rows
         ]
 
 

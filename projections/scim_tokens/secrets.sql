@@ -3,13 +3,14 @@
 -- name: secrets
 -- Each secret that the token has or had, and when it was used. Uses that do not say with which
 -- secret are counted for the only one where there was never another.
--- Returns: true; id, when it was made, first and last use, and its end: the first of the end of its
---   overlap, the token's and its revocation. One row a secret.
+-- Returns: true; the token's document; id, when it was made, first and last use, and its end: the
+--   first of the end of its overlap, the token's and its revocation. One row a secret.
 -- Order: the oldest first.
 -- Locks: none.
 -- Index: scim_tokens_pkey; for each secret the primary key of `usage`, one entry from either end,
 --   past hours of refusals alone, and the hour that it is in.
-SELECT true, k.id, k.created_at, used.first_at, used.last_at,
+SELECT true, t.before_use || t.last_use || t.after_use,
+    k.id, k.created_at, used.first_at, used.last_at,
     least(k.ended_at, t.expires_at, t.revoked_at)
 FROM {scim_tokens} t
 CROSS JOIN LATERAL ROWS FROM (

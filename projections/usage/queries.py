@@ -1,8 +1,8 @@
 """Query the view `usage`: a token's use over time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -74,19 +74,39 @@ class UsageQueries:
         """How often each token was used on each of the last `days` days of UTC, oldest first;
         the last one is that of `to_at`.
         """
-        day = STEPS["day"]
-        start = _floor(to_at, day) - (days - 1) * day
-        parameters = {
-            "tokens": [token_id.bytes for token_id in token_ids],
-            "start": usage.hour_key(start),
-            "end": usage.hour_key(_ceiling(to_at, usage.HOUR)),
-        }
-        rows = await self._view.rows(_SQL["days"], parameters, ledger_head=ledger_head)
-        found = {token_id: [0] * days for token_id in token_ids}
-        first = (start - usage.EPOCH) // day
-        for token, number, uses in rows:
-            found[UUID(bytes=token)][number - first] = uses
-        return found
+        parameters = days_parameters(token_ids, days=days, to_at=to_at)
+        rows = await self._view.rows(DAYS, parameters, ledger_head=ledger_head)
+        return uses_by_day(rows, token_ids, days=days, to_at=to_at)
+
+
+DAYS: Final = _SQL["days"]
+_DAY: Final = STEPS["day"]
+
+
+def days_parameters(
+    token_ids: Sequence[UUID], *, days: int, to_at: datetime
+) -> dict[str, Sequence[bytes] | bytes]:
+    """What `DAYS` is asked with."""
+    return {
+        "tokens": [token_id.bytes for token_id in token_ids],
+        "start": usage.hour_key(_first_day(days, to_at)),
+        "end": usage.hour_key(_ceiling(to_at, usage.HOUR)),
+    }
+
+
+def uses_by_day(
+    rows: Iterable[Sequence[Any]], token_ids: Sequence[UUID], *, days: int, to_at: datetime
+) -> Mapping[UUID, Sequence[int]]:
+    """The uses of each token on each day, from the rows of `DAYS`."""
+    found = {token_id: [0] * days for token_id in token_ids}
+    first = (_first_day(days, to_at) - usage.EPOCH) // _DAY
+    for token, number, uses in rows:
+        found[UUID(bytes=token)][number - first] = uses
+    return found
+
+
+def _first_day(days: int, to_at: datetime) -> datetime:
+    return _floor(to_at, _DAY) - (days - 1) * _DAY
 
 
 def _starts(start: datetime, end: datetime, step: timedelta) -> Sequence[datetime]:

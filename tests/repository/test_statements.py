@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from domain.postgres.sql_file import Block, parse, with_names
+from projections.usage.queries import DAYS
 from tests.conftest import APP_ROLE, Database
 
 ROOT: Final = Path(__file__).parents[2]
@@ -119,6 +120,7 @@ def long_statements(path: Path) -> Iterator[int]:
 @pytest.mark.parametrize("block", [pytest.param(block, id=where) for where, _, block in blocks()])
 def test_the_server_accepts_the_statement(database: Database, block: Block) -> None:
     text = block.text.replace("{newest}", NEWEST).replace("{rotating}", NEWEST)
+    text = text.replace("{days}", DAYS)
     names = {name: NAMES[name] for name in re.findall(r"\{(\w+)\}", text)}
     statement = with_names(text, **names) if names else text
     with psycopg.connect(database.owner) as connection:

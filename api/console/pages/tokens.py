@@ -23,14 +23,22 @@ from projections.scim_tokens.queries import TokenFilter
 
 PATH: Final = "/console/tokens"
 PER_PAGE: Final = 25
-STATES: Final = ("active", "suspended", "rotating", "expired", "revoked", "all")
+STATES: Final = {
+    "": "active",
+    "suspended": "suspended",
+    "rotating": "rotating",
+    "expired": "expired",
+    "revoked": "revoked",
+    "all": "any",
+}
 USES: Final = {
+    "": "any",
     "never": "never used",
     "30": "not used for 30 days",
     "90": "not used for 90 days",
     "new": "from a new address in 7 days",
 }
-ENDS: Final = {"7": "within 7 days", "30": "within 30 days"}
+ENDS: Final = {"": "any", "7": "within 7 days", "30": "within 30 days"}
 
 Text: TypeAlias = Annotated[str | None, QueryParameter(required=False)]
 

@@ -77,6 +77,21 @@ CONSOLE: Final = {
     ("POST", "/console/sign-out"): None,
     ("GET", "/console"): None,
     ("GET", "/console/tokens"): Permission.SCIM_TOKENS_READ,
+    ("GET", "/console/tokens/{token_id:uuid}"): Permission.SCIM_TOKENS_READ,
+    **{
+        ("GET", f"/console/tokens/{{token_id:uuid}}/{command}"): Permission.SCIM_TOKENS_READ
+        for command in ("rotate", "complete", "cancel", "suspend", "resume", "revoke")
+    },
+    **{
+        (method, f"/console/tokens/{path}"): Permission.SCIM_TOKENS_WRITE
+        for method, path in (
+            *(("GET", "new"), ("POST", "new"), ("GET", "revoke"), ("POST", "revoke")),
+            *(
+                ("POST", f"{{token_id:uuid}}/{command}")
+                for command in ("rotate", "complete", "cancel", "suspend", "resume", "revoke")
+            ),
+        )
+    },
 }
 """What each page for people requires of its session: None for any, nothing to sign in."""
 

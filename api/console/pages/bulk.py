@@ -1,0 +1,198 @@
+"""Revoke many tokens at once: first which they would be, then, on a word, for good."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from litestar import get, post
+from litestar.params import QueryParameter
+from litestar.response import Template
+
+from api.admission import requires
+from api.bulk_revocation import BulkOutcome, BulkRevocation
+from api.console import forms
+from api.console.layout import page
+from api.console.pages.tokens import Text
+from api.http import instants
+from api.http.deadline import deadline_of
+from api.http.json_body import StrictRequest
+from api.resources.api_calls import InjectedCall
+from api.resources.scim_token.revocation import IDS_MAX, WITHIN_S
+from api.service import InjectedService, Service
+from domain.api_token import Permission
+from domain.authority import ApiCall
+from domain.commands import CommandKey
+from domain.errors import InvalidValue
+from domain.scim_token.conditions import TokenConditions
+from domain.scim_token.values import check_reason
+
+PATH: Final = "/console/tokens/revoke"
+SHOWN_MAX: Final = 100
+UNUSED: Final = {"30": "30 days", "90": "90 days", "180": "180 days", "365": "a year"}
+_MAY: Final = requires(Permission.SCIM_TOKENS_WRITE)
+_INSTANTS: Final = ("unused_since", "created_before")
+
+
+@get(PATH, include_in_schema=False, opt=_MAY)
+async def rehearse(  # noqa: PLR0917 - a condition each
+    request: StrictRequest,
+    service: InjectedService,
+    call: InjectedCall,
+    ids: Annotated[list[str] | None, QueryParameter(required=False)] = None,
+    team: Text = None,
+    created_by: Text = None,
+    unused: Text = None,
+    created_before: Text = None,
+) -> Template:
+    """Which tokens would be revoked; none is."""
+    given = {
+        "ids": ",".join(ids or ()),
+        "team": team,
+        "created_by": created_by,
+        "unused": unused,
+        "created_before": created_before,
+    }
+    asked = {field: text for field, value in given.items() if (text := (value or "").strip())}
+    try:
+        fixed = _fixed(asked, request.user.at)
+        where = _conditions(fixed)
+    except forms.Mistakes as error:
+        return _form(request, asked, error.by_field)
+    if not where.are_given:
+        return _form(request, asked, {})
+    key = CommandKey(service.ledger.clock_and_ids.new_id(), b"")
+    found = await _carry_out(request, service, call, where, key, reason=None, is_rehearsal=True)
+    return page(
+        request,
+        "bulk_rehearsal.html",
+        title="Revoke many tokens",
+        found=found,
+        shown=found.told[:SHOWN_MAX],
+        fixed=fixed,
+        key=key.id,
+    )
+
+
+@post(PATH, include_in_schema=False, opt=_MAY, status_code=200)
+async def revoke_many(
+    request: StrictRequest, service: InjectedService, call: InjectedCall
+) -> Template:
+    """Those of them that still meet what was asked. Sent again, it tells of the same ones."""
+    fields = await forms.read(request)
+    key = forms.key_of(fields, call, PATH)
+    reason = fields.get("reason")
+    try:
+        where = _conditions(fields)
+        check_reason(reason)
+    except InvalidValue as error:
+        return _form(request, {}, {"": f"The reason {error.detail}"})
+    except forms.Mistakes as error:
+        return _form(request, {}, error.by_field)
+    if not where.are_given:
+        return _form(request, {}, {"": "Nothing was chosen."})
+    done = await _carry_out(request, service, call, where, key, reason=reason)
+    return page(
+        request,
+        "bulk_done.html",
+        title="Revoked",
+        done=done,
+        shown=done.told[:SHOWN_MAX],
+        cause=key.id,
+    )
+
+
+async def _carry_out(
+    request: StrictRequest,
+    service: Service,
+    call: ApiCall,
+    where: TokenConditions,
+    key: CommandKey,
+    *,
+    reason: str | None,
+    is_rehearsal: bool = False,
+) -> BulkOutcome:
+    caller = request.user
+    ask = BulkRevocation(
+        where,
+        reason=reason,
+        by=call,
+        teams=caller.api_token.teams,
+        key=key,
+        ledger_head=caller.ledger_head,
+    )
+    deadline = deadline_of(request.scope)
+    deadline.pause()
+    try:
+        do = service.bulk.rehearse if is_rehearsal else service.bulk.revoke
+        return await do(ask, within_s=WITHIN_S)
+    finally:
+        deadline.resume()
+
+
+def _fixed(asked: Mapping[str, str], at: datetime) -> dict[str, str]:
+    """What is asked for with its instants, which do not move between the look and the word.
+
+    Raises Mistakes.
+    """
+    fixed = {field: asked[field] for field in ("ids", "team", "created_by") if field in asked}
+    if "unused" in asked:
+        if asked["unused"] not in UNUSED:
+            raise forms.Mistakes({"unused": "is none of the choices"})
+        fixed["unused_since"] = _text(at - timedelta(days=int(asked["unused"])))
+    if "created_before" in asked:
+        try:
+            day = date.fromisoformat(asked["created_before"])
+        except ValueError:
+            raise forms.Mistakes({"created_before": "must be a day, such as 2026-08-31"}) from None
+        fixed["created_before"] = _text(datetime.combine(day, time(), UTC))
+    return fixed
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds")
+
+
+def _conditions(fixed: Mapping[str, str]) -> TokenConditions:
+    """For the ledger. Raises Mistakes."""
+    found: dict[str, Any] = {
+        name: forms.uuid_of(fixed, field)
+        for name, field in (("team_id", "team"), ("created_by", "created_by"))
+        if field in fixed
+    }
+    for field in _INSTANTS:
+        if field in fixed:
+            try:
+                found[field] = instants.parse_in_range(fixed[field]).astimezone(UTC)
+            except instants.NoInstant as error:
+                raise forms.Mistakes({field: error.detail}) from None
+    if "ids" in fixed:
+        found["ids"] = frozenset(_ids(fixed["ids"].split(",")))
+    return TokenConditions(**found)
+
+
+def _ids(texts: Sequence[str]) -> list[UUID]:
+    try:
+        ids = [UUID(text) for text in texts[: IDS_MAX + 1]]
+    except ValueError:
+        ids = []
+    if not 1 <= len(ids) <= IDS_MAX:
+        raise forms.Mistakes({"": "The choice of tokens is not whole."})
+    return ids
+
+
+def _form(
+    request: StrictRequest, asked: Mapping[str, str], mistakes: Mapping[str, str]
+) -> Template:
+    return page(
+        request,
+        "bulk.html",
+        title="Revoke many tokens",
+        status=400 if mistakes else 200,
+        asked=asked,
+        mistakes=mistakes,
+        unused=UNUSED,
+    )
+
+
+ROUTES: Final = (rehearse, revoke_many)

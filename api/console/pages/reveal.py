@@ -1,0 +1,37 @@
+"""Show a secret once: the answer to the command that made it, and no other."""
+
+from uuid import UUID
+
+from litestar.response import Template
+
+from api.console.layout import page
+from api.http.json_body import StrictRequest
+from api.service import Service
+from domain.secret import Secret
+
+
+def reveal(
+    request: StrictRequest,
+    service: Service,
+    token_id: UUID,
+    secret: Secret | None,
+    *,
+    name: str = "",
+    is_new: bool = True,
+) -> Template:
+    """The page of a new secret; without one, for a form that was sent before, that it was shown."""
+    if secret is None:
+        return page(
+            request, "shown_once.html", title="Shown already", status=409, token_id=token_id
+        )
+    origin = service.doors.client_addresses.origin(request.scope)
+    return page(
+        request,
+        "reveal.html",
+        title="The new secret",
+        token_id=token_id,
+        secret=secret.reveal(),
+        name=name,
+        is_new=is_new,
+        base_url=f"{origin.scheme}://{origin.host}/scim/v2",
+    )

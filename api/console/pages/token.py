@@ -1,0 +1,132 @@
+"""One token: how it stands, which of its secrets was used when, by whom, and its history."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from litestar import get
+from litestar.params import FromPath, QueryParameter
+from litestar.response import Redirect, Template
+from msgspec.structs import replace
+
+from api.admission import requires
+from api.console import charts
+from api.console.instants import read
+from api.console.layout import page
+from api.console.sentences import sentence
+from api.console.token_rows import TokenGlance, decode, glance
+from api.http.json_body import StrictRequest
+from api.http.problems import Problem
+from api.service import InjectedService, Service
+from domain.api_token import Permission
+from domain.eventstore.api_token_lookup import Caller
+from projections.scim_tokens.secrets import TokenSecret
+from projections.token_activity.queries import Activity
+
+PATH: Final = "/console/tokens/{token_id:uuid}"
+COMMANDS: Final = ("rotate", "complete", "cancel", "suspend", "resume", "revoke")
+DONE: Final = {
+    "rotated": "The new secret is stored, and the older one goes on for now.",
+    "complete": "The newer secret is the only good one, everywhere, from now on.",
+    "cancel": "The older secret goes on alone, as before the rotation.",
+    "suspend": "Suspended, everywhere, from now on.",
+    "resume": "Good again.",
+    "revoke": "Revoked, everywhere, from now on.",
+    "change": "Changed.",
+}
+OVERLAPS: Final = {30: "30 days", 7: "7 days", 1: "1 day", 0: "not at all"}
+BUSY_WITHIN: Final = timedelta(days=7)
+"""Whoever revokes a token that was used since then is asked once more."""
+
+
+@get(PATH, include_in_schema=False, opt=requires(Permission.SCIM_TOKENS_READ))
+async def token(
+    request: StrictRequest,
+    service: InjectedService,
+    token_id: FromPath[UUID],
+    done: Annotated[str | None, QueryParameter(required=False)] = None,
+) -> Template:
+    """Also of a revoked token. done: what was just done to it."""
+    return await show(request, service, token_id, done=DONE.get(done or ""))
+
+
+@get(
+    [f"{PATH}/{command}" for command in COMMANDS],
+    include_in_schema=False,
+    opt=requires(Permission.SCIM_TOKENS_READ),
+)
+async def after_a_command(token_id: FromPath[UUID]) -> Redirect:
+    """Where a form was sent, asked for again: there is nothing to see but the token."""
+    return Redirect(f"/console/tokens/{token_id}", status_code=303)
+
+
+async def show(
+    request: StrictRequest,
+    service: Service,
+    token_id: UUID,
+    *,
+    done: str | None = None,
+    refused: Problem | None = None,
+    given: dict[str, str] | None = None,
+) -> Template:
+    """The page: two statements besides the one for the session. refused: a command that was."""
+    caller = request.user
+    document, secrets = await service.secrets.with_token(
+        token_id, teams=caller.api_token.teams, ledger_head=caller.ledger_head
+    )
+    seen = _glance(document, secrets, caller)
+    return page(
+        request,
+        "token.html",
+        title=seen.token.name,
+        status=200 if refused is None else refused.status,
+        seen=seen,
+        token=seen.token,
+        secrets=list(reversed(secrets)),
+        rotation=secrets[-2:] if seen.state == "rotating" else (),
+        done=done,
+        refused=refused,
+        given=given or {},
+        key=service.ledger.clock_and_ids.new_id(),
+        overlaps=OVERLAPS,
+        looked_at=caller.at.isoformat(timespec="milliseconds"),
+        is_busy=_is_busy(seen, caller),
+        **await _activity(service, caller, token_id),
+    )
+
+
+def _glance(document: str, secrets: Sequence[TokenSecret], caller: Caller) -> TokenGlance:
+    token = decode(document)
+    good = [each for each in secrets if each.ends_at is None or read(each.ends_at) > caller.at]
+    rotating = {token.id} if len(good) > 1 else ()
+    return glance(token, caller.at, rotating=rotating)
+
+
+def _is_busy(seen: TokenGlance, caller: Caller) -> bool:
+    used_at = seen.token.last_used_at
+    return used_at is not None and caller.at - read(used_at) < BUSY_WITHIN
+
+
+async def _activity(service: Service, caller: Caller, token_id: UUID) -> dict[str, Any]:
+    """What may be known by those alone who may read the trail."""
+    if Permission.AUDIT_READ not in caller.api_token.permissions:
+        return {"activity": None, "chart": None, "history": ()}
+    found: Activity = await service.activity.of_token(
+        token_id, days=charts.DAYS, to_at=caller.at, ledger_head=caller.ledger_head
+    )
+    return {
+        "activity": found,
+        "chart": charts.large(found.days, caller.at),
+        "summary": charts.summary(found.days, caller.at),
+        "since": caller.at - timedelta(days=charts.DAYS - 1),
+        # who used the secret is told by the table beside it
+        "history": [(fact, sentence(replace(fact, door=_door(fact.door)))) for fact in found.facts],
+    }
+
+
+def _door(door: str | None) -> str | None:
+    return None if door == "api" else door
+
+
+ROUTES: Final = (token, after_a_command)

@@ -1,0 +1,154 @@
+"""What is done to a token: each command is a form, and its refusal is told on the token's page."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from litestar import Response, post
+from litestar.params import FromPath
+from litestar.response import Redirect, Template
+
+from api.admission import requires
+from api.console import forms
+from api.console.pages.reveal import reveal
+from api.console.pages.token import OVERLAPS, PATH, show
+from api.errors import BadRequest
+from api.http import instants, problems
+from api.http.json_body import StrictRequest
+from api.resources.api_calls import InjectedCall
+from api.service import InjectedService
+from domain.api_token import Permission
+from domain.errors import Refusal, SecretAlreadyShown
+from domain.scim_token.token import ScimToken
+from domain.secret import Secret
+
+_MAY: Final = requires(Permission.SCIM_TOKENS_WRITE)
+
+
+@post(f"{PATH}/rotate", include_in_schema=False, opt=_MAY, status_code=200)
+async def rotate(
+    request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
+) -> Template:
+    """Another secret, shown in this answer only."""
+    fields = await forms.read(request)
+    overlap = _overlap(fields)
+
+    async def command() -> tuple[ScimToken, Secret]:
+        return await service.ledger.rotate_scim_token(
+            token_id,
+            overlap=overlap,
+            by=call,
+            key=forms.key_of(fields, call, request.scope["path"]),
+            reason=fields.get("reason"),
+        )
+
+    try:
+        token, secret = await command()
+    except SecretAlreadyShown as error:
+        return reveal(request, service, error.originator_id, None)
+    except Refusal as error:
+        return await _refused(request, service, token_id, error, fields)
+    return reveal(request, service, token.id, secret, name=token.name, is_new=False)
+
+
+@post(f"{PATH}/complete", include_in_schema=False, opt=_MAY, status_code=303)
+async def complete(
+    request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
+) -> Response[Any]:
+    """The newer secret is where it belongs."""
+    return await _do(request, service, call, token_id, service.ledger.complete_rotation)
+
+
+@post(f"{PATH}/cancel", include_in_schema=False, opt=_MAY, status_code=303)
+async def cancel(
+    request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
+) -> Response[Any]:
+    """The newer secret is not used, or was lost."""
+    return await _do(request, service, call, token_id, service.ledger.cancel_rotation)
+
+
+@post(f"{PATH}/suspend", include_in_schema=False, opt=_MAY, status_code=303)
+async def suspend(
+    request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
+) -> Response[Any]:
+    """Nobody is let in until it is resumed."""
+    return await _do(request, service, call, token_id, service.ledger.suspend_scim_token)
+
+
+@post(f"{PATH}/resume", include_in_schema=False, opt=_MAY, status_code=303)
+async def resume(
+    request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
+) -> Response[Any]:
+    """A suspension is taken back."""
+    return await _do(request, service, call, token_id, service.ledger.resume_scim_token)
+
+
+@post(f"{PATH}/revoke", include_in_schema=False, opt=_MAY, status_code=303)
+async def revoke(
+    request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
+) -> Response[Any]:
+    """For good; unless it was used since its page was looked at, or whoever asks says "anyway"."""
+    fields = await forms.read(request)
+    try:
+        looked_at = instants.parse_in_range(fields.get("looked_at"))
+    except instants.NoInstant:
+        raise BadRequest("The form is not whole. Open its page again.") from None
+    try:
+        await service.ledger.revoke_scim_token(
+            token_id,
+            by=call,
+            reason=fields.get("reason"),
+            unused_since=None if fields.get("anyway") == "yes" else looked_at,
+        )
+    except Refusal as error:
+        return await _refused(request, service, token_id, error, fields)
+    return _done(token_id, "revoke")
+
+
+async def _do(
+    request: StrictRequest,
+    service: InjectedService,
+    call: InjectedCall,
+    token_id: UUID,
+    command: Callable[..., Awaitable[ScimToken]],
+) -> Response[Any]:
+    """A command that takes a reason and nothing else."""
+    fields = await forms.read(request)
+    path = request.scope["path"]
+    try:
+        await command(
+            token_id,
+            by=call,
+            key=forms.key_of(fields, call, path),
+            reason=fields.get("reason"),
+        )
+    except Refusal as error:
+        return await _refused(request, service, token_id, error, fields)
+    return _done(token_id, path.rpartition("/")[2])
+
+
+async def _refused(
+    request: StrictRequest,
+    service: InjectedService,
+    token_id: UUID,
+    error: Refusal,
+    fields: Mapping[str, str],
+) -> Template:
+    """The token's page, with what stood against the command; a token that is not there is 404."""
+    problem = problems.answer(error).problem
+    return await show(request, service, token_id, refused=problem, given=dict(fields))
+
+
+def _done(token_id: UUID, what: str) -> Redirect:
+    return Redirect(f"/console/tokens/{token_id}?done={what}", status_code=303)
+
+
+def _overlap(fields: Mapping[str, str]) -> timedelta:
+    chosen = {str(days): days for days in OVERLAPS}.get(fields.get("overlap", "30"))
+    if chosen is None:
+        raise BadRequest("The overlap is none of the choices.")
+    return timedelta(days=chosen)
+
+
+ROUTES: Final = (rotate, complete, cancel, suspend, resume, revoke)

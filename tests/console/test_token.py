@@ -1,0 +1,181 @@
+"""One token's page: what it tells, what is done to it, and what a refusal looks like."""
+
+import re
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import pytest
+
+from domain.api_token import Permission
+from tests.console.browsing import Visitor, hidden, secrets_in
+from tests.console.test_tokens import create, present
+from tests.service import Caller, RunningService
+
+READ: Final = Permission.SCIM_TOKENS_READ
+WORDS: Final = re.compile(r"<[^>]*>")
+
+
+def words(text: str) -> str:
+    """What is to be read."""
+    return " ".join(WORDS.sub(" ", text).split())
+
+
+@pytest.fixture
+def token(service: RunningService, admin: Caller, team: UUID) -> dict[str, Any]:
+    return create(service, admin, team, "Okta", reason="new customer")
+
+
+def at(token: dict[str, Any], command: str = "") -> str:
+    return f"/console/tokens/{token['id']}{command and '/' + command}"
+
+
+def do(visitor: Visitor, token: dict[str, Any], command: str, **fields: str) -> str:
+    """Send a form of the page as it stands; the page after it."""
+    given = hidden(visitor.see(at(token)))
+    answer = visitor.send(at(token, command), {**given, **fields})
+    assert answer.status_code == 303, words(answer.text)
+    assert answer.headers["location"] == f"{at(token)}?done={command}"
+    return visitor.see(answer.headers["location"]).text
+
+
+def test_it_tells_secrets_uses_and_history(
+    service: RunningService, visitor: Visitor, token: dict[str, Any]
+) -> None:
+    present(service, token["token"])
+    page = visitor.see(at(token))
+    assert page.status_code == 200
+    assert len(page.content) < 40_000
+    text = words(page.text)
+    assert "1 use in 30 days" in text
+    assert "nginx unknown Okta SCIM Client 1.0.0 1 just now" in text
+    assert re.search(
+        r"Created \([0-9a-f]{8}\) by user [0-9a-f]{8} from 127\.0\.0\.1 \(python-httpx/[0-9.]+\) "
+        "because “new customer”",
+        text,
+    )
+    assert not secrets_in(page.text)
+
+
+def test_suspend_and_resume(
+    service: RunningService, visitor: Visitor, token: dict[str, Any]
+) -> None:
+    page = do(visitor, token, "suspend", reason="under inquiry")
+    assert '<span class="state suspended">' in page
+    assert "because “under inquiry”" in page
+    refused = service.client.get(
+        "/gateway/nginx", headers={"Authorization": f"Bearer {token['token']}"}
+    )
+    assert refused.status_code == 401
+    page = do(visitor, token, "resume")
+    assert '<span class="state active">' in page
+    present(service, token["token"])
+
+
+@pytest.mark.parametrize(("command", "survivor"), [("complete", "new"), ("cancel", "old")])
+def test_rotate_and_end_the_rotation(
+    service: RunningService,
+    visitor: Visitor,
+    token: dict[str, Any],
+    command: str,
+    survivor: str,
+) -> None:
+    given = hidden(visitor.see(at(token)))
+    shown = visitor.send(at(token, "rotate"), {**given, "overlap": "7"})
+    assert shown.status_code == 200
+    (new,) = secrets_in(shown.text)
+    present(service, new)
+    present(service, token["token"])
+    page = visitor.see(at(token)).text
+    assert '<span class="state rotating">' in page
+    assert "was used first" in words(page)
+    do(visitor, token, command)
+    for name, secret in (("new", new), ("old", token["token"])):
+        headers = {"Authorization": f"Bearer {secret}"}
+        status = service.client.get("/gateway/nginx", headers=headers).status_code
+        assert status == (200 if name == survivor else 401)
+
+
+def test_a_rotation_that_is_sent_twice_makes_one_secret_and_shows_it_once(
+    service: RunningService, visitor: Visitor, token: dict[str, Any]
+) -> None:
+    given = hidden(visitor.see(at(token)))
+    first = visitor.send(at(token, "rotate"), given)
+    again = visitor.send(at(token, "rotate"), given)
+    assert len(secrets_in(first.text)) == 1
+    assert (again.status_code, secrets_in(again.text)) == (409, set())
+    count = service.query(
+        "SELECT count(*) FROM ledger.events WHERE originator_id = %s AND topic LIKE %s",
+        token["id"],
+        "scim_token.rotated.%",
+    )
+    assert count == [(1,)]
+
+
+def test_a_revocation_is_for_good(
+    service: RunningService, visitor: Visitor, token: dict[str, Any]
+) -> None:
+    page = do(visitor, token, "revoke", reason="left")
+    assert '<span class="state revoked">' in page
+    assert "<dialog" not in page, "there is nothing left to do"
+    answer = service.client.get(
+        "/gateway/nginx", headers={"Authorization": f"Bearer {token['token']}"}
+    )
+    assert answer.status_code == 401
+
+
+def test_a_token_that_is_used_while_one_looks_is_not_revoked(
+    service: RunningService, visitor: Visitor, token: dict[str, Any]
+) -> None:
+    given = hidden(visitor.see(at(token)))
+    present(service, token["token"])
+    answer = visitor.send(at(token, "revoke"), given)
+    assert answer.status_code == 412
+    assert "It was not revoked. The last use: just now ." in words(answer.text)
+    present(service, token["token"])
+    anyway = visitor.send(at(token, "revoke"), {**given, "anyway": "yes"})
+    assert anyway.status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "told"),
+    [("complete", 409, "No rotation is under way"), ("suspend", 400, "reason must be")],
+)
+def test_what_cannot_be_done_is_told_on_the_token_s_page(
+    visitor: Visitor, token: dict[str, Any], command: str, status: int, told: str
+) -> None:
+    fields = {**hidden(visitor.see(at(token))), "reason": "x" * 201}
+    if command == "complete":
+        del fields["reason"]
+    answer = visitor.send(at(token, command), fields)
+    assert answer.status_code == status
+    assert told in words(answer.text)
+    assert "Okta" in answer.text
+
+
+@pytest.mark.parametrize("command", ["complete", "rotate", "suspend", "revoke"])
+def test_a_form_that_no_page_made_is_refused(
+    visitor: Visitor, token: dict[str, Any], command: str
+) -> None:
+    assert visitor.send(at(token, command), {"overlap": "7"}).status_code == 400
+
+
+def test_the_address_of_a_command_leads_to_the_token(
+    visitor: Visitor, token: dict[str, Any]
+) -> None:
+    answer = visitor.see(at(token, "rotate"))
+    assert (answer.status_code, answer.headers["location"]) == (303, at(token))
+
+
+def test_who_may_only_read_is_shown_no_command_and_refused_each(
+    service: RunningService, token: dict[str, Any]
+) -> None:
+    with Visitor(service.url) as reader:
+        reader.sign_in(service.api_token(READ, teams=[UUID(token["team_id"])]).secret)
+        page = reader.see(at(token))
+        assert page.status_code == 200
+        assert "<dialog" not in page.text
+        assert "History" not in page.text
+        for command in ("rotate", "complete", "cancel", "suspend", "resume", "revoke"):
+            answer = reader.send(at(token, command), {"key": str(uuid4())})
+            assert answer.status_code == 403
+            assert "scim_tokens:write" in answer.text

@@ -1,0 +1,200 @@
+"""The list of tokens: what it shows, narrowed by what, in how many bytes and statements."""
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from typing import Any, Final, cast
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+import pytest
+
+from api.app import build
+from api.console.cookie import LOOPBACK
+from api.settings import Settings
+from domain.api_token import Permission
+from tests.console.browsing import Visitor
+from tests.service import PEPPER_KEY, Caller, RunningService
+
+READ: Final = Permission.SCIM_TOKENS_READ
+PAGE_MAX: Final = 40_000
+NAMES: Final = re.compile(r'<th scope="row"><a href="/console/tokens/[0-9a-f-]{36}">([^<]*)</a>')
+MANY: Final = 60
+
+
+def names(page: httpx.Response) -> list[str]:
+    assert page.status_code == 200, page.text
+    return [unescape(name) for name in NAMES.findall(page.text)]
+
+
+def create(
+    service: RunningService, admin: Caller, team: UUID, name: str, **more: Any
+) -> dict[str, Any]:
+    body = {"team_id": str(team), "name": name, **more}
+    answer = service.client.post("/scim-token", json=body, auth=admin)
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def present(service: RunningService, secret: str, *, agent: str = "Okta SCIM Client 1.0.0") -> None:
+    headers = {"Authorization": f"Bearer {secret}", "User-Agent": agent}
+    assert service.client.get("/gateway/nginx", headers=headers).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def crowd(service: RunningService, admin: Caller) -> UUID:
+    """A team with many tokens, each rotating, ending and used: a page is as full as it gets."""
+    team = uuid4()
+    ends = (datetime.now(UTC) + timedelta(days=20)).isoformat(timespec="milliseconds")
+    for number in range(MANY):
+        made = create(service, admin, team, f"{number:02} " + "Ümläut & <b> " * 5, expires_at=ends)
+        present(service, made["token"])
+        service.client.post(f"/scim-token/{made['id']}/rotate", json={}, auth=admin)
+    return team
+
+
+def test_the_newest_come_first_and_older_ones_behind_a_link(visitor: Visitor, crowd: UUID) -> None:
+    path, seen = f"/console/tokens?team={crowd}", list[str]()
+    while path:
+        page = visitor.see(path)
+        seen += names(page)
+        (path,) = re.findall(r'<a href="([^"]*)" rel="next">', page.text) or [""]
+        path = unescape(path)
+    assert [name[:2] for name in seen] == [f"{number:02}" for number in reversed(range(MANY))]
+
+
+def test_a_full_page_is_small(visitor: Visitor, crowd: UUID) -> None:
+    page = visitor.see("/console/tokens", team=str(crowd))
+    assert len(names(page)) == 25
+    assert page.text.count('class="spark"') == 25
+    assert len(page.content) < PAGE_MAX
+
+
+@pytest.mark.parametrize(
+    ("query", "left"),
+    [
+        ({}, ["d", "c", "b", "a"]),
+        ({"name": "b"}, ["b"]),
+        ({"state": "suspended"}, ["d"]),
+        ({"state": "rotating"}, ["c"]),
+        ({"state": "revoked"}, ["e"]),
+        ({"state": "all"}, ["e", "d", "c", "b", "a"]),
+        ({"state": "expired"}, []),
+        ({"use": "never"}, ["d", "c", "b"]),
+        ({"use": "30"}, []),
+        ({"use": "new"}, []),
+        ({"ends": "7"}, ["b"]),
+        ({"ends": "30"}, ["c", "b"]),
+        ({"name": " b ", "use": "", "ends": ""}, ["b"]),
+    ],
+)
+def test_the_query_narrows(
+    visitor: Visitor, variety: UUID, query: dict[str, str], left: list[str]
+) -> None:
+    assert names(visitor.see("/console/tokens", team=str(variety), **query)) == left
+
+
+@pytest.fixture(scope="module")
+def variety(service: RunningService, admin: Caller) -> UUID:
+    """A team with a token of each kind."""
+    team = uuid4()
+
+    def in_days(days: int) -> str:
+        return (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="milliseconds")
+
+    present(service, create(service, admin, team, "a")["token"])
+    create(service, admin, team, "b", expires_at=in_days(5))
+    made = create(service, admin, team, "c", expires_at=in_days(20))
+    service.client.post(f"/scim-token/{made['id']}/rotate", json={}, auth=admin)
+    made = create(service, admin, team, "d", expires_at=in_days(80))
+    service.client.post(f"/scim-token/{made['id']}/suspend", auth=admin)
+    made = create(service, admin, team, "e")
+    service.client.delete(f"/scim-token/{made['id']}", auth=admin)
+    return team
+
+
+def test_a_row_says_how_its_token_stands(visitor: Visitor, variety: UUID) -> None:
+    page = visitor.see("/console/tokens", team=str(variety), state="all").text
+    for state in ("active", "rotating", "suspended", "revoked"):
+        assert f'<span class="state {state}">{state}</span>' in page
+    assert re.search(r'<span class="badge urgent" title="[^"]+ UTC">in 4 days</span>', page)
+    assert re.search(r'<span class="badge soon" title="[^"]+ UTC">in 19 days</span>', page)
+    assert re.search(r'aria-label="1 use in 30 days, most on [^"]+: 1"', page)
+    assert 'aria-label="No use in 30 days"' in page
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"team": "x"}, {"created_by": "x"}, {"state": "x"}, {"use": "x"}, {"ends": "x"}],
+)
+def test_what_is_no_filter_is_told_beside_it(visitor: Visitor, query: dict[str, str]) -> None:
+    page = visitor.see("/console/tokens", **query)
+    assert page.status_code == 400
+    (field,) = query
+    assert f'aria-invalid="true" aria-describedby="{field}-wrong"' in page.text
+
+
+def test_a_cursor_of_another_list_is_refused(visitor: Visitor, crowd: UUID) -> None:
+    page = visitor.see("/console/tokens", team=str(crowd))
+    (older,) = re.findall(r'<a href="([^"]*)" rel="next">', page.text)
+    cursor = unescape(older).partition("after=")[2]
+    assert visitor.see("/console/tokens", after=cursor).status_code == 400
+
+
+def test_who_may_only_read_tokens_sees_no_charts_and_no_commands(
+    service: RunningService, crowd: UUID
+) -> None:
+    with Visitor(service.url) as reader:
+        reader.sign_in(service.api_token(READ, teams=[crowd]).secret)
+        page = reader.see("/console/tokens").text
+    assert "spark" not in page
+    assert "New token" not in page
+    assert "checkbox" not in page
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What this process asks the database for."""
+    asked: list[str] = []
+    execute = psycopg.AsyncCursor.execute
+
+    async def counted(self: Any, query: Any, *more: Any, **options: Any) -> Any:
+        asked.append(str(query))
+        return await execute(self, query, *more, **options)
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", counted)
+    return asked
+
+
+def asked_for(service: RunningService, secret: str, path: str, statements: list[str]) -> list[str]:
+    """The statements of a page, once its process knows where the views are."""
+
+    async def ask() -> list[str]:
+        edge = build(Settings(database_url=service.database.app, pepper=PEPPER_KEY))
+        transport = httpx.ASGITransport(app=cast("Any", edge))
+        cookies = {LOOPBACK: secret}
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", cookies=cookies
+        ) as client:
+            assert (await client.get(path)).status_code == 200
+            statements.clear()
+            assert (await client.get(path)).status_code == 200
+            asked = list(statements)
+        await edge._service.ledger.aclose()
+        return asked
+
+    return asyncio.run(ask())
+
+
+def test_a_page_takes_three_statements_however_full_it_is(
+    service: RunningService, visitor: Visitor, crowd: UUID, statements: list[str]
+) -> None:
+    secret = visitor.client.cookies[LOOPBACK]
+    assert len(asked_for(service, secret, f"/console/tokens?team={crowd}", statements)) == 3
+    page = visitor.see("/console/tokens", team=str(crowd)).text
+    (one, *_) = re.findall(r'<a href="(/console/tokens/[0-9a-f-]{36})">', page)
+    assert len(asked_for(service, secret, one, statements)) == 3
+    assert len(asked_for(service, secret, "/console/tokens/new", statements)) == 1
