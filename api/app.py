@@ -45,6 +45,7 @@ from api.resources.metrics import METRICS_PATH, metrics
 from api.resources.pages import ASSETS, PAGES, root
 from api.resources.policy import PolicyController
 from api.resources.projections import ProjectionController
+from api.resources.scim_token.change import ChangeController
 from api.resources.scim_token.documented import ScimTokenController
 from api.resources.scim_token.revocation import BulkRevocationController
 from api.resources.scim_token.rotation import RotationController
@@ -92,6 +93,7 @@ RESOURCES: Final[Sequence[Any]] = (
     ApiTokenController,
     whoami,
     SecretsController,
+    ChangeController,
     SuspensionController,
     TokenHistoryController,
     AuditController,

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from domain.api_token import Permission
 
@@ -38,6 +39,14 @@ class NewScimToken(msgspec.Struct, frozen=True):
     team_id: UUID
     name: str
     expires_at: datetime | None = None
+    reason: str | None = None
+
+
+class ScimTokenChange(msgspec.Struct, frozen=True):
+    """What a caller wants changed. Rules: `domain.scim_token.changes`."""
+
+    name: str | UnsetType = UNSET
+    expires_at: datetime | UnsetType | None = UNSET
     reason: str | None = None
 
 

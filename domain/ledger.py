@@ -11,6 +11,7 @@ from typing import Final, Self, TypeVar
 from uuid import UUID
 
 import psycopg
+from msgspec import UNSET
 
 from domain import policy
 from domain.api_token import ApiToken, Permission, session
@@ -34,7 +35,7 @@ from domain.authority import (
     signed,
     signing_api_token,
 )
-from domain.commands import ClockAndIds, CommandKey, NewApiToken, NewScimToken
+from domain.commands import ClockAndIds, CommandKey, NewApiToken, NewScimToken, ScimTokenChange
 from domain.errors import NotFound, SecretAlreadyShown, TokenRefused, TokenSuspended, TokenUnknown
 from domain.event import Actor, Aggregate, Changes, Event, States
 from domain.eventstore import append
@@ -60,7 +61,7 @@ from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
 from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from domain.refusals.tally import RefusalTally, TallyKey
-from domain.scim_token import rotation, suspension
+from domain.scim_token import changes, rotation
 from domain.scim_token.conditions import TokenConditions
 from domain.scim_token.events import Presentation
 from domain.scim_token.leak import Leak
@@ -290,6 +291,39 @@ class TokenLedger(LedgerApplication):
         await self._execute(ids[0], decide, by=by, reads=ids)
         return revoked
 
+    async def change_scim_token(
+        self,
+        token_id: UUID,
+        ask: ScimTokenChange,
+        *,
+        by: Authority,
+        key: CommandKey | None = None,
+    ) -> ScimToken:
+        """Give a token another name, another end or none.
+
+        Raises InvalidValue, Unauthenticated, PermissionDenied, PolicyViolated, CommandIdReused, and
+        NotFound for a missing, foreign or revoked token.
+        """
+
+        def decide(states: States, at: datetime) -> Changes:
+            token, actor = authorised(states, by, at, token_id=token_id)
+            events = changes.change(
+                token, name=ask.name, expires_at=ask.expires_at, by=actor, reason=ask.reason, at=at
+            )
+            for event in events:  # a token that breaks the policy already can still be renamed
+                if event.expires_at is not UNSET:
+                    policy.judge_expiry(
+                        policy.rules_for(states, token.team_id),
+                        created_at=token.created_at,
+                        expires_at=event.expires_at,
+                    )
+            return [(token_id, events)]
+
+        team_id = await self._team_id(token_id)
+        reads = policy.policies_of(team_id)
+        outcome = await self._execute(token_id, decide, by=by, key=key, reads=reads)
+        return _after(outcome, ScimToken)
+
     async def suspend_scim_token(
         self,
         token_id: UUID,
@@ -305,7 +339,7 @@ class TokenLedger(LedgerApplication):
         """
 
         def change(token: ScimToken, actor: Actor, _: datetime) -> Sequence[Event]:
-            return suspension.suspend(token, by=actor, reason=reason)
+            return changes.suspend(token, by=actor, reason=reason)
 
         return await self._change(token_id, change, by=by, key=key)
 
@@ -321,7 +355,7 @@ class TokenLedger(LedgerApplication):
 
         def decide(states: States, at: datetime) -> Changes:
             token, actor = authorised(states, by, at, token_id=token_id)
-            events = suspension.resume(token, by=actor, reason=reason)
+            events = changes.resume(token, by=actor, reason=reason)
             if events:
                 policy.judge_resumption(
                     policy.rules_for(states, token.team_id),

@@ -6,6 +6,7 @@ from typing import ClassVar, Final
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from domain.event import Actor, Event
 from domain.secret import Digest, SecretId
@@ -98,6 +99,21 @@ class Rotated(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
     rotated_by: Actor
     digest: Digest
     overlap_until: datetime
+    reason: str | None = None
+
+
+class Changed(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The token got another name, another end, or both; what is left out stayed as it was.
+
+    changed_by: user and API token of the caller. name: as of `Created`.
+    expires_at: as of `Created`; None took the end away. reason: the caller's words, 1 to 200
+    characters, or None.
+    """
+
+    topic: ClassVar[str] = "scim_token.changed.v1"
+    changed_by: Actor
+    name: str | UnsetType = UNSET
+    expires_at: datetime | UnsetType | None = UNSET
     reason: str | None = None
 
 
@@ -217,6 +233,7 @@ EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (
     Used,
     Refused,
     Rotated,
+    Changed,
     Suspended,
     Resumed,
     Rekeyed,

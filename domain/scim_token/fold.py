@@ -3,9 +3,11 @@
 from datetime import datetime
 
 import msgspec
+from msgspec import UNSET
 
 from domain.event import Recorded
 from domain.scim_token.events import (
+    Changed,
     Created,
     Leaked,
     Refused,
@@ -52,7 +54,7 @@ def evolve(token: ScimToken | None, recorded: Recorded) -> ScimToken:
     )
 
 
-def _change(  # noqa: PLR0911 - a table: one case per event
+def _change(  # noqa: C901, PLR0911 - a table: one case per event
     token: ScimToken, event: ScimTokenEvent, at: datetime
 ) -> dict[str, object]:
     match event:
@@ -64,6 +66,8 @@ def _change(  # noqa: PLR0911 - a table: one case per event
             return _rotation(token, event, at)
         case Rekeyed():
             return {"secrets": digested_anew(token.secrets, event.secret, event.digest)}
+        case Changed():
+            return _changed(token, event) | {"updated_at": at}
         case ScimTokenWarning():
             return {"told": token.told.after(event)}
         case Suspended():
@@ -103,3 +107,14 @@ def _rotation(
             return {"secrets": going_on(secrets, token.outgoing), "updated_at": at}
         case RotationFinished():
             return {"secrets": ended(token.secrets, event.secret, at)}
+
+
+def _changed(token: ScimToken, event: Changed) -> dict[str, object]:
+    """The name and the end, where there are others; another end has to be told anew."""
+    after: dict[str, object] = {}
+    if event.name is not UNSET:
+        after["name"] = event.name
+    if event.expires_at is not UNSET:
+        told = msgspec.structs.replace(token.told, days=None, expires_at=None)
+        after |= {"expires_at": event.expires_at, "told": told}
+    return after

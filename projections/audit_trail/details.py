@@ -5,6 +5,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from domain import api_token, policy
@@ -59,6 +60,9 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
         event.reported_by,
         Presentation(door="", note=event.url),
         secret=event.secret,
+    ),
+    scim_token.Changed: lambda event: Detail(
+        event.reason, event.changed_by, replace(UNTOLD, note=_changed(event))
     ),
     scim_token.Suspended: lambda event: Detail(event.reason, event.suspended_by),
     scim_token.Resumed: lambda event: Detail(event.reason, event.resumed_by),
@@ -115,6 +119,16 @@ def _with_permission(event: api_token.Refused) -> Presentation:
     if event.permission is None:
         return event.presentation
     return replace(event.presentation, note=f"lacks {event.permission}")
+
+
+def _changed(event: scim_token.Changed) -> str:
+    """What a token has now; a name is as its creator wrote it."""
+    told = [] if event.name is UNSET else [f"name {event.name}"]
+    if event.expires_at is None:
+        told.append("no end")
+    elif event.expires_at is not UNSET:
+        told.append(f"ends at {rfc3339(event.expires_at)}")
+    return ", ".join(told)
 
 
 def _warning(text: str, source: str | None = None) -> Detail:

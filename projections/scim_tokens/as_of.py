@@ -1,8 +1,9 @@
 """Token objects as of an instant, from the views `scim_tokens` and `audit_trail`.
 
-What never changes (team, name, creator, expiry) and what happens once (revocation) is read off the
-token's row. The two instants that later events overwrite, the last use and the last rotation, are
-looked up in the trail, one index probe each, and only where the row holds a later one.
+What never changes (team, creator), what happens once (revocation) and what each change replaced
+(name, end) is read off the token's row. The instants that other later events overwrite, the last
+use and the last rotation, are looked up in the trail, one index probe each, and only where the row
+holds a later one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ from projections.audit_trail import view as audit_trail
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.queries import Place, TokenFilter, TokenPage
-from projections.scim_tokens.view import TokenRow, document
+from projections.scim_tokens.row import TokenRow
+from projections.scim_tokens.view import document
 from projections.scim_tokens.walk import along, of_teams
 from projections.view_reader import ViewReader
 
@@ -53,8 +55,8 @@ class AsOfQueries:
         at: datetime,
         ledger_head: int,
     ) -> TokenPage:
-        """One page of the list at `at`, narrowed by team,
-        name and the status that the tokens had then.
+        """One page of the list at `at`, narrowed by team, by the status that the tokens had then,
+        and by the name that they have now.
         """
         newest, parameters = _newest(narrow, after=after, limit=limit, at=at)
         rows = await self._rows(newest, parameters, ledger_head=ledger_head)
@@ -99,9 +101,16 @@ def _newest(
 
 _CREATED: Final = "created_at <= %(at)s"
 _NOT_REVOKED: Final = "(revoked_at IS NULL OR revoked_at > %(at)s)"
+_END: Final = (
+    "(CASE WHEN former IS NULL THEN expires_at ELSE (SELECT f.expires_at FROM ("
+    "SELECT * FROM jsonb_to_recordset(former::jsonb) AS f (until timestamptz, "
+    "expires_at timestamptz) UNION ALL VALUES ('infinity'::timestamptz, expires_at)"
+    ") f WHERE f.until > %(at)s ORDER BY f.until LIMIT 1) END)"
+)
+"""SQL: when the token was to end, as it was decided then."""
 _STATUS: Final = {
-    "active": [_NOT_REVOKED, "(expires_at IS NULL OR expires_at > %(at)s)"],
+    "active": [_NOT_REVOKED, f"coalesce({_END}, 'infinity') > %(at)s"],
     "revoked": ["revoked_at <= %(at)s"],
-    "expired": [_NOT_REVOKED, "expires_at <= %(at)s"],
+    "expired": [_NOT_REVOKED, f"{_END} <= %(at)s"],
     "all": [],
 }

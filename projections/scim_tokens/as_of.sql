@@ -3,8 +3,9 @@
 
 -- name: as_it_was
 -- `{newest}` is a select from `scim_tokens`: the tokens that are asked for, in the order of a list.
--- What later events have overwritten, the last use and the last rotation, is looked up in the
--- trail, and only where the row holds a later one. A token is not used after it ended, so between
+-- Name and end as they were before a later change are in the row. What other later events have
+-- overwritten, the last use and the last rotation, is looked up in the trail, and only where the
+-- row holds a later one. A token is not used after it ended, so between
 -- its last use before the instant and the instant there are only refusals of secrets that a
 -- rotation had ended, one a minute at most.
 -- Returns: true, and what a document is made of; one row a token.
@@ -18,7 +19,7 @@ WITH asked AS MATERIALIZED (
         9223372036854775807
     ) AS end_position
 )
-SELECT true, t.id, t.team_id, t.name, t.created_by,
+SELECT true, t.id, t.team_id, coalesce(former.name, t.name), t.created_by,
     CASE WHEN t.last_used_at > asked.at THEN used.at ELSE t.last_used_at END AS used_at,
     t.created_at,
     greatest(
@@ -26,9 +27,10 @@ SELECT true, t.id, t.team_id, t.name, t.created_by,
         CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
         CASE WHEN t.updated_at <= asked.at THEN t.updated_at ELSE paused.at END,
         ended.at,
+        changed.at,
         CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
     ),
-    t.expires_at,
+    CASE WHEN former.name IS NULL THEN t.expires_at ELSE former.expires_at END,
     CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
     CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END,
     CASE WHEN t.updated_at <= asked.at THEN t.suspended_at
@@ -62,4 +64,14 @@ LEFT JOIN LATERAL (
         AND a.kind <> 'scim_token.used' AND a.position < asked.end_position
     ORDER BY a.position DESC LIMIT 1
 ) ended ON true
+LEFT JOIN LATERAL (
+    SELECT f.name, f.expires_at
+    FROM jsonb_to_recordset(t.former::jsonb)
+        AS f (until timestamptz, name text, expires_at timestamptz)
+    WHERE f.until > asked.at ORDER BY f.until LIMIT 1
+) former ON true
+LEFT JOIN LATERAL (
+    SELECT max(f.until) AS at FROM jsonb_to_recordset(t.former::jsonb) AS f (until timestamptz)
+    WHERE f.until <= asked.at
+) changed ON true
 ORDER BY t.created_at DESC, t.id DESC;

@@ -10,9 +10,11 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from domain.scim_token.events import (
+    Changed,
     Created,
     Resumed,
     Revoked,
@@ -34,8 +36,9 @@ from domain.scim_token.warnings import (
 from projections.described import Instant, rfc3339
 from projections.kinds.row_per_stream import LastOnly, RowPerStream
 from projections.projection import LogEntry
-from projections.scim_tokens import known_secrets
+from projections.scim_tokens import former_values, known_secrets
 from projections.scim_tokens.known_secrets import Rotation
+from projections.scim_tokens.row import TokenRow
 
 
 class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,31 +64,6 @@ class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def _optional(at: datetime | None) -> str | None:
     return None if at is None else rfc3339(at)
-
-
-class TokenRow(msgspec.Struct, frozen=True, gc=False):
-    """What a token's document is rendered from, and what was told of it. Instants are aware, UTC.
-
-    next_warning_at: when the next warning of its end becomes due; None where none is to come.
-    unused_since: the silence that was told last. secrets: see `known_secrets`. rotation_ends_at:
-    the end of the overlap, until it is on record that the rotation has ended.
-    """
-
-    id: UUID
-    team_id: UUID
-    name: str
-    created_by: UUID
-    last_used_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
-    expires_at: datetime | None
-    rotated_at: datetime | None
-    revoked_at: datetime | None
-    suspended_at: datetime | None = None
-    next_warning_at: datetime | None = None
-    unused_since: datetime | None = None
-    secrets: str = "[]"
-    rotation_ends_at: datetime | None = None
 
 
 def document(token: TokenRow | ScimToken) -> TokenDocument:
@@ -119,9 +97,7 @@ def created(entry: LogEntry, event: Created) -> TokenRow:
         expires_at=event.expires_at,
         rotated_at=None,
         revoked_at=None,
-        next_warning_at=None
-        if event.expires_at is None
-        else first_warning_at(event.expires_at, after=entry.at),
+        next_warning_at=_first_warning(event.expires_at, entry.at),
         secrets=known_secrets.first(event.digest, entry.at),
     )
 
@@ -161,6 +137,27 @@ def finished(row: TokenRow, entry: LogEntry, event: RotationFinished) -> TokenRo
     """The older secret has ended by itself, which is no change that somebody made."""
     secrets = known_secrets.with_end(row.secrets, event.secret, entry.at)
     return replace(row, secrets=secrets, rotation_ends_at=None)
+
+
+def changed(row: TokenRow, entry: LogEntry, event: Changed) -> TokenRow:
+    """The token has another name, another end or none; of another end it is warned anew."""
+    before = former_values.with_another(
+        row.former, until=entry.at, name=row.name, expires_at=row.expires_at
+    )
+    row = replace(row, updated_at=entry.at, former=before)
+    if event.name is not UNSET:
+        row = replace(row, name=event.name)
+    if event.expires_at is UNSET:
+        return row
+    return replace(
+        row,
+        expires_at=event.expires_at,
+        next_warning_at=_first_warning(event.expires_at, entry.at),
+    )
+
+
+def _first_warning(expires_at: datetime | None, decided_at: datetime) -> datetime | None:
+    return None if expires_at is None else first_warning_at(expires_at, after=decided_at)
 
 
 def revoked(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
@@ -257,6 +254,7 @@ PROJECTION: Final = RowPerStream(
         "unused_since": "timestamptz",
         "secrets": "text NOT NULL DEFAULT '[]'",
         "rotation_ends_at": "timestamptz",
+        "former": "text",
         "before_use": "text NOT NULL",
         "last_use": "text NOT NULL",
         "after_use": "text NOT NULL",
@@ -276,6 +274,7 @@ PROJECTION: Final = RowPerStream(
     evolve={
         Used: used,
         Rotated: rotated,
+        Changed: changed,
         Suspended: suspended,
         Resumed: resumed,
         RotationCompleted: completed,

@@ -52,13 +52,16 @@ class DueWarnings:
         )
 
     async def ends(self, at: datetime, ledger_head: int) -> list[Due]:
-        """Tokens that end soon or have ended."""
+        """Tokens that end soon or have ended.
+
+        A token may get an end again that it had before: it is warned anew then, at another instant.
+        """
         rows = await self._tokens.rows(
             _SQL["ends"], {"at": at, "limit": LIMIT}, ledger_head=ledger_head
         )
         return [
-            Due(id_, f"end/{expires_at}/{days_left(expires_at, at)}", warn.of_end)
-            for id_, expires_at in rows
+            Due(id_, f"end/{expires_at}/{days_left(expires_at, at)}/{due_at}", warn.of_end)
+            for id_, expires_at, due_at in rows
         ]
 
     async def sources(self, _: datetime, ledger_head: int) -> list[Due]:

@@ -4,10 +4,10 @@
 
 -- name: ends
 -- Tokens that end soon or have ended.
--- Returns: true, token, its end; `limit` rows at most.
+-- Returns: true, token, its end, since when that is to be told; `limit` rows at most.
 -- Order: what has waited longest first.
 -- Index: scim_tokens_warning.
-SELECT true, id, expires_at FROM {scim_tokens} WHERE next_warning_at <= %(at)s
+SELECT true, id, expires_at, next_warning_at FROM {scim_tokens} WHERE next_warning_at <= %(at)s
 ORDER BY next_warning_at LIMIT %(limit)s;
 
 -- name: sources

@@ -11,10 +11,12 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 import pytest
+from msgspec import UNSET, UnsetType
 
 from domain.errors import Refusal
 from domain.event import Actor, Recorded
 from domain.scim_token.events import (
+    Changed,
     Created,
     Presentation,
     Refused,
@@ -73,6 +75,16 @@ def rotated(
 ) -> Given:
     """It got another secret."""
     return Rotated(rotated_by=ADA, digest=digest, overlap_until=at + overlap), at
+
+
+def changed(
+    at: datetime = T1,
+    *,
+    name: str | UnsetType = UNSET,
+    expires_at: datetime | UnsetType | None = UNSET,
+) -> Given:
+    """It has another name or end."""
+    return Changed(changed_by=ADA, name=name, expires_at=expires_at), at
 
 
 def suspended(at: datetime = T1) -> Given:

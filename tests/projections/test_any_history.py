@@ -27,7 +27,8 @@ from projections.rebuild.run import check_view
 from projections.registry import PROJECTIONS
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.queries import TokenFilter, TokenQueries
-from projections.scim_tokens.view import TokenRow, document
+from projections.scim_tokens.row import TokenRow
+from projections.scim_tokens.view import document
 from tests.conftest import Database, new_database
 from tests.domain.scenario import ADA, MILLISECOND, MINUTE, T0, TEAM_ID
 from tests.projections.history import Fact, given, rows

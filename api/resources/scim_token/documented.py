@@ -130,7 +130,10 @@ class ScimTokenController(Controller):
         ] = None,
         name: Annotated[
             str | None,
-            QueryParameter(description="Only of exactly this name.", required=False),
+            QueryParameter(
+                description="Only of exactly this name; with `as_of`, the one that it has now.",
+                required=False,
+            ),
             IsName,
         ] = None,
         limit: Annotated[

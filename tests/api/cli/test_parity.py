@@ -34,6 +34,7 @@ VERBS: Final = {
     "revokeScimTokens": "token revoke-many",
     "rotateApiToken": "api-token rotate",
     "listScimTokenSecrets": "token secrets",
+    "changeScimToken": "token change",
     "suspendScimToken": "token suspend",
     "resumeScimToken": "token resume",
     "completeScimTokenRotation": "token complete-rotation",
@@ -99,6 +100,10 @@ OWN: Final = {
     "token revoke": {
         "--user": "an API token has a user of its own",
         "--if-unused-since": "over HTTP it is the header If-Unused-Since",
+    },
+    "token change": {
+        "--user": "an API token has a user of its own",
+        "--never-expires": "over HTTP, that is a null",
     },
     "token suspend": {"--user": "an API token has a user of its own"},
     "token resume": {"--user": "an API token has a user of its own"},

@@ -143,6 +143,9 @@ ROUTES: Final[Mapping[str, Route]] = {
         for verb in ("complete", "cancel")
     },
     "listScimTokenSecrets": Route("GET", "/scim-token/{token}/secrets", READ),
+    "changeScimToken": Route(
+        "PATCH", "/scim-token/{token}", WRITE, body=lambda _: {"json": {"name": "renamed"}}
+    ),
     "suspendScimToken": Route(
         "POST", "/scim-token/{token}/suspend", WRITE, body=lambda _: {"json": {}}
     ),

@@ -25,6 +25,7 @@ REQUIRED: Final = {
             "completeScimTokenRotation",
             "cancelScimTokenRotation",
             "revokeScimTokens",
+            "changeScimToken",
             "suspendScimToken",
             "resumeScimToken",
         ),

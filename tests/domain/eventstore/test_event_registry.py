@@ -56,6 +56,11 @@ MEANT: dict[str, Event] = {
     ),
     "scim_token.refused.v1": scim_token.Refused(reason="expired", presentation=PRESENTATION),
     "scim_token.rotated.v1": scim_token.Rotated(rotated_by=CALLER, digest=DIGEST, overlap_until=T2),
+    "scim_token.changed.v1": scim_token.Changed(
+        changed_by=CALLER, name="Entra", expires_at=T2, reason="moved"
+    ),
+    "scim_token.changed.v1.no_end": scim_token.Changed(changed_by=CALLER, expires_at=None),
+    "scim_token.changed.v1.minimal": scim_token.Changed(changed_by=OPERATOR, name="Entra"),
     "scim_token.suspended.v1": scim_token.Suspended(suspended_by=CALLER, reason="under inquiry"),
     "scim_token.suspended.v1.minimal": scim_token.Suspended(suspended_by=OPERATOR),
     "scim_token.resumed.v1": scim_token.Resumed(resumed_by=CALLER, reason="it was us"),

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from domain.errors import InvalidValue, NotFound, TokenRevoked, TokenSuspended
+from domain.scim_token.changes import resume, suspend
 from domain.scim_token.events import Resumed, Revoked, Rotated, ScimTokenEvent, Suspended
 from domain.scim_token.rotation import rotate
-from domain.scim_token.suspension import resume, suspend
 from domain.scim_token.token import ScimToken
 from tests.domain.scenario import (
     ADA,

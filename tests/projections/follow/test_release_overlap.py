@@ -22,6 +22,7 @@ from projections.rebuild import shapes
 from projections.rebuild.shapes import drop_old
 from projections.runner import Runner
 from projections.scim_tokens import view as scim_tokens
+from projections.scim_tokens.row import TokenRow
 from projections.view_reader import ViewReader
 from tests.conftest import Database, open_ledger
 from tests.projections.given_events import select, until
@@ -30,7 +31,7 @@ from tests.projections.rebuild.lives import history
 OLD = scim_tokens.PROJECTION
 
 
-class NewRow(scim_tokens.TokenRow, frozen=True):
+class NewRow(TokenRow, frozen=True):
     """The newer release also counts the events of uses."""
 
     use_events: int = 0

@@ -18,7 +18,7 @@ from projections.rebuild.requests import latest
 from projections.rebuild.run import RebuildUnderway, check_view, rebuild
 from projections.rebuild.steps import Progress, ViewsDiffer
 from projections.registry import PROJECTIONS
-from projections.scim_tokens import view as scim_tokens
+from projections.scim_tokens.row import TokenRow
 from tests.conftest import Database
 from tests.projections.given_events import select
 from tests.projections.rebuild.lives import VIEW, app, history, spoil, tables
@@ -76,9 +76,7 @@ class TestRefusals:
         assert select(database, "SELECT 1 FROM views.scim_tokens_v2 WHERE name = 'hunter2'") == []
 
     def test_a_fold_that_was_changed_without_its_shape_is_noticed(self, database: Database) -> None:
-        def rotated_and_not_updated(
-            row: scim_tokens.TokenRow, entry: LogEntry, event: Rotated
-        ) -> scim_tokens.TokenRow:
+        def rotated_and_not_updated(row: TokenRow, entry: LogEntry, event: Rotated) -> TokenRow:
             after = scim_tokens.rotated(row, entry, event)
             return msgspec.structs.replace(after, updated_at=row.updated_at)
 

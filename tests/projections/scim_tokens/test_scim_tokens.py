@@ -10,7 +10,8 @@ import pytest
 from domain.eventstore.event_registry import REGISTRY
 from projections.described import rfc3339 as at
 from projections.runner import Runner
-from projections.scim_tokens.view import PROJECTION, TokenRow, render
+from projections.scim_tokens.row import TokenRow
+from projections.scim_tokens.view import PROJECTION, render
 from tests.conftest import Database, catch_up
 from tests.domain.scenario import (
     MILLISECOND,

@@ -40,7 +40,9 @@ one with none.
 """
 
 _GENERATE: Final = f"""
-    INSERT INTO {TABLE}
+    INSERT INTO {TABLE} (id, team_id, name, created_by, last_used_at, created_at, updated_at,
+        expires_at, rotated_at, revoked_at, suspended_at, next_warning_at, unused_since,
+        secrets, rotation_ends_at, before_use, last_use, after_use, is_used)
     SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(team), 32, '0')::uuid,
         CASE WHEN n %% 2 = 0 THEN 'Okta' ELSE 'name ' || n END,
         CASE WHEN n %% 3 = 0 THEN '{ADA}' ELSE gen_random_uuid() END,
@@ -64,7 +66,9 @@ _ADDRESSES: Final = f"""
     WHERE address IN ('', '192.0.2.1') OR n %% 100 = 7 OR n = 19810
 """
 _OF_ANOTHER_DAY: Final = f"""
-    INSERT INTO {TABLE}
+    INSERT INTO {TABLE} (id, team_id, name, created_by, last_used_at, created_at, updated_at,
+        expires_at, rotated_at, revoked_at, suspended_at, next_warning_at, unused_since,
+        secrets, rotation_ends_at, before_use, last_use, after_use, is_used)
     SELECT gen_random_uuid(), '{SMALL}', 'Okta', gen_random_uuid(), NULL, at, at, NULL, NULL, NULL,
         NULL, NULL, NULL, '[]', NULL, 'before', 'use', 'after', false
     FROM generate_series(1, 300) n, (VALUES (timestamptz '2025-12-01Z')) AS long_ago (at)

@@ -25,7 +25,7 @@ UNAVAILABLE: Final = "The ledger cannot answer right now; nothing was lost. Try 
 
 
 @pytest.mark.parametrize("id_", ["Okta", "123", "%00", SECRET_SHAPED])
-@pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("DELETE", ""), ("POST", "/rotate")])
+@pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate")])
 def test_a_path_that_is_no_uuid_is_not_found(
     service: RunningService, admin: Caller, method: str, suffix: str, id_: str
 ) -> None:
@@ -36,6 +36,7 @@ def test_a_path_that_is_no_uuid_is_not_found(
 
 AS_FOREIGNER: Final[list[tuple[str, str, Any]]] = [
     ("GET", "/scim-token/{id}", None),
+    ("PATCH", "/scim-token/{id}", {"name": "Entra"}),
     ("DELETE", "/scim-token/{id}", None),
     ("POST", "/scim-token/{id}/rotate", {}),
 ]
@@ -94,6 +95,7 @@ def test_a_list_of_a_foreign_team_is_empty(
         ("POST", "/scim-token", {"team_id": ABSENT, "name": "Okta"}, Permission.SCIM_TOKENS_WRITE),
         ("GET", "/scim-token", None, Permission.SCIM_TOKENS_READ),
         ("GET", f"/scim-token/{ABSENT}", None, Permission.SCIM_TOKENS_READ),
+        ("PATCH", f"/scim-token/{ABSENT}", {"name": "Entra"}, Permission.SCIM_TOKENS_WRITE),
         ("DELETE", f"/scim-token/{ABSENT}", None, Permission.SCIM_TOKENS_WRITE),
         ("POST", f"/scim-token/{ABSENT}/rotate", {}, Permission.SCIM_TOKENS_WRITE),
     ],
@@ -120,8 +122,8 @@ def test_a_missing_permission_is_named(
         ("PUT", "/scim-token", {"GET", "HEAD", "POST", "OPTIONS"}),
         ("DELETE", "/scim-token", {"GET", "HEAD", "POST", "OPTIONS"}),
         ("PROPFIND", "/scim-token", {"GET", "HEAD", "POST", "OPTIONS"}),
-        ("PATCH", f"/scim-token/{ABSENT}", {"GET", "HEAD", "DELETE", "OPTIONS"}),
-        ("POST", f"/scim-token/{ABSENT}", {"GET", "HEAD", "DELETE", "OPTIONS"}),
+        ("PUT", f"/scim-token/{ABSENT}", {"GET", "HEAD", "PATCH", "DELETE", "OPTIONS"}),
+        ("POST", f"/scim-token/{ABSENT}", {"GET", "HEAD", "PATCH", "DELETE", "OPTIONS"}),
         ("GET", f"/scim-token/{ABSENT}/rotate", {"POST", "OPTIONS"}),
     ],
 )
