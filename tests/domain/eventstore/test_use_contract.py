@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 from domain.authority import Operator, scim_token_of
-from domain.commands import NewScimToken
+from domain.commands import NewScimToken, ScimTokenChange
 from domain.errors import NoRotationUnderway, StoreUnavailable, TokenRefused
 from domain.event import Changes, Event, Recorded, States
 from domain.eventstore.aggregates import decode_state
@@ -55,6 +55,7 @@ class History(NamedTuple):
     expires: None for never. overlaps: of the rotations after 5 and 10 minutes. revoked: None for
     not. suspended: from and to, None for not. rekeyed: when the secrets that are good are digested
     anew, None for not. ended: how a rotation was, 12 minutes after the beginning; None for not.
+    moved: when its end is changed, and to when (None for no end); None for not.
     """
 
     expires: int | None
@@ -63,6 +64,7 @@ class History(NamedTuple):
     suspended: tuple[int, int] | None = None
     rekeyed: int | None = None
     ended: str | None = None
+    moved: tuple[int, int | None] | None = None
 
     def instants(self) -> Iterator[int]:
         """When something changes."""
@@ -71,6 +73,7 @@ class History(NamedTuple):
         yield from (minute for minute in (self.expires, self.revoked, self.rekeyed) if minute)
         yield from self.suspended or ()
         yield from (12,) if self.ended else ()
+        yield from (minute for minute in self.moved or () if minute is not None)
 
 
 _NOT_REKEYED: Final = [
@@ -95,6 +98,11 @@ HISTORIES: Final = [
             _NOT_REKEYED, ("completed", "cancelled", "finished"), (None, 6, 11)
         )
         if history.overlaps in {(7,), (30,), (3, 7)} and history.suspended != (13, 40)
+    ),
+    *(
+        history._replace(moved=moved)
+        for history, moved in product(_NOT_REKEYED, ((3, 8), (3, None), (11, 30)))
+        if history.revoked is None and history.overlaps in {(), (7,), (30,)}
     ),
 ]
 
@@ -161,11 +169,18 @@ async def stored(ledger: TokenLedger, token: ScimToken) -> ScimToken:
     return found
 
 
-async def change(ledger: TokenLedger, token_id: UUID, history: History, after: timedelta) -> None:
-    """Suspend or resume the token, or end its rotation, where its history does so then.
+async def change(
+    ledger: TokenLedger, clock: HandClock, token_id: UUID, history: History, after: timedelta
+) -> None:
+    """Suspend or resume the token, change its end, or that of its rotation, where it is so.
 
     A revoked one is not resumed.
     """
+    if history.moved is not None and after == history.moved[0] * MINUTE:
+        to_minute = history.moved[1]
+        at = clock.now - after
+        ends = None if to_minute is None else at + to_minute * MINUTE
+        await ledger.change_scim_token(token_id, ScimTokenChange(expires_at=ends), by=Operator())
     if history.ended is not None and after == 12 * MINUTE:
         await end(ledger, token_id, history.ended)
     if history.suspended is None:
@@ -231,7 +246,7 @@ async def play(
             overlap = changes[at] * MINUTE
             token, secret = await ledger.rotate_scim_token(token.id, overlap=overlap, by=by)
             digests.append(PEPPER.digest(secret).value)
-        await change(ledger, token.id, history, at - start)
+        await change(ledger, clock, token.id, history, at - start)
         if history.revoked is not None and at == start + history.revoked * MINUTE:
             await ledger.revoke_scim_token(token.id, by=by)
         if history.rekeyed is not None and at == start + history.rekeyed * MINUTE:

@@ -19,6 +19,7 @@ from projections.rebuild.run import RebuildUnderway, check_view, rebuild
 from projections.rebuild.steps import Progress, ViewsDiffer
 from projections.registry import PROJECTIONS
 from projections.scim_tokens.row import TokenRow
+from projections.scim_tokens.view import rotated
 from tests.conftest import Database
 from tests.projections.given_events import select
 from tests.projections.rebuild.lives import VIEW, app, history, spoil, tables
@@ -77,7 +78,7 @@ class TestRefusals:
 
     def test_a_fold_that_was_changed_without_its_shape_is_noticed(self, database: Database) -> None:
         def rotated_and_not_updated(row: TokenRow, entry: LogEntry, event: Rotated) -> TokenRow:
-            after = scim_tokens.rotated(row, entry, event)
+            after = rotated(row, entry, event)
             return msgspec.structs.replace(after, updated_at=row.updated_at)
 
         history(database)
