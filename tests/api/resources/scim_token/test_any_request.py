@@ -25,7 +25,9 @@ UNAVAILABLE: Final = "The ledger cannot answer right now; nothing was lost. Try 
 
 
 @pytest.mark.parametrize("id_", ["Okta", "123", "%00", SECRET_SHAPED])
-@pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate")])
+@pytest.mark.parametrize(
+    ("method", "suffix"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate")]
+)
 def test_a_path_that_is_no_uuid_is_not_found(
     service: RunningService, admin: Caller, method: str, suffix: str, id_: str
 ) -> None:
