@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import pytest
 
@@ -29,6 +29,24 @@ _OF_THE_SYSTEM: Final = (
 _OF_ETC: Final = ("ld.so.cache", "nsswitch.conf", "resolv.conf", "hosts", "localtime")
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _SHELLS: Final = ("sh", "dash", "bash", "rbash")
+_USERS: Final = (
+    "root:x:0:0::/root:/bin/false\\n"
+    f"scim-ledger:x:{UID}:{UID}::/var/lib/scim-ledger:/usr/sbin/nologin\\n"
+)
+_OWN_PROCESSES: Final = 'mount -t proc -o subset=pid,hidepid=2 none "$R/proc"'
+_NO_NEW_CODE: Final = """
+import ctypes, os, sys
+assert ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) == 0  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+_HOLD: Final = """
+import fcntl, os, socket, struct, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+    up = struct.pack("16sh", b"lo", 0x49)  # netdevice(7): IFF_UP | IFF_LOOPBACK | IFF_RUNNING
+    fcntl.ioctl(any_socket, 0x8914, up)  # SIOCSIFFLAGS
+print(os.getpid(), flush=True)
+sys.stdin.read()
+"""
 _AS_ROOT: Final = () if os.geteuid() == 0 else ("sudo", "-n")
 _WITHOUT_PRIVILEGE: Final = (
     *("setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--no-new-privs"),
@@ -40,15 +58,22 @@ class Room(NamedTuple):
     """A tree to run commands in.
 
     shown: paths in it, and what is seen there, read-only; they win over the system's directories.
-    writable: the same, to be written to. scratch: directories that begin empty. is_named: whether
-    the passwd file has its user. has_shell: whether there is one.
+    writable: the same, to be written to. scratch: directories that begin empty. passwd: the file,
+    unless it is one that has the user. has_shell: whether there is one. network: of its own, where
+    `hosts` are names of this very machine; else the machine's. user: 0 for steps that are root's.
+    is_hardened: /proc tells of one's own processes alone, and no memory becomes executable, as
+    systemd has it with ProcSubset=pid, ProtectProc=invisible and MemoryDenyWriteExecute=yes.
     """
 
     shown: Mapping[str, Path] = {}
     writable: Mapping[str, Path] = {}
     scratch: Sequence[str] = ()
-    is_named: bool = True
+    passwd: Path | None = None
     has_shell: bool = True
+    network: "Network | None" = None
+    hosts: Sequence[str] = ()
+    user: int = UID
+    is_hardened: bool = False
 
     def command(
         self,
@@ -64,15 +89,19 @@ class Room(NamedTuple):
         make = "\n".join(["set -e", 'R="$0"', *self._mounts(), 'exec chroot "$R" "$@"'])
         given = {"PATH": "/usr/local/bin:/usr/bin:/bin", **environment}
         variables = [f"{name}={value}" for name, value in given.items()]
-        inside = [*_WITHOUT_PRIVILEGE, "env", "-i", "-C", cwd, *variables, *map(str, argv)]
+        as_user = _WITHOUT_PRIVILEGE if self.user == UID else ()
+        hardened = ["python3", "-c", _NO_NEW_CODE] if self.is_hardened else []
+        inside = [*hardened, *as_user, "env", "-i", "-C", cwd, *variables, *map(str, argv)]
         unshare = ["unshare", "--mount", "--propagation", "private", "bash", "-c", make]
-        return [*_AS_ROOT, *unshare, str(_mount_point()), *inside]
+        joined = () if self.network is None else self.network.joined()
+        return [*_AS_ROOT, *joined, *unshare, str(_mount_point()), *inside]
 
     def _mounts(self) -> Iterator[str]:
         yield 'mount -t tmpfs -o mode=755 none "$R"'
         yield from _system()
         yield from self._etc()
-        yield 'mkdir -p "$R/dev/shm" "$R/proc" && mount --rbind /proc "$R/proc"'
+        yield 'mkdir -p "$R/dev/shm" "$R/proc"'
+        yield _OWN_PROCESSES if self.is_hardened else 'mount --rbind /proc "$R/proc"'
         for device in _DEVICES:
             yield from _bind(Path("/dev", device), f"/dev/{device}", is_writable=True)
         for path in ("/dev/shm", *self.scratch):
@@ -92,10 +121,36 @@ class Room(NamedTuple):
         for name in _OF_ETC:
             if Path("/etc", name).exists():
                 yield f'cp -L "/etc/{name}" "$R/etc/{name}"'
-        users = "root:x:0:0::/root:/bin/false\\n"
-        if self.is_named:
-            users += f"scim-ledger:x:{UID}:{UID}::/nonexistent:/bin/false\\n"
-        yield f'printf "{users}" > "$R/etc/passwd"; : > "$R/etc/group"'
+        if self.hosts:
+            yield f'echo "127.0.0.1 {" ".join(self.hosts)}" >> "$R/etc/hosts"'
+        if self.passwd is not None:
+            yield f'cp "{self.passwd}" "$R/etc/passwd"'
+        else:
+            yield f'printf "{_USERS}" > "$R/etc/passwd"'
+        yield ': > "$R/etc/group"'
+
+
+class Network:
+    """A network namespace with a loopback device and nothing else, while the block runs."""
+
+    def __init__(self) -> None:
+        self._holder = subprocess.Popen(
+            [*_AS_ROOT, "unshare", "--net", sys.executable, "-c", _HOLD],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        assert self._holder.stdout is not None
+        self._pid = int(self._holder.stdout.readline())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._holder:  # closes its input, upon which it ends
+            pass
+
+    def joined(self) -> list[str]:
+        """The beginning of a command that runs in it."""
+        return ["nsenter", f"--net=/proc/{self._pid}/ns/net"]
 
 
 def _system() -> Iterator[str]:

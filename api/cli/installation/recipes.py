@@ -15,10 +15,14 @@ SHARED: Final = "addresses.sh"
 
 
 class Recipe(NamedTuple):
-    """main: the file that `show` prints, below `deploy/`; its directory is the whole recipe."""
+    """main: the file that `show` prints, below `deploy/`; its directory is the recipe.
+
+    also: other recipes that it is shown with.
+    """
 
     main: str
     what: str
+    also: tuple[str, ...] = ()
 
 
 RECIPES: Final = {
@@ -27,7 +31,10 @@ RECIPES: Final = {
     "traefik": Recipe("traefik/scim.yml", "Traefik asks with forwardAuth"),
     "haproxy": Recipe("haproxy/haproxy.cfg", "HAProxy asks with an action in Lua"),
     "envoy": Recipe("envoy/envoy.yaml.template", "Envoy asks with ext_authz"),
-    "kubernetes": Recipe("kubernetes/README.md", "a gateway of Kubernetes asks"),
+    "kubernetes": Recipe("kubernetes/base/service.yaml", "the service on Kubernetes (kustomize)"),
+    "systemd": Recipe("systemd/scim-ledger.service", "the service under systemd"),
+    "container": Recipe("container/Containerfile", "the service as a container image"),
+    "compose": Recipe("container/compose.yaml", "the service and all around it", ("nginx",)),
     "middleware": Recipe("middleware/scim_ledger_asgi.py", "a Python service asks, ASGI or WSGI"),
 }
 
@@ -68,6 +75,8 @@ def copy(
     if name not in RECIPES:
         raise InvalidValue("NAME", f"is none of {', '.join(RECIPES)}")
     files = _files(RECIPES[name])
+    for other in RECIPES[name].also:
+        files += _files(RECIPES[other])
     if any(file.endswith("/run") for file in files):
         files.append(SHARED)
     for file in files:

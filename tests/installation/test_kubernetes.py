@@ -1,0 +1,171 @@
+"""deploy/kubernetes: good by the API's schemas, and by what the service really has and needs."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from inspect import signature
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from api.resources.health import healthz, readyz
+from api.server.supervisor import LAST_GRACE_S, Supervisor
+from api.settings import KNOWN, PREFIX
+from tests.gateways.programs import DEPLOY, SEARCH_PATH, require
+from tests.installation.container import containerfile
+from tests.installation.container.image import IMAGE
+from tests.installation.container.installation import SERVICES
+from tests.installation.room import UID
+
+BASE: Final = DEPLOY / "kubernetes" / "base"
+EXAMPLE: Final = DEPLOY / "kubernetes" / "overlays" / "example"
+KUBECTL: Final = {"kubectl": "pip install -r requirements-gateways.txt"}
+VERSIONS: Final = ("1.30", "1.34")
+"""The oldest whose schemas have all that the manifests say, and a recent one."""
+
+
+def built(directory: Path) -> list[dict[str, Any]]:
+    """What kustomize makes of it."""
+    require(KUBECTL)
+    done = subprocess.run(
+        ["kubectl", "kustomize", directory],
+        env={"PATH": SEARCH_PATH}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [*yaml.safe_load_all(done.stdout)]
+
+
+def manifests() -> list[dict[str, Any]]:
+    """The base as it is written."""
+    names = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
+    return [each for name in names for each in yaml.safe_load_all((BASE / name).read_text())]
+
+
+def of_kind(kind: str) -> dict[str, Any]:
+    (found,) = (each for each in manifests() if each["kind"] == kind)
+    return found
+
+
+DEPLOYMENT: Final = of_kind("Deployment")
+PODS: Final = [of_kind(kind)["spec"]["template"]["spec"] for kind in ("Deployment", "Job")]
+SERVICE: Final = DEPLOYMENT["spec"]["template"]["spec"]["containers"][0]
+
+
+@pytest.mark.gateway
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("directory", [BASE, EXAMPLE], ids=["base", "example"])
+def test_kustomize_makes_what_the_api_takes(directory: Path, version: str) -> None:
+    library = pytest.importorskip(
+        "kubernetes_validate", reason="pip install -r requirements-gateways.txt"
+    )
+    made = built(directory)
+    for each in made:
+        library.validate(each, version, strict=True)
+    kinds = {each["kind"] for each in made}
+    assert kinds == {each["kind"] for each in manifests()} | {"ConfigMap"}
+    wrong = {**made[0], "spek": {}}
+    with pytest.raises(library.ValidationError):
+        library.validate(wrong, version, strict=True)
+
+
+@pytest.mark.gateway
+def test_the_example_changes_what_it_says_it_changes() -> None:
+    made = {each["kind"]: each for each in built(EXAMPLE)}
+    assert {each["metadata"].get("namespace") for each in made.values()} == {"scim"}
+    assert made["Deployment"]["spec"]["replicas"] == 3
+    assert made["ConfigMap"]["data"].keys() <= {PREFIX + name for name in KNOWN}
+    (reference,) = pod_of(made["Deployment"])["containers"][0]["envFrom"]
+    assert reference["configMapRef"]["name"] == made["ConfigMap"]["metadata"]["name"]
+    assert len(made["NetworkPolicy"]["spec"]["ingress"][0]["from"]) == 2
+
+
+def pod_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    pod: dict[str, Any] = manifest["spec"]["template"]["spec"]
+    return pod
+
+
+@pytest.mark.parametrize("pod", PODS, ids=["service", "migrate"])
+def test_a_pod_is_the_images_user_and_can_write_nowhere(pod: dict[str, Any]) -> None:
+    """tests/installation/container runs both commands so; the pepper is read by its group."""
+    user = containerfile.only(IMAGE, "USER").rest
+    assert user == f"{UID}:{UID}"
+    context = pod["securityContext"]
+    assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (UID, UID, UID)
+    assert context["runAsNonRoot"] is True
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert all(mount["readOnly"] for mount in container["volumeMounts"])
+    (volume,) = pod["volumes"]
+    assert volume["secret"]["defaultMode"] == 0o440
+
+
+@pytest.mark.parametrize("pod", PODS, ids=["service", "migrate"])
+def test_variables_are_settings_and_no_service_makes_more_of_them(pod: dict[str, Any]) -> None:
+    """A Service called scim-ledger would make SCIM_LEDGER_PORT=tcp://… in every pod beside it."""
+    assert pod["enableServiceLinks"] is False
+    (container,) = pod["containers"]
+    names = {each["name"] for each in container["env"]}
+    assert names <= {"DATABASE_URL", *(PREFIX + name for name in KNOWN)}
+    for each in container["env"]:
+        if each["name"].endswith("DATABASE_URL"):
+            assert each["valueFrom"]["secretKeyRef"]["name"] == "scim-ledger"
+    literals = yaml.safe_load((BASE / "kustomization.yaml").read_text())["configMapGenerator"]
+    for given in (line for each in literals for line in each["literals"]):
+        assert given.partition("=")[0] in {PREFIX + name for name in KNOWN}
+
+
+def test_only_the_job_has_the_owners_url() -> None:
+    have = [
+        "SCIM_LEDGER_OWNER_DATABASE_URL" in {each["name"] for each in pod["containers"][0]["env"]}
+        for pod in PODS
+    ]
+    assert have == [False, True]
+
+
+def test_probes_ask_the_paths_that_there_are() -> None:
+    paths = {
+        probe: SERVICE[probe]["httpGet"]["path"]
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
+    alive, ready = ({*each.paths} for each in (healthz, readyz))
+    assert {paths["startupProbe"], paths["livenessProbe"]} <= alive
+    assert paths["readinessProbe"] in ready
+    assert SERVICE["ports"][0]["containerPort"] == 8080
+    environment = containerfile.environment(IMAGE)
+    assert environment["SCIM_LEDGER_PORT"] == "8080"
+
+
+def labels_chosen() -> Iterator[dict[str, str]]:
+    yield DEPLOYMENT["spec"]["selector"]["matchLabels"]
+    yield of_kind("Service")["spec"]["selector"]
+    yield of_kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"]
+    yield of_kind("NetworkPolicy")["spec"]["podSelector"]["matchLabels"]
+
+
+def test_every_selector_chooses_the_pods_of_the_service() -> None:
+    labels = DEPLOYMENT["spec"]["template"]["metadata"]["labels"]
+    for chosen in labels_chosen():
+        assert chosen.items() <= labels.items()
+    job = of_kind("Job")["spec"]["template"]["metadata"]["labels"]
+    assert not of_kind("Service")["spec"]["selector"].items() <= job.items()
+
+
+def test_a_stop_has_the_time_that_it_takes() -> None:
+    """Under Kubernetes, systemd and compose: the workers' time and then the projections'."""
+    workers_s = signature(Supervisor).parameters["grace_s"].default
+    takes_s = workers_s + LAST_GRACE_S
+    pause_s = SERVICE["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod_of(DEPLOYMENT)["terminationGracePeriodSeconds"] > takes_s + pause_s
+    unit = (DEPLOY / "systemd" / "scim-ledger.service").read_text()
+    assert re.search(r"^TimeoutStopSec=30$", unit, re.MULTILINE)
+    assert takes_s < 30
+    grace = SERVICES["ledger"]["stop_grace_period"]
+    assert float(grace.removesuffix("s")) > takes_s
