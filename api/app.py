@@ -47,6 +47,7 @@ from api.resources.policy import PolicyController
 from api.resources.projections import ProjectionController
 from api.resources.scim_token.change import ChangeController
 from api.resources.scim_token.documented import ScimTokenController
+from api.resources.scim_token.listing import ScimTokenListController
 from api.resources.scim_token.revocation import BulkRevocationController
 from api.resources.scim_token.rotation import RotationController
 from api.resources.scim_token.secrets import SecretsController
@@ -88,6 +89,7 @@ and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
 
 RESOURCES: Final[Sequence[Any]] = (
     ScimTokenController,
+    ScimTokenListController,
     RotationController,
     BulkRevocationController,
     ApiTokenController,

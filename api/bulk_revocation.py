@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from domain.authority import Authority
 from domain.commands import CommandKey
 from domain.errors import StoreUnavailable
+from domain.eventstore.policies import longest_lives
 from domain.ledger import TokenLedger
 from domain.scim_token.conditions import TokenConditions
 from projections.follow.ledger_head import LedgerHeadWatch
@@ -68,9 +69,8 @@ class BulkRevoker:
         """What `revoke` would revoke. Raises Unavailable, as that does."""
         deadline = asyncio.get_running_loop().time() + within_s
         count, first = 0, list[UUID]()
-        async for ids in self._matches.walk(
-            ask.where, teams=ask.teams, ledger_head=ask.ledger_head
-        ):
+        where = await self._judged(ask)
+        async for ids in self._matches.walk(where, teams=ask.teams, ledger_head=ask.ledger_head):
             self._require_time(deadline)
             count += len(ids)
             first += ids[: TOLD_MAX - len(first)]
@@ -86,7 +86,7 @@ class BulkRevoker:
         deadline = loop.time() + within_s
         cause = ask.key.id
         began_at = await self._ledger.begin_revocations(by=ask.by, key=ask.key)
-        where = _of_then(ask.where, began_at)
+        where = _of_then(await self._judged(ask), began_at)
         # What a process did that died meanwhile was committed before that, or never will be.
         ledger_head = await self._heads.now()
         done, first = await self._matches.revoked_for(
@@ -110,6 +110,13 @@ class BulkRevoker:
         return BulkOutcome(
             matched, revoked, await self._matches.told(first, ledger_head=ledger_head)
         )
+
+    async def _judged(self, ask: BulkRevocation) -> TokenConditions:
+        """The conditions, with what the policies say that are in force now."""
+        if not ask.where.violates_policy:
+            return ask.where
+        lives = await longest_lives(self._ledger.reads, ask.teams)
+        return replace(ask.where, longest_lives=lives)
 
     def _require_time(self, deadline: float) -> None:
         if asyncio.get_running_loop().time() > deadline or self._heads.is_leaving:

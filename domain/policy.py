@@ -6,7 +6,7 @@ made before go on.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import ClassVar, Final
 from uuid import UUID, uuid5
@@ -15,6 +15,8 @@ import msgspec
 
 from domain.errors import InvalidValue, LedgerError, PolicyViolated, Violation
 from domain.event import Actor, Event, Recorded, SecretRow, States
+from domain.scim_token.conditions import LongestLives
+from domain.scim_token.values import ENDLESS_DAYS, lifetime_days
 
 LIFETIME_MAX_DAYS: Final = 36_500
 LIVE_TOKENS_MAX: Final = 1_000_000
@@ -46,6 +48,13 @@ class Rules(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 
 NO_RULES: Final = Rules()
+
+
+def most_days(rules: Rules) -> int:
+    """How many `lifetime_days` the rules allow; ENDLESS_DAYS where they ask for no end."""
+    if rules.max_lifetime_days is not None:
+        return rules.max_lifetime_days
+    return ENDLESS_DAYS - 1 if rules.expiry_required else ENDLESS_DAYS
 
 
 def in_words(rules: Rules) -> str:
@@ -116,6 +125,16 @@ def set_policy(
     return [Set(team_id=team_id, rules=rules, set_by=by)]
 
 
+def longest_lives(policies: Iterable[Policy]) -> LongestLives:
+    """What a general policy and teams' own allow together."""
+    allowed = {policy.team_id: most_days(policy.rules) for policy in policies}
+    general = allowed.pop(None, ENDLESS_DAYS)
+    own = {
+        team_id: days for team_id, days in allowed.items() if team_id is not None and days < general
+    }
+    return LongestLives(general, own)
+
+
 def policies_of(team_id: UUID) -> tuple[UUID, UUID]:
     """The policies that hold for a team's tokens."""
     return policy_id(None), policy_id(team_id)
@@ -169,14 +188,12 @@ def judge_resumption(rules: Rules, *, live_tokens: int | None) -> None:
 
 
 def _of_expiry(rules: Rules, created_at: datetime, expires_at: datetime | None) -> Violation | None:
-    days = rules.max_lifetime_days
-    if expires_at is None:
-        if rules.expiry_required or days is not None:
-            return Violation("/expires_at", "the policy asks for an end")
+    days = most_days(rules)
+    if lifetime_days(created_at, expires_at) <= days:
         return None
-    if days is not None and expires_at > created_at + timedelta(days=days):
-        return Violation("/expires_at", f"the policy allows {days} days from the creation")
-    return None
+    if expires_at is None:
+        return Violation("/expires_at", "the policy asks for an end")
+    return Violation("/expires_at", f"the policy allows {days} days from the creation")
 
 
 def _of_number(rules: Rules, live_tokens: int | None) -> Violation | None:

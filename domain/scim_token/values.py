@@ -10,6 +10,8 @@ NAME_MAX_LENGTH: Final = 255
 REASON_MAX_LENGTH: Final = 200
 EXPIRY_MAX: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """Later instants cannot be read back in every time zone: one of them would stop a view."""
+ENDLESS_DAYS: Final = 2**31 - 1
+"""The life of a token that has no end, in days: longer than any other."""
 
 
 def check_name(name: str) -> None:
@@ -38,3 +40,10 @@ def kept_expiry(asked: datetime, *, after: datetime) -> datetime:
     check_expiry(asked, after=after)
     in_utc = asked.astimezone(UTC)
     return in_utc.replace(microsecond=in_utc.microsecond // 1000 * 1000)
+
+
+def lifetime_days(created_at: datetime, expires_at: datetime | None) -> int:
+    """From a token's creation to its end, in days of 24 hours, one that is begun counted whole."""
+    if expires_at is None:
+        return ENDLESS_DAYS
+    return -((created_at - expires_at) // timedelta(days=1))

@@ -15,6 +15,7 @@ from projections.audit_trail import view as audit_trail
 from projections.described import Instant, rfc3339
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
+from projections.scim_tokens.lifetimes import IS_EXCEEDED, allowed
 from projections.scim_tokens.queries import Place
 from projections.scim_tokens.walk import ORDER
 from projections.view_reader import ViewReader
@@ -123,6 +124,9 @@ def statement(
         parameters |= {"after_at": after.created_at, "after_id": after.id}
     if where.unused_since is not None:
         chosen.append("(last_used_at IS NULL OR last_used_at < %(unused_since)s)")
+    if where.violates_policy:
+        chosen.append(IS_EXCEEDED)
+        parameters |= allowed(where.longest_lives)
     for name in ("team_id", "created_by"):
         if getattr(where, name) is not None:
             parameters[name] = getattr(where, name)

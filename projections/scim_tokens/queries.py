@@ -6,37 +6,25 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from domain.eventstore.policies import longest_lives
 from domain.postgres.read_pool import ReadPool
+from domain.scim_token.conditions import LongestLives
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.rows_by_key import RowsByKey
 from projections.scim_tokens import view as scim_tokens
+from projections.scim_tokens.filters import TokenFilter, conditions, is_by_life
+from projections.scim_tokens.lifetimes import (
+    IS_EXCEEDED,
+    MAY_BE_LIVE,
+    MAY_END,
+    allowed,
+    along_lives,
+)
 from projections.scim_tokens.rotations import RotationQueries
 from projections.scim_tokens.view import DOCUMENT
 from projections.scim_tokens.walk import ORDER, along, of_teams
 from projections.token_sources import view as token_sources
 from projections.view_reader import ViewReader
-
-
-@dataclass(frozen=True, slots=True)
-class TokenFilter:
-    """What a list is narrowed to. teams: None for all. status: active, suspended, revoked,
-    expired or all; a suspended token that has not expired is active, too.
-
-    unused_since: there at that instant, and not used since. is_never_used: not once.
-    new_source_since: used since then from an address that was new for it. is_rotating: two secrets
-    are good. created_by: made by this user. expires_before: has an end, and that before this
-    instant.
-    """
-
-    teams: Sequence[UUID] | None = None
-    name: str | None = None
-    status: str = "active"
-    unused_since: datetime | None = None
-    is_never_used: bool = False
-    new_source_since: datetime | None = None
-    is_rotating: bool = False
-    created_by: UUID | None = None
-    expires_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +56,6 @@ class _StoredToken(NamedTuple):
 
 
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_IS_ROTATING: Final = "least(rotation_ends_at, expires_at) > %(at)s"
 _SEPARATOR: Final = "\x1f"
 _TOKENS: Final = f"""
     SELECT true, id, team_id, revoked_at IS NOT NULL, rotation_ends_at IS NOT NULL, {DOCUMENT}
@@ -80,6 +67,7 @@ class TokenQueries:
     """Reads of the view `scim_tokens`."""
 
     def __init__(self, pool: ReadPool, *, waker: Waker = NOBODY) -> None:
+        self._pool = pool
         self._view = ViewReader(pool, scim_tokens.PROJECTION, waker=waker)
         self._tokens = RowsByKey(self._view, _TOKENS)
         self._rotations = RotationQueries(pool, waker=waker)
@@ -151,7 +139,8 @@ class TokenQueries:
         """The same page by one statement: its documents tell of no rotation, but beside them stands
         which of the tokens may be rotating.
         """
-        select, parameters = statement(narrow, after=after, limit=limit, at=at)
+        lives = await longest_lives(self._pool, narrow.teams) if narrow.violates_policy else None
+        select, parameters = statement(narrow, lives, after=after, limit=limit, at=at)
         view = self._view if narrow.new_source_since is None else self._view_and_sources
         rows = await view.rows(select, parameters, ledger_head=ledger_head)
         ((joined, count, ids, *last),) = rows
@@ -160,21 +149,48 @@ class TokenQueries:
 
 
 def statement(
-    narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime
+    narrow: TokenFilter,
+    lives: LongestLives | None = None,
+    *,
+    after: Place | None,
+    limit: int,
+    at: datetime,
 ) -> tuple[str, Mapping[str, Any]]:
     """SQL for a `ViewReader`, and its parameters:
     one row, of one token more than `limit` if any.
+
+    lives: what the policies in force allow, of a filter that asks for what violates them.
     """
     is_of_one_team, parameters = of_teams(narrow.teams)
     parameters |= {"limit": limit + 1, "at": at}
-    index, filters = _conditions(narrow, parameters)
+    index, filters = conditions(narrow, parameters)
     bounds = []
     if narrow.unused_since is not None:
         bounds.append("created_at < %(unused_since)s")
     if after is not None:
         bounds.append("(created_at, id) < (%(after_at)s, %(after_id)s)")
         parameters |= {"after_at": after.created_at, "after_id": after.id}
-    if narrow.new_source_since is None:
+    if lives is not None:
+        parameters |= allowed(lives)
+        filters.append(IS_EXCEEDED)
+    if is_by_life(narrow):
+        ends_by = narrow.expires_before
+        if narrow.status == "expired":
+            ends_by = at if ends_by is None else min(ends_by, at)
+        if narrow.status == "active":
+            bounds.append(MAY_BE_LIVE)
+        if ends_by is not None:
+            bounds.append(MAY_END)
+            parameters["ends_by"] = ends_by
+        newest, spans = along_lives(
+            bounds,
+            filters,
+            teams=narrow.teams,
+            longer_than=lives,
+            has_end=ends_by is not None,
+        )
+        parameters |= spans
+    elif narrow.new_source_since is None:
         newest = along(index, bounds, filters, is_of_one_team=is_of_one_team)
     else:
         parameters["new_source_since"] = narrow.new_source_since
@@ -213,65 +229,3 @@ def _with_new_source(
         f"(SELECT * FROM ({few}) few WHERE {of_few} {ORDER} LIMIT %(limit)s) UNION ALL ({many})"
         f") found {ORDER} LIMIT %(limit)s"
     )
-
-
-def _conditions(narrow: TokenFilter, parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Those of the index to walk along, and those that are compared on the way;
-    adds to `parameters`.
-    """
-    filters = _use_filters(narrow, parameters)
-    match narrow.status:
-        case "active":
-            index = ["revoked_at IS NULL"]
-            filters.append("(expires_at IS NULL OR expires_at > %(at)s)")
-        case "expired":
-            index = ["revoked_at IS NULL", "expires_at IS NOT NULL"]
-            filters.append("expires_at <= %(at)s")
-        case "suspended":
-            index = ["suspended_at IS NOT NULL"]
-            filters.append("revoked_at IS NULL")
-        case "revoked":
-            index = ["revoked_at IS NOT NULL"]
-        case "all":
-            index = []
-        case _:
-            raise AssertionError(narrow.status)
-    if narrow.is_rotating:
-        filters.append(_IS_ROTATING)
-    if narrow.expires_before is not None:
-        parameters["expires_before"] = narrow.expires_before
-        filters.append("expires_at < %(expires_before)s")
-        if narrow.status == "active":
-            index.append("expires_at IS NOT NULL")
-    return _narrowest(narrow, parameters, index, filters)
-
-
-def _narrowest(
-    narrow: TokenFilter, parameters: dict[str, Any], index: list[str], filters: list[str]
-) -> tuple[list[str], list[str]]:
-    """The index of a name or of a user has fewer tokens than that of a status."""
-    equal = {
-        name: value
-        for name in ("name", "created_by")
-        if (value := getattr(narrow, name)) is not None
-    }
-    if equal:
-        parameters |= equal
-        along_this, *others = (f"{name} = %({name})s" for name in equal)
-        return [along_this], filters + index + others
-    if narrow.is_rotating:
-        return ["rotation_ends_at IS NOT NULL"], filters + index
-    if narrow.is_never_used:
-        return ["NOT is_used"], filters + index
-    return index, filters
-
-
-def _use_filters(narrow: TokenFilter, parameters: dict[str, Any]) -> list[str]:
-    """What asks for the use of a token."""
-    filters: list[str] = []
-    if narrow.unused_since is not None:
-        filters.append("(last_used_at IS NULL OR last_used_at < %(unused_since)s)")
-        parameters["unused_since"] = narrow.unused_since
-    if narrow.is_never_used:
-        filters.append("NOT is_used")
-    return filters

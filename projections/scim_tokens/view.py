@@ -26,6 +26,7 @@ from domain.scim_token.events import (
     Used,
 )
 from domain.scim_token.token import ScimToken
+from domain.scim_token.values import lifetime_days
 from domain.scim_token.warnings import (
     Expired,
     Expiring,
@@ -197,14 +198,16 @@ def resumed(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
 
 
 def render(row: TokenRow) -> Sequence[Any]:
-    """The document in three parts, and whether the token was used.
+    """The document in three parts, whether the token was used, and how many days it lives, unless
+    it is revoked.
 
     A read sends stored bytes, and a use writes few of them. That it was used is a column by itself,
     since it changes once and may stand in an index.
     """
     before, name, rest = _encoder.encode(document(row)).decode().partition('"last_used_at":')
     last_use, comma, after = rest.partition(",")
-    return before + name, last_use, comma + after, row.last_used_at is not None
+    days = None if row.revoked_at else lifetime_days(row.created_at, row.expires_at)
+    return before + name, last_use, comma + after, row.last_used_at is not None, days
 
 
 def last_use(entry: LogEntry) -> Sequence[Any]:
@@ -228,15 +231,15 @@ _LISTS: Final = (
     ("unused", "", " WHERE NOT is_used"),
     ("revoked", "", " WHERE revoked_at IS NOT NULL"),
     ("suspended", "", " WHERE suspended_at IS NOT NULL"),
-    ("expiring", "", " WHERE revoked_at IS NULL AND expires_at IS NOT NULL"),
     ("rotating", "", " WHERE rotation_ends_at IS NOT NULL"),
+    ("lives", "lifetime_days, ", " WHERE lifetime_days IS NOT NULL"),
 )
 """What is listed, each of one team and of all: see `walk`. No column here changes with each
 use, which would have to write all of the indexes then (`pg_stat_user_tables.n_tup_hot_upd`)."""
 
 PROJECTION: Final = RowPerStream(
     name="scim_tokens",
-    shape=4,
+    shape=5,
     row=TokenRow,
     columns={
         "id": "uuid",
@@ -259,6 +262,7 @@ PROJECTION: Final = RowPerStream(
         "last_use": "text NOT NULL",
         "after_use": "text NOT NULL",
         "is_used": "boolean NOT NULL DEFAULT false",
+        "lifetime_days": "integer",
     },
     indexes={
         f"{name}{suffix}": f"({columns}created_at DESC, id DESC){where}"

@@ -18,7 +18,7 @@ from domain.errors import ProjectionBehind
 from projections import view_reader
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.follow.wake_ups import WakeUps
-from projections.scim_tokens.queries import TokenFilter
+from projections.scim_tokens.filters import TokenFilter
 from tests.conftest import Database
 from tests.domain.scenario import T0
 from tests.service import PEPPER_KEY

@@ -21,7 +21,9 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/a-stopped-view.md": dict.fromkeys(
         ("show", "verify", "retry", "rebuild"), "tests/docs/test_how_to.py"
     ),
-    "docs/how-to/ask-for-an-end.md": dict.fromkeys(("put", "set"), "tests/docs/test_how_to.py"),
+    "docs/how-to/ask-for-an-end.md": dict.fromkeys(
+        ("put", "set", "violations"), "tests/docs/test_how_to.py"
+    ),
     "docs/how-to/answer-a-leak.md": dict.fromkeys(
         (
             *("find", "report", "http", "trail", "rotate", "pattern"),

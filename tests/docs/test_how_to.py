@@ -109,8 +109,11 @@ def test_whoever_asks_is_warned(machine: Prescribed) -> None:
 
 def test_more_is_asked_of_new_tokens(machine: Prescribed) -> None:
     team = uuid4()
+    token_id = json.loads(machine.good(CREATE))["id"]
     script = only("set", POLICIES)
     assert "max_live_tokens: 2" in machine.good(f"TEAM={team}\n{script}")
+    with machine.serving():  # the view is followed
+        assert machine.good(only("violations", POLICIES)).count(token_id) == 2
     asked = f"scim-ledger api-token create --user {uuid4()} --permission policies:manage --json"
     api_token = json.loads(machine.good(asked))["token"]
     with machine.serving() as url:

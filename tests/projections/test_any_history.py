@@ -26,7 +26,8 @@ from domain.secret import Digest
 from projections.rebuild.run import check_view
 from projections.registry import PROJECTIONS
 from projections.scim_tokens.as_of import AsOfQueries
-from projections.scim_tokens.queries import TokenFilter, TokenQueries
+from projections.scim_tokens.filters import TokenFilter
+from projections.scim_tokens.queries import TokenQueries
 from projections.scim_tokens.row import TokenRow
 from projections.scim_tokens.view import document
 from tests.conftest import Database, new_database

@@ -48,6 +48,7 @@ IN_CODE: Final = {
     "projections/audit_trail/queries.py": "composed of what a request asks for",
     "projections/kinds/row_per_stream.py": "made of the columns that a view declares",
     "projections/projection.py": "made of the columns that a view declares",
+    "projections/scim_tokens/lifetimes.py": "composed of what a request asks for",
     "projections/scim_tokens/matching.py": "composed of what a request asks for",
     "projections/scim_tokens/queries.py": "composed of what a request asks for",
     "projections/scim_tokens/walk.py": "composed of what a request asks for",

@@ -41,7 +41,7 @@ from projections.audit_trail import view as audit_trail
 from projections.audit_trail.queries import AuditFilter, AuditQueries, Span
 from projections.rebuild.run import rebuild
 from projections.scim_tokens.as_of import AsOfQueries
-from projections.scim_tokens.queries import TokenFilter
+from projections.scim_tokens.filters import TokenFilter
 from projections.scim_tokens.view import document
 from projections.usage import view as usage
 from projections.usage.queries import UsageQueries

@@ -64,7 +64,8 @@ from projections.follow.positions import all_positions
 from projections.rebuild.run import rebuild
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
-from projections.scim_tokens.queries import TokenFilter, TokenQueries
+from projections.scim_tokens.filters import TokenFilter
+from projections.scim_tokens.queries import TokenQueries
 from projections.scim_tokens.view import PROJECTION as SCIM_TOKENS
 from tests.conftest import Database, new_database
 from tests.domain.eventstore.consistency import assert_consistent

@@ -71,6 +71,12 @@ def revoke_many(
     created_before: Annotated[
         datetime | None, Parameter(help="Those made before this instant, with a time zone.")
     ] = None,
+    violates_policy: Annotated[
+        bool,
+        Parameter(
+            negative="", help="Those with an end, or none, that the policy in force forbids."
+        ),
+    ] = False,
     confirm: Annotated[
         bool, Parameter(negative="", help="Do it; without this, say which would be revoked.")
     ] = False,
@@ -86,6 +92,7 @@ def revoke_many(
         ids=frozenset(token) if token else None,
         unused_since=asked_at("--unused-since", unused_since),
         created_before=asked_at("--created-before", created_before),
+        violates_policy=violates_policy,
     )
     check_reason(reason)
     by = operator(user)

@@ -37,7 +37,8 @@ from projections.audit_trail.view import AuditEvent
 from projections.described import rfc3339
 from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.as_of import AsOfQueries
-from projections.scim_tokens.queries import Place, TokenFilter, TokenQueries
+from projections.scim_tokens.filters import TokenFilter
+from projections.scim_tokens.queries import Place, TokenQueries
 from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
 
 app = App(name="token", help="SCIM tokens.")
@@ -98,6 +99,10 @@ def token_list(
         datetime | None,
         Parameter(help="Only those that end, before this instant, with a time zone."),
     ] = None,
+    violates: Annotated[
+        str | None,
+        Parameter(help="policy: only those with an end, or none, that the policy forbids."),
+    ] = None,
     as_of: AsOf = None,
     after: Annotated[
         UUID | None,
@@ -110,6 +115,8 @@ def token_list(
     """The newest SCIM tokens, now or as they were at an instant."""
     if status not in {"active", "suspended", "revoked", "expired", "all"}:
         raise InvalidValue("--status", "must be active, suspended, revoked, expired or all")
+    if violates not in {None, "policy"}:
+        raise InvalidValue("--violates", "must be policy")
     if not 1 <= limit <= LIST_MAX:
         raise InvalidValue("--limit", f"must be 1 to {LIST_MAX}")
     if name is not None:
@@ -124,6 +131,7 @@ def token_list(
         is_rotating=rotating,
         created_by=created_by,
         expires_before=asked_at("--expires-before", expires_before),
+        violates_policy=violates is not None,
     )
     _refuse_use_filters(narrow, as_of)
 
@@ -235,7 +243,7 @@ def _place(ledger: TokenLedger, token_id: UUID) -> Place:
 
 def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
     """What was used when is asked of the present; of the past, the token's usage tells. When a
-    token ends is known as it is now.
+    token ends is known as it is now, and so are policies.
     """
     given = {
         "--status": narrow.status == "suspended",
@@ -244,6 +252,7 @@ def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
         "--new-source-since": narrow.new_source_since is not None,
         "--rotating": narrow.is_rotating,
         "--expires-before": narrow.expires_before is not None,
+        "--violates": narrow.violates_policy,
     }
     for flag, is_given in given.items():
         if is_given and then is not None:

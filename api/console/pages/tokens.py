@@ -19,7 +19,7 @@ from api.http.json_body import StrictRequest
 from api.service import InjectedService, Service, visible_teams
 from domain.api_token import Permission
 from domain.eventstore.api_token_lookup import Caller
-from projections.scim_tokens.queries import TokenFilter
+from projections.scim_tokens.filters import TokenFilter
 
 PATH: Final = "/console/tokens"
 PER_PAGE: Final = 25

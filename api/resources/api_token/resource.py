@@ -32,7 +32,7 @@ from api.resources.api_token.documents import (
     RotateApiToken,
     document,
 )
-from api.resources.scim_token.documented import LIMIT_DEFAULT, LIMIT_MAX
+from api.resources.scim_token.listing import LIMIT_DEFAULT, LIMIT_MAX
 from api.service import InjectedService
 from domain.api_token import ApiToken, Permission
 from domain.authority import sees

@@ -1,11 +1,10 @@
-"""The resource `/scim-token` as it is documented: four operations.
+"""The resource `/scim-token` as it is documented: four operations; the list is in `listing.py`.
 
 A handler decodes, gives one command or asks one query, and encodes. It knows nothing about tokens.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, cast
 from uuid import UUID
 
 import msgspec
@@ -16,7 +15,6 @@ from litestar.openapi.spec import Example, OpenAPIType
 from litestar.params import Body, FromPath, HeaderParameter, QueryParameter
 
 from api.admission import requires
-from api.errors import BadRequest, FieldError
 from api.http.instants import PATTERN, instant
 from api.http.json_body import StrictRequest
 from api.http.problems import documented
@@ -28,21 +26,16 @@ from api.resources.scim_token.bodies import (
     EXAMPLE,
     CreatedScimToken,
     CreateScimToken,
-    IsName,
     RevokedScimToken,
-    ScimTokenList,
     shown_once,
 )
-from api.service import InjectedService, visible_teams
+from api.resources.scim_token.listing import AsOf
+from api.service import InjectedService
 from domain.api_token import Permission
 from domain.commands import NewScimToken
 from domain.errors import NotFound
 from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
-from projections.scim_tokens.queries import TokenFilter
 from projections.scim_tokens.view import TokenDocument
-
-LIMIT_DEFAULT: Final = 100
-LIMIT_MAX: Final = 1000
 
 IfUnusedSince = Annotated[
     datetime | None,
@@ -54,19 +47,11 @@ IfUnusedSince = Annotated[
         schema_extra={"one_of": None, "type": OpenAPIType.STRING, "pattern": PATTERN},
     ),
 ]
-AsOf = Annotated[
-    datetime | None,
-    QueryParameter(description="An extension: as it was at this instant.", required=False),
-]
 
 
 def _stored(document_: str) -> TokenDocument:
     """A token object that is sent as it is stored: nothing is decoded to be encoded again."""
     return cast("TokenDocument", msgspec.Raw(document_))
-
-
-def _all_stored(documents: Sequence[str]) -> Sequence[TokenDocument]:
-    return cast("Sequence[TokenDocument]", msgspec.Raw(f"[{','.join(documents)}]"))
 
 
 class ScimTokenController(Controller):
@@ -107,104 +92,6 @@ class ScimTokenController(Controller):
         """
         ask = NewScimToken(data.team_id, data.name, data.expires_at, data.reason)
         return shown_once(*await service.ledger.create_scim_token(ask, by=call, key=key))
-
-    @get(
-        operation_id="listScimTokens",
-        opt=requires(Permission.SCIM_TOKENS_READ),
-        summary="List SCIM tokens",
-        responses={
-            200: ResponseSpec(
-                ScimTokenList,
-                description="One page, newest first.",
-                examples=[Example(value=ScimTokenList(100, None, [EXAMPLE]))],
-            ),
-            **documented(400, 401, 403, 503),
-        },
-    )
-    async def list_(  # noqa: PLR0917 - the query of the documented resource
-        self,
-        request: StrictRequest,
-        service: InjectedService,
-        team_id: Annotated[
-            UUID | None, QueryParameter(description="Only this team's.", required=False)
-        ] = None,
-        name: Annotated[
-            str | None,
-            QueryParameter(
-                description="Only of exactly this name; with `as_of`, the one that it has now.",
-                required=False,
-            ),
-            IsName,
-        ] = None,
-        limit: Annotated[
-            int, QueryParameter(ge=1, le=LIMIT_MAX, description="Tokens a page.", required=False)
-        ] = LIMIT_DEFAULT,
-        next_cursor: Annotated[
-            str | None,
-            QueryParameter(
-                description="From the page before; empty for the first.", required=False
-            ),
-        ] = None,
-        status: Annotated[
-            Literal["active", "suspended", "revoked", "expired", "all"],
-            QueryParameter(description="An extension: history stays readable.", required=False),
-        ] = "active",
-        unused_since: Annotated[
-            datetime | None,
-            QueryParameter(
-                description="An extension: there then, and not used since.", required=False
-            ),
-        ] = None,
-        never_used: Annotated[
-            bool, QueryParameter(description="An extension: not once.", required=False)
-        ] = False,
-        new_source_since: Annotated[
-            datetime | None,
-            QueryParameter(
-                description="An extension: used since then from an address new for it.",
-                required=False,
-            ),
-        ] = None,
-        rotating: Annotated[
-            bool,
-            QueryParameter(description="An extension: two secrets are good.", required=False),
-        ] = False,
-        created_by: Annotated[
-            UUID | None,
-            QueryParameter(description="An extension: made by this user.", required=False),
-        ] = None,
-        expires_before: Annotated[
-            datetime | None,
-            QueryParameter(
-                description="An extension: with an end, and that before this instant.",
-                required=False,
-            ),
-        ] = None,
-        as_of: AsOf = None,
-    ) -> ScimTokenList:
-        """One page of the tokens that the caller may see, newest first by (`created_at`, `id`)."""
-        caller = request.user
-        then = instant("as_of", as_of, latest=caller.at)
-        narrow = TokenFilter(
-            visible_teams(caller.api_token.teams, team_id),
-            name,
-            status,
-            unused_since=instant("unused_since", unused_since),
-            is_never_used=never_used,
-            new_source_since=instant("new_source_since", new_source_since),
-            is_rotating=rotating,
-            created_by=created_by,
-            expires_before=instant("expires_before", expires_before),
-        )
-        _refuse_use_filters(narrow, then)
-        scope = f"{then} {narrow!r}"
-        after = service.cursors.decode(next_cursor, scope=scope) if next_cursor else None
-        source = service.tokens if then is None else service.as_of
-        page = await source.page(
-            narrow, after=after, limit=limit, at=then or caller.at, ledger_head=caller.ledger_head
-        )
-        cursor = None if page.next is None else service.cursors.encode(page.next, scope=scope)
-        return ScimTokenList(limit, cursor, _all_stored(page.documents))
 
     @get(
         "/{token_id:uuid}",
@@ -278,22 +165,3 @@ class ScimTokenController(Controller):
             token_id, by=call, reason=reason, unused_since=if_unused_since
         )
         return RevokedScimToken(token_id)
-
-
-def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
-    """What was used when is asked of the present; of the past, the token's usage tells. When a
-    token ends is known as it is now.
-    """
-    given = {
-        "status": narrow.status == "suspended",
-        "unused_since": narrow.unused_since is not None,
-        "never_used": narrow.is_never_used,
-        "new_source_since": narrow.new_source_since is not None,
-        "rotating": narrow.is_rotating,
-        "expires_before": narrow.expires_before is not None,
-    }
-    if then is not None and any(given.values()):
-        fields = [
-            FieldError(name, "cannot go with as_of") for name, is_given in given.items() if is_given
-        ]
-        raise BadRequest("Two filters do not go together.", fields)

@@ -38,6 +38,11 @@ def _check_in_range(at: datetime) -> None:
         raise InvalidValue("", OUT_OF_RANGE)
 
 
+def _check_true(is_asked: bool) -> None:
+    if not is_asked:
+        raise InvalidValue("", "must be true, or left out")
+
+
 _Instant = Annotated[datetime, msgspec.Meta(tz=True), Check(lambda at, _: _check_in_range(at))]
 
 
@@ -45,6 +50,8 @@ class Where(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What tokens are revoked: those that are not yet, and meet all of the conditions given.
 
     ids: 1 to 1000. unused_since: there then, and not used since. created_before: made before.
+    violates_policy: with an end, or none, that the policy forbids which is in force when the
+    request begins; that a team has more live tokens than it may have is no matter of one token.
     """
 
     team_id: Annotated[UUID, msgspec.Meta(description="Of this team.")] | UnsetType = UNSET
@@ -52,6 +59,14 @@ class Where(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ids: Annotated[list[UUID], msgspec.Meta(min_length=1, max_length=IDS_MAX)] | UnsetType = UNSET
     unused_since: _Instant | UnsetType = UNSET
     created_before: _Instant | UnsetType = UNSET
+    violates_policy: (
+        Annotated[
+            bool,
+            msgspec.Meta(description="True: with an end, or none, that the policy forbids."),
+            Check(lambda is_asked, _: _check_true(is_asked)),
+        ]
+        | UnsetType
+    ) = UNSET
 
     def conditions(self) -> TokenConditions:
         """For the ledger."""

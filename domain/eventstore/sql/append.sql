@@ -44,6 +44,14 @@ SELECT a.state, h.version, h.last_used_at, h.uses
 FROM ledger.aggregates a JOIN ledger.stream_heads h USING (originator_id)
 WHERE a.kind = 'api_token';
 
+-- name: list_policies
+-- Every policy, the general one and those of teams; a read, outside of any append.
+-- Returns: one row each.
+-- Index: aggregates_kind, which holds what is no SCIM token; stream_heads_pkey.
+SELECT a.originator_id, a.kind, a.state, h.version, h.last_used_at, h.uses
+FROM ledger.aggregates a JOIN ledger.stream_heads h USING (originator_id)
+WHERE a.kind = 'policy';
+
 -- name: held
 -- Whose secret this is, good or not; a read, outside of any append. API tokens have no team.
 -- Returns: digest, token, team; at most one row a digest.

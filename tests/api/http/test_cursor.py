@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from api.errors import InvalidCursor
 from api.http.cursor import Cursors
 from domain.postgres.read_pool import ReadPool
-from projections.scim_tokens.queries import Place, TokenFilter, TokenQueries
+from projections.scim_tokens.filters import TokenFilter
+from projections.scim_tokens.queries import Place, TokenQueries
 from tests.conftest import Database, new_database
 
 CURSORS: Final = Cursors(b"k" * 32)

@@ -22,6 +22,7 @@ from domain.policy import (
     judge_creation,
     judge_expiry,
     judge_resumption,
+    longest_lives,
     policies_of,
     policy_id,
     rules_for,
@@ -163,3 +164,29 @@ def test_the_trail_says_what_was_set() -> None:
     assert in_words(SOME) == "max_lifetime_days 90, expiry_required, max_live_tokens 3"
     assert in_words(Rules(max_live_tokens=0)) == "max_live_tokens 0"
     assert in_words(NO_RULES) == "no rules"
+
+
+@given(
+    general=_RULES,
+    own=_RULES,
+    life=st.none()
+    | st.timedeltas(min_value=MILLISECOND, max_value=7 * DAY)
+    | st.integers(1, 7).map(lambda days: days * DAY),
+)
+def test_a_token_lives_too_long_where_it_could_not_be_made(
+    general: Rules, own: Rules, life: timedelta | None
+) -> None:
+    policies = [policy_of(general, None), policy_of(own)]
+    expires_at = None if life is None else T0 + life
+    lives = longest_lives(policies)
+    for team_id, holding in ((TEAM_ID, policies), (UUID(int=5), policies[:1])):
+        is_broken = lives.are_exceeded_by(team_id=team_id, created_at=T0, expires_at=expires_at)
+        assert is_broken == bool(broken_by_end(strictest(holding), expires_at))
+
+
+def broken_by_end(rules: Rules, expires_at: datetime | None) -> bool:
+    try:
+        judge_expiry(rules, created_at=T0, expires_at=expires_at)
+    except PolicyViolated:
+        return True
+    return False

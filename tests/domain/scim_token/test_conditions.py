@@ -12,7 +12,7 @@ from domain.authority import Operator
 from domain.commands import CommandKey, NewApiToken, NewScimToken
 from domain.errors import CommandIdReused, NotFound, PermissionDenied
 from domain.ledger import TokenLedger
-from domain.scim_token.conditions import TokenConditions
+from domain.scim_token.conditions import LongestLives, TokenConditions
 from domain.scim_token.events import Presentation, Revoked
 from domain.secret import Secret
 from tests.conftest import Database, open_ledger
@@ -47,6 +47,8 @@ class TestConditions:
             TokenConditions(ids=frozenset({uuid4(), TOKEN_ID})),
             TokenConditions(created_before=T0 + MILLISECOND),
             TokenConditions(unused_since=T1 + MILLISECOND),
+            TokenConditions(violates_policy=True, longest_lives=LongestLives(36_500)),
+            TokenConditions(violates_policy=True, longest_lives=LongestLives(own={TEAM_ID: 1})),
             TokenConditions(
                 team_id=TEAM_ID,
                 created_by=ADA.user_id,
@@ -55,7 +57,7 @@ class TestConditions:
                 unused_since=T2,
             ),
         ],
-        ids=["team", "creator", "id", "creation", "last use", "all together"],
+        ids=["team", "creator", "id", "creation", "last use", "policy", "own policy", "all"],
     )
     def test_a_token_is_chosen(self, where: TokenConditions) -> None:
         assert where.are_given
@@ -71,8 +73,13 @@ class TestConditions:
             TokenConditions(unused_since=T1),
             TokenConditions(unused_since=T0),
             TokenConditions(team_id=TEAM_ID, unused_since=T1),
+            TokenConditions(violates_policy=True),
+            TokenConditions(violates_policy=True, longest_lives=LongestLives(own={uuid4(): 1})),
         ],
-        ids=["team", "creator", "id", "creation", "used at it", "used after it", "one of two"],
+        ids=[
+            *("team", "creator", "id", "creation", "used at it", "used after it", "one of two"),
+            *("no policy", "another team's policy"),
+        ],
     )
     def test_a_token_is_left_alone(self, where: TokenConditions) -> None:
         assert not where.hold_for(state_after(created(T0), used(T1)))

@@ -23,7 +23,8 @@ from projections.rebuild.shapes import drop_old
 from projections.rebuild.steps import Progress, Rebuilding
 from projections.rebuild.worker import Rebuilder
 from projections.registry import PROJECTIONS
-from projections.scim_tokens.queries import TokenFilter, TokenQueries
+from projections.scim_tokens.filters import TokenFilter
+from projections.scim_tokens.queries import TokenQueries
 from projections.usage.queries import UsageQueries
 from tests.conftest import Database, catch_up, now, open_ledger
 from tests.domain.scenario import (

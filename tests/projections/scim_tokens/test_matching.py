@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from domain.scim_token.conditions import TokenConditions
+from domain.scim_token.conditions import LongestLives, TokenConditions
 from projections.audit_trail import view as audit_trail
 from projections.scim_tokens import matching
 from projections.scim_tokens.matching import indexes, statement
@@ -46,6 +46,17 @@ QUESTIONS: Final[Mapping[str, tuple[TokenConditions, list[UUID] | None]]] = {
     "a foreign team": (TokenConditions(team_id=BIG), [SMALL]),
     "a team whose tokens are all revoked": (TokenConditions(team_id=GONE), None),
     "what the caller's teams have": (TokenConditions(created_before=LATER), [SMALL, GONE, BIG]),
+    "what the policies forbid": (
+        TokenConditions(
+            violates_policy=True, longest_lives=LongestLives(410, {SMALL: 300, ABSENT: 1})
+        ),
+        None,
+    ),
+    "what the policies of a team forbid": (
+        TokenConditions(violates_policy=True, longest_lives=LongestLives(own={SMALL: 300})),
+        [SMALL, BIG],
+    ),
+    "nothing that policies forbid": (TokenConditions(violates_policy=True), None),
     "nothing of a creator": (TokenConditions(created_by=ABSENT), None),
     "nothing of a creator in teams": (TokenConditions(created_by=ABSENT), [SMALL, BIG]),
     "some ids": (TokenConditions(ids=frozenset(map(UUID, [f"{n:032x}" for n in range(50)]))), None),
@@ -95,12 +106,12 @@ def plainly(
 ) -> list[UUID]:
     """The same, as the conditions say it, of every token there is."""
     rows = connection.execute(
-        f"SELECT id, team_id, created_by, created_at, last_used_at FROM {TABLE} "
+        f"SELECT id, team_id, created_by, created_at, last_used_at, expires_at FROM {TABLE} "
         "WHERE revoked_at IS NULL ORDER BY created_at DESC, id DESC".encode()
     ).fetchall()
     return [
         id_
-        for id_, team_id, created_by, created_at, used_at in rows
+        for id_, team_id, created_by, created_at, used_at, expires_at in rows
         if (teams is None or team_id in teams)
         and where.team_id in {None, team_id}
         and where.created_by in {None, created_by}
@@ -109,6 +120,12 @@ def plainly(
         and (
             where.unused_since is None
             or (created_at < where.unused_since and (used_at or T0) < where.unused_since)
+        )
+        and (
+            not where.violates_policy
+            or where.longest_lives.are_exceeded_by(
+                team_id=team_id, created_at=created_at, expires_at=expires_at
+            )
         )
     ]
 

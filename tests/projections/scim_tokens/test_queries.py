@@ -16,7 +16,8 @@ from domain.commands import NewScimToken
 from domain.errors import ProjectionBehind
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
-from projections.scim_tokens.queries import Place, TokenFilter, TokenPage, TokenQueries
+from projections.scim_tokens.filters import TokenFilter
+from projections.scim_tokens.queries import Place, TokenPage, TokenQueries
 from tests.conftest import Database, catch_up, open_ledger
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import T0

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from domain.eventstore.event_registry import REGISTRY
+from domain.scim_token.values import ENDLESS_DAYS
 from projections.described import rfc3339 as at
 from projections.runner import Runner
 from projections.scim_tokens.row import TokenRow
@@ -24,6 +25,7 @@ from tests.domain.scenario import (
     THIRD,
     TOKEN_ID,
     Given,
+    changed,
     created,
     refused,
     revoked,
@@ -39,7 +41,7 @@ def row_of(*events: Given) -> TokenRow:
 
 
 def document_of(*events: Given) -> str:
-    *parts, _ = render(row_of(*events))
+    *parts, _, _ = render(row_of(*events))
     return "".join(parts)
 
 
@@ -180,3 +182,24 @@ def test_a_use_writes_no_index_but_the_first_one(database: Database) -> None:
     # The first use, and another where a snapshot elsewhere kept the page from being tidied: not
     # every one.
     assert 1 <= updates - without_index < 5
+
+
+@pytest.mark.parametrize(
+    ("events", "days"),
+    [
+        ((created(T0),), ENDLESS_DAYS),
+        ((created(T0, expires_at=T0 + timedelta(days=90)),), 90),
+        ((created(T0, expires_at=T0 + timedelta(days=90, milliseconds=1)),), 91),
+        ((created(T0, expires_at=T0 + timedelta(milliseconds=1)), used(T0)), 1),
+        ((created(T0), changed(T1, expires_at=T0 + timedelta(days=5))), 5),
+        (
+            (created(T0, expires_at=T0 + timedelta(days=5)), changed(T1, expires_at=None)),
+            ENDLESS_DAYS,
+        ),
+        ((created(T0), revoked(T1)), None),
+    ],
+)
+def test_a_life_is_counted_in_days_that_began_until_it_is_revoked(
+    events: tuple[Given, ...], days: int | None
+) -> None:
+    assert render(row_of(*events))[-1] == days

@@ -12,7 +12,8 @@ from domain.scim_token.events import Created, Presentation, Refused, Used
 from domain.scim_token.warnings import UsedFromNewSource
 from domain.secret import secret_id
 from projections.projection import Projection
-from projections.scim_tokens.queries import TokenFilter, TokenPage, TokenQueries
+from projections.scim_tokens.filters import TokenFilter
+from projections.scim_tokens.queries import TokenPage, TokenQueries
 from projections.token_sources import view as token_sources
 from projections.usage import view as usage
 from projections.usage.queries import UsageQueries, UsageStep

@@ -1,5 +1,6 @@
 """`scim-ledger token revoke`, carefully, `token revoke-many`, and why a command was given."""
 
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from tests.api.cli.test_commands import TEAM, USER, refused, run, told
@@ -74,3 +75,24 @@ def test_for_people_a_table_of_tokens_comes_before_how_many_they_are(database: D
 def test_without_a_condition_nothing_is_looked_for(database: Database) -> None:
     said = refused(database.app, "token", "revoke-many", "--confirm", exit_code=2)
     assert said == "--team: is needed, or another condition"
+
+
+def test_what_the_policy_forbids_is_listed_and_revoked(database: Database) -> None:
+    endless, ending = (
+        str(record(database, created(T0, expires_at=end), token_id=uuid4()))
+        for end in (None, datetime(2999, 1, 1, tzinfo=UTC))
+    )
+    catch_up(database)
+    line = ("token", "list", "--violates", "policy")
+    assert told(database.app, *line) == []
+    told(database.app, "policy", "set", "--expiry-required")
+    assert [token["id"] for token in told(database.app, *line)] == [endless]
+    told(database.app, "policy", "set", "--team", str(TEAM_ID), "--max-lifetime-days", "365")
+    assert {token["id"] for token in told(database.app, *line)} == {endless, ending}
+    told(database.app, "policy", "set", "--team", str(TEAM_ID))
+    many = ("token", "revoke-many", "--violates-policy")
+    assert [each["id"] for each in told(database.app, *many)["result"]] == [endless]
+    assert told(database.app, *many, "--confirm")["revoked"] == 1
+    assert [token["id"] for token in told(database.app, "token", "list")] == [ending]
+    said = refused(database.app, "token", "list", "--violates", "law", exit_code=2)
+    assert said == "--violates: must be policy"

@@ -224,9 +224,9 @@ async def many(ledger: TokenLedger, team: UUID, count: int) -> set[str]:
         ),
         ({"where": {"team": ABSENT}}, "/where/team", "is not a field of this resource"),
         (
-            {"where": {"violates_policy": True}},
+            {"where": {"violates_policy": False}},
             "/where/violates_policy",
-            "is not a field of this resource",
+            "must be true, or left out",
         ),
         ({"where": {SECRET_SHAPED: 1}}, "/where/*", "is not a field of this resource"),
         ({"where": {"team_id": ABSENT}, "dry_run": "yes"}, "/dry_run", "must be true or false"),

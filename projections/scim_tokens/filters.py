@@ -1,0 +1,106 @@
+"""What a list of tokens is narrowed to, and the conditions of an index that this comes to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+_IS_ROTATING: Final = "least(rotation_ends_at, expires_at) > %(at)s"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFilter:
+    """What a list is narrowed to. teams: None for all. status: active, suspended, revoked,
+    expired or all; a suspended token that has not expired is active, too.
+
+    unused_since: there at that instant, and not used since. is_never_used: not once.
+    new_source_since: used since then from an address that was new for it. is_rotating: two secrets
+    are good. created_by: made by this user. expires_before: has an end, and that before this
+    instant. violates_policy: lives longer than the policies in force allow.
+    """
+
+    teams: Sequence[UUID] | None = None
+    name: str | None = None
+    status: str = "active"
+    unused_since: datetime | None = None
+    is_never_used: bool = False
+    new_source_since: datetime | None = None
+    is_rotating: bool = False
+    created_by: UUID | None = None
+    expires_before: datetime | None = None
+    violates_policy: bool = False
+
+
+def conditions(narrow: TokenFilter, parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Those of the index to walk along, and those that are compared on the way;
+    adds to `parameters`.
+    """
+    filters = _use_filters(narrow, parameters)
+    match narrow.status:
+        case "active":
+            index = ["revoked_at IS NULL"]
+            filters.append("(expires_at IS NULL OR expires_at > %(at)s)")
+        case "expired":
+            index = ["revoked_at IS NULL"]
+            filters.append("expires_at <= %(at)s")
+        case "suspended":
+            index = ["suspended_at IS NOT NULL"]
+            filters.append("revoked_at IS NULL")
+        case "revoked":
+            index = ["revoked_at IS NOT NULL"]
+        case "all":
+            index = []
+        case _:
+            raise AssertionError(narrow.status)
+    if narrow.is_rotating:
+        filters.append(_IS_ROTATING)
+    if narrow.expires_before is not None:
+        parameters["expires_before"] = narrow.expires_before
+        filters.append("expires_at < %(expires_before)s")
+    return _narrowest(narrow, parameters, index, filters)
+
+
+def is_by_life(narrow: TokenFilter) -> bool:
+    """Whether it is about the ends of tokens, and no other index has fewer of them to meet."""
+    if (
+        narrow.name is not None
+        or narrow.created_by is not None
+        or narrow.is_rotating
+        or narrow.new_source_since is not None
+    ):
+        return False
+    if narrow.status == "active":
+        return narrow.violates_policy or narrow.expires_before is not None
+    return narrow.status == "expired"
+
+
+def _narrowest(
+    narrow: TokenFilter, parameters: dict[str, Any], index: list[str], filters: list[str]
+) -> tuple[list[str], list[str]]:
+    """The index of a name or of a user has fewer tokens than that of a status."""
+    equal = {
+        name: value
+        for name in ("name", "created_by")
+        if (value := getattr(narrow, name)) is not None
+    }
+    if equal:
+        parameters |= equal
+        along_this, *others = (f"{name} = %({name})s" for name in equal)
+        return [along_this], filters + index + others
+    if narrow.is_rotating:
+        return ["rotation_ends_at IS NOT NULL"], filters + index
+    if narrow.is_never_used:
+        return ["NOT is_used"], filters + index
+    return index, filters
+
+
+def _use_filters(narrow: TokenFilter, parameters: dict[str, Any]) -> list[str]:
+    """What asks for the use of a token."""
+    filters: list[str] = []
+    if narrow.unused_since is not None:
+        filters.append("(last_used_at IS NULL OR last_used_at < %(unused_since)s)")
+        parameters["unused_since"] = narrow.unused_since
+    if narrow.is_never_used:
+        filters.append("NOT is_used")
+    return filters
