@@ -55,7 +55,7 @@ async def of_store(service: Service, *, has_views: bool) -> AsyncIterator[str]:
                 yield line
     if has_views:
         at = await service.ledger.time()
-        for ask in (_warnings, _expiring):
+        for ask in (_warnings, _expiring, _rotations_ending):
             with suppress(Unavailable):
                 for line in await ask(service, at):
                     yield line
@@ -80,6 +80,15 @@ async def _expiring(service: Service, at: datetime) -> Iterator[str]:
         f"Tokens that end within days, {COUNTED} at most.",
         ["days"],
         _by_label(await service.warnings.expiring(at)),
+    )
+
+
+async def _rotations_ending(service: Service, at: datetime) -> Iterator[str]:
+    return gauge(
+        "scim_ledger_rotations_ending",
+        f"Rotations that end within days, {COUNTED} at most.",
+        ["days"],
+        _by_label(await service.warnings.rotations_ending(at)),
     )
 
 

@@ -97,6 +97,7 @@ def _rotation(
             )
             return {
                 "secrets": (*older, HeldSecret(event.digest)),
+                "told": token.told.of_another_rotation(),
                 "rotated_at": at,
                 "updated_at": at,
             }

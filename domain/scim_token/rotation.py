@@ -85,7 +85,7 @@ def complete(
     NoRotationUnderway.
     """
     check_reason(reason)
-    outgoing = _underway(token, at)
+    outgoing = _require_underway(token, at)
     return [RotationCompleted(completed_by=completed_by, secret=outgoing.id, reason=reason)]
 
 
@@ -97,7 +97,7 @@ def cancel(
     Once the older one has ended, this would leave the client without a good secret.
     """
     check_reason(reason)
-    _underway(token, at)
+    _require_underway(token, at)
     newer = token.secrets[-1].id
     return [RotationCancelled(cancelled_by=cancelled_by, secret=newer, reason=reason)]
 
@@ -147,12 +147,21 @@ def finish(
     return []
 
 
-def _underway(token: ScimToken, at: datetime) -> HeldSecret:
+def underway(token: ScimToken, at: datetime) -> HeldSecret | None:
+    """The older secret of the rotation that is under way at `at`; None where none is."""
+    outgoing = token.outgoing
+    if token.revoked_at is not None or outgoing is None or _has_ended(token, outgoing, at):
+        return None
+    return outgoing
+
+
+def _require_underway(token: ScimToken, at: datetime) -> HeldSecret:
     if token.revoked_at is not None:
         raise NotFound("no such token")
-    if token.outgoing is None or _has_ended(token, token.outgoing, at):
+    outgoing = underway(token, at)
+    if outgoing is None:
         raise NoRotationUnderway("no rotation is under way")
-    return token.outgoing
+    return outgoing
 
 
 def _has_ended(token: ScimToken, outgoing: HeldSecret, at: datetime) -> bool:

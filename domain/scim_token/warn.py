@@ -6,12 +6,16 @@ once it is over; what happened is.
 
 from datetime import datetime
 
+from domain.scim_token.rotation import underway
 from domain.scim_token.token import ScimToken
 from domain.scim_token.warnings import (
+    UNTIL_ROTATION_END,
     UNUSED_AFTER,
     Expired,
     Expiring,
     FirstUsed,
+    OldSecretStillUsed,
+    RotationEnding,
     ScimTokenWarning,
     Unused,
     UsedFromNewSource,
@@ -61,3 +65,39 @@ def of_source(token: ScimToken, source: str, *, is_first: bool) -> list[ScimToke
     if is_first and token.told.first_source is None:
         return [FirstUsed(source=source or None)]
     return [UsedFromNewSource(source=source or None)]
+
+
+def of_rotation_end(token: ScimToken, started_at: datetime, at: datetime) -> list[ScimTokenWarning]:
+    """That the older secret of the rotation which began at `started_at` ends soon.
+
+    Of one that ends with its token, the end of the token is warned of. That it has ended is no
+    warning, but the finish of the rotation.
+    """
+    outgoing = underway(token, at)
+    if outgoing is None or token.rotated_at != started_at:
+        return []
+    ends_at = outgoing.overlap_until
+    assert ends_at is not None, "an outgoing secret has an end"
+    if token.expires_at is not None and token.expires_at <= ends_at:
+        return []
+    days = days_left(ends_at, at, of=UNTIL_ROTATION_END)
+    told = token.told.rotation_days
+    if days is None or (told is not None and told <= days):
+        return []
+    return [RotationEnding(secret=outgoing.id, days=days, ends_at=ends_at)]
+
+
+def of_old_secret(
+    token: ScimToken, started_at: datetime, *, day: int, used_at: datetime, at: datetime
+) -> list[ScimTokenWarning]:
+    """That the older secret of the rotation which began at `started_at` is used still.
+
+    day, used_at: its last use, as a view knows it; see `day_of_use`.
+    """
+    outgoing = underway(token, at)
+    if outgoing is None or token.rotated_at != started_at:
+        return []
+    told = token.told.old_secret_day
+    if told is not None and told >= day:
+        return []
+    return [OldSecretStillUsed(secret=outgoing.id, day=day, used_at=used_at)]

@@ -10,10 +10,18 @@ from typing import ClassVar, Final
 import msgspec
 
 from domain.scim_token.events import ScimTokenEvent
+from domain.secret import SecretId
 
 EXPIRING_DAYS: Final = (30, 7, 1)
 """How many days before its end a token is warned of, each once."""
+ROTATION_ENDING_DAYS: Final = (7, 1)
+"""How many days before the older secret of a rotation ends it is warned of, each once."""
 UNUSED_AFTER: Final = timedelta(days=90)
+DAY: Final = timedelta(days=1)
+
+_UNTIL_END: Final = (*EXPIRING_DAYS, 0)
+UNTIL_ROTATION_END: Final = (*ROTATION_ENDING_DAYS, 0)
+"""Of an end: the days before it, and the end itself."""
 
 
 class ScimTokenWarning(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
@@ -68,12 +76,40 @@ class UsedFromNewSource(ScimTokenWarning, frozen=True, forbid_unknown_fields=Tru
     source: str | None
 
 
+class RotationEnding(ScimTokenWarning, frozen=True, forbid_unknown_fields=True):
+    """A rotation is under way, and its older secret ends within `days` days, at `ends_at`.
+
+    secret: the older one. days: one of ROTATION_ENDING_DAYS, the smallest that is true.
+    ends_at: the end of the overlap.
+    """
+
+    topic: ClassVar[str] = "scim_token.rotation_ending.v1"
+    secret: SecretId
+    days: int
+    ends_at: datetime
+
+
+class OldSecretStillUsed(ScimTokenWarning, frozen=True, forbid_unknown_fields=True):
+    """A rotation is under way, and its older secret was used a day after it began, or later.
+
+    secret: the older one. day: how many whole days after the beginning of the rotation the use
+    was, at least 1; each day is told once. used_at: the last use that was known.
+    """
+
+    topic: ClassVar[str] = "scim_token.old_secret_still_used.v1"
+    secret: SecretId
+    day: int
+    used_at: datetime
+
+
 EVENTS: Final[Sequence[type[ScimTokenWarning]]] = (
     Expiring,
     Expired,
     Unused,
     FirstUsed,
     UsedFromNewSource,
+    RotationEnding,
+    OldSecretStillUsed,
 )
 
 
@@ -82,19 +118,25 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
 
     days, expires_at: the last warning of an end, 0 for the end itself, and which end that was.
     unused_since: the beginning of the silence that was told last. first_source: where its first use
-    came from, empty where that is not known; None until it is told.
+    came from, empty where that is not known; None until it is told. rotation_days, old_secret_day:
+    of the last rotation, the days of the last warning of its end, and the last day on which the use
+    of the older secret was told.
     """
 
     days: int | None = None
     expires_at: datetime | None = None
     unused_since: datetime | None = None
     first_source: str | None = None
+    rotation_days: int | None = None
+    old_secret_day: int | None = None
 
     def days_before(self, expires_at: datetime) -> int | None:
         """The days of the last warning of this end; None where none was told."""
         return self.days if self.expires_at == expires_at else None
 
-    def after(self, event: ScimTokenWarning) -> "Told":
+    def after(  # noqa: PLR0911 - a table: one case per event
+        self, event: ScimTokenWarning
+    ) -> "Told":
         """The same with one warning more."""
         match event:
             case Expiring():
@@ -107,27 +149,43 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
                 return msgspec.structs.replace(self, first_source=event.source or "")
             case UsedFromNewSource():
                 return self
+            case RotationEnding():
+                return msgspec.structs.replace(self, rotation_days=event.days)
+            case OldSecretStillUsed():
+                return msgspec.structs.replace(self, old_secret_day=event.day)
             case _:
                 raise AssertionError(f"{event.topic} is not folded")
 
-
-def days_left(expires_at: datetime, at: datetime) -> int | None:
-    """The smallest of EXPIRING_DAYS that is true at `at`; 0 after the end, None before them all."""
-    return min(
-        (days for days in (*EXPIRING_DAYS, 0) if at >= expires_at - timedelta(days=days)),
-        default=None,
-    )
+    def of_another_rotation(self) -> "Told":
+        """The same, with nothing told of a rotation that begins now."""
+        return msgspec.structs.replace(self, rotation_days=None, old_secret_day=None)
 
 
-def first_warning_at(expires_at: datetime, *, after: datetime) -> datetime:
+def days_left(end: datetime, at: datetime, *, of: Sequence[int] = _UNTIL_END) -> int | None:
+    """The smallest of some numbers of days before an end that is true at `at`; None before all."""
+    return min((days for days in of if at >= end - days * DAY), default=None)
+
+
+def first_warning_at(end: datetime, *, after: datetime, of: Sequence[int] = _UNTIL_END) -> datetime:
     """When the first warning of an end becomes due. after: when the end was decided."""
-    return max(after, expires_at - timedelta(days=max(EXPIRING_DAYS)))
+    return max(after, end - max(of) * DAY)
 
 
-def next_warning_at(expires_at: datetime, *, told: int) -> datetime | None:
+def next_warning_at(end: datetime, *, told: int, of: Sequence[int] = _UNTIL_END) -> datetime | None:
     """When the next warning of an end becomes due. told: the days of the last one.
 
     None after the last: the end itself.
     """
-    next_days = max((days for days in (*EXPIRING_DAYS, 0) if days < told), default=None)
-    return None if next_days is None else expires_at - timedelta(days=next_days)
+    next_days = max((days for days in of if days < told), default=None)
+    return None if next_days is None else end - next_days * DAY
+
+
+def day_of_use(started_at: datetime, used_at: datetime | None, *, at: datetime) -> int | None:
+    """On which day of a rotation its older secret was used, where that is to be told at `at`.
+
+    None on the first day, which a client needs to be told its new secret; and where the use is more
+    than a day ago: whoever was away would tell what is not true any more.
+    """
+    if used_at is None or used_at < started_at + DAY or used_at <= at - DAY:
+        return None
+    return (used_at - started_at) // DAY

@@ -94,6 +94,15 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     warnings.Unused: lambda event: _warning(
         f"not used since {rfc3339(event.since)}, for {_days(UNUSED_AFTER.days)}"
     ),
+    warnings.RotationEnding: lambda event: _warning(
+        f"the older secret ends at {rfc3339(event.ends_at)}, within {_days(event.days)}",
+        secret=event.secret,
+    ),
+    warnings.OldSecretStillUsed: lambda event: _warning(
+        f"the older secret was used at {rfc3339(event.used_at)}, {_days(event.day)} after the "
+        "rotation began",
+        secret=event.secret,
+    ),
     api_token.Created: lambda event: Detail(
         event.reason,
         event.created_by,
@@ -131,8 +140,8 @@ def _changed(event: scim_token.Changed) -> str:
     return ", ".join(told)
 
 
-def _warning(text: str, source: str | None = None) -> Detail:
-    return Detail(how=Presentation(door="", source=source, note=text))
+def _warning(text: str, source: str | None = None, *, secret: str | None = None) -> Detail:
+    return Detail(how=Presentation(door="", source=source, note=text), secret=secret)
 
 
 def _days(count: int) -> str:

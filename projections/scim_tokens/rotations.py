@@ -32,6 +32,7 @@ class Underway(NamedTuple):
     newer_first_at: datetime | None
     newer_last_at: datetime | None
     older_last_at: datetime | None
+    told_day: int | None
 
     @property
     def in_use(self) -> SecretsInUse:

@@ -4,14 +4,16 @@
 -- How the two secrets of each rotation are used. Uses before it that do not say with which secret
 -- are the older one's.
 -- Returns: true; token, creation; when the rotation started and when it ends, the id of its newer
---   secret, the first and last use of that one, and the last use of the older one. One row a token.
+--   secret, the first and last use of that one, and the last use of the older one; the last day of
+--   which that use was told. One row a token.
 -- Order: none.
 -- Locks: none.
 -- Index: that of `{rotating}`, a select of rows of scim_tokens; the primary key of `usage`, one
 --   entry from either end of each secret, past hours of refusals alone, and the hour that it is in.
 SELECT true, t.id, t.created_at, t.rotated_at, least(t.rotation_ends_at, t.expires_at), newer.id,
     newer_first.at, newer_last.at,
-    greatest(older_last.at, CASE WHEN untold_last.at <= t.rotated_at THEN untold_last.at END)
+    greatest(older_last.at, CASE WHEN untold_last.at <= t.rotated_at THEN untold_last.at END),
+    t.old_secret_day
 FROM ({rotating}) t
 CROSS JOIN LATERAL (SELECT t.secrets::jsonb -> -1 ->> 'id' AS id) newer
 CROSS JOIN LATERAL (

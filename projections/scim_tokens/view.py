@@ -28,8 +28,11 @@ from domain.scim_token.events import (
 from domain.scim_token.token import ScimToken
 from domain.scim_token.values import lifetime_days
 from domain.scim_token.warnings import (
+    UNTIL_ROTATION_END,
     Expired,
     Expiring,
+    OldSecretStillUsed,
+    RotationEnding,
     Unused,
     first_warning_at,
     next_warning_at,
@@ -40,6 +43,7 @@ from projections.projection import LogEntry
 from projections.scim_tokens import former_values, known_secrets
 from projections.scim_tokens.known_secrets import Rotation
 from projections.scim_tokens.row import TokenRow
+from projections.scim_tokens.walk import INDEXES
 
 
 class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -110,34 +114,35 @@ def used(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
 
 def rotated(row: TokenRow, entry: LogEntry, event: Rotated) -> TokenRow:
     """The token has a new secret."""
-    secrets = known_secrets.with_another(
-        row.secrets, event.digest, entry.at, ends_at=event.overlap_until
-    )
-    return replace(
-        row,
-        rotated_at=entry.at,
-        updated_at=entry.at,
-        secrets=secrets,
-        rotation_ends_at=event.overlap_until if event.overlap_until > entry.at else None,
-    )
+    until = event.overlap_until
+    secrets = known_secrets.with_another(row.secrets, event.digest, entry.at, ends_at=until)
+    row = replace(_without_rotation(row), rotated_at=entry.at, updated_at=entry.at, secrets=secrets)
+    if until <= entry.at:
+        return row
+    due_at = first_warning_at(until, after=entry.at, of=UNTIL_ROTATION_END)
+    return replace(row, rotation_ends_at=until, rotation_due_at=due_at)
+
+
+def _without_rotation(row: TokenRow) -> TokenRow:
+    return replace(row, rotation_ends_at=None, rotation_due_at=None, old_secret_day=None)
 
 
 def completed(row: TokenRow, entry: LogEntry, event: RotationCompleted) -> TokenRow:
     """The older secret has ended."""
     secrets = known_secrets.with_end(row.secrets, event.secret, entry.at)
-    return replace(row, updated_at=entry.at, secrets=secrets, rotation_ends_at=None)
+    return replace(_without_rotation(row), updated_at=entry.at, secrets=secrets)
 
 
 def cancelled(row: TokenRow, entry: LogEntry, event: RotationCancelled) -> TokenRow:
     """The newer secret has ended, the older one goes on."""
     secrets = known_secrets.with_end(row.secrets, event.secret, entry.at, resumes=True)
-    return replace(row, updated_at=entry.at, secrets=secrets, rotation_ends_at=None)
+    return replace(_without_rotation(row), updated_at=entry.at, secrets=secrets)
 
 
 def finished(row: TokenRow, entry: LogEntry, event: RotationFinished) -> TokenRow:
     """The older secret has ended by itself, which is no change that somebody made."""
     secrets = known_secrets.with_end(row.secrets, event.secret, entry.at)
-    return replace(row, secrets=secrets, rotation_ends_at=None)
+    return replace(_without_rotation(row), secrets=secrets)
 
 
 def changed(row: TokenRow, entry: LogEntry, event: Changed) -> TokenRow:
@@ -164,11 +169,7 @@ def _first_warning(expires_at: datetime | None, decided_at: datetime) -> datetim
 def revoked(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
     """The token has ended."""
     return replace(
-        row,
-        revoked_at=entry.at,
-        updated_at=entry.at,
-        next_warning_at=None,
-        rotation_ends_at=None,
+        _without_rotation(row), revoked_at=entry.at, updated_at=entry.at, next_warning_at=None
     )
 
 
@@ -185,6 +186,17 @@ def expired(row: TokenRow, _: LogEntry, __: None) -> TokenRow:
 def unused(row: TokenRow, _: LogEntry, event: Unused) -> TokenRow:
     """It was told that nobody uses the token."""
     return replace(row, unused_since=event.since)
+
+
+def rotation_ending(row: TokenRow, _: LogEntry, event: RotationEnding) -> TokenRow:
+    """It was told that the older secret ends soon."""
+    due_at = next_warning_at(event.ends_at, told=event.days, of=UNTIL_ROTATION_END)
+    return replace(row, rotation_due_at=due_at)
+
+
+def old_secret_used(row: TokenRow, _: LogEntry, event: OldSecretStillUsed) -> TokenRow:
+    """It was told that the older secret is used still."""
+    return replace(row, old_secret_day=event.day)
 
 
 def suspended(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
@@ -223,23 +235,9 @@ DOCUMENT: Final = "before_use || last_use || after_use"
 A name cannot look like the key of a field: its quotes are escaped.
 """
 
-_LISTS: Final = (
-    ("active", "", " WHERE revoked_at IS NULL"),
-    ("all", "", ""),
-    ("named", "name, ", ""),
-    ("made_by", "created_by, ", ""),
-    ("unused", "", " WHERE NOT is_used"),
-    ("revoked", "", " WHERE revoked_at IS NOT NULL"),
-    ("suspended", "", " WHERE suspended_at IS NOT NULL"),
-    ("rotating", "", " WHERE rotation_ends_at IS NOT NULL"),
-    ("lives", "lifetime_days, ", " WHERE lifetime_days IS NOT NULL"),
-)
-"""What is listed, each of one team and of all: see `walk`. No column here changes with each
-use, which would have to write all of the indexes then (`pg_stat_user_tables.n_tup_hot_upd`)."""
-
 PROJECTION: Final = RowPerStream(
     name="scim_tokens",
-    shape=5,
+    shape=6,
     row=TokenRow,
     columns={
         "id": "uuid",
@@ -257,6 +255,8 @@ PROJECTION: Final = RowPerStream(
         "unused_since": "timestamptz",
         "secrets": "text NOT NULL DEFAULT '[]'",
         "rotation_ends_at": "timestamptz",
+        "rotation_due_at": "timestamptz",
+        "old_secret_day": "integer",
         "former": "text",
         "before_use": "text NOT NULL",
         "last_use": "text NOT NULL",
@@ -265,12 +265,10 @@ PROJECTION: Final = RowPerStream(
         "lifetime_days": "integer",
     },
     indexes={
-        f"{name}{suffix}": f"({columns}created_at DESC, id DESC){where}"
-        for name, columns, where in _LISTS
-        for suffix, columns in (("_of_team", f"team_id, {columns}"), ("", columns))
-    }
-    | {
+        **INDEXES,
         "warning": "(next_warning_at) WHERE next_warning_at IS NOT NULL",
+        "rotation_due": "(rotation_due_at) WHERE rotation_due_at IS NOT NULL",
+        "rotation_end": "(rotation_ends_at) WHERE rotation_ends_at IS NOT NULL",
         "ending": "(expires_at) WHERE revoked_at IS NULL AND expires_at IS NOT NULL",
     },
     first=Created,
@@ -288,6 +286,8 @@ PROJECTION: Final = RowPerStream(
         Expiring: expiring,
         Expired: expired,
         Unused: unused,
+        RotationEnding: rotation_ending,
+        OldSecretStillUsed: old_secret_used,
     },
     instant_only=frozenset({Used, Suspended, Resumed, Revoked, Expired}),
     last_only=LastOnly(

@@ -6,10 +6,31 @@ inside a subquery that nothing is pushed into (OFFSET 0), with just the conditio
 other way reads no less and has to sort. What else is asked for is compared on the way.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 ORDER: Final = "ORDER BY created_at DESC, id DESC"
+
+_LISTS: Final = (
+    ("active", "", " WHERE revoked_at IS NULL"),
+    ("all", "", ""),
+    ("named", "name, ", ""),
+    ("made_by", "created_by, ", ""),
+    ("unused", "", " WHERE NOT is_used"),
+    ("revoked", "", " WHERE revoked_at IS NOT NULL"),
+    ("suspended", "", " WHERE suspended_at IS NOT NULL"),
+    ("rotating", "", " WHERE rotation_ends_at IS NOT NULL"),
+    ("lives", "lifetime_days, ", " WHERE lifetime_days IS NOT NULL"),
+)
+"""What is listed, each of one team and of all. No column here changes with each
+use, which would have to write all of the indexes then (`pg_stat_user_tables.n_tup_hot_upd`)."""
+
+INDEXES: Final[Mapping[str, str]] = {
+    f"{name}{suffix}": f"({columns}created_at DESC, id DESC){where}"
+    for name, columns, where in _LISTS
+    for suffix, columns in (("_of_team", f"team_id, {columns}"), ("", columns))
+}
+"""Of the view `scim_tokens`: the indexes along which lists are walked."""
 
 
 def along(

@@ -11,7 +11,13 @@ from domain.postgres.sql_file import statements
 from domain.scim_token import warn
 from domain.scim_token.rotation import DEFAULT_RULE, FinishRule, finish, is_silent
 from domain.scim_token.token import ScimToken
-from domain.scim_token.warnings import UNUSED_AFTER, ScimTokenWarning, days_left
+from domain.scim_token.warnings import (
+    UNTIL_ROTATION_END,
+    UNUSED_AFTER,
+    ScimTokenWarning,
+    day_of_use,
+    days_left,
+)
 from domain.warner import Due
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.rotations import RotationQueries, Underway
@@ -46,6 +52,7 @@ class DueWarnings:
         self._rotations_walked_to = _NEWEST
         self.questions: Sequence[Question] = (
             self.ends,
+            self.rotation_ends,
             self.sources,
             self.silences,
             self.rotations,
@@ -62,6 +69,16 @@ class DueWarnings:
         return [
             Due(id_, f"end/{expires_at}/{days_left(expires_at, at)}/{due_at}", warn.of_end)
             for id_, expires_at, due_at in rows
+        ]
+
+    async def rotation_ends(self, at: datetime, ledger_head: int) -> list[Due]:
+        """Rotations that end soon."""
+        rows = await self._tokens.rows(
+            _SQL["rotation_ends"], {"at": at, "limit": LIMIT}, ledger_head=ledger_head
+        )
+        return [
+            _ending_rotation(token_id, started_at, ends_at, at)
+            for token_id, started_at, ends_at in rows
         ]
 
     async def sources(self, _: datetime, ledger_head: int) -> list[Due]:
@@ -94,7 +111,9 @@ class DueWarnings:
         ]
 
     async def rotations(self, at: datetime, ledger_head: int) -> list[Due]:
-        """Those of the next rotations of the walk that have finished by themselves."""
+        """Of the next rotations of the walk, those that have finished by themselves, and those
+        whose older secret is used still.
+        """
         rows = await self._rotations.slice(
             *self._rotations_walked_to, limit=ROTATIONS, ledger_head=ledger_head
         )
@@ -102,7 +121,8 @@ class DueWarnings:
         self._rotations_walked_to = (
             _NEWEST if is_whole else min((row.created_at, row.token_id) for row in rows)
         )
-        return [self._finished(row) for row in rows if self._is_ripe(row, at)]
+        finished = [self._finished(row) for row in rows if self._is_ripe(row, at)]
+        return finished + [due for row in rows for due in _old_secret(row, at)]
 
     def _is_ripe(self, row: Underway, at: datetime) -> bool:
         return row.ends_at <= at or is_silent(
@@ -123,3 +143,23 @@ def _new_source(key: bytes, *, is_first: bool) -> Due:
         return warn.of_source(token, address, is_first=is_first)
 
     return Due(token_id, f"source/{address}", decide)
+
+
+def _ending_rotation(token_id: UUID, started_at: datetime, ends_at: datetime, at: datetime) -> Due:
+    def decide(token: ScimToken, at: datetime) -> list[ScimTokenWarning]:
+        return warn.of_rotation_end(token, started_at, at)
+
+    days = days_left(ends_at, at, of=UNTIL_ROTATION_END)
+    return Due(token_id, f"rotation-end/{started_at}/{days}", decide)
+
+
+def _old_secret(row: Underway, at: datetime) -> list[Due]:
+    used_at, started_at = row.older_last_at, row.started_at
+    day = day_of_use(started_at, used_at, at=at)
+    if used_at is None or day is None or row.ends_at <= at or day <= (row.told_day or 0):
+        return []
+
+    def decide(token: ScimToken, at: datetime) -> list[ScimTokenWarning]:
+        return warn.of_old_secret(token, started_at, day=day, used_at=used_at, at=at)
+
+    return [Due(row.token_id, f"old-secret/{started_at}/{day}", decide)]

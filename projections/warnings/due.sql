@@ -10,6 +10,17 @@
 SELECT true, id, expires_at, next_warning_at FROM {scim_tokens} WHERE next_warning_at <= %(at)s
 ORDER BY next_warning_at LIMIT %(limit)s;
 
+-- name: rotation_ends
+-- Rotations whose end is to be warned of. Of one that has ended, its finish tells; of one that ends
+-- with its token, the warnings of that.
+-- Returns: true, token, when the rotation began and when it ends; `limit` rows at most.
+-- Order: what has waited longest first.
+-- Index: scim_tokens_rotation_due.
+SELECT true, id, rotated_at, rotation_ends_at FROM {scim_tokens}
+WHERE rotation_due_at <= %(at)s AND rotation_ends_at > %(at)s
+    AND (expires_at IS NULL OR expires_at > rotation_ends_at)
+ORDER BY rotation_due_at LIMIT %(limit)s;
+
 -- name: sources
 -- Addresses from which a token was used for the first time, and nobody was told.
 -- Returns: true, key of the row, whether its token had been used from nowhere else before; `limit`
@@ -27,10 +38,13 @@ FROM {token_sources} n WHERE n.told = 0 AND n.is_news ORDER BY n.first_at LIMIT 
 -- Since when there is something to tell. A moment is ordinary; minutes are not.
 -- Returns: true, instant; null where there is nothing.
 -- Order: one row.
--- Index: scim_tokens_warning and token_sources_news, one entry each.
+-- Index: scim_tokens_warning, scim_tokens_rotation_due and token_sources_news, one entry each.
 SELECT true, least(
     (SELECT next_warning_at FROM {scim_tokens} WHERE next_warning_at <= %(at)s
         ORDER BY next_warning_at LIMIT 1),
+    (SELECT rotation_due_at FROM {scim_tokens} WHERE rotation_due_at <= %(at)s
+            AND (expires_at IS NULL OR expires_at > rotation_ends_at)
+        ORDER BY rotation_due_at LIMIT 1),
     (SELECT first_at FROM {token_sources} WHERE told = 0 AND is_news ORDER BY first_at LIMIT 1)
 );
 
@@ -44,6 +58,22 @@ SELECT true, within.days, (
         SELECT FROM {scim_tokens}
         WHERE revoked_at IS NULL AND expires_at > %(at)s
             AND expires_at <= %(at)s + within.days * interval '1 day'
+        LIMIT %(limit)s
+    ) counted
+)
+FROM unnest(%(days)s::int[]) AS within (days);
+
+-- name: rotations_ending
+-- How many rotations of tokens that are good end within some days, counted up to a limit.
+-- Returns: true, days, count.
+-- Order: none.
+-- Index: scim_tokens_rotation_end.
+SELECT true, within.days, (
+    SELECT count(*) FROM (
+        SELECT FROM {scim_tokens}
+        WHERE rotation_ends_at > %(at)s
+            AND rotation_ends_at <= %(at)s + within.days * interval '1 day'
+            AND (expires_at IS NULL OR expires_at > %(at)s)
         LIMIT %(limit)s
     ) counted
 )

@@ -1,12 +1,12 @@
 """Query what is due and what will be: for those who watch the service."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
-from domain.scim_token.warnings import EXPIRING_DAYS
+from domain.scim_token.warnings import EXPIRING_DAYS, ROTATION_ENDING_DAYS
 from projections.scim_tokens import view as scim_tokens
 from projections.token_sources import view as token_sources
 from projections.view_reader import ViewReader
@@ -38,5 +38,12 @@ class WarningQueries:
 
     async def expiring(self, at: datetime) -> Mapping[int, int]:
         """Of each of EXPIRING_WITHIN_DAYS, how many good tokens end within; COUNTED at most."""
-        asked = {"at": at, "days": EXPIRING_WITHIN_DAYS, "limit": COUNTED}
-        return dict(await self._views.rows(_SQL["expiring"], asked, ledger_head=0))
+        return await self._counts(_SQL["expiring"], at, EXPIRING_WITHIN_DAYS)
+
+    async def rotations_ending(self, at: datetime) -> Mapping[int, int]:
+        """Of each of ROTATION_ENDING_DAYS, how many rotations end within them; COUNTED at most."""
+        return await self._counts(_SQL["rotations_ending"], at, ROTATION_ENDING_DAYS)
+
+    async def _counts(self, statement: str, at: datetime, days: Sequence[int]) -> Mapping[int, int]:
+        asked = {"at": at, "days": list(days), "limit": COUNTED}
+        return dict(await self._views.rows(statement, asked, ledger_head=0))

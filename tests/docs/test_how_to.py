@@ -100,6 +100,7 @@ def test_whoever_asks_is_warned(machine: Prescribed) -> None:
     text = (ROOT / WARNINGS).read_text()
     for expression in (
         'scim_ledger_tokens_expiring{days="30"}',
+        'scim_ledger_rotations_ending{days="7"}',
         "scim_ledger_warnings_lag_seconds",
     ):
         assert f"expr: {expression} >" in text

@@ -74,6 +74,10 @@ MEANT: dict[str, Event] = {
     "scim_token.first_used.v1": warnings.FirstUsed(source="2001:db8::1"),
     "scim_token.first_used.v1.unknown": warnings.FirstUsed(source=None),
     "scim_token.used_from_new_source.v1": warnings.UsedFromNewSource(source="192.0.2.1"),
+    "scim_token.rotation_ending.v1": warnings.RotationEnding(secret="00010203", days=7, ends_at=T2),
+    "scim_token.old_secret_still_used.v1": warnings.OldSecretStillUsed(
+        secret="00010203", day=3, used_at=T1
+    ),
     "scim_token.leaked.v1": scim_token.Leaked(
         reported_by=TOLD_CALLER,
         secret="00010203",

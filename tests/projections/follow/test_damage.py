@@ -42,12 +42,13 @@ def _table(projection: Projection) -> str:
 
 
 def _another_type(projection: Projection, column: str) -> str:
-    """Its indexes that need a truth value go first: PostgreSQL refuses it beside them."""
+    """Its indexes that compare it go first: PostgreSQL refuses another type beside them."""
     type_ = "varchar(4)" if projection.type_of(column) == "text" else "text"
     in_the_way = [
         name
         for name, of in projection.indexes.items()
-        if projection.type_of(column) == "boolean" and column in of.partition("WHERE")[2]
+        if projection.type_of(column) in {"boolean", "integer"}
+        and column in of.partition("WHERE")[2]
     ]
     return "; ".join(
         [

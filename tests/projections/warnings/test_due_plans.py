@@ -24,19 +24,25 @@ AT: Final = datetime(2026, 6, 1, tzinfo=UTC)
 _NEWEST: Final = {"created_at": datetime(9999, 1, 1, tzinfo=UTC), "id": UUID(int=2**128 - 1)}
 ASKED: Final[Mapping[str, Mapping[str, Any]]] = {
     "ends": {"at": AT, "limit": LIMIT},
+    "rotation_ends": {"at": AT, "limit": LIMIT},
     "silences": {"at": AT, "unused_at": AT - timedelta(days=90), "limit": LIMIT, **_NEWEST},
     "oldest": {"at": AT},
     "sources": {"limit": LIMIT},
     "expiring": {"at": AT, "days": [30, 7, 1], "limit": LIMIT},
+    "rotations_ending": {"at": AT, "days": [7, 1], "limit": LIMIT},
 }
 _TOKENS: Final = f"""
     INSERT INTO {TABLES["scim_tokens"]} (
         id, team_id, name, created_by, last_used_at, created_at, updated_at, expires_at, revoked_at,
-        next_warning_at, before_use, last_use, after_use, is_used
+        rotated_at, rotation_ends_at, rotation_due_at, next_warning_at, before_use,
+        last_use, after_use, is_used
     )
     SELECT lpad(to_hex(n), 32, '0')::uuid, '00000000-0000-0000-0000-000000000001', 'Okta',
         '00000000-0000-0000-0000-000000000002', at, at, at, at + interval '1 year',
         CASE WHEN n %% 10 = 0 THEN at END,
+        CASE WHEN n %% 10 = 1 THEN at END,
+        CASE WHEN n %% 10 = 1 THEN at + interval '1 year' END,
+        CASE WHEN n %% 10 = 1 THEN at + interval '1 year' - interval '7 days' END,
         CASE WHEN n %% 10 <> 0 THEN at + interval '1 year' - interval '30 days' END,
         'before', 'last', 'after', true
     FROM (
@@ -44,7 +50,7 @@ _TOKENS: Final = f"""
         FROM generate_series(1, %(rows)s) n
     ) generated
 """
-"""They end one after the other, in the next year; every tenth was revoked."""
+"""They end one after the other, in the next year. Every tenth was revoked, every tenth rotates."""
 _SOURCES: Final = f"""
     INSERT INTO {TABLES["token_sources"]} (key, first_at, is_news, told)
     SELECT uuid_send(lpad(to_hex(n), 32, '0')::uuid) || convert_to(address, 'UTF8'),
