@@ -51,6 +51,7 @@ from api.resources.scim_token.listing import ScimTokenListController
 from api.resources.scim_token.revocation import BulkRevocationController
 from api.resources.scim_token.rotation import RotationController
 from api.resources.scim_token.secrets import SecretsController
+from api.resources.scim_token.setup_link import SetupLinkController
 from api.resources.scim_token.suspension import SuspensionController
 from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
@@ -97,6 +98,7 @@ RESOURCES: Final[Sequence[Any]] = (
     SecretsController,
     ChangeController,
     SuspensionController,
+    SetupLinkController,
     TokenHistoryController,
     AuditController,
     follow_events,

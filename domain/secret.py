@@ -184,7 +184,7 @@ def mint(kind: SecretKind, entropy: bytes, *, prefix: str | None = None) -> Secr
     if prefix is not None and not is_prefix(prefix):
         raise ValueError(f"a prefix must be {PREFIX_PATTERN}")
     issuer = "" if prefix is None else f"{prefix}_"
-    body = issuer + kind + _base62(int.from_bytes(entropy, "big"), BODY_LENGTH)
+    body = issuer + kind + base62(int.from_bytes(entropy, "big"), BODY_LENGTH)
     return Secret(body + _checksum(body), kind)
 
 
@@ -211,10 +211,11 @@ def _read_checksum(text: str) -> int:
 
 
 def _checksum(text: str) -> str:
-    return _base62(crc32(text.encode("ascii")), CHECKSUM_LENGTH)
+    return base62(crc32(text.encode("ascii")), CHECKSUM_LENGTH)
 
 
-def _base62(number: int, length: int) -> str:
+def base62(number: int, length: int) -> str:
+    """The last `length` digits of a number in base 62."""
     pairs = []
     for _ in range(-(-length // 2)):
         number, value = divmod(number, len(_PAIR_OF))

@@ -30,7 +30,7 @@ from api.cli.keys import keys
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
 from api.cli.leaks.report import report_leak
-from api.cli.scim_tokens import change, policy, revocation, rotation, suspension
+from api.cli.scim_tokens import change, handover, policy, revocation, rotation, suspension
 from api.cli.scim_tokens import token as cli_token
 from api.cli.serve import serve
 from api.cli.usage_errors import usage_line
@@ -76,6 +76,8 @@ for command in (
     change.change,
     suspension.suspend,
     suspension.resume,
+    handover.setup_link,
+    handover.end_setup_link,
     find_leaked,
     report_leak,
     pattern,

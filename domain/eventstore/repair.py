@@ -143,6 +143,8 @@ def _moved(event: Event, *, at: datetime, back: timedelta) -> Event:
             return msgspec.structs.replace(event, first_at=at)
         case scim_token.Rotated() | api_token.Rotated():
             return msgspec.structs.replace(event, overlap_until=event.overlap_until - back)
+        case scim_token.SetupLinkCreated():
+            return msgspec.structs.replace(event, ends_at=event.ends_at - back)
         case api_token.Created(expires_at=datetime()):
             assert event.expires_at is not None
             return msgspec.structs.replace(event, expires_at=event.expires_at - back)

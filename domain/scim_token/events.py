@@ -92,7 +92,8 @@ class Rotated(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     rotated_by: user and API token of the caller. digest: of the new secret.
     overlap_until: the first instant at which the older secrets no longer authenticate.
-    reason: the caller's words, 1 to 200 characters, or None.
+    reason: the caller's words, 1 to 200 characters, or None. setup_link: which one showed the new
+    secret to whoever held it; then nobody is named, and where that was stands in `rotated_by`.
     """
 
     topic: ClassVar[str] = "scim_token.rotated.v1"
@@ -100,6 +101,7 @@ class Rotated(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
     digest: Digest
     overlap_until: datetime
     reason: str | None = None
+    setup_link: SecretId | None = None
 
 
 class Changed(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -228,6 +230,34 @@ class Leaked(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fie
     source: str | None = None
 
 
+class SetupLinkCreated(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The token can be handed over by a link, once; an older link ended with this.
+
+    created_by: user and API token of the caller. digest: of the link's code, 32 bytes.
+    ends_at: the first instant at which it opens nothing. reason: the caller's words, 1 to 200
+    characters, or None.
+    """
+
+    topic: ClassVar[str] = "scim_token.setup_link_created.v1"
+    created_by: Actor
+    digest: bytes
+    ends_at: datetime
+    reason: str | None = None
+
+
+class SetupLinkEnded(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The link opens nothing from now on.
+
+    ended_by: user and API token of the caller. setup_link: which one. reason: the caller's words, 1
+    to 200 characters, or None.
+    """
+
+    topic: ClassVar[str] = "scim_token.setup_link_ended.v1"
+    ended_by: Actor
+    setup_link: SecretId
+    reason: str | None = None
+
+
 EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (
     Created,
     Used,
@@ -242,4 +272,6 @@ EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (
     RotationFinished,
     Revoked,
     Leaked,
+    SetupLinkCreated,
+    SetupLinkEnded,
 )

@@ -19,6 +19,8 @@ from domain.scim_token.events import (
     RotationCompleted,
     RotationFinished,
     ScimTokenEvent,
+    SetupLinkCreated,
+    SetupLinkEnded,
     Suspended,
     Used,
 )
@@ -26,6 +28,8 @@ from domain.scim_token.held_secret import HeldSecret, digested_anew, ended, goin
 from domain.scim_token.leak import place_of
 from domain.scim_token.token import ScimToken, earliest
 from domain.scim_token.warnings import ScimTokenWarning
+from domain.secret import secret_id
+from domain.setup_link import SetupLink
 
 
 def evolve(token: ScimToken | None, recorded: Recorded) -> ScimToken:
@@ -71,13 +75,17 @@ def _change(  # noqa: C901, PLR0911 - a table: one case per event
         case ScimTokenWarning():
             return {"told": token.told.after(event)}
         case Suspended():
-            return {"suspended_at": at, "updated_at": at}
+            return {"suspended_at": at, "updated_at": at, "setup_link": None}
         case Resumed():
             return {"suspended_at": None, "updated_at": at}
         case Revoked():
-            return {"revoked_at": at, "updated_at": at}
+            return {"revoked_at": at, "updated_at": at, "setup_link": None}
         case Leaked():
             return {"secrets": marked(token.secrets, event.secret, place_of(event.url))}
+        case SetupLinkCreated():
+            return {"setup_link": SetupLink(event.digest, event.ends_at)}
+        case SetupLinkEnded():
+            return {"setup_link": None}
         case _:
             raise AssertionError(f"{event.topic} is not folded")
 
@@ -100,6 +108,7 @@ def _rotation(
                 "told": token.told.of_another_rotation(),
                 "rotated_at": at,
                 "updated_at": at,
+                **_revealed(token, event, at),
             }
         case RotationCompleted():
             return {"secrets": ended(token.secrets, event.secret, at), "updated_at": at}
@@ -119,3 +128,12 @@ def _changed(token: ScimToken, event: Changed) -> dict[str, object]:
         told = msgspec.structs.replace(token.told, days=None, expires_at=None)
         after |= {"expires_at": event.expires_at, "told": told}
     return after
+
+
+def _revealed(token: ScimToken, event: Rotated, at: datetime) -> dict[str, object]:
+    """The link that showed a new secret shows no other."""
+    if event.setup_link is None:
+        return {}
+    assert token.setup_link is not None, "what shows a secret is there"
+    secret = secret_id(event.digest.value)
+    return {"setup_link": msgspec.structs.replace(token.setup_link, revealed_at=at, secret=secret)}

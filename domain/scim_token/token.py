@@ -33,6 +33,7 @@ from domain.scim_token.held_secret import HeldSecret
 from domain.scim_token.values import check_name, check_reason, kept_expiry
 from domain.scim_token.warnings import Told
 from domain.secret import Digest, SecretId, secret_id
+from domain.setup_link import SetupLink
 
 REFUSAL_EVERY: Final = timedelta(minutes=1)
 
@@ -56,6 +57,7 @@ class ScimToken(msgspec.Struct, frozen=True):
     last_used_at: datetime | None = None
     uses: int = 0
     told: Told = Told()
+    setup_link: SetupLink | None = None
 
     @staticmethod
     def create(

@@ -53,7 +53,10 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
         reason=event.reason, how=event.presentation, secret=event.secret
     ),
     scim_token.Rotated: lambda event: Detail(
-        event.reason, event.rotated_by, secret=secret_id(event.digest.value)
+        event.reason,
+        event.rotated_by,
+        None if event.setup_link is None else _by_link(event.setup_link),
+        secret=secret_id(event.digest.value),
     ),
     scim_token.Leaked: lambda event: Detail(
         event.source,
@@ -63,6 +66,16 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     ),
     scim_token.Changed: lambda event: Detail(
         event.reason, event.changed_by, replace(UNTOLD, note=_changed(event))
+    ),
+    scim_token.SetupLinkCreated: lambda event: Detail(
+        event.reason,
+        event.created_by,
+        replace(
+            UNTOLD, note=f"link {secret_id(event.digest)}, which ends at {rfc3339(event.ends_at)}"
+        ),
+    ),
+    scim_token.SetupLinkEnded: lambda event: Detail(
+        event.reason, event.ended_by, replace(UNTOLD, note=f"link {event.setup_link}")
     ),
     scim_token.Suspended: lambda event: Detail(event.reason, event.suspended_by),
     scim_token.Resumed: lambda event: Detail(event.reason, event.resumed_by),
@@ -122,6 +135,10 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     ),
 }
 """How each event is told. An event that is missing here stops the view, and a test before that."""
+
+
+def _by_link(link: str) -> Presentation:
+    return replace(UNTOLD, note=f"shown to the holder of the setup link {link}")
 
 
 def _with_permission(event: api_token.Refused) -> Presentation:

@@ -48,6 +48,9 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
         ("create", "whoami", "list", "rotate", "revoke", "operator"),
         "tests/docs/test_give_an_api_token.py",
     ),
+    "docs/how-to/hand-over-to-a-customer.md": dict.fromkeys(
+        ("link", "http", "watch", "end"), "tests/docs/test_how_to.py"
+    ),
     "docs/how-to/rotate-a-secret.md": dict.fromkeys(
         ("rotate", "watch", "complete", "cancel"), "tests/docs/test_how_to.py"
     ),

@@ -24,6 +24,7 @@ CLOCKS: Final = "docs/how-to/clocks.md"
 WARNINGS: Final = "docs/how-to/be-warned.md"
 POLICIES: Final = "docs/how-to/ask-for-an-end.md"
 ROTATION: Final = "docs/how-to/rotate-a-secret.md"
+HAND_OVER: Final = "docs/how-to/hand-over-to-a-customer.md"
 PEPPER: Final = "docs/how-to/rotate-the-pepper.md"
 CREATE: Final = f"scim-ledger token create --team {uuid4()} --user {uuid4()} --name Okta --json"
 
@@ -143,6 +144,23 @@ def test_a_secret_is_rotated(machine: Prescribed, end: str, good: list[int]) -> 
             asked = f"curl -so /dev/null -w '%{{http_code}}' {url}/scim/v2/Users -H "
             assert machine.good(f"{asked}'Authorization: Bearer {secret}'") == str(status)
     assert machine.run(given + only(end, ROTATION)).returncode == 1
+
+
+def test_a_token_is_handed_over(machine: Prescribed) -> None:
+    token = json.loads(machine.good(CREATE))["id"]
+    asked = f"scim-ledger api-token create --user {uuid4()} --json"
+    api_token = json.loads(machine.good(asked))["token"]
+
+    def run(word: str, given: str = "") -> str:
+        return machine.good(f"TOKEN={token}\n{given}\n{only(word, HAND_OVER)}")
+
+    assert f"url: https://ledger.example.com/console/setup/{token}/" in run("link")
+    with machine.serving() as url:
+        link = json.loads(run("http", f"URL={url} API_TOKEN={api_token}"))
+    assert link["url"].startswith(f"{url}/console/setup/{token}/")
+    assert run("watch").count("scim_token.setup_link_created") == 2
+    run("end")
+    assert "sent to the wrong person" in run("watch")
 
 
 def test_tokens_that_nobody_uses_are_looked_at_and_revoked(machine: Prescribed) -> None:

@@ -28,6 +28,8 @@ from domain.scim_token.events import (
     RotationCompleted,
     RotationFinished,
     ScimTokenEvent,
+    SetupLinkCreated,
+    SetupLinkEnded,
     Suspended,
     Used,
 )
@@ -44,6 +46,9 @@ TOKEN_ID: Final = UUID("9c858901-8a57-4791-81fe-4c455b099bc9")
 TEAM_ID: Final = UUID("05daecaf-4365-42e8-8370-8127de5dd717")
 COMMAND_ID: Final = UUID(int=7)
 ADA: Final = Actor(user_id=UUID(int=1), api_token_id=UUID(int=2))
+HOLDER: Final = Actor(user_id=None, api_token_id=None, source="192.0.2.7", user_agent="Mozilla/5.0")
+LINK: Final = bytes([31]) * 32
+"""What stands for the digest of a setup link's code."""
 IDP: Final = Presentation(door="scim", source="192.0.2.1")
 FIRST, SECOND, THIRD, UNKNOWN = (Digest(bytes([number]) * 32, 1) for number in range(1, 5))
 ANEW: Final = Digest(bytes([21]) * 32, 2)
@@ -85,6 +90,21 @@ def changed(
 ) -> Given:
     """It has another name or end."""
     return Changed(changed_by=ADA, name=name, expires_at=expires_at), at
+
+
+def linked(at: datetime = T1, *, digest: bytes = LINK, ends_at: datetime | None = None) -> Given:
+    """It can be handed over by a link."""
+    return SetupLinkCreated(ADA, digest, ends_at or at + timedelta(hours=24)), at
+
+
+def unlinked(at: datetime = T2, *, digest: bytes = LINK) -> Given:
+    """Its link was ended."""
+    return SetupLinkEnded(ADA, secret_id(digest)), at
+
+
+def revealed(at: datetime = T2, *, digest: Digest = SECOND, link: bytes = LINK) -> Given:
+    """The holder of its link was shown another secret; nobody had used the one before."""
+    return Rotated(HOLDER, digest, at, setup_link=secret_id(link)), at
 
 
 def suspended(at: datetime = T1) -> Given:

@@ -28,6 +28,8 @@ FREE: Final = {
     *(("repair ledger-time", "--reason"), ("repair pepper", "--reason")),
 }
 GOOD: Final[dict[Any, str]] = {UUID: str(uuid4()), str: "scim_tokens", Path: "file"}
+GOOD_OF: Final = {"--base-url": "https://ledger.example.com"}
+"""Where not every good value of a type is one."""
 NAMED: Final = [(name, command) for name, command in commands(app) if name]
 
 
@@ -48,7 +50,7 @@ def with_value(command: App, name: str, value: str) -> list[str]:
     for other, argument in arguments(command).items():
         if other == name or argument.required:
             words += [] if argument.index is not None else [other]
-            words += [value if other == name else GOOD[argument.hint]]
+            words += [value if other == name else GOOD_OF.get(other) or GOOD[argument.hint]]
     return words
 
 

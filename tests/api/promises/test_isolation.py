@@ -152,6 +152,14 @@ ROUTES: Final[Mapping[str, Route]] = {
     "resumeScimToken": Route(
         "POST", "/scim-token/{token}/resume", WRITE, body=lambda _: {"json": {}}
     ),
+    "createSetupLink": Route(
+        "POST",
+        "/scim-token/{token}/setup-link",
+        WRITE,
+        frozenset({201}),
+        body=lambda _: {"json": {}},
+    ),
+    "endSetupLink": Route("DELETE", "/scim-token/{token}/setup-link", WRITE),
     "listScimTokenEvents": Route("GET", "/scim-token/{token}/events", AUDIT),
     "getScimTokenUsage": Route("GET", "/scim-token/{token}/usage", AUDIT),
     "listAuditEvents": Route(

@@ -28,6 +28,8 @@ REQUIRED: Final = {
             "changeScimToken",
             "suspendScimToken",
             "resumeScimToken",
+            "createSetupLink",
+            "endSetupLink",
         ),
         Permission.SCIM_TOKENS_WRITE,
     ),

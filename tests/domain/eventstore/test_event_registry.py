@@ -61,6 +61,24 @@ MEANT: dict[str, Event] = {
     ),
     "scim_token.changed.v1.no_end": scim_token.Changed(changed_by=CALLER, expires_at=None),
     "scim_token.changed.v1.minimal": scim_token.Changed(changed_by=OPERATOR, name="Entra"),
+    "scim_token.rotated.v1.by_link": scim_token.Rotated(
+        rotated_by=msgspec.structs.replace(TOLD_CALLER, user_id=None, api_token_id=None),
+        digest=DIGEST,
+        overlap_until=T2,
+        setup_link="00010203",
+    ),
+    "scim_token.setup_link_created.v1": scim_token.SetupLinkCreated(
+        created_by=TOLD_CALLER, digest=DIGEST.value, ends_at=T2, reason="for their IT"
+    ),
+    "scim_token.setup_link_created.v1.minimal": scim_token.SetupLinkCreated(
+        created_by=OPERATOR, digest=DIGEST.value, ends_at=T2
+    ),
+    "scim_token.setup_link_ended.v1": scim_token.SetupLinkEnded(
+        ended_by=CALLER, setup_link="00010203", reason="sent to the wrong person"
+    ),
+    "scim_token.setup_link_ended.v1.minimal": scim_token.SetupLinkEnded(
+        ended_by=OPERATOR, setup_link="00010203"
+    ),
     "scim_token.suspended.v1": scim_token.Suspended(suspended_by=CALLER, reason="under inquiry"),
     "scim_token.suspended.v1.minimal": scim_token.Suspended(suspended_by=OPERATOR),
     "scim_token.resumed.v1": scim_token.Resumed(resumed_by=CALLER, reason="it was us"),

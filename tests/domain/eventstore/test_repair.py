@@ -41,6 +41,7 @@ INSTANTS: Final = {
     ("scim_token.used.v1", "first_at"): "not after the event",
     ("scim_token.rotated.v1", "overlap_until"): "moves with the event",
     ("scim_token.changed.v1", "expires_at"): "what the caller asked for",
+    ("scim_token.setup_link_created.v1", "ends_at"): "moves with the event",
     ("scim_token.expiring.v1", "expires_at"): "the token's own, which stays",
     ("scim_token.expired.v1", "expires_at"): "the token's own, which stays",
     ("scim_token.unused.v1", "since"): "stays as it was told; it may be told once more",

@@ -1,0 +1,76 @@
+"""`scim-ledger token setup-link` and `end-setup-link`: hand a token over to whoever connects it."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from cyclopts import Parameter
+
+from api.cli.console import (
+    AsJson,
+    DataDir,
+    OnBehalf,
+    Reason,
+    TokenId,
+    instant,
+    operator,
+    show,
+    with_ledger,
+)
+from api.resources.scim_token.setup_link import path_of
+from domain.errors import InvalidValue
+from domain.scim_token.values import check_reason
+
+
+def setup_link(
+    token_id: TokenId,
+    *,
+    base_url: Annotated[
+        str, Parameter(help="Where the console is reached, such as https://ledger.example.com.")
+    ],
+    user: OnBehalf = None,
+    reason: Reason = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a link that for 24 hours shows its holder a new secret of a SCIM token, once."""
+    check_reason(reason)
+    by = operator(user)
+    if not _is_origin(base_url):
+        raise InvalidValue("--base-url", "must be http:// or https:// and a host")
+    token, code = with_ledger(
+        data_dir, lambda ledger: ledger.create_setup_link(token_id, by=by, reason=reason)
+    )
+    assert token.setup_link is not None
+    link = {
+        "id": token.setup_link.id,
+        "url": base_url.rstrip("/") + path_of(token_id, code),
+        "ends_at": instant(token.setup_link.ends_at),
+    }
+    show(link, as_json=as_json)
+
+
+def end_setup_link(
+    token_id: TokenId,
+    *,
+    user: OnBehalf = None,
+    reason: Reason = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """End the link that hands a SCIM token over; what it has shown stays good."""
+    check_reason(reason)
+    by = operator(user)
+    with_ledger(data_dir, lambda ledger: ledger.end_setup_link(token_id, by=by, reason=reason))
+    show({"id": str(token_id)}, as_json=as_json)
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return (
+        parts.scheme in {"http", "https"}
+        and bool(parts.hostname)
+        and not (parts.query or parts.fragment or parts.username)
+    )

@@ -1,0 +1,92 @@
+"""Hand a token over by a link: whoever holds it is shown a new secret, once. Pure.
+
+A secret is shown to nobody but its holder, so a link holds none: the press of a button makes one,
+which is a rotation.
+"""
+
+import hmac
+from datetime import datetime, timedelta
+
+import msgspec
+
+from domain.errors import InvalidValue, NotFound, RotationUnderway, SecretAlreadyShown
+from domain.event import Actor
+from domain.scim_token import rotation
+from domain.scim_token.events import Rotated, ScimTokenEvent, SetupLinkCreated, SetupLinkEnded
+from domain.scim_token.token import ScimToken, earliest
+from domain.scim_token.values import check_reason
+from domain.secret import Digest
+from domain.setup_link import LIFETIME, NO_DIGEST, SetupLink
+
+
+def offer(
+    token: ScimToken, *, digest: bytes, created_by: Actor, at: datetime, reason: str | None = None
+) -> list[ScimTokenEvent]:
+    """Let the link of `digest` hand the token over for 24 hours; a link before it ends.
+
+    Raises InvalidValue on a reason that `check_text` refuses and on a token that is suspended or
+    has expired, NotFound once revoked, RotationUnderway while two secrets are good.
+    """
+    check_reason(reason)
+    if token.revoked_at is not None:
+        raise NotFound("no such token")
+    if token.suspended_at is not None:
+        raise InvalidValue("", "the token is suspended; resume it first")
+    if token.expires_at is not None and token.expires_at <= at:
+        raise InvalidValue("", "the token has expired; create another")
+    outgoing = token.outgoing
+    if outgoing is not None and (outgoing.overlap_until is None or at < outgoing.overlap_until):
+        raise RotationUnderway("the token has two good secrets; complete or cancel its rotation")
+    ends_at = earliest(at + LIFETIME, token.expires_at)
+    assert ends_at is not None
+    return [SetupLinkCreated(created_by, digest, ends_at, reason)]
+
+
+def withdraw(
+    token: ScimToken, *, ended_by: Actor, at: datetime, reason: str | None = None
+) -> list[ScimTokenEvent]:
+    """End the token's link; silent where there is none that opens anything.
+
+    Raises NotFound once revoked, InvalidValue on a reason that `check_text` refuses.
+    """
+    check_reason(reason)
+    if token.revoked_at is not None:
+        raise NotFound("no such token")
+    link = token.setup_link
+    if link is None or link.ends_at <= at:
+        return []
+    return [SetupLinkEnded(ended_by, link.id, reason)]
+
+
+def opened_by(token: ScimToken | None, digest: bytes, *, at: datetime) -> SetupLink | None:
+    """The link of a token if it is that of `digest` and has not ended.
+
+    In as much work for a token without a link, and for none, as for one with another link.
+    """
+    link = None if token is None else token.setup_link
+    is_that = hmac.compare_digest(digest, NO_DIGEST if link is None else link.digest)
+    if token is None or link is None or not is_that:
+        return None
+    ends_at = earliest(link.ends_at, token.expires_at)
+    return link if ends_at is not None and at < ends_at else None
+
+
+def reveal(
+    token: ScimToken | None, link_digest: bytes, *, digest: Digest, holder: Actor, at: datetime
+) -> list[ScimTokenEvent]:
+    """Give the token a new secret, which the holder of the link of `link_digest` is shown.
+
+    A secret that nobody has used yet ends with this: whoever made the token saw it. One that is in
+    use goes on for the overlap of a rotation. digest: of the new secret. holder: where it was
+    shown; nobody is named. Raises NotFound for a link that opens nothing, SecretAlreadyShown the
+    second time, RotationUnderway, RotatedTooSoon.
+    """
+    link = opened_by(token, link_digest, at=at)
+    if token is None or link is None:
+        raise NotFound("no such setup link")
+    if link.revealed_at is not None:
+        raise SecretAlreadyShown(token.id)
+    overlap = timedelta(0) if token.last_used_at is None else rotation.DEFAULT_OVERLAP
+    (rotated,) = rotation.rotate(token, digest=digest, overlap=overlap, rotated_by=holder, at=at)
+    assert isinstance(rotated, Rotated)
+    return [msgspec.structs.replace(rotated, setup_link=link.id)]
