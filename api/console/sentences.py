@@ -13,6 +13,9 @@ _HAPPENED: Final[Mapping[str, str]] = {
     "scim_token.rotation_completed": "Rotation finished: the older secret ended",
     "scim_token.rotation_cancelled": "Rotation cancelled: the newer secret ended",
     "scim_token.rotation_finished": "Rotation finished by itself",
+    "scim_token.changed": "Changed",
+    "scim_token.setup_link_created": "Setup link made",
+    "scim_token.setup_link_ended": "Setup link ended",
     "scim_token.suspended": "Suspended",
     "scim_token.resumed": "Resumed",
     "scim_token.revoked": "Revoked",
@@ -36,7 +39,8 @@ _OF_NOTE: Final = frozenset(
     {
         *("scim_token.expiring", "scim_token.expired", "scim_token.unused", "policy.set"),
         *("scim_token.rotation_finished", "scim_token.leaked", "api_token.created"),
-        "api_token.refused",
+        *("scim_token.changed", "scim_token.setup_link_created", "scim_token.setup_link_ended"),
+        *("scim_token.rotated", "api_token.refused"),
     }
 )
 """Kinds whose note says something that a reader needs; of others it repeats the sentence."""

@@ -82,10 +82,8 @@ def _change(  # noqa: C901, PLR0911 - a table: one case per event
             return {"revoked_at": at, "updated_at": at, "setup_link": None}
         case Leaked():
             return {"secrets": marked(token.secrets, event.secret, place_of(event.url))}
-        case SetupLinkCreated():
-            return {"setup_link": SetupLink(event.digest, event.ends_at)}
-        case SetupLinkEnded():
-            return {"setup_link": None}
+        case SetupLinkCreated() | SetupLinkEnded():
+            return {"setup_link": _link(event)}
         case _:
             raise AssertionError(f"{event.topic} is not folded")
 
@@ -128,6 +126,12 @@ def _changed(token: ScimToken, event: Changed) -> dict[str, object]:
         told = msgspec.structs.replace(token.told, days=None, expires_at=None)
         after |= {"expires_at": event.expires_at, "told": told}
     return after
+
+
+def _link(event: SetupLinkCreated | SetupLinkEnded) -> SetupLink | None:
+    if isinstance(event, SetupLinkEnded):
+        return None
+    return SetupLink(event.digest, event.ends_at)
 
 
 def _revealed(token: ScimToken, event: Rotated, at: datetime) -> dict[str, object]:
