@@ -202,7 +202,7 @@ def shape(schema: Document) -> str:
         name = schema["$ref"].rpartition("/")[2]
         return name if "/" in schema["$ref"] else f"[{name}](#{name.lower()})"
     if "enum" in schema:
-        return ", ".join(f"`{each}`" for each in schema["enum"])
+        return ", ".join(f"`{each}`" for each in schema["enum"] if each is not None)
     if "items" in schema:
         return f"list of {shape(schema['items'])}"
     return str(schema.get("format") or schema.get("type") or "object")

@@ -29,10 +29,17 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
             *("find", "report", "http", "trail", "rotate", "pattern"),
             *("github", "keys", "gitlab"),
         ),
-        "tests/docs/test_answer_a_leak.py",
+        "tests/docs/how_to/test_answer_a_leak.py",
+    ),
+    "docs/how-to/audit-questions.md": dict.fromkeys(
+        (
+            *("who", "http", "history", "made", "did", "secrets", "used", "then"),
+            *("refused", "network", "rules", "trust"),
+        ),
+        "tests/docs/how_to/test_audit_questions.py",
     ),
     "docs/how-to/back-up-and-restore.md": dict.fromkeys(
-        ("backup", "restore"), "tests/docs/test_backup.py"
+        ("backup", "restore"), "tests/docs/how_to/test_backup.py"
     ),
     "docs/how-to/be-warned.md": dict.fromkeys(
         ("feed", "audit", "list", "metrics"), "tests/docs/test_how_to.py"
@@ -41,12 +48,17 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
         ("rehearse", "revoke", "http", "careful"), "tests/docs/test_how_to.py"
     ),
     "docs/how-to/clocks.md": {"repair": "tests/docs/test_how_to.py"},
+    "docs/how-to/entra.md": dict.fromkeys(("test", "secrets"), "tests/docs/how_to/test_connect.py"),
+    "docs/how-to/gateways.md": dict.fromkeys(
+        ("nginx", "caddy", "traefik", "haproxy", "envoy", "check"),
+        "tests/docs/how_to/test_connect.py",
+    ),
     "docs/how-to/generate-a-client.md": dict.fromkeys(
         ("python", "typescript"), "tests/clients/test_generated.py"
     ),
     "docs/how-to/give-an-api-token.md": dict.fromkeys(
         ("create", "whoami", "list", "rotate", "revoke", "operator"),
-        "tests/docs/test_give_an_api_token.py",
+        "tests/docs/how_to/test_give_an_api_token.py",
     ),
     "docs/how-to/hand-over-to-a-customer.md": dict.fromkeys(
         ("link", "http", "watch", "end"), "tests/docs/test_how_to.py"
@@ -54,12 +66,21 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/rotate-a-secret.md": dict.fromkeys(
         ("rotate", "watch", "complete", "cancel"), "tests/docs/test_how_to.py"
     ),
+    "docs/how-to/high-availability.md": dict.fromkeys(
+        ("ready", "count"), "tests/docs/how_to/test_operate.py"
+    ),
+    "docs/how-to/okta.md": {"test": "tests/docs/how_to/test_connect.py"},
     "docs/how-to/own-postgresql.md": dict.fromkeys(
         ("roles", "pepper", "migrate", "serve"), "tests/docs/prescribed.py"
     ),
     "docs/how-to/rotate-the-pepper.md": dict.fromkeys(
         ("add", "keys", "repair"), "tests/docs/test_how_to.py"
     ),
+    "docs/how-to/siem.md": dict.fromkeys(
+        ("token", "follow", "export"), "tests/docs/how_to/test_operate.py"
+    ),
+    "docs/how-to/sizing.md": {"disk": "tests/docs/how_to/test_operate.py"},
+    "docs/tutorial/first-token.md": dict.fromkeys(("start", "walk"), "tests/docs/test_tutorial.py"),
 }
 """By which file each block of a document is run, by its word."""
 
