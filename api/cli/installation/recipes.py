@@ -34,7 +34,10 @@ RECIPES: Final = {
     "kubernetes": Recipe("kubernetes/base/service.yaml", "the service on Kubernetes (kustomize)"),
     "systemd": Recipe("systemd/scim-ledger.service", "the service under systemd"),
     "container": Recipe("container/Containerfile", "the service as a container image"),
-    "compose": Recipe("container/compose.yaml", "the service and all around it", ("nginx",)),
+    "compose": Recipe(
+        "container/compose.yaml", "the service and all around it", ("nginx", "prometheus")
+    ),
+    "prometheus": Recipe("prometheus/alerts.yml", "Prometheus scrapes it, and alerts"),
     "middleware": Recipe("middleware/scim_ledger_asgi.py", "a Python service asks, ASGI or WSGI"),
 }
 

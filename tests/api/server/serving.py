@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 
@@ -41,7 +41,11 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 @contextlib.contextmanager
 def serving(
-    protocol: type[asyncio.Protocol], app: Any = app, listener: socket.socket | None = None
+    protocol: type[asyncio.Protocol],
+    app: Any = app,
+    listener: socket.socket | None = None,
+    *,
+    lifespan: Literal["on", "off"] = "off",
 ) -> Iterator[tuple[str, int]]:
     listener = listener or socket.create_server(("127.0.0.1", 0))
     address = listener.getsockname()
@@ -50,7 +54,7 @@ def serving(
         http=protocol,
         loop="uvloop",
         ws="none",
-        lifespan="off",
+        lifespan=lifespan,
         log_config=None,
         access_log=False,
     )

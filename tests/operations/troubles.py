@@ -1,0 +1,409 @@
+"""Troubles of a service, each caused for real; what `/metrics` tells before it and in it."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, NamedTuple
+from uuid import uuid4
+
+import httpx
+import psycopg
+from litestar.testing import TestClient
+
+from api.app import build
+from api.edge import Edge
+from api.server.protocol import StrictHttpProtocol
+from api.settings import Settings
+from domain.authority import Operator
+from domain.commands import ClockAndIds, NewScimToken
+from domain.eventstore.peppers.fingerprints import record_pepper
+from domain.ledger import TokenLedger
+from domain.scim_token.events import Presentation
+from domain.secret import SecretKind, mint
+from tests.api.server.serving import connect, serving
+from tests.conftest import CLOCK_AND_IDS, PEPPER, Database, catch_up, now, open_ledger
+from tests.domain.scenario import created
+from tests.projections.given_events import record
+from tests.service import PEPPER_KEY, RunningService, running_service, until
+
+DOOR: Final = "/gateway/forward"
+APPEND_LOCK: Final = "SELECT pg_advisory_xact_lock(7239075814)"
+DAY: Final = timedelta(days=1)
+
+
+class Told(NamedTuple):
+    """What was answered before and during; None for nothing."""
+
+    before: str | None
+    during: str | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where troubles are made: a ledger of their own."""
+
+    database: Database
+
+    def settings(self, **more: object) -> Settings:
+        """Of a process without views' process; metrics are for everybody."""
+        given = {"database_url": self.database.app, "pepper": PEPPER_KEY, "public_metrics": True}
+        return Settings(**(given | more))  # type: ignore[arg-type]
+
+    def command(self, ask: Callable[[TokenLedger], object]) -> None:
+        """One command or a few."""
+
+        async def run() -> None:
+            async with open_ledger(self.database.app) as ledger:
+                await ask(ledger)  # type: ignore[misc]
+
+        asyncio.run(run())
+
+
+def scrape(client: TestClient[Edge] | httpx.Client) -> str:
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    return answer.text
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def unknown() -> str:
+    return mint(SecretKind.SCIM_LIVE, os.urandom(32)).reveal()
+
+
+@contextmanager
+def held(database: Database, statement: str, work: Callable[[], object]) -> Iterator[None]:
+    """Somebody else's transaction for the block, and work that begins in it and ends after it."""
+    thread = threading.Thread(target=work)
+    with psycopg.connect(database.owner) as other:
+        other.execute(statement.encode())
+        thread.start()
+        yield
+        other.rollback()
+    thread.join()
+
+
+# Of a process alone.
+
+
+def database_away(place: Place) -> Told:
+    settings = place.settings(database_url="postgresql://127.0.0.1:1/none")
+    with TestClient(build(settings)) as client:
+        before = scrape(client)
+        for _ in range(20):
+            assert client.get(DOOR, headers=bearer(unknown())).status_code == 503
+        return Told(before, scrape(client))
+
+
+def read_only(place: Place) -> Told:
+    with psycopg.connect(place.database.owner, autocommit=True) as owner:
+        name = owner.info.dbname
+        set_to = f'ALTER DATABASE "{name}" SET default_transaction_read_only = '
+        owner.execute(f"{set_to}on".encode())
+        try:
+            with TestClient(build(place.settings())) as client:
+                return Told(None, scrape(client))
+        finally:
+            owner.execute(b"SET default_transaction_read_only = off")
+            owner.execute(f"{set_to}off".encode())
+
+
+def pepper_missing(place: Place) -> Told:
+    with psycopg.connect(place.database.owner, autocommit=True) as owner:
+        record_pepper(owner, PEPPER)
+    with TestClient(build(place.settings(pepper="another" * 6))) as client:
+        return Told(None, scrape(client))
+
+
+def clock_wrong(place: Place) -> Told:
+    skewed = ClockAndIds(
+        clock=lambda: now() + timedelta(hours=1),
+        new_id=CLOCK_AND_IDS.new_id,
+        entropy=CLOCK_AND_IDS.entropy,
+    )
+    with TestClient(build(place.settings(), clock_and_ids=skewed)) as client:
+        return Told(None, scrape(client))
+
+
+def as_it_is(place: Place) -> Told:
+    """What the ledger holds is the trouble."""
+    with TestClient(build(place.settings())) as client:
+        return Told(None, scrape(client))
+
+
+def view_lags(place: Place) -> Told:
+    record(place.database, created(now() - timedelta(minutes=5)))
+    return as_it_is(place)
+
+
+def view_stopped(place: Place) -> Told:
+    with psycopg.connect(place.database.owner, autocommit=True) as owner:
+        owner.execute(
+            "UPDATE ledger.projection_positions SET stopped_at = 1, error = 'KeyError on it' "
+            "WHERE name = 'usage'"
+        )
+    return as_it_is(place)
+
+
+def warnings_not_told(place: Place) -> Told:
+    record(place.database, created(now() - DAY, expires_at=now() + 20 * DAY))
+    catch_up(place.database)
+    return as_it_is(place)
+
+
+def tokens_expire(place: Place) -> Told:
+    record(place.database, created(now() - timedelta(seconds=1), expires_at=now() + 6 * DAY))
+    catch_up(place.database)
+    return as_it_is(place)
+
+
+def old_secret_used(place: Place) -> Told:
+    async def rotate(ledger: TokenLedger) -> None:
+        anybody = Operator(uuid4())
+        token, old = await ledger.create_scim_token(NewScimToken(uuid4(), "Okta"), by=anybody)
+        await ledger.rotate_scim_token(token.id, overlap=timedelta(hours=12), by=anybody)
+        await ledger.authenticate(old, Presentation("scim"))
+
+    place.command(rotate)
+    catch_up(place.database)
+    return as_it_is(place)
+
+
+def unknown_tokens(place: Place) -> Told:
+    with TestClient(build(place.settings())) as client:
+        before = scrape(client)
+        for _ in range(90):
+            assert client.get(DOOR, headers=bearer(unknown())).status_code == 401
+        return Told(before, scrape(client))
+
+
+def ended_tokens(place: Place) -> Told:
+    secrets: list[str] = []
+
+    async def revoke(ledger: TokenLedger) -> None:
+        anybody = Operator(uuid4())
+        token, secret = await ledger.create_scim_token(NewScimToken(uuid4(), "Okta"), by=anybody)
+        await ledger.revoke_scim_token(token.id, by=anybody)
+        secrets.append(secret.reveal())
+
+    place.command(revoke)
+    with TestClient(build(place.settings())) as client:
+        before = scrape(client)
+        for _ in range(3):
+            assert client.get(DOOR, headers=bearer(secrets[0])).status_code == 401
+        return Told(before, scrape(client))
+
+
+def limits_refuse(place: Place) -> Told:
+    secret = unknown()
+    with TestClient(build(place.settings(rate_per_token=1.0))) as client:
+        before = scrape(client)
+        answers = [client.get(DOOR, headers=bearer(secret)).status_code for _ in range(60)]
+        assert answers.count(429) > 40
+        return Told(before, scrape(client))
+
+
+class Small(StrictHttpProtocol):
+    max_connections = 16
+
+
+def connections_full(place: Place) -> Told:
+    with serving(Small, build(place.settings()), lifespan="on") as address:
+        opened = [connect(address).__enter__() for _ in range(13)]
+        try:
+            with httpx.Client(base_url=f"http://{address[0]}:{address[1]}") as client:
+                return Told(None, scrape(client))
+        finally:
+            for each in opened:
+                each.close()
+
+
+# Of a whole service.
+
+
+def down(place: Place) -> Told:
+    with _service(place) as service:
+        before = scrape(service.client)
+        url = service.url
+    try:
+        httpx.get(f"{url}/metrics", trust_env=False)
+    except httpx.TransportError:
+        return Told(before, None)
+    raise AssertionError("it is still there")
+
+
+@contextmanager
+def _service(place: Place) -> Iterator[RunningService]:
+    settings = {
+        "SCIM_LEDGER_PUBLIC_METRICS": "true",
+        "SCIM_LEDGER_RATE_PER_TOKEN": "0",
+        "SCIM_LEDGER_RATE_PER_SOURCE": "0",
+    }
+    with running_service(place.database, environment=settings) as service:
+        yield service
+
+
+def _token(service: RunningService) -> str:
+    anybody = Operator(uuid4())
+    _, secret = service.command(
+        lambda ledger: ledger.create_scim_token(NewScimToken(uuid4(), "Okta"), by=anybody)
+    )
+    return secret.reveal()
+
+
+def _at_once(service: RunningService, asks: int, path: str, headers: dict[str, str]) -> list[int]:
+    """Ask on as many connections, and wait for all of the answers."""
+
+    async def ask_all() -> list[int]:
+        limits = httpx.Limits(max_connections=asks)
+        async with httpx.AsyncClient(
+            base_url=service.url, limits=limits, timeout=10, trust_env=False
+        ) as client:
+            answers = await asyncio.gather(
+                *(client.get(path, headers=headers) for _ in range(asks))
+            )
+            return [answer.status_code for answer in answers]
+
+    return asyncio.run(ask_all())
+
+
+def lock_waits(place: Place) -> Told:
+    """The doors answer late, for somebody holds the append lock for a while."""
+    with _service(place) as service:
+        secret = _token(service)
+        before = scrape(service.client)
+        for _ in range(3):
+            with held(
+                place.database, APPEND_LOCK, lambda: _at_once(service, 3, DOOR, bearer(secret))
+            ):
+                time.sleep(0.33)
+        return Told(before, scrape(service.client))
+
+
+def queue_grows(place: Place) -> Told:
+    with _service(place) as service:
+        secret = _token(service)
+        before = scrape(service.client)
+        found: list[str] = []
+
+        def has_grown() -> bool:
+            found.append(scrape(service.client))
+            return _queued(found[-1]) > 200
+
+        for _ in range(5):  # a busy machine may send them too slowly for one holding of the lock
+            with held(
+                place.database, APPEND_LOCK, lambda: _at_once(service, 400, DOOR, bearer(secret))
+            ):
+                _wait_for(has_grown)
+            if _queued(found[-1]) > 200:
+                break
+        return Told(before, found[-1])
+
+
+def _queued(text: str) -> float:
+    line = 'scim_ledger_append_queue{lane="uses"} '
+    return float(text.partition(line)[2].partition("\n")[0])
+
+
+def _wait_for(is_done: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + 1.5
+    while not is_done() and time.monotonic() < ends_at:
+        time.sleep(0.01)
+
+
+def reads_fail(place: Place) -> Told:
+    """A view has stopped before the newest event."""
+    with _service(place) as service:
+        admin = service.api_token()
+        with psycopg.connect(place.database.owner, autocommit=True) as owner:
+            owner.execute(
+                "UPDATE ledger.projection_positions SET stopped_at = position + 1, "
+                "error = 'KeyError on it' WHERE name = 'scim_tokens'"
+            )
+        _token(service)
+        before = scrape(service.client)
+        answers = _at_once(service, 12, "/scim-token", bearer(admin.secret))
+        assert set(answers) == {503}
+        return Told(before, scrape(service.client))
+
+
+def reads_wait(place: Place) -> Told:
+    """Somebody locks a view's table for a while."""
+    with _service(place) as service:
+        admin = service.api_token()
+        (table,) = service.query(
+            "SELECT format('views.scim_tokens_v%%s', version) FROM ledger.projection_positions "
+            "WHERE name = 'scim_tokens' AND role = 'live'"
+        )[0]
+        before = scrape(service.client)
+        for _ in range(2):
+            with held(
+                place.database,
+                f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",
+                lambda: _at_once(service, 12, "/scim-token", bearer(admin.secret)),
+            ):
+                time.sleep(0.7)
+        return Told(before, scrape(service.client))
+
+
+def worker_dies(place: Place) -> Told:
+    with _service(place) as service:
+        before = scrape(service.client)
+        os.kill(service.program_pids()["worker-1"], signal.SIGKILL)
+        found: list[str] = []
+
+        def is_back() -> bool:
+            try:
+                found.append(scrape(service.client))
+            except httpx.TransportError:
+                return False
+            return "scim_ledger_worker_starts_total 2\n" in found[-1]
+
+        until(is_back, what="another worker")
+        return Told(before, found[-1])
+
+
+def calm(place: Place) -> Told:
+    """No trouble: a service in use."""
+    with _service(place) as service:
+        secret = _token(service)
+        before = scrape(service.client)
+        for _ in range(20):
+            assert service.client.get(DOOR, headers=bearer(secret)).status_code == 200
+        return Told(before, scrape(service.client))
+
+
+TROUBLES: Final[dict[str, Callable[[Place], Told]]] = {
+    "ScimLedgerDown": down,
+    "ScimLedgerNotReady": database_away,
+    "ScimLedgerDatabaseDown": database_away,
+    "ScimLedgerDatabaseReadOnly": read_only,
+    "ScimLedgerPepperMissing": pepper_missing,
+    "ScimLedgerClockWrong": clock_wrong,
+    "ScimLedgerDoorsFail": database_away,
+    "ScimLedgerErrors": reads_fail,
+    "ScimLedgerDoorsSlow": lock_waits,
+    "ScimLedgerLimitsRefuse": limits_refuse,
+    "ScimLedgerConnectionsFull": connections_full,
+    "ScimLedgerQueueGrows": queue_grows,
+    "ScimLedgerLockWait": lock_waits,
+    "ScimLedgerReadsTimeOut": reads_fail,
+    "ScimLedgerReadsWait": reads_wait,
+    "ScimLedgerViewLags": view_lags,
+    "ScimLedgerViewStopped": view_stopped,
+    "ScimLedgerWarningsNotTold": warnings_not_told,
+    "ScimLedgerWorkersDie": worker_dies,
+    "ScimLedgerTokensExpire": tokens_expire,
+    "ScimLedgerOldSecretUsed": old_secret_used,
+    "ScimLedgerUnknownTokens": unknown_tokens,
+    "ScimLedgerEndedTokens": ended_tokens,
+}
+"""What makes each alert fire."""
