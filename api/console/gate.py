@@ -12,6 +12,7 @@ from api.console.rendering import ENGINE
 from api.console.same_origin import require_same_origin
 from api.http.asgi_answer import respond
 from api.http.problems import Answer, answer
+from api.resources.scim_token.setup_link import ROOT as SETUP
 from api.service import Service
 from domain.errors import StoreUnavailable, Unauthenticated
 
@@ -86,7 +87,7 @@ class ConsoleGate:
 
 
 def _is_open(path: str) -> bool:
-    return path == SIGN_IN or path.startswith(f"{ASSETS}/")
+    return path == SIGN_IN or path.startswith((f"{ASSETS}/", f"{SETUP}/"))
 
 
 def _guarded(scope: HTTPScope, send: Send) -> Send:

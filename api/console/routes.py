@@ -8,7 +8,16 @@ from litestar.params import FromPath
 from litestar.response import File, Template
 
 from api.console.gate import ASSETS
-from api.console.pages import bulk, new_token, sign_in, token, token_commands, tokens
+from api.console.pages import (
+    bulk,
+    handover,
+    new_token,
+    setup,
+    sign_in,
+    token,
+    token_commands,
+    tokens,
+)
 from api.console.rendering import FILES
 from api.http import problems
 from domain.errors import NotFound, PermissionDenied
@@ -50,6 +59,8 @@ PAGES: Final[Sequence[Any]] = (
     *bulk.ROUTES,
     *token.ROUTES,
     *token_commands.ROUTES,
+    *handover.ROUTES,
+    *setup.ROUTES,
 )
 
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from domain.api_token import Permission
-from tests.api.promises.test_permissions import CONSOLE
+from tests.api.promises.test_permissions import COMMANDS, CONSOLE
 from tests.console.browsing import Visitor
 from tests.console.test_tokens import create
 from tests.service import Caller, RunningService
@@ -25,9 +25,10 @@ ABOUT_NOBODY: Final = {
     ("POST", "/console/sign-in"),
     ("POST", "/console/sign-out"),
     ("GET", "/console/tokens/new"),
+    ("GET", "/console/setup/{token:str}/{code:str}"),
+    ("POST", "/console/setup/{token:str}/{code:str}"),
 }
 ONE: Final = "/console/tokens/{token_id:uuid}"
-COMMANDS: Final = ("rotate", "complete", "cancel", "suspend", "resume", "revoke")
 LEADS_ON: Final = {("GET", f"{ONE}/{command}") for command in COMMANDS}
 """To the token's page, whatever the token."""
 ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -72,3 +72,10 @@ for (const form of document.querySelectorAll("form[method=post]")) {
 addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
 });
+
+// A page that waits looks again by itself, while somebody looks at it and uses nothing on it.
+if (document.querySelector("[data-waits]")) {
+  setInterval(() => {
+    if (!document.hidden && document.activeElement === document.body) location.reload();
+  }, 5000);
+}

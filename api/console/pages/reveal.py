@@ -24,7 +24,6 @@ def reveal(
         return page(
             request, "shown_once.html", title="Shown already", status=409, token_id=token_id
         )
-    origin = service.doors.client_addresses.origin(request.scope)
     return page(
         request,
         "reveal.html",
@@ -33,5 +32,11 @@ def reveal(
         secret=secret.reveal(),
         name=name,
         is_new=is_new,
-        base_url=f"{origin.scheme}://{origin.host}/scim/v2",
+        base_url=base_url(request, service),
     )
+
+
+def base_url(request: StrictRequest, service: Service) -> str:
+    """What an identity provider is told beside the secret."""
+    origin = service.doors.client_addresses.origin(request.scope)
+    return f"{origin.scheme}://{origin.host}/scim/v2"

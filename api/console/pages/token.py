@@ -25,7 +25,10 @@ from projections.scim_tokens.secrets import TokenSecret
 from projections.token_activity.queries import Activity
 
 PATH: Final = "/console/tokens/{token_id:uuid}"
-COMMANDS: Final = ("rotate", "complete", "cancel", "suspend", "resume", "revoke")
+COMMANDS: Final = (
+    *("rotate", "complete", "cancel", "suspend", "resume", "revoke"),
+    *("setup-link", "end-setup-link"),
+)
 DONE: Final = {
     "rotated": "The new secret is stored, and the older one goes on for now.",
     "complete": "The newer secret is the only good one, everywhere, from now on.",
@@ -34,6 +37,7 @@ DONE: Final = {
     "resume": "Good again.",
     "revoke": "Revoked, everywhere, from now on.",
     "change": "Changed.",
+    "end-setup-link": "No setup link opens this token, from now on.",
 }
 OVERLAPS: Final = {30: "30 days", 7: "7 days", 1: "1 day", 0: "not at all"}
 BUSY_WITHIN: Final = timedelta(days=7)

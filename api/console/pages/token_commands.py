@@ -48,7 +48,7 @@ async def rotate(
     except SecretAlreadyShown as error:
         return reveal(request, service, error.originator_id, None)
     except Refusal as error:
-        return await _refused(request, service, token_id, error, fields)
+        return await refused(request, service, token_id, error, fields)
     return reveal(request, service, token.id, secret, name=token.name, is_new=False)
 
 
@@ -102,8 +102,8 @@ async def revoke(
             unused_since=None if fields.get("anyway") == "yes" else looked_at,
         )
     except Refusal as error:
-        return await _refused(request, service, token_id, error, fields)
-    return _done(token_id, "revoke")
+        return await refused(request, service, token_id, error, fields)
+    return done(token_id, "revoke")
 
 
 async def _do(
@@ -124,11 +124,11 @@ async def _do(
             reason=fields.get("reason"),
         )
     except Refusal as error:
-        return await _refused(request, service, token_id, error, fields)
-    return _done(token_id, path.rpartition("/")[2])
+        return await refused(request, service, token_id, error, fields)
+    return done(token_id, path.rpartition("/")[2])
 
 
-async def _refused(
+async def refused(
     request: StrictRequest,
     service: InjectedService,
     token_id: UUID,
@@ -140,7 +140,8 @@ async def _refused(
     return await show(request, service, token_id, refused=problem, given=dict(fields))
 
 
-def _done(token_id: UUID, what: str) -> Redirect:
+def done(token_id: UUID, what: str) -> Redirect:
+    """The token's page, which says what was done."""
     return Redirect(f"/console/tokens/{token_id}?done={what}", status_code=303)
 
 

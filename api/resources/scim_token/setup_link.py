@@ -8,6 +8,7 @@ from litestar import Controller, Response, delete, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.types import HTTPScope
 
 from api.admission import requires
 from api.http.json_body import OptionalBody, StrictRequest
@@ -15,7 +16,7 @@ from api.http.problems import documented
 from api.http.values import Check
 from api.resources.api_calls import InjectedCall, InjectedKey
 from api.resources.scim_token.bodies import EXAMPLE, Reasoned
-from api.service import InjectedService
+from api.service import InjectedService, Service
 from domain.api_token import Permission
 from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
 from domain.setup_link import SetupCode
@@ -44,6 +45,13 @@ class EndedSetupLink(msgspec.Struct, frozen=True):
 def path_of(token_id: UUID, code: SetupCode) -> str:
     """Where a link leads."""
     return f"{ROOT}/{token_id}/{code.reveal()}"
+
+
+def url_of(scope: HTTPScope, service: Service, token_id: UUID, code: SetupCode) -> str:
+    """The whole address, as the caller reached us."""
+    origin = service.doors.client_addresses.origin(scope)
+    at = "" if origin.host is None else f"{origin.scheme}://{origin.host}"
+    return at + path_of(token_id, code)
 
 
 _EXAMPLE: Final = CreatedSetupLink(
@@ -94,10 +102,8 @@ class SetupLinkController(Controller):
             token_id, by=call, key=key, reason=data.reason
         )
         assert token.setup_link is not None
-        origin = service.doors.client_addresses.origin(request.scope)
-        at = "" if origin.host is None else f"{origin.scheme}://{origin.host}"
         link = token.setup_link
-        url = at + path_of(token_id, code)
+        url = url_of(request.scope, service, token_id, code)
         return Response(CreatedSetupLink(link.id, url, rfc3339(link.ends_at)))
 
     @delete(

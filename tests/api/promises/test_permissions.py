@@ -74,7 +74,13 @@ PAGES: Final = {
     "/docs/assets/{name:str}",
     "/console/assets/{version:str}/{name:str}",
 }
+COMMANDS: Final = (
+    *("rotate", "complete", "cancel", "suspend", "resume", "revoke"),
+    *("setup-link", "end-setup-link"),
+)
 CONSOLE: Final = {
+    ("GET", "/console/setup/{token:str}/{code:str}"): UNDECLARED,
+    ("POST", "/console/setup/{token:str}/{code:str}"): UNDECLARED,
     ("GET", "/console/sign-in"): UNDECLARED,
     ("POST", "/console/sign-in"): UNDECLARED,
     ("POST", "/console/sign-out"): None,
@@ -83,16 +89,13 @@ CONSOLE: Final = {
     ("GET", "/console/tokens/{token_id:uuid}"): Permission.SCIM_TOKENS_READ,
     **{
         ("GET", f"/console/tokens/{{token_id:uuid}}/{command}"): Permission.SCIM_TOKENS_READ
-        for command in ("rotate", "complete", "cancel", "suspend", "resume", "revoke")
+        for command in COMMANDS
     },
     **{
         (method, f"/console/tokens/{path}"): Permission.SCIM_TOKENS_WRITE
         for method, path in (
             *(("GET", "new"), ("POST", "new"), ("GET", "revoke"), ("POST", "revoke")),
-            *(
-                ("POST", f"{{token_id:uuid}}/{command}")
-                for command in ("rotate", "complete", "cancel", "suspend", "resume", "revoke")
-            ),
+            *(("POST", f"{{token_id:uuid}}/{command}") for command in COMMANDS),
         )
     },
 }

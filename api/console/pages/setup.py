@@ -1,0 +1,127 @@
+"""The setup page: whoever holds a link has a secret made and shown, once, and sees it arrive.
+
+Outside of the sign-in: the link says it all. To open it spends nothing, since programs open links
+to preview them.
+"""
+
+from typing import Any, Final
+from uuid import UUID
+
+from litestar import Response, get, post
+from litestar.params import FromPath
+from litestar.response import Redirect, Template
+
+from api.console.pages.reveal import base_url
+from api.doors.decide import user_agent_of
+from api.http import problems
+from api.http.json_body import StrictRequest
+from api.http.problems import Problem
+from api.resources.scim_token.setup_link import ROOT
+from api.service import InjectedService, Service
+from domain.errors import NotFound, Refusal, SecretAlreadyShown
+from domain.eventstore.setup_link_lookup import OpenedLink
+from domain.setup_link import read_code
+
+PATH: Final = f"{ROOT}/{{token:str}}/{{code:str}}"
+_DOOR: Final = "api"
+
+
+@get(PATH, include_in_schema=False)
+async def setup(
+    request: StrictRequest, service: InjectedService, token: FromPath[str], code: FromPath[str]
+) -> Template:
+    """What the link is about, and once its secret was shown, whether it was used."""
+    opened = await _open(request, service, token, code)
+    return _nothing() if opened is None else await _show(request, service, opened)
+
+
+@post(PATH, include_in_schema=False, status_code=200)
+async def show_secret(
+    request: StrictRequest, service: InjectedService, token: FromPath[str], code: FromPath[str]
+) -> Response[Any]:
+    """Make the secret, and show it in this answer only."""
+    opened, held = await _open(request, service, token, code), read_code(code)
+    if opened is None or held is None:
+        return _nothing()
+    try:
+        after, secret = await service.ledger.reveal_by_setup_link(
+            opened.token.id,
+            held,
+            source=service.doors.client_addresses.address(request.scope),
+            user_agent=user_agent_of(request.scope),
+        )
+    except SecretAlreadyShown:
+        return Redirect(request.scope["path"], status_code=303)
+    except NotFound:
+        return _nothing()
+    except Refusal as error:
+        return await _show(request, service, opened, refused=problems.answer(error).problem)
+    return _page(
+        "setup_secret.html",
+        name=after.name,
+        secret=secret.reveal(),
+        here=request.scope["path"],
+        base_url=base_url(request, service),
+    )
+
+
+async def _open(
+    request: StrictRequest, service: Service, token: str, code: str
+) -> OpenedLink | None:
+    """The link; None for one that opens nothing, which is counted as a sign-in that failed is."""
+    service.doors.throttle(request.scope, _DOOR)
+    token_id, held = _id(token), read_code(code)
+    if token_id is None or held is None:
+        service.doors.refusals.count("malformed", _DOOR)
+        return None
+    try:
+        return await service.ledger.open_setup_link(token_id, held)
+    except NotFound:
+        service.doors.refusals.count("unknown", _DOOR)
+        return None
+
+
+async def _show(
+    request: StrictRequest, service: Service, opened: OpenedLink, *, refused: Problem | None = None
+) -> Template:
+    link = opened.link
+    return _page(
+        "setup.html",
+        status=200 if refused is None else refused.status,
+        name=opened.token.name,
+        link=link,
+        now=opened.at,
+        first_used_at=await _first_use(service, opened),
+        refused=refused,
+        here=request.scope["path"],
+        base_url=base_url(request, service),
+    )
+
+
+async def _first_use(service: Service, opened: OpenedLink) -> str | None:
+    """Of the secret that the link has shown."""
+    if opened.link.secret is None:
+        return None
+    secrets = await service.secrets.of_token(
+        opened.token.id, teams=None, ledger_head=opened.ledger_head
+    )
+    return next((each.first_used_at for each in secrets if each.id == opened.link.secret), None)
+
+
+def _nothing() -> Template:
+    """One answer for a link that never was, has ended, or is another token's."""
+    return _page("setup_over.html", status=404)
+
+
+def _page(template: str, *, status: int = 200, **context: Any) -> Template:
+    return Template(template, context=context, status_code=status, media_type="text/html")
+
+
+def _id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+ROUTES: Final = (setup, show_secret)

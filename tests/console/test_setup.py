@@ -1,0 +1,218 @@
+"""The setup page, for whoever holds a link: opened without an account, it shows one secret, once."""
+
+import re
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from tests.console.browsing import SAME_ORIGIN, Visitor, hidden, secrets_in
+from tests.console.test_entrance import assert_guarded
+from tests.console.test_tokens import create
+from tests.service import Caller, RunningService
+
+PREVIEWERS = ("Slackbot-LinkExpanding 1.0", "Mozilla/5.0 (compatible; MSIE 7.0; SafeLinks)")
+
+
+@pytest.fixture
+def contact(service: RunningService) -> Iterator[Visitor]:
+    """Somebody without an account."""
+    with Visitor(service.url) as visiting:
+        yield visiting
+
+
+def linked(service: RunningService, admin: Caller, **fields: object) -> tuple[dict[str, str], str]:
+    """A token, and the path of a link that hands it over."""
+    token = create(service, admin, uuid4(), str(fields.get("name", "Acme, Okta")))
+    return token, link_of(service, admin, token["id"])
+
+
+def link_of(service: RunningService, admin: Caller, id_: object) -> str:
+    made = service.client.post(f"/scim-token/{id_}/setup-link", auth=admin).json()
+    return str(made["url"]).removeprefix(service.url)
+
+
+def lets_in(service: RunningService, secret: str) -> bool:
+    headers = {"Authorization": f"Bearer {secret}"}
+    return service.client.get("/gateway/nginx", headers=headers).status_code == 200
+
+
+def told(answer: httpx.Response) -> str:
+    """A page without what differs from request to request."""
+    return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "", answer.text)
+
+
+def test_the_contact_presses_sees_the_secret_and_then_that_it_works(
+    service: RunningService, admin: Caller, contact: Visitor
+) -> None:
+    token, link = linked(service, admin)
+    page = contact.see(link)
+    assert page.status_code == 200
+    assert_guarded(page)
+    for text in ("Acme, Okta", f"{service.url}/scim/v2", "In Okta", "In Microsoft Entra ID"):
+        assert text in page.text
+    assert not secrets_in(page.text)
+
+    shown = contact.send(link, {})
+    assert shown.status_code == 200
+    assert_guarded(shown)
+    (secret,) = secrets_in(shown.text)
+    assert not lets_in(service, token["token"]), "whoever made the token saw that one"
+
+    after = contact.see(link)
+    assert "Not yet." in after.text
+    assert "data-waits" in after.text
+    assert not secrets_in(after.text)
+    assert lets_in(service, secret)
+    page = contact.see(link)
+    assert "Yes, it is connected." in page.text
+    assert "data-waits" not in page.text
+    assert secret not in service.log.read_text()
+    assert link.rpartition("/")[2] not in service.log.read_text()
+
+
+def test_it_shows_once(service: RunningService, admin: Caller, contact: Visitor) -> None:
+    _, link = linked(service, admin)
+    (secret,) = secrets_in(contact.send(link, {}).text)
+    again = contact.send(link, {})
+    assert (again.status_code, again.headers["location"]) == (303, link)
+    assert not secrets_in(again.text)
+    assert lets_in(service, secret)
+
+
+def test_only_a_use_of_that_secret_is_a_call(
+    service: RunningService, admin: Caller, contact: Visitor
+) -> None:
+    """The token was in use before: its older secret goes on, and says nothing of the new one."""
+    token = create(service, admin, uuid4(), "in use")
+    assert lets_in(service, token["token"])
+    link = link_of(service, admin, token["id"])
+    (secret,) = secrets_in(contact.send(link, {}).text)
+    assert lets_in(service, token["token"])
+    assert "Not yet." in contact.see(link).text
+    assert lets_in(service, secret)
+    assert "Yes, it is connected." in contact.see(link).text
+
+
+@pytest.mark.parametrize("agent", PREVIEWERS)
+def test_a_previewer_spends_nothing(
+    service: RunningService, admin: Caller, contact: Visitor, agent: str
+) -> None:
+    _, link = linked(service, admin)
+    for ask in (contact.client.get, contact.client.head):
+        assert ask(link, headers={"User-Agent": agent}).status_code == 200
+    assert len(secrets_in(contact.send(link, {}).text)) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "https://evil.example"},
+    ],
+)
+def test_no_other_page_presses_the_button(
+    service: RunningService, admin: Caller, contact: Visitor, headers: dict[str, str]
+) -> None:
+    _, link = linked(service, admin)
+    refused = contact.client.post(link, headers=headers)
+    assert refused.status_code == 403
+    assert not secrets_in(refused.text)
+    assert contact.client.post(link, headers=SAME_ORIGIN).status_code == 200
+
+
+def test_what_opens_nothing_looks_the_same(
+    service: RunningService, admin: Caller, contact: Visitor
+) -> None:
+    token, link = linked(service, admin)
+    other, _ = linked(service, admin)
+    code = link.rpartition("/")[2]
+    root = "/console/setup"
+    ended, ended_link = linked(service, admin)
+    service.client.delete(f"/scim-token/{ended['id']}/setup-link", auth=admin)
+    revoked, revoked_link = linked(service, admin)
+    service.client.delete(f"/scim-token/{revoked['id']}", auth=admin)
+    replaced, replaced_link = linked(service, admin)
+    link_of(service, admin, replaced["id"])
+    paths = [
+        f"{root}/{uuid4()}/{code}",
+        f"{root}/{other['id']}/{code}",
+        f"{root}/{token['id']}/{code[:-1]}{'a' if code[-1] != 'a' else 'b'}",
+        f"{root}/{token['id']}/short",
+        f"{root}/no-id/{code}",
+        *(ended_link, revoked_link, replaced_link),
+    ]
+    answers = [ask(path) for path in paths for ask in (contact.see, lambda p: contact.send(p, {}))]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len({told(answer) for answer in answers}) == 1
+    for answer in answers:
+        assert_guarded(answer)
+
+
+def test_wrong_links_are_counted_as_failed_sign_ins_are(
+    service: RunningService, admin: Caller, contact: Visitor
+) -> None:
+    def counted() -> float:
+        text = service.client.get("/metrics", auth=admin).text
+        labels = r'door="api",outcome="\w+",reason="unknown"'
+        sample = re.search(rf"authentications_total\{{{labels}\}} (\S+)", text)
+        return 0 if sample is None else float(sample[1])
+
+    before = counted()
+    for _ in range(3):
+        contact.see(f"/console/setup/{uuid4()}/{'x' * 43}")
+    assert counted() == before + 3
+
+
+def test_a_rotation_under_way_is_told_and_the_link_stays(
+    service: RunningService, admin: Caller, contact: Visitor
+) -> None:
+    token = create(service, admin, uuid4(), "Okta")
+    assert lets_in(service, token["token"])
+    link = link_of(service, admin, token["id"])
+    service.client.post(f"/scim-token/{token['id']}/rotate", auth=admin)
+    refused = contact.send(link, {})
+    assert refused.status_code in {409, 429}
+    assert "tell whoever sent you the link" in refused.text
+    assert not secrets_in(refused.text)
+    assert "Show the token" in contact.see(link).text
+
+
+def test_an_administrator_makes_the_link_and_ends_it(
+    service: RunningService, admin: Caller, visitor: Visitor, contact: Visitor
+) -> None:
+    token = create(service, admin, uuid4(), "Acme, Okta")
+    at = f"/console/tokens/{token['id']}"
+    page = visitor.see(at)
+    assert "Hand over…" in page.text
+    fields = {**hidden(page), "reason": "for their IT"}
+    made = visitor.send(f"{at}/setup-link", fields)
+    assert made.status_code == 200
+    assert_guarded(made)
+    (link,) = set(re.findall(r"/console/setup/[0-9a-f-]{36}/[0-9A-Za-z]{43}", made.text))
+    assert contact.see(link).status_code == 200
+    again = visitor.send(f"{at}/setup-link", fields)
+    assert again.status_code == 409
+    assert link not in again.text
+    ended = visitor.send(f"{at}/end-setup-link", hidden(visitor.see(at)))
+    assert ended.headers["location"] == f"{at}?done=end-setup-link"
+    assert contact.see(link).status_code == 404
+    history = visitor.see(at).text
+    assert "because “for their IT”" in history
+    assert link not in history
+
+
+def test_a_token_that_cannot_be_handed_over_offers_no_link(
+    service: RunningService, admin: Caller, visitor: Visitor
+) -> None:
+    id_ = UUID(str(create(service, admin, uuid4(), "Okta")["id"]))
+    service.client.post(f"/scim-token/{id_}/suspend", auth=admin)
+    at = f"/console/tokens/{id_}"
+    page = visitor.see(at)
+    assert "Hand over…" not in page.text
+    refused = visitor.send(f"{at}/setup-link", hidden(page))
+    assert refused.status_code == 400
+    assert "suspended" in refused.text
