@@ -1,4 +1,4 @@
-"""The setup page, for whoever holds a link: opened without an account, it shows one secret, once."""
+"""The setup page: opened by a link, without an account, it shows one secret, once."""
 
 import re
 from collections.abc import Iterator
