@@ -1,6 +1,7 @@
 """How the audit trail tells each event: what it adds to its place in the ledger."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,7 +23,9 @@ from projections.described import rfc3339
 class Detail(msgspec.Struct, frozen=True):
     """What an event adds to its place in the ledger. A struct: one is made for each row.
 
-    is_its_own: what an API token's holder does with it, which nobody signs. secret: its id.
+    is_its_own: what an API token's holder does with it, which nobody signs. secret: its id. name,
+    ends_at: what a SCIM token has from then on, an end as text ("infinity" for none); None where
+    that is as before.
     """
 
     reason: str | None = None
@@ -32,6 +35,8 @@ class Detail(msgspec.Struct, frozen=True):
     is_its_own: bool = False
     secret: str | None = None
     cause: UUID | None = None
+    name: str | None = None
+    ends_at: str | None = None
 
 
 NOBODY: Final = Actor(user_id=None, api_token_id=None)
@@ -44,7 +49,11 @@ _FINISHED: Final = {
 
 DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     scim_token.Created: lambda event: Detail(
-        event.reason, event.created_by, secret=secret_id(event.digest.value)
+        event.reason,
+        event.created_by,
+        secret=secret_id(event.digest.value),
+        name=event.name,
+        ends_at=_end(event.expires_at),
     ),
     scim_token.Used: lambda event: Detail(
         how=event.presentation, count=event.count, secret=event.secret
@@ -65,7 +74,11 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
         secret=event.secret,
     ),
     scim_token.Changed: lambda event: Detail(
-        event.reason, event.changed_by, replace(UNTOLD, note=_changed(event))
+        event.reason,
+        event.changed_by,
+        replace(UNTOLD, note=_changed(event)),
+        name=None if event.name is UNSET else event.name,
+        ends_at=None if event.expires_at is UNSET else _end(event.expires_at),
     ),
     scim_token.SetupLinkCreated: lambda event: Detail(
         event.reason,
@@ -145,6 +158,10 @@ def _with_permission(event: api_token.Refused) -> Presentation:
     if event.permission is None:
         return event.presentation
     return replace(event.presentation, note=f"lacks {event.permission}")
+
+
+def _end(expires_at: datetime | None) -> str:
+    return "infinity" if expires_at is None else rfc3339(expires_at)
 
 
 def _changed(event: scim_token.Changed) -> str:

@@ -101,7 +101,8 @@ def outcome_of(kind: str) -> str:
 class AuditRow(msgspec.Struct, frozen=True, gc=False):
     """A row of the table: an `AuditEvent` but for what follows from its kind.
 
-    secret: the id as a number, half as long as its digits.
+    secret: the id as a number, half as long as its digits. name, ends_at: of a SCIM token from then
+    on, for reads of the past; see `Detail`.
     """
 
     position: int
@@ -123,6 +124,8 @@ class AuditRow(msgspec.Struct, frozen=True, gc=False):
     note: str | None
     operator: str | None
     cause: UUID | None
+    name: str | None
+    ends_at: str | None
 
 
 def row_of(entry: LogEntry, event: Event) -> AuditRow:
@@ -155,6 +158,8 @@ def row_of(entry: LogEntry, event: Event) -> AuditRow:
         how.note,
         actor.operator,
         detail.cause,
+        detail.name,
+        detail.ends_at,
     )
 
 
@@ -191,7 +196,7 @@ def event_of(row: AuditRow) -> AuditEvent:
 
 PROJECTION: Final = RowPerEvent(
     name="audit_trail",
-    shape=4,
+    shape=5,
     row=AuditRow,
     columns={  # the wide ones first: no padding between them
         "position": "bigint",
@@ -213,6 +218,8 @@ PROJECTION: Final = RowPerEvent(
         "note": "text",
         "operator": "text",
         "cause": "uuid",
+        "name": "text",
+        "ends_at": "text",
     },
     indexes={
         "team": "(team_id, position) WHERE team_id IS NOT NULL",
@@ -223,6 +230,10 @@ PROJECTION: Final = RowPerEvent(
         # likewise: identity providers come from few addresses
         "source": "(source) WHERE source IS NOT NULL",
         "cause": "(cause, position) WHERE cause IS NOT NULL",
+        # of each token its names and ends, for reads of the past
+        "changed": (
+            "(token_id, position) WHERE kind IN ('scim_token.created', 'scim_token.changed')"
+        ),
         "rare": f"(kind, position) WHERE kind <> '{USED}'",
         "rare_team": f"(team_id, position) WHERE kind <> '{USED}'",
         "rare_token": f"(token_id, position) WHERE kind <> '{USED}'",

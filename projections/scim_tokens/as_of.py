@@ -1,9 +1,8 @@
 """Token objects as of an instant, from the views `scim_tokens` and `audit_trail`.
 
-What never changes (team, creator), what happens once (revocation) and what each change replaced
-(name, end) is read off the token's row. The instants that other later events overwrite, the last
-use and the last rotation, are looked up in the trail, one index probe each, and only where the row
-holds a later one.
+What never changes (team, creator) and what happens once (revocation) is read off the token's row.
+What later events overwrite (name, end, and the instants of the last use, rotation and suspension)
+is looked up in the trail, one index probe each, and only where the row holds something later.
 """
 
 from collections.abc import Mapping, Sequence
@@ -103,10 +102,11 @@ def _newest(
 _CREATED: Final = "created_at <= %(at)s"
 _NOT_REVOKED: Final = "(revoked_at IS NULL OR revoked_at > %(at)s)"
 _END: Final = (
-    "(CASE WHEN former IS NULL THEN expires_at ELSE (SELECT f.expires_at FROM ("
-    "SELECT * FROM jsonb_to_recordset(former::jsonb) AS f (until timestamptz, "
-    "expires_at timestamptz) UNION ALL VALUES ('infinity'::timestamptz, expires_at)"
-    ") f WHERE f.until > %(at)s ORDER BY f.until LIMIT 1) END)"
+    "(CASE WHEN updated_at <= %(at)s THEN expires_at ELSE (SELECT nullif(a.ends_at, 'infinity') "
+    "FROM {audit_trail} a WHERE a.token_id = walked.id AND a.ends_at IS NOT NULL "
+    "AND a.kind IN ('scim_token.created', 'scim_token.changed') "
+    "AND a.position < (SELECT end_position FROM asked) ORDER BY a.position DESC LIMIT 1"
+    ")::timestamptz END)"
 )
 """SQL: when the token was to end, as it was decided then."""
 _STATUS: Final = {

@@ -3,11 +3,10 @@
 
 -- name: as_it_was
 -- `{newest}` is a select from `scim_tokens`: the tokens that are asked for, in the order of a list.
--- Name and end as they were before a later change are in the row. What other later events have
--- overwritten, the last use and the last rotation, is looked up in the trail, and only where the
--- row holds a later one. A token is not used after it ended, so between
--- its last use before the instant and the instant there are only refusals of secrets that a
--- rotation had ended, one a minute at most.
+-- What later events have overwritten is looked up in the trail, and only where the row holds
+-- something later. A token is not used after it ended, so between its last use before the instant
+-- and the instant there are only refusals of secrets that a rotation had ended, one a minute at
+-- most.
 -- Returns: true, and what a document is made of; one row a token.
 -- Order: the newest first.
 -- Locks: none.
@@ -19,7 +18,7 @@ WITH asked AS MATERIALIZED (
         9223372036854775807
     ) AS end_position
 )
-SELECT true, t.id, t.team_id, coalesce(former.name, t.name), t.created_by,
+SELECT true, t.id, t.team_id, coalesce(named.name, t.name), t.created_by,
     CASE WHEN t.last_used_at > asked.at THEN used.at ELSE t.last_used_at END AS used_at,
     t.created_at,
     greatest(
@@ -30,7 +29,8 @@ SELECT true, t.id, t.team_id, coalesce(former.name, t.name), t.created_by,
         changed.at,
         CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END
     ),
-    CASE WHEN former.name IS NULL THEN t.expires_at ELSE former.expires_at END,
+    CASE WHEN bound.ends_at IS NULL THEN t.expires_at
+        ELSE nullif(bound.ends_at, 'infinity')::timestamptz END,
     CASE WHEN t.rotated_at > asked.at THEN rotated.at ELSE t.rotated_at END,
     CASE WHEN t.revoked_at <= asked.at THEN t.revoked_at END,
     CASE WHEN t.updated_at <= asked.at THEN t.suspended_at
@@ -65,13 +65,24 @@ LEFT JOIN LATERAL (
     ORDER BY a.position DESC LIMIT 1
 ) ended ON true
 LEFT JOIN LATERAL (
-    SELECT f.name, f.expires_at
-    FROM jsonb_to_recordset(t.former::jsonb)
-        AS f (until timestamptz, name text, expires_at timestamptz)
-    WHERE f.until > asked.at ORDER BY f.until LIMIT 1
-) former ON true
+    SELECT a.name FROM {audit_trail} a
+    WHERE t.updated_at > asked.at AND a.token_id = t.id AND a.name IS NOT NULL
+        AND a.kind IN ('scim_token.created', 'scim_token.changed')
+        AND a.position < asked.end_position
+    ORDER BY a.position DESC LIMIT 1
+) named ON true
 LEFT JOIN LATERAL (
-    SELECT max(f.until) AS at FROM jsonb_to_recordset(t.former::jsonb) AS f (until timestamptz)
-    WHERE f.until <= asked.at
+    SELECT a.ends_at FROM {audit_trail} a
+    WHERE t.updated_at > asked.at AND a.token_id = t.id AND a.ends_at IS NOT NULL
+        AND a.kind IN ('scim_token.created', 'scim_token.changed')
+        AND a.position < asked.end_position
+    ORDER BY a.position DESC LIMIT 1
+) bound ON true
+LEFT JOIN LATERAL (
+    SELECT a.at FROM {audit_trail} a
+    WHERE t.updated_at > asked.at AND a.token_id = t.id
+        AND a.kind IN ('scim_token.created', 'scim_token.changed')
+        AND a.position < asked.end_position
+    ORDER BY a.position DESC LIMIT 1
 ) changed ON true
 ORDER BY t.created_at DESC, t.id DESC;

@@ -12,8 +12,7 @@ class TokenRow(msgspec.Struct, frozen=True, gc=False):
     next_warning_at: when the next warning of its end becomes due; None where none is to come.
     unused_since: the silence that was told last. secrets: see `known_secrets`. rotation_ends_at:
     the end of the overlap, until it is on record that the rotation has ended. rotation_due_at: when
-    the next that is to be told of it becomes due. old_secret_day: see `Told`. former: see
-    `former_values`.
+    the next that is to be told of it becomes due. old_secret_day: see `Told`.
     """
 
     id: UUID
@@ -33,4 +32,3 @@ class TokenRow(msgspec.Struct, frozen=True, gc=False):
     rotation_ends_at: datetime | None = None
     rotation_due_at: datetime | None = None
     old_secret_day: int | None = None
-    former: str | None = None

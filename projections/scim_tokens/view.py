@@ -40,7 +40,7 @@ from domain.scim_token.warnings import (
 from projections.described import Instant, rfc3339
 from projections.kinds.row_per_stream import LastOnly, RowPerStream
 from projections.projection import LogEntry
-from projections.scim_tokens import former_values, known_secrets
+from projections.scim_tokens import known_secrets
 from projections.scim_tokens.known_secrets import Rotation
 from projections.scim_tokens.row import TokenRow
 from projections.scim_tokens.walk import INDEXES
@@ -147,10 +147,7 @@ def finished(row: TokenRow, entry: LogEntry, event: RotationFinished) -> TokenRo
 
 def changed(row: TokenRow, entry: LogEntry, event: Changed) -> TokenRow:
     """The token has another name, another end or none; of another end it is warned anew."""
-    before = former_values.with_another(
-        row.former, until=entry.at, name=row.name, expires_at=row.expires_at
-    )
-    row = replace(row, updated_at=entry.at, former=before)
+    row = replace(row, updated_at=entry.at)
     if event.name is not UNSET:
         row = replace(row, name=event.name)
     if event.expires_at is UNSET:
@@ -237,7 +234,7 @@ A name cannot look like the key of a field: its quotes are escaped.
 
 PROJECTION: Final = RowPerStream(
     name="scim_tokens",
-    shape=6,
+    shape=7,
     row=TokenRow,
     columns={
         "id": "uuid",
@@ -257,7 +254,6 @@ PROJECTION: Final = RowPerStream(
         "rotation_ends_at": "timestamptz",
         "rotation_due_at": "timestamptz",
         "old_secret_day": "integer",
-        "former": "text",
         "before_use": "text NOT NULL",
         "last_use": "text NOT NULL",
         "after_use": "text NOT NULL",

@@ -26,9 +26,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec import UNSET, UnsetType
 
 from domain.api_token import Permission
-from domain.commands import NewApiToken, NewScimToken
+from domain.commands import NewApiToken, NewScimToken, ScimTokenChange
 from domain.errors import NotFound, RotatedTooSoon, RotationUnderway
 from domain.event import Actor, Recorded
 from domain.eventstore.event_registry import REGISTRY
@@ -163,6 +164,26 @@ class AuditMachine(RuleBasedStateMachine):
         except (NotFound, RotatedTooSoon, RotationUnderway):
             return
         self.secrets[token_id].append(secret)
+
+    @precondition(lambda self: self.secrets)
+    @rule(
+        data=st.data(),
+        name=st.sampled_from([UNSET, "Okta", "Entra"]),
+        lifetime=st.sampled_from([UNSET, None, timedelta(days=300), timedelta(days=400)]),
+    )
+    def change(
+        self,
+        data: st.DataObject,
+        name: str | UnsetType,
+        lifetime: timedelta | UnsetType | None,
+    ) -> None:
+        token_id = data.draw(st.sampled_from(list(self.secrets)))
+        end = self.clock.now + lifetime if isinstance(lifetime, timedelta) else lifetime
+        by = data.draw(st.sampled_from(self.callers))
+        try:
+            self.run(self.ledger.change_scim_token(token_id, ScimTokenChange(name, end), by=by))
+        except NotFound:
+            return
 
     @precondition(lambda self: self.secrets)
     @rule(data=st.data())
@@ -349,7 +370,7 @@ def _matches(narrow: AuditFilter, recorded: Recorded, team: UUID | None) -> bool
 
 
 def _actor(recorded: Recorded) -> tuple[UUID | None, UUID | None]:
-    for name in ("created_by", "rotated_by", "revoked_by"):
+    for name in ("created_by", "rotated_by", "changed_by", "revoked_by"):
         signed: Actor | None = getattr(recorded.event, name, None)
         if signed is not None:
             return signed.user_id, signed.api_token_id

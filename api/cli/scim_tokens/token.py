@@ -77,7 +77,12 @@ def token_create(
 def token_list(
     *,
     team: Annotated[UUID | None, Parameter(help="Only this team's.")] = None,
-    name: Annotated[str | None, Parameter(help="Only those of exactly this name.")] = None,
+    name: Annotated[
+        str | None,
+        Parameter(
+            help="Only those of exactly this name; with --as-of, the one that they have now."
+        ),
+    ] = None,
     status: Annotated[
         str, Parameter(help="active, suspended, revoked, expired or all.")
     ] = "active",

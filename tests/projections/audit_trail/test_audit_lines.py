@@ -57,6 +57,7 @@ ROWS: Final = st.lists(
             st.sampled_from(sorted(KINDS)),
         ),
         *(TEXTS, WORDS, st.sampled_from(ADDRESSES), TEXTS, WORDS, WORDS, TEXTS, TEXTS, IDS),
+        *(TEXTS, st.just(None)),
     ),
     max_size=7,
 )
@@ -116,6 +117,8 @@ def row(at: datetime, text: str, source: str | None, id_: UUID) -> tuple[Any, ..
         text,
         text,
         id_,
+        text,
+        None,
     )
 
 

@@ -118,6 +118,12 @@ def test_a_rotation_and_a_revocation_move_updated_at() -> None:
     assert '"updated_at":"2021-08-10T12:00:00.000Z"' in document_of(created(T0), revoked(T2))
 
 
+def test_a_row_does_not_grow_with_the_changes_of_its_token() -> None:
+    """What each of them replaced is in the trail."""
+    often = [changed(T1, name=("Okta", "Entra")[n % 2], expires_at=T4) for n in range(101)]
+    assert row_of(created(T0), *often) == row_of(created(T0), changed(T1, expires_at=T4))
+
+
 def test_a_refused_secret_changes_nothing() -> None:
     assert row_of(created(T0), revoked(T1), refused(T2)) == row_of(created(T0), revoked(T1))
 
