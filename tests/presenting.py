@@ -27,6 +27,7 @@ class Verdict(Enum):
     NO = "no"
     REVOKED = "revoked"
     SUSPENDED = "suspended"
+    EXPIRED = "expired"
     UNKNOWN = "unknown"
     UNAVAILABLE = "unavailable"
 

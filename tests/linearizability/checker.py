@@ -23,13 +23,14 @@ class Operation:
     """One operation on one object, as its client saw it. Instants are of one clock.
 
     answer: None when it is not known, and then `answered_at` is infinite: it takes effect at any
-    time after its invocation, or never.
+    time after its invocation, or never. subject: what it is about, where the kind leaves that open.
     """
 
     kind: str
     answer: str | None
     invoked_at: float
     answered_at: float = inf
+    subject: int = 0
 
 
 def is_linearizable(

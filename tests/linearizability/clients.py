@@ -1,88 +1,82 @@
-"""Eight clients of two services who create, use and revoke the same few tokens at once,
+"""Eight clients of two services who do whatever can be done to the same few tokens at once,
 and what they saw.
 """
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from itertools import cycle
+from datetime import UTC, datetime, timedelta
+from itertools import count, cycle
 from math import inf
-from random import Random
 from time import monotonic
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, Self
 from uuid import UUID, uuid4
 
+from domain.errors import Unavailable
+from projections.described import rfc3339
 from tests.linearizability.checker import Operation
+from tests.linearizability.finisher import Finisher
+from tests.linearizability.plans import AWAIT_END, CLIENTS, Plan, Step
 from tests.linearizability.token_model import (
     AUTHENTICATE,
     BURN,
+    CANCEL,
+    COMPLETE,
     CREATE,
+    END,
+    FINISH,
+    LIMIT,
+    LIST,
+    RENAME,
     RESUME,
     REVOKE,
+    ROTATE,
+    ROTATE_AT_ONCE,
     SUSPEND,
+    UNLIMIT,
 )
-from tests.presenting import FORWARD, NGINX, SCIM, VERIFY, Door, UnexpectedAnswer
+from tests.presenting import UnexpectedAnswer
 from tests.raw_http import Answer, Client, Lost, request
 
-CLIENTS: Final = 8
-DOORS: Final = (VERIFY, VERIFY, NGINX, FORWARD, SCIM)
-"""Mostly /verify, for it tells most: why not."""
-_ENDINGS: Final = (REVOKE, BURN)
-_PAUSES: Final = (SUSPEND, RESUME)
+ENDS_AFTER: Final = timedelta(milliseconds=40)
+"""An end that comes while the others go on."""
+SLACK_S: Final = 0.005
+"""The services' clock has milliseconds, and is read beside ours."""
+_DONE: Final = {200: "done", 404: "missing"}
+_ENDED: Final = _DONE | {409: "not underway"}
+_CHANGED: Final = _DONE | {400: "expired"}
+_ROTATED: Final = {200: "rotated", 404: "missing", 400: "expired", 429: "too soon"}
 _NAMED: Final = {
     CREATE: {201: "created", 409: "exists"},
-    REVOKE: {200: "done", 404: "missing"},
+    REVOKE: _DONE,
     BURN: {200: "done"},
-    SUSPEND: {200: "done", 404: "missing"},
-    RESUME: {200: "done", 404: "missing"},
+    SUSPEND: _DONE,
+    RESUME: _DONE,
+    RENAME: _CHANGED,
+    LIMIT: _CHANGED,
+    UNLIMIT: _CHANGED,
+    ROTATE: _ROTATED,
+    ROTATE_AT_ONCE: _ROTATED,
+    COMPLETE: _ENDED,
+    CANCEL: _ENDED,
 }
 """What the model calls an answer, by status."""
-
-
-class Step(NamedTuple):
-    """One thing for one client to do. place: of the token among those of the history.
-
-    is_abandoned: hang up instead of waiting for the answer.
-    """
-
-    kind: str
-    place: int
-    door: Door = VERIFY
-    is_abandoned: bool = False
-
-
-Plan = Sequence[Sequence[Step]]
-"""What each client does, in its order."""
-
-
-def plan(random: Random) -> Plan:
-    """One or two tokens; some clients create each (one gets it), all use it,
-    and it ends in the middle.
-    """
-    steps: list[list[Step]] = [[] for _ in range(CLIENTS)]
-    tokens = range(random.randint(1, 2))
-    for place in tokens:
-        for client in random.sample(range(CLIENTS), random.choice([1, 1, 2])):
-            steps[client].append(Step(CREATE, place, is_abandoned=random.random() < 0.05))
-    for client in range(CLIENTS):
-        steps[client] += [_later_step(random, tokens) for _ in range(random.choice([1, 1, 2]))]
-        if random.random() < 0.15:
-            steps[client].insert(-1, Step(SUSPEND, random.choice(tokens)))
-            steps[random.randrange(CLIENTS)].append(Step(RESUME, random.choice(tokens)))
-    for place in tokens:
-        ended = random.choice(steps)
-        ended.insert(random.choice([-1, len(ended)]), Step(random.choice(_ENDINGS), place))
-    return steps
-
-
-def _later_step(random: Random, tokens: Sequence[int]) -> Step:
-    place = random.choice(tokens)
-    if random.random() < 0.93:
-        return Step(AUTHENTICATE, place, random.choice(DOORS))
-    if random.random() < 0.5:
-        return Step(random.choice(_PAUSES), place, is_abandoned=random.random() < 0.2)
-    return Step(random.choice(_ENDINGS), place, is_abandoned=random.random() < 0.5)
+_COMMANDS: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
+    REVOKE: ("DELETE", "", {}),
+    LIST: ("GET", "/secrets", {}),
+    SUSPEND: ("POST", "/suspend", {}),
+    RESUME: ("POST", "/resume", {}),
+    RENAME: ("PATCH", "", {"name": "Entra"}),
+    LIMIT: ("PATCH", "", {}),
+    UNLIMIT: ("PATCH", "", {"expires_at": None}),
+    ROTATE: ("POST", "/rotate", {"overlap_seconds": 3600}),
+    ROTATE_AT_ONCE: ("POST", "/rotate", {"overlap_seconds": 0}),
+    COMPLETE: ("POST", "/rotate/complete", {}),
+    CANCEL: ("POST", "/rotate/cancel", {}),
+}
+"""Method, path under that of the token, and body."""
 
 
 @dataclass
@@ -90,13 +84,17 @@ class SharedToken:
     """A token that several clients ask for with one Idempotency-Key:
     whoever gets it tells the others.
 
-    is_settled: its secret is known, or nobody will ever know it. seen: what was done to it.
+    is_settled: its secret is known, or nobody will ever know it. secrets: by their numbers, as far
+    as they are known. over_at: when the end that was asked for last is over. seen: what was done
+    to it.
     """
 
     creators: int
     key: UUID = field(default_factory=uuid4)
     id: str | None = None
-    secret: str | None = None
+    secrets: dict[int, str] = field(default_factory=dict)
+    over_at: float = 0
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
     is_settled: asyncio.Event = field(default_factory=asyncio.Event)
     seen: list[Operation] = field(default_factory=list)
 
@@ -106,17 +104,37 @@ class SharedToken:
         if answer is not None and answer.status in {201, 409}:
             document = answer.json()
             self.id = document.get("id") or document["token_id"]
-            self.secret = self.secret or document.get("token")
-        if self.secret is not None or self.creators == 0:
+            if "token" in document:
+                self.secrets[0] = document["token"]
+        if 0 in self.secrets or self.creators == 0:
             self.is_settled.set()
+
+    def ends_soon(self, number: int) -> str:
+        """An end to ask for. That it comes is seen by everybody, like an operation."""
+        end = datetime.now(UTC) + ENDS_AFTER
+        at = _instant(rfc3339(end))
+        self.over_at = max(self.over_at, at + 2 * SLACK_S)
+        self.seen.append(Operation(END, "came", at - SLACK_S, at + SLACK_S, number))
+        return rfc3339(end)
+
+    def subject(self, step: Step) -> int | None:
+        """The secret or the end that a step is about, by its number; None where it is not known."""
+        if step.kind in {ROTATE, ROTATE_AT_ONCE, LIMIT}:
+            return next(self.numbers)
+        if step.kind not in {AUTHENTICATE, BURN, FINISH}:
+            return 0
+        if step.kind == FINISH or step.is_newer:
+            return max(self.secrets, default=None)
+        return 0 if 0 in self.secrets else None
 
 
 class Crowd:
     """Eight clients, with connections that they keep from history to history."""
 
-    def __init__(self, urls: Sequence[str], api_token: str) -> None:
+    def __init__(self, urls: Sequence[str], api_token: str, finisher: Finisher) -> None:
         self._clients = [Client(url) for url, _ in zip(cycle(urls), range(CLIENTS), strict=False)]
         self._api_token = api_token
+        self._finisher = finisher
         self._team = str(uuid4())
         self._stack = AsyncExitStack()
 
@@ -127,6 +145,10 @@ class Crowd:
         async with asyncio.TaskGroup() as group:
             for client, own in zip(self._clients, steps, strict=True):
                 group.create_task(self._walk(client, own, tokens))
+        for client, token in zip(cycle(self._clients), tokens, strict=False):
+            for newer in (False, True):
+                step = Step(AUTHENTICATE, 0, is_newer=newer)
+                await self._take(client, step, token)
         return [token.seen for token in tokens]
 
     async def _walk(
@@ -136,29 +158,35 @@ class Crowd:
             token = tokens[step.place]
             if step.kind != CREATE:
                 await token.is_settled.wait()
-            asked = self._request(step, token)
-            if asked is not None:
-                await self._do(client, step, token, asked)
+            await self._take(client, step, token)
 
-    def _request(self, step: Step, token: SharedToken) -> bytes | None:
-        """None when what it takes is not known: the answer that told it was lost."""
-        if step.kind == CREATE:
-            key, document = f"Idempotency-Key: {token.key}", {"team_id": self._team, "name": "Okta"}
-            return request("POST", "/scim-token", key, authorization=self._api_token, **document)
-        if step.kind == REVOKE and token.id is not None:
-            return request("DELETE", f"/scim-token/{token.id}", authorization=self._api_token)
-        if step.kind in _PAUSES and token.id is not None:
-            path = f"/scim-token/{token.id}/{step.kind}"
-            return request("POST", path, authorization=self._api_token)
-        if token.secret is None or step.kind in _PAUSES:
-            return None
-        if step.kind == BURN:
-            return request("POST", "/revoke", form=f"token={token.secret}")
-        return step.door.ask(token.secret, self._api_token)
+    async def _take(self, client: Client, step: Step, token: SharedToken) -> None:
+        if step.kind == AWAIT_END:
+            await asyncio.sleep(token.over_at - monotonic())
+            return
+        subject = token.subject(step)
+        if subject is None or (token.id is None and step.kind != CREATE):
+            return  # the answer that told it was lost
+        if step.kind == FINISH:
+            await self._finish(token, subject)
+        else:
+            await self._ask(client, step, token, subject)
 
-    async def _do(self, client: Client, step: Step, token: SharedToken, asked: bytes) -> None:
+    async def _finish(self, token: SharedToken, made: int) -> None:
+        """As the process does that looks for rotations which have finished."""
+        invoked_at = monotonic()
+        try:
+            has_finished = await self._finisher.finish(UUID(token.id), token.secrets[made])
+        except Unavailable:
+            token.seen.append(Operation(FINISH, None, invoked_at, subject=made))
+            return
+        told = "finished" if has_finished else "silent"
+        token.seen.append(Operation(FINISH, told, invoked_at, monotonic(), made))
+
+    async def _ask(self, client: Client, step: Step, token: SharedToken, subject: int) -> None:
         """Ask, and write down what became of it."""
         invoked_at, answer = monotonic(), None
+        asked = self._request(step, token, subject)
         if step.is_abandoned:
             await client.abandon(asked)
         else:
@@ -166,9 +194,25 @@ class Crowd:
                 answer = await client.ask(asked)
         if step.kind == CREATE:
             token.take_in(answer)
-        told = None if answer is None else _told(step, answer)
+        told = None if answer is None else _told(step, answer, invoked_at)
+        if told == "rotated" and answer is not None:
+            token.secrets[subject] = answer.json()["token"]
         answered_at = inf if answer is None or told is None else answer.at
-        token.seen.append(Operation(step.kind, told, invoked_at, answered_at))
+        token.seen.append(Operation(step.kind, told, invoked_at, answered_at, subject))
+
+    def _request(self, step: Step, token: SharedToken, subject: int) -> bytes:
+        if step.kind == AUTHENTICATE:
+            return step.door.ask(token.secrets[subject], self._api_token)
+        if step.kind == BURN:
+            return request("POST", "/revoke", form=f"token={token.secrets[subject]}")
+        if step.kind == CREATE:
+            key, document = f"Idempotency-Key: {token.key}", {"team_id": self._team, "name": "Okta"}
+            return request("POST", "/scim-token", key, authorization=self._api_token, **document)
+        method, path, document = _COMMANDS[step.kind]
+        if step.kind == LIMIT:
+            document = {"expires_at": token.ends_soon(subject)}
+        path = f"/scim-token/{token.id}{path}"
+        return request(method, path, authorization=self._api_token, **document)
 
     async def __aenter__(self) -> Self:
         for client in self._clients:
@@ -179,15 +223,36 @@ class Crowd:
         await self._stack.aclose()
 
 
-def _told(step: Step, answer: Answer) -> str | None:
+def _told(step: Step, answer: Answer, invoked_at: float) -> str | None:
     """An answer as the model names it; None when it says that nothing is known."""
     if answer.status == 503:
         return None
     if step.kind == AUTHENTICATE:
         return step.door.read(answer).verdict.value
+    if step.kind == LIST and answer.status == 200:
+        return _good(answer, invoked_at)
+    if step.kind == LIMIT and answer.status == 400:
+        (error,) = answer.json()["errors"]
+        if error["pointer"] == "/expires_at":
+            return None  # it came too late to be an end: nothing was changed
     if (named := _NAMED[step.kind].get(answer.status)) is None:
         raise UnexpectedAnswer(answer.raw.decode())
     return named
+
+
+def _good(answer: Answer, invoked_at: float) -> str | None:
+    """Which secrets were good; None where one ended while the question was under way."""
+    ends = [each["ends_at"] for each in answer.json()["result"]]
+    ended_at = [inf if end is None else _instant(end) for end in ends]
+    if any(invoked_at - SLACK_S < at < answer.at + SLACK_S for at in ended_at):
+        return None
+    names = zip(("older", "newer"), ended_at, strict=False)
+    return " ".join(name for name, at in names if at > answer.at) or "none"
+
+
+def _instant(text: str) -> float:
+    """An instant of the services' clock, by ours."""
+    return datetime.fromisoformat(text).timestamp() - time.time() + monotonic()
 
 
 def described(history: Sequence[Operation]) -> Iterator[str]:
@@ -195,4 +260,5 @@ def described(history: Sequence[Operation]) -> Iterator[str]:
     start = min(operation.invoked_at for operation in history)
     for operation in sorted(history, key=lambda operation: operation.invoked_at):
         began, ended = (1000 * (at - start) for at in (operation.invoked_at, operation.answered_at))
-        yield f"{began:8.2f} to {ended:8.2f} ms  {operation.kind:<12} {operation.answer}"
+        what = f"{operation.kind} {operation.subject}"
+        yield f"{began:8.2f} to {ended:8.2f} ms  {what:<16} {operation.answer}"

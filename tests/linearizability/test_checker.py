@@ -1,6 +1,7 @@
 """The checker itself: histories decided by hand, and every small one against trying all orders."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations, permutations
 from math import inf
 
@@ -11,19 +12,31 @@ from hypothesis import strategies as st
 from tests.linearizability.checker import Operation, is_linearizable
 from tests.linearizability.token_model import (
     ABSENT,
-    ANSWERS,
     AUTHENTICATE,
     BURN,
+    CANCEL,
+    COMPLETE,
     CREATE,
+    END,
+    FINISH,
     KINDS,
-    LIVE,
+    LIMIT,
+    LIST,
+    RENAME,
     RESUME,
     REVOKE,
-    REVOKED,
-    STATES,
-    SUSPENDED,
+    ROTATE,
+    ROTATE_AT_ONCE,
+    SUSPEND,
+    UNLIMIT,
+    Token,
+    answers,
     step,
 )
+
+NUMBERED = {ROTATE, ROTATE_AT_ONCE, LIMIT, END}
+"""What is about something new, or about its number."""
+ASKED = [(kind, each) for kind in KINDS for each in ((1, 2) if kind in NUMBERED else (0, 1, 2))]
 
 
 def create(invoked_at: float, answered_at: float, answer: str = "created") -> Operation:
@@ -46,8 +59,30 @@ def burn(invoked_at: float, answered_at: float) -> Operation:
     return Operation(BURN, "done", invoked_at, answered_at)
 
 
-def lost(kind: str, invoked_at: float) -> Operation:
-    return Operation(kind, None, invoked_at)
+def rotate(invoked_at: float, answered_at: float, answer: str = "rotated") -> Operation:
+    return Operation(ROTATE, answer, invoked_at, answered_at, subject=1)
+
+
+def done(kind: str, invoked_at: float, answered_at: float, subject: int = 0) -> Operation:
+    return Operation(kind, "done", invoked_at, answered_at, subject)
+
+
+def finish(invoked_at: float, answered_at: float, answer: str = "finished") -> Operation:
+    return Operation(FINISH, answer, invoked_at, answered_at, subject=1)
+
+
+def newer(operation: Operation) -> Operation:
+    """The same, by the secret that the rotation made."""
+    return replace(operation, subject=1)
+
+
+def end(at: float) -> Operation:
+    """The end number 1 comes."""
+    return Operation(END, "came", at, at, subject=1)
+
+
+def lost(kind: str, invoked_at: float, subject: int = 0) -> Operation:
+    return Operation(kind, None, invoked_at, subject=subject)
 
 
 LINEARIZABLE = {
@@ -70,6 +105,16 @@ LINEARIZABLE = {
     "a lost use has no effect": [create(0, 1), lost(AUTHENTICATE, 2), yes(3, 4)],
     "only lost": [lost(REVOKE, 0), lost(CREATE, 1)],
     "unknown before it exists": [no(0, 1, "unknown"), create(2, 3), yes(4, 5)],
+    "both are good while it is rotated": [create(0, 1), rotate(2, 3), yes(4, 5), newer(yes(4, 5))],
+    "one of two that complete and cancel wins": [
+        *(create(0, 1), rotate(2, 3), done(CANCEL, 4, 9)),
+        *(Operation(COMPLETE, "not underway", 4, 9), yes(10, 11), newer(no(10, 11))),
+    ],
+    "a lost cancel took effect": [create(0, 1), rotate(2, 3), lost(CANCEL, 4), newer(no(5, 6))],
+    "it ends in time": [create(0, 1), done(LIMIT, 2, 3, 1), yes(4, 5), end(6), no(7, 8, "expired")],
+    "its end was taken away": [
+        *(create(0, 1), done(LIMIT, 2, 3, 1), done(UNLIMIT, 4, 5), end(6), yes(7, 8)),
+    ],
 }
 NOT_LINEARIZABLE = {
     "yes after the revoke was answered": [create(0, 1), revoke(2, 3), yes(4, 5)],
@@ -88,6 +133,25 @@ NOT_LINEARIZABLE = {
     ],
     "the lost revoke was taken back": [create(0, 1), lost(REVOKE, 2), no(3, 4), yes(5, 6)],
     "a second revoke gives no life": [create(0, 1), revoke(2, 3), revoke(4, 8), yes(5, 6)],
+    "cancelled, and the newer one is good": [
+        *(create(0, 1), rotate(2, 3), done(CANCEL, 4, 5), newer(yes(6, 7))),
+    ],
+    "completed, and the older one is good": [
+        *(create(0, 1), rotate(2, 3), done(COMPLETE, 4, 5), yes(6, 7)),
+    ],
+    "finished twice": [create(0, 1), rotate(2, 3), finish(4, 6), finish(4, 6)],
+    "finished and cancelled": [create(0, 1), rotate(2, 3), finish(4, 6), done(CANCEL, 4, 6)],
+    "rotated twice": [
+        *(create(0, 1), rotate(2, 3), Operation(ROTATE, "rotated", 2, 3, subject=2)),
+    ],
+    "an end that came is taken away": [
+        *(create(0, 1), done(LIMIT, 2, 3, 1), end(4), done(UNLIMIT, 5, 6)),
+    ],
+    "good after its end": [create(0, 1), done(LIMIT, 2, 3, 1), end(4), yes(5, 6)],
+    "listed as if nobody had completed it": [
+        *(create(0, 1), rotate(2, 3), done(COMPLETE, 4, 5)),
+        Operation(LIST, "older newer", 6, 7),
+    ],
 }
 
 
@@ -111,19 +175,39 @@ def test_a_hundred_overlapping_operations_take_no_hundred_factorial() -> None:
     assert not is_linearizable(late, step, ABSENT)
 
 
-def operations(kind: str) -> st.SearchStrategy[Operation]:
-    answers = sorted({answer for state in STATES for answer in ANSWERS[kind, state]})
+def reachable() -> list[Token]:
+    """Every state that some operations lead to."""
+    found, new = {ABSENT}, [ABSENT]
+    while new:
+        state = new.pop()
+        asked = (Operation(kind, None, 0, subject=subject) for kind, subject in ASKED)
+        after = {reached for one in asked if (reached := step(state, one)) is not None} - found
+        found |= after
+        new += after
+    return sorted(found)
+
+
+STATES = reachable()
+TOLD = {
+    asked: sorted({told for state in STATES for told in answers(asked[0], state, asked[1])})
+    for asked in ASKED
+}
+
+
+def operations(asked: tuple[str, int]) -> st.SearchStrategy[Operation]:
+    kind, subject = asked
     instants = st.integers(0, 8)
 
     def make(answer: str | None, invoked_at: int, took: int) -> Operation:
-        return Operation(kind, answer, invoked_at, inf if answer is None else invoked_at + took)
+        answered_at = inf if answer is None else invoked_at + took
+        return Operation(kind, answer, invoked_at, answered_at, subject)
 
-    return st.builds(make, st.none() | st.sampled_from(answers), instants, instants)
+    return st.builds(make, st.none() | st.sampled_from(TOLD[asked]), instants, instants)
 
 
-@given(st.lists(st.sampled_from(KINDS).flatmap(operations), max_size=5), st.sampled_from(STATES))
+@given(st.lists(st.sampled_from(ASKED).flatmap(operations), max_size=5), st.sampled_from(STATES))
 @settings(max_examples=150)
-def test_it_agrees_with_trying_all_orders(history: list[Operation], initial: str) -> None:
+def test_it_agrees_with_trying_all_orders(history: list[Operation], initial: Token) -> None:
     assert is_linearizable(history, step, initial) == by_trying_all_orders(history, initial)
 
 
@@ -135,19 +219,21 @@ def test_what_did_happen_in_some_order_is_accepted(data: st.DataObject) -> None:
     """
     state, history = data.draw(st.sampled_from(STATES)), []
     initial = state
-    for instant, kind in enumerate(data.draw(st.lists(st.sampled_from(KINDS), max_size=12))):
-        answer = data.draw(st.sampled_from(sorted(ANSWERS[kind, state])))
+    for instant, (kind, subject) in enumerate(
+        data.draw(st.lists(st.sampled_from(ASKED), max_size=12))
+    ):
+        answer = data.draw(st.sampled_from(sorted(answers(kind, state, subject))))
         before, after = data.draw(st.tuples(st.floats(0, 4), st.floats(0, 4)))
-        told = Operation(kind, answer, instant - before, instant + after)
+        told = Operation(kind, answer, instant - before, instant + after, subject)
         reached = step(state, told)
         assert reached is not None
         state = reached
         is_lost = data.draw(st.integers(0, 4)) == 0
-        history.append(Operation(kind, None, told.invoked_at) if is_lost else told)
+        history.append(lost(kind, told.invoked_at, subject) if is_lost else told)
     assert is_linearizable(data.draw(st.permutations(history)), step, initial)
 
 
-def by_trying_all_orders(history: Sequence[Operation], initial: str = ABSENT) -> bool:
+def by_trying_all_orders(history: Sequence[Operation], initial: Token = ABSENT) -> bool:
     """The definition, literally: some of the lost ones took effect,
     and some order explains all answers.
     """
@@ -170,21 +256,29 @@ def _respects_time(order: Sequence[Operation]) -> bool:
     return all(later.answered_at >= earlier.invoked_at for earlier, later in combinations(order, 2))
 
 
-def _is_explained(order: Sequence[Operation], initial: str) -> bool:
-    state: str | None = initial
+def _is_explained(order: Sequence[Operation], initial: Token) -> bool:
+    state: Token | None = initial
     for operation in order:
         state = None if state is None else step(state, operation)
     return state is not None
 
 
-def test_revoked_is_final_in_the_model() -> None:
+def test_what_has_ended_is_final_in_the_model() -> None:
     """No order of operations leads back: a model that could live again would explain too much.
 
-    But what is suspended may be resumed.
+    But what is suspended may be resumed, and an older secret goes on where the newer one is
+    cancelled.
     """
-    for after in (LIVE, SUSPENDED, REVOKED):
-        assert all(step(after, Operation(kind, None, 0)) != ABSENT for kind in KINDS), after
-    assert all(step(REVOKED, Operation(kind, None, 0)) in {None, REVOKED} for kind in KINDS)
-    back = {kind for kind in KINDS if step(SUSPENDED, Operation(kind, None, 0)) == LIVE}
-    assert back == {RESUME}
-    assert step(LIVE, Operation(REVOKE, None, 0)) != LIVE
+    for before in STATES:
+        for kind, subject in ASKED:
+            after = step(before, Operation(kind, None, 0, subject=subject))
+            assert after is not None
+            assert after.is_created >= before.is_created
+            assert after.is_revoked >= before.is_revoked
+            assert after.has_expired >= before.has_expired
+            assert after.is_suspended >= before.is_suspended or kind == RESUME
+            returned = set(after.secrets) - set(before.secrets)
+            assert not returned or kind in {CREATE, ROTATE, ROTATE_AT_ONCE}
+            assert not returned or before.made not in returned - {0}
+            if kind in {SUSPEND, RESUME, RENAME, LIMIT, UNLIMIT, END, AUTHENTICATE}:
+                assert after.secrets == before.secrets

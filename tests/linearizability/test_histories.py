@@ -3,23 +3,57 @@ every history of a token has an order that explains it.
 """
 
 import itertools
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import product, takewhile
+from math import inf
 from random import Random, randrange
+from time import monotonic
 from typing import Final
 
+import psycopg
 import pytest
 
+from domain.event import Event
+from domain.scim_token.events import RotationFinished
+from domain.scim_token.rotation import SecretsInUse
+from domain.scim_token.token import ScimToken
+from domain.secret import Pepper
+from projections.warnings.teller import Teller
 from tests.caching_front import caching_fronts
+from tests.conftest import CLOCK_AND_IDS, Database
 from tests.linearizability.checker import Operation, is_linearizable
-from tests.linearizability.clients import CLIENTS, Crowd, Plan, Step, described, plan
-from tests.linearizability.token_model import ABSENT, AUTHENTICATE, BURN, CREATE, REVOKE, step
+from tests.linearizability.clients import Crowd, described
+from tests.linearizability.finisher import Decide, Finisher, by_the_rule
+from tests.linearizability.plans import AWAIT_END, CLIENTS, Plan, Step, plan
+from tests.linearizability.token_model import (
+    ABSENT,
+    AUTHENTICATE,
+    BURN,
+    CANCEL,
+    COMPLETE,
+    CREATE,
+    END,
+    FINISH,
+    LIMIT,
+    LIST,
+    RENAME,
+    RESUME,
+    REVOKE,
+    ROTATE,
+    ROTATE_AT_ONCE,
+    SUSPEND,
+    UNLIMIT,
+    step,
+)
 from tests.raw_http import run
-from tests.service import RunningService
+from tests.service import PEPPER_KEY, RunningService
 
-HISTORIES: Final = 200
+HISTORIES: Final = 300
 """Of one token each: that is what is checked at once."""
 History = Sequence[Operation]
 
@@ -30,16 +64,31 @@ class NotLinearizable(AssertionError):
 
 @dataclass(frozen=True)
 class Pair:
-    """Two services of one ledger, by their addresses, and an API token for both."""
+    """Two services of one ledger, by their addresses, and an API token for both.
+
+    database: of the ledger.
+    """
 
     urls: Sequence[str]
     api_token: str
+    database: Database
+
+    @asynccontextmanager
+    async def crowd(
+        self, *, urls: Sequence[str] = (), decide: Decide = by_the_rule
+    ) -> AsyncIterator[Crowd]:
+        """Eight clients of both. urls: of fronts instead. decide: how rotations are finished."""
+        pepper = Pepper([PEPPER_KEY.encode()])
+        async with Teller(self.database.app, CLOCK_AND_IDS) as teller:
+            finisher = Finisher(teller.warner, pepper, decide=decide)
+            async with Crowd(urls or self.urls, self.api_token, finisher) as crowd:
+                yield crowd
 
 
 @pytest.fixture(scope="module")
 def pair(two_services: tuple[RunningService, RunningService]) -> Pair:
     one, other = two_services
-    return Pair([one.url, other.url], one.api_token().secret)
+    return Pair([one.url, other.url], one.api_token().secret, one.database)
 
 
 async def checked(crowd: Crowd, steps: Plan, *, told: str) -> list[History]:
@@ -51,13 +100,17 @@ async def checked(crowd: Crowd, steps: Plan, *, told: str) -> list[History]:
     return histories
 
 
-def random_histories(pair: Pair, *, seed: int, count: int) -> list[History]:
-    """Check the histories of so many tokens, by random plans."""
+def random_histories(pair: Pair, *, seed: int, count: int, seconds: float = inf) -> list[History]:
+    """Check the histories of so many tokens, by random plans; of fewer when the time is over."""
     histories: list[History] = []
+    until = monotonic() + seconds
+
+    def is_more(_: int) -> bool:
+        return len(histories) < count and monotonic() < until
 
     async def main() -> None:
-        async with Crowd(pair.urls, pair.api_token) as crowd:
-            for number in takewhile(lambda _: len(histories) < count, itertools.count(seed)):
+        async with pair.crowd() as crowd:
+            for number in takewhile(is_more, itertools.count(seed)):
                 histories.extend(await checked(crowd, plan(Random(number)), told=f"seed {number}"))
 
     run(main)
@@ -73,12 +126,24 @@ def assert_worth_checking(histories: Sequence[History]) -> None:
     answers = Counter(
         (operation.kind, operation.answer) for history in histories for operation in history
     )
-    expected = [
+    often = [
         *product([AUTHENTICATE], ["yes", "no", "revoked"]),
         *product([CREATE], ["created", "exists"]),
         *product([REVOKE, BURN], ["done", None]),
     ]
-    assert all(answers[each] > len(histories) / 30 for each in expected), answers
+    assert all(answers[each] > len(histories) / 30 for each in often), answers
+    at_times = [
+        *product([AUTHENTICATE], ["suspended", "expired"]),
+        *product([SUSPEND, RESUME, RENAME, LIMIT, UNLIMIT], ["done"]),
+        *product([RENAME, UNLIMIT], ["expired", "missing"]),
+        *product([ROTATE], ["rotated", "too soon", "missing"]),
+        *product([ROTATE_AT_ONCE], ["rotated"]),
+        *product([COMPLETE, CANCEL], ["done", "not underway", "missing"]),
+        *product([FINISH], ["finished", "silent"]),
+        *product([LIST], ["older", "newer", "older newer", "none"]),
+        *product([END], ["came"]),
+    ]
+    assert all(answers[each] for each in at_times), answers
     assert sum(map(is_contended, histories)) > len(histories) / 3
     unavailable = answers[AUTHENTICATE, None]
     assert unavailable < sum(answers.values()) / 10, "too busy a machine to tell anything"
@@ -106,7 +171,16 @@ def test_every_history_is_linearizable(pair: Pair) -> None:
 
 @pytest.mark.slow
 def test_every_history_is_linearizable_thousands_of_times(pair: Pair) -> None:
-    assert_worth_checking(random_histories(pair, seed=randrange(2**32), count=5000))
+    """LEDGER_HISTORIES says how many, LEDGER_HISTORIES_FOR_S how long at most."""
+    histories = random_histories(
+        pair,
+        seed=randrange(2**32),
+        count=int(os.environ.get("LEDGER_HISTORIES", "10000")),
+        seconds=float(os.environ.get("LEDGER_HISTORIES_FOR_S", "inf")),
+    )
+    assert_worth_checking(histories)
+    operations = sum(map(len, histories))
+    print(f"{len(histories)} histories of {operations} operations, and an order for each")
 
 
 USED_REVOKED_USED: Final[Plan] = [
@@ -123,7 +197,7 @@ def through_a_cache(pair: Pair, plans: Sequence[Plan], *, cached_for_s: float) -
 
     async def main() -> int:
         async with caching_fronts(pair.urls, cached_for_s=cached_for_s) as (urls, fronts):
-            async with Crowd(urls, pair.api_token) as crowd:
+            async with pair.crowd(urls=urls) as crowd:
                 for number, steps in enumerate(plans):
                     await checked(crowd, steps, told=f"history {number}")
             return sum(front.given_again for front in fronts)
@@ -132,7 +206,7 @@ def through_a_cache(pair: Pair, plans: Sequence[Plan], *, cached_for_s: float) -
 
 
 def test_a_cache_of_good_answers_would_be_found_by_the_first_history(pair: Pair) -> None:
-    with pytest.raises(NotLinearizable, match=r"revoke +done\n.*authenticate +yes$"):
+    with pytest.raises(NotLinearizable, match=r"revoke 0 +done\n.*authenticate 0 +yes"):
         through_a_cache(pair, [USED_REVOKED_USED], cached_for_s=0.2)
 
 
@@ -145,3 +219,83 @@ def test_a_front_that_remembers_nothing_is_not_blamed(pair: Pair) -> None:
     """What is found through the caching fronts is the cache, not the front."""
     plans = [USED_REVOKED_USED, *(plan(Random(seed)) for seed in range(5))]
     assert through_a_cache(pair, plans, cached_for_s=0) == 0
+
+
+# Planted bugs: what the histories are for
+
+
+def alone(*steps: Step) -> Plan:
+    """One client does it all, the others nothing."""
+    return [steps, *([] for _ in range(CLIENTS - 1))]
+
+
+def carry_out(pair: Pair, plans: Sequence[Plan], *, decide: Decide = by_the_rule) -> None:
+    async def main() -> None:
+        async with pair.crowd(decide=decide) as crowd:
+            for number, steps in enumerate(plans):
+                await checked(crowd, steps, told=f"history {number}")
+
+    run(main)
+
+
+@contextmanager
+def planted(pair: Pair, condition: str) -> Iterator[None]:
+    """Secrets whose rows are left as they were where the condition holds."""
+    with psycopg.connect(pair.database.owner, autocommit=True) as owner:
+        owner.execute(
+            "CREATE FUNCTION ledger.planted() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN RETURN old; END'"
+        )
+        owner.execute(
+            "CREATE TRIGGER planted BEFORE UPDATE ON ledger.secrets FOR EACH ROW "
+            f"WHEN ({condition}) EXECUTE FUNCTION ledger.planted()".encode()
+        )
+        try:
+            yield
+        finally:
+            owner.execute("DROP FUNCTION ledger.planted CASCADE")
+
+
+_NEWER: Final = Step(AUTHENTICATE, 0, is_newer=True)
+_ENDS_NOW: Final = "new.good_until BETWEEN now() - interval '1 minute' AND now()"
+PLANTED: Final = {
+    "a cancel leaves the newer secret good": (
+        f"old.good_until = 'infinity' AND {_ENDS_NOW}",
+        alone(Step(CREATE, 0), Step(ROTATE, 0), Step(CANCEL, 0), _NEWER),
+    ),
+    "a complete leaves the older secret good": (
+        f"old.good_until > now() AND old.good_until < 'infinity' AND {_ENDS_NOW}",
+        alone(Step(CREATE, 0), Step(ROTATE, 0), Step(COMPLETE, 0), Step(AUTHENTICATE, 0)),
+    ),
+    "a new end is not that of the secrets": (
+        "new.good_until BETWEEN now() AND now() + interval '1 minute'",
+        alone(Step(CREATE, 0), Step(LIMIT, 0), Step(AWAIT_END, 0), Step(AUTHENTICATE, 0)),
+    ),
+}
+"""By what they do: which rows are left alone, and the shortest plan that shows it."""
+
+
+@pytest.mark.parametrize(("condition", "steps"), PLANTED.values(), ids=PLANTED)
+def test_a_planted_bug_is_found(pair: Pair, condition: str, steps: Plan) -> None:
+    carry_out(pair, [steps])
+    with planted(pair, condition), pytest.raises(NotLinearizable):
+        carry_out(pair, [steps])
+
+
+@pytest.mark.parametrize(("condition", "steps"), PLANTED.values(), ids=PLANTED)
+def test_a_planted_bug_is_found_by_the_random_histories(
+    pair: Pair, condition: str, steps: Plan
+) -> None:
+    del steps
+    with planted(pair, condition), pytest.raises(NotLinearizable):
+        carry_out(pair, [plan(Random(seed)) for seed in range(200)])
+
+
+def test_a_finish_that_happens_twice_would_be_found(pair: Pair) -> None:
+    def again(token: ScimToken, _: SecretsInUse, __: datetime) -> Sequence[Event]:
+        return [RotationFinished(secret=token.secrets[0].id, cause="silent")]
+
+    twice = alone(Step(CREATE, 0), Step(ROTATE, 0), Step(FINISH, 0), Step(FINISH, 0))
+    carry_out(pair, [twice])
+    with pytest.raises(NotLinearizable, match=r"(finish 1 +finished\n.*){2}"):
+        carry_out(pair, [twice], decide=again)

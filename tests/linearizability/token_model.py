@@ -1,60 +1,199 @@
-"""A SCIM token as its clients may see it: the sequential specification, as two tables."""
+"""A SCIM token as its clients may see it: the sequential specification.
 
-from typing import Final
+Secrets are called by numbers: 0 is the one that the token was created with, any other the one that
+the rotation of this number made. Ends are called by the numbers of the changes that asked for them.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
 
 from tests.linearizability.checker import Operation
 
-ABSENT, LIVE, SUSPENDED, REVOKED = "absent", "live", "suspended", "revoked"
 CREATE, AUTHENTICATE, REVOKE, BURN = "create", "authenticate", "revoke", "burn"
-SUSPEND, RESUME = "suspend", "resume"
-STATES: Final = (ABSENT, LIVE, SUSPENDED, REVOKED)
-KINDS: Final = (CREATE, AUTHENTICATE, REVOKE, BURN, SUSPEND, RESUME)
+SUSPEND, RESUME, RENAME, LIMIT, UNLIMIT = "suspend", "resume", "rename", "limit", "unlimit"
+ROTATE, ROTATE_AT_ONCE, COMPLETE, CANCEL = "rotate", "rotate at once", "complete", "cancel"
+FINISH, END, LIST = "finish", "end", "list"
 
-ANSWERS: Final = {
-    (CREATE, ABSENT): {"created"},
-    (CREATE, LIVE): {"exists"},
-    (CREATE, SUSPENDED): {"exists"},
-    (CREATE, REVOKED): {"exists"},
-    (AUTHENTICATE, ABSENT): {"no", "unknown"},
-    (AUTHENTICATE, LIVE): {"yes"},
-    (AUTHENTICATE, SUSPENDED): {"no", "suspended"},
-    (AUTHENTICATE, REVOKED): {"no", "revoked"},
-    (REVOKE, ABSENT): {"missing"},
-    (REVOKE, LIVE): {"done"},
-    (REVOKE, SUSPENDED): {"done"},
-    (REVOKE, REVOKED): {"done"},
-    (BURN, ABSENT): {"done"},
-    (BURN, LIVE): {"done"},
-    (BURN, SUSPENDED): {"done"},
-    (BURN, REVOKED): {"done"},
-    (SUSPEND, ABSENT): {"missing"},
-    (SUSPEND, LIVE): {"done"},
-    (SUSPEND, SUSPENDED): {"done"},
-    (SUSPEND, REVOKED): {"missing"},
-    (RESUME, ABSENT): {"missing"},
-    (RESUME, LIVE): {"done"},
-    (RESUME, SUSPENDED): {"done"},
-    (RESUME, REVOKED): {"missing"},
+
+class Token(NamedTuple):
+    """What becomes of a token.
+
+    secrets: those that have not ended, older first; two while a rotation is under way. made: the
+    secret that the rotation made, 0 for none: none follows within ten seconds, which is longer
+    than a history. was_suspended: now or before. end: the one that was asked for last, 0 for none.
+    has_expired: it came.
+    """
+
+    is_created: bool = False
+    is_revoked: bool = False
+    is_suspended: bool = False
+    was_suspended: bool = False
+    secrets: tuple[int, ...] = ()
+    made: int = 0
+    end: int = 0
+    has_expired: bool = False
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether commands answer that there is none."""
+        return not self.is_created or self.is_revoked
+
+    @property
+    def good(self) -> tuple[int, ...]:
+        """The secrets that have not ended, by themselves or with the token."""
+        return () if self.is_revoked or self.has_expired else self.secrets
+
+
+ABSENT: Final = Token()
+Outcome: TypeAlias = tuple[set[str], Token]
+"""What may be answered, and what follows."""
+
+
+def _create(token: Token, _: int) -> Outcome:
+    """By Idempotency-Key."""
+    if token.is_created:
+        return {"exists"}, token
+    return {"created"}, Token(is_created=True, secrets=(0,))
+
+
+def _authenticate(token: Token, secret: int) -> Outcome:
+    """Yes or no is decided each time; why not is remembered for a minute, by each process.
+
+    So of a secret that has ended, whichever of the two is true may be told that was true before.
+    """
+    if not token.is_created or secret not in {0, token.made}:
+        return {"no", "unknown"}, token
+    if token.is_revoked:
+        return {"no", "revoked"}, token
+    if secret in token.good:
+        return ({"no", "suspended"} if token.is_suspended else {"yes"}), token
+    return {"no", "expired", *(["suspended"] if token.was_suspended else [])}, token
+
+
+def _list(token: Token, _: int) -> Outcome:
+    """Which secrets are good, but for a suspension."""
+    if not token.is_created:
+        return {"missing"}, token
+    return {" ".join("newer" if each else "older" for each in token.good) or "none"}, token
+
+
+def _revoke(token: Token, _: int) -> Outcome:
+    if not token.is_created:
+        return {"missing"}, token
+    return {"done"}, token._replace(is_revoked=True)
+
+
+def _burn(token: Token, secret: int) -> Outcome:
+    """RFC 7009: nothing is refused, and nothing ends but what authenticates."""
+    lets_in = "yes" in _authenticate(token, secret)[0]
+    return {"done"}, token._replace(is_revoked=True) if lets_in else token
+
+
+def _suspend(token: Token, _: int) -> Outcome:
+    if token.is_missing:
+        return {"missing"}, token
+    return {"done"}, token._replace(is_suspended=True, was_suspended=True)
+
+
+def _resume(token: Token, _: int) -> Outcome:
+    if token.is_missing:
+        return {"missing"}, token
+    return {"done"}, token._replace(is_suspended=False)
+
+
+def _rename(token: Token, _: int) -> Outcome:
+    return _changed(token, token)
+
+
+def _limit(token: Token, end: int) -> Outcome:
+    """Ask for an end that is near."""
+    return _changed(token, token._replace(end=end))
+
+
+def _unlimit(token: Token, _: int) -> Outcome:
+    return _changed(token, token._replace(end=0))
+
+
+def _changed(token: Token, after: Token) -> Outcome:
+    """A change never brings back what has ended."""
+    if token.is_missing:
+        return {"missing"}, token
+    return ({"expired"}, token) if token.has_expired else ({"done"}, after)
+
+
+def _end(token: Token, end: int) -> Outcome:
+    """The instant of an end that was asked for; perhaps another was asked for meanwhile."""
+    return {"came"}, token._replace(has_expired=token.has_expired or token.end == end)
+
+
+def _rotate(token: Token, made: int) -> Outcome:
+    return _rotated(token, (*token.secrets, made), made)
+
+
+def _rotate_at_once(token: Token, made: int) -> Outcome:
+    return _rotated(token, (made,), made)
+
+
+def _rotated(token: Token, secrets: tuple[int, ...], made: int) -> Outcome:
+    if token.is_missing:
+        return {"missing"}, token
+    if token.has_expired:
+        return {"expired"}, token
+    if token.made:
+        return {"too soon"}, token
+    return {"rotated"}, token._replace(secrets=secrets, made=made)
+
+
+def _complete(token: Token, _: int) -> Outcome:
+    return _ended(token, token.secrets[1:])
+
+
+def _cancel(token: Token, _: int) -> Outcome:
+    return _ended(token, token.secrets[:1])
+
+
+def _ended(token: Token, secrets: tuple[int, ...]) -> Outcome:
+    if token.is_missing:
+        return {"missing"}, token
+    if len(token.good) < 2:
+        return {"not underway"}, token
+    return {"done"}, token._replace(secrets=secrets)
+
+
+def _finish(token: Token, made: int) -> Outcome:
+    """By the process that looks: it means one rotation, and records its finish once."""
+    if token.is_missing or len(token.secrets) < 2 or token.made != made:
+        return {"silent"}, token
+    return {"finished"}, token._replace(secrets=token.secrets[1:])
+
+
+_DECISIONS: Final[dict[str, Callable[[Token, int], Outcome]]] = {
+    CREATE: _create,
+    AUTHENTICATE: _authenticate,
+    LIST: _list,
+    REVOKE: _revoke,
+    BURN: _burn,
+    SUSPEND: _suspend,
+    RESUME: _resume,
+    RENAME: _rename,
+    LIMIT: _limit,
+    UNLIMIT: _unlimit,
+    END: _end,
+    ROTATE: _rotate,
+    ROTATE_AT_ONCE: _rotate_at_once,
+    COMPLETE: _complete,
+    CANCEL: _cancel,
+    FINISH: _finish,
 }
-"""What may be answered.
-
-create: by Idempotency-Key. burn: RFC 7009, where there is nothing to be refused; it ends only what
-authenticates.
-"""
-
-_AFTER: Final = {
-    (CREATE, ABSENT): LIVE,
-    (REVOKE, LIVE): REVOKED,
-    (REVOKE, SUSPENDED): REVOKED,
-    (BURN, LIVE): REVOKED,
-    (SUSPEND, LIVE): SUSPENDED,
-    (RESUME, SUSPENDED): LIVE,
-}
-"""What changes the state, whether or not anybody heard of it."""
+KINDS: Final = tuple(_DECISIONS)
 
 
-def step(state: str, operation: Operation) -> str | None:
+def answers(kind: str, token: Token, subject: int) -> set[str]:
+    """What may be answered to an operation."""
+    return _DECISIONS[kind](token, subject)[0]
+
+
+def step(token: Token, operation: Operation) -> Token | None:
     """The state after an operation; None when its answer is impossible."""
-    if operation.answer is not None and operation.answer not in ANSWERS[operation.kind, state]:
-        return None
-    return _AFTER.get((operation.kind, state), state)
+    possible, after = _DECISIONS[operation.kind](token, operation.subject)
+    return after if operation.answer is None or operation.answer in possible else None
