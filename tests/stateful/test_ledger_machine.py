@@ -30,13 +30,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from litestar.testing import TestClient
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from api.app import build
 from api.edge import Edge
 from api.settings import Settings
 from domain.api_token import Permission
 from domain.authority import Operator
-from domain.commands import CommandKey, NewApiToken, NewScimToken
+from domain.commands import CommandKey, NewApiToken, NewScimToken, ScimTokenChange
 from domain.errors import (
     CommandIdReused,
     InvalidValue,
@@ -54,9 +56,10 @@ from domain.errors import (
 )
 from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import TokenLedger
-from domain.scim_token.events import Presentation, Used
+from domain.scim_token import changes
+from domain.scim_token.events import Changed, Presentation, RotationFinished, Used
 from domain.scim_token.token import ScimToken
-from domain.secret import ENTROPY_BYTES, Pepper, Secret, SecretKind, mint
+from domain.secret import ENTROPY_BYTES, Pepper, Secret, SecretKind, mint, parse
 from projections.described import rfc3339
 from projections.follow import read_log
 from projections.follow.apply import PositionMoved, apply_batch
@@ -67,6 +70,7 @@ from projections.runner import Runner
 from projections.scim_tokens.filters import TokenFilter
 from projections.scim_tokens.queries import TokenQueries
 from projections.scim_tokens.view import PROJECTION as SCIM_TOKENS
+from projections.warnings.teller import Teller
 from tests.conftest import Database, new_database
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
@@ -80,6 +84,8 @@ __all__ = ["patient"]
 T = TypeVar("T")
 TEAMS: Final = tuple(UUID(int=number) for number in range(1, 4))
 USERS: Final = tuple(Operator(UUID(int=number)) for number in range(11, 13))
+MINUTE: Final = timedelta(minutes=1)
+DAY: Final = timedelta(days=1)
 DOORS: Final = tuple(Presentation(door=door) for door in ("scim", "nginx"))
 STATUSES: Final = ("active", "suspended", "revoked", "expired", "all")
 STEPS: Final = st.sampled_from(
@@ -92,7 +98,8 @@ class ModelToken:
     """What the contract says of one token. ends: by secret, when its own overlap is over.
 
     over: the secrets whose overlap was over when the token was rotated again: of these, nothing
-    else counts.
+    else counts. used: by secret, its first use and its last. rotating: the older secret
+    of a rotation until it is on record that it has ended.
     """
 
     id: UUID
@@ -108,6 +115,15 @@ class ModelToken:
     suspended_at: datetime | None = None
     revoked_at: datetime | None = None
     uses: int = 0
+    name: str = "Okta"
+    used: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    rotating: str | None = None
+
+    def use(self, secret: str, at: datetime) -> None:
+        """Somebody was let in."""
+        first_at, _ = self.used.get(secret, (at, at))
+        self.used[secret], self.last_used_at = (first_at, at), at
+        self.uses += 1
 
     def refusal(self, secret: str, at: datetime) -> type[TokenRefused] | None:
         """Why a secret is refused at an instant; None when it is let in."""
@@ -135,6 +151,22 @@ class ModelToken:
         good = (text for text, end in self.ends.items() if end is not None and at < end)
         return next(good, None)
 
+    def has_finished(self, at: datetime) -> bool:
+        """Whether a rotation has finished by itself, and nobody said so yet.
+
+        Its overlap is over, or a client has moved to the newer secret for sure.
+        """
+        if self.rotating is None or self.revoked_at is not None:
+            return False
+        end = self.ends[self.rotating]
+        if any(each is not None and each <= at for each in (end, self.expires_at)):
+            return True
+        assert self.rotated_at is not None
+        first_at, last_at = self.used.get([*self.ends][-1], (at, at))
+        _, older_at = self.used.get(self.rotating, (at, self.rotated_at))
+        silent_since = max(self.rotated_at, older_at)
+        return last_at - first_at >= 45 * MINUTE and at - silent_since >= 120 * MINUTE
+
     def document(self) -> dict[str, object]:
         """As the API shows it, but for a rotation."""
         instants = {
@@ -149,7 +181,7 @@ class ModelToken:
         return optional | {
             "id": str(self.id),
             "team_id": str(self.team),
-            "name": "Okta",
+            "name": self.name,
             "created_by": str(self.user),
             "last_used_at": None if self.last_used_at is None else rfc3339(self.last_used_at),
             "created_at": rfc3339(self.created_at),
@@ -186,21 +218,22 @@ class LedgerMachine(RuleBasedStateMachine):
         self.newest = T0  # ledger time: of the last event
         self.clock = HandClock(T0)
         self.revealed: set[str] = set()
-        self._stack = ExitStack()
-        self.database: Database = self._stack.enter_context(new_database(self.server))
+        self.stack = ExitStack()
+        self.database: Database = self.stack.enter_context(new_database(self.server))
         believing_any_clock(self.database)
-        self._owner = self._stack.enter_context(
+        self._owner = self.stack.enter_context(
             psycopg.connect(self.database.owner, autocommit=True)
         )
-        self._app = self._stack.enter_context(psycopg.connect(self.database.app, autocommit=True))
+        self._app = self.stack.enter_context(psycopg.connect(self.database.app, autocommit=True))
         self._loop = asyncio.new_event_loop()
-        self._stack.callback(self._loop.close)
+        self.stack.callback(self._loop.close)
         self._steps = 0
         self._touched: UUID | None = None
         self.ledger = self.open()
+        self.teller = Teller(self.database.app, self.clock.clock_and_ids)
         ask = NewApiToken(uuid4(), None, (Permission.SCIM_TOKENS_READ,), None)
         _, self.caller = self.do(self.ledger.create_api_token(ask))
-        self._serving = self._stack.enter_context(ExitStack())
+        self._serving = self.stack.enter_context(ExitStack())
         self.client = self.serve()
 
     def catch_up_views(self) -> None:
@@ -236,8 +269,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 )
             )
         finally:
+            self.do(self.teller.aclose())
             self.do(self.ledger.aclose())
-            self._stack.close()
+            self.stack.close()
 
     @property
     def at(self) -> datetime:
@@ -306,7 +340,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.revealed.add(secret.reveal())
 
     @rule(
-        target=secrets, held=secrets, overlap=st.just(timedelta(0)) | STEPS, has_key=st.booleans()
+        target=secrets,
+        held=secrets,
+        overlap=st.sampled_from([timedelta(0), DAY]) | STEPS,
+        has_key=st.booleans(),
     )
     def rotate(self, held: tuple[UUID, Secret], overlap: timedelta, *, has_key: bool) -> Any:
         token = self.touch(held[0])
@@ -328,6 +365,8 @@ class LedgerMachine(RuleBasedStateMachine):
         state, secret = self.do(ask)
         at = self.recorded()
         ended = at + overlap
+        (current,) = (text for text, end in token.ends.items() if end is None)
+        token.rotating = current if overlap else None
         token.over |= {text for text, end in token.ends.items() if end is not None and end < at}
         token.ends = {
             text: ended if end is None else min(end, ended) for text, end in token.ends.items()
@@ -356,12 +395,76 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.do(ask)
             return
         self.do(ask)
-        at = self.recorded()
+        at, token.rotating = self.recorded(), None
         if how == "complete":
             token.ends[outgoing] = at
         else:
             token.ends |= {outgoing: None, [*token.ends][-1]: at}
         token.updated_at = at
+
+    @rule(
+        held=secrets,
+        name=st.sampled_from([UNSET, "Okta", "Entra"]),
+        lifetime=st.sampled_from([UNSET, None]) | STEPS,
+    )
+    def change(
+        self,
+        held: tuple[UUID, Secret],
+        name: str | UnsetType,
+        lifetime: timedelta | UnsetType | None,
+    ) -> None:
+        token = self.touch(held[0])
+        end = self.at + lifetime if isinstance(lifetime, timedelta) else lifetime
+        ask = self.ledger.change_scim_token(token.id, ScimTokenChange(name, end), by=USERS[0])
+        if token.revoked_at is not None:
+            with pytest.raises(NotFound):
+                self.do(ask)
+            return
+        if token.expires_at is not None and token.expires_at <= self.at:
+            with pytest.raises(InvalidValue):
+                self.do(ask)
+            return
+        self.do(ask)
+        before = token.name, token.expires_at
+        token.name = token.name if name is UNSET else name
+        token.expires_at = token.expires_at if end is UNSET else end
+        if before != (token.name, token.expires_at):
+            token.updated_at = self.recorded()
+
+    @rule(held=secrets)
+    def move_to_the_newer_secret(self, held: tuple[UUID, Secret]) -> None:
+        """Long enough that a rotation finishes by itself, where one is under way."""
+        token = self.touch(held[0])
+        newer = [*token.ends][-1]
+        for _ in range(2):
+            if token.refusal(newer, self.at) is not None:
+                return
+            self.do(self.ledger.authenticate(parse(newer), DOORS[0]))
+            token.use(newer, self.recorded())
+            self.clock.advance(2 * 60 * MINUTE)
+
+    @rule()
+    def tell_what_is_due(self) -> None:
+        """As the process of the views does every two seconds: warnings, and what has finished.
+
+        A second round finds nothing left to tell.
+        """
+        self.catch_up_views()
+        before, at = self.head(), self.at
+        self.do(self.teller.round())
+        finished = [token for token in self.model.values() if token.has_finished(at)]
+        assert sorted(self.finishes_since(before)) == sorted(token.id for token in finished)
+        for token in map(self.touch, [token.id for token in finished]):
+            older, token.rotating = token.rotating, None
+            assert older is not None
+            end = token.ends[older]
+            token.ends[older] = at if end is None else min(end, at)
+        if self.head() != before:
+            self.recorded()
+        self.catch_up_views()
+        after = self.head()
+        self.do(self.teller.round())
+        assert self.head() == after
 
     @rule(held=secrets)
     def suspend(self, held: tuple[UUID, Secret]) -> None:
@@ -400,13 +503,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(known=keys)
     def repeat_a_command(self, known: Known) -> None:
-        # A key counts for a day; the machine's clock never goes that far from the command.
+        if self.at >= known.at + DAY:  # for so long a key counts
+            return
         with pytest.raises(SecretAlreadyShown) as shown:
             self.do(known.repeat(self.ledger, known.key))
         assert shown.value.originator_id == known.token_id
 
     @rule(known=keys)
     def reuse_a_key_for_something_else(self, known: Known) -> None:
+        if self.at >= known.at + DAY:
+            return
         with pytest.raises(CommandIdReused):
             self.do(known.repeat(self.ledger, CommandKey(known.key.id, b"something else")))
 
@@ -422,8 +528,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.recorded()
             assert (decision.token_id, decision.team_id, decision.at) == (token.id, token.team, at)
             assert decision.use_id is not None
-            token.last_used_at = at
-            token.uses += 1
+            token.use(held[1].reveal(), at)
             return
         before = self.head()
         with pytest.raises(refusal):
@@ -451,8 +556,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.head() - before in ({1, 2} if answer.request.method == "POST" else {1})
         assert (token_id, json.loads(event)["presentation"]["door"]) == (token.id, door.name)
         assert door.told(answer) in {None, (token.team, token.id, use_id)}
-        token.last_used_at = at
-        token.uses += 1
+        token.use(held[1].reveal(), at)
 
     @rule(held=st.lists(secrets, min_size=2, max_size=5), door=st.sampled_from(DOORS))
     def use_together(self, held: list[tuple[UUID, Secret]], door: Presentation) -> None:
@@ -475,8 +579,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 continue
             assert not isinstance(outcome, BaseException)
             assert outcome.token_id == token_id
-            token.last_used_at = at
-            token.uses += 1
+            token.use(secret.reveal(), at)
         if self.head() != before:
             self.recorded()
 
@@ -539,6 +642,14 @@ class LedgerMachine(RuleBasedStateMachine):
         assert row is not None
         head: int = row[0]
         return head
+
+    def finishes_since(self, position: int) -> list[UUID]:
+        """The token of each rotation that was told to have finished after a position."""
+        rows = self._owner.execute(
+            "SELECT originator_id FROM ledger.events WHERE notification_id > %s AND topic = %s",
+            [position, RotationFinished.topic],
+        ).fetchall()
+        return [id_ for (id_,) in rows]
 
     def uses_since(self, position: int) -> list[tuple[UUID, UUID, bytes]]:
         """Token, use id and event of each use after a position."""
@@ -710,12 +821,40 @@ def ledger_time_goes_back(machine: LedgerMachine) -> None:
 
 
 @planted
+def a_change_brings_back_what_has_expired(machine: LedgerMachine) -> None:
+    """A decision that does not ask whether the end has come."""
+
+    def careless(token: ScimToken, **asked: Any) -> list[Changed]:
+        return decided(replace(token, expires_at=None), **asked)
+
+    decided = changes.change
+    patch = pytest.MonkeyPatch()
+    machine.stack.callback(patch.undo)
+    patch.setattr(changes, "change", careless)
+
+
+@planted
+def the_end_of_a_secret_is_not_written(machine: LedgerMachine) -> None:
+    """A cancel that leaves the newer secret good, a complete that leaves the older one good."""
+    with psycopg.connect(machine.database.owner) as owner:
+        owner.execute(
+            "CREATE FUNCTION ledger.planted() RETURNS trigger LANGUAGE "
+            "plpgsql AS 'BEGIN RETURN old; END'"
+        )
+        owner.execute(
+            "CREATE TRIGGER planted BEFORE UPDATE ON ledger.secrets "
+            "FOR EACH ROW WHEN (new.good_until < old.good_until AND new.good_until > '-infinity') "
+            "EXECUTE FUNCTION ledger.planted()"
+        )
+
+
+@planted
 def the_view_garbles_used_tokens(machine: LedgerMachine) -> None:
     """A fold that changes more than it should."""
     with psycopg.connect(machine.database.owner) as owner:
         owner.execute(
             "CREATE FUNCTION views.planted() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN new.head := replace(new.head, 'Okta', 'Entra'); RETURN new; END $$"
+            "$$ BEGIN new.before_use := replace(new.before_use, 'Okta', 'Entr'); RETURN new; END $$"
         )
         owner.execute(
             "CREATE TRIGGER planted BEFORE INSERT OR UPDATE ON views.scim_tokens_v1 "
