@@ -16,7 +16,7 @@ PATIENCE_S: Final = 10.0
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a second is the promise to an IdP, not to a test beside seven others on two cores."""
-    monkeypatch.setattr("domain.ledger.USE_TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr("domain.command_handlers.presentations.USE_TIMEOUT_S", PATIENCE_S)
     waits: tuple[Any, ...] = (
         *(UseLane.present, AppendGate.execute, TokenLedger._execute),
         *(connect, ReadPool.__init__),

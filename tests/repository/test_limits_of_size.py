@@ -29,7 +29,6 @@ EXCEPTIONS: Final = {
     "api/resources/audit/trail.py": "one resource, and half of it says what its parameters mean",
     "api/resources/introspection.py": "three routes that decide alike and answer in three forms",
     "api/server/protocol.py": "one state machine: what it may do next is told from one place",
-    "domain/ledger.py": "one method per command: whoever looks for a command has one place to look",
     "tests/stateful/test_ledger_machine.py": "one state machine: its rules share the model",
     "tests/domain/eventstore/consistency.py::assert_consistent": "one list of what always holds",
 }

@@ -1,0 +1,238 @@
+"""Commands on API tokens, and reads of them."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from domain.api_token import ApiToken, Permission, session
+from domain.api_token import rotation as rotation_of_api_token
+from domain.authority import (
+    NOBODY_NAMED,
+    ApiCall,
+    Authority,
+    Operator,
+    api_token_of,
+    granted,
+    is_manager,
+    managed,
+    require_another_manager,
+    rotated,
+    sees,
+    signed,
+)
+from domain.command_handlers.execution import REFUSAL_TIMEOUT_S, Execution, after
+from domain.commands import CommandKey, NewApiToken
+from domain.errors import NotFound, TokenRefused
+from domain.event import Actor, Changes, States
+from domain.eventstore import append
+from domain.eventstore.aggregates import decode_state
+from domain.eventstore.api_token_lookup import ApiTokenLookup
+from domain.refusals.recent import RecentRefusals, RecordedRefusal
+from domain.scim_token.events import Presentation
+from domain.scim_token.token import REFUSAL_EVERY
+from domain.secret import Secret, SecretKind
+
+
+class ApiTokenCommands(Execution):
+    """What `TokenLedger` does with API tokens."""
+
+    api_token_lookup: ApiTokenLookup
+    _api_kind: SecretKind
+    _refused_calls: RecentRefusals
+
+    async def create_api_token(
+        self, ask: NewApiToken, *, by: Authority = NOBODY_NAMED, key: CommandKey | None = None
+    ) -> tuple[ApiToken, Secret]:
+        """Create an API token; its secret is in the answer and nowhere else.
+
+        by: an API token needs api_tokens:manage, and whatever it grants.
+        Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (foreign team),
+        SecretAlreadyShown (a repeat of `key`), CommandIdReused.
+        """
+        token_id = self.clock_and_ids.new_id()
+        secret = self._mint(self._api_kind)
+        digest = self.pepper.digest(secret)
+
+        def decide(states: States, at: datetime) -> Changes:
+            return [(token_id, granted(states, by, at, ask=ask, digest=digest))]
+
+        outcome = await self._execute(token_id, decide, by=by, key=key)
+        return after(outcome, ApiToken, shows=True), secret
+
+    async def revoke_api_token(
+        self, token_id: UUID, *, by: Authority = NOBODY_NAMED, reason: str | None = None
+    ) -> None:
+        """Revoke; repeated, it records nothing.
+
+        by: an API token needs api_tokens:manage and all teams of the token, and cannot revoke the
+        last manager. Raises NotFound for a missing or foreign token, LastManager.
+        """
+        managers = () if isinstance(by, Operator) else await self._managers()
+        actor = None
+
+        def decide(states: States, at: datetime) -> Changes:
+            nonlocal actor
+            token, actor = managed(states, by, at, token_id=token_id)
+            if not isinstance(by, Operator):
+                require_another_manager(states, token, at)
+            return [(token_id, token.revoke(by=actor, reason=reason))]
+
+        await self._execute(token_id, decide, by=by, reads=managers)
+        await self._end_sessions([token_id], by=actor)
+
+    async def open_session(self, *, by: ApiCall) -> tuple[ApiToken, Secret]:
+        """Sign in to the console: an API token for a few hours, with the rights of the caller's.
+
+        Its secret is in the answer and nowhere else. Raises Unauthenticated, also for a session.
+        """
+        token_id = self.clock_and_ids.new_id()
+        secret = self._mint(self._api_kind)
+        digest = self.pepper.digest(secret)
+
+        def decide(states: States, at: datetime) -> Changes:
+            token = api_token_of(states, by.api_token_id)
+            opened = session.open_session(
+                token, digest=digest, presented=by.digest, by=signed(by, token), at=at
+            )
+            return [(token_id, opened)]
+
+        return after(await self._execute(token_id, decide, by=by), ApiToken, shows=True), secret
+
+    async def close_session(self, *, by: ApiCall) -> None:
+        """Sign out: the session that calls ends; repeated, it records nothing. Raises NotFound."""
+
+        def decide(states: States, _: datetime) -> Changes:
+            token = api_token_of(states, by.api_token_id)
+            return [(token.id, session.close_session(token, by=signed(by, token)))]
+
+        await self._execute(by.api_token_id, decide, by=by)
+
+    async def _end_sessions(self, token_ids: Sequence[UUID], *, by: Actor | None) -> None:
+        """End the sessions of API tokens that are revoked: none of them can open another.
+
+        by: who revoked them, and was asked for their permission then.
+        """
+        found = [
+            each.id
+            for each in await self.api_tokens()
+            if each.session_of in token_ids and each.revoked_at is None
+        ]
+
+        def decide(states: States, _: datetime) -> Changes:
+            tokens = [api_token_of(states, id_) for id_ in found]
+            return [(each.id, each.revoke(by=by, reason=session.ENDED_WITH)) for each in tokens]
+
+        if found:
+            await self._execute(found[0], decide, by=Operator(), reads=found)
+
+    async def rotate_api_token(
+        self,
+        token_id: UUID,
+        *,
+        overlap: timedelta = rotation_of_api_token.DEFAULT_OVERLAP,
+        by: Authority = NOBODY_NAMED,
+        key: CommandKey | None = None,
+        reason: str | None = None,
+    ) -> tuple[ApiToken, Secret]:
+        """Give an API token a new secret; the one before ends after `overlap`.
+
+        by: an API token needs api_tokens:manage, and whatever the token has.
+        Raises what `create_api_token` and its rotation raise.
+        """
+        secret = self._mint(self._api_kind)
+        digest = self.pepper.digest(secret)
+
+        def decide(states: States, at: datetime) -> Changes:
+            token, actor = rotated(states, by, at, token_id=token_id)
+            events = rotation_of_api_token.rotate(
+                token, digest=digest, overlap=overlap, rotated_by=actor, at=at, reason=reason
+            )
+            return [(token_id, events)]
+
+        outcome = await self._execute(token_id, decide, by=by, key=key)
+        return after(outcome, ApiToken, shows=True), secret
+
+    async def _managers(self) -> Sequence[UUID]:
+        """The API tokens that manage now, for a command that looks at them under the lock.
+
+        There, each of them is as it is: two revocations cannot count on each other's manager. One
+        that is made between this and the lock is not counted on.
+        """
+        at = self.clock_and_ids.clock()
+        return [each.id for each in await self.api_tokens() if is_manager(each, at=at)]
+
+    async def api_token(self, token_id: UUID, *, seen_by: ApiToken | None = None) -> ApiToken:
+        """An API token as it stands; without `seen_by`, whatever became of it.
+
+        Raises NotFound, also for one that a manager does not see.
+        """
+        token = api_token_of(await self._stored(token_id), token_id)
+        if seen_by is not None and not sees(seen_by, token):
+            raise NotFound("no such API token")
+        return token
+
+    async def api_tokens(self) -> list[ApiToken]:
+        """Every API token, oldest first, revoked ones included."""
+        rows = await self.reads.fetch(append.LIST_API_TOKENS)
+        return sorted(
+            (_stored_api_token(*row) for row in rows),
+            key=lambda token: (token.created_at, token.id),
+        )
+
+    async def use_api_token(
+        self,
+        token_id: UUID,
+        presentation: Presentation | None = None,
+        *,
+        digest: bytes | None = None,
+    ) -> None:
+        """Record that an API token was used. digest: of the secret that was presented.
+
+        Raises Unauthenticated when it is over by now.
+        """
+
+        def decide(states: States, at: datetime) -> Changes:
+            token = api_token_of(states, token_id)
+            return [(token_id, token.use(at=at, presentation=presentation, digest=digest))]
+
+        await self._execute(token_id, decide, by=Operator())
+
+    async def refuse_api_token(
+        self,
+        token_id: UUID,
+        *,
+        lacking: Permission | None,
+        presentation: Presentation,
+        at: datetime,
+        digest: bytes | None = None,
+    ) -> None:
+        """Record that a call with an API token was refused, once a minute however many there are.
+
+        lacking: the permission that it was refused for; None where token or secret is over. at:
+        ledger time of the call. digest: of the secret that was presented. Raises Unavailable in the
+        time that a caller who waits for a refusal can spare.
+        """
+
+        async def record() -> RecordedRefusal:
+            def decide(states: States, at: datetime) -> Changes:
+                token = api_token_of(states, token_id)
+                refused = token.refuse(
+                    lacking=lacking, presentation=presentation, at=at, digest=digest
+                )
+                return [(token_id, refused)]
+
+            outcome = await self._execute(
+                token_id, decide, by=Operator(), timeout_s=REFUSAL_TIMEOUT_S
+            )
+            assert isinstance(outcome.state, ApiToken)
+            return RecordedRefusal(TokenRefused, (outcome.state.refused_at or at) + REFUSAL_EVERY)
+
+        await self._refused_calls.cause((token_id, lacking is None), at=at, record=record)
+
+
+def _stored_api_token(
+    state: bytes, version: int, last_used_at: datetime | None, uses: int
+) -> ApiToken:
+    token = decode_state("api_token", state, version=version, last_used_at=last_used_at, uses=uses)
+    assert isinstance(token, ApiToken)
+    return token

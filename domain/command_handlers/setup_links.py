@@ -1,0 +1,81 @@
+"""Commands on the link that hands a SCIM token over."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from domain.authority import NOBODY_NAMED, Authority, authorised
+from domain.command_handlers.execution import Execution, after
+from domain.commands import CommandKey
+from domain.event import Actor, Changes, Event, States
+from domain.eventstore.setup_link_lookup import OpenedLink, open_link
+from domain.scim_token.handover import decide as handover
+from domain.scim_token.token import ScimToken
+from domain.secret import Secret
+from domain.setup_link import SetupCode, digest_of, mint_code
+
+
+class SetupLinkCommands(Execution):
+    """What `TokenLedger` does with setup links."""
+
+    _link_key: bytes
+
+    async def create_setup_link(
+        self,
+        token_id: UUID,
+        *,
+        by: Authority,
+        key: CommandKey | None = None,
+        reason: str | None = None,
+    ) -> tuple[ScimToken, SetupCode]:
+        """Make a link that hands a token over, once and within a day; one before it ends.
+
+        Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (missing, foreign,
+        revoked), RotationUnderway, SecretAlreadyShown (a repeat of `key`), CommandIdReused.
+        """
+        code = mint_code(self.clock_and_ids.entropy())
+        digest = digest_of(code, self._link_key)
+
+        def decide(states: States, at: datetime) -> Changes:
+            token, actor = authorised(states, by, at, token_id=token_id)
+            events = handover.offer(token, digest=digest, created_by=actor, at=at, reason=reason)
+            return [(token_id, events)]
+
+        outcome = await self._execute(token_id, decide, by=by, key=key)
+        return after(outcome, ScimToken, shows=True), code
+
+    async def end_setup_link(
+        self, token_id: UUID, *, by: Authority, reason: str | None = None
+    ) -> None:
+        """End the link of a token; repeated, it records nothing. Raises NotFound, InvalidValue."""
+
+        def change(token: ScimToken, actor: Actor, at: datetime) -> Sequence[Event]:
+            return handover.withdraw(token, ended_by=actor, at=at, reason=reason)
+
+        await self._change(token_id, change, by=by, key=None)
+
+    async def open_setup_link(self, token_id: UUID, code: SetupCode) -> OpenedLink:
+        """What the holder of a link may see; nothing is spent. Raises NotFound."""
+        digest = digest_of(code, self._link_key)
+        return await open_link(self.reads, self.clock, token_id, digest)
+
+    async def reveal_by_setup_link(
+        self, token_id: UUID, code: SetupCode, *, source: str | None, user_agent: str | None
+    ) -> tuple[ScimToken, Secret]:
+        """Give a token a new secret for the holder of its link: see `handover.reveal`.
+
+        source, user_agent: as in `Presentation`. Raises NotFound, SecretAlreadyShown,
+        RotationUnderway, RotatedTooSoon.
+        """
+        secret = self._mint(self._scim_kind)
+        digest, link_digest = self.pepper.digest(secret), digest_of(code, self._link_key)
+        holder = Actor(user_id=None, api_token_id=None, source=source, user_agent=user_agent)
+
+        def decide(states: States, at: datetime) -> Changes:
+            found = states.get(token_id)
+            token = found if isinstance(found, ScimToken) else None
+            events = handover.reveal(token, link_digest, digest=digest, holder=holder, at=at)
+            return [(token_id, events)]
+
+        outcome = await self._execute(token_id, decide, by=NOBODY_NAMED)
+        return after(outcome, ScimToken, shows=True), secret
