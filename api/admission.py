@@ -6,7 +6,7 @@ from litestar import Request
 
 from api.http.parameters import check_parameters
 from domain.api_token import Permission
-from domain.eventstore.api_token_lookup import Caller
+from domain.eventstore.lookups.api_tokens import Caller
 
 REQUIRES: Final = "requires"
 

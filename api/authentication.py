@@ -9,7 +9,7 @@ from api.resources.api_calls import presentation_of
 from api.service import Service
 from domain.api_token import Permission
 from domain.errors import Unauthenticated, Unavailable
-from domain.eventstore.api_token_lookup import Caller
+from domain.eventstore.lookups.api_tokens import Caller
 from domain.secret import Secret
 
 _NOT_VALID: Final = "The API token is not valid."

@@ -17,12 +17,12 @@ from domain.command_handlers.rotations import RotationCommands
 from domain.command_handlers.scim_tokens import ScimTokenCommands
 from domain.command_handlers.setup_links import SetupLinkCommands
 from domain.commands import ClockAndIds
-from domain.eventstore.api_token_lookup import ApiTokenLookup
 from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.gate import AppendGate
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.library.application import LedgerApplication
+from domain.eventstore.lookups.api_tokens import ApiTokenLookup
 from domain.eventstore.peppers.fingerprints import PepperRequirement
 from domain.eventstore.peppers.newer_keys import NewerPeppers
 from domain.eventstore.peppers.rekeyer import Rekeyer

@@ -16,7 +16,7 @@ from litestar.openapi.spec import Operation, RequestBody
 from api.errors import BadRequest, FieldError
 from api.http.values import Value, named
 from domain.errors import InvalidValue
-from domain.eventstore.api_token_lookup import Caller
+from domain.eventstore.lookups.api_tokens import Caller
 
 NOT_VALID: Final = "The body is not valid."
 NOT_JSON: Final = "The body is not well-formed JSON."

@@ -23,7 +23,7 @@ from api.resources.audit.trail import EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, Kinds, 
 from api.service import InjectedService, Service
 from domain.api_token import Permission
 from domain.errors import Unauthenticated
-from domain.eventstore.api_token_lookup import Caller
+from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent, Kind
 from projections.described import Instant

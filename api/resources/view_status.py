@@ -8,7 +8,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, class_row
 
 from domain.errors import NotFound
-from domain.eventstore.api_token_lookup import Caller
+from domain.eventstore.lookups.api_tokens import Caller
 from domain.postgres.read_pool import ReadPool
 from projections.described import Instant, one_of, rfc3339
 from projections.follow import positions

@@ -26,7 +26,7 @@ from domain.errors import NotFound, TokenRefused
 from domain.event import Actor, Changes, States
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state
-from domain.eventstore.api_token_lookup import ApiTokenLookup
+from domain.eventstore.lookups.api_tokens import ApiTokenLookup
 from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import REFUSAL_EVERY

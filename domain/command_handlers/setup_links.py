@@ -8,7 +8,7 @@ from domain.authority import NOBODY_NAMED, Authority, authorised
 from domain.command_handlers.execution import Execution, after
 from domain.commands import CommandKey
 from domain.event import Actor, Changes, Event, States
-from domain.eventstore.setup_link_lookup import OpenedLink, open_link
+from domain.eventstore.lookups.setup_links import OpenedLink, open_link
 from domain.scim_token.handover import decide as handover
 from domain.scim_token.token import ScimToken
 from domain.secret import Secret

@@ -19,7 +19,7 @@ from api.http.problems import Problem
 from api.resources.scim_token.setup_link import ROOT
 from api.service import InjectedService, Service
 from domain.errors import NotFound, Refusal, SecretAlreadyShown
-from domain.eventstore.setup_link_lookup import OpenedLink
+from domain.eventstore.lookups.setup_links import OpenedLink
 from domain.setup_link import read_code
 
 PATH: Final = f"{ROOT}/{{token:str}}/{{code:str}}"

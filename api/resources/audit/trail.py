@@ -23,7 +23,7 @@ from api.resources.audit.formats import MEDIA_TYPES, Format, InEveryFormat, csv,
 from api.service import InjectedService, Service, visible_teams
 from domain.api_token import Permission
 from domain.errors import InvalidValue, NotFound
-from domain.eventstore.api_token_lookup import Caller
+from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.audit_trail.view import KINDS, AuditEvent, Kind, outcome_of
 from projections.described import Instant, rfc3339
