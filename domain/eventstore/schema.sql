@@ -49,7 +49,8 @@ CREATE UNIQUE INDEX events_notification_id ON ledger.events USING btree (notific
 
 CREATE TABLE ledger.migrations (
     number integer NOT NULL,
-    applied_at timestamp with time zone DEFAULT now() NOT NULL
+    applied_at timestamp with time zone DEFAULT now() NOT NULL,
+    is_expansion boolean DEFAULT false NOT NULL
 );
 ALTER TABLE ONLY ledger.migrations
     ADD CONSTRAINT migrations_pkey PRIMARY KEY (number);

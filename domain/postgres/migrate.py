@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Final
 
 import psycopg
+import structlog
 
 from domain.errors import LedgerError
 from domain.postgres.connection import open_connection
@@ -13,8 +14,14 @@ from domain.postgres.sql_file import statements, with_names
 
 _LOCK: Final = 7239075815
 _NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
+_CONTRACTS: Final = re.compile(r"^-- contract: ", re.MULTILINE)
+_TOLD_SINCE: Final = 14
+"""The migration that tells which of those after it only add."""
 
 _SQL: Final = statements("domain.postgres", "sql/migrate.sql")
+
+
+logger = structlog.get_logger()
 
 
 class MigrationError(LedgerError):
@@ -39,9 +46,15 @@ def applied(connection: psycopg.Connection) -> set[int]:
 
 
 def pending(connection: psycopg.Connection) -> list[int]:
-    """What is to be applied. Raises MigrationError when the database is of a later release."""
+    """What is to be applied.
+
+    Raises MigrationError when the database is of a later release, unless that has only added: then
+    this release can be started again.
+    """
     done = applied(connection)
     later = done - available().keys()
+    if later:
+        later -= {number for (number,) in connection.execute(_SQL["expansions"])}
     if later:
         raise MigrationError(f"the database has migrations of a later release: {sorted(later)}")
     return sorted(available().keys() - done)
@@ -56,10 +69,10 @@ def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
     waits and finds nothing to do.
     """
     with open_connection(owner_conninfo, session=MIGRATING, is_autocommit=False) as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        _be_alone(connection)
         numbers = pending(connection)
         for number in numbers:
-            _apply(connection, number)
+            _apply(connection, number, owner_conninfo)
         if connection.execute("SELECT to_regnamespace('views')").fetchone() == (None,):
             # no backup has it
             connection.execute("CREATE SCHEMA views")
@@ -68,14 +81,36 @@ def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
     return numbers
 
 
-def _apply(connection: psycopg.Connection, number: int) -> None:
+def _be_alone(connection: psycopg.Connection) -> None:
+    if connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK]).fetchone() == (True,):
+        return
+    logger.info("another migration is at work; this one waits for it")
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+
+
+def _apply(connection: psycopg.Connection, number: int, owner_conninfo: str) -> None:
+    text = available()[number]
     connection.execute(_SQL["wait_briefly"])
     try:
-        connection.execute(available()[number])
+        connection.execute(text)
     except psycopg.errors.LockNotAvailable as error:
         raise MigrationError(
-            f"migration {number} needs a table that another transaction holds, such as a dump: "
+            f"migration {number} needs a table that another transaction holds, such as a dump"
+            f"{_holders(owner_conninfo, connection.info.backend_pid)}: "
             "nothing was changed; run it again when that is over"
         ) from error
     connection.execute(_SQL["keep_numbers"])
     connection.execute("INSERT INTO ledger.migrations (number) VALUES (%s)", [number])
+    if number > _TOLD_SINCE and not _CONTRACTS.search(text):
+        connection.execute(_SQL["is_expansion"], [number])
+
+
+def _holders(owner_conninfo: str, own_pid: int) -> str:
+    """Who holds tables of the ledger, asked beside the transaction that has failed."""
+    with open_connection(owner_conninfo, session=MIGRATING) as beside:
+        rows = beside.execute(_SQL["holders"], [own_pid]).fetchall()
+    told = [
+        f"process {pid} of {user}{f', {name}' if name else ''}, for {seconds} s, {relations}"
+        for pid, user, name, seconds, relations in rows
+    ]
+    return f" ({'; '.join(told)})" if told else ""

@@ -70,6 +70,16 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
         ("ready", "count"), "tests/docs/how_to/test_operate.py"
     ),
     "docs/how-to/okta.md": {"test": "tests/docs/how_to/test_connect.py"},
+    "docs/how-to/install.md": dict.fromkeys(
+        (
+            *("wheel", "uvx", "pipx", "pinned", "check"),
+            *("systemd", "credential", "compose", "kubernetes"),
+        ),
+        "tests/docs/test_install.py",
+    ),
+    "docs/how-to/upgrade.md": dict.fromkeys(
+        ("before", "expand", "check", "verify", "back"), "tests/docs/test_install.py"
+    ),
     "docs/how-to/own-postgresql.md": dict.fromkeys(
         ("roles", "pepper", "migrate", "serve"), "tests/docs/prescribed.py"
     ),

@@ -1,6 +1,6 @@
 -- What is done beside the migrations themselves, as the owner, in their transaction and under their
 -- lock.
--- Returns: nothing.
+-- Returns: nothing, unless it says what.
 -- Order: none.
 -- Index: none.
 
@@ -15,6 +15,38 @@ SET LOCAL lock_timeout = '300ms';
 -- Locks: none where it is there.
 CREATE TABLE IF NOT EXISTS ledger.migrations
     (number int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());
+
+-- name: is_expansion
+-- A migration that only added: a release that does not know it starts all the same.
+-- Locks: the row.
+UPDATE ledger.migrations SET is_expansion = true WHERE number = %s;
+
+-- name: expansions
+-- Returns: (number) of each of them; of none where the database does not tell yet.
+-- Locks: none.
+SELECT number FROM ledger.migrations AS each WHERE (to_jsonb(each) ->> 'is_expansion')::boolean;
+
+-- name: holders
+-- Who else holds tables of the ledger, for longer than a migration waits.
+-- Returns: (pid, user, application, seconds, tables), the longest first.
+-- Order: by the age of the transaction.
+-- Locks: none.
+SELECT
+    activity.pid,
+    coalesce(activity.usename::text, 'another role'),
+    activity.application_name,
+    extract(epoch FROM now() - activity.xact_start)::int,
+    string_agg(DISTINCT locks.relation::regclass::text, ' ')
+FROM pg_locks AS locks
+JOIN pg_stat_activity AS activity USING (pid)
+JOIN pg_class AS class ON class.oid = locks.relation
+WHERE locks.granted
+    AND class.relnamespace = 'ledger'::regnamespace
+    AND class.relkind IN ('r', 'p')
+    AND activity.pid NOT IN (%s, pg_backend_pid())
+    AND activity.xact_start < now() - interval '250 ms'
+GROUP BY activity.pid, activity.usename, activity.application_name, activity.xact_start
+ORDER BY activity.xact_start;
 
 -- name: app_role_rights
 -- Least privilege: no UPDATE, DELETE or TRUNCATE on events, no DDL outside the schema of the views.

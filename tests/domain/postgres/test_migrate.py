@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from typing import Final
 
 import psycopg
 import pytest
@@ -68,6 +69,35 @@ def test_a_database_of_a_later_release_is_refused_and_left_alone(empty_database:
         migrate(empty_database, app_role=APP_ROLE)
 
 
+LATER: Final = 9999
+
+
+@pytest.mark.parametrize(
+    ("text", "is_taken"),
+    [
+        ("ALTER TABLE ledger.aggregates ADD COLUMN more int", True),
+        (
+            "-- contract: nobody\nALTER TABLE ledger.aggregates RENAME originator_id TO more",
+            False,
+        ),
+    ],
+)
+def test_a_release_goes_back_where_the_later_one_only_added(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch, text: str, *, is_taken: bool
+) -> None:
+    with monkeypatch.context() as later:
+        more = {**available(), LATER: text}
+        later.setattr("domain.postgres.migrate.available", lambda: more)
+        migrate(empty_database, app_role=APP_ROLE)
+    with psycopg.connect(empty_database) as connection:
+        if is_taken:
+            assert pending(connection) == []
+            assert migrate(empty_database, app_role=APP_ROLE) == []
+        else:
+            with pytest.raises(MigrationError, match=r"later release: \[9999\]"):
+                pending(connection)
+
+
 def test_a_migration_that_fails_leaves_nothing_behind(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +120,12 @@ def test_a_migration_that_would_hold_up_the_doors_gives_up(
     monkeypatch.setattr("domain.postgres.migrate.available", lambda: more)
     with psycopg.connect(empty_database) as dump:
         dump.execute("SELECT count(*) FROM ledger.stream_heads")
-        with pytest.raises(MigrationError, match="nothing was changed"):
+        pid = dump.info.backend_pid
+        told = (
+            rf"holds, such as a dump \(process {pid} of .*, for \d+ s, ledger\.stream_heads\): "
+            "nothing was changed"
+        )
+        with pytest.raises(MigrationError, match=told):
             migrate(empty_database, app_role=APP_ROLE)
     assert migrate(empty_database, app_role=APP_ROLE) == [9999]
 
