@@ -35,9 +35,12 @@ RECIPES: Final = {
     "systemd": Recipe("systemd/scim-ledger.service", "the service under systemd"),
     "container": Recipe("container/Containerfile", "the service as a container image"),
     "compose": Recipe(
-        "container/compose.yaml", "the service and all around it", ("nginx", "prometheus")
+        "container/compose.yaml",
+        "the service and all around it",
+        ("nginx", "prometheus", "grafana"),
     ),
     "prometheus": Recipe("prometheus/alerts.yml", "Prometheus scrapes it, and alerts"),
+    "grafana": Recipe("grafana/scim-ledger.json", "a dashboard for Grafana"),
     "middleware": Recipe("middleware/scim_ledger_asgi.py", "a Python service asks, ASGI or WSGI"),
 }
 
