@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -101,7 +102,9 @@ class RunningService:
             ) as ledger:
                 return await ask(ledger)
 
-        return asyncio.run(run())
+        # In a thread of its own: the driver of a browser keeps a loop in this one.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: asyncio.run(run())).result()
 
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Rows of a statement, as the owner of the database; none for one that returns nothing."""

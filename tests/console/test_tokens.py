@@ -20,7 +20,9 @@ from tests.service import PEPPER_KEY, Caller, RunningService
 
 READ: Final = Permission.SCIM_TOKENS_READ
 PAGE_MAX: Final = 40_000
-NAMES: Final = re.compile(r'<th scope="row"><a href="/console/tokens/[0-9a-f-]{36}">([^<]*)</a>')
+NAMES: Final = re.compile(
+    r'<th scope="row"><a [^>]*href="/console/tokens/[0-9a-f-]{36}">([^<]*)</a>'
+)
 MANY: Final = 60
 
 
@@ -50,7 +52,7 @@ def crowd(service: RunningService, admin: Caller) -> UUID:
     team = uuid4()
     ends = (datetime.now(UTC) + timedelta(days=20)).isoformat(timespec="milliseconds")
     for number in range(MANY):
-        made = create(service, admin, team, f"{number:02} " + "Ümläut & <b> " * 5, expires_at=ends)
+        made = create(service, admin, team, f"{number:02} " + "&" * 240, expires_at=ends)
         present(service, made["token"])
         service.client.post(f"/scim-token/{made['id']}/rotate", json={}, auth=admin)
     return team
@@ -195,6 +197,6 @@ def test_a_page_takes_three_statements_however_full_it_is(
     secret = visitor.client.cookies[LOOPBACK]
     assert len(asked_for(service, secret, f"/console/tokens?team={crowd}", statements)) == 3
     page = visitor.see("/console/tokens", team=str(crowd)).text
-    (one, *_) = re.findall(r'<a href="(/console/tokens/[0-9a-f-]{36})">', page)
+    (one, *_) = re.findall(r'href="(/console/tokens/[0-9a-f-]{36})"', page)
     assert len(asked_for(service, secret, one, statements)) == 3
     assert len(asked_for(service, secret, "/console/tokens/new", statements)) == 1

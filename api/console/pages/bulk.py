@@ -28,7 +28,7 @@ from domain.scim_token.conditions import TokenConditions
 from domain.scim_token.values import check_reason
 
 PATH: Final = "/console/tokens/revoke"
-SHOWN_MAX: Final = 100
+SHOWN_MAX: Final = 50
 UNUSED: Final = {"30": "30 days", "90": "90 days", "180": "180 days", "365": "a year"}
 _MAY: Final = requires(Permission.SCIM_TOKENS_WRITE)
 _INSTANTS: Final = ("unused_since", "created_before")
@@ -69,6 +69,7 @@ async def rehearse(  # noqa: PLR0917 - a condition each
         title="Revoke many tokens",
         found=found,
         shown=found.told[:SHOWN_MAX],
+        more=max(0, found.matched - SHOWN_MAX),
         fixed=fixed,
         key=key.id,
     )
@@ -98,6 +99,7 @@ async def revoke_many(
         title="Revoked",
         done=done,
         shown=done.told[:SHOWN_MAX],
+        more=max(0, done.matched - SHOWN_MAX),
         cause=key.id,
     )
 

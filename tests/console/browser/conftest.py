@@ -1,0 +1,84 @@
+"""Debian's Chromium, driven by Playwright: the machine's browser, never one that is fetched."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.gateways.programs import SEARCH_PATH, require
+from tests.service import Caller, RunningService
+
+Open: TypeAlias = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """One browser; each test has a profile of its own in it.
+
+    Not for longer than a module: its driver keeps a loop in this thread, and other tests start one.
+    """
+    require({"chromium": "apt-get install chromium"})
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=shutil.which("chromium", path=SEARCH_PATH),
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def window(chromium: Browser, service: RunningService) -> Open:
+    """Open a window on the service, as a context manager.
+
+    Whatever its pages complain about fails the test: a script that breaks, or something that the
+    policy refuses.
+    """
+
+    @contextmanager
+    def open_(
+        *, width: int = 1280, scheme: str = "light", has_script: bool = True
+    ) -> Iterator[Page]:
+        context = chromium.new_context(
+            base_url=service.url,
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if scheme == "dark" else "light",
+            java_script_enabled=has_script,
+            reduced_motion="reduce",
+        )
+        complaints: list[str] = []
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda said: (
+                complaints.append(said.text)
+                if said.type == "error" and "status of 4" not in said.text
+                else None
+            ),
+        )
+        page.set_default_timeout(10_000)
+        yield page
+        context.close()
+        assert complaints == []
+
+    return open_
+
+
+@pytest.fixture
+def signed_in(window: Open, admin: Caller) -> Open:
+    """The same, by somebody who may do everything."""
+
+    @contextmanager
+    def open_(**how: Any) -> Iterator[Page]:
+        with window(**how) as page:
+            page.goto("/console/sign-in")
+            page.fill("#token", admin.secret)
+            page.click("button")
+            page.wait_for_url("**/console/tokens")
+            yield page
+
+    return open_

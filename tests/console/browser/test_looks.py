@@ -1,0 +1,216 @@
+"""Every page, light and dark, wide and 320 px: nobody is left out, and nothing runs off the edge.
+
+The pictures of the documentation are made here, into the folder CONSOLE_PICTURES names.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Final
+from uuid import UUID, uuid4
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+
+from domain.api_token import Permission
+from domain.authority import Operator
+from domain.commands import NewApiToken, NewScimToken
+from domain.ledger import TokenLedger
+from domain.scim_token.events import Presentation
+from tests.conftest import new_database, open_ledger
+from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
+from tests.service import RunningService, running_service
+
+pytestmark = pytest.mark.browser
+
+NAMES: Final = (
+    *("Acme · Okta", "Globex · Entra ID", "Initech · Okta sandbox", "Umbrella · JumpCloud"),
+    *("Hooli · Google Workspace", "Stark Industries · Okta", "Wayne Enterprises · Entra ID"),
+    *("Wonka · OneLogin", "Soylent · Okta", "Cyberdyne · Entra ID", "Tyrell · Ping Identity"),
+)
+ENDS_IN: Final = {1: 5, 4: 21, 6: 200, 9: 90}
+"""Days from now until some of them end."""
+AGENTS: Final = ("Okta SCIM Client 1.0.0", "Microsoft.Azure.SyncFabric", "Go-http-client/2.0")
+DAYS: Final = 40
+LOOKS: Final = tuple((width, scheme) for width in (1280, 320) for scheme in ("light", "dark"))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A service with a history, and who may look at it."""
+
+    service: RunningService
+    secret: str
+    rotating: UUID
+    busy: UUID
+
+
+@pytest.fixture(scope="module")
+def seen(server: str) -> Iterator[Seen]:
+    """Forty days in the life of eleven tokens."""
+    clock = HandClock(datetime.now(UTC) - timedelta(days=DAYS))
+    found: dict[str, UUID] = {}
+    secrets: list[str] = []
+
+    async def live() -> None:
+        app = believing_any_clock(database)
+        async with open_ledger(app, clock_and_ids=clock.clock_and_ids) as ledger:
+            await _history(ledger, clock, found, secrets)
+
+    with new_database(server) as database:
+        with ThreadPoolExecutor(1) as thread:  # the browser's driver keeps a loop in this one
+            thread.submit(lambda: asyncio.run(live())).result()
+        with running_service(database) as started:
+            yield Seen(started, secrets[0], found["rotating"], found["busy"])
+
+
+async def _history(
+    ledger: TokenLedger, clock: HandClock, found: dict[str, UUID], secrets: list[str]
+) -> None:
+    random, now = Random(7), clock.now + timedelta(days=DAYS)
+    ask = NewApiToken(uuid4(), None, tuple(Permission), None)
+    admin, secret = await ledger.create_api_token(ask)
+    secrets.append(secret.reveal())
+    tokens = []
+    for number, name in enumerate(NAMES):
+        clock.advance(timedelta(hours=7))
+        ends_at = now + timedelta(days=ENDS_IN[number]) if number in ENDS_IN else None
+        asked = NewScimToken(uuid4(), name, ends_at, "new customer" if number == 0 else None)
+        tokens.append(await ledger.create_scim_token(asked, by=admin.id))
+    paces = [random.choice((0, 1, 2, 4)) for _ in tokens]
+    paces[0], paces[2] = 5, 0
+    while clock.now < now - timedelta(hours=20):
+        clock.advance(timedelta(hours=5))
+        for (_, secret), pace, agent in zip(tokens, paces, AGENTS * 9, strict=False):
+            for _ in range(random.randint(0, pace)):
+                await ledger.authenticate(
+                    secret, Presentation("scim", source="198.51.100.7", user_agent=agent)
+                )
+    clock.now = now - timedelta(hours=16)
+    token, _ = await ledger.rotate_scim_token(tokens[0][0].id, by=admin.id, reason="yearly")
+    found["rotating"], found["busy"] = token.id, tokens[1][0].id
+    await ledger.suspend_scim_token(tokens[3][0].id, by=admin.id, reason="contract ended")
+    await ledger.revoke_scim_token(tokens[10][0].id, by=Operator(), reason="left us")
+    clock.now = now - timedelta(hours=2)
+
+
+@pytest.fixture(params=LOOKS, ids=lambda look: f"{look[1]} {look[0]} px", scope="module")
+def look(request: pytest.FixtureRequest, chromium: Browser, seen: Seen) -> Iterator[Page]:
+    """Somebody who is signed in, with eyes of one kind and a window of one width."""
+    width, scheme = request.param
+    context = chromium.new_context(
+        base_url=seen.service.url,
+        viewport={"width": width, "height": 800},
+        color_scheme=scheme,
+        device_scale_factor=1,
+    )
+    page = context.new_page()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto("/console/sign-in")
+    page.fill("#token", seen.secret)
+    page.click("button")
+    page.wait_for_url("**/console/tokens")
+    yield page
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    given = os.environ.get("CONSOLE_PICTURES")
+    return Path(given) if given else tmp_path_factory.mktemp("pictures")
+
+
+def assert_for_everybody(page: Page, pictures: Path, name: str) -> None:
+    """No finding of axe-core, nothing beyond the edge; and a picture of it."""
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    width = page.viewport_size["width"] if page.viewport_size else 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    kind = "dark" if dark else "light"
+    page.screenshot(path=pictures / f"{name}-{kind}-{width}.png")
+
+
+def test_the_list(look: Page, pictures: Path) -> None:
+    look.goto("/console/tokens")
+    assert_for_everybody(look, pictures, "tokens")
+    look.goto("/console/tokens?state=nonsense&team=x")
+    assert_for_everybody(look, pictures, "tokens-mistake")
+    look.goto("/console/tokens?name=nobody")
+    assert_for_everybody(look, pictures, "tokens-none")
+
+
+def test_one_token(look: Page, pictures: Path, seen: Seen) -> None:
+    for id_, name in ((seen.busy, "token"), (seen.rotating, "token-rotating")):
+        look.goto(f"/console/tokens/{id_}")
+        assert_for_everybody(look, pictures, name)
+
+
+@pytest.mark.parametrize("command", ["complete", "cancel", "suspend", "revoke"])
+def test_its_dialogs(look: Page, pictures: Path, seen: Seen, command: str) -> None:
+    look.goto(f"/console/tokens/{seen.rotating}")
+    look.click(f"a[href='#{command}']")
+    assert_for_everybody(look, pictures, f"dialog-{command}")
+    look.goto(f"/console/tokens/{seen.rotating}#{command}")
+    look.reload()  # as it is without the script
+    assert_for_everybody(look, pictures, f"dialog-{command}-by-address")
+
+
+def test_the_form_of_a_new_one_its_mistakes_and_the_secret(look: Page, pictures: Path) -> None:
+    look.goto("/console/tokens/new")
+    assert_for_everybody(look, pictures, "new-token")
+    look.fill("#name", "Acme · Okta")
+    look.fill("#team_id", "acme")
+    look.click("main form button")
+    assert_for_everybody(look, pictures, "new-token-mistake")
+    look.fill("#team_id", str(uuid4()))
+    look.click("main form button")
+    look.wait_for_selector("[data-reveal]")
+    look.evaluate(
+        "() => { document.getElementById('base').textContent = 'https://tokens.example.com/scim/v2';"
+        " document.getElementById('secret').textContent = 'scim_live_' + 'x'.repeat(49) }"
+    )  # a picture is kept, and a secret is not
+    assert_for_everybody(look, pictures, "reveal")
+    look.check("[data-stored]")
+    look.click("[data-reveal] form button")
+    look.wait_for_url("**/console/tokens/*-*")
+    look.click("a[href='#revoke']")
+    look.click("#revoke button")
+    look.wait_for_selector("main .revoked")
+
+
+def test_many_at_once(look: Page, pictures: Path) -> None:
+    look.goto("/console/tokens/revoke")
+    assert_for_everybody(look, pictures, "bulk")
+    look.goto("/console/tokens/revoke?unused=30")
+    assert_for_everybody(look, pictures, "bulk-rehearsal")
+
+
+def test_what_is_not_there(look: Page, pictures: Path) -> None:
+    look.goto(f"/console/tokens/{uuid4()}")
+    assert_for_everybody(look, pictures, "problem")
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_the_sign_in(
+    chromium: Browser, seen: Seen, pictures: Path, width: int, scheme: str
+) -> None:
+    context = chromium.new_context(
+        base_url=seen.service.url,
+        viewport={"width": width, "height": 800},
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    page = context.new_page()
+    page.goto("/")
+    page.wait_for_url("**/console/sign-in")
+    assert_for_everybody(page, pictures, "sign-in")
+    page.fill("#token", "nonsense")
+    page.click("button")
+    assert_for_everybody(page, pictures, "sign-in-mistake")
+    context.close()
