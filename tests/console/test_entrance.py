@@ -255,7 +255,7 @@ def test_a_cookie_that_no_sign_in_made_is_none(
 
 def test_styles_and_script_are_small_and_kept_by_the_browser(visitor: Visitor) -> None:
     page = visitor.see("/console/tokens").text
-    for name, most in (("console.css", 12_000), ("console.js", 5_000), ("icon.svg", 1_000)):
+    for name, most in (("console.css", 12_288), ("console.js", 5_120), ("icon.svg", 1_000)):
         assert (ASSETS / name).stat().st_size < most
         (path,) = {part for part in page.split('"') if part.endswith(name)}
         answer = visitor.see(path)
