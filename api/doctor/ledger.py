@@ -14,8 +14,10 @@ from domain.eventstore.peppers.fingerprints import require_pepper
 from domain.postgres.migrate import MigrationError, pending
 from domain.postgres.sql_file import statements
 from domain.secret import Pepper
+from projections.described import rfc3339
 from projections.follow import positions
 from projections.registry import PROJECTIONS
+from projections.warnings.queries import LATE_AFTER, VIEWS, due_since
 
 MAX_LAG: Final = 10_000
 MIGRATE: Final = "run scim-ledger migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)"
@@ -50,6 +52,7 @@ def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
     yield ledger_time(connection)
     yield repairs(connection)
     yield from views(connection)
+    yield warnings(connection)
 
 
 def migrations(connection: Connection) -> Finding:
@@ -187,3 +190,32 @@ def views(connection: Connection, *, max_lag: int = MAX_LAG) -> Iterator[Finding
         )
     else:
         yield ok("old views", "none")
+
+
+def warnings(connection: Connection, *, max_lag: int = MAX_LAG) -> Finding:
+    """Whether somebody tells what is due of tokens: the views know what is, and what was told."""
+    what = "warnings"
+    known = {at.name: at for at in positions.all_positions(connection) if at.role == "live"}
+    for view in VIEWS:
+        at = known.get(view.name)
+        if at is None or not at.is_live_of(view):
+            found = f"what is due is not known: the view {view.name} is not built yet"
+            return warn(what, found, "start the service: it builds the view")
+        if at.stopped_at is not None:
+            found = f"none is told of what came later: the view {view.name} has stopped"
+            return fail(what, found, "docs/how-to/a-stopped-view.md")
+        if at.lag > max_lag:
+            found = f"none is told of what came later: the view {view.name} is far behind"
+            return warn(what, found, "start the service: its projection process follows")
+    row = connection.execute(_SQL["clock_and_last_instant"]).fetchone()
+    assert row is not None
+    now = max(filter(None, row))
+    since = due_since(connection, {name: at.version for name, at in known.items()}, now)
+    if since is None or now - since <= LATE_AFTER:
+        return ok(what, "none is late")
+    return fail(
+        what,
+        f"due since {rfc3339(since)} and not told: nobody is warned of what happens to tokens",
+        "start the service, whose projection process tells them; "
+        "if it runs, warnings.failed in its log says why it cannot",
+    )

@@ -19,6 +19,7 @@ from domain.eventstore.ledger_clock import AHEAD_MAX
 from projections.described import one_of, rfc3339
 from projections.follow import positions
 from projections.registry import PROJECTIONS
+from projections.warnings.queries import LATE_AFTER
 
 _KNOWN: Final = (
     [projection.name for projection in PROJECTIONS],
@@ -27,9 +28,6 @@ _KNOWN: Final = (
 
 _LASTING: Final = (ClockSkewed, PepperMismatch, StoreReadOnly)
 """What somebody has to mend."""
-
-LATE_AFTER: Final = timedelta(minutes=10)
-"""How long warnings may wait: after an upgrade, thousands become due at once."""
 
 
 class ProjectionHealth(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -163,7 +161,7 @@ async def _late(service: Service, at: datetime) -> str | None:
         since = await service.warnings.due_since(at)
         if since is not None and at - since > LATE_AFTER:
             what = f"warnings about tokens are due since {rfc3339(since)} and not told"
-            return f"{what}: see warnings.failed in the log"
+            return f"{what}: restart the service, or see warnings.failed in its log"
     return None
 
 

@@ -1,8 +1,10 @@
 """Query what is due and what will be: for those who watch the service."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
+
+from psycopg import Connection
 
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
@@ -15,9 +17,21 @@ EXPIRING_WITHIN_DAYS: Final = sorted({*EXPIRING_DAYS, 90})
 COUNTED: Final = 10_000
 """Tokens that are counted at most: an alarm asks whether there are any."""
 
+LATE_AFTER: Final = timedelta(minutes=10)
+"""How long warnings may wait: after an upgrade, thousands become due at once."""
+
 VIEWS: Final = (scim_tokens.PROJECTION, token_sources.PROJECTION)
 
 _SQL: Final = statements("projections.warnings", "due.sql")
+
+
+def due_since(connection: Connection, versions: Mapping[str, int], at: datetime) -> datetime | None:
+    """What `WarningQueries.due_since` tells, without a service. versions: of each of VIEWS."""
+    tables = {view.name: view.table(versions[view.name]) for view in VIEWS}
+    row = connection.execute(_SQL["oldest"].format(**tables).encode(), {"at": at}).fetchone()
+    assert row is not None
+    oldest: datetime | None = row[1]
+    return oldest
 
 
 class WarningQueries:

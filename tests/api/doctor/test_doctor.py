@@ -123,6 +123,7 @@ def test_a_sound_installation_fails_in_nothing(database: Database) -> None:
             "view usage",
             "view token_sources",
             "old views",
+            "warnings",
         ),
     ]
 
@@ -250,6 +251,18 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
         ),
         FAILS,
         "stopped at event 1: KeyError",
+    ),
+    (
+        "warnings",
+        "UPDATE ledger.projection_positions SET stopped_at = 1 WHERE name = 'token_sources'",
+        FAILS,
+        "none is told of what came later: the view token_sources has stopped",
+    ),
+    (
+        "warnings",
+        "UPDATE ledger.projection_positions SET shape = 0 WHERE name = 'scim_tokens'",
+        WARNS,
+        "what is due is not known",
     ),
     (
         "view usage",
