@@ -30,7 +30,10 @@ LIMIT_MAX: Final = 1000
 
 AsOf = Annotated[
     datetime | None,
-    QueryParameter(description="An extension: as it was at this instant.", required=False),
+    QueryParameter(
+        description="An extension: as it was at this instant, without `rotation`.",
+        required=False,
+    ),
 ]
 
 
