@@ -91,7 +91,7 @@ class Prescribed:
             try:
                 with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
                     return bool(answer.status == 200)
-            except (urllib.error.URLError, ConnectionError):
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
                 return False
 
         try:

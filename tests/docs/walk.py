@@ -53,7 +53,7 @@ class Walk:
         )
         deadline = time.monotonic() + (600 if "pip install" in script else READY_WITHIN_S)
         while True:
-            with suppress(urllib.error.URLError, ConnectionError):
+            with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
                 urllib.request.urlopen(self.here("http://127.0.0.1:8080/readyz"), timeout=5).close()
                 return process
             assert process.poll() is None, f"the service ended with {process.returncode}"
