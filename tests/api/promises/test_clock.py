@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
@@ -103,3 +103,53 @@ def test_readiness_says_that_ledger_time_has_jumped_and_the_doors_go_on(database
         r"ledger time is 17(28000|27999|27998) s ahead of the clocks: see scim-ledger doctor",
         problem,
     )
+
+
+async def standing_tokens(database: Database) -> dict[str, str]:
+    """Secrets that are good or not by an instant: what each is, by its text."""
+    async with TokenLedger(
+        database.app, pepper=Pepper([PEPPER_KEY.encode()]), clock_and_ids=CLOCK_AND_IDS
+    ) as ledger:
+        by, found = Operator(uuid4()), {}
+
+        async def made(what: str, lifetime: timedelta | None = None) -> UUID:
+            ends_at = None if lifetime is None else ledger.clock() + lifetime
+            token, secret = await ledger.create_scim_token(
+                NewScimToken(uuid4(), "Okta", ends_at), by=by
+            )
+            found[secret.reveal()] = what
+            return token.id
+
+        await made("ends in half an hour", timedelta(minutes=30))
+        for overlap in (timedelta(0), timedelta(minutes=30), timedelta(hours=12)):
+            id_ = await made(f"rotated, with an overlap of {overlap}")
+            await ledger.rotate_scim_token(id_, overlap=overlap, by=by)
+        await ledger.suspend_scim_token(await made("suspended"), by=by)
+        resumed = await made("resumed")
+        await ledger.suspend_scim_token(resumed, by=by)
+        await ledger.resume_scim_token(resumed, by=by)
+        return found
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=1), DAY], ids=str)
+def test_a_step_of_the_clock_and_back_changes_no_answer(
+    database: Database, step: timedelta
+) -> None:
+    found, clock = asyncio.run(standing_tokens(database)), Drifting()
+    with process(database, clock) as client:
+
+        def statuses() -> dict[str, int]:
+            return {
+                what: client.get(
+                    "/gateway/nginx", headers={"Authorization": f"Bearer {secret}"}
+                ).status_code
+                for secret, what in found.items()
+            }
+
+        before = statuses()
+        assert sorted(before.values()) == [200, 200, 200, 200, 401, 401]
+        for ahead in (step, -step):
+            clock.ahead = ahead
+            assert set(statuses().values()) == {503}
+            clock.ahead = timedelta(0)
+            assert statuses() == before
