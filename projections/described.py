@@ -6,7 +6,7 @@ OpenAPI document alone.
 
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
@@ -20,7 +20,8 @@ Instant: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"format": "d
 """UTC with exactly three decimals and Z (RFC 3339)."""
 
 
-SecretDigits: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}$")]
+EIGHT_HEX_DIGITS: Final = "^[0-9a-f]{8}$"
+SecretDigits: TypeAlias = Annotated[str, msgspec.Meta(pattern=EIGHT_HEX_DIGITS)]
 """The id of a secret: see `domain.secret.SecretId`."""
 
 

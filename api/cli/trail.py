@@ -1,6 +1,7 @@
 """Filters, queries and output of the commands that read the audit trail."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,7 +17,8 @@ from api.doors.client_address import plain_network
 from domain.errors import InvalidValue
 from domain.postgres.read_pool import ReadPool
 from projections.audit_trail.queries import AuditFilter, AuditQueries, Network
-from projections.audit_trail.view import KINDS, AuditEvent, outcome_of
+from projections.audit_trail.view import KINDS, AuditEvent, outcome_of, secret_number
+from projections.described import EIGHT_HEX_DIGITS
 from projections.follow.ledger_head import LedgerHeadWatch
 
 T = TypeVar("T")
@@ -34,8 +36,11 @@ Kinds = Annotated[
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class What:
-    """Which facts: of which kinds, and from when until when."""
+    """Which facts: about which secret, of which kinds, and from when until when."""
 
+    secret: Annotated[
+        str | None, Parameter(help="Only about this secret of the token, by its id.")
+    ] = None
     kind: Kinds = None
     outcome: Annotated[str | None, Parameter(help="success or refused.")] = None
     since: Annotated[datetime | None, Parameter(help="From this instant on, with a time zone.")] = (
@@ -52,7 +57,14 @@ class What:
             raise InvalidValue("--since", "must not be after --until")
         if self.outcome not in {None, "success", "refused"}:
             raise InvalidValue("--outcome", "must be success or refused")
-        return AuditFilter(kinds=kinds_of(self.kind, self.outcome), from_at=from_at, to_at=to_at)
+        if self.secret is not None and not re.fullmatch(EIGHT_HEX_DIGITS, self.secret):
+            raise InvalidValue("--secret", "must be eight hex digits, as token secrets lists them")
+        return AuditFilter(
+            secret=None if self.secret is None else secret_number(self.secret),
+            kinds=kinds_of(self.kind, self.outcome),
+            from_at=from_at,
+            to_at=to_at,
+        )
 
 
 @Parameter(name="*")
@@ -72,6 +84,8 @@ class Filters(What):
 
     def narrow(self) -> AuditFilter:
         """The same for a query. Raises InvalidValue."""
+        if self.secret is not None and self.token is None:
+            raise InvalidValue("--secret", "needs --token: it is one among those of its token")
         return replace(
             super().narrow(),
             teams=None if self.team is None else (self.team,),

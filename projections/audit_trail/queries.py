@@ -36,6 +36,7 @@ class AuditFilter:
     """What the trail is narrowed to; None does not narrow.
 
     teams: rows without a team are for those who may see all. kinds: public event names.
+    secret: that of one of the token's secrets, see `secret_number`; nothing without a token_id.
     source: presenters in this network. from_at: the first instant. to_at: the first instant after.
     """
 
@@ -44,6 +45,7 @@ class AuditFilter:
     user_id: UUID | None = None
     api_token_id: UUID | None = None
     kinds: Collection[str] | None = None
+    secret: int | None = None
     source: Network | None = None
     from_at: datetime | None = None
     to_at: datetime | None = None
@@ -180,9 +182,9 @@ def statement(narrow: AuditFilter, span: Span, *, limit: int) -> tuple[str, list
     """SQL for a `ViewReader`, and its parameters.
 
     Every form is bounded by indexes that end in the position, so a page costs as much as it holds:
-    a token's, a user's, an API token's, a team's, a rare kind's, those of a stretch of time. Where
-    one of several teams or kinds will do, it is one short read for each, merged: ANY would read all
-    that each of them ever had, or walk past everybody else's rows.
+    a token's, one of its secrets', a user's, an API token's, a team's, a rare kind's, those of a
+    stretch of time. Where one of several teams or kinds will do, it is one short read for each,
+    merged: ANY would read all that each of them ever had, or walk past everybody else's rows.
     """
     split = _split(narrow)
     found = [*_equalities(narrow), *_positions(narrow, span)]
@@ -277,7 +279,7 @@ def _equalities(narrow: AuditFilter) -> Iterator[tuple[Any, ...]]:
         yield f"{first} = ANY(%s)", narrow.token_id, list(narrow.teams)
     elif narrow.teams is not None and len(narrow.teams) == 1:
         yield "team_id = %s", narrow.teams[0]
-    for column in ("token_id", "user_id", "api_token_id"):
+    for column in ("token_id", "secret", "user_id", "api_token_id"):
         asked = getattr(narrow, column)
         if asked is not None:
             yield f"{column} = %s", asked

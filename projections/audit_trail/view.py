@@ -15,6 +15,7 @@ import msgspec
 
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY
+from domain.secret import SecretId
 from projections.addresses import Address, address_of
 from projections.audit_trail.details import DETAILS, NOBODY, UNTOLD
 from projections.described import Instant, SecretDigits, one_of, rfc3339
@@ -128,6 +129,11 @@ class AuditRow(msgspec.Struct, frozen=True, gc=False):
     ends_at: str | None
 
 
+def secret_number(secret: SecretId) -> int:
+    """The id as the table has it."""
+    return int.from_bytes(bytes.fromhex(secret), signed=True)
+
+
 def row_of(entry: LogEntry, event: Event) -> AuditRow:
     """One fact of the ledger."""
     kind, aggregate = _NAMES[entry.topic]
@@ -145,9 +151,7 @@ def row_of(entry: LogEntry, event: Event) -> AuditRow:
         actor.user_id,
         actor.api_token_id,
         detail.count,
-        None
-        if detail.secret is None
-        else int.from_bytes(bytes.fromhex(detail.secret), signed=True),
+        None if detail.secret is None else secret_number(detail.secret),
         kind,
         detail.reason,
         how.door or None,
@@ -224,6 +228,7 @@ PROJECTION: Final = RowPerEvent(
     indexes={
         "team": "(team_id, position) WHERE team_id IS NOT NULL",
         "token": "(token_id, position) WHERE token_id IS NOT NULL",
+        "secret": "(token_id, secret, position) WHERE secret IS NOT NULL",
         "user": "(user_id, position) WHERE user_id IS NOT NULL",
         "api_token": "(api_token_id, position) WHERE api_token_id IS NOT NULL",
         "at": "(at)",  # rows of one commit share an instant, and equal keys are stored once

@@ -1,5 +1,6 @@
 """The resources of the audit trail: `/audit`, a token's events, its use over time. Read-only."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
@@ -25,8 +26,8 @@ from domain.api_token import Permission
 from domain.errors import InvalidValue, NotFound
 from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.queries import AuditFilter, Span
-from projections.audit_trail.view import KINDS, AuditEvent, Kind, outcome_of
-from projections.described import Instant, rfc3339
+from projections.audit_trail.view import KINDS, AuditEvent, Kind, outcome_of, secret_number
+from projections.described import EIGHT_HEX_DIGITS, Instant, rfc3339
 from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageStep
 
 LIMIT_DEFAULT: Final = 100
@@ -100,6 +101,15 @@ Kinds = Annotated[
     QueryParameter(name="kind", description="Only these events.", required=False),
     Check(lambda kind, _: _check_kind(kind)),
 ]
+Secret = Annotated[
+    str | None,
+    QueryParameter(
+        description="Only about this secret of the token, by its id: how it was used, and refused.",
+        required=False,
+        pattern=EIGHT_HEX_DIGITS,
+    ),
+    Check(lambda secret, _: _check_secret(secret)),
+]
 Outcome = Annotated[
     Literal["success", "refused"] | None, QueryParameter(description="Only these.", required=False)
 ]
@@ -150,6 +160,7 @@ class AuditController(Controller):
         api_token_id: Annotated[
             UUID | None, QueryParameter(description="Only what this API token did.", required=False)
         ] = None,
+        secret: Secret = None,
         kind: Kinds = None,
         outcome: Outcome = None,
         source: Annotated[
@@ -166,14 +177,18 @@ class AuditController(Controller):
     ) -> Response[AuditList]:
         """One page of the trail, or all of it as a stream.
 
-        A caller with teams sees what is theirs.
+        A caller with teams sees what is theirs. `secret` needs `token_id`.
         """
+        if secret is not None and token_id is None:
+            detail = "needs token_id: a secret's id is one among those of its token"
+            raise BadRequest("A parameter is not valid.", [FieldError("secret", detail)])
         from_at, to_at = span(from_, to)
         narrow = AuditFilter(
             teams=visible_teams(request.user.api_token.teams, team_id),
             token_id=token_id,
             user_id=user_id,
             api_token_id=api_token_id,
+            secret=None if secret is None else secret_number(secret),
             kinds=kinds(kind, outcome),
             source=None if source is None else plain_network(source),
             from_at=from_at,
@@ -201,6 +216,7 @@ class TokenHistoryController(Controller):
         request: StrictRequest,
         service: InjectedService,
         token_id: FromPath[UUID],
+        secret: Secret = None,
         kind: Kinds = None,
         outcome: Outcome = None,
         from_: From = None,
@@ -220,6 +236,7 @@ class TokenHistoryController(Controller):
         narrow = AuditFilter(
             teams=caller.api_token.teams,
             token_id=token_id,
+            secret=None if secret is None else secret_number(secret),
             kinds=kinds(kind, outcome),
             from_at=from_at,
             to_at=to_at,
@@ -302,6 +319,11 @@ async def _require(service: Service, caller: Caller, token_id: UUID) -> None:
         token_id, teams=caller.api_token.teams, ledger_head=caller.ledger_head
     ):
         raise NotFound("no such token")
+
+
+def _check_secret(secret: str) -> None:
+    if re.fullmatch(EIGHT_HEX_DIGITS, secret) is None:
+        raise InvalidValue("/secret", "must be eight hex digits, in small letters")
 
 
 def _check_network(source: str) -> None:

@@ -232,6 +232,12 @@ def test_newest_comes_first_unless_asked_otherwise(
             "token_id",
             "must be a UUID, such as 05daecaf-4365-42e8-8370-8127de5dd717",
         ),
+        ({"secret": "5E1F09AB"}, "secret", "must be eight hex digits, in small letters"),
+        (
+            {"secret": "5e1f09ab"},
+            "secret",
+            "needs token_id: a secret's id is one among those of its token",
+        ),
         ({"format": "xml"}, "format", "must be one of: json, ndjson, csv"),
         ({"next_cursor": "AAAA"}, "next_cursor", "is not one of this list"),
     ],

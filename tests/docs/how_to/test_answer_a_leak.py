@@ -1,6 +1,7 @@
 """docs/how-to/answer-a-leak.md, command by command."""
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from typing import Final
@@ -34,13 +35,21 @@ def only(word: str) -> str:
     return script
 
 
+def _secret_id(machine: Prescribed) -> str:
+    """What the search prints."""
+    found = re.search(r" secret=([0-9a-f]{8})\b", machine.good(only("find")))
+    assert found is not None
+    return found[1]
+
+
 def test_a_leak_is_answered(machine: Prescribed) -> None:
     leaked, marked = (json.loads(machine.good(CREATE)) for _ in range(2))
     (machine.directory / "found.txt").write_text(f"token: {leaked['token']}\n")
     assert "1:8 scim_live state=live " in machine.good(only("find"))
     assert "state=live action=revoked " in machine.good(only("report"))
     assert "state=revoked " in machine.good(only("find"))
-    trail = machine.good(f"TOKEN_ID={leaked['id']}\n" + only("trail"))
+    ids = f"TOKEN_ID={leaked['id']}\nSECRET_ID={_secret_id(machine)}\n"
+    trail = machine.good(ids + only("trail"))
     assert trail.count("scim_token.leaked") == 2
 
     (machine.directory / "found.txt").write_text(marked["token"])
