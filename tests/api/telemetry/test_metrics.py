@@ -229,6 +229,17 @@ def test_a_path_has_one_of_few_classes() -> None:
     assert {route_of(path) for path in ("*", "/evil", "/SCIM", "/scim.", "/unread")} == {"other"}
 
 
+def test_every_route_of_the_service_has_its_class() -> None:
+    settings = Settings(
+        database_url="postgresql://127.0.0.1:1/none",
+        pepper=PEPPER_KEY,
+        console=True,
+        gitlab_revocation=True,
+    )
+    paths = {route.path for route in build(settings)._admin.routes}  # type: ignore[attr-defined]
+    assert "other" not in {route_of(path) for path in paths}
+
+
 def test_without_a_database_it_tells_that_and_what_was_counted() -> None:
     away = Settings(
         database_url="postgresql://127.0.0.1:1/none", pepper=PEPPER_KEY, public_metrics=True
