@@ -1,6 +1,7 @@
 """Read what a form sends; a mistake is told beside its field, with everything else as it was."""
 
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
 from typing import Final
 from uuid import UUID, uuid5
@@ -12,6 +13,7 @@ from domain.authority import ApiCall
 from domain.commands import CommandKey
 from domain.errors import InvalidValue, PolicyViolated
 
+_DATES_MAX: Final = date(9000, 1, 1)
 KEY: Final = "key"
 """The field of a form that makes its second sending no second command."""
 
@@ -54,6 +56,19 @@ def uuid_of(fields: Mapping[str, str], name: str) -> UUID:
         return UUID(fields[name])
     except ValueError:
         raise Mistakes({name: "must be a UUID"}) from None
+
+
+def end_of_day(fields: Mapping[str, str], name: str) -> datetime | None:
+    """The end, UTC, of the day in a field; None without one. Raises Mistakes."""
+    if name not in fields:
+        return None
+    try:
+        last = date.fromisoformat(fields[name])
+    except ValueError:
+        last = _DATES_MAX
+    if last >= _DATES_MAX:
+        raise Mistakes({name: "must be a day, such as 2027-08-31"})
+    return datetime.combine(last + timedelta(days=1), time(), UTC)
 
 
 def mistakes_of(error: InvalidValue | PolicyViolated) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """One token's page: what it tells, what is done to it, and what a refusal looks like."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -109,6 +110,36 @@ def test_a_rotation_that_is_sent_twice_makes_one_secret_and_shows_it_once(
         "scim_token.rotated.%",
     )
     assert count == [(1,)]
+
+
+def test_another_name_and_another_end(
+    service: RunningService, visitor: Visitor, token: dict[str, Any]
+) -> None:
+    last = (datetime.now(UTC) + timedelta(days=12)).date()
+    page = do(visitor, token, "change", name="Okta, new tenant", expires_at=last.isoformat())
+    assert "<h1>Okta, new tenant</h1>" in page
+    assert (last + timedelta(days=1)).strftime("%Y-%m-%d 00:00:00 UTC") in page
+    page = do(visitor, token, "change", no_end="yes")
+    assert "<h1>Okta, new tenant</h1>" in page
+    assert "no end" in page
+    present(service, token["token"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"expires_at": "2020-01-01"}, "must be in the future"),
+        ({"expires_at": "soon"}, "must be a day"),
+        ({"name": "x" * 256}, "name must be"),
+    ],
+)
+def test_a_change_that_cannot_be_is_told(
+    visitor: Visitor, token: dict[str, Any], fields: dict[str, str], told: str
+) -> None:
+    answer = visitor.send(at(token, "change"), {**hidden(visitor.see(at(token))), **fields})
+    assert answer.status_code == 400
+    assert told in words(answer.text)
+    assert "<h1>Okta</h1>" in answer.text
 
 
 def test_a_revocation_is_for_good(

@@ -1,7 +1,7 @@
 """Create a token; its secret is shown in the answer."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -28,7 +28,6 @@ from domain.scim_token.values import check_expiry, check_name, check_reason
 
 PATH: Final = "/console/tokens/new"
 _MAY: Final = requires(Permission.SCIM_TOKENS_WRITE)
-_DATES_MAX: Final = date(9000, 1, 1)
 
 
 @get(PATH, include_in_schema=False, opt=_MAY)
@@ -71,9 +70,9 @@ def _asked(fields: Mapping[str, str], *, at: datetime) -> NewScimToken:
     except forms.Mistakes as error:
         mistakes |= error.by_field
     try:
-        expires_at = _end_of(fields.get("expires_at"))
-    except ValueError:
-        mistakes["expires_at"] = "must be a day, such as 2027-08-31"
+        expires_at = forms.end_of_day(fields, "expires_at")
+    except forms.Mistakes as error:
+        mistakes |= error.by_field
     checks = {"name": partial(check_name, name), "reason": partial(check_reason, reason)}
     if expires_at is not None:
         checks["expires_at"] = partial(check_expiry, expires_at, after=at)
@@ -85,16 +84,6 @@ def _asked(fields: Mapping[str, str], *, at: datetime) -> NewScimToken:
     if mistakes:
         raise forms.Mistakes(mistakes)
     return NewScimToken(team_id, name, expires_at, reason)
-
-
-def _end_of(text: str | None) -> datetime | None:
-    """The end of a day, UTC. Raises ValueError."""
-    if text is None:
-        return None
-    asked = date.fromisoformat(text)
-    if asked >= _DATES_MAX:
-        raise ValueError(text)
-    return datetime.combine(asked + timedelta(days=1), time(), UTC)
 
 
 def _form(

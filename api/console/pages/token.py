@@ -26,7 +26,7 @@ from projections.token_activity.queries import Activity
 
 PATH: Final = "/console/tokens/{token_id:uuid}"
 COMMANDS: Final = (
-    *("rotate", "complete", "cancel", "suspend", "resume", "revoke"),
+    *("rotate", "complete", "cancel", "suspend", "resume", "change", "revoke"),
     *("setup-link", "end-setup-link"),
 )
 DONE: Final = {
@@ -96,6 +96,7 @@ async def show(
         overlaps=OVERLAPS,
         looked_at=caller.at.isoformat(timespec="milliseconds"),
         is_busy=_is_busy(seen, caller),
+        tomorrow=(caller.at + timedelta(days=1)).date().isoformat(),
         **await _activity(service, caller, token_id),
     )
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from litestar import Response, post
 from litestar.params import FromPath
 from litestar.response import Redirect, Template
+from msgspec import UNSET
 
 from api.admission import requires
 from api.console import forms
@@ -19,7 +20,8 @@ from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
 from api.service import InjectedService
 from domain.api_token import Permission
-from domain.errors import Refusal, SecretAlreadyShown
+from domain.commands import ScimTokenChange
+from domain.errors import InvalidValue, Refusal, SecretAlreadyShown
 from domain.scim_token.token import ScimToken
 from domain.secret import Secret
 
@@ -82,6 +84,27 @@ async def resume(
 ) -> Response[Any]:
     """A suspension is taken back."""
     return await _do(request, service, call, token_id, service.ledger.resume_scim_token)
+
+
+@post(f"{PATH}/change", include_in_schema=False, opt=_MAY, status_code=303)
+async def change(
+    request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
+) -> Response[Any]:
+    """Another name, another end, or none; what is left out stays as it is."""
+    fields = await forms.read(request)
+    try:
+        last = forms.end_of_day(fields, "expires_at")
+    except forms.Mistakes as error:
+        mistake = InvalidValue("/expires_at", error.by_field["expires_at"])
+        return await refused(request, service, token_id, mistake, fields)
+    ends_at = None if fields.get("no_end") == "yes" else UNSET if last is None else last
+    ask = ScimTokenChange(fields.get("name", UNSET), ends_at, fields.get("reason"))
+    key = forms.key_of(fields, call, request.scope["path"])
+    try:
+        await service.ledger.change_scim_token(token_id, ask, by=call, key=key)
+    except Refusal as error:
+        return await refused(request, service, token_id, error, fields)
+    return done(token_id, "change")
 
 
 @post(f"{PATH}/revoke", include_in_schema=False, opt=_MAY, status_code=303)
@@ -152,4 +175,4 @@ def _overlap(fields: Mapping[str, str]) -> timedelta:
     return timedelta(days=chosen)
 
 
-ROUTES: Final = (rotate, complete, cancel, suspend, resume, revoke)
+ROUTES: Final = (rotate, complete, cancel, suspend, resume, change, revoke)

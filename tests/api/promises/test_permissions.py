@@ -75,7 +75,7 @@ PAGES: Final = {
     "/console/assets/{version:str}/{name:str}",
 }
 COMMANDS: Final = (
-    *("rotate", "complete", "cancel", "suspend", "resume", "revoke"),
+    *("rotate", "complete", "cancel", "suspend", "resume", "change", "revoke"),
     *("setup-link", "end-setup-link"),
 )
 CONSOLE: Final = {

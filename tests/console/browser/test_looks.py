@@ -152,7 +152,7 @@ def test_one_token(look: Page, pictures: Path, seen: Seen) -> None:
         assert_for_everybody(look, pictures, name)
 
 
-@pytest.mark.parametrize("command", ["complete", "cancel", "suspend", "revoke"])
+@pytest.mark.parametrize("command", ["complete", "cancel", "suspend", "change", "revoke"])
 def test_its_dialogs(look: Page, pictures: Path, seen: Seen, command: str) -> None:
     look.goto(f"/console/tokens/{seen.rotating}")
     look.click(f"a[href='#{command}']")
@@ -173,8 +173,9 @@ def test_the_form_of_a_new_one_its_mistakes_and_the_secret(look: Page, pictures:
     look.click("main form button")
     look.wait_for_selector("[data-reveal]")
     look.evaluate(
-        "() => { document.getElementById('base').textContent = 'https://tokens.example.com/scim/v2';"
-        " document.getElementById('secret').textContent = 'scim_live_' + 'x'.repeat(49) }"
+        "() => { const show = (id, text) => { document.getElementById(id).textContent = text };"
+        " show('base', 'https://tokens.example.com/scim/v2');"
+        " show('secret', 'scim_live_' + 'x'.repeat(49)) }"
     )  # a picture is kept, and a secret is not
     assert_for_everybody(look, pictures, "reveal")
     look.check("[data-stored]")
