@@ -67,6 +67,18 @@ def test_every_command_that_a_document_tells_is_run_by_a_test() -> None:
             assert f'"{word}"' in (DOCS.parent / test).read_text("utf-8"), f"{document}: {word}"
 
 
+def test_every_picture_of_the_console_is_shown_and_has_words_for_who_cannot_see_it() -> None:
+    pictures = {path.name for path in (DOCS / "pictures").iterdir()}
+    shown = {
+        Path(target).name: words
+        for page in documents()
+        for words, target in re.findall(r"!\[([^]]*)\]\(([^)]+)\)", page.read_text("utf-8"))
+    }
+    assert pictures
+    assert pictures <= shown.keys()
+    assert all(len(words) > 20 for words in shown.values())
+
+
 def test_every_link_between_the_documents_leads_somewhere() -> None:
     root = DOCS.parent
     for page in documents():
