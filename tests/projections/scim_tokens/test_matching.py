@@ -10,6 +10,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from domain.postgres.connection import configure
+from domain.postgres.session import READING
 from domain.scim_token.conditions import LongestLives, TokenConditions
 from projections.audit_trail import view as audit_trail
 from projections.scim_tokens import matching
@@ -159,5 +161,6 @@ def test_among_a_million_tokens_a_stretch_stays_short(server: str) -> None:
             make(connection, projection)
         fill(connection, MANY_ROWS)
         connection.execute(f"ANALYZE {TABLE}".encode())
+        configure(connection, READING)
         for where, teams in QUESTIONS.values():
             walked(connection, where, teams, reads_at_most=matching.STEP + 20)

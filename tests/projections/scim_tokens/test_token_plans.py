@@ -304,6 +304,31 @@ def test_a_page_is_read_along_an_index(table: psycopg.Connection, question: str)
     assert unsuitable(explain(table, question, after=middle), times=times) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["none", "of today"])
+def test_among_a_million_tokens_a_page_reads_no_more(server: str, state: str) -> None:
+    """But for new addresses, of which a page looks at twenty thousand before they are many."""
+    with (
+        new_database(server) as database,
+        psycopg.connect(database.app, autocommit=True) as connection,
+    ):
+        for projection in (PROJECTION, audit_trail.PROJECTION, token_sources.PROJECTION):
+            make(connection, projection)
+        fill(connection, MANY_ROWS)
+        if state == "of today":
+            connection.execute(f"ANALYZE {TABLE}".encode())
+        configure(connection, READING)
+        middle = Place(T0 + timedelta(seconds=MANY_ROWS / 6), UUID(int=MANY_ROWS // 2))
+        wrong = {
+            (question, place): found
+            for question, (narrow, times) in QUESTIONS.items()
+            for place in (None, middle)
+            if narrow.new_source_since is None
+            and (found := unsuitable(explain(connection, question, after=place), times=times))
+        }
+        assert wrong == {}
+
+
 @pytest.mark.parametrize(
     "question",
     [
