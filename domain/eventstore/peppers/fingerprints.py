@@ -68,7 +68,9 @@ def _require_enough(connection: Connection, pepper: Pepper) -> None:
     """Of a ledger without fingerprints: each of its digests is of a generation that is there."""
     if not has_pepper(connection):  # nor a ledger whose secrets were given up
         return
-    row = connection.execute(_SQL["newest_generation_of_secrets"]).fetchone()
+    with connection.transaction():
+        connection.execute(_SQL["take_time"])
+        row = connection.execute(_SQL["newest_generation_of_secrets"]).fetchone()
     assert row is not None
     if row[0] > pepper.generation:
         raise PepperMismatch(

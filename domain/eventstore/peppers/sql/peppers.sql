@@ -16,6 +16,13 @@ SELECT count(*) FROM ledger.pepper_generations;
 -- Returns: the newest generation that the ledger has, 0 where it has none.
 SELECT coalesce(max(generation), 0) FROM ledger.pepper_generations;
 
+-- name: take_time
+-- Lifts the limits of a session until the transaction ends, for what reads every secret.
+-- Returns: nothing of use; one row for each limit that this release of PostgreSQL has.
+-- Index: none; the settings of the session.
+SELECT set_config(name, '0', true) FROM pg_settings
+WHERE name IN ('statement_timeout', 'transaction_timeout');
+
 -- name: newest_generation_of_secrets
 -- The newest generation that a stored secret was digested with, of a ledger without fingerprints.
 -- Returns: its number, 0 where there is no secret.

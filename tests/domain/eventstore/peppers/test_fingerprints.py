@@ -4,6 +4,7 @@ and says which one is wrong before it refuses anybody.
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from threading import Timer
 from typing import Final
 from uuid import uuid4
 
@@ -19,6 +20,8 @@ from domain.errors import PepperMismatch, TokenUnknown
 from domain.eventstore.peppers.fingerprints import has_pepper, record_pepper, require_pepper
 from domain.eventstore.peppers.newer_keys import GOOD_FOR_S
 from domain.ledger import TokenLedger
+from domain.postgres.connection import open_connection
+from domain.postgres.session import SERVING
 from domain.scim_token.events import Presentation
 from domain.secret import Pepper, SecretKind, mint
 from tests.conftest import CLOCK_AND_IDS, Database
@@ -236,3 +239,21 @@ def test_planted_a_ledger_that_compares_nothing_is_noticed(database: Database) -
         )
     with psycopg.connect(database.app) as connection, pytest.raises(AssertionError):
         assert outcome(connection, KEYS[:2], KEYS[1:3]) is not None
+
+
+def test_the_keys_of_an_older_ledger_are_looked_at_however_long_that_takes(
+    database: Database,
+) -> None:
+    """Of a million tokens it takes longer than a session of a service may."""
+    record(database, created())
+    with (
+        psycopg.connect(database.owner) as holder,
+        open_connection(database.app, session=SERVING) as opened,
+    ):
+        opened.execute("SET statement_timeout = '50ms'")
+        holder.execute("LOCK TABLE ledger.aggregates IN ACCESS EXCLUSIVE MODE")
+        release = Timer(0.3, holder.rollback)
+        release.start()
+        assert record_pepper(opened, Pepper(KEYS[:1])) == 1
+        release.join()
+        assert opened.execute("SHOW statement_timeout").fetchone() == ("50ms",)
