@@ -24,9 +24,7 @@ class Prometheus:
 
     def get(self, path: str, **parameters: str) -> Any:
         """The data of an answer."""
-        answer = self._client.get(path, params=parameters)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["data"]
+        return self._client.get(path, params=parameters).raise_for_status().json()["data"]
 
     def values(self, expression: str) -> list[float]:
         """What an expression gives now."""
@@ -36,7 +34,7 @@ class Prometheus:
         """Whether it has scraped its one target."""
         try:
             return self.values("up") == [1.0]
-        except httpx.TransportError:
+        except httpx.HTTPError:  # nobody listens yet, or 503: it is on its way up
             return False
 
 
