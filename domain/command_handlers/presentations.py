@@ -1,8 +1,9 @@
 """What happens to a secret that is presented: let in, refused or burnt."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import monotonic
+from typing import Final
 from uuid import UUID
 
 from domain.authority import Operator, scim_token_of
@@ -18,6 +19,9 @@ from domain.refusals.tally import RefusalTally, TallyKey
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import REFUSAL_EVERY, ScimToken
 from domain.secret import Secret
+
+SUSPENSION_REMEMBERED_FOR: Final = timedelta(seconds=5)
+"""It can be taken back, and then the token is refused for another reason, if it is."""
 
 
 class PresentationCommands(Execution):
@@ -74,9 +78,10 @@ class PresentationCommands(Execution):
             assert isinstance(outcome.state, ScimToken)
             if refusal is None:  # resumed meanwhile: what is void or over for good stays so
                 return RecordedRefusal(TokenSuspended, decision.at)
-            return RecordedRefusal(
-                type(refusal), (outcome.state.refused_at or decision.at) + REFUSAL_EVERY
-            )
+            due_at = (outcome.state.refused_at or decision.at) + REFUSAL_EVERY
+            if isinstance(refusal, TokenSuspended):
+                due_at = min(due_at, decision.at + SUSPENSION_REMEMBERED_FOR)
+            return RecordedRefusal(type(refusal), due_at)
 
         # What had expired and is void by now is another matter than what is remembered.
         asked = (decision.digest, decision.is_void)

@@ -57,7 +57,7 @@ def _create(token: Token, _: int) -> Outcome:
 
 
 def _authenticate(token: Token, secret: int) -> Outcome:
-    """Yes or no is decided each time; why not is remembered for a minute, by each process.
+    """Yes or no is decided each time; why not is remembered for a while, by each process.
 
     So of a secret that has ended, whichever of the two is true may be told that was true before.
     """

@@ -11,7 +11,7 @@ import pytest
 
 from domain.authority import Operator
 from domain.commands import NewScimToken
-from domain.errors import StoreUnavailable, TokenExpired, TokenRefused, TokenRevoked
+from domain.errors import StoreUnavailable, TokenExpired, TokenRefused, TokenRevoked, TokenSuspended
 from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from tests.conftest import Database, open_ledger
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
@@ -144,6 +144,35 @@ def test_a_flood_of_a_known_bad_token_costs_one_command_a_minute(
             clock.advance(MINUTE)
             assert [await flood(), await flood()] == [1, 0]
             assert events_of(database, token.id)[2:] == ["scim_token.refused.v1"] * 2
+
+    run(story())
+
+
+def test_that_it_is_suspended_is_remembered_for_seconds_since_it_can_be_taken_back(
+    database: Database, run: Run
+) -> None:
+    async def story() -> None:
+        clock = HandClock(T0)
+        async with open_ledger(
+            believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+        ) as ledger:
+            by = Operator(user_id=uuid4())
+            ask = NewScimToken(uuid4(), "x", T0 + MINUTE / 2)
+            token, secret = await ledger.create_scim_token(ask, by=by)
+            await ledger.suspend_scim_token(token.id, by=by)
+            for _ in range(3):
+                with pytest.raises(TokenSuspended):
+                    await ledger.authenticate(secret, IDP)
+            assert commands(database) == 3
+            await ledger.resume_scim_token(token.id, by=by)
+            clock.advance(MINUTE / 2)
+            with pytest.raises(TokenExpired):
+                await ledger.authenticate(secret, IDP)
+            assert events_of(database, token.id)[1:] == [
+                "scim_token.suspended.v1",
+                "scim_token.refused.v1",
+                "scim_token.resumed.v1",
+            ]
 
     run(story())
 
