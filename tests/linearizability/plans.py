@@ -64,13 +64,13 @@ def plan(random: Random) -> Plan:
         if random.random() < 0.15:
             steps[client].append(Step(SUSPEND, random.choice(tokens)))
             steps[random.randrange(CLIENTS)].append(Step(RESUME, random.choice(tokens)))
-        steps[client] += [_later_step(random, tokens) for _ in range(random.choice([1, 1, 2]))]
+        steps[client] += [_later_step(random, tokens) for _ in range(random.choice([1, 2, 2]))]
     for place in tokens:
         _rotate(random, steps, place)
         is_changed = random.random() < 0.35
         if is_changed:
             _change(random, steps, place)
-        if random.random() < (0.3 if is_changed else 0.9):
+        if not is_changed or random.random() < 0.6:
             ended = random.choice(steps)
             kind, is_newer = random.choice(_ENDINGS), random.random() < 0.5
             ended.insert(random.choice([-1, len(ended)]), Step(kind, place, is_newer=is_newer))
