@@ -16,7 +16,10 @@ class Place(NamedTuple):
     needs: Permission | None
 
 
-NAVIGATION: Final = (Place("/console/tokens", "Tokens", Permission.SCIM_TOKENS_READ),)
+NAVIGATION: Final = (
+    Place("/console/tokens", "Tokens", Permission.SCIM_TOKENS_READ),
+    Place("/console/audit", "Audit", Permission.AUDIT_READ),
+)
 
 
 def places_of(permissions: frozenset[Permission]) -> list[Place]:

@@ -9,6 +9,7 @@ from litestar.response import File, Template
 
 from api.console.gate import ASSETS
 from api.console.pages import (
+    audit,
     bulk,
     handover,
     new_token,
@@ -61,6 +62,7 @@ PAGES: Final[Sequence[Any]] = (
     *token_commands.ROUTES,
     *handover.ROUTES,
     *setup.ROUTES,
+    *audit.ROUTES,
 )
 
 

@@ -50,6 +50,11 @@ _IS_CAUSE: Final = frozenset(
 """Kinds whose reason is the ledger's word, and nobody's explanation."""
 
 
+def label(kind: str) -> str:
+    """What a kind is called where one is chosen."""
+    return _HAPPENED.get(kind, kind.replace(".", " ").replace("_", " ")).partition(":")[0]
+
+
 def sentence(fact: AuditEvent) -> str:
     """Such as "Revoked by user 4f9b5c02 from 192.0.2.1 because “left the company”"."""
     happened = _HAPPENED.get(fact.kind, fact.kind.replace(".", " ").replace("_", " "))

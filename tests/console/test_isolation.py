@@ -39,6 +39,8 @@ ABOUT: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     ("GET", "/console/tokens/revoke"): {"ids": "{token}"},
     ("POST", "/console/tokens/revoke"): {"ids": "{token}"},
     ("GET", ONE): {},
+    ("GET", "/console/audit"): {"token": "{token}"},
+    ("GET", "/console/audit/export"): {"team": "{team}"},
     **{("POST", f"{ONE}/{command}"): {"looked_at": LOOKED_AT} for command in COMMANDS},
 }
 """The query or the form of each route that is about a team or a token."""

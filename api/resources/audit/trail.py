@@ -194,7 +194,7 @@ class AuditController(Controller):
             from_at=from_at,
             to_at=to_at,
         )
-        return await _answer(request, service, narrow, order, limit, next_cursor, format_)
+        return await answer(request, service, narrow, order, limit, next_cursor, format_)
 
 
 class TokenHistoryController(Controller):
@@ -241,7 +241,7 @@ class TokenHistoryController(Controller):
             from_at=from_at,
             to_at=to_at,
         )
-        return await _answer(request, service, narrow, order, limit, next_cursor, format_)
+        return await answer(request, service, narrow, order, limit, next_cursor, format_)
 
     @get(
         "/usage",
@@ -334,7 +334,7 @@ def _check_network(source: str) -> None:
         raise InvalidValue("/source", detail) from None
 
 
-async def _answer(  # noqa: PLR0917
+async def answer(  # noqa: PLR0917
     request: StrictRequest,
     service: Service,
     narrow: AuditFilter,
@@ -343,6 +343,7 @@ async def _answer(  # noqa: PLR0917
     next_cursor: str | None,
     format_: Format | None,
 ) -> Response[Any]:
+    """A page of the trail as JSON, or all of it in another format."""
     caller = request.user
     wanted = negotiate(format_, request.headers.get("accept"))
     scope = f"audit {order} {narrow!r}"

@@ -85,6 +85,8 @@ CONSOLE: Final = {
     ("POST", "/console/sign-in"): UNDECLARED,
     ("POST", "/console/sign-out"): None,
     ("GET", "/console"): None,
+    ("GET", "/console/audit"): Permission.AUDIT_READ,
+    ("GET", "/console/audit/export"): Permission.AUDIT_READ,
     ("GET", "/console/tokens"): Permission.SCIM_TOKENS_READ,
     ("GET", "/console/tokens/{token_id:uuid}"): Permission.SCIM_TOKENS_READ,
     **{

@@ -1,0 +1,218 @@
+"""The audit trail in sentences: who did what, when, from where, and why."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any, Final, TypeAlias
+from urllib.parse import urlencode
+from uuid import UUID
+
+from litestar import Response, get
+from litestar.params import QueryParameter
+from litestar.response import Template
+
+from api.admission import requires
+from api.console import forms
+from api.console.layout import page
+from api.console.sentences import label, sentence
+from api.doors.client_address import Network, plain_network
+from api.errors import BadRequest
+from api.http.json_body import StrictRequest
+from api.resources.audit.formats import Format
+from api.resources.audit.trail import answer, kinds
+from api.service import InjectedService, visible_teams
+from domain.api_token import Permission
+from domain.eventstore.api_token_lookup import Caller
+from projections.audit_trail.queries import AuditFilter, Span
+from projections.audit_trail.view import KINDS, AuditEvent
+
+PATH: Final = "/console/audit"
+PER_PAGE: Final = 25
+WHAT: Final = {"": "anything"} | {kind: label(kind) for kind in sorted(KINDS, key=label)}
+OUTCOMES: Final = {"": "any", "success": "done", "refused": "refused"}
+FORMATS: Final = {"csv": Format.CSV, "ndjson": Format.NDJSON}
+_IDS: Final = ("team", "token", "user", "api_token")
+_POSITION_MAX: Final = (1 << 63) - 1
+_MAY: Final = requires(Permission.AUDIT_READ)
+
+Text: TypeAlias = Annotated[str | None, QueryParameter(required=False)]
+From: TypeAlias = Annotated[str | None, QueryParameter(name="from", required=False)]
+
+
+@get(PATH, include_in_schema=False, opt=_MAY)
+async def audit(  # noqa: PLR0917 - a filter each
+    request: StrictRequest,
+    service: InjectedService,
+    team: Text = None,
+    token: Text = None,
+    user: Text = None,
+    api_token: Text = None,
+    what: Text = None,
+    outcome: Text = None,
+    source: Text = None,
+    from_: From = None,
+    to: Text = None,
+    before: Text = None,
+) -> Template:
+    """One page, newest first. before: the position at which the page before it ended."""
+    asked = _given(
+        team=team,
+        token=token,
+        user=user,
+        api_token=api_token,
+        what=what,
+        outcome=outcome,
+        source=source,
+        to=to,
+        **{"from": from_},
+    )
+    caller = request.user
+    facts: Sequence[AuditEvent] = ()
+    older, pinned, mistakes = None, None, dict[str, str]()
+    try:
+        narrow = _filter(asked, caller)
+    except forms.Mistakes as error:
+        mistakes = dict(error.by_field)
+    else:
+        span = Span(after=None if before is None else _position(before))
+        found = await service.audit.page(
+            narrow, span, limit=PER_PAGE, ledger_head=caller.ledger_head
+        )
+        facts = found.events
+        older = None if found.next is None else _address(asked, before=found.next)
+        pinned = _address(asked, before=facts[0].position + 1) if facts else None
+    return page(
+        request,
+        "audit.html",
+        title="Audit",
+        status=400 if mistakes else 200,
+        told=[(fact, sentence(fact)) for fact in facts],
+        asked=asked,
+        mistakes=mistakes,
+        older=older,
+        pinned=pinned,
+        newest=None if before is None else _address(asked),
+        exports={name: f"{PATH}/export?{urlencode({'as': name, **asked})}" for name in FORMATS},
+        choices={"what": WHAT, "outcome": OUTCOMES},
+    )
+
+
+@get(f"{PATH}/export", include_in_schema=False, opt=_MAY)
+async def export(  # noqa: PLR0917 - a filter each
+    request: StrictRequest,
+    service: InjectedService,
+    team: Text = None,
+    token: Text = None,
+    user: Text = None,
+    api_token: Text = None,
+    what: Text = None,
+    outcome: Text = None,
+    source: Text = None,
+    from_: From = None,
+    to: Text = None,
+    as_: Annotated[str, QueryParameter(name="as", required=False)] = "csv",
+) -> Response[Any]:
+    """Every row that the filters leave, as a file."""
+    asked = _given(
+        team=team,
+        token=token,
+        user=user,
+        api_token=api_token,
+        what=what,
+        outcome=outcome,
+        source=source,
+        to=to,
+        **{"from": from_},
+    )
+    if as_ not in FORMATS:
+        raise BadRequest("The format is none of the choices.")
+    try:
+        narrow = _filter(asked, request.user)
+    except forms.Mistakes as error:
+        wrong = "; ".join(f"{name} {detail}" for name, detail in error.by_field.items())
+        raise BadRequest(f"A filter is not valid: {wrong}.") from None
+    return await answer(request, service, narrow, "newest", None, None, FORMATS[as_])
+
+
+def _given(**fields: str | None) -> dict[str, str]:
+    return {name: text for name, value in fields.items() if (text := (value or "").strip())}
+
+
+def _filter(asked: Mapping[str, str], caller: Caller) -> AuditFilter:
+    """What is asked for. Raises Mistakes, with all of them."""
+    mistakes = {
+        name: "is none of the choices"
+        for name, choices in (("what", WHAT), ("outcome", OUTCOMES))
+        if name in asked and asked[name] not in choices
+    }
+    found: dict[str, Any] = {}
+    readers = {
+        **dict.fromkeys(_IDS, _uuid),
+        "source": _network,
+        "from": _start_of,
+        "to": _end_of,
+    }
+    for name, read in readers.items():
+        try:
+            found[name] = read(asked[name]) if name in asked else None
+        except ValueError as error:
+            mistakes[name] = str(error)
+    if not mistakes and found["from"] and found["to"] and found["from"] >= found["to"]:
+        mistakes["from"] = "must not be after the last day"
+    if mistakes:
+        raise forms.Mistakes(mistakes)
+    team_id: UUID | None = found["team"]
+    return AuditFilter(
+        teams=visible_teams(caller.api_token.teams, team_id),
+        token_id=found["token"],
+        user_id=found["user"],
+        api_token_id=found["api_token"],
+        kinds=kinds([asked["what"]] if "what" in asked else None, asked.get("outcome")),
+        source=found["source"],
+        from_at=found["from"],
+        to_at=found["to"],
+    )
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ValueError("must be a UUID") from None
+
+
+def _network(text: str) -> Network:
+    try:
+        return plain_network(text)
+    except ValueError:
+        raise ValueError("must be an address or a network, such as 192.0.2.0/24") from None
+
+
+def _start_of(text: str) -> datetime:
+    """The first instant of a day, UTC. Raises ValueError."""
+    try:
+        asked = date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a day, such as 2026-11-28") from None
+    if not date(1970, 1, 1) <= asked < date(9000, 1, 1):
+        raise ValueError("must be between 1970 and 9000")
+    return datetime.combine(asked, time(), UTC)
+
+
+def _end_of(text: str) -> datetime:
+    """The first instant after a day, UTC. Raises ValueError."""
+    return _start_of(text) + timedelta(days=1)
+
+
+def _position(text: str) -> int:
+    """A place in the trail. Raises BadRequest."""
+    if not text.isascii() or not text.isdigit() or int(text[:20]) > _POSITION_MAX:
+        raise BadRequest("The page is none of the trail. Open its newest one.")
+    return int(text[:20])
+
+
+def _address(asked: Mapping[str, str], **more: int) -> str:
+    query = urlencode({**asked, **more})
+    return f"{PATH}?{query}" if query else PATH
+
+
+ROUTES: Final = (audit, export)
