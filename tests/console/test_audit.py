@@ -48,7 +48,8 @@ def test_it_says_who_did_what_from_where_and_why(
     assert f'href="/console/tokens/{revoked}"' in page.text
 
 
-def test_filters_are_the_query_string(visitor: Visitor, team: UUID, revoked: str) -> None:
+@pytest.mark.usefixtures("revoked")
+def test_filters_are_the_query_string(visitor: Visitor, team: UUID) -> None:
     found = {"team": str(team), "what": "scim_token.revoked"}
     page = visitor.see(PATH, **found)
     (told,) = sentences(page.text)
