@@ -19,6 +19,7 @@ from api.console.pages import (
     token_commands,
     tokens,
 )
+from api.console.pages.api_tokens import listed, new, one
 from api.console.rendering import FILES
 from api.http import problems
 from domain.errors import NotFound, PermissionDenied
@@ -63,6 +64,9 @@ PAGES: Final[Sequence[Any]] = (
     *handover.ROUTES,
     *setup.ROUTES,
     *audit.ROUTES,
+    *listed.ROUTES,
+    *new.ROUTES,
+    *one.ROUTES,
 )
 
 

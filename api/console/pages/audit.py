@@ -1,7 +1,6 @@
 """The audit trail in sentences: who did what, when, from where, and why."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Final, TypeAlias
 from urllib.parse import urlencode
 from uuid import UUID
@@ -12,6 +11,7 @@ from litestar.response import Template
 
 from api.admission import requires
 from api.console import forms
+from api.console.days import end_of, start_of
 from api.console.layout import page
 from api.console.sentences import label, sentence
 from api.doors.client_address import Network, plain_network
@@ -21,7 +21,7 @@ from api.resources.audit.formats import Format
 from api.resources.audit.trail import answer, kinds
 from api.service import InjectedService, visible_teams
 from domain.api_token import Permission
-from domain.eventstore.api_token_lookup import Caller
+from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.audit_trail.view import KINDS, AuditEvent
 
@@ -148,8 +148,8 @@ def _filter(asked: Mapping[str, str], caller: Caller) -> AuditFilter:
     readers = {
         **dict.fromkeys(_IDS, _uuid),
         "source": _network,
-        "from": _start_of,
-        "to": _end_of,
+        "from": start_of,
+        "to": end_of,
     }
     for name, read in readers.items():
         try:
@@ -185,22 +185,6 @@ def _network(text: str) -> Network:
         return plain_network(text)
     except ValueError:
         raise ValueError("must be an address or a network, such as 192.0.2.0/24") from None
-
-
-def _start_of(text: str) -> datetime:
-    """The first instant of a day, UTC. Raises ValueError."""
-    try:
-        asked = date.fromisoformat(text)
-    except ValueError:
-        raise ValueError("must be a day, such as 2026-11-28") from None
-    if not date(1970, 1, 1) <= asked < date(9000, 1, 1):
-        raise ValueError("must be between 1970 and 9000")
-    return datetime.combine(asked, time(), UTC)
-
-
-def _end_of(text: str) -> datetime:
-    """The first instant after a day, UTC. Raises ValueError."""
-    return _start_of(text) + timedelta(days=1)
 
 
 def _position(text: str) -> int:

@@ -33,10 +33,11 @@ from api.resources.api_token.documents import (
     document,
 )
 from api.resources.scim_token.listing import LIMIT_DEFAULT, LIMIT_MAX
-from api.service import InjectedService
+from api.service import InjectedService, Service
 from domain.api_token import ApiToken, Permission
 from domain.authority import sees
 from domain.commands import NewApiToken
+from domain.eventstore.lookups.api_tokens import Caller
 from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
 from domain.secret import Secret
 from projections.scim_tokens.queries import Place
@@ -119,12 +120,8 @@ class ApiTokenController(Controller):
         caller = request.user
         scope = f"api-token {caller.api_token.teams}"
         after = service.cursors.decode(next_cursor, scope=scope) if next_cursor else None
-        found = [
-            token
-            for token in reversed(await service.ledger.api_tokens())
-            if sees(caller.api_token, token) and token.is_good(at=caller.at)
-        ]
-        page, last = _page(found, after=after, limit=limit)
+        found = await good_tokens(service, caller)
+        page, last = page_of(found, after=after, limit=limit)
         cursor = None if last is None else service.cursors.encode(last, scope=scope)
         return ApiTokenList(limit, cursor, [document(token) for token in page])
 
@@ -219,7 +216,16 @@ class ApiTokenController(Controller):
         )
 
 
-def _page(
+async def good_tokens(service: Service, caller: Caller) -> list[ApiToken]:
+    """Those that a caller may manage, newest first."""
+    return [
+        token
+        for token in reversed(await service.ledger.api_tokens())
+        if sees(caller.api_token, token) and token.is_good(at=caller.at)
+    ]
+
+
+def page_of(
     tokens: Sequence[ApiToken], *, after: Place | None, limit: int
 ) -> tuple[Sequence[ApiToken], Place | None]:
     """The tokens behind a place, `limit` at most, and where the page ends; None at the end."""

@@ -87,6 +87,14 @@ CONSOLE: Final = {
     ("GET", "/console"): None,
     ("GET", "/console/audit"): Permission.AUDIT_READ,
     ("GET", "/console/audit/export"): Permission.AUDIT_READ,
+    **{
+        (method, f"/console/api-tokens{path}"): Permission.API_TOKENS_MANAGE
+        for method, path in (
+            *(("GET", ""), ("GET", "/new"), ("POST", "/new"), ("GET", "/{token_id:uuid}")),
+            *((method, "/{token_id:uuid}/rotate") for method in ("GET", "POST")),
+            *((method, "/{token_id:uuid}/revoke") for method in ("GET", "POST")),
+        )
+    },
     ("GET", "/console/tokens"): Permission.SCIM_TOKENS_READ,
     ("GET", "/console/tokens/{token_id:uuid}"): Permission.SCIM_TOKENS_READ,
     **{

@@ -1,0 +1,1 @@
+"""The API tokens: their list, a new one, and one of them."""

@@ -1,0 +1,45 @@
+"""The API tokens that are good, sessions of the console among them."""
+
+from typing import Annotated, Final
+
+from litestar import get
+from litestar.params import QueryParameter
+from litestar.response import Template
+
+from api.admission import requires
+from api.console.layout import page
+from api.http.json_body import StrictRequest
+from api.resources.api_token.resource import good_tokens, page_of
+from api.service import InjectedService
+from domain.api_token import Permission
+
+PATH: Final = "/console/api-tokens"
+PER_PAGE: Final = 25
+
+
+@get(PATH, include_in_schema=False, opt=requires(Permission.API_TOKENS_MANAGE))
+async def api_tokens(
+    request: StrictRequest,
+    service: InjectedService,
+    after: Annotated[str | None, QueryParameter(required=False)] = None,
+    done: Annotated[str | None, QueryParameter(required=False)] = None,
+) -> Template:
+    """One page, newest first: one statement besides the session's. done: what was just done."""
+    caller = request.user
+    scope = f"console api-tokens {caller.api_token.teams}"
+    place = service.cursors.decode(after, scope=scope) if after else None
+    found = await good_tokens(service, caller)
+    rows, last = page_of(found, after=place, limit=PER_PAGE)
+    cursor = None if last is None else service.cursors.encode(last, scope=scope)
+    return page(
+        request,
+        "api_tokens.html",
+        title="API tokens",
+        rows=rows,
+        older=None if cursor is None else f"{PATH}?after={cursor}",
+        is_first=after is None,
+        done="Revoked, everywhere, from now on." if done == "revoke" else None,
+    )
+
+
+ROUTES: Final = (api_tokens,)

@@ -1,0 +1,106 @@
+"""One API token: what it allows, rotate it, revoke it."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from litestar import Response, get, post
+from litestar.params import FromPath
+from litestar.response import Redirect, Template
+
+from api.admission import requires
+from api.console import forms
+from api.console.layout import page
+from api.console.pages.api_tokens.shown import shown
+from api.errors import BadRequest
+from api.http import problems
+from api.http.json_body import StrictRequest
+from api.resources.api_calls import InjectedCall
+from api.service import InjectedService, Service
+from domain.api_token import Permission
+from domain.errors import Refusal, SecretAlreadyShown
+
+PATH: Final = "/console/api-tokens/{token_id:uuid}"
+OVERLAPS: Final = {1: "1 day", 7: "7 days", 30: "30 days", 0: "not at all"}
+_MAY: Final = requires(Permission.API_TOKENS_MANAGE)
+
+
+@get(PATH, include_in_schema=False, opt=_MAY)
+async def api_token(
+    request: StrictRequest, service: InjectedService, token_id: FromPath[UUID]
+) -> Template:
+    """Revoked, foreign and missing ones are all 404."""
+    return await _show(request, service, token_id)
+
+
+@get([f"{PATH}/rotate", f"{PATH}/revoke"], include_in_schema=False, opt=_MAY)
+async def after_an_api_command(token_id: FromPath[UUID]) -> Redirect:
+    """Where a form was sent, asked for again: there is nothing to see but the token."""
+    return Redirect(f"/console/api-tokens/{token_id}", status_code=303)
+
+
+@post(f"{PATH}/rotate", include_in_schema=False, opt=_MAY, status_code=200)
+async def rotate_api_token(
+    request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
+) -> Template:
+    """Another secret, shown in this answer only."""
+    fields = await forms.read(request)
+    chosen = {str(days): days for days in OVERLAPS}.get(fields.get("overlap", "1"))
+    if chosen is None:
+        raise BadRequest("The overlap is none of the choices.")
+    key = forms.key_of(fields, call, request.scope["path"])
+    try:
+        _, secret = await service.ledger.rotate_api_token(
+            token_id,
+            overlap=timedelta(days=chosen),
+            by=call,
+            key=key,
+            reason=fields.get("reason"),
+        )
+    except SecretAlreadyShown as error:
+        return shown(request, error.originator_id, None)
+    except Refusal as error:
+        return await _show(request, service, token_id, refused=error, given=fields)
+    return shown(request, token_id, secret)
+
+
+@post(f"{PATH}/revoke", include_in_schema=False, opt=_MAY, status_code=303)
+async def revoke_api_token(
+    request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
+) -> Response[Any]:
+    """For good, with the sessions that it signed in for."""
+    fields = await forms.read(request)
+    try:
+        await service.ledger.revoke_api_token(token_id, by=call, reason=fields.get("reason"))
+    except Refusal as error:
+        return await _show(request, service, token_id, refused=error, given=fields)
+    return Redirect("/console/api-tokens?done=revoke", status_code=303)
+
+
+async def _show(
+    request: StrictRequest,
+    service: Service,
+    token_id: UUID,
+    *,
+    refused: Refusal | None = None,
+    given: Mapping[str, str] | None = None,
+) -> Template:
+    """The page; a token that is not there is 404 whatever was refused."""
+    token = await service.ledger.api_token(token_id, seen_by=request.user.api_token)
+    problem = None if refused is None else problems.answer(refused).problem
+    return page(
+        request,
+        "api_token.html",
+        title="API token",
+        status=200 if problem is None else problem.status,
+        token=token,
+        is_mine=token.id == request.user.api_token.id,
+        refused=problem,
+        given=given or {},
+        overlaps=OVERLAPS,
+        key=service.ledger.clock_and_ids.new_id(),
+    )
+
+
+ROUTES: Final = (api_token, after_an_api_command, rotate_api_token, revoke_api_token)
