@@ -39,6 +39,8 @@ HOUR: Final = timedelta(hours=1)
 CYCLE: Final = 40 * MINUTE
 OVERLAP: Final = 6 * HOUR
 NEVER_SILENT: Final = FinishRule(silent_for=timedelta(days=365))
+AT_ONCE: Final = FinishRule(used_apart=timedelta(0), silent_for=timedelta(days=-1))
+"""Planted: one use of the newer secret is enough, however the older one is used."""
 Client: TypeAlias = "TestClient[Edge]"
 
 
@@ -225,6 +227,15 @@ def test_no_call_is_refused(database: Database, provider: type[Okta], end: str) 
         assert rotation.provider.secret == good
         client = rotation.provider.client
         assert [presented(client, secret) for secret in (over, good)] == [401, 200]
+
+
+@pytest.mark.long
+def test_planted_a_finish_that_does_not_wait_for_a_cycle_refuses_calls(
+    database: Database,
+) -> None:
+    with rotating(database, Entra, AT_ONCE) as rotation:
+        rotation.provider.is_told(rotation.newer)
+        assert {status for _, status in rotation.provider.refused} == {401}
 
 
 @pytest.mark.long
