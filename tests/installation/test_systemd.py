@@ -91,24 +91,53 @@ def test_its_variables_are_settings_and_its_state_is_the_ledgers() -> None:
     assert directives()["StateDirectory"] == Path(STATE).name
 
 
+def allowed() -> set[str]:
+    """The system calls that the unit's filters leave."""
+    named: dict[str, set[str]] = {}
+    said = wheel.run(["systemd-analyze", "syscall-filter"])
+    for line in re.findall(r"^(@[\w-]+)|^ {4}(@?[\w-]+)$", said, re.MULTILINE):
+        if line[0]:
+            members = named.setdefault(line[0], set())
+        else:
+            members.add(line[1])
+
+    def calls(name: str) -> set[str]:
+        if not name.startswith("@"):
+            return {name}
+        return {call for member in named[name] for call in calls(member)}
+
+    filters = re.findall(r"^SystemCallFilter=(~?)(\S+)$", UNIT.read_text(), re.MULTILINE)
+    (good,) = (calls(name) for tilde, name in filters if not tilde)
+    return good - {call for tilde, name in filters if tilde for call in calls(name)}
+
+
 @pytest.mark.long
 def test_what_the_unit_starts_lives_within_its_walls(base: Path) -> None:
     """On a read-only tree, without other processes to see and without memory to make code of.
 
-    What is not played here: the filter of system calls and the device policy.
+    Its filter of system calls is compared with the calls that strace sees; the device policy is
+    not played here.
     """
-    environment = base / "environment"
+    require({**SYSTEMD, "strace": "apt-get install strace"})
+    environment, state, traces = base / "environment", directory(base / "state"), base / "traces"
     commands = wheel.installed(wheel.built(base / "dist"), environment)
-    state = directory(base / "state")
     room = Room(
         shown={str(environment): environment, **python_as_installed()},
-        writable={STATE: state},
+        writable={STATE: state, "/traces": directory(traces)},
         scratch=("/tmp",),
         is_hardened=True,
     )
     program, *arguments = directives()["ExecStart"].split()
-    argv = ["sh", "-c", f'umask {directives()["UMask"]} && exec "$@"', program]
-    argv += [str(commands / Path(program).name), *arguments]
+    traced = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        "/traces/calls",
+        str(commands / Path(program).name),
+    ]
+    argv = ["sh", "-c", f'umask {directives()["UMask"]} && exec "$@"', "sh", *traced, *arguments]
     given = dict(pair.split("=", 1) for pair in shlex.split(directives()["Environment"]))
     with Network() as network:
         room = room._replace(network=network)
@@ -116,3 +145,6 @@ def test_what_the_unit_starts_lives_within_its_walls(base: Path) -> None:
         with Serving(room.command(argv, environment=given)) as serving:
             serving.until_healthy(room.command(check))
         assert (state / "first-api-token").stat().st_uid == UID
+    called = set(re.findall(r"^\d+ +(\w+)\(", (traces / "calls").read_text(), re.MULTILINE))
+    assert "openat" in called
+    assert called - allowed() == set()
