@@ -14,11 +14,12 @@ class Caller(httpx.Auth):
     """One of the kept API tokens, by what it is for."""
 
     def __init__(self, what: str) -> None:
-        (self.told,) = (each for each in kept.told()["callers"] if each["what"] == what)
+        self._what = what
 
     def auth_flow(self, request: httpx.Request) -> Any:
         """The library's hook."""
-        request.headers["Authorization"] = f"Bearer {kept.presented(self.told)}"
+        (told,) = (each for each in kept.told()["callers"] if each["what"] == self._what)
+        request.headers["Authorization"] = f"Bearer {kept.presented(told)}"
         yield request
 
 

@@ -9,13 +9,24 @@ from domain.secret import SecretKind, mint
 from tests.upgrade.seeded.sitecustomize import entropy
 
 HOOK: Final = Path(__file__).with_name("seeded")
-KEPT: Final = Path(__file__).with_name("ledger")
+BEFORE: Final = Path(__file__).with_name("ledger")
+"""Of the release before."""
+THIS: Final = Path(__file__).with_name("ledger_of_this_release")
+"""Of 0.1.0, for the gate of whatever comes next."""
+KEPT = BEFORE
+"""The one that a test reads."""
 KINDS: Final = {
     *(f"scim_token.{past}" for past in ("created", "used", "refused", "rotated", "revoked")),
     *(f"api_token.{past}" for past in ("created", "used", "refused", "revoked")),
     "refusal_tally.counted",
 }
 """What can happen in a ledger of that release."""
+TAKES_LONG: Final = {
+    "scim_token.unused",  # 90 days
+    "scim_token.rekeyed",  # an hour after a key was added
+    "scim_token.old_secret_still_used",  # a day after a rotation began
+}
+"""What the maker does not wait for."""
 API_CALLS: Final = (
     "GET /scim-token",
     "DELETE /scim-token/00000000-0000-0000-0000-000000000000",

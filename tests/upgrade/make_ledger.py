@@ -1,9 +1,9 @@
-"""Make the kept ledger: everything that can happen to a token, under the release before.
+"""Make a kept ledger: everything that can happen to a token, under this release or a later one.
 
     python -m tests.upgrade.make_ledger --command <a checkout of it>/.venv/bin/scim-ledger
 
-It knows a release by its command line and by HTTP alone, so it works with any. It takes 40 seconds,
-for it waits for expiries and overlaps.
+It knows a release by its command line and by HTTP alone, so it works with any. It takes a minute,
+for it waits for expiries, overlaps and warnings.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from uuid import UUID
 
 from domain.secret import SecretKind, mint
 from tests.upgrade import archive
-from tests.upgrade.kept import API_CALLS, HOOK, KEPT, pepper_keys, presented
+from tests.upgrade.kept import API_CALLS, HOOK, THIS, pepper_keys, presented
 from tests.upgrade.making import (
     AGENTS,
     IPV4,
@@ -34,6 +34,8 @@ from tests.upgrade.making import (
 )
 from tests.upgrade.release import Release
 
+WARNED_AFTER_S: Final = 15
+"""So long the service takes at most to tell what the clock has brought."""
 MANY: Final = 150
 """Uses, each of a commit of its own: more than two chapters of a stream's head."""
 
@@ -87,7 +89,7 @@ def rotations(making: Making) -> None:
     making.create("rotating")
     making.create_by_operator("rotated by an operator")
     older = making.tokens["rotated"]["token"]
-    making.rotate("rotated", overlap_s=2)
+    making.rotate("rotated", overlap_s=8)
     making.rotate("rotating", overlap_s=30 * 86_400)
     making.rotate_by_operator("rotated by an operator")
     for name in ("rotated", "rotating", "rotated by an operator"):
@@ -143,6 +145,37 @@ def second_life(making: Making) -> None:
         assert making.use(name, source=IPV4[1], agent=AGENTS[1]) == 200
     making.rotate("long-lived", overlap_s=0)
     assert making.use("long-lived", source=IPV6[0]) == 200
+
+
+def third_life(making: Making) -> None:
+    """What the older kept ledger has not: suspensions, ends of rotations, leaks, a policy."""
+    for name in ("suspended", "resumed", "changed", "completed", "cancelled", "leaked", "linked"):
+        making.create(name, team=TEAM_C)
+        assert making.use(name, source=IPV4[0]) == 200
+    soon = (datetime.now(UTC) + timedelta(days=20)).isoformat()
+    for verb, name, *words in (
+        ("suspend", "suspended", "--reason", "an audit"),
+        ("suspend", "resumed"),
+        ("resume", "resumed", "--reason", "it is over"),
+        ("change", "changed", "--name", "changed: “neu”", "--expires-at", soon),
+        ("setup-link", "linked", "--base-url", "https://ledger.example"),
+        ("end-setup-link", "linked"),
+    ):
+        making.release.run("token", verb, making.tokens[name]["id"], *words)
+    assert making.use("suspended") == 401
+    assert making.use("resumed") == 200
+    for name, verb in (("completed", "complete-rotation"), ("cancelled", "cancel-rotation")):
+        making.rotate(name, overlap_s=3600)
+        making.release.run("token", verb, making.tokens[name]["id"])
+    (older, _) = (each for each in making.secrets if each["what"] == "cancelled")
+    older["until"] = None  # it goes on as before
+    found = [{"token": making.tokens["leaked"]["token"], "source": "a test"}]
+    assert making.call("POST", "/leak-report", json=found).json()[0]["action"] == "revoked"
+    making.api_token("rotated", "--user", USER_B, "--never-expires")
+    rotated = making.release.told("api-token", "rotate", making.api_tokens["rotated"]["id"])
+    making.api_tokens["rotated"] = {**making.api_tokens["rotated"], **rotated}
+    making.release.run("policy", "set", "--team", TEAM_C, "--max-live-tokens", "50")
+    time.sleep(WARNED_AFTER_S)
 
 
 def answers(making: Making) -> Mapping[str, Any]:
@@ -226,6 +259,7 @@ def make(command: Path, kept: Path) -> None:
     with release.serving("second") as making.client:
         release.run("projections", "rebuild", "usage")
         second_life(making)
+        third_life(making)
         found = answers(making)
     kept.mkdir(exist_ok=True)
     trail = release.run("audit", "export")
@@ -242,9 +276,7 @@ def make(command: Path, kept: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Make the kept ledger.")
-    parser.add_argument(
-        "--command", type=Path, required=True, help="scim-ledger of the release before"
-    )
-    parser.add_argument("--to", type=Path, default=KEPT, help="where to keep it")
+    parser.add_argument("--command", type=Path, required=True, help="scim-ledger of the release")
+    parser.add_argument("--to", type=Path, default=THIS, help="where to keep it")
     given = parser.parse_args()
     make(given.command.absolute(), given.to.absolute())

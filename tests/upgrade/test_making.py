@@ -14,5 +14,5 @@ pytestmark = pytest.mark.long
 def test_such_a_ledger_can_be_made_anew(place: Path) -> None:
     make(Path(COMMAND), place / "kept")
     made = {path.name for path in (place / "kept").iterdir()}
-    assert made == {path.name for path in kept.KEPT.iterdir()}
+    assert made == {path.name for path in kept.THIS.iterdir()}
     assert kept.kinds_of((place / "kept" / "trail.ndjson").read_text("utf-8")) >= kept.KINDS

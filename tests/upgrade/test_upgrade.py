@@ -49,9 +49,18 @@ def restored(place: Path) -> Path:
     return data_dir
 
 
+@pytest.fixture(params=[kept.BEFORE, kept.THIS], ids=["before", "this"])
+def ledger(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A kept ledger. What this release itself made is read as the next one will."""
+    monkeypatch.setattr(kept, "KEPT", request.param)
+    kept_at: Path = request.param
+    return kept_at
+
+
 @pytest.fixture(params=[directory, restored])
-def release(request: pytest.FixtureRequest, place: Path) -> Release:
-    """This release, on the ledger of the one before."""
+def release(request: pytest.FixtureRequest, ledger: Path, place: Path) -> Release:
+    """This release, on a kept ledger."""
+    assert ledger == kept.KEPT
     return Release(Path(COMMAND), request.param(place))
 
 
@@ -75,12 +84,17 @@ def test_all_that_was_said_is_said_again_also_by_views_made_anew(release: Releas
 
 def test_it_goes_on(release: Release) -> None:
     with release.serving("service") as client:
-        old = {each["token_id"]: kept.presented(each) for each in kept.told()["secrets"]}
+        old = {
+            each["token_id"]: kept.presented(each)
+            for each in kept.told()["secrets"]
+            if checks.good_now(each) == "yes"
+        }
         active = {each["id"]: each for each in tokens(client)}
-        for id_ in active:
+        good = [id_ for id_ in active if id_ in old]  # one is suspended
+        for id_ in good:
             used(client, old[id_])
             assert document(client, id_)["last_used_at"] > (active[id_]["last_used_at"] or "")
-        rotating, revoking, burning, *_ = active
+        rotating, revoking, burning, *_ = good
         new = client.post(f"/scim-token/{rotating}/rotate", auth=ADMIN, json={"overlap_seconds": 0})
         refused(client, old[rotating])
         used(client, new.json()["token"])
@@ -102,7 +116,16 @@ def test_every_kind_of_event_of_that_release_is_in_it() -> None:
     assert {topic.rpartition(".")[0] for topic in REGISTRY.topics} >= kept.KINDS
 
 
-def test_nothing_that_is_kept_holds_a_secret(place: Path) -> None:
+@pytest.mark.parametrize("ledger", [kept.THIS], indirect=True)
+def test_all_that_this_release_records_is_in_its_ledger_but_what_takes_days(ledger: Path) -> None:
+    """If this fails: there is a new kind of event, which the maker is to bring about."""
+    assert ledger == kept.THIS
+    known = {topic.rpartition(".")[0] for topic in REGISTRY.topics}
+    assert kept.kinds_of(kept.trail()) == known - kept.TAKES_LONG
+
+
+def test_nothing_that_is_kept_holds_a_secret(place: Path, ledger: Path) -> None:
+    assert ledger == kept.KEPT
     archive.unpack(kept.KEPT / "data.tar.xz", place)
     files = [path for path in (*kept.KEPT.iterdir(), *place.rglob("*")) if path.is_file()]
     text = b"".join(path.read_bytes() for path in files)
@@ -232,4 +255,6 @@ def document(client: httpx.Client, id_: str) -> Any:
 
 def tokens(client: httpx.Client) -> Any:
     """The active ones."""
-    return client.get("/scim-token?limit=1000", auth=ADMIN).json()["result"]
+    answer = client.get("/scim-token?limit=1000", auth=ADMIN)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["result"]
