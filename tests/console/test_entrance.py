@@ -1,5 +1,7 @@
 """Who comes in, by what, and what a browser is told about each page."""
 
+import json
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -13,7 +15,14 @@ from api.console.cookie import LOOPBACK, SECURE
 from domain.api_token import Permission
 from tests.conftest import new_database
 from tests.console.browsing import SAME_ORIGIN, Visitor
-from tests.service import Caller, RunningService, running_service, until
+from tests.service import (
+    COMMAND,
+    Caller,
+    RunningService,
+    running_service,
+    service_environment,
+    until,
+)
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -217,6 +226,19 @@ def test_signing_out_revokes_the_session(service: RunningService, admin: Caller)
     assert service.client.get("/whoami", auth=admin).status_code == 200
 
 
+def token_list(service: RunningService) -> list[dict[str, str]]:
+    """What the command line says of the API tokens."""
+    told = subprocess.run(
+        [COMMAND, "api-token", "list", "--json"],
+        env=service_environment(service.database.app),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: list[dict[str, str]] = json.loads(told.stdout)
+    return found
+
+
 def test_a_session_is_listed_audited_and_revoked_like_each_api_token(
     service: RunningService, admin: Caller
 ) -> None:
@@ -227,6 +249,8 @@ def test_a_session_is_listed_audited_and_revoked_like_each_api_token(
         (session,) = [each for each in listed["result"] if each.get("session_of") == str(caller.id)]
         trail = service.client.get("/audit", params={"token_id": session["id"]}, auth=admin)
         assert [row["note"] for row in trail.json()["result"]] == ["a session of the console"]
+        (told,) = [each for each in token_list(service) if each["id"] == session["id"]]
+        assert told["session_of"] == str(caller.id)
         assert visiting.see("/console/tokens").status_code == 200
         service.client.delete(f"/api-token/{session['id']}", auth=admin)
         assert visiting.see("/console/tokens").status_code == 303

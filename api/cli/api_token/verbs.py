@@ -148,6 +148,7 @@ def api_token_revoke(
 
 
 def _fields(token: ApiToken) -> Mapping[str, Any]:
+    of = {} if token.session_of is None else {"session_of": str(token.session_of)}
     return {
         "id": str(token.id),
         "user_id": str(token.user_id),
@@ -157,4 +158,5 @@ def _fields(token: ApiToken) -> Mapping[str, Any]:
         "expires_at": instant(token.expires_at),
         "revoked_at": instant(token.revoked_at),
         "last_used_at": instant(token.last_used_at),
+        **of,
     }

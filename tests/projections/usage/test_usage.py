@@ -1,6 +1,7 @@
 """The views `usage` and `token_sources`: given events, these rows; the same again when rebuilt."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -238,3 +239,28 @@ def test_steps_are_dense_and_end_where_asked(database: Database) -> None:
         UsageStep("2021-08-09T00:00:00.000Z", 0, 0, 0),
         UsageStep("2021-08-10T00:00:00.000Z", 6, 1, 3),
     ]
+
+
+def test_days_of_many_tokens_are_the_steps_of_each(database: Database) -> None:
+    """Of every secret of a token, and of no token beside it in the index."""
+    given(
+        database,
+        *HISTORY,
+        used(T2 + timedelta(days=1), None, count=7, of=OTHER_ID),
+        used(T2 + timedelta(days=2), count=5),
+    )
+
+    async def days(*ids: UUID, to_at: datetime) -> Mapping[UUID, Sequence[int]]:
+        pool = ReadPool(database.app)
+        try:
+            return await UsageQueries(pool).days(ids, days=3, to_at=to_at, ledger_head=0)
+        finally:
+            await pool.close()
+
+    nobody, last = UUID(int=7), T2 + timedelta(days=2, minutes=1)
+    assert asyncio.run(days(TOKEN_ID, OTHER_ID, nobody, to_at=last)) == {
+        TOKEN_ID: [6, 0, 5],
+        OTHER_ID: [1, 7, 0],
+        nobody: [0, 0, 0],
+    }
+    assert asyncio.run(days(TOKEN_ID, to_at=T2 + MINUTE)) == {TOKEN_ID: [0, 0, 6]}
