@@ -279,7 +279,7 @@ PLANTED: Final = {
 def test_a_planted_bug_is_found(pair: Pair, condition: str, steps: Plan) -> None:
     carry_out(pair, [steps])
     with planted(pair, condition), pytest.raises(NotLinearizable):
-        carry_out(pair, [steps])
+        carry_out(pair, [steps] * 10)  # on a busy machine an end is at times asked for too late
 
 
 @pytest.mark.parametrize(("condition", "steps"), PLANTED.values(), ids=PLANTED)
