@@ -8,6 +8,7 @@ from uuid import UUID
 from litestar import Response, get
 from litestar.params import QueryParameter
 from litestar.response import Template
+from msgspec.structs import replace
 
 from api.admission import requires
 from api.console import forms
@@ -85,7 +86,7 @@ async def audit(  # noqa: PLR0917 - a filter each
         "audit.html",
         title="Audit",
         status=400 if mistakes else 200,
-        told=[(fact, sentence(fact)) for fact in facts],
+        told=[(fact, _told(fact)) for fact in facts],
         asked=asked,
         mistakes=mistakes,
         older=older,
@@ -131,6 +132,11 @@ async def export(  # noqa: PLR0917 - a filter each
         wrong = "; ".join(f"{name} {detail}" for name, detail in error.by_field.items())
         raise BadRequest(f"A filter is not valid: {wrong}.") from None
     return await answer(request, service, narrow, "newest", None, None, FORMATS[as_])
+
+
+def _told(fact: AuditEvent) -> str:
+    """In a sentence; that an API token was used at the API goes without saying."""
+    return sentence(replace(fact, door=None) if fact.door == "api" else fact)
 
 
 def _given(**fields: str | None) -> dict[str, str]:

@@ -215,3 +215,66 @@ def test_the_sign_in(
     page.click("button")
     assert_for_everybody(page, pictures, "sign-in-mistake")
     context.close()
+
+
+def test_the_audit_trail(look: Page, pictures: Path, seen: Seen) -> None:
+    look.goto("/console/audit")
+    assert_for_everybody(look, pictures, "audit")
+    look.goto(f"/console/audit?token={seen.rotating}&from=tomorrow&user=x")
+    assert_for_everybody(look, pictures, "audit-mistake")
+
+
+def test_the_api_tokens(look: Page, pictures: Path) -> None:
+    look.goto("/console/api-tokens")
+    assert_for_everybody(look, pictures, "api-tokens")
+    look.click("tbody a >> nth=-1")
+    look.wait_for_url("**/console/api-tokens/*-*")
+    assert_for_everybody(look, pictures, "api-token")
+    look.goto("/console/api-tokens/new")
+    look.fill("#user_id", "ada")
+    look.click("main form button")
+    look.wait_for_selector(".mistake")
+    assert_for_everybody(look, pictures, "new-api-token-mistake")
+
+
+def test_the_setup_page(look: Page, pictures: Path, seen: Seen) -> None:
+    look.goto("/console/tokens/new")
+    look.fill("#name", "Acme · Okta")
+    look.fill("#team_id", str(uuid4()))
+    look.click("main form button")
+    look.check("[data-stored]")
+    look.click("[data-reveal] form button")
+    look.wait_for_url("**/console/tokens/*-*")
+    token = look.url
+    look.click("a[href='#setup-link']")
+    assert_for_everybody(look, pictures, "dialog-setup-link")
+    look.click("#setup-link button.primary")
+    look.wait_for_selector("#link")
+    link = look.inner_text("#link")
+    look.evaluate("() => { document.getElementById('link').textContent = 'https://…' }")
+    assert_for_everybody(look, pictures, "setup-link")
+    look.check("[data-stored]")
+    look.goto(link)
+    assert_for_everybody(look, pictures, "setup")
+    look.click("form button")
+    look.wait_for_selector("#secret")
+    secret = look.inner_text("#secret")
+    look.evaluate(
+        "() => { document.getElementById('secret').textContent = 'scim_live_' + 'x'.repeat(49) }"
+    )
+    assert_for_everybody(look, pictures, "setup-secret")
+    look.check("[data-stored]")
+    look.click("[data-reveal] form button")
+    look.wait_for_selector("[data-waits]")
+    assert_for_everybody(look, pictures, "setup-waits")
+    headers = {"Authorization": f"Bearer {secret}"}
+    assert seen.service.client.get("/gateway/nginx", headers=headers).status_code == 200
+    look.goto(link)
+    look.wait_for_selector("main .good")
+    assert_for_everybody(look, pictures, "setup-connected")
+    look.goto(link[:-1])
+    assert_for_everybody(look, pictures, "setup-over")
+    look.goto(token)
+    look.click("a[href='#revoke']")
+    look.click("#revoke button")
+    look.wait_for_selector("main .revoked")
