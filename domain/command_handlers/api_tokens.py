@@ -68,6 +68,7 @@ class ApiTokenCommands(Execution):
         last manager. Raises NotFound for a missing or foreign token, LastManager.
         """
         managers = () if isinstance(by, Operator) else await self._managers()
+        sessions = await self._sessions_of([token_id])
         actor = None
 
         def decide(states: States, at: datetime) -> Changes:
@@ -75,9 +76,12 @@ class ApiTokenCommands(Execution):
             token, actor = managed(states, by, at, token_id=token_id)
             if not isinstance(by, Operator):
                 require_another_manager(states, token, at)
-            return [(token_id, token.revoke(by=actor, reason=reason))]
+            return [
+                (token_id, token.revoke(by=actor, reason=reason)),
+                *ended(states, sessions, by=actor),
+            ]
 
-        await self._execute(token_id, decide, by=by, reads=managers)
+        await self._execute(token_id, decide, by=by, reads=[*managers, *sessions])
         await self._end_sessions([token_id], by=actor)
 
     async def open_session(self, *, by: ApiCall) -> tuple[ApiToken, Secret]:
@@ -107,23 +111,26 @@ class ApiTokenCommands(Execution):
 
         await self._execute(by.api_token_id, decide, by=by)
 
-    async def _end_sessions(self, token_ids: Sequence[UUID], *, by: Actor | None) -> None:
-        """End the sessions of API tokens that are revoked: none of them can open another.
-
-        by: who revoked them, and was asked for their permission then.
-        """
-        found = [
+    async def _sessions_of(self, token_ids: Sequence[UUID]) -> Sequence[UUID]:
+        """The live sessions of API tokens."""
+        return [
             each.id
             for each in await self.api_tokens()
             if each.session_of in token_ids and each.revoked_at is None
         ]
 
-        def decide(states: States, _: datetime) -> Changes:
-            tokens = [api_token_of(states, id_) for id_ in found]
-            return [(each.id, each.revoke(by=by, reason=session.ENDED_WITH)) for each in tokens]
+    async def _end_sessions(self, token_ids: Sequence[UUID], *, by: Actor | None) -> None:
+        """End the sessions that API tokens opened between the look at them and their revocation.
 
-        if found:
-            await self._execute(found[0], decide, by=Operator(), reads=found)
+        by: who revoked them, and was asked for their permission then.
+        """
+        if sessions := await self._sessions_of(token_ids):
+            await self._execute(
+                sessions[0],
+                lambda states, _: ended(states, sessions, by=by),
+                by=Operator(),
+                reads=sessions,
+            )
 
     async def rotate_api_token(
         self,
@@ -236,3 +243,9 @@ def _stored_api_token(
     token = decode_state("api_token", state, version=version, last_used_at=last_used_at, uses=uses)
     assert isinstance(token, ApiToken)
     return token
+
+
+def ended(states: States, sessions: Sequence[UUID], *, by: Actor | None) -> Changes:
+    """The end of sessions, with the API token that signed in. by: who revoked that."""
+    tokens = [api_token_of(states, session_id) for session_id in sessions]
+    return [(each.id, each.revoke(by=by, reason=session.ENDED_WITH)) for each in tokens]

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from domain.api_token import ApiToken, Permission
 from domain.authority import Authority, authorise
-from domain.command_handlers.api_tokens import ApiTokenCommands
+from domain.command_handlers.api_tokens import ApiTokenCommands, ended
 from domain.commands import CommandKey
 from domain.event import Actor, Changes, States
 from domain.leaks.holder import Holder
@@ -63,6 +63,9 @@ class LeakCommands(ApiTokenCommands):
     ) -> Sequence[LeakAnswer]:
         answers: Sequence[LeakAnswer] = ()
         actors: dict[UUID, Actor] = {}
+        ids = list({holder.token.id for holder, _ in found})
+        api_tokens = [each.token.id for each, _ in found if isinstance(each.token, ApiToken)]
+        sessions = await self._sessions_of(api_tokens) if api_tokens else ()
 
         def decide(states: States, at: datetime) -> Changes:
             nonlocal answers, actors
@@ -79,11 +82,10 @@ class LeakCommands(ApiTokenCommands):
             changes, answers = decide_on_leaks(
                 found, states, signed=actors, revokes=self._revokes_leaked, at=at
             )
-            return changes
+            others = [each for each in sessions if each not in ids]
+            return [*changes, *ended(states, others, by=next(iter(actors.values())))]
 
-        ids = list({holder.token.id for holder, _ in found})
-        outcome = await self._execute(ids[0], decide, by=by, key=key, reads=ids)
-        api_tokens = [each.token.id for each, _ in found if isinstance(each.token, ApiToken)]
+        outcome = await self._execute(ids[0], decide, by=by, key=key, reads=[*ids, *sessions])
         if api_tokens:
             await self._end_sessions(api_tokens, by=next(iter(actors.values()), None))
         if outcome.is_repeat:  # what the first execution did is done; this one did nothing

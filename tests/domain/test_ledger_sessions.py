@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from domain.api_token import ApiToken, Permission
@@ -42,6 +43,7 @@ def test_a_revocation_ends_the_sessions_too(database: Database, run: Run) -> Non
             _, _, other = await signed_in(ledger)
             await ledger.revoke_api_token(token.id, by=Operator())
             assert await is_over(ledger, session.id)
+            assert commands_that_revoked(database) == 1, "a crash in between would leave it good"
             assert not await is_over(ledger, other.id)
             with pytest.raises(Unauthenticated):
                 await ledger.open_session(by=call_of(token))
@@ -70,6 +72,7 @@ def test_a_leak_of_the_token_ends_its_sessions(database: Database, run: Run) -> 
             assert answer is not None
             assert answer.action == "revoked"
             assert await is_over(ledger, session.id)
+            assert commands_that_revoked(database) == 1
 
     run(main())
 
@@ -84,3 +87,13 @@ def test_signing_out_ends_the_session_and_nothing_else(database: Database, run: 
             assert not await is_over(ledger, token.id)
 
     run(main())
+
+
+def commands_that_revoked(database: Database) -> int:
+    with psycopg.connect(database.owner) as connection:
+        ((count,),) = connection.execute(
+            "SELECT count(DISTINCT command_id) FROM ledger.events"
+            " WHERE topic = 'api_token.revoked.v1'"
+        ).fetchall()
+    assert isinstance(count, int)
+    return count
