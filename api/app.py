@@ -229,6 +229,7 @@ def assemble(
         bulk=BulkRevoker(ledger, TokenMatches(ledger.reads, waker=waker), heads),
         figures=FigureQueries(ledger.reads),
         instruments=instruments,
+        has_console=settings.console,
     )
 
 

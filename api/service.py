@@ -26,7 +26,10 @@ from projections.warnings.queries import WarningQueries
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The ledger, the queries, and what the edge needs besides them. One per process."""
+    """The ledger, the queries, and what the edge needs besides them. One per process.
+
+    has_console: whether it has pages for people.
+    """
 
     ledger: TokenLedger
     tokens: TokenQueries
@@ -42,6 +45,7 @@ class Service:
     bulk: BulkRevoker
     figures: FigureQueries
     instruments: Instruments
+    has_console: bool
 
 
 InjectedService: TypeAlias = NamedDependency[SkipValidation[Service]]

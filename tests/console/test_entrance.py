@@ -315,3 +315,8 @@ def test_the_console_may_be_left_out(server: str) -> None:
         assert alone.client.get("/console").status_code == 401
         assert alone.client.get("/console", auth=caller).status_code == 404
         assert "/console" not in alone.client.get("/", headers=HTML).text
+        ask = {"team_id": str(uuid4()), "name": "Okta"}
+        token = alone.client.post("/scim-token", json=ask, auth=caller).json()
+        link = alone.client.post(f"/scim-token/{token['id']}/setup-link", auth=caller)
+        assert link.status_code == 409, "it would lead nowhere"
+        assert "SCIM_LEDGER_CONSOLE" in link.json()["detail"]

@@ -11,6 +11,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import HTTPScope
 
 from api.admission import requires
+from api.errors import BadRequest
 from api.http.json_body import OptionalBody, StrictRequest
 from api.http.problems import documented
 from api.http.values import Check
@@ -54,6 +55,10 @@ def url_of(scope: HTTPScope, service: Service, token_id: UUID, code: SetupCode) 
     return at + path_of(token_id, code)
 
 
+_NO_PAGE: Final = (
+    "The page that a setup link leads to is one of the console, which is off here: "
+    "SCIM_LEDGER_CONSOLE=true turns it on."
+)
 _EXAMPLE: Final = CreatedSetupLink(
     id="5e1f09ab",
     url=f"https://ledger.example.com{ROOT}/{EXAMPLE.id}/<43 letters and digits, shown once>",
@@ -96,8 +101,10 @@ class SetupLinkController(Controller):
         was used. A link of this token before this one ends.
 
         A secret that nobody has used yet ends when the new one is shown; one that is in use goes on
-        as in a rotation. 409 while a rotation is under way.
+        as in a rotation. 409 while a rotation is under way, and where the console is off.
         """
+        if not service.has_console:
+            raise BadRequest(_NO_PAGE, status=409)
         token, code = await service.ledger.create_setup_link(
             token_id, by=call, key=key, reason=data.reason
         )
