@@ -14,8 +14,8 @@ import structlog
 
 from api.cli.api_token import first
 from api.deployment import Keys, embedded, open_store
+from api.descriptors import check_descriptor_limit
 from api.resources.leaks.adapters import leak_adapters
-from api.server.connection_limits import check_descriptor_limit
 from api.server.heartbeat import Pulse
 from api.server.listening import listen_on, url_of
 from api.server.supervisor import Program, Supervisor

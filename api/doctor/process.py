@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from api.descriptors import FEWEST, OTHER_DESCRIPTORS
 from api.doctor.finding import Finding, fail, ok, warn
 from api.resources.leaks.adapters import leak_adapters
-from api.server.connection_limits import FEWEST, OTHER_DESCRIPTORS
 from api.settings import PREFIX, Settings, SettingsError, pepper_keys
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import EmbeddedPostgres

@@ -12,24 +12,15 @@ gateway too, whose clients all come from its one address: a rule without excepti
 who is trusted.
 """
 
-import resource
 from functools import lru_cache
 from ipaddress import ip_network
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
-OTHER_DESCRIPTORS: Final = 256
-"""Of one worker: to the database and the upstream, listeners, logs,
-and peers that are being turned away.
-"""
+from api.descriptors import connections_allowed
+
 TURNED_AWAY_AT_ONCE: Final = 32
 """Peers without a place that are given the time to read so."""
-FEWEST: Final = 64
-"""Connections below which a worker is not worth starting."""
-
-
-class TooFewDescriptors(Exception):
-    """This process may not open enough files; the text says so, for an operator."""
 
 
 class Guest(Protocol):
@@ -135,30 +126,5 @@ def places_of(worker: object, *, most: int) -> Places:
     """The places of one worker of this process: `most`, or what its descriptors allow."""
     found = _places.get(worker)
     if found is None:
-        found = _places[worker] = Places(min(most, _allowed()))
+        found = _places[worker] = Places(min(most, connections_allowed()))
     return found
-
-
-def raise_descriptor_limit() -> None:
-    """Take all the descriptors that the system lets this process have;
-    by default it hands out a part.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def check_descriptor_limit() -> None:
-    """Raise TooFewDescriptors where no worker could serve."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = OTHER_DESCRIPTORS + FEWEST
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise TooFewDescriptors(
-            f"a process may open {hard} files here, and a worker needs {needed}: "
-            "raise the limit (ulimit -n, LimitNOFILE= of systemd, or the ulimits of the container)"
-        )
-
-
-def _allowed() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (1 << 31) if soft == resource.RLIM_INFINITY else max(FEWEST, soft - OTHER_DESCRIPTORS)

@@ -22,7 +22,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from api.server.connection_limits import raise_descriptor_limit
+from api.descriptors import raise_descriptor_limit
 from api.server.heartbeat import keep_beating
 from api.server.protocol import StrictHttpProtocol
 from api.settings import PREFIX

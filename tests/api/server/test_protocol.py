@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import pytest
 
+from api.descriptors import OTHER_DESCRIPTORS
 from api.server import heartbeat, supervisor
-from api.server.connection_limits import OTHER_DESCRIPTORS
 from api.server.error_response import Refusal
 from api.server.protocol import StrictHttpProtocol
 from tests.api.server.serving import (
