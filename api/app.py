@@ -154,7 +154,7 @@ def build(
     routes = [*RESOURCES, *leak_adapters(settings)]
     pages = [root(console=CONSOLE if settings.console else None), *PAGES]
     if settings.console:
-        pages.append(console.router())
+        pages.append(console.router(settings))
     admin = Litestar(
         route_handlers=[Router("/", route_handlers=routes, after_request=_no_store), *pages],
         dependencies={

@@ -36,7 +36,6 @@ _KEPT_HERE: Final = {
     "first_token_file",
     "host",
     "port",
-    "workers",
     "worker_number",
 }
 """Settings that no child has a use for."""

@@ -20,6 +20,7 @@ NAVIGATION: Final = (
     Place("/console/tokens", "Tokens", Permission.SCIM_TOKENS_READ),
     Place("/console/audit", "Audit", Permission.AUDIT_READ),
     Place("/console/api-tokens", "API tokens", Permission.API_TOKENS_MANAGE),
+    Place("/console/system", "System", Permission.PROJECTIONS_MANAGE),
 )
 
 

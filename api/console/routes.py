@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from litestar import Request, Response, Router, get
+from litestar.di import Provide
 from litestar.params import FromPath
 from litestar.response import File, Template
 
@@ -15,6 +16,7 @@ from api.console.pages import (
     new_token,
     setup,
     sign_in,
+    system,
     token,
     token_commands,
     tokens,
@@ -22,6 +24,7 @@ from api.console.pages import (
 from api.console.pages.api_tokens import listed, new, one
 from api.console.rendering import FILES
 from api.http import problems
+from api.settings import Settings
 from domain.errors import NotFound, PermissionDenied
 
 _MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -67,11 +70,15 @@ PAGES: Final[Sequence[Any]] = (
     *listed.ROUTES,
     *new.ROUTES,
     *one.ROUTES,
+    *system.ROUTES,
 )
 
 
-def router() -> Router:
-    """All of them."""
+def router(settings: Settings) -> Router:
+    """All of them. settings: what the service is examined by."""
     return Router(
-        "/", route_handlers=[*PAGES, asset], exception_handlers={Exception: _show_problem}
+        "/",
+        route_handlers=[*PAGES, asset],
+        dependencies={"settings": Provide(lambda: settings, sync_to_thread=False)},
+        exception_handlers={Exception: _show_problem},
     )

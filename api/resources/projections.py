@@ -24,6 +24,7 @@ from api.resources.view_status import (
     ProjectionStatus,
     RebuildStatus,
     all_positions,
+    ask_for_rebuild,
     latest_rebuild,
     live_status,
     rebuild_status_of,
@@ -32,17 +33,16 @@ from api.resources.view_status import (
 )
 from api.service import InjectedService
 from domain.api_token import Permission
-from domain.errors import AlreadyUnderway, NotFound
+from domain.errors import NotFound
 from projections.follow import positions
 from projections.projection import Projection
-from projections.rebuild import requests as rebuild_requests
 from projections.registry import PROJECTIONS
 
 InjectedView: TypeAlias = NamedDependency[SkipValidation[Projection]]
 """The parameter `view` of a handler: what the path names."""
 
 
-async def _named(name: FromPath[str]) -> Projection:
+async def named(name: FromPath[str]) -> Projection:
     """The view of that name. Raises NotFound."""
     for projection in PROJECTIONS:
         if projection.name == name:
@@ -56,7 +56,7 @@ class ProjectionController(Controller):
     path = "/projections"
     tags = ("Operations",)
     opt = requires(Permission.PROJECTIONS_MANAGE)
-    dependencies = {"view": Provide(_named)}  # noqa: RUF012 - as the framework declares it
+    dependencies = {"view": Provide(named)}  # noqa: RUF012 - as the framework declares it
 
     @get(
         operation_id="listProjections",
@@ -130,12 +130,7 @@ class ProjectionController(Controller):
         409 while one is under way already.
         """
         reads = service.ledger.reads
-        async with reads.connection() as connection:
-            asked = await connection.execute(
-                rebuild_requests.REQUEST, [view.name, view.shape, accept_difference]
-            )
-        if asked.rowcount != 1:
-            raise AlreadyUnderway("the view is being rebuilt already")
+        await ask_for_rebuild(reads, view, accepts_difference=accept_difference)
         return Response(
             rebuild_status_of(
                 await latest_rebuild(reads, view), sees_all=sees_all_teams(request.user)

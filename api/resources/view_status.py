@@ -1,13 +1,13 @@
 """The answers about views: the position of each, and the progress of its rebuild."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from msgspec import Struct, structs
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, class_row
 
-from domain.errors import NotFound
+from domain.errors import AlreadyUnderway, NotFound
 from domain.eventstore.lookups.api_tokens import Caller
 from domain.postgres.read_pool import ReadPool
 from projections.described import Instant, one_of, rfc3339
@@ -138,6 +138,29 @@ async def latest_rebuild(reads: ReadPool, view: Projection) -> Rebuild:
     if found is None:
         raise NotFound("no rebuild")
     return found
+
+
+async def latest_rebuilds(reads: ReadPool, views: Sequence[Projection]) -> Mapping[str, Rebuild]:
+    """The newest rebuild of each view that ever had one, by its name."""
+    asked = [[view.name for view in views], [view.shape for view in views]]
+
+    async def ask(connection: AsyncConnection[TupleRow]) -> list[Rebuild]:
+        async with connection.cursor(row_factory=class_row(Rebuild)) as cursor:
+            return await (await cursor.execute(rebuild_requests.LATEST_OF_EACH, asked)).fetchall()
+
+    return {found.name: found for found in await reads.read(ask)}
+
+
+async def ask_for_rebuild(
+    reads: ReadPool, view: Projection, *, accepts_difference: bool = False
+) -> None:
+    """Ask the projection process for one. Raises AlreadyUnderway."""
+    async with reads.connection() as connection:
+        asked = await connection.execute(
+            rebuild_requests.REQUEST, [view.name, view.shape, accepts_difference]
+        )
+    if asked.rowcount != 1:
+        raise AlreadyUnderway("the view is being rebuilt already")
 
 
 def status_of(at: Position, *, sees_all: bool) -> ProjectionStatus:

@@ -14,6 +14,7 @@ from projections.projection import Projection
 _SQL: Final = statements("projections.rebuild", "sql/requests.sql")
 REQUEST: Final = _SQL["request"]
 LATEST: Final = _SQL["latest"]
+LATEST_OF_EACH: Final = _SQL["latest_of_each"]
 
 
 @dataclass(frozen=True, slots=True)

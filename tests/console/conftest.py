@@ -1,8 +1,10 @@
 """The console of a running service, as a browser asks it."""
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from tests.conftest import new_database
@@ -35,3 +37,17 @@ def visitor(service: RunningService, admin: Caller) -> Iterator[Visitor]:
     with Visitor(service.url) as visiting:
         visiting.sign_in(admin.secret)
         yield visiting
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What this process asks the database for."""
+    asked: list[str] = []
+    execute = psycopg.AsyncCursor.execute
+
+    async def counted(self: Any, query: Any, *more: Any, **options: Any) -> Any:
+        asked.append(str(query))
+        return await execute(self, query, *more, **options)
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", counted)
+    return asked

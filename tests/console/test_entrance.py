@@ -46,6 +46,8 @@ def assert_guarded(answer: httpx.Response) -> None:
     [
         ("/console", 303),
         ("/console/tokens", 200),
+        ("/console/system", 200),
+        ("/console/system/sales/rebuild", 303),
         ("/console/tokens?state=nonsense", 400),
         ("/console/tokens?unheard-of=1", 400),
         ("/console/nowhere", 404),

@@ -8,7 +8,6 @@ from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
 import httpx
-import psycopg
 import pytest
 
 from api.app import build
@@ -155,20 +154,6 @@ def test_who_may_only_read_tokens_sees_no_charts_and_no_commands(
     assert "spark" not in page
     assert "New token" not in page
     assert "checkbox" not in page
-
-
-@pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What this process asks the database for."""
-    asked: list[str] = []
-    execute = psycopg.AsyncCursor.execute
-
-    async def counted(self: Any, query: Any, *more: Any, **options: Any) -> Any:
-        asked.append(str(query))
-        return await execute(self, query, *more, **options)
-
-    monkeypatch.setattr(psycopg.AsyncCursor, "execute", counted)
-    return asked
 
 
 def asked_for(service: RunningService, secret: str, path: str, statements: list[str]) -> list[str]:

@@ -16,6 +16,17 @@ SELECT name, state, version, position, target, error, accepts_difference, reques
     updated_at, finished_at
 FROM ledger.projection_rebuilds WHERE name = %s AND shape = %s ORDER BY id DESC LIMIT 1;
 
+-- name: latest_of_each
+-- Returns: the last rebuild of each of the views in their shapes; no row for one that had none.
+-- Index: projection_rebuilds_pkey, backwards, to the first of each view.
+SELECT r.name, r.state, r.version, r.position, r.target, r.error, r.accepts_difference,
+    r.requested_at, r.started_at, r.updated_at, r.finished_at
+FROM unnest(%s::text[], %s::integer[]) AS v (name, shape)
+CROSS JOIN LATERAL (
+    SELECT * FROM ledger.projection_rebuilds
+    WHERE name = v.name AND shape = v.shape ORDER BY id DESC LIMIT 1
+) AS r;
+
 -- name: underway
 -- Returns: name and shape of each rebuild that is asked for or under way.
 -- Order: the oldest first.

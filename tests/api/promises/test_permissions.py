@@ -95,6 +95,14 @@ CONSOLE: Final = {
             *((method, "/{token_id:uuid}/revoke") for method in ("GET", "POST")),
         )
     },
+    **{
+        (method, f"/console/system{path}"): Permission.PROJECTIONS_MANAGE
+        for method, path in (
+            ("GET", ""),
+            ("GET", "/{name:str}/rebuild"),
+            ("POST", "/{name:str}/rebuild"),
+        )
+    },
     ("GET", "/console/tokens"): Permission.SCIM_TOKENS_READ,
     ("GET", "/console/tokens/{token_id:uuid}"): Permission.SCIM_TOKENS_READ,
     **{

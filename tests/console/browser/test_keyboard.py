@@ -144,3 +144,19 @@ def test_the_content_is_one_key_away(signed_in: Open) -> None:
         assert is_at(page, ".skip")
         page.keyboard.press("Enter")
         assert is_at(page, "main")
+
+
+@pytest.mark.parametrize(
+    ("has_script", "view"),
+    [(True, "usage"), (False, "token_sources")],
+    ids=["script", "no script"],
+)
+def test_the_service_is_examined_and_a_view_rebuilt(
+    signed_in: Open, has_script: bool, view: str
+) -> None:
+    with signed_in(has_script=has_script) as page:
+        follow(page, "nav a[href='/console/system']")
+        follow(page, "main .head a")
+        assert "What the doctor finds" in page.content()
+        follow(page, f"[aria-label='Rebuild {view}']")
+        assert "The rebuild is asked for." in page.inner_text("main .good")

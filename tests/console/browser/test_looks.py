@@ -24,6 +24,7 @@ from domain.commands import NewApiToken, NewScimToken
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from tests.conftest import new_database, open_ledger
+from tests.console.test_system import VIEW, rebuild_held
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.service import RunningService, running_service
 
@@ -235,6 +236,29 @@ def test_the_api_tokens(look: Page, pictures: Path) -> None:
     look.click("main form button")
     look.wait_for_selector(".mistake")
     assert_for_everybody(look, pictures, "new-api-token-mistake")
+
+
+def test_the_system(look: Page, pictures: Path, seen: Seen) -> None:
+    ask = {"Authorization": "Bearer nonsense"}
+    assert seen.service.client.get("/gateway/nginx", headers=ask).status_code == 401
+    look.goto("/console/system")
+    assert_for_everybody(look, pictures, "system")
+    look.click("main .head a.button")
+    look.wait_for_selector("caption:has-text('What the doctor finds')", state="attached")
+    look.evaluate("() => scrollTo(0, 0)")
+    assert_for_everybody(look, pictures, "system-examined")
+    with rebuild_held(seen.service):
+        look.goto("/console/system")
+        look.click(f"[aria-label='Rebuild {VIEW}']")
+        look.wait_for_selector("main .good")
+        seen.service.query(
+            "UPDATE ledger.projection_rebuilds SET state = 'building', position = 25, target = 100,"
+            " started_at = now() - interval '10 s', updated_at = now() WHERE finished_at IS NULL"
+        )
+        look.goto("/console/system")
+        look.wait_for_selector("progress")
+        assert_for_everybody(look, pictures, "system-rebuild")
+    look.wait_for_selector(f"[aria-label='Rebuild {VIEW}']")  # the page looks again by itself
 
 
 def test_the_setup_page(look: Page, pictures: Path, seen: Seen) -> None:

@@ -1,0 +1,193 @@
+"""The service itself: how far the views are, what was refused and why, what the doctor finds."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias
+
+from litestar import Response, get, post
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, QueryParameter, SkipValidation
+from litestar.response import Redirect, Template
+
+from api.admission import requires
+from api.console.layout import page
+from api.doctor.examine import examine
+from api.doctor.finding import Finding, Status
+from api.http import problems
+from api.http.json_body import StrictRequest
+from api.resources.projections import InjectedView, named
+from api.resources.view_status import (
+    ProjectionStatus,
+    RebuildStatus,
+    all_positions,
+    ask_for_rebuild,
+    latest_rebuilds,
+    rebuild_status_of,
+    sees_all_teams,
+    status_of,
+)
+from api.service import InjectedService, Service
+from api.settings import Settings
+from api.telemetry.catalogue import AUTHENTICATIONS, OUTCOMES, PLACES
+from domain.api_token import Permission
+from domain.errors import AlreadyUnderway
+from projections.rebuild.requests import Rebuild
+from projections.registry import PROJECTIONS
+
+PATH: Final = "/console/system"
+REASONS: Final = {
+    "missing": "no secret was sent",
+    "malformed": "what was sent is no secret of its kind",
+    "ambiguous": "more than one secret was sent",
+    "unknown": "a secret of no token",
+    "revoked": "the token is revoked",
+    "suspended": "the token is suspended",
+    "expired": "the token or its secret has ended",
+    "throttled": "beyond a rate",
+    "unavailable": "the service could not tell: a fault of ours, answered 503",
+}
+"""Of whatever was not let in: what each reason of the metrics means."""
+BADGES: Final = {Status.OK: "active", Status.WARN: "soon", Status.FAIL: "over"}
+_MAY: Final = requires(Permission.PROJECTIONS_MANAGE)
+_ONE_AT_A_TIME: Final = ThreadPoolExecutor(1, thread_name_prefix="doctor")
+"""An examination has connections of its own, and however many ask, a worker makes one."""
+
+InjectedSettings: TypeAlias = NamedDependency[SkipValidation[Settings]]
+"""The parameter `settings` of a handler."""
+
+
+class ViewRow(NamedTuple):
+    """rebuild: the newest, of the version that this release reads. progress: percent, or None."""
+
+    at: ProjectionStatus
+    is_ours: bool
+    rebuild: RebuildStatus | None
+    progress: int | None
+
+    @property
+    def is_underway(self) -> bool:
+        """Whether a rebuild is asked for or under way."""
+        return self.rebuild is not None and self.rebuild.finished_at is None
+
+
+class Refused(NamedTuple):
+    """doors: with the times of each, the busiest first."""
+
+    reason: str
+    told: str
+    times: int
+    doors: Sequence[tuple[str, int]]
+
+
+@get(PATH, include_in_schema=False, opt=_MAY)
+async def system(
+    request: StrictRequest,
+    service: InjectedService,
+    settings: InjectedSettings,
+    examines: Annotated[str | None, QueryParameter(name="examine", required=False)] = None,
+    done: Annotated[str | None, QueryParameter(required=False)] = None,
+) -> Template:
+    """Two statements besides the session's. examines: "1" asks the doctor. done: "rebuild"."""
+    findings = None
+    if examines == "1" and sees_all_teams(request.user):
+        findings = await _examined(settings)
+    return await _show(request, service, findings=findings, done=done == "rebuild")
+
+
+@get(f"{PATH}/{{name:str}}/rebuild", include_in_schema=False, opt=_MAY)
+async def after_a_rebuild(name: FromPath[str]) -> Redirect:  # noqa: ARG001 - of the path
+    """Where a form was sent, asked for again: there is nothing to see but the page."""
+    return Redirect(PATH, status_code=303)
+
+
+@post(
+    f"{PATH}/{{name:str}}/rebuild",
+    include_in_schema=False,
+    opt=_MAY,
+    status_code=303,
+    dependencies={"view": Provide(named)},
+)
+async def rebuild(
+    request: StrictRequest, service: InjectedService, view: InjectedView
+) -> Response[Any]:
+    """Beside the live version, which answers until the new one takes its place."""
+    try:
+        await ask_for_rebuild(service.ledger.reads, view)
+    except AlreadyUnderway as error:
+        return await _show(request, service, refused=problems.answer(error).problem)
+    return Redirect(f"{PATH}?done=rebuild", status_code=303)
+
+
+async def _show(
+    request: StrictRequest,
+    service: Service,
+    *,
+    findings: Sequence[Finding] | None = None,
+    done: bool = False,
+    refused: problems.Problem | None = None,
+) -> Template:
+    sees_all = sees_all_teams(request.user)
+    views = await _views(service, sees_all=sees_all)
+    return page(
+        request,
+        "system.html",
+        title="System",
+        status=200 if refused is None else refused.status,
+        views=views,
+        waits=findings is None and any(row.is_underway for row in views),
+        refusals=refusals(service.instruments.pages.sums()) if sees_all else (),
+        sees_all=sees_all,
+        findings=findings,
+        counts=Counter(str(finding.status) for finding in findings or ()),
+        badges=BADGES,
+        done=done,
+        refused=refused,
+    )
+
+
+async def _views(service: Service, *, sees_all: bool) -> list[ViewRow]:
+    """Each version that is live or building, and of ours the newest rebuild."""
+    reads = service.ledger.reads
+    found, rebuilds = await all_positions(reads), await latest_rebuilds(reads, PROJECTIONS)
+    rows = []
+    for at in found:
+        is_ours = any(at.is_live_of(view) for view in PROJECTIONS)
+        newest = rebuilds.get(at.name) if is_ours else None
+        rows.append(
+            ViewRow(
+                status_of(at, sees_all=sees_all),
+                is_ours,
+                None if newest is None else rebuild_status_of(newest, sees_all=sees_all),
+                None if newest is None or not sees_all else _percent(newest),
+            )
+        )
+    return rows
+
+
+def _percent(of: Rebuild) -> int | None:
+    return min(100, 100 * of.position // of.target) if of.target else None
+
+
+def refusals(sums: Sequence[int]) -> list[Refused]:
+    """What all workers together did not let in, the most frequent reason first."""
+    by_reason: Mapping[str, Counter[str]] = {reason: Counter() for reason in REASONS}
+    for (door, _, reason), place in PLACES[AUTHENTICATIONS.name].items():
+        if OUTCOMES[reason] != "accepted" and sums[place]:
+            by_reason[reason][door] = sums[place]
+    rows = [
+        Refused(reason, REASONS[reason], doors.total(), doors.most_common())
+        for reason, doors in by_reason.items()
+        if doors
+    ]
+    return sorted(rows, key=lambda row: -row.times)
+
+
+async def _examined(settings: Settings) -> list[Finding]:
+    """What `scim-ledger doctor` finds. The settings are those of this process: they are good."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_ONE_AT_A_TIME, examine, lambda: settings)
+
+
+ROUTES: Final = (system, after_a_rebuild, rebuild)
