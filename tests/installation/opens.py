@@ -15,7 +15,8 @@ def note(event: str, arguments: tuple[object, ...]) -> None:
     """An audit hook; it sees each `open` of this process."""
     if event == "open" and isinstance(arguments[0], str | os.PathLike):
         path = Path(arguments[0]).absolute()
-        if path.is_relative_to(ROOT) and path.is_file():
+        is_ours = path.is_relative_to(ROOT) and not path.is_relative_to(sys.prefix)
+        if is_ours and path.is_file():
             opened.add(path.relative_to(ROOT).as_posix())
 
 

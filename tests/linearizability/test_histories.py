@@ -117,6 +117,10 @@ def random_histories(pair: Pair, *, seed: int, count: int, seconds: float = inf)
     return histories
 
 
+RARE_AMONG: Final = 3000
+"""In so many histories every kind of answer is given."""
+
+
 def assert_worth_checking(histories: Sequence[History]) -> None:
     """Every kind of answer was given, many uses overlap the end of their token,
     and some answers were lost.
@@ -143,7 +147,9 @@ def assert_worth_checking(histories: Sequence[History]) -> None:
         *product([LIST], ["older", "newer", "older newer", "none"]),
         *product([END], ["came"]),
     ]
-    assert all(answers[each] for each in at_times), answers
+    missing = [each for each in at_times if not answers[each]]
+    # Rare ones, such as a change that comes between an end and its revocation, need more histories.
+    assert len(missing) <= (0 if len(histories) >= RARE_AMONG else 3), (missing, answers)
     assert sum(map(is_contended, histories)) > len(histories) / 3
     unavailable = answers[AUTHENTICATE, None]
     assert unavailable < sum(answers.values()) / 10, "too busy a machine to tell anything"

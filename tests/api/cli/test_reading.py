@@ -61,6 +61,7 @@ SAMPLES: Final = {
     "uuid": [str(TEAM_ID), str(TOKEN_ID), str(UUID(int=1)), str(UUID(int=2)), str(UUID(int=3))],
     "date-time": [T0.isoformat(), T1.isoformat(), T3.isoformat(), "2024-02-29T00:00:00.001+05:30"],
     "name": ["Okta", "Entra", "nobody's"],
+    "secret": ["00010203", "ffffffff"],
     "source": ["192.0.2.1", "192.0.2.0/24", "2001:db8::1"],
 }
 

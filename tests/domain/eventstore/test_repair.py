@@ -45,6 +45,8 @@ INSTANTS: Final = {
     ("scim_token.expiring.v1", "expires_at"): "the token's own, which stays",
     ("scim_token.expired.v1", "expires_at"): "the token's own, which stays",
     ("scim_token.unused.v1", "since"): "stays as it was told; it may be told once more",
+    ("scim_token.rotation_ending.v1", "ends_at"): "stays as it was told",
+    ("scim_token.old_secret_still_used.v1", "used_at"): "stays as it was told",
     ("api_token.rotated.v1", "overlap_until"): "moves with the event",
     ("api_token.created.v1", "expires_at"): "moves with the event",
     ("refusal_tally.counted.v1", "minute"): "of the clock of whoever counted; names the stream",
