@@ -24,10 +24,12 @@ from api.settings import (
     unknown_setting,
 )
 from domain.errors import InvalidValue
+from domain.kept_text import looks_like_a_secret
 from domain.postgres.embedded.error import EmbeddedPostgresError
 
 HIDDEN: Final = "(hidden)"
 UNUSABLE: Final = "(unusable)"
+MISPLACED: Final = "looks like a secret, which no setting takes: revoke it if it is one"
 _SECRET_PARTS: Final = ("password", "secret", "scram_client_key", "scram_server_key")
 """How the names of a connection string's secret parts end."""
 
@@ -72,6 +74,11 @@ def _read(told: Mapping[str, Given]) -> tuple[Settings, dict[str, str]]:
     Raises InvalidValue about a flag.
     """
     wrong = {name: str(unknown_setting(name)) for name in sorted(told.keys() - {*KNOWN})}
+    for name, each in told.items():
+        if name != "PEPPER" and looks_like_a_secret(each.value):
+            if each.name.startswith("--"):
+                raise InvalidValue(each.name, MISPLACED)
+            wrong[name] = f"{each.name} {MISPLACED}"
     good = {name: each.value for name, each in told.items() if name not in wrong}
     while True:
         try:
