@@ -40,6 +40,8 @@ _STATED: Final = {
     "row_security": "on",
     "gin_fuzzy_search_limit": "0",
     "default_table_access_method": "heap",
+    # To compile a statement takes longer than any of ours runs: a second of a list's time, at once.
+    "jit": "off",
     # What our statements are planned by; a profile may switch the others off.
     "plan_cache_mode": "auto",
     "enable_indexscan": "on",

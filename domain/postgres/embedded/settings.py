@@ -16,7 +16,6 @@ _SETTINGS: Final = {
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     "client_connection_check_interval": "500ms",
-    "jit": "off",
     # A statement, a parameter or the DETAIL of a violated key may carry what must never be in a
     # log.
     "log_statement": "none",
