@@ -10,7 +10,7 @@ import pytest
 
 from domain.scim_token.events import Presentation
 from domain.secret import Secret, parse
-from tests.api.expected import WARNING_KINDS
+from tests.api.expected import WARNING_KINDS, create
 from tests.conftest import now
 from tests.service import Caller, RunningService, until
 
@@ -40,6 +40,21 @@ ROW: Final = [
         "cause",
     ),
 ]
+
+
+@pytest.fixture
+def auditor(service: RunningService, team: UUID) -> Caller:
+    """May do everything, for one team."""
+    return service.api_token(teams=[team])
+
+
+@pytest.fixture
+def token(service: RunningService, auditor: Caller, team: UUID) -> dict[str, Any]:
+    return create(service, auditor, team=team)
+
+
+def events_of(token: dict[str, Any]) -> str:
+    return f"/scim-token/{token['id']}/events"
 
 
 def present(service: RunningService, secret: str, **how: Any) -> None:
