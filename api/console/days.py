@@ -14,6 +14,11 @@ def start_of(text: str) -> datetime:
     return datetime.combine(asked, time(), UTC)
 
 
+def day_after(at: datetime) -> str:
+    """The first day that has not begun yet, as a form gives it."""
+    return (at + timedelta(days=1)).date().isoformat()
+
+
 def end_of(text: str) -> datetime:
     """The first instant after a day. Raises ValueError."""
     return start_of(text) + timedelta(days=1)

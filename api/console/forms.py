@@ -1,11 +1,12 @@
 """Read what a form sends; a mistake is told beside its field, with everything else as it was."""
 
-from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
 from uuid import UUID, uuid5
 
+from api.console.days import end_of
 from api.errors import BadRequest, InvalidForm
 from api.http.form_body import read_form
 from api.http.json_body import StrictRequest
@@ -13,7 +14,7 @@ from domain.authority import ApiCall
 from domain.commands import CommandKey
 from domain.errors import InvalidValue, PolicyViolated
 
-_DATES_MAX: Final = date(9000, 1, 1)
+NOT_WHOLE: Final = "The form is not whole. Open its page again."
 KEY: Final = "key"
 """The field of a form that makes its second sending no second command."""
 
@@ -32,7 +33,12 @@ async def read(request: StrictRequest) -> Mapping[str, str]:
         fields = await read_form(request)
     except InvalidForm as error:
         raise BadRequest(error.detail) from None
-    return {name: text for name, value in fields.items() if (text := value.strip())}
+    return filled(fields)
+
+
+def filled(fields: Mapping[str, str | None]) -> dict[str, str]:
+    """Those that have a value, without blanks around it."""
+    return {name: text for name, value in fields.items() if (text := (value or "").strip())}
 
 
 def key_of(fields: Mapping[str, str], call: ApiCall, path: str) -> CommandKey:
@@ -43,7 +49,7 @@ def key_of(fields: Mapping[str, str], call: ApiCall, path: str) -> CommandKey:
     try:
         opened = UUID(fields[KEY])
     except (KeyError, ValueError):
-        raise BadRequest("The form is not whole. Open its page again.") from None
+        raise BadRequest(NOT_WHOLE) from None
     asked = "\0".join([path, *(f"{name}={fields[name]}" for name in sorted(fields))])
     return CommandKey(uuid5(call.api_token_id, f"{path} {opened}"), sha256(asked.encode()).digest())
 
@@ -63,12 +69,22 @@ def end_of_day(fields: Mapping[str, str], name: str) -> datetime | None:
     if name not in fields:
         return None
     try:
-        last = date.fromisoformat(fields[name])
-    except ValueError:
-        last = _DATES_MAX
-    if last >= _DATES_MAX:
-        raise Mistakes({name: "must be a day, such as 2027-08-31"})
-    return datetime.combine(last + timedelta(days=1), time(), UTC)
+        return end_of(fields[name])
+    except ValueError as error:
+        raise Mistakes({name: str(error)}) from None
+
+
+def overlap_of(fields: Mapping[str, str], choices: Collection[int]) -> timedelta:
+    """How long the older secret goes on, by days; the first choice where none is made.
+
+    Raises BadRequest.
+    """
+    chosen = {str(days): days for days in choices}.get(
+        fields.get("overlap", str(next(iter(choices))))
+    )
+    if chosen is None:
+        raise BadRequest("The overlap is none of the choices.")
+    return timedelta(days=chosen)
 
 
 def mistakes_of(error: InvalidValue | PolicyViolated) -> dict[str, str]:

@@ -67,8 +67,9 @@ class ApiTokenCommands(Execution):
         by: an API token needs api_tokens:manage and all teams of the token, and cannot revoke the
         last manager. Raises NotFound for a missing or foreign token, LastManager.
         """
-        managers = () if isinstance(by, Operator) else await self._managers()
-        sessions = await self._sessions_of([token_id])
+        everyone = await self.api_tokens()
+        managers = () if isinstance(by, Operator) else self._managers(everyone)
+        sessions = live_sessions(everyone, [token_id])
         actor = None
 
         def decide(states: States, at: datetime) -> Changes:
@@ -111,20 +112,12 @@ class ApiTokenCommands(Execution):
 
         await self._execute(by.api_token_id, decide, by=by)
 
-    async def _sessions_of(self, token_ids: Sequence[UUID]) -> Sequence[UUID]:
-        """The live sessions of API tokens."""
-        return [
-            each.id
-            for each in await self.api_tokens()
-            if each.session_of in token_ids and each.revoked_at is None
-        ]
-
     async def _end_sessions(self, token_ids: Sequence[UUID], *, by: Actor | None) -> None:
         """End the sessions that API tokens opened between the look at them and their revocation.
 
         by: who revoked them, and was asked for their permission then.
         """
-        if sessions := await self._sessions_of(token_ids):
+        if sessions := live_sessions(await self.api_tokens(), token_ids):
             await self._execute(
                 sessions[0],
                 lambda states, _: ended(states, sessions, by=by),
@@ -159,14 +152,14 @@ class ApiTokenCommands(Execution):
         outcome = await self._execute(token_id, decide, by=by, key=key)
         return after(outcome, ApiToken, shows=True), secret
 
-    async def _managers(self) -> Sequence[UUID]:
-        """The API tokens that manage now, for a command that looks at them under the lock.
+    def _managers(self, everyone: Sequence[ApiToken]) -> Sequence[UUID]:
+        """Those that manage now, for a command that looks at them under the lock.
 
         There, each of them is as it is: two revocations cannot count on each other's manager. One
         that is made between this and the lock is not counted on.
         """
         at = self.clock_and_ids.clock()
-        return [each.id for each in await self.api_tokens() if is_manager(each, at=at)]
+        return [each.id for each in everyone if is_manager(each, at=at)]
 
     async def api_token(self, token_id: UUID, *, seen_by: ApiToken | None = None) -> ApiToken:
         """An API token as it stands; without `seen_by`, whatever became of it.
@@ -243,6 +236,13 @@ def _stored_api_token(
     token = decode_state("api_token", state, version=version, last_used_at=last_used_at, uses=uses)
     assert isinstance(token, ApiToken)
     return token
+
+
+def live_sessions(everyone: Sequence[ApiToken], token_ids: Sequence[UUID]) -> Sequence[UUID]:
+    """The sessions that these API tokens opened, and that nothing has revoked."""
+    return [
+        each.id for each in everyone if each.session_of in token_ids and each.revoked_at is None
+    ]
 
 
 def ended(states: States, sessions: Sequence[UUID], *, by: Actor | None) -> Changes:

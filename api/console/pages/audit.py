@@ -55,16 +55,18 @@ async def audit(  # noqa: PLR0917 - a filter each
     before: Text = None,
 ) -> Template:
     """One page, newest first. before: the position at which the page before it ended."""
-    asked = _given(
-        team=team,
-        token=token,
-        user=user,
-        api_token=api_token,
-        what=what,
-        outcome=outcome,
-        source=source,
-        to=to,
-        **{"from": from_},
+    asked = forms.filled(
+        {
+            "team": team,
+            "token": token,
+            "user": user,
+            "api_token": api_token,
+            "what": what,
+            "outcome": outcome,
+            "source": source,
+            "to": to,
+            "from": from_,
+        }
     )
     caller = request.user
     facts: Sequence[AuditEvent] = ()
@@ -113,16 +115,18 @@ async def export(  # noqa: PLR0917 - a filter each
     as_: Annotated[str, QueryParameter(name="as", required=False)] = "csv",
 ) -> Response[Any]:
     """Every row that the filters leave, as a file."""
-    asked = _given(
-        team=team,
-        token=token,
-        user=user,
-        api_token=api_token,
-        what=what,
-        outcome=outcome,
-        source=source,
-        to=to,
-        **{"from": from_},
+    asked = forms.filled(
+        {
+            "team": team,
+            "token": token,
+            "user": user,
+            "api_token": api_token,
+            "what": what,
+            "outcome": outcome,
+            "source": source,
+            "to": to,
+            "from": from_,
+        }
     )
     if as_ not in FORMATS:
         raise BadRequest("The format is none of the choices.")
@@ -137,10 +141,6 @@ async def export(  # noqa: PLR0917 - a filter each
 def _told(fact: AuditEvent) -> str:
     """In a sentence; that an API token was used at the API goes without saying."""
     return sentence(replace(fact, door=None) if fact.door == "api" else fact)
-
-
-def _given(**fields: str | None) -> dict[str, str]:
-    return {name: text for name, value in fields.items() if (text := (value or "").strip())}
 
 
 def _filter(asked: Mapping[str, str], caller: Caller) -> AuditFilter:

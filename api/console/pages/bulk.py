@@ -1,7 +1,7 @@
 """Revoke many tokens at once: first which they would be, then, on a word, for good."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from litestar.response import Template
 from api.admission import requires
 from api.bulk_revocation import BulkOutcome, BulkRevocation
 from api.console import forms
+from api.console.days import start_of
 from api.console.layout import page
 from api.console.pages.tokens import Text
 from api.http import instants
@@ -46,14 +47,15 @@ async def rehearse(  # noqa: PLR0917 - a condition each
     created_before: Text = None,
 ) -> Template:
     """Which tokens would be revoked; none is."""
-    given = {
-        "ids": ",".join(ids or ()),
-        "team": team,
-        "created_by": created_by,
-        "unused": unused,
-        "created_before": created_before,
-    }
-    asked = {field: text for field, value in given.items() if (text := (value or "").strip())}
+    asked = forms.filled(
+        {
+            "ids": ",".join(ids or ()),
+            "team": team,
+            "created_by": created_by,
+            "unused": unused,
+            "created_before": created_before,
+        }
+    )
     try:
         fixed = _fixed(asked, request.user.at)
         where = _conditions(fixed)
@@ -144,10 +146,9 @@ def _fixed(asked: Mapping[str, str], at: datetime) -> dict[str, str]:
         fixed["unused_since"] = _text(at - timedelta(days=int(asked["unused"])))
     if "created_before" in asked:
         try:
-            day = date.fromisoformat(asked["created_before"])
-        except ValueError:
-            raise forms.Mistakes({"created_before": "must be a day, such as 2026-08-31"}) from None
-        fixed["created_before"] = _text(datetime.combine(day, time(), UTC))
+            fixed["created_before"] = _text(start_of(asked["created_before"]))
+        except ValueError as error:
+            raise forms.Mistakes({"created_before": str(error)}) from None
     return fixed
 
 

@@ -1,7 +1,7 @@
 """Create a token; its secret is shown in the answer."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -10,6 +10,7 @@ from litestar.response import Template
 
 from api.admission import requires
 from api.console import forms
+from api.console.days import day_after
 from api.console.layout import page
 from api.console.pages.reveal import reveal
 from api.http.json_body import StrictRequest
@@ -100,7 +101,7 @@ def _form(
         given=given,
         mistakes=mistakes,
         teams=request.user.api_token.teams,
-        tomorrow=(request.user.at + timedelta(days=1)).date().isoformat(),
+        tomorrow=day_after(request.user.at),
         key=service.ledger.clock_and_ids.new_id(),
     )
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from api.admission import requires
 from api.console import charts
+from api.console.days import day_after
 from api.console.instants import read
 from api.console.layout import page
 from api.console.sentences import sentence
@@ -96,7 +97,7 @@ async def show(
         overlaps=OVERLAPS,
         looked_at=caller.at.isoformat(timespec="milliseconds"),
         is_busy=_is_busy(seen, caller),
-        tomorrow=(caller.at + timedelta(days=1)).date().isoformat(),
+        tomorrow=day_after(caller.at),
         **await _activity(service, caller, token_id),
     )
 

@@ -1,7 +1,6 @@
 """What is done to a token: each command is a form, and its refusal is told on the token's page."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,7 +22,6 @@ from domain.api_token import Permission
 from domain.commands import ScimTokenChange
 from domain.errors import InvalidValue, Refusal, SecretAlreadyShown
 from domain.scim_token.token import ScimToken
-from domain.secret import Secret
 
 _MAY: Final = requires(Permission.SCIM_TOKENS_WRITE)
 
@@ -34,19 +32,12 @@ async def rotate(
 ) -> Template:
     """Another secret, shown in this answer only."""
     fields = await forms.read(request)
-    overlap = _overlap(fields)
-
-    async def command() -> tuple[ScimToken, Secret]:
-        return await service.ledger.rotate_scim_token(
-            token_id,
-            overlap=overlap,
-            by=call,
-            key=forms.key_of(fields, call, request.scope["path"]),
-            reason=fields.get("reason"),
-        )
-
+    overlap = forms.overlap_of(fields, OVERLAPS)
+    key = forms.key_of(fields, call, request.scope["path"])
     try:
-        token, secret = await command()
+        token, secret = await service.ledger.rotate_scim_token(
+            token_id, overlap=overlap, by=call, key=key, reason=fields.get("reason")
+        )
     except SecretAlreadyShown as error:
         return reveal(request, service, error.originator_id, None)
     except Refusal as error:
@@ -116,7 +107,7 @@ async def revoke(
     try:
         looked_at = instants.parse_in_range(fields.get("looked_at"))
     except instants.NoInstant:
-        raise BadRequest("The form is not whole. Open its page again.") from None
+        raise BadRequest(forms.NOT_WHOLE) from None
     try:
         await service.ledger.revoke_scim_token(
             token_id,
@@ -166,13 +157,6 @@ async def refused(
 def done(token_id: UUID, what: str) -> Redirect:
     """The token's page, which says what was done."""
     return Redirect(f"/console/tokens/{token_id}?done={what}", status_code=303)
-
-
-def _overlap(fields: Mapping[str, str]) -> timedelta:
-    chosen = {str(days): days for days in OVERLAPS}.get(fields.get("overlap", "30"))
-    if chosen is None:
-        raise BadRequest("The overlap is none of the choices.")
-    return timedelta(days=chosen)
 
 
 ROUTES: Final = (rotate, complete, cancel, suspend, resume, change, revoke)

@@ -63,15 +63,16 @@ async def tokens(  # noqa: PLR0917 - a filter each
     after: Text = None,
 ) -> Template:
     """One page, newest first; its address says what it shows, so it can be sent to a colleague."""
-    given = {
-        "team": team,
-        "name": name,
-        "created_by": created_by,
-        "state": state_,
-        "use": use,
-        "ends": ends,
-    }
-    asked = {field: text for field, value in given.items() if (text := (value or "").strip())}
+    asked = forms.filled(
+        {
+            "team": team,
+            "name": name,
+            "created_by": created_by,
+            "state": state_,
+            "use": use,
+            "ends": ends,
+        }
+    )
     caller = request.user
     rows: list[Row] = []
     older, mistakes = None, dict[str, str]()

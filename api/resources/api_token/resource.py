@@ -18,7 +18,6 @@ from litestar.params import Body, FromPath, JSONBody, QueryParameter
 from api.admission import requires
 from api.http.json_body import OptionalBody, StrictRequest
 from api.http.problems import documented
-from api.http.values import Check
 from api.resources.api_calls import InjectedCall, InjectedKey
 from api.resources.api_token.documents import (
     ASK_EXAMPLE,
@@ -32,13 +31,13 @@ from api.resources.api_token.documents import (
     RotateApiToken,
     document,
 )
+from api.resources.scim_token.bodies import ReasonInQuery
 from api.resources.scim_token.listing import LIMIT_DEFAULT, LIMIT_MAX
 from api.service import InjectedService, Service
 from domain.api_token import ApiToken, Permission
 from domain.authority import sees
 from domain.commands import NewApiToken
 from domain.eventstore.lookups.api_tokens import Caller
-from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
 from domain.secret import Secret
 from projections.scim_tokens.queries import Place
 
@@ -161,16 +160,7 @@ class ApiTokenController(Controller):
         service: InjectedService,
         call: InjectedCall,
         token_id: FromPath[UUID],
-        reason: Annotated[
-            str | None,
-            QueryParameter(
-                min_length=1,
-                max_length=REASON_MAX_LENGTH,
-                description="Why, for the audit trail.",
-                required=False,
-            ),
-            Check(lambda reason, _: check_reason(reason)),
-        ] = None,
+        reason: ReasonInQuery = None,
     ) -> RevokedApiToken:
         """Final and immediate. Repeated, it answers the same and records nothing new.
 

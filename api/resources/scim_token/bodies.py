@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response
+from litestar.params import QueryParameter
 
 from api.http.values import Check
 from domain.scim_token.token import ScimToken
@@ -37,6 +38,7 @@ and a null is part of the contract.
 
 
 IsName: Final = Check(lambda name, _: check_name(name))
+IsReason: Final = Check(lambda reason, _: check_reason(reason))
 
 
 Reason: TypeAlias = Annotated[
@@ -44,8 +46,20 @@ Reason: TypeAlias = Annotated[
     msgspec.Meta(
         min_length=1, max_length=REASON_MAX_LENGTH, description="Why, for the audit trail."
     ),
-    Check(lambda reason, _: check_reason(reason)),
+    IsReason,
 ]
+
+ReasonInQuery: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        min_length=1,
+        max_length=REASON_MAX_LENGTH,
+        description="Why, for the audit trail.",
+        required=False,
+    ),
+    IsReason,
+]
+"""Of a DELETE, which has no body."""
 
 
 class Reasoned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

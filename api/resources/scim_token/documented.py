@@ -18,7 +18,6 @@ from api.admission import requires
 from api.http.instants import PATTERN, instant
 from api.http.json_body import StrictRequest
 from api.http.problems import documented
-from api.http.values import Check
 from api.resources.api_calls import InjectedCall, InjectedKey
 from api.resources.scim_token.bodies import (
     ASK_EXAMPLE,
@@ -26,6 +25,7 @@ from api.resources.scim_token.bodies import (
     EXAMPLE,
     CreatedScimToken,
     CreateScimToken,
+    IsReason,
     RevokedScimToken,
     shown_once,
 )
@@ -34,7 +34,7 @@ from api.service import InjectedService
 from domain.api_token import Permission
 from domain.commands import NewScimToken
 from domain.errors import NotFound
-from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
+from domain.scim_token.values import REASON_MAX_LENGTH
 from projections.scim_tokens.view import TokenDocument
 
 IfUnusedSince = Annotated[
@@ -156,7 +156,7 @@ class ScimTokenController(Controller):
                 description="An extension: why, for the audit trail.",
                 required=False,
             ),
-            Check(lambda reason, _: check_reason(reason)),
+            IsReason,
         ] = None,
         if_unused_since: IfUnusedSince = None,
     ) -> RevokedScimToken:

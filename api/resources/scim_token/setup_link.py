@@ -7,19 +7,17 @@ import msgspec
 from litestar import Controller, Response, delete, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody
 from litestar.types import HTTPScope
 
 from api.admission import requires
 from api.errors import BadRequest
 from api.http.json_body import OptionalBody, StrictRequest
 from api.http.problems import documented
-from api.http.values import Check
 from api.resources.api_calls import InjectedCall, InjectedKey
-from api.resources.scim_token.bodies import EXAMPLE, Reasoned
+from api.resources.scim_token.bodies import EXAMPLE, Reasoned, ReasonInQuery
 from api.service import InjectedService, Service
 from domain.api_token import Permission
-from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
 from domain.setup_link import SetupCode
 from projections.described import Instant, SecretDigits, rfc3339
 
@@ -132,16 +130,7 @@ class SetupLinkController(Controller):
         service: InjectedService,
         call: InjectedCall,
         token_id: FromPath[UUID],
-        reason: Annotated[
-            str | None,
-            QueryParameter(
-                min_length=1,
-                max_length=REASON_MAX_LENGTH,
-                description="Why, for the audit trail.",
-                required=False,
-            ),
-            Check(lambda reason, _: check_reason(reason)),
-        ] = None,
+        reason: ReasonInQuery = None,
     ) -> EndedSetupLink:
         """What it has shown stays good. Repeated, it answers the same and records nothing new."""
         await service.ledger.end_setup_link(token_id, by=call, reason=reason)

@@ -1,7 +1,6 @@
 """Create an API token; its secret is shown in the answer."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -10,6 +9,7 @@ from litestar.response import Template
 
 from api.admission import requires
 from api.console import forms
+from api.console.days import day_after
 from api.console.layout import page
 from api.console.pages.api_tokens.shown import shown
 from api.http.json_body import StrictRequest
@@ -107,7 +107,7 @@ def _form(
         mistakes=mistakes,
         allows={each: told for each, told in ALLOWS.items() if each in mine.permissions},
         teams=mine.teams,
-        tomorrow=(request.user.at + timedelta(days=1)).date().isoformat(),
+        tomorrow=day_after(request.user.at),
         key=service.ledger.clock_and_ids.new_id(),
     )
 

@@ -1,7 +1,6 @@
 """One API token: what it allows, rotate it, revoke it."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,7 +12,6 @@ from api.admission import requires
 from api.console import forms
 from api.console.layout import page
 from api.console.pages.api_tokens.shown import shown
-from api.errors import BadRequest
 from api.http import problems
 from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
@@ -46,17 +44,11 @@ async def rotate_api_token(
 ) -> Template:
     """Another secret, shown in this answer only."""
     fields = await forms.read(request)
-    chosen = {str(days): days for days in OVERLAPS}.get(fields.get("overlap", "1"))
-    if chosen is None:
-        raise BadRequest("The overlap is none of the choices.")
+    overlap = forms.overlap_of(fields, OVERLAPS)
     key = forms.key_of(fields, call, request.scope["path"])
     try:
         _, secret = await service.ledger.rotate_api_token(
-            token_id,
-            overlap=timedelta(days=chosen),
-            by=call,
-            key=key,
-            reason=fields.get("reason"),
+            token_id, overlap=overlap, by=call, key=key, reason=fields.get("reason")
         )
     except SecretAlreadyShown as error:
         return shown(request, error.originator_id, None)
