@@ -5,7 +5,7 @@ from typing import Any, Final
 from litestar import Request
 
 from api.http.parameters import check_parameters
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
 
 REQUIRES: Final = "requires"

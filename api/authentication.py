@@ -7,7 +7,7 @@ from litestar.types import HTTPScope
 
 from api.resources.api_calls import presentation_of
 from api.service import Service
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.errors import Unauthenticated, Unavailable
 from domain.eventstore.lookups.api_tokens import Caller
 from domain.secret import Secret

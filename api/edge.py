@@ -26,7 +26,7 @@ from api.resources.leaks.gitlab import ROOT as GITLAB_ROOT
 from api.resources.pages import PUBLIC_PAGES
 from api.service import Service
 from api.telemetry.instruments import KEY as INSTRUMENTS
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.errors import StoreUnavailable
 
 PUBLIC: Final = ("/healthz", "/readyz", "/openapi", "/docs", "/revoke", PROBLEMS)

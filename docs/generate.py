@@ -20,7 +20,8 @@ from api.app import build
 from api.cli.commands import app
 from api.http.problem_types import PROBLEM_TYPES
 from api.settings import Settings
-from domain import api_token, policy
+from domain import policy
+from domain.api_token import events as api_token
 from domain.event import Event
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token

@@ -8,7 +8,9 @@ from uuid import UUID
 
 import msgspec
 
-from domain.api_token import ApiToken, ApiTokenEvent, Created, Permission
+from domain.api_token.events import ApiTokenEvent, Created
+from domain.api_token.permissions import Permission
+from domain.api_token.token import ApiToken
 from domain.commands import NewApiToken
 from domain.errors import InvalidValue, LastManager, NotFound, PermissionDenied, Unauthenticated
 from domain.event import Actor, States

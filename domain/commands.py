@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 
 
 @dataclass(frozen=True, slots=True)

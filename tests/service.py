@@ -21,7 +21,7 @@ import httpx
 import psycopg
 
 from api.settings import PREFIX
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.commands import ClockAndIds, NewApiToken
 from domain.ledger import TokenLedger
 from domain.secret import Pepper

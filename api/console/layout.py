@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 from litestar.response import Template
 
 from api.http.json_body import StrictRequest
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 
 
 class Place(NamedTuple):

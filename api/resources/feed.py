@@ -21,7 +21,7 @@ from api.http.json_body import StrictRequest
 from api.http.problems import documented
 from api.resources.audit.trail import EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, Kinds, kinds
 from api.service import InjectedService, Service
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.errors import Unauthenticated
 from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.queries import AuditFilter, Span

@@ -27,7 +27,8 @@ from api.http.parameters import REFUSAL
 from api.http.problems import documented
 from api.http.values import Check
 from api.service import InjectedService, Service
-from domain.api_token import ApiToken, Permission
+from domain.api_token.permissions import Permission
+from domain.api_token.token import ApiToken
 from domain.errors import InvalidValue, TokenRefused, TokenUnknown
 from domain.eventstore.uses import Decision
 from domain.kept_text import kept

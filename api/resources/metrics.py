@@ -14,7 +14,7 @@ from api.resources.store_metrics import of_process, of_store
 from api.resources.view_status import all_positions, sees_all_teams
 from api.service import InjectedService
 from api.telemetry.exposition import counted
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from projections.follow import positions
 from projections.follow.positions import Position
 from projections.warnings.queries import VIEWS

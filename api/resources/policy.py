@@ -14,7 +14,7 @@ from api.http.json_body import StrictRequest
 from api.http.problems import documented
 from api.resources.api_calls import InjectedCall, InjectedKey
 from api.service import InjectedService
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.errors import NotFound
 from domain.policy import LIFETIME_MAX_DAYS, LIVE_TOKENS_MAX, Rules
 

@@ -32,7 +32,7 @@ from api.resources.view_status import (
     status_of,
 )
 from api.service import InjectedService
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.errors import NotFound
 from projections.follow import positions
 from projections.projection import Projection

@@ -1,39 +1,14 @@
-"""The events of an API token, and what it may allow. What follows from them: `token.py`."""
+"""The events of an API token. What follows from them: `token.py`."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import ClassVar, Final
 from uuid import UUID
 
+from domain.api_token.permissions import Permission
 from domain.event import Actor, Event
 from domain.scim_token.events import Presentation
 from domain.secret import Digest
-
-
-class Permission(StrEnum):
-    """What an API token allows."""
-
-    SCIM_TOKENS_READ = "scim_tokens:read"
-    SCIM_TOKENS_WRITE = "scim_tokens:write"
-    AUDIT_READ = "audit:read"
-    PROJECTIONS_MANAGE = "projections:manage"
-    API_TOKENS_MANAGE = "api_tokens:manage"
-    POLICIES_MANAGE = "policies:manage"
-    LEAKS_REPORT = "leaks:report"
-
-
-DEPLOYMENT_WIDE: Final = frozenset(
-    {
-        Permission.PROJECTIONS_MANAGE,
-        Permission.API_TOKENS_MANAGE,
-        Permission.POLICIES_MANAGE,
-        Permission.LEAKS_REPORT,
-    }
-)
-"""They are about no team, or above it, so a token that is confined to teams has them only
-where they were asked for.
-"""
 
 
 class ApiTokenEvent(Event, frozen=True, forbid_unknown_fields=True):

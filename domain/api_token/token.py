@@ -7,16 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from domain.api_token.events import (
-    DEPLOYMENT_WIDE,
-    ApiTokenEvent,
-    Created,
-    Permission,
-    Refused,
-    Revoked,
-    Rotated,
-    Used,
-)
+from domain.api_token.events import ApiTokenEvent, Created, Refused, Revoked, Rotated, Used
+from domain.api_token.permissions import DEPLOYMENT_WIDE, Permission
 from domain.errors import InvalidValue, NotFound, PermissionDenied, Unauthenticated
 from domain.event import Actor, Event, Recorded, SecretRow
 from domain.scim_token.events import Presentation

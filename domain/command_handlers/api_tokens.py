@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from domain.api_token import ApiToken, Permission, session
 from domain.api_token import rotation as rotation_of_api_token
+from domain.api_token import session
+from domain.api_token.permissions import Permission
+from domain.api_token.token import ApiToken
 from domain.authority import (
     NOBODY_NAMED,
     ApiCall,

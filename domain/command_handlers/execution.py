@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 
 from domain import policy
-from domain.api_token import ApiToken
+from domain.api_token.token import ApiToken
 from domain.authority import Authority, authorised, signing_api_token
 from domain.commands import ClockAndIds, CommandKey
 from domain.errors import SecretAlreadyShown

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from domain.api_token import ApiToken, Permission
+from domain.api_token.permissions import Permission
+from domain.api_token.token import ApiToken
 from domain.authority import Authority, authorise
 from domain.command_handlers.api_tokens import ApiTokenCommands, ended, live_sessions
 from domain.commands import CommandKey

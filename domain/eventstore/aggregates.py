@@ -6,7 +6,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from domain import api_token, policy
+from domain import policy
+from domain.api_token import events as api_token_events
+from domain.api_token import token as api_token
 from domain.event import Aggregate, Event, Recorded, SecretRow
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import fold
@@ -63,7 +65,7 @@ def ended_secrets(before: Aggregate | None, after: Aggregate, event: Event) -> l
     """The rows of secrets that the state let go with this event:
     they stand as they ended, for good.
     """
-    if before is None or not isinstance(event, Rotated | api_token.Rotated):
+    if before is None or not isinstance(event, Rotated | api_token_events.Rotated):
         return []
     held = {row.digest for row in after.secret_rows()}
     return [row for row in before.secret_rows() if row.digest not in held]

@@ -15,7 +15,8 @@ from typing import Final
 
 import msgspec
 
-from domain import api_token, policy
+from domain import policy
+from domain.api_token import events as api_token
 from domain.errors import LedgerError
 from domain.event import Event
 from domain.refusals import tally as refusal_tally

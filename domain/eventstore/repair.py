@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 from psycopg import Connection
 
-from domain import api_token
+from domain.api_token import events as api_token
 from domain.errors import LedgerError
 from domain.event import Aggregate, Event, Recorded, SecretRow
 from domain.eventstore import append

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.api_token import ApiToken
+from domain.api_token.token import ApiToken
 from domain.event import Actor, Event
 from domain.scim_token.events import Leaked
 from domain.scim_token.leak import PLACES_MAX, Leak

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from domain import api_token, policy
+from domain import policy
+from domain.api_token import events as api_token
 from domain.event import Actor, Event
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token

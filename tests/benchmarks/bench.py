@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.commands import NewApiToken
 from domain.ledger import TokenLedger
 from domain.secret import Pepper, Secret

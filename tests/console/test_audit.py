@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.console.browsing import Visitor
 from tests.console.test_entrance import assert_guarded
 from tests.console.test_tokens import create

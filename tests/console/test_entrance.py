@@ -12,7 +12,7 @@ import pytest
 
 import api.console
 from api.console.cookie import LOOPBACK, SECURE
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.conftest import new_database
 from tests.console.browsing import SAME_ORIGIN, Visitor
 from tests.service import (

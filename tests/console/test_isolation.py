@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.api.promises.test_permissions import COMMANDS, CONSOLE
 from tests.console.browsing import Visitor
 from tests.console.test_tokens import create

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from api.console.cookie import LOOPBACK
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from projections.follow import locks
 from projections.registry import PROJECTIONS
 from tests.conftest import new_database

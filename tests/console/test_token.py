@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.console.browsing import Visitor, hidden, secrets_in
 from tests.console.test_tokens import create, present
 from tests.service import Caller, RunningService

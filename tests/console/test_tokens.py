@@ -13,7 +13,7 @@ import pytest
 from api.app import build
 from api.console.cookie import LOOPBACK
 from api.settings import Settings
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.console.browsing import Visitor
 from tests.service import PEPPER_KEY, Caller, RunningService
 

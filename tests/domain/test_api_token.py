@@ -7,17 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from domain.api_token import (
-    USE_EVERY,
-    ApiToken,
-    ApiTokenEvent,
-    Created,
-    Permission,
-    Refused,
-    Revoked,
-    Used,
-    evolve,
-)
+from domain.api_token.events import ApiTokenEvent, Created, Refused, Revoked, Used
+from domain.api_token.permissions import Permission
+from domain.api_token.token import USE_EVERY, ApiToken, evolve
 from domain.errors import InvalidValue, NotFound, PermissionDenied, Unauthenticated
 from domain.event import Actor, Recorded, SecretRow
 from domain.scim_token.events import Presentation

@@ -4,8 +4,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from domain.api_token import ApiToken, ApiTokenEvent, Refused, Rotated
+from domain.api_token.events import ApiTokenEvent, Refused, Rotated
 from domain.api_token.rotation import DEFAULT_OVERLAP, rotate
+from domain.api_token.token import ApiToken
 from domain.errors import InvalidValue, NotFound, RotatedTooSoon, RotationUnderway, Unauthenticated
 from domain.event import SecretRow
 from domain.scim_token.rotation import OVERLAP_MAX, ROTATE_EVERY

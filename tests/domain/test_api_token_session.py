@@ -5,8 +5,10 @@ from uuid import UUID
 
 import pytest
 
-from domain.api_token import ApiToken, Created, Permission, Revoked, evolve
+from domain.api_token.events import Created, Revoked
+from domain.api_token.permissions import Permission
 from domain.api_token.session import LIFETIME, SIGNED_OUT, close_session, open_session
+from domain.api_token.token import ApiToken, evolve
 from domain.authority import is_manager, require_another_manager
 from domain.errors import LastManager, NotFound, Unauthenticated
 from domain.event import Actor, Recorded, States

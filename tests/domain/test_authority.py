@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.api_token import ApiToken, Created, Permission, Rotated, evolve
+from domain.api_token.events import Created, Rotated
+from domain.api_token.permissions import Permission
+from domain.api_token.token import ApiToken, evolve
 from domain.authority import (
     ApiCall,
     Authority,

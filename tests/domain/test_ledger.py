@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.api_token import ApiToken, Permission
+from domain.api_token.permissions import Permission
+from domain.api_token.token import ApiToken
 from domain.authority import Authority, Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.errors import (

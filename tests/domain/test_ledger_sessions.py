@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from domain.api_token import ApiToken, Permission
+from domain.api_token.permissions import Permission
+from domain.api_token.token import ApiToken
 from domain.authority import ApiCall, Operator
 from domain.commands import NewApiToken
 from domain.errors import Unauthenticated

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.ledger import TokenLedger

@@ -19,7 +19,7 @@ from litestar.testing import TestClient
 from api.app import build
 from api.edge import Edge
 from api.settings import Settings
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.commands import NewApiToken
 from domain.ledger import TokenLedger
 from domain.scim_token.rotation import DEFAULT_RULE, FinishRule

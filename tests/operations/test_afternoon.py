@@ -13,7 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.conftest import new_database
 from tests.console.browser.conftest import Open, chromium, signed_in, window
 from tests.console.browsing import secrets_in

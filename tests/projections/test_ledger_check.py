@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.scim_token.events import Presentation

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 from msgspec import UNSET, UnsetType
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.commands import NewApiToken, NewScimToken, ScimTokenChange
 from domain.errors import NotFound, RotatedTooSoon, RotationUnderway
 from domain.event import Actor, Recorded

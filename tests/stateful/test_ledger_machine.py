@@ -36,7 +36,7 @@ from msgspec.structs import replace
 from api.app import build
 from api.edge import Edge
 from api.settings import Settings
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import CommandKey, NewApiToken, NewScimToken, ScimTokenChange
 from domain.errors import (

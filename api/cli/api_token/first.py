@@ -13,7 +13,7 @@ from uuid import uuid4
 from api.clock_and_ids import operator_name
 from api.deployment import open_ledger
 from api.settings import Settings
-from domain.api_token import DEFAULT_LIFETIME, ApiToken
+from domain.api_token.token import DEFAULT_LIFETIME, ApiToken
 from domain.authority import Operator
 from domain.commands import NewApiToken
 from domain.postgres.connection import open_connection

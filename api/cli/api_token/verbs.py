@@ -20,8 +20,9 @@ from api.cli.console import (
     show,
     with_ledger,
 )
-from domain.api_token import DEFAULT_LIFETIME, ApiToken, Permission
+from domain.api_token.permissions import Permission
 from domain.api_token.rotation import DEFAULT_OVERLAP
+from domain.api_token.token import DEFAULT_LIFETIME, ApiToken
 from domain.commands import NewApiToken
 from domain.errors import InvalidValue
 from domain.scim_token.rotation import OVERLAP_MAX

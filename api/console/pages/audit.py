@@ -21,7 +21,7 @@ from api.http.json_body import StrictRequest
 from api.resources.audit.formats import Format
 from api.resources.audit.trail import answer, kinds
 from api.service import InjectedService, visible_teams
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.queries import AuditFilter, Span
 from projections.audit_trail.view import KINDS, AuditEvent

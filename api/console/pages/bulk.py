@@ -21,7 +21,7 @@ from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
 from api.resources.scim_token.revocation import IDS_MAX, WITHIN_S
 from api.service import InjectedService, Service
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.authority import ApiCall
 from domain.commands import CommandKey
 from domain.errors import InvalidValue

@@ -16,7 +16,7 @@ from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
 from api.resources.scim_token.setup_link import url_of
 from api.service import InjectedService
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.errors import Refusal
 
 _MAY: Final = requires(Permission.SCIM_TOKENS_WRITE)

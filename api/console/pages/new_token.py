@@ -16,7 +16,7 @@ from api.console.pages.reveal import reveal
 from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
 from api.service import InjectedService, Service
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.commands import NewScimToken
 from domain.errors import (
     CommandIdReused,

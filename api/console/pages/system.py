@@ -31,7 +31,7 @@ from api.resources.view_status import (
 from api.service import InjectedService, Service
 from api.settings import Settings
 from api.telemetry.catalogue import AUTHENTICATIONS, OUTCOMES, PLACES
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.errors import AlreadyUnderway
 from projections.rebuild.requests import Rebuild
 from projections.registry import PROJECTIONS

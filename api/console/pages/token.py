@@ -20,7 +20,7 @@ from api.console.token_rows import TokenGlance, decode, glance
 from api.http.json_body import StrictRequest
 from api.http.problems import Problem
 from api.service import InjectedService, Service
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
 from projections.scim_tokens.secrets import TokenSecret
 from projections.token_activity.queries import Activity

@@ -18,7 +18,7 @@ from api.http import instants, problems
 from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
 from api.service import InjectedService
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.commands import ScimTokenChange
 from domain.errors import InvalidValue, Refusal, SecretAlreadyShown
 from domain.scim_token.token import ScimToken

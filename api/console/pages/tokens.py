@@ -17,7 +17,7 @@ from api.console.layout import page
 from api.console.token_rows import TokenGlance, decode, glance
 from api.http.json_body import StrictRequest
 from api.service import InjectedService, Service, visible_teams
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
 from projections.scim_tokens.filters import TokenFilter
 

@@ -10,8 +10,9 @@ from msgspec import UNSET, UnsetType
 
 from api.http.values import Check
 from api.resources.scim_token.bodies import Reason
-from domain.api_token import ApiToken, Permission
+from domain.api_token.permissions import Permission
 from domain.api_token.rotation import DEFAULT_OVERLAP
+from domain.api_token.token import ApiToken
 from domain.scim_token.rotation import OVERLAP_MAX
 from domain.scim_token.values import check_expiry
 from projections.described import Instant, rfc3339

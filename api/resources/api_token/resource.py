@@ -34,7 +34,8 @@ from api.resources.api_token.documents import (
 from api.resources.scim_token.bodies import ReasonInQuery
 from api.resources.scim_token.listing import LIMIT_DEFAULT, LIMIT_MAX
 from api.service import InjectedService, Service
-from domain.api_token import ApiToken, Permission
+from domain.api_token.permissions import Permission
+from domain.api_token.token import ApiToken
 from domain.authority import sees
 from domain.commands import NewApiToken
 from domain.eventstore.lookups.api_tokens import Caller

@@ -22,7 +22,7 @@ from api.http.problems import documented
 from api.http.values import Check
 from api.resources.audit.formats import MEDIA_TYPES, Format, InEveryFormat, csv, negotiate
 from api.service import InjectedService, Service, visible_teams
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.errors import InvalidValue, NotFound
 from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.queries import AuditFilter, Span

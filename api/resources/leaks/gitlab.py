@@ -20,7 +20,7 @@ from api.resources.api_calls import InjectedCall
 from api.resources.leaks.foreign_body import read_list
 from api.resources.leaks.report import LeakedSecret, outcomes_of
 from api.service import InjectedService
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.leaks.patterns import RULE_ID
 from domain.leaks.report import REPORTS_MAX
 

@@ -15,7 +15,7 @@ from api.http.json_body import ITEMS, StrictRequest
 from api.http.problems import documented
 from api.resources.api_calls import InjectedCall, InjectedKey
 from api.service import InjectedService, Service
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.authority import Authority
 from domain.commands import CommandKey
 from domain.leaks.report import LeakAnswer, LeakReport

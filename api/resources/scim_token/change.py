@@ -18,7 +18,7 @@ from api.http.values import Check
 from api.resources.api_calls import InjectedCall, InjectedKey
 from api.resources.scim_token.bodies import EXAMPLE, IsName, Reason
 from api.service import InjectedService
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.commands import ScimTokenChange
 from domain.scim_token.values import NAME_MAX_LENGTH, check_expiry
 from projections.scim_tokens.view import TokenDocument, document

@@ -31,7 +31,7 @@ from api.resources.scim_token.bodies import (
 )
 from api.resources.scim_token.listing import AsOf
 from api.service import InjectedService
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.commands import NewScimToken
 from domain.errors import NotFound
 from domain.scim_token.values import REASON_MAX_LENGTH

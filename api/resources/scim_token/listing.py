@@ -21,7 +21,7 @@ from api.http.json_body import StrictRequest
 from api.http.problems import documented
 from api.resources.scim_token.bodies import EXAMPLE, IsName, ScimTokenList
 from api.service import InjectedService, visible_teams
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from projections.scim_tokens.filters import TokenFilter
 from projections.scim_tokens.view import TokenDocument
 

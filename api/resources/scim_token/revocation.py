@@ -22,7 +22,7 @@ from api.http.values import Check
 from api.resources.api_calls import InjectedCall, InjectedKey
 from api.resources.scim_token.bodies import EXAMPLE, Reason
 from api.service import InjectedService
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.commands import CommandKey
 from domain.errors import InvalidValue
 from domain.scim_token.conditions import TokenConditions

@@ -23,7 +23,7 @@ from api.resources.scim_token.bodies import (
     shown_once,
 )
 from api.service import InjectedService
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.scim_token.rotation import DEFAULT_OVERLAP, OVERLAP_MAX
 from projections.scim_tokens.view import TokenDocument, document
 

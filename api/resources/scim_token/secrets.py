@@ -14,7 +14,7 @@ from api.admission import requires
 from api.http.json_body import StrictRequest
 from api.http.problems import documented
 from api.service import InjectedService
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from projections.scim_tokens.secrets import TokenSecret
 
 

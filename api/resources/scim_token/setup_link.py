@@ -17,7 +17,7 @@ from api.http.problems import documented
 from api.resources.api_calls import InjectedCall, InjectedKey
 from api.resources.scim_token.bodies import EXAMPLE, Reasoned, ReasonInQuery
 from api.service import InjectedService, Service
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.setup_link import SetupCode
 from projections.described import Instant, SecretDigits, rfc3339
 

@@ -15,7 +15,7 @@ from api.http.problems import documented
 from api.resources.api_calls import InjectedCall, InjectedKey
 from api.resources.scim_token.bodies import EXAMPLE, Reasoned
 from api.service import InjectedService
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from projections.scim_tokens.view import TokenDocument, document
 
 _SUSPENDED: Final = msgspec.structs.replace(

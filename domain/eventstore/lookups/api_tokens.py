@@ -7,7 +7,7 @@ from typing import Final
 
 import psycopg
 
-from domain.api_token import ApiToken
+from domain.api_token.token import ApiToken
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.ledger_clock import LedgerClock

@@ -10,7 +10,7 @@ import pytest
 from cyclopts import App
 
 from api.cli.commands import app
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.postgres.migrate import available
 from domain.secret import parse
 from tests.api.cli import forked_cli

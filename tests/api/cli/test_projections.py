@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.eventstore.event_registry import REGISTRY
 from domain.scim_token.events import Created
 from projections.follow import locks

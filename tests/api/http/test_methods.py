@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.api.expected import assert_problem, assert_unauthenticated, create, topics
 from tests.service import Caller, RunningService
 

@@ -14,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api.app import build
 from api.settings import Settings
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.secret import SECRET_PATTERN
 from projections.audit_trail.view import KINDS, outcome_of
 from tests.api.documented import Documented, Undocumented

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.secret import SecretKind, mint
 from tests.api.cli.test_commands import refused, run
 from tests.api.expected import assert_problem, create, topics

@@ -16,7 +16,7 @@ from litestar.testing import TestClient
 from api.app import build
 from api.edge import Edge
 from api.settings import Settings
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.ledger import TokenLedger

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from domain.api_token import DEPLOYMENT_WIDE, Permission
+from domain.api_token.permissions import DEPLOYMENT_WIDE, Permission
 from domain.commands import NewApiToken
 from tests.api.cli.test_commands import run
 from tests.service import Caller, RunningService

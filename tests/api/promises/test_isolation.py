@@ -16,7 +16,7 @@ import httpx
 import psycopg
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.commands import NewApiToken
 from domain.secret import Pepper, SecretKind, mint, parse, secret_id
 from tests.api.expected import WARNINGS, assert_not_found, create, use

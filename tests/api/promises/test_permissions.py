@@ -12,7 +12,7 @@ from litestar.testing import TestClient
 from api.admission import REQUIRES, admit
 from api.app import build
 from api.settings import Settings
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.conftest import TESTS_KEY
 from tests.service import RunningService
 

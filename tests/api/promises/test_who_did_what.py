@@ -17,7 +17,7 @@ import pytest
 
 from api.clock_and_ids import operator_name
 from api.resources.api_calls import route_class
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.api.cli import forked_cli
 from tests.api.expected import create, topics, use
 from tests.api.trail import ROW, audit, later

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.scim_token.warnings import FirstUsed
 from projections.audit_trail.view import USED
 from tests.api.expected import all_topics, assert_invalid, assert_unauthenticated, create, use

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.secret import Pepper, SecretKind, mint, parse, secret_id
 from tests.api.expected import (
     INSTANT,

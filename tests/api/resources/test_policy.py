@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.api.expected import assert_invalid, assert_not_found, assert_problem, create, topics
 from tests.conftest import new_database
 from tests.service import Caller, RunningService, running_service

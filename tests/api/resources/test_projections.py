@@ -11,7 +11,7 @@ from litestar.testing import TestClient
 
 from api.app import build
 from api.settings import Settings
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from projections.follow import locks

@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.conftest import Database
 from tests.service import Caller, RunningService, running_service, until
 

@@ -18,7 +18,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.ledger import TokenLedger

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.conftest import Database
 from tests.docs.documents import blocks
 from tests.service import RunningService, running_service, service_environment

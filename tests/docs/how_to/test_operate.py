@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.api.expected import create
 from tests.docs.documents import blocks
 from tests.docs.how_to.test_connect import environment, run

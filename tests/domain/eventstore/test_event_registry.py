@@ -8,8 +8,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from domain import api_token, policy
-from domain.api_token import Permission
+from domain import policy
+from domain.api_token import events as api_token
+from domain.api_token.permissions import Permission
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY, EventRegistry, UnreadableEvent, Upcaster
 from domain.refusals import tally as refusal_tally

@@ -14,7 +14,7 @@ import structlog.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import CommandKey, NewApiToken, NewScimToken
 from domain.errors import ClockSkewed, SecretAlreadyShown, TokenExpired, Unavailable

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.commands import NewApiToken
 from domain.errors import RotatedTooSoon, RotationUnderway, TokenExpired, TokenRefused
 from domain.eventstore.event_registry import REGISTRY

@@ -8,8 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from domain import api_token
-from domain.api_token import ApiToken, Permission
+from domain.api_token import events as api_token
+from domain.api_token.permissions import Permission
+from domain.api_token.token import ApiToken, evolve
 from domain.event import Event, Recorded, States
 from domain.leaks.holder import Holder
 from domain.leaks.report import LeakAnswer, decide
@@ -132,7 +133,7 @@ def api(*events: Event) -> ApiToken:
     )
     token: ApiToken | None = None
     for version, event in enumerate(chain(made, events), start=1):
-        token = api_token.evolve(token, Recorded(TOKEN_ID, version, T0, COMMAND_ID, event))
+        token = evolve(token, Recorded(TOKEN_ID, version, T0, COMMAND_ID, event))
     assert token is not None
     return token
 

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import CommandKey, NewApiToken, NewScimToken
 from domain.errors import CommandIdReused, NotFound, PermissionDenied

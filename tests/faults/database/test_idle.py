@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.errors import StoreUnavailable

@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.conftest import new_database
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.service import Caller, RunningService, running_service

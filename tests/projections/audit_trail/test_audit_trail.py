@@ -10,8 +10,8 @@ import msgspec
 import psycopg
 import pytest
 
-from domain import api_token
-from domain.api_token import Permission
+from domain.api_token import events as api_token
+from domain.api_token.permissions import Permission
 from domain.event import Actor
 from domain.eventstore.event_registry import REGISTRY
 from domain.refusals import tally as refusal_tally

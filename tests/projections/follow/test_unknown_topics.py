@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from domain import api_token
+from domain.api_token import events as api_token
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.event import Event

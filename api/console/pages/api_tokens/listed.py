@@ -11,7 +11,7 @@ from api.console.layout import page
 from api.http.json_body import StrictRequest
 from api.resources.api_token.resource import good_tokens, page_of
 from api.service import InjectedService
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 
 PATH: Final = "/console/api-tokens"
 PER_PAGE: Final = 25

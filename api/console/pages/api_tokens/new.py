@@ -15,7 +15,7 @@ from api.console.pages.api_tokens.shown import shown
 from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
 from api.service import InjectedService, Service
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.commands import NewApiToken
 from domain.errors import CommandIdReused, InvalidValue, NotFound, SecretAlreadyShown
 

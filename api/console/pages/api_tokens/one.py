@@ -16,7 +16,7 @@ from api.http import problems
 from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
 from api.service import InjectedService, Service
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.errors import Refusal, SecretAlreadyShown
 
 PATH: Final = "/console/api-tokens/{token_id:uuid}"

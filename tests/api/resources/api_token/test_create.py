@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.secret import parse
 from tests.api.expected import (
     INSTANT,

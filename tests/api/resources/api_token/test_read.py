@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.api.expected import (
     INSTANT,
     assert_invalid,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.service import Caller, RunningService
 
 FIELDS: Final = [

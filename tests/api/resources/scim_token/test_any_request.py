@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from tests.api.expected import (
     CHALLENGE,
     UUID_TEXT,

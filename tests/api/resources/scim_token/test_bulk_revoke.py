@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.api_token import Permission
+from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.ledger import TokenLedger

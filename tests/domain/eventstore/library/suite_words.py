@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from eventsourcing.persistence import Notification, StoredEvent
 
-from domain import api_token
+from domain.api_token import events as api_token
 from domain.event import Actor, Event, Recorded
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.library.mapper import LedgerMapper
