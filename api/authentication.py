@@ -44,7 +44,7 @@ class ApiTokens:
             raise Unauthenticated(_NOT_VALID)
         if caller.api_token.use(at=caller.at):
             presentation = presentation_of(scope, self._service.doors.client_addresses)
-            await ledger.use_api_token(caller.api_token.id, presentation, digest=caller.digest)
+            await ledger.use_api_token(caller.api_token.id, presentation, digests=caller.digests)
         self._seen.add(("api", "good"))
         return caller
 
@@ -58,7 +58,7 @@ class ApiTokens:
                 lacking=lacking,
                 presentation=presentation_of(scope, self._service.doors.client_addresses),
                 at=caller.at,
-                digest=caller.digest,
+                digests=caller.digests,
             )
         except Unavailable:
             logger.warning("refusal.not_recorded", api_token_id=str(caller.api_token.id))

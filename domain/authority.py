@@ -38,13 +38,13 @@ class Operator:
 class ApiCall:
     """A call that presents an API token. source, user_agent: as in `Presentation`.
 
-    digest: of the secret that came with it.
+    digests: of the secret that came with it, as of `ApiToken.is_good`.
     """
 
     api_token_id: UUID
     source: str | None = None
     user_agent: str | None = None
-    digest: bytes | None = None
+    digests: Sequence[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,8 @@ def calling_api_token(
     caller = states.get(calling)
     if not isinstance(caller, ApiToken):
         raise Unauthenticated("the API token is not valid")
-    digest = by.digest if isinstance(by, ApiCall) else None
-    caller.authorise(permission, at=at, digest=digest)
+    digests = by.digests if isinstance(by, ApiCall) else None
+    caller.authorise(permission, at=at, digests=digests)
     return caller
 
 

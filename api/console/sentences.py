@@ -30,6 +30,7 @@ _HAPPENED: Final[Mapping[str, str]] = {
     "api_token.used": "API token used",
     "api_token.refused": "API token refused",
     "api_token.rotated": "API token rotated: another secret was made",
+    "api_token.rekeyed": "API token digested under a newer key",
     "api_token.revoked": "API token revoked",
     "policy.set": "Policy set",
     "refusal_tally.counted": "Refused, for no token that is known",

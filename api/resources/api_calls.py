@@ -52,7 +52,7 @@ def call_of(request: StrictRequest, service: InjectedService) -> ApiCall:
     """The caller's word for a command, and where it came from."""
     source = service.doors.client_addresses.address(request.scope)
     caller = request.user
-    return ApiCall(caller.api_token.id, source, user_agent_of(request.scope), caller.digest)
+    return ApiCall(caller.api_token.id, source, user_agent_of(request.scope), caller.digests)
 
 
 IdempotencyKey = Annotated[

@@ -183,10 +183,10 @@ def _authority(request: StrictRequest) -> str:
 
 
 async def _again(service: Service, caller: Caller) -> Caller:
-    found = await service.ledger.api_token_lookup.find([caller.digest])
+    found = await service.ledger.api_token_lookup.find(caller.digests)
     if found is None:
         raise Unauthenticated("the API token is not valid")
-    found.api_token.authorise(Permission.AUDIT_READ, at=found.at, digest=found.digest)
+    found.api_token.authorise(Permission.AUDIT_READ, at=found.at, digests=[found.digest])
     return found
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from domain.api_token.permissions import Permission
 from domain.event import Actor, Event
 from domain.scim_token.events import Presentation
-from domain.secret import Digest
+from domain.secret import Digest, SecretId
 
 
 class ApiTokenEvent(Event, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +75,17 @@ class Rotated(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fie
     reason: str | None = None
 
 
+class Rekeyed(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
+    """A secret of the token was digested anew, under a newer key of the pepper.
+
+    secret, digest: as of a SCIM token's `Rekeyed`.
+    """
+
+    topic: ClassVar[str] = "api_token.rekeyed.v1"
+    secret: SecretId
+    digest: Digest
+
+
 class Revoked(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The token stopped being valid. Final.
 
@@ -87,4 +98,4 @@ class Revoked(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fie
     reason: str | None = None
 
 
-EVENTS: Final[Sequence[type[ApiTokenEvent]]] = (Created, Used, Refused, Rotated, Revoked)
+EVENTS: Final[Sequence[type[ApiTokenEvent]]] = (Created, Used, Refused, Rotated, Rekeyed, Revoked)

@@ -1,5 +1,6 @@
 """A session of the console: an API token that another one signed in for, until it ends. Pure."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,15 +17,15 @@ SIGNED_OUT: Final = "signed out"
 
 
 def open_session(
-    token: ApiToken, *, digest: Digest, presented: bytes | None, by: Actor, at: datetime
+    token: ApiToken, *, digest: Digest, presented: Sequence[bytes] | None, by: Actor, at: datetime
 ) -> list[ApiTokenEvent]:
     """An API token with the rights of `token`, for `LIFETIME` and no longer than that one.
 
     It needs no permission, since it grants nothing that its holder does not have. presented: the
-    digest of the secret that signs in; by: who does. Raises Unauthenticated where token or secret
+    digests of the secret that signs in; by: who does. Raises Unauthenticated where token or secret
     is over, and for a session: one after the other would never end.
     """
-    if token.session_of is not None or not token.is_good(at=at, digest=presented):
+    if token.session_of is not None or not token.is_good(at=at, digests=presented):
         raise Unauthenticated("the API token is not valid")
     ends_at = at + LIFETIME
     return [

@@ -7,31 +7,43 @@ from uuid import UUID
 
 import msgspec
 
-from domain.api_token.events import ApiTokenEvent, Created, Refused, Revoked, Rotated, Used
+from domain.api_token.events import (
+    ApiTokenEvent,
+    Created,
+    Refused,
+    Rekeyed,
+    Revoked,
+    Rotated,
+    Used,
+)
 from domain.api_token.permissions import DEPLOYMENT_WIDE, Permission
 from domain.errors import InvalidValue, NotFound, PermissionDenied, Unauthenticated
 from domain.event import Actor, Event, Recorded, SecretRow
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import REFUSAL_EVERY
 from domain.scim_token.values import check_reason, kept_expiry
-from domain.secret import Digest
+from domain.secret import Digest, SecretId, secret_id
 
 DEFAULT_LIFETIME: Final = timedelta(days=90)
 USE_EVERY: Final = timedelta(minutes=1)
 
 
 class OlderSecret(msgspec.Struct, frozen=True):
-    """A secret before a rotation: its digest, and the first instant at which it is refused."""
+    """A secret before a rotation: its digest, and the first instant at which it is refused.
+
+    shown_as: as of `HeldSecret`.
+    """
 
     digest: Digest
     good_until: datetime
+    shown_as: SecretId | None = None
 
 
 class ApiToken(msgspec.Struct, frozen=True):
     """State after `version` events. Instants are ledger time.
 
-    digest: of the newest secret. older: those that were good when it came, two at most.
-    session_of: as of `Created`.
+    digest, shown_as: of the newest secret, as of `HeldSecret`. older: those that were good when it
+    came, two at most. session_of: as of `Created`.
     """
 
     id: UUID
@@ -50,6 +62,7 @@ class ApiToken(msgspec.Struct, frozen=True):
     older: tuple[OlderSecret, ...] = ()
     rotated_at: datetime | None = None
     session_of: UUID | None = None
+    shown_as: SecretId | None = None
 
     @staticmethod
     def create(
@@ -101,22 +114,37 @@ class ApiToken(msgspec.Struct, frozen=True):
         """How this token's calls are signed in the events that they cause."""
         return Actor(user_id=self.user_id, api_token_id=self.id)
 
-    def is_good(self, *, at: datetime, digest: bytes | None = None) -> bool:
-        """Whether the token authenticates at `at`. digest: with this secret; None for any."""
+    @property
+    def held(self) -> Sequence[tuple[Digest, SecretId]]:
+        """Its secrets, the oldest first: the digest of each, and what it is called."""
+        each_as_it_is: tuple[OlderSecret | ApiToken, ...] = (*self.older, self)
+        return [
+            (secret.digest, secret.shown_as or secret_id(secret.digest.value))
+            for secret in each_as_it_is
+        ]
+
+    def is_good(self, *, at: datetime, digests: Sequence[bytes] | None = None) -> bool:
+        """Whether the token authenticates at `at`.
+
+        digests: with the secret that has these, one under each key: between a look at the ledger
+        and a decision it may have been digested anew. None for any secret.
+        """
         is_over = self.expires_at is not None and self.expires_at <= at
         if is_over or self.revoked_at is not None:
             return False
-        return digest in {None, self.digest.value} or any(
-            old.digest.value == digest and at < old.good_until for old in self.older
+        return (
+            digests is None
+            or self.digest.value in digests
+            or any(old.digest.value in digests and at < old.good_until for old in self.older)
         )
 
     def authorise(
-        self, permission: Permission, *, at: datetime, digest: bytes | None = None
+        self, permission: Permission, *, at: datetime, digests: Sequence[bytes] | None = None
     ) -> None:
         """Raise Unauthenticated when the token, or the secret, is over,
         PermissionDenied when it lacks `permission`.
         """
-        if not self.is_good(at=at, digest=digest):
+        if not self.is_good(at=at, digests=digests):
             raise Unauthenticated("the API token is not valid")
         if permission not in self.permissions:
             raise PermissionDenied(permission)
@@ -134,13 +162,13 @@ class ApiToken(msgspec.Struct, frozen=True):
         lacking: Permission | None,
         presentation: Presentation,
         at: datetime,
-        digest: bytes | None = None,
+        digests: Sequence[bytes] | None = None,
     ) -> list[ApiTokenEvent]:
         """Record that a call was refused: token or secret is over, or it lacks a permission.
 
         Silent within a minute of the last refusal of the same reason, and where there is none.
         """
-        if not self.is_good(at=at, digest=digest):
+        if not self.is_good(at=at, digests=digests):
             lacking, reason = None, "expired" if self.revoked_at is None else "revoked"
         elif lacking is not None and lacking not in self.permissions:
             reason = "permission"
@@ -156,13 +184,13 @@ class ApiToken(msgspec.Struct, frozen=True):
         *,
         at: datetime,
         presentation: Presentation | None = None,
-        digest: bytes | None = None,
+        digests: Sequence[bytes] | None = None,
     ) -> list[ApiTokenEvent]:
         """Record a use; silent within a minute of the last one recorded.
 
         Raises Unauthenticated once over.
         """
-        if not self.is_good(at=at, digest=digest):
+        if not self.is_good(at=at, digests=digests):
             raise Unauthenticated("the API token is not valid")
         if self.last_used_at is not None and at < self.last_used_at + USE_EVERY:
             return []
@@ -219,13 +247,33 @@ def _change(token: ApiToken, event: Event, at: datetime) -> dict[str, object]:
             return {"refused_at": at, "refused_for": event.reason}
         case Rotated():
             ends = min(event.overlap_until, token.expires_at or event.overlap_until)
-            unended = [OlderSecret(token.digest, ends)] + [
-                OlderSecret(old.digest, min(old.good_until, ends))
+            unended = [OlderSecret(token.digest, ends, token.shown_as)] + [
+                msgspec.structs.replace(old, good_until=min(old.good_until, ends))
                 for old in token.older
                 if at <= old.good_until
             ]
-            return {"digest": event.digest, "older": tuple(unended), "rotated_at": at}
+            return {
+                "digest": event.digest,
+                "shown_as": None,
+                "older": tuple(unended),
+                "rotated_at": at,
+            }
+        case Rekeyed():
+            return _digested_anew(token, event)
         case Revoked():
             return {"revoked_at": at}
         case _:
             raise AssertionError(f"{event.topic} is not folded")
+
+
+def _digested_anew(token: ApiToken, event: Rekeyed) -> dict[str, object]:
+    """The secrets, with the one that the event names under another digest, called as before."""
+    anew = {"digest": event.digest, "shown_as": event.secret}
+    if token.held[-1][1] == event.secret:
+        return anew
+    return {
+        "older": tuple(
+            msgspec.structs.replace(old, **anew) if name == event.secret else old
+            for old, (_, name) in zip(token.older, token.held, strict=False)
+        )
+    }

@@ -99,7 +99,7 @@ class ApiTokenCommands(Execution):
         def decide(states: States, at: datetime) -> Changes:
             token = api_token_of(states, by.api_token_id)
             opened = session.open_session(
-                token, digest=digest, presented=by.digest, by=signed(by, token), at=at
+                token, digest=digest, presented=by.digests, by=signed(by, token), at=at
             )
             return [(token_id, opened)]
 
@@ -186,16 +186,16 @@ class ApiTokenCommands(Execution):
         token_id: UUID,
         presentation: Presentation | None = None,
         *,
-        digest: bytes | None = None,
+        digests: Sequence[bytes] | None = None,
     ) -> None:
-        """Record that an API token was used. digest: of the secret that was presented.
+        """Record that an API token was used. digests: of the secret that was presented.
 
         Raises Unauthenticated when it is over by now.
         """
 
         def decide(states: States, at: datetime) -> Changes:
             token = api_token_of(states, token_id)
-            return [(token_id, token.use(at=at, presentation=presentation, digest=digest))]
+            return [(token_id, token.use(at=at, presentation=presentation, digests=digests))]
 
         await self._execute(token_id, decide, by=Operator())
 
@@ -206,20 +206,20 @@ class ApiTokenCommands(Execution):
         lacking: Permission | None,
         presentation: Presentation,
         at: datetime,
-        digest: bytes | None = None,
+        digests: Sequence[bytes] | None = None,
     ) -> None:
         """Record that a call with an API token was refused, once a minute however many there are.
 
         lacking: the permission that it was refused for; None where token or secret is over. at:
-        ledger time of the call. digest: of the secret that was presented. Raises Unavailable in the
-        time that a caller who waits for a refusal can spare.
+        ledger time of the call. digests: of the secret that was presented. Raises Unavailable in
+        the time that a caller who waits for a refusal can spare.
         """
 
         async def record() -> RecordedRefusal:
             def decide(states: States, at: datetime) -> Changes:
                 token = api_token_of(states, token_id)
                 refused = token.refuse(
-                    lacking=lacking, presentation=presentation, at=at, digest=digest
+                    lacking=lacking, presentation=presentation, at=at, digests=digests
                 )
                 return [(token_id, refused)]
 

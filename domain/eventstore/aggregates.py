@@ -84,12 +84,17 @@ class MovedSecret(NamedTuple):
 
 def moved_secrets(before: Aggregate | None, event: Event) -> list[MovedSecret]:
     """The rows that move with this event. before: the state that it follows."""
-    if not isinstance(event, Rekeyed) or not isinstance(before, ScimToken):
-        return []
+    match event, before:
+        case Rekeyed(), ScimToken():
+            held = [(each.digest, each.id) for each in before.secrets]
+        case api_token_events.Rekeyed(), api_token.ApiToken():
+            held = [*before.held]
+        case _:
+            return []
     return [
-        MovedSecret(held.digest.value, event.digest.value, event.secret)
-        for held in before.secrets
-        if held.id == event.secret
+        MovedSecret(digest.value, event.digest.value, event.secret)
+        for digest, name in held
+        if name == event.secret
     ]
 
 

@@ -42,14 +42,15 @@ class Holder(msgspec.Struct, frozen=True):
         """What may be shown of the secret."""
         if isinstance(self.token, ScimToken):
             return self.token.secret_id(self.digest)
-        return secret_id(self.digest)
+        names = (name for held, name in self.token.held if held.value in self.candidates)
+        return next(names, secret_id(self.digest))
 
     def state(self, *, at: datetime) -> str:
         """How the secret stands: "live", or why it would be refused, such as "revoked"."""
         if isinstance(self.token, ScimToken):
             refusal = self.token.refusal(self.digest, at=at)
             return "live" if refusal is None else refusal.reason
-        if self.token.is_good(at=at, digest=self.digest):
+        if self.token.is_good(at=at, digests=self.candidates):
             return "live"
         return "expired" if self.token.revoked_at is None else "revoked"
 

@@ -17,7 +17,7 @@ from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
 from domain.scim_token.events import Presentation
 from domain.scim_token.warnings import UNUSED_AFTER
-from domain.secret import secret_id
+from domain.secret import Digest, SecretId, secret_id
 from projections.described import rfc3339
 
 
@@ -93,10 +93,7 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     ),
     scim_token.Suspended: lambda event: Detail(event.reason, event.suspended_by),
     scim_token.Resumed: lambda event: Detail(event.reason, event.resumed_by),
-    scim_token.Rekeyed: lambda event: Detail(
-        secret=event.secret,
-        how=replace(UNTOLD, note=f"digested under key {event.digest.key_generation}"),
-    ),
+    scim_token.Rekeyed: lambda event: _rekeyed(event.secret, event.digest),
     scim_token.RotationCompleted: lambda event: Detail(
         event.reason, event.completed_by, secret=event.secret
     ),
@@ -140,6 +137,7 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
         event.reason, how=_with_permission(event), is_its_own=True
     ),
     api_token.Rotated: lambda event: Detail(event.reason, event.rotated_by),
+    api_token.Rekeyed: lambda event: _rekeyed(event.secret, event.digest),
     api_token.Revoked: lambda event: Detail(event.reason, event.revoked_by),
     policy.Set: lambda event: Detail(
         actor=event.set_by, how=replace(UNTOLD, note=policy.in_words(event.rules))
@@ -149,6 +147,11 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     ),
 }
 """How each event is told. An event that is missing here stops the view, and a test before that."""
+
+
+def _rekeyed(secret: SecretId, digest: Digest) -> Detail:
+    note = f"digested under key {digest.key_generation}"
+    return Detail(secret=secret, how=replace(UNTOLD, note=note))
 
 
 def _by_link(link: str) -> Presentation:

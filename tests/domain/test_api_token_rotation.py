@@ -69,15 +69,15 @@ def test_two_secrets_are_good_at_most() -> None:
 
 def test_the_secret_before_is_good_until_the_overlap_is_over() -> None:
     token = state_after(created(), rotated())
-    assert token.is_good(at=T2 - MILLISECOND, digest=FIRST.value)
-    assert not token.is_good(at=T2, digest=FIRST.value)
-    assert token.is_good(at=T2, digest=SECOND.value)
-    assert not token.is_good(at=T1, digest=THIRD.value)
+    assert token.is_good(at=T2 - MILLISECOND, digests=[FIRST.value])
+    assert not token.is_good(at=T2, digests=[FIRST.value])
+    assert token.is_good(at=T2, digests=[SECOND.value])
+    assert not token.is_good(at=T1, digests=[THIRD.value])
     with pytest.raises(Unauthenticated):
-        token.authorise(READ, at=T2, digest=FIRST.value)
+        token.authorise(READ, at=T2, digests=[FIRST.value])
     with pytest.raises(Unauthenticated):
-        token.use(at=T2, digest=FIRST.value)
-    refused = token.refuse(lacking=None, presentation=CALL, at=T2, digest=FIRST.value)
+        token.use(at=T2, digests=[FIRST.value])
+    refused = token.refuse(lacking=None, presentation=CALL, at=T2, digests=[FIRST.value])
     assert refused == [Refused("expired", None, CALL)]
 
 

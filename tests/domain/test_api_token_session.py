@@ -39,7 +39,7 @@ def token(
 
 
 def opened(parent: ApiToken, *, at: datetime = T1, presented: bytes = FIRST.value) -> Created:
-    (event,) = open_session(parent, digest=SECOND, presented=presented, by=CALLER, at=at)
+    (event,) = open_session(parent, digest=SECOND, presented=[presented], by=CALLER, at=at)
     assert isinstance(event, Created)
     return event
 

@@ -158,7 +158,7 @@ class TestRotating:
     def test_a_call_with_a_secret_that_has_ended_gives_no_command(self) -> None:
         event = Rotated(Actor(None, None), SECOND, T1)
         caller = evolve(token(MANAGE), Recorded(ME, 2, T1, COMMAND_ID, event))
-        old, new = ApiCall(ME, digest=FIRST.value), ApiCall(ME, digest=SECOND.value)
+        old, new = ApiCall(ME, digests=[FIRST.value]), ApiCall(ME, digests=[SECOND.value])
         assert managed(states_of(caller), new, T1, token_id=ME)[0] == caller
         with pytest.raises(Unauthenticated):
             managed(states_of(caller), old, T1, token_id=ME)

@@ -30,7 +30,7 @@ async def signed_in(ledger: TokenLedger) -> tuple[ApiToken, Secret, ApiToken]:
 
 
 def call_of(token: ApiToken) -> ApiCall:
-    return ApiCall(token.id, digest=token.digest.value)
+    return ApiCall(token.id, digests=[token.digest.value])
 
 
 async def is_over(ledger: TokenLedger, token_id: UUID) -> bool:

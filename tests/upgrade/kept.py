@@ -23,7 +23,7 @@ KINDS: Final = {
 """What can happen in a ledger of that release."""
 TAKES_LONG: Final = {
     "scim_token.unused",  # 90 days
-    "scim_token.rekeyed",  # an hour after a key was added
+    *("scim_token.rekeyed", "api_token.rekeyed"),  # an hour after a key was added
     "scim_token.old_secret_still_used",  # a day after a rotation began
 }
 """What the maker does not wait for."""

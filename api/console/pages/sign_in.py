@@ -60,7 +60,7 @@ async def _open_session(request: StrictRequest, service: Service, secret: Secret
     caller = await ApiTokens(service).caller(request.scope, secret)
     source = service.doors.client_addresses.address(request.scope)
     agent = user_agent_of(request.scope)
-    call = ApiCall(caller.api_token.id, source, agent, caller.digest)
+    call = ApiCall(caller.api_token.id, source, agent, caller.digests)
     _, opened = await service.ledger.open_session(by=call)
     return opened
 

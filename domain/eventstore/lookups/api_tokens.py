@@ -12,6 +12,7 @@ from domain.eventstore.aggregates import decode_state
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.peppers.newer_keys import NewerPeppers
+from domain.eventstore.peppers.rekeyer import Rekeyer
 from domain.postgres import binary_arrays
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
@@ -25,18 +26,19 @@ class Caller:
 
     ledger_head: notification id; a read that reached it includes everything answered before the
     request arrived. at: ledger time, by which the token and whatever the request asks for are
-    judged. digest: of the secret that was presented.
+    judged. digest: of the secret that was presented, as it is stored; digests: under every key.
     """
 
     api_token: ApiToken
     ledger_head: int
     at: datetime
     digest: bytes
+    digests: Sequence[bytes]
 
     @property
     def is_good(self) -> bool:
         """Whether the token authenticates with the secret that was presented."""
-        return self.api_token.is_good(at=self.at, digest=self.digest)
+        return self.api_token.is_good(at=self.at, digests=[self.digest])
 
     @property
     def why_not(self) -> str:
@@ -50,17 +52,26 @@ class ApiTokenLookup:
     Nothing is cached: a revoke is seen by the next request everywhere.
     """
 
-    def __init__(self, pool: ReadPool, clock: LedgerClock, newer_keys: NewerPeppers) -> None:
+    def __init__(
+        self, pool: ReadPool, clock: LedgerClock, newer_keys: NewerPeppers, rekeyer: Rekeyer
+    ) -> None:
         self._pool = pool
         self._clock = clock
         self._newer_keys = newer_keys
+        self._rekeyer = rekeyer
         self._lookups = Batcher(self._find)
 
     async def find(self, candidates: Sequence[bytes], *, timeout_s: float = 1.5) -> Caller | None:
-        """The API token of a presented secret's digests. Raises Unavailable within `timeout_s`."""
+        """The API token of a presented secret's digests. Raises Unavailable within `timeout_s`.
+
+        candidates: its digest under every key, the newest first. One that is good under an older
+        key is digested anew afterwards.
+        """
         caller = await self._lookups.submit(candidates, timeout_s=timeout_s)
         if caller is None:
             await self._newer_keys.require_none(timeout_s=timeout_s)
+        elif caller.digest != candidates[0] and caller.is_good:
+            self._rekeyer.note(caller.api_token.id, candidates, caller.digest)
         return caller
 
     async def _find(self, jobs: Sequence[Job[Sequence[bytes], Caller | None]]) -> None:
@@ -73,13 +84,14 @@ class ApiTokenLookup:
             self._clock.refuse(error)
             raise
         found = {
-            digest: Caller(_api_token(*stored), ledger_head, at, digest)
+            digest: (_api_token(*stored), ledger_head, at, digest)
             for digest, *stored, ledger_head, at in rows
         }
         if found:
             self._clock.believed()
         for job in jobs:
-            job.resolve(next((found[digest] for digest in job.ask if digest in found), None))
+            stored = next((found[digest] for digest in job.ask if digest in found), None)
+            job.resolve(None if stored is None else Caller(*stored, job.ask))
 
 
 def _api_token(state: bytes, version: int, last_used_at: datetime | None, uses: int) -> ApiToken:

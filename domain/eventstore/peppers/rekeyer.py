@@ -18,13 +18,15 @@ from uuid import UUID, uuid5
 
 import structlog
 
+from domain.api_token import rekeying as rekeying_of_api_token
+from domain.api_token.token import ApiToken
 from domain.errors import LedgerError, Unavailable
-from domain.event import Changes, States
+from domain.event import Changes, Event, States
 from domain.eventstore.command_batch import Command
 from domain.eventstore.gate import AppendGate
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
-from domain.scim_token.rekeying import rekey
+from domain.scim_token import rekeying as rekeying_of_scim_token
 from domain.scim_token.token import ScimToken
 from domain.secret import Digest, Pepper
 
@@ -108,10 +110,7 @@ class Rekeyer:
         anew = Digest(newest, self._generation)
 
         def decide(states: States, at: datetime) -> Changes:
-            token = states.get(token_id)
-            if not isinstance(token, ScimToken):
-                raise LedgerError("a secret that was let in has no token")
-            return [(token_id, rekey(token, stored, anew=anew, at=at))]
+            return [(token_id, _rekeyed(states, token_id, stored, anew=anew, at=at))]
 
         await self._gate.execute(
             Command(
@@ -123,3 +122,14 @@ class Rekeyer:
                 decide=decide,
             )
         )
+
+
+def _rekeyed(
+    states: States, token_id: UUID, stored: bytes, *, anew: Digest, at: datetime
+) -> Sequence[Event]:
+    token = states.get(token_id)
+    if isinstance(token, ScimToken):
+        return rekeying_of_scim_token.rekey(token, stored, anew=anew, at=at)
+    if isinstance(token, ApiToken):
+        return rekeying_of_api_token.rekey(token, stored, anew=anew, at=at)
+    raise LedgerError("a secret that was let in has no token")

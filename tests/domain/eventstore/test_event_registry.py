@@ -227,6 +227,7 @@ MEANT: dict[str, Event] = {
     "api_token.rotated.v1.reason": api_token.Rotated(
         rotated_by=NAMED_OPERATOR, digest=DIGEST, overlap_until=T2, reason="the laptop was stolen"
     ),
+    "api_token.rekeyed.v1": api_token.Rekeyed(secret="00010203", digest=DIGEST),
     "api_token.revoked.v1.reason": api_token.Revoked(
         revoked_by=TOLD_CALLER, reason="left the company"
     ),
