@@ -211,7 +211,7 @@ def assemble(
     return Service(
         ledger,
         TokenQueries(ledger.reads, waker=waker),
-        Cursors(pepper.derive("cursor")),
+        Cursors(pepper.derived("cursor"), require_all_keys=ledger.require_all_keys),
         Doors(
             ledger,
             client_addresses=clients,

@@ -152,11 +152,11 @@ class Pepper:
         text = secret.reveal()
         return [_mac(begun, text) for begun in reversed(self._macs)]
 
-    def derive(self, purpose: str) -> bytes:
-        """A 32-byte key for another purpose (cursors, say), from the oldest key:
-        it survives a rotation.
+    def derived(self, purpose: str) -> list[bytes]:
+        """32-byte keys for another purpose (cursors, say), one from each key, the newest first:
+        what an older one made is still known after a rotation.
         """
-        return _mac(self._macs[0], f"derive:{purpose}")
+        return [_mac(begun, f"derive:{purpose}") for begun in reversed(self._macs)]
 
 
 SecretId: TypeAlias = Annotated[str, msgspec.Meta(min_length=8, max_length=8)]

@@ -1,8 +1,8 @@
 """A setup link: what it holds, and how a token remembers it. Pure.
 
 Its code is 256 random bits in 43 base62 characters. What is stored is HMAC-SHA-256 of them under a
-key that is derived from the pepper for nothing else: the link is no secret of a token, and a pepper
-that is rotated does not end it.
+key that is derived from the newest key of the pepper for nothing else: the link is no secret of a
+token. It is looked for under every key, so a pepper that is rotated does not end it.
 """
 
 import hmac
@@ -44,12 +44,14 @@ class SetupLink(msgspec.Struct, frozen=True):
 
     digest: of its code, 32 bytes. ends_at: the first instant at which it opens nothing.
     revealed_at: when it showed a new secret, which it does once. secret: which one.
+    key_generation: as of `Digest`.
     """
 
     digest: bytes
     ends_at: datetime
     revealed_at: datetime | None = None
     secret: SecretId | None = None
+    key_generation: int = 1
 
     @property
     def id(self) -> SecretId:

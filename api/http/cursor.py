@@ -2,9 +2,10 @@
 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from api.errors import InvalidCursor
@@ -12,18 +13,44 @@ from projections.scim_tokens.queries import Place
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAC_BYTES: Final = 16
+T = TypeVar("T")
 
 
 class Cursors:
-    """Makes and reads cursors. key: 32 bytes, the same on every process of the deployment.
+    """Makes and reads cursors.
 
+    keys: of 32 bytes each; the first one makes, each is tried to read. require_all_keys: raises
+    PepperMismatch where another process of the deployment may have keys that this one lacks.
     A cursor is a place in the order, not a snapshot: tokens made or revoked meanwhile do not shift
     it. scope, throughout: what the list was filtered by; a cursor is good for that only.
     """
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(
+        self, keys: Sequence[bytes], *, require_all_keys: Callable[[], Awaitable[None]]
+    ) -> None:
         # Begun once and copied for each cursor, as for secrets.
-        self._begun = hmac.new(key, digestmod="sha256")
+        self._begun = [hmac.new(key, digestmod="sha256") for key in keys]
+        self._require_all_keys = require_all_keys
+
+    async def place(self, text: str | None, *, scope: str) -> Place | None:
+        """What `decode` reads of a client's cursor; None for the beginning, without one.
+
+        Raises PepperMismatch in place of InvalidCursor while it may be of a key that is newer.
+        """
+        return await self._read(self.decode, text, scope)
+
+    async def position(self, text: str | None, *, scope: str) -> int | None:
+        """As `place`, of a position in the ledger."""
+        return await self._read(self.decode_position, text, scope)
+
+    async def _read(self, decode: Callable[..., T], text: str | None, scope: str) -> T | None:
+        if not text:
+            return None
+        try:
+            return decode(text, scope=scope)
+        except InvalidCursor:
+            await self._require_all_keys()
+            raise
 
     def encode(self, place: Place, *, scope: str) -> str:
         """URL-safe text for a place in a list of tokens."""
@@ -49,7 +76,7 @@ class Cursors:
         return int.from_bytes(self._open(text, scope, size=8), "big")
 
     def _seal(self, packed: bytes, scope: str) -> str:
-        return self._text(packed + self._mac(packed, scope))
+        return self._text(packed + self._mac(self._begun[0], packed, scope))
 
     def _open(self, text: str, scope: str, *, size: int) -> bytes:
         try:
@@ -57,7 +84,10 @@ class Cursors:
         except ValueError:
             raise InvalidCursor from None
         packed, mac = raw[:size], raw[size:]
-        if not hmac.compare_digest(mac, self._mac(packed, scope)) or self._text(raw) != text:
+        is_ours = any(
+            hmac.compare_digest(mac, self._mac(begun, packed, scope)) for begun in self._begun
+        )
+        if not is_ours or self._text(raw) != text:
             raise InvalidCursor
         return packed
 
@@ -65,7 +95,8 @@ class Cursors:
     def _text(raw: bytes) -> str:
         return urlsafe_b64encode(raw).decode().rstrip("=")
 
-    def _mac(self, packed: bytes, scope: str) -> bytes:
-        mac = self._begun.copy()
+    @staticmethod
+    def _mac(begun: hmac.HMAC, packed: bytes, scope: str) -> bytes:
+        mac = begun.copy()
         mac.update(packed + sha256(scope.encode()).digest())
         return mac.digest()[:_MAC_BYTES]

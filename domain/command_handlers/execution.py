@@ -126,6 +126,12 @@ class Execution:
         assert isinstance(at, datetime)
         return at
 
+    async def require_all_keys(self) -> None:
+        """Raise PepperMismatch where the ledger has a key that this process lacks;
+        StoreUnavailable.
+        """
+        await self._newer_keys.require_none()
+
     def _mint(self, kind: SecretKind) -> Secret:
         return mint(kind, self.clock_and_ids.entropy(), prefix=self._secret_prefix)
 

@@ -235,7 +235,7 @@ class SetupLinkCreated(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_u
 
     created_by: user and API token of the caller. digest: of the link's code, 32 bytes.
     ends_at: the first instant at which it opens nothing. reason: the caller's words, 1 to 200
-    characters, or None.
+    characters, or None. key_generation: which key of the pepper made the digest.
     """
 
     topic: ClassVar[str] = "scim_token.setup_link_created.v1"
@@ -243,6 +243,7 @@ class SetupLinkCreated(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_u
     digest: bytes
     ends_at: datetime
     reason: str | None = None
+    key_generation: int = 1
 
 
 class SetupLinkEnded(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -131,7 +131,7 @@ def _changed(token: ScimToken, event: Changed) -> dict[str, object]:
 def _link(event: SetupLinkCreated | SetupLinkEnded) -> SetupLink | None:
     if isinstance(event, SetupLinkEnded):
         return None
-    return SetupLink(event.digest, event.ends_at)
+    return SetupLink(event.digest, event.ends_at, key_generation=event.key_generation)
 
 
 def _revealed(token: ScimToken, event: Rotated, at: datetime) -> dict[str, object]:

@@ -106,7 +106,7 @@ async def _rows(
 ) -> tuple[list[Row], str | None]:
     """The rows, and the address of the next page if there is one: two statements."""
     scope = f"console tokens {caller.api_token.teams} {sorted(asked.items())}"
-    place = service.cursors.decode(after, scope=scope) if after else None
+    place = await service.cursors.place(after, scope=scope)
     found, rotating = await service.tokens.overview(
         narrow, after=place, limit=PER_PAGE, at=caller.at, ledger_head=caller.ledger_head
     )

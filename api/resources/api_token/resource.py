@@ -119,7 +119,7 @@ class ApiTokenController(Controller):
         """The good ones that the caller may manage, newest first by (`created_at`, `id`)."""
         caller = request.user
         scope = f"api-token {caller.api_token.teams}"
-        after = service.cursors.decode(next_cursor, scope=scope) if next_cursor else None
+        after = await service.cursors.place(next_cursor, scope=scope)
         found = await good_tokens(service, caller)
         page, last = page_of(found, after=after, limit=limit)
         cursor = None if last is None else service.cursors.encode(last, scope=scope)

@@ -347,7 +347,7 @@ async def answer(  # noqa: PLR0917
     caller = request.user
     wanted = negotiate(format_, request.headers.get("accept"))
     scope = f"audit {order} {narrow!r}"
-    after = service.cursors.decode_position(next_cursor, scope=scope) if next_cursor else None
+    after = await service.cursors.position(next_cursor, scope=scope)
     span = Span(is_newest_first=order == "newest", after=after)
     if wanted is not Format.JSON:
         whole = narrow, span

@@ -145,7 +145,7 @@ class ScimTokenListController(Controller):
         )
         _refuse_use_filters(narrow, then)
         scope = f"{then} {narrow!r}"
-        after = service.cursors.decode(next_cursor, scope=scope) if next_cursor else None
+        after = await service.cursors.place(next_cursor, scope=scope)
         source = service.tokens if then is None else service.as_of
         page = await source.page(
             narrow, after=after, limit=limit, at=then or caller.at, ledger_head=caller.ledger_head

@@ -1,5 +1,6 @@
 """Look up the token that a setup link is of, as it stands."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -30,9 +31,9 @@ class OpenedLink:
 
 
 async def open_link(
-    pool: ReadPool, clock: LedgerClock, token_id: UUID, digest: bytes
+    pool: ReadPool, clock: LedgerClock, token_id: UUID, digests: Sequence[bytes]
 ) -> OpenedLink:
-    """The link of `digest`, if it is the token's.
+    """The link of `digests`, as of `opened_by`, if it is the token's.
 
     Raises NotFound: unknown, ended, and another token's look alike. Raises Unavailable.
     """
@@ -49,7 +50,7 @@ async def open_link(
         found = decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
         assert isinstance(found, ScimToken)
         token = found
-    link = opened_by(token, digest, at=at)
+    link = opened_by(token, digests, at=at)
     if token is None or link is None:
         raise NotFound("no such setup link")
     return OpenedLink(link, token, ledger_head, at)

@@ -5,6 +5,7 @@ which is a rotation.
 """
 
 import hmac
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -20,7 +21,7 @@ from domain.setup_link import LIFETIME, NO_DIGEST, SetupLink
 
 
 def offer(
-    token: ScimToken, *, digest: bytes, created_by: Actor, at: datetime, reason: str | None = None
+    token: ScimToken, *, digest: Digest, created_by: Actor, at: datetime, reason: str | None = None
 ) -> list[ScimTokenEvent]:
     """Let the link of `digest` hand the token over for 24 hours; a link before it ends.
 
@@ -39,7 +40,7 @@ def offer(
         raise RotationUnderway("the token has two good secrets; complete or cancel its rotation")
     ends_at = earliest(at + LIFETIME, token.expires_at)
     assert ends_at is not None
-    return [SetupLinkCreated(created_by, digest, ends_at, reason)]
+    return [SetupLinkCreated(created_by, digest.value, ends_at, reason, digest.key_generation)]
 
 
 def withdraw(
@@ -58,30 +59,39 @@ def withdraw(
     return [SetupLinkEnded(ended_by, link.id, reason)]
 
 
-def opened_by(token: ScimToken | None, digest: bytes, *, at: datetime) -> SetupLink | None:
-    """The link of a token if it is that of `digest` and has not ended.
+def opened_by(
+    token: ScimToken | None, digests: Sequence[bytes], *, at: datetime
+) -> SetupLink | None:
+    """The link of a token if its digest is one of `digests`, which a code has under each key of
+    the pepper, and it has not ended.
 
     In as much work for a token without a link, and for none, as for one with another link.
     """
     link = None if token is None else token.setup_link
-    is_that = hmac.compare_digest(digest, NO_DIGEST if link is None else link.digest)
-    if token is None or link is None or not is_that:
+    stored = NO_DIGEST if link is None else link.digest
+    matches = [hmac.compare_digest(digest, stored) for digest in digests]
+    if token is None or link is None or not any(matches):
         return None
     ends_at = earliest(link.ends_at, token.expires_at)
     return link if ends_at is not None and at < ends_at else None
 
 
 def reveal(
-    token: ScimToken | None, link_digest: bytes, *, digest: Digest, holder: Actor, at: datetime
+    token: ScimToken | None,
+    link_digests: Sequence[bytes],
+    *,
+    digest: Digest,
+    holder: Actor,
+    at: datetime,
 ) -> list[ScimTokenEvent]:
-    """Give the token a new secret, which the holder of the link of `link_digest` is shown.
+    """Give the token a new secret, which the holder of the link of `link_digests` is shown.
 
     A secret that nobody has used yet ends with this: whoever made the token saw it. One that is in
     use goes on for the overlap of a rotation. digest: of the new secret. holder: where it was
     shown; nobody is named. Raises NotFound for a link that opens nothing, SecretAlreadyShown the
     second time, RotationUnderway, RotatedTooSoon.
     """
-    link = opened_by(token, link_digest, at=at)
+    link = opened_by(token, link_digests, at=at)
     if token is None or link is None:
         raise NotFound("no such setup link")
     if link.revealed_at is not None:

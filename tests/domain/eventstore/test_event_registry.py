@@ -71,6 +71,9 @@ MEANT: dict[str, Event] = {
     "scim_token.setup_link_created.v1": scim_token.SetupLinkCreated(
         created_by=TOLD_CALLER, digest=DIGEST.value, ends_at=T2, reason="for their IT"
     ),
+    "scim_token.setup_link_created.v1.newer_key": scim_token.SetupLinkCreated(
+        created_by=CALLER, digest=DIGEST.value, ends_at=T2, key_generation=2
+    ),
     "scim_token.setup_link_created.v1.minimal": scim_token.SetupLinkCreated(
         created_by=OPERATOR, digest=DIGEST.value, ends_at=T2
     ),

@@ -18,7 +18,7 @@ from domain.scim_token.events import Rotated, ScimTokenEvent, SetupLinkCreated, 
 from domain.scim_token.handover.decide import offer, opened_by, reveal, withdraw
 from domain.scim_token.rotation import DEFAULT_OVERLAP
 from domain.scim_token.token import ScimToken
-from domain.secret import secret_id
+from domain.secret import Digest, secret_id
 from domain.setup_link import LIFETIME, digest_of, mint_code, read_code
 from tests.domain.scenario import (
     ADA,
@@ -53,7 +53,7 @@ SOON = T0 + timedelta(hours=3)
 
 
 def offering(at: datetime = T2, reason: str | None = None) -> Decide:
-    return lambda token: offer(token, digest=LINK, created_by=ADA, at=at, reason=reason)
+    return lambda token: offer(token, digest=Digest(LINK, 1), created_by=ADA, at=at, reason=reason)
 
 
 def withdrawing(at: datetime = T2, reason: str | None = None) -> Decide:
@@ -61,7 +61,7 @@ def withdrawing(at: datetime = T2, reason: str | None = None) -> Decide:
 
 
 def revealing(at: datetime = T2, link: bytes = LINK) -> Decide:
-    return lambda token: reveal(token, link, digest=SECOND, holder=HOLDER, at=at)
+    return lambda token: reveal(token, [link], digest=SECOND, holder=HOLDER, at=at)
 
 
 def test_a_link_is_good_for_a_day_and_no_longer_than_its_token() -> None:
@@ -88,8 +88,8 @@ def test_no_link_is_made_while_two_secrets_are_good() -> None:
 
 def test_a_new_link_ends_the_one_before() -> None:
     token = state_after(created(), linked(T1), linked(T2, digest=OTHER_LINK))
-    assert opened_by(token, LINK, at=T2) is None
-    assert opened_by(token, OTHER_LINK, at=T2) is not None
+    assert opened_by(token, [LINK], at=T2) is None
+    assert opened_by(token, [OTHER_LINK], at=T2) is not None
 
 
 def test_a_link_is_ended_once() -> None:
@@ -108,7 +108,7 @@ def test_a_link_is_ended_once() -> None:
 )
 def test_a_link_that_was_ended_or_whose_token_was_opens_nothing(end: Sequence[Given]) -> None:
     token = state_after(created(), linked(), *end)
-    assert opened_by(token, LINK, at=T2) is None
+    assert opened_by(token, [LINK], at=T2) is None
     with pytest.raises(NotFound):
         revealing(T3)(token)
 
@@ -123,12 +123,12 @@ def test_unknown_ended_and_foreign_are_one_refusal() -> None:
     ):
         given(*past).when(revealing(at, link)).refuses(NotFound)
     with pytest.raises(NotFound):
-        reveal(None, LINK, digest=SECOND, holder=HOLDER, at=T2)
+        reveal(None, [LINK], digest=SECOND, holder=HOLDER, at=T2)
 
 
 def test_a_link_opens_until_the_last_millisecond() -> None:
     token = state_after(created(), linked(T1))
-    assert opened_by(token, LINK, at=T1 + LIFETIME - MILLISECOND) == token.setup_link
+    assert opened_by(token, [LINK], at=T1 + LIFETIME - MILLISECOND) == token.setup_link
 
 
 def test_a_secret_that_nobody_used_ends_when_the_new_one_is_shown() -> None:
@@ -149,7 +149,7 @@ def test_a_secret_that_is_in_use_goes_on_as_in_any_rotation() -> None:
 
 def test_a_link_shows_one_secret_and_goes_on_to_open() -> None:
     token = state_after(created(), linked(), revealed(T2))
-    link = opened_by(token, LINK, at=T3)
+    link = opened_by(token, [LINK], at=T3)
     assert link is not None
     assert (link.revealed_at, link.secret) == (T2, secret_id(SECOND.value))
     given(created(), linked(), revealed(T2)).when(revealing(T3)).refuses(SecretAlreadyShown)
@@ -159,7 +159,7 @@ def test_what_keeps_a_token_from_being_rotated_leaves_the_link_as_it_is() -> Non
     past = (created(), used(), linked(), rotated(T1, digest=THIRD))
     given(*past).when(revealing(T2)).refuses(RotationUnderway)
     given(*past).when(revealing(T1)).refuses(RotatedTooSoon)
-    assert opened_by(state_after(*past), LINK, at=T2) is not None
+    assert opened_by(state_after(*past), [LINK], at=T2) is not None
 
 
 def test_a_rotation_by_others_spends_no_link() -> None:

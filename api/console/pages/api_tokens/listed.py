@@ -27,7 +27,7 @@ async def api_tokens(
     """One page, newest first: one statement besides the session's. done: what was just done."""
     caller = request.user
     scope = f"console api-tokens {caller.api_token.teams}"
-    place = service.cursors.decode(after, scope=scope) if after else None
+    place = await service.cursors.place(after, scope=scope)
     found = await good_tokens(service, caller)
     rows, last = page_of(found, after=place, limit=PER_PAGE)
     cursor = None if last is None else service.cursors.encode(last, scope=scope)
