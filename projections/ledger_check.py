@@ -7,11 +7,10 @@ tables alive. A stream is never held, however long it is. What is wrong is named
 nothing of its content is shown.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection
@@ -21,32 +20,12 @@ from domain.errors import LedgerError
 from domain.event import Aggregate, Recorded, SecretRow
 from domain.eventstore.aggregates import decode_state, ended_secrets, evolve
 from domain.eventstore.event_registry import REGISTRY, EventRegistry
-from domain.postgres.sql_file import statements, with_names
+from domain.postgres.sql_file import statements
+from projections.kept_rows import NO_STREAM, SLICE, Damage, Damaged, check_kept_rows, snapshot
 
-SLICE: Final = 10_000
 STREAMS: Final = 2_000
-_NO_STREAM: Final = UUID(int=0)
 
 _SQL: Final = statements("projections", "ledger_check.sql")
-_KEPT: Final = {
-    "head": ("ledger", "stream_heads"),
-    "state row": ("ledger", "aggregates"),
-    "secret": ("ledger", "secrets"),
-}
-"""What is kept of a stream beside its events, and in which table."""
-
-Found: TypeAlias = "Damage | None"
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """The first thing that is wrong. where: which row. what: in which way, without its content."""
-
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +35,6 @@ class Checked:
     events: int
     streams: int
     damage: Damage | None
-
-
-class _Damaged(Exception):
-    def __init__(self, where: str, what: str) -> None:
-        super().__init__(where)
-        self.damage = Damage(where, what)
 
 
 class _Row(NamedTuple):
@@ -119,9 +92,8 @@ def check_ledger(
     try:
         _check_order(connection)
         _check_streams(connection, registry, count)
-        _check_orphans(connection)
-        _check_positions(connection)
-    except _Damaged as damaged:
+        check_kept_rows(connection)
+    except Damaged as damaged:
         return Checked(count.events, count.streams, damaged.damage)
     return Checked(count.events, count.streams, None)
 
@@ -138,27 +110,15 @@ class _Count:
         self._report(self.events)
 
 
-@contextmanager
-def _snapshot(connection: Connection) -> Iterator[None]:
-    """One state of the database, for the length of a slice."""
-    with connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        # In the order of an index whatever the statistics say: a sort would read the rest of the
-        # table.
-        connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
-        connection.execute("SET LOCAL enable_bitmapscan = off")
-        yield
-
-
 def _check_order(connection: Connection) -> None:
     position, at = 0, None
     while True:
-        with _snapshot(connection):
+        with snapshot(connection):
             row = connection.execute(_SQL["instants"], [at, position, SLICE]).fetchone()
         assert row is not None
         count, position, at, earlier = row
         if earlier is not None:
-            raise _Damaged(f"event {earlier}", "ledger time went back")
+            raise Damaged(f"event {earlier}", "ledger time went back")
         if count < SLICE:
             return
 
@@ -168,10 +128,10 @@ def _check_streams(connection: Connection, registry: EventRegistry, count: _Coun
     snapshot that showed its end.
     """
     stream: _Stream | None = None
-    after, is_more = (_NO_STREAM, 0), True
+    after, is_more = (NO_STREAM, 0), True
     while is_more:
         finished: list[_Stream] = []
-        with _snapshot(connection):
+        with snapshot(connection):
             with connection.cursor(row_factory=args_row(_Row), binary=True) as cursor:
                 rows = cursor.execute(_SQL["slice"], [*after, SLICE]).fetchall()
             is_more = len(rows) == SLICE
@@ -191,25 +151,25 @@ def _check_streams(connection: Connection, registry: EventRegistry, count: _Coun
 
 
 def _fold(stream: _Stream, row: _Row, registry: EventRegistry) -> None:
-    """One event further. Raises _Damaged."""
+    """One event further. Raises Damaged."""
     before = stream.aggregate
     where = f"event {row.position} ({row.topic}, version {row.version} of {row.originator_id})"
     expected = 1 if before is None else before.version + 1
     if row.version != expected:
-        raise _Damaged(where, f"version {expected} is missing before it")
+        raise Damaged(where, f"version {expected} is missing before it")
     if row.position <= stream.position:
-        raise _Damaged(where, "it is before its predecessor in the ledger")
+        raise Damaged(where, "it is before its predecessor in the ledger")
     try:
         event = registry.decode(row.topic, row.state)
     except LedgerError as error:
-        raise _Damaged(where, str(error)) from None
+        raise Damaged(where, str(error)) from None
     try:
         after = evolve(
             before, Recorded(row.originator_id, row.version, row.at, row.command_id, event)
         )
         stream.ended += ended_secrets(before, after, event)
     except Exception as error:  # noqa: BLE001 - whatever a fold raises, this event does not belong here
-        raise _Damaged(
+        raise Damaged(
             where, f"it cannot follow what is before it ({type(error).__name__})"
         ) from None
     stream.aggregate, stream.position = after, row.position
@@ -225,7 +185,7 @@ def _check_stored(connection: Connection, streams: Sequence[_Stream]) -> None:
         for stored in cursor.execute(_SQL["stored"], [ids]):
             stream = by_id.pop(stored.originator_id, None)
             if stream is None:
-                raise _Damaged(f"the head of {stored.originator_id}", "there is more than one")
+                raise Damaged(f"the head of {stored.originator_id}", "there is more than one")
             _check_row(stream, stored)
             _check_secrets(stream, secrets[stored.originator_id])
 
@@ -233,16 +193,16 @@ def _check_stored(connection: Connection, streams: Sequence[_Stream]) -> None:
 def _check_row(stream: _Stream, stored: _Stored) -> None:
     replayed = stream.folded
     if stored.version is None or stored.uses is None:
-        raise _Damaged(f"the head of {replayed.id}", "it is missing")
+        raise Damaged(f"the head of {replayed.id}", "it is missing")
     if stored.state is None:
-        raise _Damaged(f"the state row of {replayed.id}", "it is missing")
+        raise Damaged(f"the state row of {replayed.id}", "it is missing")
     for column in ("version", "last_used_at", "uses"):
         if getattr(stored, column) != getattr(replayed, column):
-            raise _Damaged(
+            raise Damaged(
                 f"the head of {replayed.id}", f"its {column} is not what the events lead to"
             )
     if stored.kind != stream.kind:
-        raise _Damaged(f"the state row of {replayed.id}", "it is of another kind than the events")
+        raise Damaged(f"the state row of {replayed.id}", "it is of another kind than the events")
     try:
         state = decode_state(
             stream.kind,
@@ -252,9 +212,9 @@ def _check_row(stream: _Stream, stored: _Stored) -> None:
             uses=stored.uses,
         )
     except ValueError:  # msgspec's errors, whose text could quote the row
-        raise _Damaged(f"the state row of {replayed.id}", "it cannot be decoded") from None
+        raise Damaged(f"the state row of {replayed.id}", "it cannot be decoded") from None
     if state != replayed:
-        raise _Damaged(f"the state row of {replayed.id}", "it is not what the events lead to")
+        raise Damaged(f"the state row of {replayed.id}", "it is not what the events lead to")
 
 
 def _check_secrets(stream: _Stream, stored: set[tuple[Any, ...]]) -> None:
@@ -272,28 +232,4 @@ def _check_secrets(stream: _Stream, stored: set[tuple[Any, ...]]) -> None:
         what = "there is one that no event tells of"
     else:
         what = "one stands otherwise than the events say"
-    raise _Damaged(f"the secrets of {replayed.id}", what)
-
-
-def _check_orphans(connection: Connection) -> None:
-    for kind, table in _KEPT.items():
-        statement = with_names(_SQL["orphans"], kept=table)
-        after, is_more = _NO_STREAM, True
-        while is_more:
-            with _snapshot(connection):
-                rows = connection.execute(statement, [after, SLICE], binary=True).fetchall()
-            for id_, is_orphan in rows:
-                if is_orphan:
-                    raise _Damaged(f"the {kind} of {id_}", "no event tells of it")
-            is_more = len(rows) == SLICE
-            after = rows[-1][0] if rows else after
-
-
-def _check_positions(connection: Connection) -> None:
-    for name, version, is_ahead, is_missing in connection.execute(
-        _SQL["live_positions"]
-    ).fetchall():
-        if is_missing:
-            raise _Damaged(f"the view {name}", f"the table of its version {version} is missing")
-        if is_ahead:
-            raise _Damaged(f"the view {name}", "its position is beyond the ledger's head")
+    raise Damaged(f"the secrets of {replayed.id}", what)

@@ -30,19 +30,6 @@ SELECT originator_id, digest, owner_id, CASE WHEN isfinite(good_until) THEN good
     good_until = '-infinity'
 FROM ledger.secrets WHERE originator_id = ANY(%s);
 
--- name: orphans
--- The next streams of a table, and which of them no event tells of.
--- Returns: stream, and whether it has no first event.
--- Order: stream.
--- Index: that of the table on originator_id; events_pkey, one entry each.
-SELECT kept.originator_id, NOT EXISTS (
-    SELECT FROM ledger.events e
-    WHERE e.originator_id = kept.originator_id AND e.originator_version = 1
-)
-FROM (
-    SELECT originator_id FROM {kept} WHERE originator_id > %s ORDER BY originator_id LIMIT %s
-) AS kept;
-
 -- name: instants
 -- The next events in commit order: ledger time never goes back.
 -- Returns: their count, last notification id and latest instant, and the first id that is too
@@ -58,13 +45,3 @@ FROM (
         ORDER BY notification_id LIMIT %s
     ) slice
 ) e;
-
--- name: live_positions
--- Returns: name and version of each live version, whether it is beyond the ledger, whether its
---   table is missing.
--- Order: name, version.
--- Index: projection_positions_live.
-SELECT p.name, p.version,
-    p.position > coalesce((SELECT max(notification_id) FROM ledger.events), 0),
-    to_regclass('views.' || p.name || '_v' || p.version) IS NULL
-FROM ledger.projection_positions p WHERE p.role = 'live' ORDER BY p.name, p.version;

@@ -27,6 +27,7 @@ NEEDED: Final = {
     "ledger.events": "SELECT INSERT",
     "ledger.stream_heads": "SELECT INSERT UPDATE",
     "ledger.aggregates": "SELECT INSERT UPDATE",
+    "ledger.api_tokens": "SELECT INSERT UPDATE",
     "ledger.secrets": "SELECT INSERT UPDATE",
     "ledger.commands": "SELECT INSERT UPDATE DELETE",
     "ledger.pepper_generations": "SELECT INSERT",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from domain.api_token import rotation as rotation_of_api_token
@@ -15,7 +16,6 @@ from domain.authority import (
     Operator,
     api_token_of,
     granted,
-    is_manager,
     managed,
     require_another_manager,
     rotated,
@@ -24,15 +24,17 @@ from domain.authority import (
 )
 from domain.command_handlers.execution import REFUSAL_TIMEOUT_S, Execution, after
 from domain.commands import CommandKey, NewApiToken
-from domain.errors import NotFound, TokenRefused
+from domain.errors import LastManager, NotFound, TokenRefused
 from domain.event import Actor, Changes, States
-from domain.eventstore import append
-from domain.eventstore.aggregates import decode_state
+from domain.eventstore.lookups import listed_api_tokens
 from domain.eventstore.lookups.api_tokens import ApiTokenLookup
+from domain.eventstore.lookups.listed_api_tokens import ListedAt
 from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import REFUSAL_EVERY
 from domain.secret import Secret, SecretKind
+
+PAGE: Final = 100
 
 
 class ApiTokenCommands(Execution):
@@ -69,9 +71,17 @@ class ApiTokenCommands(Execution):
         by: an API token needs api_tokens:manage and all teams of the token, and cannot revoke the
         last manager. Raises NotFound for a missing or foreign token, LastManager.
         """
-        everyone = await self.api_tokens()
-        managers = () if isinstance(by, Operator) else self._managers(everyone)
-        sessions = live_sessions(everyone, [token_id])
+        try:
+            await self._revoke_api_token(token_id, by=by, reason=reason)
+        except LastManager:  # or those that were looked at have ended since: there may be others
+            await self._revoke_api_token(token_id, by=by, reason=reason)
+
+    async def _revoke_api_token(self, token_id: UUID, *, by: Authority, reason: str | None) -> None:
+        at = self.clock_and_ids.clock()
+        managers: Sequence[UUID] = ()
+        if not isinstance(by, Operator):
+            managers = await listed_api_tokens.other_managers(self.reads, token_id, at=at)
+        sessions = await self._live_sessions([token_id])
         actor = None
 
         def decide(states: States, at: datetime) -> Changes:
@@ -119,7 +129,7 @@ class ApiTokenCommands(Execution):
 
         by: who revoked them, and was asked for their permission then.
         """
-        if sessions := live_sessions(await self.api_tokens(), token_ids):
+        if sessions := await self._live_sessions(token_ids):
             await self._execute(
                 sessions[0],
                 lambda states, _: ended(states, sessions, by=by),
@@ -154,14 +164,10 @@ class ApiTokenCommands(Execution):
         outcome = await self._execute(token_id, decide, by=by, key=key)
         return after(outcome, ApiToken, shows=True), secret
 
-    def _managers(self, everyone: Sequence[ApiToken]) -> Sequence[UUID]:
-        """Those that manage now, for a command that looks at them under the lock.
-
-        There, each of them is as it is: two revocations cannot count on each other's manager. One
-        that is made between this and the lock is not counted on.
-        """
+    async def _live_sessions(self, token_ids: Sequence[UUID]) -> Sequence[UUID]:
+        """The sessions of API tokens, for a command that looks at them under the lock."""
         at = self.clock_and_ids.clock()
-        return [each.id for each in everyone if is_manager(each, at=at)]
+        return await listed_api_tokens.live_sessions(self.reads, token_ids, at=at)
 
     async def api_token(self, token_id: UUID, *, seen_by: ApiToken | None = None) -> ApiToken:
         """An API token as it stands; without `seen_by`, whatever became of it.
@@ -173,12 +179,18 @@ class ApiTokenCommands(Execution):
             raise NotFound("no such API token")
         return token
 
-    async def api_tokens(self) -> list[ApiToken]:
-        """Every API token, oldest first, revoked ones included."""
-        rows = await self.reads.fetch(append.LIST_API_TOKENS)
-        return sorted(
-            (_stored_api_token(*row) for row in rows),
-            key=lambda token: (token.created_at, token.id),
+    async def api_tokens(
+        self, *, after: ListedAt | None = None, limit: int = PAGE
+    ) -> Sequence[ApiToken]:
+        """API tokens behind a place, `limit` at most, oldest first, revoked ones included."""
+        return await listed_api_tokens.oldest(self.reads, after=after, limit=limit)
+
+    async def good_api_tokens(
+        self, *, seen_by: ApiToken, at: datetime, after: ListedAt | None = None, limit: int = PAGE
+    ) -> Sequence[ApiToken]:
+        """Those that a manager sees and that are good at `at`, behind a place, newest first."""
+        return await listed_api_tokens.newest(
+            self.reads, teams=seen_by.teams, at=at, after=after, limit=limit
         )
 
     async def use_api_token(
@@ -230,21 +242,6 @@ class ApiTokenCommands(Execution):
             return RecordedRefusal(TokenRefused, (outcome.state.refused_at or at) + REFUSAL_EVERY)
 
         await self._refused_calls.cause((token_id, lacking is None), at=at, record=record)
-
-
-def _stored_api_token(
-    state: bytes, version: int, last_used_at: datetime | None, uses: int
-) -> ApiToken:
-    token = decode_state("api_token", state, version=version, last_used_at=last_used_at, uses=uses)
-    assert isinstance(token, ApiToken)
-    return token
-
-
-def live_sessions(everyone: Sequence[ApiToken], token_ids: Sequence[UUID]) -> Sequence[UUID]:
-    """The sessions that these API tokens opened, and that nothing has revoked."""
-    return [
-        each.id for each in everyone if each.session_of in token_ids and each.revoked_at is None
-    ]
 
 
 def ended(states: States, sessions: Sequence[UUID], *, by: Actor | None) -> Changes:

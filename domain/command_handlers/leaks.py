@@ -7,7 +7,7 @@ from uuid import UUID
 from domain.api_token.permissions import Permission
 from domain.api_token.token import ApiToken
 from domain.authority import Authority, authorise
-from domain.command_handlers.api_tokens import ApiTokenCommands, ended, live_sessions
+from domain.command_handlers.api_tokens import ApiTokenCommands, ended
 from domain.commands import CommandKey
 from domain.event import Actor, Changes, States
 from domain.leaks.holder import Holder
@@ -66,7 +66,7 @@ class LeakCommands(ApiTokenCommands):
         actors: dict[UUID, Actor] = {}
         ids = list({holder.token.id for holder, _ in found})
         api_tokens = [each.token.id for each, _ in found if isinstance(each.token, ApiToken)]
-        sessions = live_sessions(await self.api_tokens(), api_tokens) if api_tokens else ()
+        sessions = await self._live_sessions(api_tokens) if api_tokens else ()
 
         def decide(states: States, at: datetime) -> Changes:
             nonlocal answers, actors

@@ -24,7 +24,6 @@ _SQL: Final = statements("domain.eventstore", "sql/append.sql")
 LOCK: Final = _SQL["lock"]
 LEDGER_TIME: Final = _SQL["ledger_time"]
 LOAD: Final = _SQL["load"]
-LIST_API_TOKENS: Final = _SQL["list_api_tokens"]
 LIST_POLICIES: Final = _SQL["list_policies"]
 HELD: Final = _SQL["held"]
 RECORD_USES: Final = _SQL["record_uses"]

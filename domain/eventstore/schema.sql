@@ -14,6 +14,25 @@ ALTER TABLE ONLY ledger.aggregates
     ADD CONSTRAINT aggregates_pkey PRIMARY KEY (originator_id);
 CREATE INDEX aggregates_kind ON ledger.aggregates USING btree (kind, originator_id) WHERE (kind <> 'scim_token'::text);
 
+CREATE TABLE ledger.api_tokens (
+    originator_id uuid NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    good_until timestamp with time zone NOT NULL,
+    teams uuid[],
+    manages boolean NOT NULL,
+    is_session boolean NOT NULL,
+    session_of uuid
+);
+COMMENT ON COLUMN ledger.api_tokens.good_until IS 'as that of a secret: infinity without an end, -infinity once revoked';
+COMMENT ON COLUMN ledger.api_tokens.teams IS 'in their order, each once; NULL for all';
+COMMENT ON COLUMN ledger.api_tokens.manages IS 'whether it may manage API tokens, and is no session';
+ALTER TABLE ONLY ledger.api_tokens
+    ADD CONSTRAINT api_tokens_pkey PRIMARY KEY (originator_id);
+CREATE INDEX api_tokens_created ON ledger.api_tokens USING btree (is_session, created_at, originator_id, good_until);
+CREATE INDEX api_tokens_managers ON ledger.api_tokens USING btree (((teams IS NULL)), good_until) WHERE manages;
+CREATE INDEX api_tokens_of_team ON ledger.api_tokens USING btree ((teams[1]), is_session, created_at, originator_id, good_until) WHERE (teams IS NOT NULL);
+CREATE INDEX api_tokens_sessions ON ledger.api_tokens USING btree (session_of, good_until) WHERE (session_of IS NOT NULL);
+
 CREATE TABLE ledger.commands (
     command_id uuid NOT NULL,
     attempt uuid NOT NULL,
@@ -182,9 +201,34 @@ COMMENT ON VIEW ledger.heads IS 'stream_heads, for processes of the release befo
 ALTER TABLE ONLY ledger.repaired_events
     ADD CONSTRAINT repaired_events_repair_id_fkey FOREIGN KEY (repair_id) REFERENCES ledger.repairs(id);
 
+CREATE FUNCTION ledger.api_token_row(id uuid, state bytea) RETURNS SETOF ledger.api_tokens
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT
+        id,
+        (s ->> 'created_at')::timestamptz,
+        CASE WHEN s ->> 'revoked_at' IS NULL THEN coalesce((s ->> 'expires_at')::timestamptz, 'infinity') ELSE '-infinity' END,
+        CASE jsonb_typeof(s -> 'teams') WHEN 'array' THEN
+            ARRAY(SELECT DISTINCT team::uuid FROM jsonb_array_elements_text(s -> 'teams') AS team ORDER BY 1) END,
+        (s -> 'permissions') ? 'api_tokens:manage' AND s ->> 'session_of' IS NULL,
+        s ->> 'session_of' IS NOT NULL,
+        (s ->> 'session_of')::uuid
+    FROM (SELECT convert_from(state, 'UTF8')::jsonb OFFSET 0) AS decoded (s)
+$$;
+
 CREATE FUNCTION ledger.is_believed(clock timestamp with time zone) RETURNS boolean
     LANGUAGE sql
     AS $$ SELECT clock BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '2 seconds' $$;
+
+CREATE FUNCTION ledger.keep_api_token() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO ledger.api_tokens AS known SELECT * FROM ledger.api_token_row(NEW.originator_id, NEW.state)
+    ON CONFLICT (originator_id) DO UPDATE SET good_until = excluded.good_until
+    WHERE known.good_until <> excluded.good_until;
+    RETURN NULL;
+END $$;
 
 CREATE FUNCTION ledger.ledger_time(clock timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
@@ -343,3 +387,5 @@ BEGIN
         );
     END IF;
 END $$;
+
+CREATE TRIGGER keep_api_token AFTER INSERT OR UPDATE OF state ON ledger.aggregates FOR EACH ROW WHEN ((new.kind = 'api_token'::text)) EXECUTE FUNCTION ledger.keep_api_token();

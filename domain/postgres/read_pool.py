@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic_ns
 from types import TracebackType
 from typing import Any, LiteralString, TypeVar
@@ -90,7 +90,7 @@ class ReadPool:
     async def fetch(
         self,
         statement: LiteralString,
-        parameters: Sequence[Any] = (),
+        parameters: Sequence[Any] | Mapping[str, Any] = (),
         *,
         prepare: bool | None = None,
         binary: bool = False,

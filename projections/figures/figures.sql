@@ -37,7 +37,7 @@ SELECT true, counted.* FROM living, revoked, LATERAL (
 SELECT CASE
     WHEN n.nspname = 'views' THEN 'views'
     WHEN c.relname ~ '^events' THEN 'events'
-    WHEN c.relname IN ('aggregates', 'stream_heads', 'secrets') THEN 'state'
+    WHEN c.relname IN ('aggregates', 'api_tokens', 'stream_heads', 'secrets') THEN 'state'
     ELSE 'other' END, coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname IN ('ledger', 'views') AND c.relkind = 'r'

@@ -15,7 +15,7 @@ from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.scim_token.events import Presentation
-from projections import ledger_check
+from projections import kept_rows, ledger_check
 from projections.ledger_check import check_ledger
 from projections.rebuild.run import check_view
 from projections.registry import PROJECTIONS
@@ -27,7 +27,14 @@ from tests.service import service_environment
 
 SECRET_TEXT = "hunter2"
 NOBODY = UUID(int=7)
-TABLES = ("events", "stream_heads", "aggregates", "secrets", "projection_positions")
+TABLES = (
+    "events",
+    "stream_heads",
+    "aggregates",
+    "api_tokens",
+    "secrets",
+    "projection_positions",
+)
 TOKEN = "(SELECT originator_id FROM ledger.events WHERE topic = 'scim_token.rotated.v1')"
 OF_TOKEN = f"WHERE originator_id = {TOKEN}"
 DAMAGES = {
@@ -105,6 +112,18 @@ DAMAGES = {
     "a head is too many": (
         f"INSERT INTO ledger.stream_heads (originator_id, version) VALUES ('{NOBODY}', 1)",
         f"the head of {NOBODY}: no event tells of it",
+    ),
+    "an API token is not listed": (
+        "DELETE FROM ledger.api_tokens",
+        "it is not what the state row says",
+    ),
+    "an API token is listed as over": (
+        "UPDATE ledger.api_tokens SET good_until = '-infinity'",
+        "it is not what the state row says",
+    ),
+    "an API token is listed that is none": (
+        f"INSERT INTO ledger.api_tokens VALUES ('{NOBODY}', now(), now(), NULL, true, false, NULL)",
+        f"the list row of {NOBODY}: no event tells of it",
     ),
     "a state differs": (
         (
@@ -191,7 +210,8 @@ def filled(server: str) -> Database:  # type: ignore[misc]
 def test_a_good_ledger_is_found_good(
     filled: Database, monkeypatch: pytest.MonkeyPatch, streams: int
 ) -> None:
-    monkeypatch.setattr(ledger_check, "SLICE", streams)
+    for module in (ledger_check, kept_rows):
+        monkeypatch.setattr(module, "SLICE", streams)
     monkeypatch.setattr(ledger_check, "STREAMS", streams)
     with psycopg.connect(filled.app, autocommit=True) as connection:
         verified = check_ledger(connection)

@@ -11,6 +11,7 @@ from uuid import UUID
 from cyclopts import App, Parameter, Token
 
 from api.cli.console import (
+    LIST_MAX,
     AsJson,
     DataDir,
     Reason,
@@ -25,6 +26,8 @@ from domain.api_token.rotation import DEFAULT_OVERLAP
 from domain.api_token.token import DEFAULT_LIFETIME, ApiToken
 from domain.commands import NewApiToken
 from domain.errors import InvalidValue
+from domain.eventstore.lookups.listed_api_tokens import ListedAt
+from domain.ledger import TokenLedger
 from domain.scim_token.rotation import OVERLAP_MAX
 from domain.scim_token.values import check_reason
 from projections.described import rfc3339
@@ -97,9 +100,31 @@ def api_token_create(
 
 
 @app.command(name="list")
-def api_token_list(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Every API token, revoked ones included."""
-    tokens = with_ledger(data_dir, lambda ledger: ledger.api_tokens())
+def api_token_list(
+    *,
+    after: Annotated[
+        UUID | None,
+        Parameter(help="Only those after this one: the last of a page before, by its id."),
+    ] = None,
+    limit: Annotated[
+        int | None, Parameter(help=f"How many at most, 1 to {LIST_MAX}; without it, all.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every API token, oldest first, revoked ones and sessions of the console included."""
+    if limit is not None and not 1 <= limit <= LIST_MAX:
+        raise InvalidValue("--limit", f"must be 1 to {LIST_MAX}")
+
+    async def ask(ledger: TokenLedger) -> Sequence[ApiToken]:
+        place = None if after is None else _place(await ledger.api_token(after))
+        page = found = list(await ledger.api_tokens(after=place, limit=limit or LIST_MAX))
+        while limit is None and len(page) == LIST_MAX:
+            page = list(await ledger.api_tokens(after=_place(page[-1]), limit=LIST_MAX))
+            found += page
+        return found
+
+    tokens = with_ledger(data_dir, ask)
     show([_fields(token) for token in tokens], as_json=as_json)
 
 
@@ -146,6 +171,10 @@ def api_token_revoke(
     by = operator()
     with_ledger(data_dir, lambda ledger: ledger.revoke_api_token(token_id, by=by, reason=reason))
     show({"id": str(token_id)}, as_json=as_json)
+
+
+def _place(token: ApiToken) -> ListedAt:
+    return ListedAt(token.created_at, token.id)
 
 
 def _fields(token: ApiToken) -> Mapping[str, Any]:

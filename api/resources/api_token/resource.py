@@ -1,6 +1,7 @@
 """The resource `/api-token`: who may call the administrative API, managed by who may do that.
 
-Reads go to the states themselves: API tokens are few, and what was answered is there.
+Reads go to the states themselves, where what was answered is there; a list finds them along an
+index of the ledger (`ledger.api_tokens`).
 """
 
 from collections.abc import Sequence
@@ -36,9 +37,9 @@ from api.resources.scim_token.listing import LIMIT_DEFAULT, LIMIT_MAX
 from api.service import InjectedService, Service
 from domain.api_token.permissions import Permission
 from domain.api_token.token import ApiToken
-from domain.authority import sees
 from domain.commands import NewApiToken
 from domain.eventstore.lookups.api_tokens import Caller
+from domain.eventstore.lookups.listed_api_tokens import ListedAt
 from domain.secret import Secret
 from projections.scim_tokens.queries import Place
 
@@ -120,8 +121,7 @@ class ApiTokenController(Controller):
         caller = request.user
         scope = f"api-token {caller.api_token.teams}"
         after = await service.cursors.place(next_cursor, scope=scope)
-        found = await good_tokens(service, caller)
-        page, last = page_of(found, after=after, limit=limit)
+        page, last = await good_tokens(service, caller, after=after, limit=limit)
         cursor = None if last is None else service.cursors.encode(last, scope=scope)
         return ApiTokenList(limit, cursor, [document(token) for token in page])
 
@@ -207,22 +207,18 @@ class ApiTokenController(Controller):
         )
 
 
-async def good_tokens(service: Service, caller: Caller) -> list[ApiToken]:
-    """Those that a caller may manage, newest first."""
-    return [
-        token
-        for token in reversed(await service.ledger.api_tokens())
-        if sees(caller.api_token, token) and token.is_good(at=caller.at)
-    ]
-
-
-def page_of(
-    tokens: Sequence[ApiToken], *, after: Place | None, limit: int
+async def good_tokens(
+    service: Service, caller: Caller, *, after: Place | None, limit: int
 ) -> tuple[Sequence[ApiToken], Place | None]:
-    """The tokens behind a place, `limit` at most, and where the page ends; None at the end."""
-    if after is not None:
-        place = (after.created_at, after.id)
-        tokens = [token for token in tokens if (token.created_at, token.id) < place]
+    """Those that a caller may manage behind a place, newest first, `limit` at most, and where the
+    page ends; None at the end of the list.
+    """
+    tokens = await service.ledger.good_api_tokens(
+        seen_by=caller.api_token,
+        at=caller.at,
+        after=None if after is None else ListedAt(after.created_at, after.id),
+        limit=limit + 1,
+    )
     page = tokens[:limit]
     return page, Place(page[-1].created_at, page[-1].id) if len(tokens) > limit else None
 

@@ -84,7 +84,7 @@ class ApiTokenLookup:
             self._clock.refuse(error)
             raise
         found = {
-            digest: (_api_token(*stored), ledger_head, at, digest)
+            digest: (stored_api_token(*stored), ledger_head, at, digest)
             for digest, *stored, ledger_head, at in rows
         }
         if found:
@@ -94,7 +94,10 @@ class ApiTokenLookup:
             job.resolve(None if stored is None else Caller(*stored, job.ask))
 
 
-def _api_token(state: bytes, version: int, last_used_at: datetime | None, uses: int) -> ApiToken:
+def stored_api_token(
+    state: bytes, version: int, last_used_at: datetime | None, uses: int
+) -> ApiToken:
+    """An API token as its rows hold it."""
     api_token = decode_state(
         "api_token", state, version=version, last_used_at=last_used_at, uses=uses
     )

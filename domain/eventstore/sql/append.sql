@@ -36,14 +36,6 @@ FROM ledger.aggregates a CROSS JOIN LATERAL (
 ) h
 WHERE a.originator_id = ANY(%s);
 
--- name: list_api_tokens
--- Every API token; a read, outside of any append.
--- Returns: one row each.
--- Index: aggregates_kind, which holds what is no SCIM token; stream_heads_pkey.
-SELECT a.state, h.version, h.last_used_at, h.uses
-FROM ledger.aggregates a JOIN ledger.stream_heads h USING (originator_id)
-WHERE a.kind = 'api_token';
-
 -- name: list_policies
 -- Every policy, the general one and those of teams; a read, outside of any append.
 -- Returns: one row each.

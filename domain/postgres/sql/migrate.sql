@@ -58,7 +58,7 @@ GRANT USAGE, CREATE ON SCHEMA views TO {role};
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO {role};
 GRANT INSERT ON ledger.events, ledger.pepper_generations TO {role};
 GRANT INSERT, UPDATE ON ledger.stream_heads, ledger.heads TO {role};
-GRANT INSERT, UPDATE ON ledger.aggregates, ledger.secrets TO {role};
+GRANT INSERT, UPDATE ON ledger.aggregates, ledger.api_tokens, ledger.secrets TO {role};
 GRANT INSERT, UPDATE ON ledger.projection_rebuilds TO {role};
 GRANT INSERT, UPDATE, DELETE ON ledger.commands, ledger.projection_positions TO {role};
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ledger TO {role};

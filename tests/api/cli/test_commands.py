@@ -84,6 +84,13 @@ def test_api_tokens_are_created_listed_and_revoked(database: Database) -> None:
     revoked = told(database.app, "api-token", "list")[0]
     assert INSTANT.fullmatch(revoked["revoked_at"])
 
+    pages = [
+        each
+        for after in ((), ("--after", made["id"]), ("--after", confined["id"]))
+        for each in told(database.app, "api-token", "list", "--limit", "1", *after)
+    ]
+    assert pages == told(database.app, "api-token", "list")
+    assert run(database.app, "api-token", "list", "--limit", "0").exit_code == 2
     listed = run(database.app, "api-token", "list")
     assert (listed.exit_code, listed.stderr) == (0, "")
     assert made["id"] in listed.stdout

@@ -74,6 +74,7 @@ FLAGS: Final = {
 }
 FLAGS_BY_VERB: Final = {
     ("token list", "next_cursor"): "--after",
+    ("api-token list", "next_cursor"): "--after",
     **{(verb, "from"): "--since" for verb in ("audit list", "token history", "token usage")},
     **{(verb, "to"): "--until" for verb in ("audit list", "token history", "token usage")},
     ("audit list", "order"): "--oldest-first",
@@ -90,7 +91,6 @@ NO_FLAG: Final = {
     ("audit list", "format"): "audit export has it",
     **{("token history", name): _WHOLE for name in ("order", "limit", "next_cursor", "format")},
     ("audit feed", "wait"): "audit tail --follow waits",
-    **{("api-token list", name): "all of them are told" for name in ("limit", "next_cursor")},
     ("token report-leak", "token"): "standard input holds it: no command asks for a secret",
     ("token revoke-many", "where"): "each condition in it is a flag of its own",
 }

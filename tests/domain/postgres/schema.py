@@ -2,7 +2,8 @@
 
     python -m tests.domain.postgres.schema     writes domain/eventstore/schema.sql anew
 
-A table stands together with its keys, indexes and comments; then views, foreign keys, functions.
+A table stands together with its keys, indexes and comments; then views, foreign keys, functions,
+triggers.
 What a dump says of itself, of owners and of rights is left out; `test_migrate.py` is about rights.
 """
 
@@ -32,7 +33,7 @@ TABLE: Final = re.compile(r"(?:TABLE(?: ONLY)?|INDEX \w+ ON|COMMENT ON COLUMN) l
 VIEW: Final = re.compile(r"VIEW ledger\.(\w+)")
 QUALIFIED: Final = re.compile(r"\b(?!ledger\b)\w+\.(?=\w)")
 """PostgreSQL 15 writes the name of a view's table before each column."""
-ORDER: Final = ("SCHEMA", "TABLE", "VIEW", "FK CONSTRAINT", "FUNCTION")
+ORDER: Final = ("SCHEMA", "TABLE", "VIEW", "FK CONSTRAINT", "FUNCTION", "TRIGGER")
 
 
 def schema(conninfo: str) -> str:

@@ -143,6 +143,7 @@ def test_the_app_role_may_do_exactly_what_it_needs(empty_database: str) -> None:
         ).fetchall()
     assert dict(rights) == {
         "aggregates": "INSERT SELECT UPDATE",
+        "api_tokens": "INSERT SELECT UPDATE",
         "commands": "DELETE INSERT SELECT UPDATE",
         "events": "INSERT SELECT",
         "heads": "INSERT SELECT UPDATE",

@@ -9,7 +9,7 @@ from litestar.response import Template
 from api.admission import requires
 from api.console.layout import page
 from api.http.json_body import StrictRequest
-from api.resources.api_token.resource import good_tokens, page_of
+from api.resources.api_token.resource import good_tokens
 from api.service import InjectedService
 from domain.api_token.permissions import Permission
 
@@ -28,8 +28,7 @@ async def api_tokens(
     caller = request.user
     scope = f"console api-tokens {caller.api_token.teams}"
     place = await service.cursors.place(after, scope=scope)
-    found = await good_tokens(service, caller)
-    rows, last = page_of(found, after=place, limit=PER_PAGE)
+    rows, last = await good_tokens(service, caller, after=place, limit=PER_PAGE)
     cursor = None if last is None else service.cursors.encode(last, scope=scope)
     return page(
         request,
