@@ -24,6 +24,7 @@ def refusal(text: str) -> str | None:
     return None
 
 
+@pytest.mark.long
 def test_of_every_character_alone_it_is_known_whether_it_is_a_name() -> None:
     """Letters, digits, punctuation and symbols are; controls, formats, blanks and marks are not."""
     wrong = [

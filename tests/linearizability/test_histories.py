@@ -288,6 +288,7 @@ def test_a_planted_bug_is_found(pair: Pair, condition: str, steps: Plan) -> None
         carry_out(pair, [steps] * 10)  # on a busy machine an end is at times asked for too late
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("condition", "steps"), PLANTED.values(), ids=PLANTED)
 def test_a_planted_bug_is_found_by_the_random_histories(
     pair: Pair, condition: str, steps: Plan
@@ -297,6 +298,7 @@ def test_a_planted_bug_is_found_by_the_random_histories(
         carry_out(pair, [plan(Random(seed)) for seed in range(200)])
 
 
+@pytest.mark.long
 def test_a_finish_that_happens_twice_would_be_found(pair: Pair) -> None:
     def again(token: ScimToken, _: SecretsInUse, __: datetime) -> Sequence[Event]:
         return [RotationFinished(secret=token.secrets[0].id, cause="silent")]

@@ -283,6 +283,7 @@ def test_a_damaged_row_of_a_view_is_named(database: Database, damage: str) -> No
     assert str(difference) == f"scim_tokens: the row {named} {expected}"
 
 
+@pytest.mark.long
 def test_the_commands_say_it_with_their_exit_codes(database: Database) -> None:
     asyncio.run(fill(database))
     environment = service_environment(database.app)

@@ -151,6 +151,7 @@ def test_a_mistake_is_one_clear_line(
     )
 
 
+@pytest.mark.long
 def test_a_reader_that_leaves_is_no_mistake(ledger: Database) -> None:
     reading, writing = os.pipe()
     os.close(reading)

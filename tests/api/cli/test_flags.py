@@ -15,6 +15,7 @@ from tests.api.cli.test_commands import commands, refused, run, told
 from tests.conftest import Database, catch_up
 from tests.domain.scenario import T0, T1, created
 from tests.projections.given_events import record
+from tests.turns import by_turns
 
 NOTHING: Final = "\x01"
 """No argument can have this value: it is no id, no number, no instant, no word,
@@ -54,7 +55,9 @@ def with_value(command: App, name: str, value: str) -> list[str]:
     return words
 
 
-@pytest.mark.parametrize(("name", "command"), NAMED, ids=[name for name, _ in NAMED])
+@pytest.mark.parametrize(
+    ("name", "command"), by_turns(NAMED, one_of=6), ids=[name for name, _ in NAMED]
+)
 def test_each_argument_is_told_by_its_own_name(database: Database, name: str, command: App) -> None:
     for argument in arguments(command):
         if (name, argument) in FREE:
@@ -74,7 +77,9 @@ SETTINGS: Final = [
 
 
 @pytest.mark.parametrize(
-    ("name", "command", "flag"), SETTINGS, ids=[f"{name} {flag}" for name, _, flag in SETTINGS]
+    ("name", "command", "flag"),
+    by_turns(SETTINGS, one_of=6),
+    ids=[f"{name} {flag}" for name, _, flag in SETTINGS],
 )
 def test_a_setting_is_told_by_the_flag_or_by_the_variable(
     name: str, command: App, flag: str

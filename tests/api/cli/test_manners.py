@@ -25,6 +25,7 @@ from tests.conftest import Database, catch_up
 from tests.domain.scenario import T0, T1, created, used
 from tests.projections.given_events import record
 from tests.service import COMMAND, service_environment
+from tests.turns import by_turns
 
 IS_ROOT: Final = os.geteuid() == 0
 SECRETS: Final = [mint(kind, bytes(range(32))).reveal() for kind in SecretKind]
@@ -53,7 +54,9 @@ def slots(command: App) -> Iterator[list[str]]:
             yield [argument.name]
 
 
-@pytest.mark.parametrize(("name", "command"), NAMED, ids=[name for name, _ in NAMED])
+@pytest.mark.parametrize(
+    ("name", "command"), by_turns(NAMED, one_of=5), ids=[name for name, _ in NAMED]
+)
 def test_a_secret_given_by_mistake_is_never_echoed(name: str, command: App) -> None:
     """D6: as an argument and as the value of one option, by turns."""
     places = [*slots(command)]
@@ -157,6 +160,7 @@ def test_the_history_tells_why_and_from_where(database: Database) -> None:
     assert "left the company" in rows[-1]
 
 
+@pytest.mark.long
 def test_lists_are_narrowed_as_over_http(database: Database) -> None:
     used_ = record(database, created(T0), used(T1))
     told(database.app, "token", "create", "--team", TEAM, "--name", "other", "--user", USER)
@@ -292,7 +296,11 @@ def test_the_owner_needs_to_be_named_where_the_app_role_may_not_migrate(
 
 
 @pytest.mark.parametrize(
-    "command", [("token", "list"), ("audit", "list"), ("doctor",), ("projections", "list")]
+    "command",
+    by_turns(
+        [(("token", "list"),), (("audit", "list"),), (("doctor",),), (("projections", "list"),)],
+        one_of=4,
+    ),
 )
 def test_a_reader_that_has_had_enough_is_no_mistake(
     database: Database, command: tuple[str, ...]
@@ -308,7 +316,7 @@ def test_a_reader_that_has_had_enough_is_no_mistake(
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", by_turns(["", "1"], one_of=2))
 def test_an_output_that_takes_nothing_is_a_sentence(database: Database, unbuffered: str) -> None:
     environment = service_environment(database.app) | {"PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("wb") as full:
@@ -320,6 +328,7 @@ def test_an_output_that_takes_nothing_is_a_sentence(database: Database, unbuffer
     assert done.stderr == b"scim-ledger: No space left on device\n"
 
 
+@pytest.mark.long
 def test_a_secret_is_not_made_where_it_cannot_be_shown(database: Database) -> None:
     command = f'exec "{COMMAND}" api-token create --user {USER} >&-'
     done = subprocess.run(

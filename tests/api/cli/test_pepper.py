@@ -108,6 +108,7 @@ def counts(database: Database) -> list[tuple[int, int, int]]:
     return [(row["generation"], row["scim_tokens"], row["api_tokens"]) for row in rows]
 
 
+@pytest.mark.long
 def test_each_key_is_told_with_what_it_still_has(database: Database) -> None:
     migrated_with(database, FIRST)
     revoked, rotated, suspended = (read(database, *CREATE, **ONE)["id"] for _ in range(3))

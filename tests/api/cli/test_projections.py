@@ -206,6 +206,7 @@ class TestRebuild:
         tables = ", ".join(f"views.{name}_v1" for name in NAMES)
         assert (dropped.exit_code, dropped.stdout) == (0, f"dropped: {tables}\n")
 
+    @pytest.mark.long
     def test_a_damaged_view_is_switched_only_when_that_is_accepted(
         self, database: Database, token_id: UUID
     ) -> None:
@@ -257,6 +258,7 @@ class TestVerify:
         assert done.exit_code == 0
         assert done.stdout.split() == ["name", "is_good", "difference", "usage", "True", "-"]
 
+    @pytest.mark.long
     def test_a_ledger_and_its_damage(self, service: RunningService, database: Database) -> None:
         whole = told(service.database, "verify")
         assert whole["damage"] is None

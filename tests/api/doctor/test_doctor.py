@@ -29,6 +29,7 @@ from tests.domain.postgres.test_encoding import database_in
 from tests.domain.scenario import created
 from tests.projections.given_events import record
 from tests.service import COMMAND, service_environment
+from tests.turns import by_turns
 
 KEY: Final = "k" * 40
 FAILS, WARNS, IS_OK = Status.FAIL, Status.WARN, Status.OK
@@ -63,6 +64,7 @@ def as_owner(database: Database, statement: str) -> None:
         owner.execute(sql.SQL(statement).format(**names))
 
 
+@pytest.mark.long
 def test_every_finding_is_in_the_reference(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "pepper"
     path.write_text(KEY)
@@ -430,7 +432,9 @@ def test_a_pepper_that_cannot_be_read_or_is_short_fails(database: Database, tmp_
         assert found(database, **changes)["pepper"].status is FAILS
 
 
-@pytest.mark.parametrize(("limit", "status"), [(200, "fail"), (2000, "warn"), (5000, "ok")])
+@pytest.mark.parametrize(
+    ("limit", "status"), by_turns([(200, "fail"), (2000, "warn"), (5000, "ok")], one_of=3)
+)
 def test_few_descriptors_are_told(limit: int, status: str) -> None:
     command = f"ulimit -n {limit} && exec {COMMAND} doctor --json"
     environment = service_environment(_unreachable())

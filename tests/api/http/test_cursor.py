@@ -156,6 +156,7 @@ def pages(server: str) -> Iterator[Pages]:
         made.close()
 
 
+@pytest.mark.long
 @settings(max_examples=60)
 @given(first=st.lists(st.integers(0, 3), max_size=10), meanwhile=histories, limit=st.integers(1, 6))
 @example(first=[0] * 7, meanwhile=[Meanwhile([0] * 4, [0, 3]), Meanwhile([0] * 4, [5, 6])], limit=2)

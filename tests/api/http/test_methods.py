@@ -72,6 +72,7 @@ def test_options_comes_after_authentication(
         assert service.client.options(path).status_code == (204 if is_public else 401), path
 
 
+@pytest.mark.long
 def test_a_head_is_a_get_without_its_body(
     service: RunningService, admin: Caller, table: Mapping[str, set[str]]
 ) -> None:

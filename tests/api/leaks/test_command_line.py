@@ -11,6 +11,7 @@ from domain.secret import SecretKind, mint
 from tests.api.cli.test_commands import TEAM, USER, refused, run, told
 from tests.conftest import Database
 from tests.service import COMMAND, service_environment
+from tests.turns import by_turns
 
 FOREIGN: Final = mint(SecretKind.SCIM_LIVE, bytes(32), prefix="acme").reveal()
 
@@ -38,7 +39,10 @@ def fed(
     return done.returncode, done.stdout.decode()
 
 
-@pytest.mark.parametrize("text", [b"", b"no secret\n", b"\x00\xff" * 100, FOREIGN[:-1].encode()])
+@pytest.mark.parametrize(
+    "text",
+    by_turns([FOREIGN[:-1].encode(), b"", b"no secret\n", b"\x00\xff" * 100], one_of=4),
+)
 def test_where_nothing_is_found_nothing_is_printed(text: bytes) -> None:
     assert find(text) == (0, "")
 
@@ -83,7 +87,8 @@ def test_with_a_ledger_it_is_told_whose_they_are_and_whether_they_are_good(
 
 
 @pytest.mark.parametrize(
-    ("on_leak", "action", "state"), [("revoke", "revoked", "revoked"), ("mark", "marked", "live")]
+    ("on_leak", "action", "state"),
+    by_turns([("revoke", "revoked", "revoked"), ("mark", "marked", "live")], one_of=2),
 )
 def test_a_leak_is_reported_and_the_setting_says_what_follows(
     database: Database, on_leak: str, action: str, state: str
@@ -124,6 +129,7 @@ def test_what_follows_a_leak_cannot_be_something_else(database: Database) -> Non
     assert sentence in run(database.app, "doctor", SCIM_LEDGER_ON_LEAK="nothing").stdout
 
 
+@pytest.mark.long
 def test_a_new_secret_has_the_prefix_and_an_older_one_stays_good(database: Database) -> None:
     create = ("token", "create", "--team", TEAM, "--name", "x", "--user", USER, "--json")
     older = json.loads(run(database.app, *create).stdout)

@@ -162,6 +162,7 @@ def test_planted_a_secret_in_any_table_would_be_found(
     assert {place for place, _ in scene.canaries.found_in(places)} == {"views.planted"}
 
 
+@pytest.mark.long
 def test_planted_a_secret_in_a_log_or_an_answer_would_be_found(scene: Scene) -> None:
     for secret in scene.canaries.secrets:
         assert scene.canaries.found_in({"log": f'{{"detail": "could not parse {secret}"}}'})

@@ -175,7 +175,7 @@ def is_running(pid: int) -> bool:
     ("number", "workers"),
     [
         (signal.SIGTERM, 2),
-        (signal.SIGINT, 1),
+        pytest.param(signal.SIGINT, 1, marks=pytest.mark.long),
         pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
     ],
@@ -218,6 +218,7 @@ def test_a_killed_worker_is_replaced_while_service_goes_on(
     assert deployment.wait_for_end() == 0
 
 
+@pytest.mark.long
 def test_workers_do_not_outlive_a_killed_supervisor(deploy: Callable[..., Deployment]) -> None:
     deployment = deploy(2)
     deployment.wait_for("program started", times=2)
@@ -239,6 +240,7 @@ def test_workers_do_not_outlive_a_killed_supervisor(deploy: Callable[..., Deploy
     eventually(lambda: is_free(deployment.port), timeout_s=1)
 
 
+@pytest.mark.long
 def test_a_program_that_keeps_dying_is_restarted_ever_more_slowly(
     deploy: Callable[..., Deployment],
 ) -> None:
@@ -277,6 +279,7 @@ def test_a_program_that_does_not_stop_is_killed_when_its_time_is_over(
     assert "exit_code=-9" in deployment.said
 
 
+@pytest.mark.long
 def test_what_the_others_need_is_told_to_stop_when_they_have_ended(
     deploy: Callable[..., Deployment],
 ) -> None:

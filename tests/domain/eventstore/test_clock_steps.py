@@ -99,6 +99,7 @@ async def step(database: Database, seed: int) -> None:
         assert await lives.standing(stepping) == standing
 
 
+@pytest.mark.long
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_no_step_of_a_clock_changes_which_secrets_are_good(server: str, seed: int) -> None:

@@ -329,6 +329,7 @@ def play(server: str, seed: int, steps: int, *, planted: bool = False) -> None:
         assert_clean(database)
 
 
+@pytest.mark.long
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_the_clocks_of_three_replicas_do_no_token_suffers(server: str, seed: int) -> None:

@@ -202,6 +202,7 @@ async def live(
     return [secret for _, secret in tokens]
 
 
+@pytest.mark.long
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_the_clocks_did_the_ledger_comes_back(server: str, seed: int) -> None:

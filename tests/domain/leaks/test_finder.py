@@ -39,6 +39,7 @@ def place_of(text: bytes, offset: int) -> tuple[int, int]:
     return before.count(b"\n") + 1, offset - (before.rfind(b"\n") + 1) + 1
 
 
+@pytest.mark.long
 @given(st.lists(st.tuples(around, secrets), max_size=5), around, st.integers(1, 200))
 @example([(b"x\n", SECRET), (b"", SECRET), (b"\n", NAMED)], b"\n", 1)
 def test_every_secret_is_found_at_its_place_however_the_stream_is_cut(

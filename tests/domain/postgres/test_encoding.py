@@ -43,6 +43,7 @@ def database_in(server: str, encoding: str) -> Iterator[str]:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+@pytest.mark.long
 def test_of_all_encodings_utf8_alone_is_migrated(server: str) -> None:
     with psycopg.connect(server) as admin:
         encodings = [encoding for (encoding,) in admin.execute(SERVER_ENCODINGS)]

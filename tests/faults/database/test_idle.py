@@ -31,6 +31,7 @@ from tests.faults.own_server import OwnServer, own_server
 from tests.patience import patient
 from tests.presenting import UNLIMITED
 from tests.service import RunningService, running_service, until
+from tests.turns import by_turns
 
 __all__ = ["patient"]
 
@@ -104,7 +105,7 @@ def test_the_first_use_of_every_connection_is_served_after_all_were_ended(
     assert_consistent(database)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", by_turns(range(3), one_of=3))
 def test_the_first_use_is_served_whichever_were_ended_and_when(
     database: Database, run: Run, seed: int
 ) -> None:
@@ -236,6 +237,7 @@ def own() -> Iterator[OwnServer]:
         yield server
 
 
+@pytest.mark.long
 def test_a_restart_while_the_service_idles_is_not_seen(own: OwnServer, run: Run) -> None:
     def after(time_: int) -> None:
         if time_ % 2:

@@ -326,6 +326,7 @@ class TestEveryBorder:
         assert len(uses) <= state.uses <= 2
         return proxy.fired - fired
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "fault", [Fault.REPLY_LOST, pytest.param(Fault.NEVER_SENT, marks=pytest.mark.slow)]
     )

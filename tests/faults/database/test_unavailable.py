@@ -256,6 +256,7 @@ def own() -> Iterator[OwnServer]:
 class TestTheServerItself:
     """The same promises against real signals."""
 
+    @pytest.mark.long
     def test_a_stopped_server_process_is_a_refusal_in_time(self, own: OwnServer, run: Run) -> None:
         async def main() -> None:
             async with open_ledger(own.database.app) as ledger:
@@ -391,6 +392,7 @@ class TestTheService:
                 assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
         until(world.is_well, timeout_s=BACK_WITHIN_S + LOADED_S, what="full service")
 
+    @pytest.mark.long
     def test_a_worker_that_starts_during_the_outage_serves_afterwards(self, world: World) -> None:
         with outage_of(world.proxy, Proxy.refuse, Proxy.accept):
             before = world.service.program_pids()["worker-1"]

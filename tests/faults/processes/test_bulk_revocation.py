@@ -104,6 +104,7 @@ def killed_and_repeated(
     return str(done["cause"])
 
 
+@pytest.mark.long
 def test_killed_in_the_middle_and_repeated_it_ends_exact(database: Database) -> None:
     team, other = uuid4(), uuid4()
     with running_service(database) as service:

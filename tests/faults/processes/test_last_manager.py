@@ -13,6 +13,8 @@ from tests.conftest import new_database
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.service import Caller, RunningService, running_service
 
+pytestmark = pytest.mark.long
+
 ROUNDS: Final = 25
 
 

@@ -24,6 +24,8 @@ from tests.raw_http import Client, request, run
 from tests.service import running_service
 from tests.stopwatch import Stopwatch
 
+pytestmark = pytest.mark.long
+
 BACK_WITHIN_S: Final = 5.0
 TOKENS: Final = 40
 _END_OF_HEAD: Final = b"\r\n\r\n"

@@ -26,9 +26,10 @@ from tests.presenting import FORWARD, NGINX, SCIM, VERIFY, Verdict
 from tests.raw_http import Client, request, run
 from tests.service import RunningService
 
-pytestmark = pytest.mark.xdist_group(
-    "revoke_storm"
-)  # or each worker of a parallel run starts its own
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.xdist_group("revoke_storm"),  # or each worker of a parallel run starts its own
+]
 
 USERS: Final = 16
 REVOKERS: Final = 8

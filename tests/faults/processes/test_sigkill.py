@@ -160,6 +160,7 @@ def test_the_killed_database_has_all_that_was_acknowledged_every_time(
         run(kill_under_load(own, acknowledgements=random.randint(1, 400)))
 
 
+@pytest.mark.long
 def test_an_answer_before_the_commit_would_be_found(own: OwnServer, run: Run) -> None:
     for _ in range(10):
         with suppress(AcknowledgementLost):

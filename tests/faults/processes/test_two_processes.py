@@ -17,6 +17,8 @@ from tests.conftest import Database, new_database
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.service import Caller, RunningService, running_service, until
 
+pytestmark = pytest.mark.long
+
 ROUNDS = 30
 
 

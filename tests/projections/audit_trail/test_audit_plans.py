@@ -17,6 +17,7 @@ from projections.audit_trail.queries import FEW, AuditFilter, Span, statement
 from projections.audit_trail.view import PROJECTION
 from tests.conftest import new_database
 from tests.projections.many_rows import TABLE, VERSION, begin, fill, generate, team, token, user
+from tests.turns import by_turns
 
 ROWS: Final = 100_000
 MANY_ROWS: Final = 10_000_000
@@ -25,6 +26,7 @@ FROM: Final = datetime(2021, 1, 2, tzinfo=UTC)
 RANGE: Final[dict[str, Any]] = {"from_at": FROM, "to_at": FROM + timedelta(hours=1)}
 RARE: Final = frozenset({"scim_token.refused", "refusal_tally.counted"})
 ABSENT: Final = frozenset({"api_token.created"})
+STATISTICS: Final = ("of today", "none", "of another day")
 
 QUESTIONS: Final[dict[str, tuple[AuditFilter, set[str]]]] = {
     "all": (AuditFilter(), {"pkey"}),
@@ -68,7 +70,7 @@ QUESTIONS: Final[dict[str, tuple[AuditFilter, set[str]]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["of today", "none", "of another day"])
+@pytest.fixture(scope="module", params=by_turns(STATISTICS, one_of=3))
 def connection(server: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Connection]:
     """A trail of a hundred thousand rows. C15: whatever statistics there are, or none."""
     with new_database(server) as database, psycopg.connect(database.app, autocommit=True) as opened:

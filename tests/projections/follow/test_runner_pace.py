@@ -62,6 +62,7 @@ def test_an_append_wakes_it(
         until(lambda: position(database, "counter").position == 1, within_s=10)
 
 
+@pytest.mark.long
 def test_many_commits_are_applied_in_few_batches(
     database: Database, monkeypatch: pytest.MonkeyPatch, wake: tuple[int, int]
 ) -> None:

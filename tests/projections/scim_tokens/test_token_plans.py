@@ -22,6 +22,7 @@ from projections.scim_tokens.queries import Place, statement
 from projections.scim_tokens.view import PROJECTION
 from projections.token_sources import view as token_sources
 from tests.conftest import new_database
+from tests.turns import by_turns
 
 VERSION: Final = 99
 TABLES: Final[Mapping[str, str]] = {
@@ -197,7 +198,7 @@ def fill(connection: psycopg.Connection, rows: int) -> None:
     connection.execute(_ADDRESSES.encode(), [rows])
 
 
-@pytest.fixture(scope="module", params=STATES)
+@pytest.fixture(scope="module", params=by_turns(STATES, one_of=len(STATES)))
 def table(server: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Connection]:
     """Twenty thousand tokens, and what the planner knows of them."""
     with (

@@ -50,6 +50,7 @@ def test_that_a_rotation_ends_is_told_seven_days_and_a_day_before(
     run(main())
 
 
+@pytest.mark.long
 def test_each_day_on_which_the_older_secret_is_used_is_told_once(
     database: Database, run: Run
 ) -> None:
@@ -76,6 +77,7 @@ def test_each_day_on_which_the_older_secret_is_used_is_told_once(
     run(main())
 
 
+@pytest.mark.long
 def test_a_client_that_was_told_the_newer_secret_at_once_is_no_news(
     database: Database, run: Run
 ) -> None:

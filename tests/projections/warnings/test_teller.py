@@ -27,6 +27,7 @@ from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.scenario import T0
 from tests.projections.history import content, given, rebuilt
 from tests.projections.warnings.weeks import ADA, DAY, HOUR, weeks
+from tests.turns import by_turns
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 YEAR = 365 * DAY
@@ -38,6 +39,7 @@ def ending(at: Any, *days: int) -> list[Event]:
     ]
 
 
+@pytest.mark.long
 def test_a_year_of_a_token_is_warned_of_within_the_hour(database: Database, run: Run) -> None:
     async def main() -> None:
         async with weeks(database) as w, w.teller() as teller:
@@ -54,6 +56,7 @@ def test_a_year_of_a_token_is_warned_of_within_the_hour(database: Database, run:
     run(main())
 
 
+@pytest.mark.long
 def test_nobody_uses_it_is_told_once_a_silence(database: Database, run: Run) -> None:
     async def main() -> None:
         async with weeks(database) as w, w.teller() as teller:
@@ -224,7 +227,9 @@ def test_one_token_that_cannot_be_told_keeps_no_other_back(database: Database, r
     run(main())
 
 
-@pytest.mark.parametrize("view", [scim_tokens.PROJECTION, audit_trail.PROJECTION])
+@pytest.mark.parametrize(
+    "view", by_turns([scim_tokens.PROJECTION, audit_trail.PROJECTION], one_of=2)
+)
 def test_a_rebuild_makes_the_same_of_warnings(
     database: Database, run: Run, view: Projection
 ) -> None:

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import pytest
+
 from tests.api.cli.test_commands import TEAM, USER, refused, run, told
 from tests.conftest import Database, catch_up
 from tests.domain.scenario import ADA, T0, T1, TEAM_ID, created, used
@@ -22,6 +24,7 @@ def test_a_token_is_revoked_only_if_it_was_not_used_since_then(database: Databas
     assert told(database.app, *line, "2021-08-10T11:00:00.001Z") == {"id": token_id}
 
 
+@pytest.mark.long
 def test_the_trail_tells_why_each_command_was_given(database: Database) -> None:
     made = told(
         database.app,
@@ -41,6 +44,7 @@ def test_the_trail_tells_why_each_command_was_given(database: Database) -> None:
         assert said == "--reason: must be 1 to 200 characters"
 
 
+@pytest.mark.long
 def test_many_tokens_are_told_of_and_revoked_only_when_that_is_confirmed(
     database: Database,
 ) -> None:

@@ -177,6 +177,7 @@ for name, attempt in attempts.items():
 """
 
 
+@pytest.mark.long
 @root_only
 def test_as_root_nobody_can_enter_the_database_or_hold_up_its_start(base_dir: Path) -> None:
     """C12. `nobody` is what everything runs as that has no account of its own."""
@@ -193,6 +194,7 @@ def test_as_root_nobody_can_enter_the_database_or_hold_up_its_start(base_dir: Pa
         assert Path(f"/proc/{postmaster_pid(base_dir)}").stat().st_uid == ACCOUNT[0]
 
 
+@pytest.mark.long
 @root_only
 def test_as_root_a_cluster_of_nobody_is_taken_away_from_it(prepared: Path) -> None:
     """C12: an earlier release made it."""

@@ -106,6 +106,7 @@ def test_a_start_waits_for_a_backend_that_outlives_its_killed_server(prepared: P
     server.stop()
 
 
+@pytest.mark.long
 def test_a_killed_initdb_is_started_over(base_dir: Path) -> None:
     base_dir.chmod(0o711)
     left_over = base_dir / "data.new"
@@ -116,6 +117,7 @@ def test_a_killed_initdb_is_started_over(base_dir: Path) -> None:
     assert not left_over.exists()
 
 
+@pytest.mark.long
 def test_a_reused_pid_neither_stops_the_start_nor_is_signalled(prepared: Path) -> None:
     server = EmbeddedPostgres(prepared, is_durable=False)
     server.start()
