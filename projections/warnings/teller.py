@@ -21,7 +21,9 @@ from domain.postgres.read_pool import ReadPool
 from domain.scim_token.rotation import DEFAULT_RULE, FinishRule
 from domain.warner import Due, Warner
 from projections.faults import told
+from projections.follow import locks
 from projections.follow.ledger_head import LedgerHeadWatch
+from projections.registry import PROJECTIONS
 from projections.warnings.due import LIMIT, DueWarnings
 
 EVERY_S: Final = 2.0
@@ -34,6 +36,10 @@ TOGETHER: Final = 50
 """Commands of one append: the doors wait for it."""
 
 logger = structlog.get_logger()
+
+
+class BesideAnotherRelease(LedgerError):
+    """Nothing is told as long as another release follows the ledger, too."""
 
 
 class Teller:
@@ -55,6 +61,9 @@ class Teller:
     async def follow(self, is_leading: Callable[[], bool], stopping: asyncio.Event) -> None:
         """Round after round until told to stop, while this process leads the views.
 
+        While another release leads views beside it, nothing is told: the views of an older one
+        would stop at a kind of event that they do not know.
+
         An error ends its round alone, and is logged when it is another than that of the round
         before.
         """
@@ -62,8 +71,10 @@ class Teller:
         while not stopping.is_set():
             pause_s = EVERY_S
             try:
-                if is_leading() and await self.round(stopping):
-                    pause_s = AT_ONCE_S
+                if is_leading():
+                    await self._let_another_release_go_first()
+                    if await self.round(stopping):
+                        pause_s = AT_ONCE_S
                 if failing:
                     failing = ""
                     logger.warning("warnings.told_again")
@@ -99,6 +110,16 @@ class Teller:
         for error in errors:
             raise error
         return is_more
+
+    async def _let_another_release_go_first(self) -> None:
+        """Raises BesideAnotherRelease."""
+        ((is_beside,),) = await self._reads.fetch(
+            locks.ANOTHER_RELEASE_LEADS, [locks.named(PROJECTIONS)]
+        )
+        if is_beside:
+            raise BesideAnotherRelease(
+                "a process of another release leads views: not before it ends"
+            )
 
     async def _tell(self, due: Sequence[Due]) -> list[BaseException]:
         """What failed: one that cannot be told keeps no other back."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from domain.eventstore.event_registry import REGISTRY
+from projections.warnings.teller import EVERY_S
 from tests.docs.documents import ROOT
 from tests.service import COMMAND, until
 from tests.upgrade import archive, checks, kept
@@ -183,6 +185,9 @@ def test_one_release_after_another_without_a_stop(before: Release) -> None:
                 made = create(maker)
                 for client in (other, maker):
                     used(client, made["token"])
+                # Long enough that a warning of that use would be told: the older would stop at it.
+                time.sleep(2 * EVERY_S)
+                for client in (other, maker):
                     assert made["id"] in {each["id"] for each in tokens(client)}
                 rotated = other.post(
                     f"/scim-token/{made['id']}/rotate", auth=ADMIN, json={"overlap_seconds": 0}
@@ -199,6 +204,7 @@ def test_one_release_after_another_without_a_stop(before: Release) -> None:
             used(newer, create(older)["token"])
     with after.serving("alone") as newer:
         used(newer, old["busy"])
+        until(lambda: bool(first_uses(newer)), what="the warnings that waited")
     checks.is_whole(after)
 
 
@@ -246,6 +252,13 @@ def create(client: httpx.Client) -> Any:
     answer = client.post("/scim-token", auth=ADMIN, json={"team_id": TEAM, "name": "new"})
     assert answer.status_code == 201, answer.text
     return answer.json()
+
+
+def first_uses(client: httpx.Client) -> Any:
+    """What was told of first uses."""
+    answer = client.get("/audit?kind=scim_token.first_used", auth=ADMIN)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["result"]
 
 
 def document(client: httpx.Client, id_: str) -> Any:
