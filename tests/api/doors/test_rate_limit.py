@@ -238,6 +238,7 @@ def burst(service: RunningService, *forms: dict[str, str]) -> list[httpx.Respons
     return asyncio.run(send())
 
 
+@pytest.mark.long
 def test_e7_whoever_burns_tokens_is_limited_by_source_whatever_they_send(
     narrow: RunningService,
 ) -> None:

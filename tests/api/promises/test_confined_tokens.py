@@ -42,6 +42,7 @@ def test_a_token_for_a_team_manages_no_views(
     assert service.client.get("/scim-token", auth=confined).status_code == 200
 
 
+@pytest.mark.long
 def test_the_command_line_follows_the_rule(service: RunningService) -> None:
     def permissions(*more: str) -> set[str]:
         done = run(

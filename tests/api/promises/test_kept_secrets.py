@@ -134,6 +134,7 @@ def test_no_door_left_anything_that_came_later(scene: Scene) -> None:
     assert found(scene, scene.sent) == []
 
 
+@pytest.mark.long
 def test_planted_a_piece_of_one_in_an_event_would_be_found(scene: Scene) -> None:
     secret = mint(SecretKind.SCIM_LIVE, bytes(range(32))).reveal()
     scene.sent.append(secret)

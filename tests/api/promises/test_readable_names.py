@@ -6,6 +6,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +70,7 @@ def test_a_name_is_refused_alike_by_body_and_filter_or_comes_back_as_sent(
     assert [(token["id"], token["name"]) for token in found] == [(made.json()["id"], name)]
 
 
+@pytest.mark.long
 @few
 @given(reason=texts)
 def test_a_reason_is_refused_and_ends_nothing_or_is_in_the_trail_as_sent(

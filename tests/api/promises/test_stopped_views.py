@@ -15,6 +15,8 @@ from tests.api.expected import assert_problem, create
 from tests.conftest import new_database
 from tests.service import Caller, RunningService, running_service, until
 
+pytestmark = pytest.mark.long
+
 READS: Final = {
     "scim_tokens": ("/scim-token", "/scim-token/{id}", "/scim-token?as_of={now}"),
     "audit_trail": ("/audit", "/scim-token/{id}/events", "/events", "/scim-token?as_of={now}"),

@@ -188,6 +188,7 @@ def test_a_wait_that_was_asked_for_may_be_longer_than_any_other_answer(
     assert 3.5 < watch.read_s() < 6  # timers of the two processes differ by some milliseconds
 
 
+@pytest.mark.long
 def test_many_can_wait_at_once(
     service: RunningService, collector: Caller, token: dict[str, Any]
 ) -> None:
@@ -251,6 +252,7 @@ def test_a_number_out_of_range_is_refused(
     )
 
 
+@pytest.mark.long
 def test_the_command_line_follows_too(service: RunningService, token: dict[str, Any]) -> None:
     command = [COMMAND, "audit", "tail", "-f", "-n", "1", "--json", "--token", token["id"]]
     environment = service_environment(service.database.app)

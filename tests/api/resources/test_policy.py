@@ -123,6 +123,7 @@ def alone(server: str) -> Iterator[RunningService]:
         yield started
 
 
+@pytest.mark.long
 def test_the_general_policy_and_a_teams_own_hold_together(
     alone: RunningService, team: UUID
 ) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from litestar.testing import TestClient
 
 from api.app import build
@@ -98,6 +99,7 @@ def test_metrics_of_tokens_are_for_those_who_see_all_teams(
     assert "scim_ledger_tokens_expiring" not in service.client.get("/metrics", auth=confined).text
 
 
+@pytest.mark.long
 def test_warnings_that_are_not_told_are_a_problem_and_stop_nothing(database: Database) -> None:
     """The process that tells them is away, or fails."""
     settings = Settings(database_url=database.app, pepper=PEPPER_KEY)
@@ -118,6 +120,7 @@ def test_warnings_that_are_not_told_are_a_problem_and_stop_nothing(database: Dat
     assert re.match("warnings about tokens are due since .* and not told", told["problems"][0])
 
 
+@pytest.mark.long
 def test_two_services_warn_once(two_services: tuple[RunningService, RunningService]) -> None:
     one, other = two_services
     admin = one.api_token()

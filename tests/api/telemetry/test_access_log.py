@@ -13,6 +13,7 @@ import pytest
 from tests.api.telemetry.hostile import NEVER_TOLD, send_all
 from tests.conftest import new_database
 from tests.service import RunningService, running_service, until
+from tests.turns import by_turns
 
 SAID: Final = {"request_id", "method", "route", "status", "duration_ms"}
 ALWAYS: Final = {"event", "level", "timestamp", "worker"}
@@ -49,13 +50,16 @@ def lines(service: RunningService) -> list[str]:
     return [line for line in whole if not line.startswith(SPOKEN)]
 
 
+@pytest.mark.long
 def test_it_is_off_unless_it_is_asked_for(server: str) -> None:
     with logging_service(server) as service:
         assert service.client.get("/healthz").status_code == 200
         assert not [line for line in lines(service) if of_json(line)["event"] == "request"]
 
 
-@pytest.mark.parametrize(("form", "parsed"), [("json", of_json), ("text", of_text)])
+@pytest.mark.parametrize(
+    ("form", "parsed"), by_turns([("json", of_json), ("text", of_text)], one_of=2)
+)
 def test_each_answer_is_a_line_that_tells_nothing_of_what_was_sent(
     server: str, form: str, parsed: Callable[[str], dict[str, Any]]
 ) -> None:

@@ -105,6 +105,7 @@ def test_names_follow_the_conventions(watched: RunningService) -> None:
         assert family.documentation
 
 
+@pytest.mark.long
 def test_the_counts_of_two_workers_add_up_and_outlive_them(
     watched: RunningService, operator: Caller
 ) -> None:
@@ -254,6 +255,7 @@ def test_without_a_database_it_tells_that_and_what_was_counted() -> None:
     assert found.value(AUTHENTICATIONS.name, **failed) == 1
 
 
+@pytest.mark.long
 def test_whoever_is_confined_to_teams_is_told_of_the_views_alone(watched: RunningService) -> None:
     with running_service(watched.database) as guarded:
         confined = guarded.api_token(teams=[uuid4()])

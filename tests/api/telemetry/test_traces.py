@@ -143,6 +143,7 @@ def test_nothing_that_a_client_sends_is_in_a_span(
         assert told.encode() not in exported
 
 
+@pytest.mark.long
 def test_a_collector_that_is_away_holds_nobody_up(server: str) -> None:
     environment = {"SCIM_LEDGER_TRACES_ENDPOINT": "http://127.0.0.1:1/v1/traces"}
     with (
@@ -153,6 +154,7 @@ def test_a_collector_that_is_away_holds_nobody_up(server: str) -> None:
             assert service.client.get("/healthz").elapsed.total_seconds() < 1
 
 
+@pytest.mark.long
 def test_without_the_setting_nothing_of_the_library_is_loaded() -> None:
     code = (
         "import sys, api.app\n"

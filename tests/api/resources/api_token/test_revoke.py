@@ -94,6 +94,7 @@ def own(server: str) -> Iterator[RunningService]:
         yield started
 
 
+@pytest.mark.long
 def test_the_last_manager_stays(own: RunningService) -> None:
     """Of the service, and of no team: one for some teams does not stand in for it."""
     first = own.api_token()

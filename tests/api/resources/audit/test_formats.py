@@ -102,6 +102,7 @@ def test_a_stream_ends_at_its_limit(
     assert [json.loads(line)["kind"] for line in lines] == ["scim_token.used"] * 2
 
 
+@pytest.mark.long
 def test_a_long_stream_needs_no_memory(
     service: RunningService, plain: httpx.Client, team: UUID
 ) -> None:

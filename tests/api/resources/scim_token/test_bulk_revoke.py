@@ -166,6 +166,7 @@ def test_without_a_key_each_request_has_a_cause_of_its_own(
     assert causes[0] != causes[1]
 
 
+@pytest.mark.long
 def test_more_than_a_thousand_are_counted_and_the_first_thousand_told(
     service: RunningService, admin: Caller, team: UUID
 ) -> None:

@@ -12,6 +12,8 @@ from tests.api.expected import assert_invalid, create
 from tests.conftest import new_database, now
 from tests.service import Caller, RunningService, running_service
 
+pytestmark = pytest.mark.long
+
 VIOLATING = {"violates": "policy"}
 
 
