@@ -25,6 +25,7 @@ from api.doors.client_address import ClientAddresses
 from api.doors.decide import Doors
 from api.doors.rate_limit import RateLimits
 from api.doors.refusals import RefusalCounter
+from api.doors.scim.door import Forward
 from api.doors.scim.proxy import Upstream
 from api.edge import PUBLIC, Edge
 from api.http import problems
@@ -42,6 +43,7 @@ from api.resources.health import healthz, readyz
 from api.resources.leaks.adapters import leak_adapters, signed_paths
 from api.resources.leaks.report import report_leaks
 from api.resources.metrics import METRICS_PATH, metrics
+from api.resources.metrics_token import metrics_tokens
 from api.resources.pages import ASSETS, PAGES, root
 from api.resources.policy import PolicyController
 from api.resources.projections import ProjectionController
@@ -138,7 +140,9 @@ def build(
         if settings.scim_upstream_url is None
         else Upstream(settings, service.doors.client_addresses, limited=limited)
     )
-    behind = upstream if tracing is None or upstream is None else tracing.upstream(upstream)
+    forward: Forward | None = None if upstream is None else upstream.forward
+    if tracing is not None and forward is not None:
+        forward = tracing.upstream(forward)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -172,10 +176,22 @@ def build(
         plugins=[DescribedStrings()],
         logging_config=None,
     )
+    return _behind_the_edge(admin, settings, service, forward)
+
+
+def _behind_the_edge(
+    admin: Litestar, settings: Settings, service: Service, forward: Forward | None
+) -> Edge:
     metrics_path = (METRICS_PATH,) if settings.public_metrics else ()
-    public = (*PUBLIC, *metrics_path, *signed_paths(settings))
-    gate = ConsoleGate(service) if settings.console else None
-    return Edge(admin, Methods(admin.routes), service, behind, public=public, console=gate)
+    return Edge(
+        admin,
+        Methods(admin.routes),
+        service,
+        forward,
+        public=(*PUBLIC, *metrics_path, *signed_paths(settings)),
+        metrics_tokens=metrics_tokens(settings.metrics_token_file),
+        console=ConsoleGate(service) if settings.console else None,
+    )
 
 
 def assemble(

@@ -13,7 +13,7 @@ from api.console.gate import ConsoleGate
 from api.doors.authorization import SCHEME, NotPresentable, read
 from api.doors.gateways import ROOT as GATEWAY_ROOT
 from api.doors.gateways import GatewayDoors
-from api.doors.scim.door import ScimDoor, Upstream
+from api.doors.scim.door import Forward, ScimDoor
 from api.doors.scim_messages import ROOT as SCIM_ROOT
 from api.errors import BadRequest, NoGoodToken
 from api.http.asgi_answer import stamp
@@ -23,6 +23,8 @@ from api.http.problem_types import ROOT as PROBLEMS
 from api.http.problems import DENIED, Answer, answer, problem, send_problem
 from api.random_ids import request_ids
 from api.resources.leaks.gitlab import ROOT as GITLAB_ROOT
+from api.resources.metrics import METRICS_PATH
+from api.resources.metrics_token import MetricsTokens
 from api.resources.pages import PUBLIC_PAGES
 from api.service import Service
 from api.telemetry.instruments import KEY as INSTRUMENTS
@@ -54,9 +56,10 @@ class Edge:
         admin: ASGIApp,
         methods: Methods,
         service: Service,
-        upstream: Upstream | None = None,
+        forward: Forward | None = None,
         *,
         public: Sequence[str] = PUBLIC,
+        metrics_tokens: MetricsTokens | None = None,
         console: ConsoleGate | None = None,
     ) -> None:
         self._admin = admin
@@ -64,12 +67,13 @@ class Edge:
         self._console = console
         self._methods = methods
         self._public = public
+        self._metrics_tokens = metrics_tokens or MetricsTokens()
         self._service = service
         self._instruments = service.instruments
         self._next_request_id = request_ids()
         self._doors: Sequence[tuple[str, str, Door]] = [
             (GATEWAY_ROOT, f"{GATEWAY_ROOT}/", GatewayDoors(service.doors)),
-            (SCIM_ROOT, f"{SCIM_ROOT}/", ScimDoor(service.doors, upstream)),
+            (SCIM_ROOT, f"{SCIM_ROOT}/", ScimDoor(service.doors, forward)),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,8 +97,7 @@ class Edge:
 
     async def _administer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         try:
-            is_page = scope["path"] in PUBLIC_PAGES and scope["method"] in {"GET", "HEAD"}
-            if not is_page and not _is_within(scope["path"], self._public):
+            if not self._is_open(scope):
                 await self._authenticate(scope)
         except Exception as error:  # noqa: BLE001 - answered like any other, from one table
             await send_problem(send, scope, answer(error))
@@ -112,6 +115,13 @@ class Edge:
             await self._admin(scope, receive, self._stamping(scope, send))
         else:
             await send_problem(send, scope, Answer(problem(405), {"Allow": ", ".join(allowed)}))
+
+    def _is_open(self, scope: HTTPScope) -> bool:
+        """Whether a request comes in without an API token."""
+        if scope["path"] == METRICS_PATH and self._metrics_tokens.are_presented(scope):
+            return True
+        is_page = scope["path"] in PUBLIC_PAGES and scope["method"] in {"GET", "HEAD"}
+        return is_page or _is_within(scope["path"], self._public)
 
     async def _authenticate(self, scope: HTTPScope) -> None:
         """Put the caller into the scope.

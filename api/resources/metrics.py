@@ -46,7 +46,8 @@ async def metrics(request: StrictRequest, service: InjectedService) -> Response[
     """One answer for all workers, whichever is asked; docs/reference/metrics.md lists the metrics.
 
     While the database is away it tells that, and what the workers counted. Needs
-    `projections:manage`; without a confinement to teams it tells more than the views. With
+    `projections:manage`; without a confinement to teams it tells more than the views. An API token
+    is not known while the database is away; a token of SCIM_LEDGER_METRICS_TOKEN_FILE is. With
     SCIM_LEDGER_PUBLIC_METRICS=true all of it is for anyone who can reach it.
     """
     sees_all = "user" not in request.scope or sees_all_teams(request.user)

@@ -53,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     gitlab_revocation: take findings of GitLab's secret detection.
     allow_unsafe_database: start although the server may lose what it confirmed (fsync=off and the
     like). public_metrics: answer /metrics without an API token; no secret, but how much is used.
+    metrics_token_file: tokens that are good for /metrics alone, also without the database.
     console: whether there are pages for people, at /console.
     scim_upstream_url: what stands behind /scim/v2 (also plain SCIM_UPSTREAM_URL); None for nothing.
     forward_authorization: hand the client's token on to it; it has no need of it.
@@ -83,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     gitlab_revocation: bool = False
     allow_unsafe_database: bool = False
     public_metrics: bool = False
+    metrics_token_file: Path | None = None
     console: bool = True
     scim_upstream_url: str | None = None
     forward_authorization: bool = False

@@ -7,12 +7,12 @@ is a text of theirs and not recorded.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from time import time_ns
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
@@ -33,17 +33,10 @@ _TRACEPARENT: Final = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2
 _SERVER_ERROR: Final = 500
 
 
-class Forwards(Protocol):
-    """What stands behind `/scim/v2`."""
-
-    async def forward(
-        self,
-        scope: HTTPScope,
-        receive: Receive,
-        send: Send,
-        identity: Sequence[tuple[bytes, bytes]],
-    ) -> None:
-        """Answer with what it says."""
+Forward: TypeAlias = Callable[
+    [HTTPScope, Receive, Send, Sequence[tuple[bytes, bytes]]], Awaitable[None]
+]
+"""As the door of `/scim/v2` has it, which is above this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +81,25 @@ class Tracing:
 
         return traced
 
-    def upstream(self, behind: Forwards) -> Forwards:
-        """What stands behind the door, with a span for each request to it."""
-        return _TracedUpstream(self, behind)
+    def upstream(self, forward: Forward) -> Forward:
+        """What stands behind the door, with a span for each request to it, as the parent of the
+        upstream's own.
+        """
+
+        async def traced(
+            scope: HTTPScope,
+            receive: Receive,
+            send: Send,
+            identity: Sequence[tuple[bytes, bytes]],
+        ) -> None:
+            about = {"http.request.method": str(scope["method"])}
+            with self._span("upstream", SpanKind.CLIENT, about) as span:
+                headers = [field for field in scope["headers"] if field[0] != b"traceparent"]
+                headers.append((b"traceparent", _traceparent(span.get_span_context())))
+                told: Any = {**scope, "headers": headers}
+                await forward(told, receive, _telling(span, send), identity)
+
+        return traced
 
     @contextmanager
     def _span(
@@ -140,27 +149,6 @@ class Tracing:
                 links=[link],
             )
             waited.end()
-
-
-class _TracedUpstream:
-    def __init__(self, tracing: Tracing, behind: Forwards) -> None:
-        self._tracing = tracing
-        self._behind = behind
-
-    async def forward(
-        self,
-        scope: HTTPScope,
-        receive: Receive,
-        send: Send,
-        identity: Sequence[tuple[bytes, bytes]],
-    ) -> None:
-        """With the span of this request as the upstream's parent."""
-        about = {"http.request.method": str(scope["method"])}
-        with self._tracing._span("upstream", SpanKind.CLIENT, about) as span:  # noqa: SLF001 - one of two
-            headers = [field for field in scope["headers"] if field[0] != b"traceparent"]
-            headers.append((b"traceparent", _traceparent(span.get_span_context())))
-            told: Any = {**scope, "headers": headers}
-            await self._behind.forward(told, receive, _telling(span, send), identity)
 
 
 def _telling(span: Span, send: Send) -> Send:

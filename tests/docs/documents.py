@@ -63,6 +63,7 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/hand-over-to-a-customer.md": dict.fromkeys(
         ("link", "http", "watch", "end"), "tests/docs/test_how_to.py"
     ),
+    "docs/how-to/monitor.md": {"token": "tests/api/telemetry/test_metrics_token.py"},
     "docs/how-to/rotate-a-secret.md": dict.fromkeys(
         ("rotate", "watch", "complete", "cancel"), "tests/docs/test_how_to.py"
     ),

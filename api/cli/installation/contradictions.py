@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from psycopg.conninfo import conninfo_to_dict
 
 from api.resources.leaks.adapters import leak_adapters
+from api.resources.metrics_token import NAME, metrics_tokens
 from api.settings import PLAIN, PREFIX, Given, Settings, SettingsError, hosts, pepper_keys
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import default_base_dir
@@ -72,10 +73,13 @@ def _files(settings: Settings) -> Iterator[str]:
             pepper_keys(settings)
         except SettingsError as error:
             yield f"{error}: mend it, or name another file"
-    try:
-        leak_adapters(settings)
-    except SettingsError as error:
-        yield str(error)
+    for read in (leak_adapters, lambda told: metrics_tokens(told.metrics_token_file)):
+        try:
+            read(settings)
+        except SettingsError as error:
+            yield str(error)
+    if settings.public_metrics and settings.metrics_token_file is not None:
+        yield f"{NAME} has no use with {PREFIX}PUBLIC_METRICS: remove one of them"
 
 
 def _upstream(settings: Settings, told: Mapping[str, Given]) -> Iterator[str]:

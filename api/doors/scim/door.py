@@ -1,7 +1,7 @@
 """`/scim/v2/*`: raw ASGI, so that every method gets here and no body is touched."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from litestar.types import HTTPScope, Receive, Send
 
@@ -14,17 +14,10 @@ _OPEN: Final = "ServiceProviderConfig"
 _READS: Final = "GET, HEAD"
 
 
-class Upstream(Protocol):
-    """What stands behind the door."""
-
-    async def forward(
-        self,
-        scope: HTTPScope,
-        receive: Receive,
-        send: Send,
-        identity: Sequence[tuple[bytes, bytes]],
-    ) -> None:
-        """Answer an authenticated request. identity: its headers, all of them."""
+Forward: TypeAlias = Callable[
+    [HTTPScope, Receive, Send, Sequence[tuple[bytes, bytes]]], Awaitable[None]
+]
+"""What stands behind the door: answers an authenticated request; last, its identity's headers."""
 
 
 class ScimDoor:
@@ -35,9 +28,9 @@ class ScimDoor:
     token. What stands behind us is never reached without one: there, the documents are its own.
     """
 
-    def __init__(self, doors: Doors, upstream: Upstream | None = None) -> None:
+    def __init__(self, doors: Doors, forward: Forward | None = None) -> None:
         self._doors = doors
-        self._upstream = upstream
+        self._forward = forward
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -45,7 +38,7 @@ class ScimDoor:
             path = below_root(scope).decode().strip("/")
         except NotPlain:
             path = None
-        if self._upstream is None and path == _OPEN and not _has_authorization(scope):
+        if self._forward is None and path == _OPEN and not _has_authorization(scope):
             await self._discover(scope, send, path)
             return
         decision = await self._doors.authenticate(scope, Asked("scim", scope["method"], path or ""))
@@ -53,10 +46,10 @@ class ScimDoor:
             await deny(send, scope, decision)
         elif path is None:
             await _error(send, scope, 400, PLAINLY)
-        elif self._upstream is None:
+        elif self._forward is None:
             await self._discover(scope, send, path)
         else:
-            await self._upstream.forward(scope, receive, send, identity(decision))
+            await self._forward(scope, receive, send, identity(decision))
 
     async def _discover(self, scope: HTTPScope, send: Send, path: str) -> None:
         name, _, member = path.partition("/")
