@@ -1,7 +1,5 @@
 """Who comes in, by what, and what a browser is told about each page."""
 
-import json
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -13,14 +11,13 @@ import pytest
 import api.console
 from api.console.cookie import LOOPBACK, SECURE
 from domain.api_token.permissions import Permission
+from tests.api.cli.test_commands import told
 from tests.conftest import new_database
 from tests.console.browsing import SAME_ORIGIN, Visitor
 from tests.service import (
-    COMMAND,
     Caller,
     RunningService,
     running_service,
-    service_environment,
     until,
 )
 
@@ -230,14 +227,7 @@ def test_signing_out_revokes_the_session(service: RunningService, admin: Caller)
 
 def token_list(service: RunningService) -> list[dict[str, str]]:
     """What the command line says of the API tokens."""
-    told = subprocess.run(
-        [COMMAND, "api-token", "list", "--json"],
-        env=service_environment(service.database.app),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: list[dict[str, str]] = json.loads(told.stdout)
+    found: list[dict[str, str]] = told(service.database.app, "api-token", "list")
     return found
 
 
@@ -297,6 +287,7 @@ def test_the_root_leads_a_browser_here_and_says_so_in_a_terminal(service: Runnin
     assert service.client.get("/").json()["console"] == "/console"
 
 
+@pytest.mark.long
 def test_failed_attempts_to_sign_in_are_limited_as_presentations_are(server: str) -> None:
     few = {"SCIM_LEDGER_RATE_PER_SOURCE": "1"}
     with (
@@ -310,6 +301,7 @@ def test_failed_attempts_to_sign_in_are_limited_as_presentations_are(server: str
         assert_guarded(answers[-1])
 
 
+@pytest.mark.long
 def test_the_console_may_be_left_out(server: str) -> None:
     without = {"SCIM_LEDGER_CONSOLE": "false"}
     with new_database(server) as database, running_service(database, environment=without) as alone:

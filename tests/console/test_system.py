@@ -159,6 +159,7 @@ def test_refusals_of_all_workers_are_told_by_reason(
     assert "nonsense" not in page.text
 
 
+@pytest.mark.long
 def test_health_is_told_on_request_as_the_doctor_tells_it(
     service: RunningService, visitor: Visitor
 ) -> None:
@@ -204,6 +205,7 @@ def test_without_the_permission_it_is_neither_shown_nor_answered(service: Runnin
     assert [answer.status_code for answer in answers] == [403, 403]
 
 
+@pytest.mark.long
 def test_the_page_takes_three_statements(
     service: RunningService, visitor: Visitor, statements: list[str]
 ) -> None:

@@ -25,15 +25,23 @@ class Done(NamedTuple):
 
 
 def run(
-    arguments: Sequence[str], environment: Mapping[str, str], *, user: int | None = None
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    user: int | None = None,
+    stdin: bytes | None = None,
 ) -> Done:
     """Run `scim-ledger` with exactly these variables, to its end.
 
-    user: whom root becomes for it, a number that no file need name.
+    user: whom root becomes for it, a number that no file need name. stdin: what it reads.
     """
     with tempfile.TemporaryDirectory(prefix="scim-ledger-cli-") as directory:
         streams = [Path(directory, name) for name in ("stdout", "stderr")]
-        given = (list(arguments), dict(environment), user, *map(str, streams))
+        fed = None
+        if stdin is not None:
+            fed = str(Path(directory, "stdin"))
+            Path(fed).write_bytes(stdin)
+        given = (list(arguments), dict(environment), user, fed, *map(str, streams))
         child = _server().Process(target=_run, args=given)
         child.start()
         child.join(_TIMEOUT_S)
@@ -52,8 +60,15 @@ def _server() -> ForkServerContext:
 
 
 def _run(
-    arguments: list[str], environment: dict[str, str], user: int | None, *streams: str
+    arguments: list[str],
+    environment: dict[str, str],
+    user: int | None,
+    fed: str | None,
+    *streams: str,
 ) -> None:
+    if fed is not None:
+        os.dup2(os.open(fed, os.O_RDONLY), 0)
+        sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115 - as an interpreter opens it
     for number, stream in enumerate(streams, start=1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if user is not None:  # after the imports, which may come from a place that is closed to it

@@ -4,12 +4,15 @@ import asyncio
 import json
 
 import psycopg
+import pytest
 
 from projections.rebuild import run as rebuild
 from projections.registry import PROJECTIONS
 from tests.api.cli.test_commands import run as cli
 from tests.conftest import Database, catch_up
 from tests.domain.eventstore.test_repair import events, jumped
+
+pytestmark = pytest.mark.long
 
 
 def test_the_command_tells_first_and_does_it_when_it_is_confirmed(database: Database) -> None:

@@ -59,6 +59,7 @@ def configured(connection: psycopg.Connection, name: str, value: str) -> Iterato
         until(lambda: not is_(value), what="the setting of before")
 
 
+@pytest.mark.long
 def test_a_standby_that_is_demanded_and_away_fails(connection: psycopg.Connection) -> None:
     assert server.standbys(connection).status is Status.OK
     with configured(connection, "synchronous_standby_names", "one"):

@@ -223,6 +223,7 @@ def test_keys_that_cannot_be_meant_are_told_at_the_start_and_by_the_doctor(
     assert (told.exit_code, sentence in told.stdout) == (1, True)
 
 
+@pytest.mark.long
 def test_without_the_extra_the_keys_are_refused_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,42 +1,35 @@
 """`token find-leaked` and `token pattern` as a shell sees them; no secret is ever printed."""
 
 import json
-import subprocess
 import tomllib
 from typing import Final
 
 import pytest
 
 from domain.secret import SecretKind, mint
+from tests.api.cli import forked_cli
 from tests.api.cli.test_commands import TEAM, USER, refused, run, told
 from tests.conftest import Database
-from tests.service import COMMAND, service_environment
+from tests.service import service_environment
 from tests.turns import by_turns
 
 FOREIGN: Final = mint(SecretKind.SCIM_LIVE, bytes(32), prefix="acme").reveal()
 
 
-def find(text: bytes, *arguments: str, database_url: str | None = None) -> tuple[int, str]:
+def find(text: bytes, *arguments: str, database_url: str | None = None) -> tuple[int | None, str]:
     """Exit code and output of `token find-leaked` with this standard input."""
     return fed("find-leaked", text, *arguments, database_url=database_url)
 
 
 def fed(
     verb: str, text: bytes, *arguments: str, database_url: str | None, **variables: str
-) -> tuple[int, str]:
+) -> tuple[int | None, str]:
     environment = service_environment(database_url, **variables)
     if database_url is None:
         environment = {name: value for name, value in environment.items() if "PEPPER" not in name}
-    done = subprocess.run(
-        [COMMAND, "token", verb, *arguments],
-        input=text,
-        env=environment,
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.stderr == b""
-    return done.returncode, done.stdout.decode()
+    done = forked_cli.run(["token", verb, *arguments], environment, stdin=text)
+    assert done.stderr == ""
+    return done.exit_code, done.stdout
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,7 @@ def test_a_program_that_keeps_dying_is_restarted_ever_more_slowly(
     assert deployment.wait_for_end() == 0
 
 
+@pytest.mark.long
 def test_a_second_interrupt_kills_at_once(deploy: Callable[..., Deployment]) -> None:
     deployment = deploy(0, STUBBORN)
     deployment.wait_for("not listening")
@@ -267,6 +268,7 @@ def test_a_second_interrupt_kills_at_once(deploy: Callable[..., Deployment]) -> 
     assert "exit_code=-9" in deployment.said
 
 
+@pytest.mark.long
 def test_a_program_that_does_not_stop_is_killed_when_its_time_is_over(
     deploy: Callable[..., Deployment],
 ) -> None:

@@ -22,6 +22,7 @@ from domain.secret import Secret
 from tests.conftest import Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.faults.proxy import open_proxy
+from tests.turns import by_turns
 
 TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim")
 OTHER: Final = Presentation(door="nginx")
@@ -120,7 +121,7 @@ class TestTheQueue:
 
         run(main())
 
-    @pytest.mark.parametrize("lane", ["uses", "commands"])
+    @pytest.mark.parametrize("lane", by_turns(["uses", "commands"], one_of=2))
     def test_each_lane_of_a_ledger_has_one(self, database: Database, run: Run, lane: str) -> None:
         async def main() -> None:
             async with open_ledger(database.app) as ledger:

@@ -27,6 +27,7 @@ from projections.view_reader import ViewReader
 from tests.conftest import Database, open_ledger
 from tests.projections.given_events import select, until
 from tests.projections.rebuild.lives import history
+from tests.turns import by_turns
 
 OLD = scim_tokens.PROJECTION
 
@@ -78,7 +79,9 @@ def live_shapes(database: Database) -> dict[int, int]:
     return {at.shape: at.lag for at in found if (at.name, at.role) == (OLD.name, "live")}
 
 
-@pytest.mark.parametrize("is_long", [False, True], ids=["caught up at once", "built in bulk"])
+@pytest.mark.parametrize(
+    "is_long", by_turns([True, False], one_of=2), ids=["built in bulk", "caught up at once"]
+)
 def test_both_releases_answer_while_the_new_view_is_built_and_after(
     database: Database, monkeypatch: pytest.MonkeyPatch, is_long: bool
 ) -> None:

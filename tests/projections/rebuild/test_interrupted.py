@@ -20,6 +20,7 @@ from tests.conftest import Database, catch_up
 from tests.projections.given_events import select, until
 from tests.projections.history import content
 from tests.projections.rebuild.lives import VIEW, app, history, tables
+from tests.turns import by_turns
 
 
 class TestInterrupted:
@@ -44,7 +45,11 @@ class TestInterrupted:
         assert tables(database) == ["scim_tokens_v1", "scim_tokens_v2"]
 
     @pytest.mark.usefixtures("small")
-    @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+    @pytest.mark.parametrize(
+        "projection",
+        by_turns(PROJECTIONS, one_of=len(PROJECTIONS)),
+        ids=[projection.name for projection in PROJECTIONS],
+    )
     def test_killed_at_any_moment_there_is_the_old_view_or_the_new(
         self, database: Database, projection: Projection
     ) -> None:

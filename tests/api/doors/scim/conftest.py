@@ -1,4 +1,4 @@
-"""One service in front of one SCIM service for all tests of a file."""
+"""One service in front of one SCIM service for all tests of this folder."""
 
 from collections.abc import Iterator
 from uuid import UUID, uuid4
@@ -11,7 +11,7 @@ from tests.conftest import new_database
 from tests.service import running_service
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def started(server: str) -> Iterator[Proxied]:
     with new_database(server) as database, running_upstream() as upstream:
         settings = {
