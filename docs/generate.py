@@ -23,6 +23,7 @@ from api.settings import Settings
 from domain import policy
 from domain.api_token import events as api_token
 from domain.event import Event
+from domain.keyring import retirement as keyring
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
@@ -35,6 +36,7 @@ EVENTS: Sequence[type[Event]] = (
     *warnings.EVENTS,
     *api_token.EVENTS,
     *policy.EVENTS,
+    *keyring.EVENTS,
     *refusal_tally.EVENTS,
 )
 NOTHING = "–"  # noqa: RUF001 - as in the other tables

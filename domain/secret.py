@@ -110,20 +110,26 @@ class Pepper:
 
     keys: each at least 32 bytes. Generations count from 1 in the order given; a key is never
     removed from the front of the list, or the generations of stored digests would change their
-    meaning.
+    meaning. None stands in the place of one that was retired; the newest never is.
     """
 
     MIN_KEY_BYTES: Final = 32
 
-    def __init__(self, keys: Iterable[bytes]) -> None:
+    def __init__(self, keys: Iterable[bytes | None]) -> None:
         keys = tuple(keys)
-        if not keys:
-            raise ValueError("a pepper needs at least one key")
-        if any(len(key) < self.MIN_KEY_BYTES for key in keys):
+        if not keys or keys[-1] is None:
+            raise ValueError("a pepper needs at least one key, and its newest")
+        if any(key is not None and len(key) < self.MIN_KEY_BYTES for key in keys):
             raise ValueError(f"a pepper key needs at least {self.MIN_KEY_BYTES} bytes")
         # Begun once and copied for each text: a third less than looking up the algorithm every
         # time.
-        self._macs = tuple(hmac.new(key, digestmod="sha256") for key in keys)
+        self._generation = len(keys)
+        self._held = {
+            generation: hmac.new(key, digestmod="sha256")
+            for generation, key in enumerate(keys, start=1)
+            if key is not None
+        }
+        self._newest_first = tuple(reversed(self._held.values()))
 
     def __repr__(self) -> str:
         return f"Pepper(generations={self.generation})"
@@ -134,29 +140,32 @@ class Pepper:
     @property
     def generation(self) -> int:
         """The newest key's generation."""
-        return len(self._macs)
+        return self._generation
 
     @property
-    def fingerprints(self) -> list[bytes]:
-        """16 bytes of each key, the oldest first:
+    def fingerprints(self) -> list[bytes | None]:
+        """16 bytes of each key, the oldest first, None in the place of one that was retired:
         they tell keys apart, and nothing else about them.
         """
-        return [_mac(begun, "fingerprint:")[:FINGERPRINT_BYTES] for begun in self._macs]
+        return [
+            _mac(begun, "fingerprint:")[:FINGERPRINT_BYTES] if begun is not None else None
+            for begun in map(self._held.get, range(1, self.generation + 1))
+        ]
 
     def digest(self, secret: Secret) -> Digest:
         """Digest a freshly minted secret under the newest key."""
-        return Digest(_mac(self._macs[-1], secret.reveal()), self.generation)
+        return Digest(_mac(self._newest_first[0], secret.reveal()), self.generation)
 
     def candidates(self, secret: Secret) -> list[bytes]:
         """The digests under which a presented secret may be stored, newest generation first."""
         text = secret.reveal()
-        return [_mac(begun, text) for begun in reversed(self._macs)]
+        return [_mac(begun, text) for begun in self._newest_first]
 
     def derived(self, purpose: str) -> list[bytes]:
         """32-byte keys for another purpose (cursors, say), one from each key, the newest first:
         what an older one made is still known after a rotation.
         """
-        return [_mac(begun, f"derive:{purpose}") for begun in reversed(self._macs)]
+        return [_mac(begun, f"derive:{purpose}") for begun in self._newest_first]
 
 
 SecretId: TypeAlias = Annotated[str, msgspec.Meta(min_length=8, max_length=8)]

@@ -15,7 +15,7 @@ import psycopg
 import structlog
 from cyclopts import App, CycloptsError, Parameter
 
-from api.cli import audit, backup, repair
+from api.cli import audit, backup, keys, repair
 from api.cli import projections as cli_projections
 from api.cli.api_token import verbs as api_tokens
 from api.cli.console import (
@@ -26,7 +26,6 @@ from api.cli.console import (
     show,
 )
 from api.cli.installation import config, recipes
-from api.cli.keys import keys
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
 from api.cli.leaks.report import report_leak
@@ -90,12 +89,12 @@ for sub in (
     cli_projections.app,
     policy.app,
     repair.app,
+    keys.app,
     config.app,
     recipes.app,
 ):
     app.command(sub)
 app.command(cli_projections.verify)
-app.command(keys)
 app.command(backup.backup)
 app.command(backup.restore)
 

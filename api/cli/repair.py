@@ -44,7 +44,7 @@ def ledger_time(
 
     For a ledger in which a wrong clock has made tokens expire early. Stop every service first.
     """
-    with _owner(data_dir) as connection:
+    with as_owner(data_dir) as connection:
         repair = repair_ledger_time(connection, by=operator_name(), reason=_kept(reason))
         if repair is not None:
             for projection in PROJECTIONS:
@@ -85,7 +85,7 @@ def pepper(
 
     Only where no backup has its keys. Every token then needs a new secret.
     """
-    with _owner(data_dir) as connection:
+    with as_owner(data_dir) as connection:
         forgotten = give_up_pepper(connection, by=operator_name(), reason=_kept(reason))
         if not confirm:
             connection.rollback()
@@ -102,7 +102,7 @@ def pepper(
 
 
 @contextmanager
-def _owner(data_dir: Path | None) -> Iterator[psycopg.Connection]:
+def as_owner(data_dir: Path | None) -> Iterator[psycopg.Connection]:
     """A connection of the owner, in one transaction."""
     settings = load(data_dir=data_dir)
     with (

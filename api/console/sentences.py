@@ -33,6 +33,7 @@ _HAPPENED: Final[Mapping[str, str]] = {
     "api_token.rekeyed": "API token digested under a newer key",
     "api_token.revoked": "API token revoked",
     "policy.set": "Policy set",
+    "pepper.retired": "A key of the pepper retired",
     "refusal_tally.counted": "Refused, for no token that is known",
 }
 """A kind that is missing here is told by its name."""
@@ -41,7 +42,7 @@ _OF_NOTE: Final = frozenset(
         *("scim_token.expiring", "scim_token.expired", "scim_token.unused", "policy.set"),
         *("scim_token.rotation_finished", "scim_token.leaked", "api_token.created"),
         *("scim_token.changed", "scim_token.setup_link_created", "scim_token.setup_link_ended"),
-        *("scim_token.rotated", "api_token.refused"),
+        *("scim_token.rotated", "api_token.refused", "pepper.retired"),
     }
 )
 """Kinds whose note says something that a reader needs; of others it repeats the sentence."""

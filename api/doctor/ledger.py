@@ -121,8 +121,12 @@ def keys(connection: Connection, settings: Settings) -> Iterator[Finding]:
             "restart every service that shares it, one right after the other",
         )
     else:
+        row = connection.execute(_SQL["retired_keys"]).fetchone()
+        assert row is not None
+        found = f"all {known} are those of the ledger"
+        found += f", {row[0]} of them retired" if row[0] else ""
         more = "; scim-ledger keys tells what each still has" if known > 1 else ""
-        yield ok("pepper generations", f"all {known} are those of the ledger{more}")
+        yield ok("pepper generations", found + more)
 
 
 def clock(connection: Connection, *, here: Callable[[], datetime] = positions.now) -> Finding:

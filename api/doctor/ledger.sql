@@ -43,6 +43,12 @@ SELECT clock_timestamp(), (SELECT at FROM ledger.events ORDER BY notification_id
 -- Index: repairs_pkey.
 SELECT kind, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM ledger.repairs ORDER BY id;
 
+-- name: retired_keys
+-- Returns: how many keys of the pepper are retired.
+-- Order: one row.
+-- Index: none; the table has a row for each key.
+SELECT count(*) FROM ledger.pepper_generations WHERE retired_at IS NOT NULL;
+
 -- name: old_versions
 -- Returns: the versions of views that this release does not read, as <name>_v<version>.
 -- Order: by name.

@@ -29,6 +29,8 @@ _AT_THE_ENDS: Final = string.whitespace + "\u0085\u00a0\u2028\u2029\ufeff"
 no value of ours begins or ends with it.
 """
 _TIMEOUT_MAX_S: Final = 3600
+RETIRED: Final = "retired"
+"""Stands in the pepper in the place of a key that was retired."""
 _RATE_MAX: Final = 1_000_000
 _OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
 _BASE_URL: Final = "must be http(s)://host[:port][/path] without user, query and fragment"
@@ -161,8 +163,11 @@ def _converted(texts: Mapping[str, str]) -> Settings:
         raise UnusableSetting(name, "is not a valid value") from None
 
 
-def pepper_keys(settings: Settings) -> list[bytes]:
-    """The digest keys, newest last. Raises SettingsError when there are none."""
+def pepper_keys(settings: Settings) -> list[bytes | None]:
+    """The digest keys, newest last; None in the place of one that was retired.
+
+    Raises SettingsError when there are none.
+    """
     if settings.pepper_file is not None:
         try:
             text = settings.pepper_file.read_text("ascii")
@@ -170,10 +175,12 @@ def pepper_keys(settings: Settings) -> list[bytes]:
             raise SettingsError(f"{PREFIX}PEPPER_FILE cannot be read") from None
     else:
         text = settings.pepper or ""
-    keys = [key.encode() for key in text.replace(",", " ").split()]
+    keys = [None if key == RETIRED else key.encode() for key in text.replace(",", " ").split()]
     if not keys:
         raise SettingsError(f"a pepper is needed: set {PREFIX}PEPPER_FILE (or {PREFIX}PEPPER)")
-    if any(len(key) < Pepper.MIN_KEY_BYTES for key in keys):
+    if keys[-1] is None:
+        raise SettingsError("the newest key of the pepper must be there: it is never retired")
+    if any(key is not None and len(key) < Pepper.MIN_KEY_BYTES for key in keys):
         raise SettingsError(f"each key of the pepper needs at least {Pepper.MIN_KEY_BYTES} bytes")
     return keys
 

@@ -10,9 +10,10 @@ from domain import policy
 from domain.api_token import events as api_token_events
 from domain.api_token import token as api_token
 from domain.event import Aggregate, Event, Recorded, SecretRow
+from domain.keyring import retirement as keyring
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import fold
-from domain.scim_token.events import Rekeyed, Rotated
+from domain.scim_token.events import Created, Rekeyed, Rotated, SetupLinkCreated
 from domain.scim_token.token import ScimToken
 
 
@@ -33,6 +34,7 @@ KINDS: Final = {
         AggregateKind("scim_token", ScimToken, fold.evolve),
         AggregateKind("api_token", api_token.ApiToken, api_token.evolve),
         AggregateKind("policy", policy.Policy, policy.evolve),
+        AggregateKind("pepper", keyring.Keyring, keyring.evolve),
         AggregateKind("refusal_tally", refusal_tally.RefusalTally, refusal_tally.evolve),
     )
 }
@@ -96,6 +98,19 @@ def moved_secrets(before: Aggregate | None, event: Event) -> list[MovedSecret]:
         for digest, name in held
         if name == event.secret
     ]
+
+
+def key_generation(event: Event) -> int | None:
+    """Which key of the pepper digested what the event makes; None where it makes nothing."""
+    match event:
+        case SetupLinkCreated():
+            return event.key_generation
+        case Created() | Rotated() | Rekeyed():
+            return event.digest.key_generation
+        case api_token_events.Created() | api_token_events.Rotated() | api_token_events.Rekeyed():
+            return event.digest.key_generation
+        case _:
+            return None
 
 
 def decode_state(

@@ -4,14 +4,15 @@ Nothing here speaks to the database; `gate.py` loads what a batch decides on, an
 """
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from domain.errors import CommandIdReused
-from domain.event import Aggregate, Changes, Recorded, States
+from domain.errors import CommandIdReused, PepperMismatch
+from domain.event import Aggregate, Changes, Event, Recorded, States
 from domain.eventstore import append
-from domain.eventstore.aggregates import MovedSecret, evolve, moved_secrets
+from domain.eventstore.aggregates import MovedSecret, evolve, key_generation, moved_secrets
 from domain.eventstore.event_registry import EventRegistry
 
 
@@ -52,7 +53,10 @@ class Outcome:
 
 
 class CommandBatch:
-    """One transaction in memory: the states as they evolve, the events that will be stored."""
+    """One transaction in memory: the states as they evolve, the events that will be stored.
+
+    retired: the generations of the pepper whose keys were; nothing is digested under them.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class CommandBatch:
         at: datetime,
         states: States,
         known: dict[UUID, tuple[UUID, UUID, bytes]],
+        retired: AbstractSet[int] = frozenset(),
     ) -> None:
         self._registry = registry
         self.at = at
@@ -71,6 +76,7 @@ class CommandBatch:
         self.repeated: set[UUID] = set()
         self._states = states
         self._known = known
+        self._retired = retired
 
     def decide(self, command: Command) -> Outcome | Exception:
         """Let the command decide on the states that those before it left."""
@@ -109,10 +115,20 @@ class CommandBatch:
                 self._registry.encode(
                     new.event
                 )  # what cannot be stored is this command's failure alone
+                self._require_key(new.event)
                 moved += moved_secrets(state, new.event)
                 state = changed[aggregate_id] = evolve(state, new)
                 recorded.append(new)
         return recorded, changed, moved
+
+    def _require_key(self, event: Event) -> None:
+        """Else a process without the newest key could make what nobody can let in."""
+        generation = key_generation(event)
+        if generation is not None and generation in self._retired:
+            raise PepperMismatch(
+                f"the newest key of this process is of generation {generation}, which was retired: "
+                "restart it with every key that the ledger knows"
+            )
 
     def _repeat(self, command: Command) -> Outcome | CommandIdReused:
         attempt, originator_id, request = self._known[command.id]

@@ -19,6 +19,7 @@ from domain import policy
 from domain.api_token import events as api_token
 from domain.errors import LedgerError
 from domain.event import Event
+from domain.keyring import retirement as keyring
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
@@ -106,6 +107,7 @@ REGISTRY = EventRegistry(
         *warnings.EVENTS,
         *api_token.EVENTS,
         *policy.EVENTS,
+        *keyring.EVENTS,
         *refusal_tally.EVENTS,
     ]
 )

@@ -148,6 +148,7 @@ class AppendGate:
                 [binary_arrays.uuids(command.id for command in commands), clock],
                 prepare=True,
             )
+            retired = await connection.execute(append.RETIRED_KEYS, prepare=True)
             if teams:
                 live = await connection.execute(
                     append.LIVE_TOKENS, [binary_arrays.uuids(teams), clock], prepare=True
@@ -172,6 +173,7 @@ class AppendGate:
                 | dict(() if live is None else await live.fetchall()),
             ),
             known={row[0]: (row[1], row[2], row[3]) for row in await known.fetchall()},
+            retired={generation for (generation,) in await retired.fetchall()},
         )
 
     async def _store(self, connection: AsyncConnection[TupleRow], batch: CommandBatch) -> None:

@@ -78,6 +78,7 @@ CREATE TABLE ledger.pepper_generations (
     generation integer NOT NULL,
     fingerprint bytea NOT NULL,
     recorded_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    retired_at timestamp with time zone,
     CONSTRAINT pepper_generations_fingerprint_check CHECK ((octet_length(fingerprint) = 16)),
     CONSTRAINT pepper_generations_generation_check CHECK ((generation > 0))
 );
@@ -214,6 +215,29 @@ CREATE FUNCTION ledger.api_token_row(id uuid, state bytea) RETURNS SETOF ledger.
         s ->> 'session_of' IS NOT NULL,
         (s ->> 'session_of')::uuid
     FROM (SELECT convert_from(state, 'UTF8')::jsonb OFFSET 0) AS decoded (s)
+$$;
+
+CREATE FUNCTION ledger.digests_in_force(after timestamp with time zone) RETURNS TABLE(originator_id uuid, kind text, generation integer)
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT a.originator_id, held.kind, held.of_key::int
+    FROM ledger.aggregates a
+    CROSS JOIN LATERAL (SELECT convert_from(a.state, 'UTF8')::jsonb) AS decoded (s)
+    CROSS JOIN LATERAL (
+        SELECT a.kind, one -> 'digest' -> 'key_generation', one ->> 'overlap_until'
+        FROM jsonb_array_elements(s -> 'secrets') AS one
+        UNION ALL
+        SELECT a.kind, s -> 'digest' -> 'key_generation', NULL WHERE a.kind = 'api_token'
+        UNION ALL
+        SELECT a.kind, one -> 'digest' -> 'key_generation', one ->> 'good_until'
+        FROM jsonb_array_elements(s -> 'older') AS one
+        UNION ALL
+        SELECT 'setup_link', coalesce(s -> 'setup_link' -> 'key_generation', '1'), s -> 'setup_link' ->> 'ends_at'
+        WHERE jsonb_typeof(s -> 'setup_link') = 'object' AND s -> 'setup_link' ->> 'revealed_at' IS NULL
+    ) AS held (kind, of_key, ends_at)
+    WHERE a.kind IN ('scim_token', 'api_token') AND s ->> 'revoked_at' IS NULL
+        AND coalesce((s ->> 'expires_at')::timestamptz, 'infinity') > after
+        AND coalesce(held.ends_at::timestamptz, 'infinity') > after
 $$;
 
 CREATE FUNCTION ledger.is_believed(clock timestamp with time zone) RETURNS boolean
@@ -378,12 +402,15 @@ DECLARE
     wrong int;
 BEGIN
     SELECT min(generation) INTO wrong FROM ledger.pepper_generations
-    WHERE fingerprint IS DISTINCT FROM fingerprints[generation];
+    WHERE fingerprint IS DISTINCT FROM fingerprints[generation]
+        AND (retired_at IS NULL OR fingerprints[generation] IS NOT NULL);
     IF wrong IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'SL002', MESSAGE = format(
             'the pepper is not the one of this ledger: its key of generation %s is %s; '
-            'give every key that the ledger knows, in order, the oldest first', wrong,
-            CASE WHEN wrong > cardinality(fingerprints) THEN 'missing' ELSE 'another' END
+            'give every key that the ledger knows, in order, the oldest first%s', wrong,
+            CASE WHEN fingerprints[wrong] IS NULL THEN 'missing' ELSE 'another' END,
+            CASE WHEN EXISTS (SELECT FROM ledger.pepper_generations WHERE retired_at IS NOT NULL)
+                THEN ', and the word retired in the place of a retired one that you no longer have' ELSE '' END
         );
     END IF;
 END $$;

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from domain import policy
 from domain.api_token import events as api_token
 from domain.event import Actor, Event
+from domain.keyring import retirement as keyring
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
@@ -141,6 +142,9 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     api_token.Revoked: lambda event: Detail(event.reason, event.revoked_by),
     policy.Set: lambda event: Detail(
         actor=event.set_by, how=replace(UNTOLD, note=policy.in_words(event.rules))
+    ),
+    keyring.Retired: lambda event: Detail(
+        event.reason, event.retired_by, replace(UNTOLD, note=f"key {event.generation}")
     ),
     refusal_tally.Counted: lambda event: Detail(
         event.reason, None, Presentation(event.door), event.count

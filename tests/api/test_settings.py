@@ -116,6 +116,12 @@ def test_two_sources_of_the_pepper_are_one_too_many() -> None:
     assert refused(both) == "give SCIM_LEDGER_PEPPER or SCIM_LEDGER_PEPPER_FILE, not both"
 
 
+def test_the_word_retired_stands_in_the_place_of_a_key() -> None:
+    assert pepper_keys(Settings(pepper=f"retired,{SECRET}")) == [None, SECRET.encode()]
+    with pytest.raises(SettingsError, match="never retired"):
+        pepper_keys(Settings(pepper=f"{SECRET},retired"))
+
+
 @pytest.mark.parametrize("text", ["one,two", "one two", "one\ntwo\n", " one ,\n two ", "one,,two"])
 def test_pepper_keys_are_separated_by_commas_or_white_space(text: str, tmp_path: Path) -> None:
     file, keys = tmp_path / "pepper", ["1" * 32, "2" * 32]

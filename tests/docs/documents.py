@@ -84,9 +84,12 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/own-postgresql.md": dict.fromkeys(
         ("roles", "pepper", "migrate", "serve"), "tests/docs/prescribed.py"
     ),
-    "docs/how-to/rotate-the-pepper.md": dict.fromkeys(
-        ("add", "keys", "repair"), "tests/docs/test_how_to.py"
-    ),
+    "docs/how-to/rotate-the-pepper.md": {
+        **dict.fromkeys(
+            ("add", "keys", "retire", "replace"), "tests/docs/how_to/test_rotate_the_pepper.py"
+        ),
+        "repair": "tests/docs/test_how_to.py",
+    },
     "docs/how-to/siem.md": dict.fromkeys(
         ("token", "follow", "export"), "tests/docs/how_to/test_operate.py"
     ),

@@ -68,23 +68,6 @@ def test_a_stopped_view_is_looked_at_and_mended(machine: Prescribed) -> None:
     assert "state: live" in run("show")
 
 
-def test_the_pepper_is_rotated_and_old_secrets_go_on(machine: Prescribed) -> None:
-    old = json.loads(machine.good(CREATE))["token"]
-    machine.good(only("add", PEPPER))
-    keys = (machine.directory / "pepper").read_text().split()
-    assert len(set(keys)) == 2
-    with machine.serving() as url:
-        new = json.loads(machine.good(CREATE))["token"]
-        for secret in (old, new):
-            asked = f"curl -sf {url}/gateway/forward -H 'Authorization: Bearer {secret}'"
-            machine.good(asked)
-    assert administer(machine, "SELECT count(*) FROM ledger.pepper_generations") == [(2,)]
-    _, oldest, newest = (line.split() for line in machine.good(only("keys", PEPPER)).splitlines())
-    assert (oldest[0], newest[0]) == ("1", "2")
-    assert int(oldest[2]) >= 1
-    assert int(newest[2]) >= 1
-
-
 def test_whoever_asks_is_warned(machine: Prescribed) -> None:
     asked = f"scim-ledger api-token create --user {uuid4()} --json"
     api_token = json.loads(machine.good(asked))["token"]

@@ -214,11 +214,23 @@ class TestDigest:
 
     def test_a_fingerprint_is_of_its_key_alone_and_never_changes(self) -> None:
         """Every ledger holds them: another text under the HMAC, and no service starts any more."""
-        assert [fingerprint.hex() for fingerprint in PEPPER.fingerprints] == [
+        assert [fingerprint.hex() for fingerprint in PEPPER.fingerprints if fingerprint] == [
             "3e5b2686a4c8a1f7dbd7ea7228275f46",
             "6ee598bfbcf33f68387a62d2676b459d",
         ]
         assert Pepper([NEW_KEY]).fingerprints == PEPPER.fingerprints[1:]
+        assert Pepper([None, NEW_KEY]).fingerprints == [None, *PEPPER.fingerprints[1:]]
+
+    def test_a_pepper_without_a_retired_key_does_the_rest_alike(self) -> None:
+        without = Pepper([None, NEW_KEY])
+        assert without.digest(SECRET) == PEPPER.digest(SECRET)
+        assert without.candidates(SECRET) == PEPPER.candidates(SECRET)[:1]
+        assert without.derived("cursor") == PEPPER.derived("cursor")[:1]
+
+    @pytest.mark.parametrize("keys", [[None], [NEW_KEY, None]])
+    def test_the_newest_key_is_there(self, keys: list[bytes | None]) -> None:
+        with pytest.raises(ValueError, match="its newest"):
+            Pepper(keys)
 
     @pytest.mark.parametrize("keys", [[], [b"k" * 31], [b"k" * 32, b""]])
     def test_a_pepper_without_a_long_key_is_refused(self, keys: list[bytes]) -> None:

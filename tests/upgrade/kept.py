@@ -24,6 +24,7 @@ KINDS: Final = {
 TAKES_LONG: Final = {
     "scim_token.unused",  # 90 days
     *("scim_token.rekeyed", "api_token.rekeyed"),  # an hour after a key was added
+    "pepper.retired",  # an hour later at the earliest
     "scim_token.old_secret_still_used",  # a day after a rotation began
 }
 """What the maker does not wait for."""

@@ -57,11 +57,22 @@ def record_pepper(connection: Connection, pepper: Pepper) -> int:
     known = require_pepper(connection, pepper)
     if known == pepper.generation:
         return 0
+    _require_new_ones(pepper, known)
     if known == 0:
         _require_enough(connection, pepper)
     added = connection.execute(_SQL["record"], [pepper.fingerprints]).rowcount
     require_pepper(connection, pepper)
     return added
+
+
+def _require_new_ones(pepper: Pepper, known: int) -> None:
+    """A generation that the ledger does not know cannot have been retired."""
+    for generation, fingerprint in enumerate(pepper.fingerprints[known:], start=known + 1):
+        if fingerprint is None:
+            raise PepperMismatch(
+                f"the pepper is not the one of this ledger: its key of generation {generation} is "
+                "missing; only a key that scim-ledger keys retire has retired may be left out"
+            )
 
 
 def _require_enough(connection: Connection, pepper: Pepper) -> None:
@@ -95,7 +106,10 @@ class PepperRequirement:
         """The statement `require` without parameters."""
         # Not as '\\x…': whether that is an escape is one of the things that the session has just
         # stated.
-        keys = ", ".join(f"decode('{one.hex()}', 'hex')" for one in self._pepper.fingerprints)
+        keys = ", ".join(
+            "NULL" if one is None else f"decode('{one.hex()}', 'hex')"
+            for one in self._pepper.fingerprints
+        )
         known = self._pepper.generation if self._has_begun else "NULL"
         newer = (
             "SELECT fingerprint FROM ledger.pepper_generations "

@@ -14,14 +14,17 @@ _SQL: Final = statements("domain.eventstore.peppers", "sql/peppers.sql")
 class Generation(NamedTuple):
     """A key of the pepper, by its number.
 
-    recorded_at: when the ledger learnt of it, None where it did not. scim_tokens, api_tokens: how
-    many digests under it are of secrets that may authenticate, suspended tokens included.
+    recorded_at: when the ledger learnt of it, None where it did not. retired_at: None where it is
+    not. scim_tokens, api_tokens: how many digests under it are of secrets that may authenticate,
+    suspended tokens included. setup_links: how many links that can hand a token over.
     """
 
     number: int
     recorded_at: datetime | None
+    retired_at: datetime | None
     scim_tokens: int
     api_tokens: int
+    setup_links: int
 
 
 def count_digests(connection: Connection) -> Sequence[Generation]:

@@ -79,6 +79,11 @@ WHERE owner_id = ANY(%s) AND good_until > '-infinity'
     AND good_until > (SELECT ledger.ledger_time(%s))
 GROUP BY owner_id;
 
+-- name: retired_keys
+-- Returns: the generation of each key of the pepper that was retired.
+-- Index: none; the table has a row for each key.
+SELECT generation FROM ledger.pepper_generations WHERE retired_at IS NOT NULL;
+
 -- name: began_at
 -- When a command was first carried out; a read, outside of any append.
 -- Returns: one instant; no row where the command is not known.

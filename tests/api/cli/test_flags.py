@@ -28,7 +28,7 @@ FREE: Final = {
     *(("token report-leak", "--url"), ("token report-leak", "--source")),
     *(("repair ledger-time", "--reason"), ("repair pepper", "--reason")),
 }
-GOOD: Final[dict[Any, str]] = {UUID: str(uuid4()), str: "scim_tokens", Path: "file"}
+GOOD: Final[dict[Any, str]] = {UUID: str(uuid4()), str: "scim_tokens", Path: "file", int: "1"}
 GOOD_OF: Final = {"--base-url": "https://ledger.example.com"}
 """Where not every good value of a type is one."""
 NAMED: Final = [(name, command) for name, command in commands(app) if name]

@@ -13,6 +13,7 @@ from domain.api_token import events as api_token
 from domain.api_token.permissions import Permission
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY, EventRegistry, UnreadableEvent, Upcaster
+from domain.keyring import retirement as keyring
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
@@ -241,6 +242,9 @@ MEANT: dict[str, Event] = {
         set_by=TOLD_CALLER,
     ),
     "policy.set.v1.minimal": policy.Set(team_id=None, rules=policy.Rules(), set_by=OPERATOR),
+    "pepper.retired.v1": keyring.Retired(
+        generation=1, retired_by=NAMED_OPERATOR, reason="the yearly rotation"
+    ),
     "refusal_tally.counted.v1": refusal_tally.Counted(
         reason="unknown", door="scim", minute=T0, count=17
     ),

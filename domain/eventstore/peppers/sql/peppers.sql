@@ -4,8 +4,9 @@
 -- Index: pepper_generations_pkey, unless a statement says so.
 
 -- name: require
--- Compares the given fingerprints, in order of generation, with those that the ledger has.
--- Returns: nothing of use; raises SQLSTATE SL002 where one is missing or another (0008).
+-- Compares the given fingerprints, in order of generation, with those that the ledger has; NULL
+-- stands for one that is retired.
+-- Returns: nothing of use; raises SQLSTATE SL002 where one is missing or another (0008, 0016).
 SELECT ledger.require_pepper(%s::bytea[]);
 
 -- name: count_generations
@@ -22,6 +23,12 @@ SELECT coalesce(max(generation), 0) FROM ledger.pepper_generations;
 -- Index: none; the settings of the session.
 SELECT set_config(name, '0', true) FROM pg_settings
 WHERE name IN ('statement_timeout', 'transaction_timeout');
+
+-- name: wait_briefly
+-- Only for its locks it waits ten seconds at most, until the transaction ends.
+-- Returns: nothing of use.
+-- Index: none; the settings of the session.
+SELECT set_config('lock_timeout', '10s', true);
 
 -- name: newest_generation_of_secrets
 -- The newest generation that a stored secret was digested with, of a ledger without fingerprints.
@@ -40,40 +47,54 @@ SELECT (SELECT max(generation) = %s AND max(recorded_at) <= clock_timestamp() - 
 
 -- name: count_digests
 -- How many digests of each generation may authenticate, now or once their token is resumed.
--- Returns: generation; when its key was added, NULL where the ledger has no fingerprint of it; the
---   digests of SCIM tokens, and those of API tokens.
+-- Returns: generation; when its key was added, NULL where the ledger has no fingerprint of it; when
+--   it was retired; the digests of SCIM tokens, of API tokens, and of setup links.
 -- Order: generation.
 -- Index: none; reads the state of every token, some seconds for a million.
-SELECT generation, k.recorded_at, count(held.kind) FILTER (WHERE held.kind = 'scim_token'),
-    count(held.kind) FILTER (WHERE held.kind = 'api_token')
-FROM ledger.pepper_generations k FULL JOIN (
-    SELECT a.kind, digest.generation
-    FROM ledger.aggregates a
-    CROSS JOIN LATERAL (SELECT convert_from(a.state, 'UTF8')::jsonb) AS decoded (s)
-    CROSS JOIN LATERAL (
-        SELECT one -> 'digest' -> 'key_generation', one ->> 'overlap_until'
-        FROM jsonb_array_elements(s -> 'secrets') AS one
-        UNION ALL
-        SELECT s -> 'digest' -> 'key_generation', NULL WHERE a.kind = 'api_token'
-        UNION ALL
-        SELECT one -> 'digest' -> 'key_generation', one ->> 'good_until'
-        FROM jsonb_array_elements(s -> 'older') AS one
-    ) AS held (of_key, until)
-    CROSS JOIN LATERAL (
-        SELECT held.of_key::int, held.until::timestamptz
-    ) AS digest (generation, ends_at)
-    WHERE a.kind IN ('scim_token', 'api_token') AND s ->> 'revoked_at' IS NULL
-        AND coalesce((s ->> 'expires_at')::timestamptz, 'infinity') > clock_timestamp()
-        AND coalesce(digest.ends_at, 'infinity') > clock_timestamp()
-) AS held USING (generation)
-GROUP BY generation, k.recorded_at
+SELECT generation, k.recorded_at, k.retired_at, count(d.kind) FILTER (WHERE d.kind = 'scim_token'),
+    count(d.kind) FILTER (WHERE d.kind = 'api_token'),
+    count(d.kind) FILTER (WHERE d.kind = 'setup_link')
+FROM ledger.pepper_generations k
+FULL JOIN ledger.digests_in_force(clock_timestamp()) d USING (generation)
+GROUP BY generation, k.recorded_at, k.retired_at
 ORDER BY generation;
 
+-- name: known_keys
+-- Returns: each generation that the ledger has, and when it was retired, NULL for one that is not.
+-- Order: generation.
+SELECT generation, retired_at FROM ledger.pepper_generations ORDER BY generation;
+
+-- name: newest_position
+-- Returns: the notification id of the newest event, 0 where there is none.
+-- Index: events_notification_id, backwards, one entry.
+SELECT coalesce(max(notification_id), 0) FROM ledger.events;
+
+-- name: holders
+-- Who has digests of a generation that may authenticate, by a clock that is behind by some time.
+-- since: NULL for everybody; else those alone whose stream changed after that notification id, by
+-- anything but a use or a refusal.
+-- Returns: how many digests there are; kind and token of some of them.
+-- Order: kind, token.
+-- Index: aggregates_pkey and events_notification_id with `since`; without, it reads the state of
+--   every token, some seconds for a million.
+SELECT count(*) OVER (), kind, originator_id
+FROM ledger.digests_in_force(clock_timestamp() - %(slack)s::interval)
+WHERE generation = %(generation)s AND (%(since)s::bigint IS NULL OR originator_id IN (
+    SELECT originator_id FROM ledger.events
+    WHERE notification_id > %(since)s AND topic !~ '[.](used|refused)[.]'
+))
+ORDER BY kind, originator_id LIMIT 5;
+
+-- name: retire
+-- Returns: nothing.
+UPDATE ledger.pepper_generations SET retired_at = %s WHERE generation = %s;
+
 -- name: record
--- Writes down the fingerprints of generations that the ledger lacks.
+-- Writes down the fingerprints of generations that the ledger lacks; NULL is none.
 -- Returns: nothing; the count of rows is the number of generations that were added.
 INSERT INTO ledger.pepper_generations (generation, fingerprint)
 SELECT ord, fingerprint FROM unnest(%s::bytea[]) WITH ORDINALITY AS k (fingerprint, ord)
+WHERE fingerprint IS NOT NULL
 ON CONFLICT DO NOTHING;
 
 -- name: is_needed

@@ -39,6 +39,13 @@ def connection(database: Database) -> Iterator[psycopg.Connection]:
         yield opened
 
 
+@pytest.fixture
+def owner(database: Database) -> Iterator[psycopg.Connection]:
+    """The owner's, who alone says that a key is retired; in a transaction likewise."""
+    with psycopg.connect(database.owner) as opened:
+        yield opened
+
+
 def outcome(
     connection: psycopg.Connection, known: Sequence[bytes], given_: Sequence[bytes]
 ) -> str | None:
@@ -81,6 +88,45 @@ def test_a_service_starts_if_and_only_if_its_keys_extend_the_ledgers(
             "give every key that the ledger knows, in order, the oldest first"
         )
         assert not any(key.decode() in refusal for key in KEYS)
+
+
+@st.composite
+def some_left_out(draw: st.DrawFn, known: Keys) -> list[bytes | None]:
+    """The ledger's keys without some of the older ones, or whatever else four keys can do."""
+    if draw(st.booleans()):
+        return [*(draw(st.sampled_from([key, None])) for key in known[:-1]), known[-1]]
+    older = draw(st.lists(st.sampled_from([None, *KEYS[:3]]), max_size=3))
+    return [*older, draw(st.sampled_from(KEYS))]
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), known=st.lists(st.sampled_from(KEYS), min_size=1, max_size=4, unique=True))
+def test_of_the_ledgers_keys_the_retired_ones_may_be_left_out_and_no_others(
+    owner: psycopg.Connection, data: st.DataObject, known: Keys
+) -> None:
+    retired = {place for place in range(1, len(known)) if data.draw(st.booleans())}
+    keys = data.draw(some_left_out(known))
+    is_given = [key == known[place] for place, key in enumerate(keys[: len(known)])]
+    may_start = (
+        len(keys) >= len(known)
+        and all(right or keys[place] is None for place, right in enumerate(is_given))
+        and {place + 1 for place, key in enumerate(keys) if key is None} <= retired
+    )
+    said = None
+    try:
+        record_pepper(owner, Pepper(known))
+        owner.execute(
+            "UPDATE ledger.pepper_generations SET retired_at = now() WHERE generation = ANY(%s)",
+            [list(retired)],
+        )
+        record_pepper(owner, Pepper(keys))
+    except PepperMismatch as mismatch:
+        said = str(mismatch)
+    finally:
+        owner.rollback()
+    assert (said is None) == may_start
+    if said is not None and retired:
+        assert "the word retired in the place" in said or "has retired may be left out" in said
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

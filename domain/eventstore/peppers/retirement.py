@@ -1,0 +1,104 @@
+"""Retire a key of the pepper: as the owner, in one transaction, while services run.
+
+Who could still be let in under the key is found without the append lock, for that reads the state
+of every token. Under the lock only those are looked at that changed meanwhile: a process that lacks
+the newest key may have made a secret. From the commit on, the append gate refuses what such a
+process would make (`command_batch.py`).
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from psycopg import Connection
+
+from domain.event import Actor, Recorded
+from domain.eventstore import append
+from domain.eventstore.aggregates import decode_state, evolve
+from domain.eventstore.event_registry import REGISTRY
+from domain.eventstore.ledger_clock import AHEAD_MAX
+from domain.keyring import retirement as keyring
+from domain.postgres.sql_file import statements
+
+SLACK: Final = timedelta(seconds=10) + AHEAD_MAX
+"""What has just ended by the database's clock may not have by that of a process, or in a command
+that is under way."""
+
+_SQL: Final = statements("domain.eventstore.peppers", "sql/peppers.sql")
+
+
+def retire_key(
+    connection: Connection,
+    generation: int,
+    *,
+    by: Actor,
+    reason: str,
+    clock: datetime,
+    command_id: UUID,
+) -> datetime:
+    """Retire a key; when it was, also where that was before.
+
+    connection: the owner, in a transaction that the caller ends. clock: of this machine.
+    Raises what `keyring.retire` raises.
+    """
+    connection.execute(_SQL["take_time"])
+    since = _since(connection)
+    _decide(connection, generation, since=None, by=by, reason=reason)
+    connection.execute(_SQL["wait_briefly"])
+    connection.execute(append.LOCK)
+    events = _decide(connection, generation, since=since, by=by, reason=reason)
+    if events:
+        at = _store(connection, events, clock=clock, command_id=command_id)
+        connection.execute(_SQL["retire"], [at, generation])
+    retired_at = _known(connection)[generation]
+    assert retired_at is not None
+    return retired_at
+
+
+def _since(connection: Connection) -> int:
+    row = connection.execute(_SQL["newest_position"]).fetchone()
+    assert row is not None
+    position: int = row[0]
+    return position
+
+
+def _known(connection: Connection) -> dict[int, datetime | None]:
+    return dict(connection.execute(_SQL["known_keys"]).fetchall())
+
+
+def _decide(
+    connection: Connection, generation: int, *, since: int | None, by: Actor, reason: str
+) -> list[keyring.KeyringEvent]:
+    known = _known(connection)
+    asked = {"generation": generation, "since": since, "slack": SLACK}
+    rows = connection.execute(_SQL["holders"], asked).fetchall()
+    count = rows[0][0] if rows else 0
+    holders = keyring.Holders(count, [(kind, id_) for _, kind, id_ in rows])
+    return keyring.retire(generation, known=known, holders=holders, by=by, reason=reason)
+
+
+def _store(
+    connection: Connection,
+    events: list[keyring.KeyringEvent],
+    *,
+    clock: datetime,
+    command_id: UUID,
+) -> datetime:
+    """Append the events; their instant."""
+    row = connection.execute(append.LEDGER_TIME, [clock]).fetchone()
+    assert row is not None
+    at: datetime = row[0]
+    state = None
+    for _, kind, stored, version, last_used_at, uses in connection.execute(
+        append.LOAD, [[keyring.KEYRING_ID]]
+    ):
+        state = decode_state(kind, stored, version=version, last_used_at=last_used_at, uses=uses)
+    after = 0 if state is None else state.version
+    recorded: list[Recorded] = append.positioned(
+        keyring.KEYRING_ID, after, events, at=at, command_id=command_id
+    )
+    for each in recorded:
+        state = evolve(state, each)
+    assert state is not None
+    connection.execute(append.STORE, append.columns(REGISTRY, recorded, {state.id: state}))
+    return at
