@@ -30,11 +30,11 @@ from api.resources.view_status import (
     rebuild_status_of,
     sees_all_teams,
     status_of,
+    try_again,
 )
 from api.service import InjectedService
 from domain.api_token.permissions import Permission
 from domain.errors import NotFound
-from projections.follow import positions
 from projections.projection import Projection
 from projections.registry import PROJECTIONS
 
@@ -180,6 +180,5 @@ class ProjectionController(Controller):
         A view that is not stopped is left as it is.
         """
         reads = service.ledger.reads
-        async with reads.connection() as connection:
-            await connection.execute(positions.RETRY, [view.name, view.shape])
+        await try_again(reads, view)
         return await live_status(reads, request.user, view)

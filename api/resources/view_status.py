@@ -163,6 +163,12 @@ async def ask_for_rebuild(
         raise AlreadyUnderway("the view is being rebuilt already")
 
 
+async def try_again(reads: ReadPool, view: Projection) -> None:
+    """Let a view that stopped try its event again; any other is left as it is."""
+    async with reads.connection() as connection:
+        await connection.execute(positions.RETRY, [view.name, view.shape])
+
+
 def status_of(at: Position, *, sees_all: bool) -> ProjectionStatus:
     """What a caller is told of a version."""
     status = ProjectionStatus(

@@ -7,20 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import unescape
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
 import pytest
 
 from api.console.cookie import LOOPBACK
+from api.console.pages.system import COMMANDS
 from domain.api_token.permissions import Permission
 from projections.follow import locks
 from projections.registry import PROJECTIONS
 from tests.conftest import new_database
 from tests.console.browsing import Visitor
 from tests.console.test_entrance import assert_guarded
-from tests.console.test_tokens import asked_for
+from tests.console.test_tokens import asked_for, create, present
 from tests.service import (
     COMMAND,
     Caller,
@@ -63,6 +64,44 @@ def text_of(part: str) -> str:
 
 
 @contextmanager
+def stopped(service: RunningService, name: str, error: str = "<b>cannot</b>") -> Iterator[None]:
+    """A view that could not apply an event, in the block."""
+    service.query(
+        "UPDATE ledger.projection_positions SET stopped_at = 7, error = %s"
+        " WHERE name = %s AND role = 'live'",
+        error,
+        name,
+    )
+    yield
+    service.query("UPDATE ledger.projection_positions SET stopped_at = NULL, error = NULL")
+
+
+@contextmanager
+def failed(service: RunningService, name: str, error: str = "it differs") -> Iterator[None]:
+    """A view whose newest rebuild failed, once one that is under way is over."""
+    underway = "SELECT id FROM ledger.projection_rebuilds WHERE finished_at IS NULL"
+    until(lambda: not service.query(underway), timeout_s=60)
+    service.query(
+        "INSERT INTO ledger.projection_rebuilds (name, shape, state, error, finished_at)"
+        " SELECT name, shape, 'failed', %s, now() FROM ledger.projection_positions"
+        " WHERE name = %s AND role = 'live'",
+        error,
+        name,
+    )
+    yield
+    service.query("DELETE FROM ledger.projection_rebuilds WHERE error = %s", error)
+
+
+def live_table(service: RunningService, name: str) -> str:
+    """Where a view's rows are."""
+    ((version,),) = service.query(
+        "SELECT version FROM ledger.projection_positions WHERE name = %s AND role = 'live'", name
+    )
+    (projection,) = (each for each in PROJECTIONS if each.name == name)
+    return projection.table(version)
+
+
+@contextmanager
 def rebuild_held(service: RunningService) -> Iterator[None]:
     """Whatever rebuild of the view is asked for in the block begins after it."""
     (projection,) = (each for each in PROJECTIONS if each.name == VIEW)
@@ -78,14 +117,10 @@ def test_it_tells_how_far_each_view_is(service: RunningService, visitor: Visitor
     assert f'href="{PATH}" aria-current="page"' in page.text
     for name in NAMES:
         assert re.search(r"version \d+ live \d+ events?", text_of(row(page, name)))
-    service.query(
-        "UPDATE ledger.projection_positions SET stopped_at = 7, error = %s WHERE name = 'usage'",
-        "<b>cannot</b>",
-    )
-    stopped = row(visitor.see(PATH), "usage")
-    service.query("UPDATE ledger.projection_positions SET stopped_at = NULL, error = NULL")
-    assert "stopped at event 7: <b>cannot</b>" in text_of(stopped)
-    assert "&lt;b&gt;cannot&lt;/b&gt;" in stopped
+    with stopped(service, "usage"):
+        told = row(visitor.see(PATH), "usage")
+    assert "stopped at event 7: <b>cannot</b>" in text_of(told)
+    assert "&lt;b&gt;cannot&lt;/b&gt;" in told
 
 
 def test_a_rebuild_is_asked_for_once_and_its_progress_is_told(
@@ -119,27 +154,82 @@ def test_a_rebuild_is_asked_for_once_and_its_progress_is_told(
 
 
 def test_why_a_rebuild_failed_is_told_as_text(service: RunningService, visitor: Visitor) -> None:
-    service.query(
-        "INSERT INTO ledger.projection_rebuilds (name, shape, state, error, finished_at)"
-        " VALUES ('usage', %s, 'failed', %s, now())",
-        next(each.shape for each in PROJECTIONS if each.name == "usage"),
-        "<script>differs</script>",
-    )
-    told = row(visitor.see(PATH), "usage")
+    with failed(service, "usage", "<script>differs</script>"):
+        told = row(visitor.see(PATH), "usage")
     assert "failed just now : <script>differs</script>" in text_of(told)
     assert "<script" not in told
 
 
-def test_a_view_that_is_not_there_is_not_found(visitor: Visitor) -> None:
-    assert visitor.send(f"{PATH}/sales/rebuild", {}).status_code == 404
+def test_a_stopped_view_tries_again(service: RunningService, visitor: Visitor) -> None:
+    at = f"{PATH}/usage/retry"
+    assert at not in visitor.see(PATH).text
+    with stopped(service, "usage"):
+        assert f'action="{at}"' in row(visitor.see(PATH), "usage")
+        done = visitor.send(at, {})
+        assert (done.status_code, done.headers["location"]) == (303, f"{PATH}?done=retry")
+        page = visitor.see(done.headers["location"])
+        assert "The view tries the event again." in page.text
+        assert "live" in text_of(row(page, "usage"))
+        assert at not in page.text
+    assert visitor.see(at).headers["location"] == PATH
+    assert visitor.send(at, {}).status_code == 303, "one that goes on is left as it is"
 
 
-def test_another_site_has_nothing_rebuilt(service: RunningService, visitor: Visitor) -> None:
-    before = service.query("SELECT count(*) FROM ledger.projection_rebuilds")
+def test_a_difference_is_accepted_where_a_rebuild_failed(
+    service: RunningService, admin: Caller, visitor: Visitor, team: UUID
+) -> None:
+    """A damaged row, which a rebuild finds and does not put right unless it is told to."""
+    at, table = f"{PATH}/{VIEW}/accept-difference", live_table(service, VIEW)
+    present(service, create(service, admin, team, "Okta")["token"])
+    until(lambda: service.query(f"SELECT count(*) FROM {table}") != [(0,)])
+    undamaged = service.query(f"SELECT key, told FROM {table} ORDER BY key")
+    assert "accept-difference" not in row(visitor.see(PATH), VIEW)
+    service.query(f"UPDATE {table} SET told = told + 5")
+    visitor.send(f"{PATH}/{VIEW}/rebuild", {})
+    until(lambda: "differs in told" in text_of(row(visitor.see(PATH), VIEW)))
+    page = row(visitor.see(PATH), VIEW)
+    assert f'action="{at}"' in page
+    assert '<input type="checkbox" required>' in page
+    assert visitor.send(at, {}).headers["location"] == f"{PATH}?done=rebuild"
+    until(lambda: text_of(row(visitor.see(PATH), VIEW)).endswith("just now Rebuild"))
+    assert (
+        service.query(f"SELECT key, told FROM {live_table(service, VIEW)} ORDER BY key")
+        == undamaged
+    )
+    assert "accept-difference" not in row(visitor.see(PATH), VIEW)
+    assert visitor.see(at).headers["location"] == PATH
+
+
+def test_a_difference_is_accepted_by_nobody_while_a_rebuild_is_under_way(
+    service: RunningService, visitor: Visitor
+) -> None:
+    with rebuild_held(service):
+        assert visitor.send(f"{PATH}/{VIEW}/rebuild", {}).status_code == 303
+        again = visitor.send(f"{PATH}/{VIEW}/accept-difference", {})
+        assert again.status_code == 409
+        assert service.query(
+            "SELECT accepts_difference FROM ledger.projection_rebuilds WHERE finished_at IS NULL"
+        ) == [(False,)]
+    until(lambda: "just now" in text_of(row(visitor.see(PATH), VIEW)))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_view_that_is_not_there_is_not_found(visitor: Visitor, command: str) -> None:
+    assert visitor.send(f"{PATH}/sales/{command}", {}).status_code == 404
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_another_site_does_nothing_to_a_view(
+    service: RunningService, visitor: Visitor, command: str
+) -> None:
+    asked = "SELECT count(*) FROM ledger.projection_rebuilds"
+    before = service.query(asked)
     foreign = {"Sec-Fetch-Site": "cross-site"}
-    answer = visitor.client.post(f"{PATH}/{VIEW}/rebuild", headers=foreign)
-    assert answer.status_code == 403
-    assert service.query("SELECT count(*) FROM ledger.projection_rebuilds") == before
+    with stopped(service, VIEW):
+        answer = visitor.client.post(f"{PATH}/{VIEW}/{command}", headers=foreign)
+        assert answer.status_code == 403
+        assert "stopped" in text_of(row(visitor.see(PATH), VIEW))
+    assert service.query(asked) == before
 
 
 def test_refusals_of_all_workers_are_told_by_reason(
@@ -182,17 +272,14 @@ def test_health_is_told_on_request_as_the_doctor_tells_it(
 
 def test_a_session_for_some_teams_is_not_told_of_all(service: RunningService) -> None:
     operator = service.api_token(Permission.PROJECTIONS_MANAGE, teams=[uuid4()])
-    service.query(
-        "UPDATE ledger.projection_positions SET stopped_at = 7, error = 'why' WHERE name = 'usage'"
-    )
-    with Visitor(service.url) as visiting:
+    with stopped(service, "usage"), Visitor(service.url) as visiting:
         visiting.sign_in(operator.secret)
         assert visiting.see("/console").headers["location"] == PATH
         page = visiting.see(PATH, examine="1")
-    service.query("UPDATE ledger.projection_positions SET stopped_at = NULL, error = NULL")
     assert page.status_code == 200
     assert "stopped" in text_of(row(page, "usage"))
-    for told in ("why", "event 7", "events", "Refused since", "What the doctor finds"):
+    assert f'action="{PATH}/usage/retry"' in row(page, "usage")
+    for told in ("cannot", "event 7", "events", "Refused since", "What the doctor finds"):
         assert told not in page.text
 
 
@@ -201,8 +288,9 @@ def test_without_the_permission_it_is_neither_shown_nor_answered(service: Runnin
     with Visitor(service.url) as visiting:
         visiting.sign_in(service.api_token(*others).secret)
         assert PATH not in visiting.see("/console/tokens").text
-        answers = [visiting.see(PATH), visiting.send(f"{PATH}/{VIEW}/rebuild", {})]
-    assert [answer.status_code for answer in answers] == [403, 403]
+        answers = [visiting.see(PATH)]
+        answers += [visiting.send(f"{PATH}/{VIEW}/{command}", {}) for command in COMMANDS]
+    assert {answer.status_code for answer in answers} == {403}
 
 
 @pytest.mark.long

@@ -27,12 +27,14 @@ from api.resources.view_status import (
     rebuild_status_of,
     sees_all_teams,
     status_of,
+    try_again,
 )
 from api.service import InjectedService, Service
 from api.settings import Settings
 from api.telemetry.catalogue import AUTHENTICATIONS, OUTCOMES, PLACES
 from domain.api_token.permissions import Permission
 from domain.errors import AlreadyUnderway
+from projections.projection import Projection
 from projections.rebuild.requests import Rebuild
 from projections.registry import PROJECTIONS
 
@@ -49,8 +51,15 @@ REASONS: Final = {
     "unavailable": "the service could not tell: a fault of ours, answered 503",
 }
 """Of whatever was not let in: what each reason of the metrics means."""
+COMMANDS: Final = ("rebuild", "accept-difference", "retry")
+DONE: Final = {
+    "rebuild": "The rebuild is asked for. The view serves as before until the new one takes its"
+    " place.",
+    "retry": "The view tries the event again. If it still cannot be applied, the view stops again.",
+}
 BADGES: Final = {Status.OK: "active", Status.WARN: "soon", Status.FAIL: "over"}
 _MAY: Final = requires(Permission.PROJECTIONS_MANAGE)
+_NAMED: Final = {"view": Provide(named)}
 _ONE_AT_A_TIME: Final = ThreadPoolExecutor(1, thread_name_prefix="doctor")
 """An examination has connections of its own, and however many ask, a worker makes one."""
 
@@ -71,6 +80,11 @@ class ViewRow(NamedTuple):
         """Whether a rebuild is asked for or under way."""
         return self.rebuild is not None and self.rebuild.finished_at is None
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the newest rebuild did, perhaps because its rows differ from the live ones."""
+        return self.rebuild is not None and self.rebuild.state == "failed"
+
 
 class Refused(NamedTuple):
     """doors: with the times of each, the busiest first."""
@@ -89,15 +103,22 @@ async def system(
     examines: Annotated[str | None, QueryParameter(name="examine", required=False)] = None,
     done: Annotated[str | None, QueryParameter(required=False)] = None,
 ) -> Template:
-    """Two statements besides the session's. examines: "1" asks the doctor. done: "rebuild"."""
+    """Two statements besides the session's.
+
+    examines: "1" asks the doctor. done: what was just asked for.
+    """
     findings = None
     if examines == "1" and sees_all_teams(request.user):
         findings = await _examined(settings)
-    return await _show(request, service, findings=findings, done=done == "rebuild")
+    return await _show(request, service, findings=findings, done=DONE.get(done or ""))
 
 
-@get(f"{PATH}/{{name:str}}/rebuild", include_in_schema=False, opt=_MAY)
-async def after_a_rebuild(name: FromPath[str]) -> Redirect:  # noqa: ARG001 - of the path
+@get(
+    [f"{PATH}/{{name:str}}/{command}" for command in COMMANDS],
+    include_in_schema=False,
+    opt=_MAY,
+)
+async def after_a_view_command(name: FromPath[str]) -> Redirect:  # noqa: ARG001 - of the path
     """Where a form was sent, asked for again: there is nothing to see but the page."""
     return Redirect(PATH, status_code=303)
 
@@ -107,14 +128,47 @@ async def after_a_rebuild(name: FromPath[str]) -> Redirect:  # noqa: ARG001 - of
     include_in_schema=False,
     opt=_MAY,
     status_code=303,
-    dependencies={"view": Provide(named)},
+    dependencies=_NAMED,
 )
 async def rebuild(
     request: StrictRequest, service: InjectedService, view: InjectedView
 ) -> Response[Any]:
     """Beside the live version, which answers until the new one takes its place."""
+    return await _rebuild(request, service, view, accepts_difference=False)
+
+
+@post(
+    f"{PATH}/{{name:str}}/accept-difference",
+    include_in_schema=False,
+    opt=_MAY,
+    status_code=303,
+    dependencies=_NAMED,
+)
+async def accept_difference(
+    request: StrictRequest, service: InjectedService, view: InjectedView
+) -> Response[Any]:
+    """The same; the new version takes its place even where its rows differ."""
+    return await _rebuild(request, service, view, accepts_difference=True)
+
+
+@post(
+    f"{PATH}/{{name:str}}/retry",
+    include_in_schema=False,
+    opt=_MAY,
+    status_code=303,
+    dependencies=_NAMED,
+)
+async def retry(service: InjectedService, view: InjectedView) -> Redirect:
+    """A view that stopped tries its event again; any other is left as it is."""
+    await try_again(service.ledger.reads, view)
+    return Redirect(f"{PATH}?done=retry", status_code=303)
+
+
+async def _rebuild(
+    request: StrictRequest, service: Service, view: Projection, *, accepts_difference: bool
+) -> Response[Any]:
     try:
-        await ask_for_rebuild(service.ledger.reads, view)
+        await ask_for_rebuild(service.ledger.reads, view, accepts_difference=accepts_difference)
     except AlreadyUnderway as error:
         return await _show(request, service, refused=problems.answer(error).problem)
     return Redirect(f"{PATH}?done=rebuild", status_code=303)
@@ -125,7 +179,7 @@ async def _show(
     service: Service,
     *,
     findings: Sequence[Finding] | None = None,
-    done: bool = False,
+    done: str | None = None,
     refused: problems.Problem | None = None,
 ) -> Template:
     sees_all = sees_all_teams(request.user)
@@ -190,4 +244,4 @@ async def _examined(settings: Settings) -> list[Finding]:
     return await loop.run_in_executor(_ONE_AT_A_TIME, examine, lambda: settings)
 
 
-ROUTES: Final = (system, after_a_rebuild, rebuild)
+ROUTES: Final = (system, after_a_view_command, rebuild, accept_difference, retry)

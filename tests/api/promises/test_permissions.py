@@ -99,8 +99,9 @@ CONSOLE: Final = {
         (method, f"/console/system{path}"): Permission.PROJECTIONS_MANAGE
         for method, path in (
             ("GET", ""),
-            ("GET", "/{name:str}/rebuild"),
-            ("POST", "/{name:str}/rebuild"),
+            *((method, "/{name:str}/rebuild") for method in ("GET", "POST")),
+            *((method, "/{name:str}/accept-difference") for method in ("GET", "POST")),
+            *((method, "/{name:str}/retry") for method in ("GET", "POST")),
         )
     },
     ("GET", "/console/tokens"): Permission.SCIM_TOKENS_READ,
