@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.console.browser.routes import Route, assert_visited, watched
 from tests.gateways.programs import SEARCH_PATH, require
 from tests.service import Caller, RunningService
 
@@ -31,7 +32,15 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def window(chromium: Browser, service: RunningService) -> Open:
+def visited(request: pytest.FixtureRequest) -> Iterator[set[Route | None]]:
+    """What the test's windows ask for; all that it says it goes to is among that."""
+    seen: set[Route | None] = set()
+    yield seen
+    assert_visited(request.function, seen)
+
+
+@pytest.fixture
+def window(chromium: Browser, service: RunningService, visited: set[Route | None]) -> Open:
     """Open a window on the service, as a context manager.
 
     Whatever its pages complain about fails the test: a script that breaks, or something that the
@@ -61,7 +70,8 @@ def window(chromium: Browser, service: RunningService) -> Open:
             ),
         )
         page.set_default_timeout(10_000)
-        yield page
+        with watched(page, visited):
+            yield page
         context.close()
         assert complaints == []
 

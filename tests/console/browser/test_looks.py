@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, Literal
+from urllib.parse import urlencode, urlsplit
 from uuid import UUID, uuid4
 
 import pytest
@@ -24,7 +25,8 @@ from domain.commands import NewApiToken, NewScimToken
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from tests.conftest import new_database, open_ledger
-from tests.console.test_system import VIEW, rebuild_held
+from tests.console.browser.routes import Route, visits, watched
+from tests.console.test_system import VIEW, failed, rebuild_held, stopped
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.service import RunningService, running_service
 
@@ -39,6 +41,8 @@ ENDS_IN: Final = {1: 5, 4: 21, 6: 200, 9: 90}
 """Days from now until some of them end."""
 AGENTS: Final = ("Okta SCIM Client 1.0.0", "Microsoft.Azure.SyncFabric", "Go-http-client/2.0")
 DAYS: Final = 40
+ONE: Final = "/console/tokens/{token_id:uuid}"
+API_TOKEN: Final = "/console/api-tokens/{token_id:uuid}"
 LOOKS: Final = tuple((width, scheme) for width in (1280, 320) for scheme in ("light", "dark"))
 
 
@@ -102,7 +106,7 @@ async def _history(
 
 
 @pytest.fixture(params=LOOKS, ids=lambda look: f"{look[1]} {look[0]} px", scope="module")
-def look(request: pytest.FixtureRequest, chromium: Browser, seen: Seen) -> Iterator[Page]:
+def window_of(request: pytest.FixtureRequest, chromium: Browser, seen: Seen) -> Iterator[Page]:
     """Somebody who is signed in, with eyes of one kind and a window of one width."""
     width, scheme = request.param
     context = chromium.new_context(
@@ -119,6 +123,13 @@ def look(request: pytest.FixtureRequest, chromium: Browser, seen: Seen) -> Itera
     page.wait_for_url("**/console/tokens")
     yield page
     context.close()
+
+
+@pytest.fixture
+def look(window_of: Page, visited: set[Route | None]) -> Iterator[Page]:
+    """The same window, of which this test's own way is kept."""
+    with watched(window_of, visited):
+        yield window_of
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +149,37 @@ def assert_for_everybody(page: Page, pictures: Path, name: str) -> None:
     page.screenshot(path=pictures / f"{name}-{kind}-{width}.png")
 
 
+def hide(page: Page, id_: str, text: str) -> None:
+    """Put the text where a secret is shown: a picture is kept, and a secret is not."""
+    page.wait_for_selector(f"#{id_}")
+    page.evaluate("([id, text]) => { document.getElementById(id).textContent = text }", [id_, text])
+
+
+def leave(page: Page) -> None:
+    """A page that shows something once, for the one that it leads to."""
+    page.check("[data-stored]")
+    with page.expect_navigation():
+        page.click("[data-reveal] form button")
+
+
+def create_token(page: Page) -> str:
+    """By the form; its id."""
+    page.goto("/console/tokens/new")
+    page.fill("#name", "Acme · Okta")
+    page.fill("#team_id", str(uuid4()))
+    page.click("main form button")
+    leave(page)
+    return urlsplit(page.url).path.rpartition("/")[2]
+
+
+def revoke(page: Page) -> None:
+    """The token whose page it is: a test leaves the list as it found it."""
+    page.click("a[href='#revoke']")
+    page.click("#revoke button")
+    page.wait_for_selector("main .revoked")
+
+
+@visits("GET /console/tokens")
 def test_the_list(look: Page, pictures: Path) -> None:
     look.goto("/console/tokens")
     assert_for_everybody(look, pictures, "tokens")
@@ -147,6 +189,7 @@ def test_the_list(look: Page, pictures: Path) -> None:
     assert_for_everybody(look, pictures, "tokens-none")
 
 
+@visits(f"GET {ONE}")
 def test_one_token(look: Page, pictures: Path, seen: Seen) -> None:
     for id_, name in ((seen.busy, "token"), (seen.rotating, "token-rotating")):
         look.goto(f"/console/tokens/{id_}")
@@ -163,6 +206,7 @@ def test_its_dialogs(look: Page, pictures: Path, seen: Seen, command: str) -> No
     assert_for_everybody(look, pictures, f"dialog-{command}-by-address")
 
 
+@visits("GET /console/tokens/new", "POST /console/tokens/new", f"POST {ONE}/rotate")
 def test_the_form_of_a_new_one_its_mistakes_and_the_secret(look: Page, pictures: Path) -> None:
     look.goto("/console/tokens/new")
     assert_for_everybody(look, pictures, "new-token")
@@ -173,25 +217,30 @@ def test_the_form_of_a_new_one_its_mistakes_and_the_secret(look: Page, pictures:
     look.fill("#team_id", str(uuid4()))
     look.click("main form button")
     look.wait_for_selector("[data-reveal]")
-    look.evaluate(
-        "() => { const show = (id, text) => { document.getElementById(id).textContent = text };"
-        " show('base', 'https://tokens.example.com/scim/v2');"
-        " show('secret', 'scim_live_' + 'x'.repeat(49)) }"
-    )  # a picture is kept, and a secret is not
+    hide(look, "secret", "scim_live_" + "x" * 49)
+    hide(look, "base", "https://tokens.example.com/scim/v2")
     assert_for_everybody(look, pictures, "reveal")
-    look.check("[data-stored]")
-    look.click("[data-reveal] form button")
-    look.wait_for_url("**/console/tokens/*-*")
-    look.click("a[href='#revoke']")
-    look.click("#revoke button")
-    look.wait_for_selector("main .revoked")
+    leave(look)
+    look.click("a[href='#rotate']")
+    assert_for_everybody(look, pictures, "dialog-rotate")
+    look.click("#rotate button")
+    hide(look, "secret", "scim_live_" + "x" * 49)
+    assert_for_everybody(look, pictures, "reveal-rotated")
+    leave(look)
+    revoke(look)
 
 
+@visits("GET /console/tokens/revoke", "POST /console/tokens/revoke")
 def test_many_at_once(look: Page, pictures: Path) -> None:
     look.goto("/console/tokens/revoke")
     assert_for_everybody(look, pictures, "bulk")
     look.goto("/console/tokens/revoke?unused=30")
     assert_for_everybody(look, pictures, "bulk-rehearsal")
+    made = [create_token(look) for _ in range(2)]
+    look.goto(f"/console/tokens/revoke?{urlencode({'ids': made}, doseq=True)}")
+    look.fill("#reason", "left us")
+    look.click("main form button")
+    assert_for_everybody(look, pictures, "bulk-done")
 
 
 def test_what_is_not_there(look: Page, pictures: Path) -> None:
@@ -199,25 +248,33 @@ def test_what_is_not_there(look: Page, pictures: Path) -> None:
     assert_for_everybody(look, pictures, "problem")
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+@visits("GET /console/sign-in")
+@pytest.mark.parametrize("how", LOOKS, ids=lambda how: f"{how[1]} {how[0]} px")
 def test_the_sign_in(
-    chromium: Browser, seen: Seen, pictures: Path, width: int, scheme: str
+    chromium: Browser,
+    seen: Seen,
+    pictures: Path,
+    visited: set[Route | None],
+    how: tuple[int, Literal["light", "dark"]],
 ) -> None:
+    width, scheme = how
     context = chromium.new_context(
         base_url=seen.service.url,
         viewport={"width": width, "height": 800},
-        color_scheme="dark" if scheme == "dark" else "light",
+        color_scheme=scheme,
     )
     page = context.new_page()
-    page.goto("/")
-    page.wait_for_url("**/console/sign-in")
-    assert_for_everybody(page, pictures, "sign-in")
-    page.fill("#token", "nonsense")
-    page.click("button")
-    assert_for_everybody(page, pictures, "sign-in-mistake")
+    with watched(page, visited):
+        page.goto("/")
+        page.wait_for_url("**/console/sign-in")
+        assert_for_everybody(page, pictures, "sign-in")
+        page.fill("#token", "nonsense")
+        page.click("button")
+        assert_for_everybody(page, pictures, "sign-in-mistake")
     context.close()
 
 
+@visits("GET /console/audit")
 def test_the_audit_trail(look: Page, pictures: Path, seen: Seen) -> None:
     look.goto("/console/audit")
     assert_for_everybody(look, pictures, "audit")
@@ -225,6 +282,10 @@ def test_the_audit_trail(look: Page, pictures: Path, seen: Seen) -> None:
     assert_for_everybody(look, pictures, "audit-mistake")
 
 
+@visits(
+    *("GET /console/api-tokens", "GET /console/api-tokens/new", "POST /console/api-tokens/new"),
+    *(f"GET {API_TOKEN}", f"POST {API_TOKEN}/rotate"),
+)
 def test_the_api_tokens(look: Page, pictures: Path) -> None:
     look.goto("/console/api-tokens")
     assert_for_everybody(look, pictures, "api-tokens")
@@ -236,8 +297,21 @@ def test_the_api_tokens(look: Page, pictures: Path) -> None:
     look.click("main form button")
     look.wait_for_selector(".mistake")
     assert_for_everybody(look, pictures, "new-api-token-mistake")
+    look.fill("#user_id", str(uuid4()))
+    look.check("[name='audit:read']")
+    look.click("main form button")
+    for name in ("api-token-secret", "api-token-rotated"):
+        hide(look, "secret", "api_live_" + "x" * 49)
+        assert_for_everybody(look, pictures, name)
+        leave(look)
+        if name == "api-token-secret":
+            look.click("form[action$='/rotate'] button")
+    look.check("form[action$='/revoke'] [type='checkbox']")
+    look.click("form[action$='/revoke'] button")
+    look.wait_for_selector("main .good")
 
 
+@visits("GET /console/system")
 def test_the_system(look: Page, pictures: Path, seen: Seen) -> None:
     ask = {"Authorization": "Bearer nonsense"}
     assert seen.service.client.get("/gateway/nginx", headers=ask).status_code == 401
@@ -247,6 +321,9 @@ def test_the_system(look: Page, pictures: Path, seen: Seen) -> None:
     look.wait_for_selector("caption:has-text('What the doctor finds')", state="attached")
     look.evaluate("() => scrollTo(0, 0)")
     assert_for_everybody(look, pictures, "system-examined")
+    with stopped(seen.service, "usage"), failed(seen.service, VIEW):
+        look.goto("/console/system")
+        assert_for_everybody(look, pictures, "system-trouble")
     with rebuild_held(seen.service):
         look.goto("/console/system")
         look.click(f"[aria-label='Rebuild {VIEW}']")
@@ -261,21 +338,20 @@ def test_the_system(look: Page, pictures: Path, seen: Seen) -> None:
     look.wait_for_selector(f"[aria-label='Rebuild {VIEW}']")  # the page looks again by itself
 
 
+@visits(
+    f"POST {ONE}/setup-link",
+    "GET /console/setup/{token:str}/{code:str}",
+    "POST /console/setup/{token:str}/{code:str}",
+)
 def test_the_setup_page(look: Page, pictures: Path, seen: Seen) -> None:
-    look.goto("/console/tokens/new")
-    look.fill("#name", "Acme · Okta")
-    look.fill("#team_id", str(uuid4()))
-    look.click("main form button")
-    look.check("[data-stored]")
-    look.click("[data-reveal] form button")
-    look.wait_for_url("**/console/tokens/*-*")
-    token = look.url
+    token = f"/console/tokens/{create_token(look)}"
+    look.goto(token)
     look.click("a[href='#setup-link']")
     assert_for_everybody(look, pictures, "dialog-setup-link")
     look.click("#setup-link button.primary")
     look.wait_for_selector("#link")
     link = look.inner_text("#link")
-    look.evaluate("() => { document.getElementById('link').textContent = 'https://…' }")
+    hide(look, "link", "https://…")
     assert_for_everybody(look, pictures, "setup-link")
     look.check("[data-stored]")
     look.goto(link)
@@ -283,9 +359,7 @@ def test_the_setup_page(look: Page, pictures: Path, seen: Seen) -> None:
     look.click("form button")
     look.wait_for_selector("#secret")
     secret = look.inner_text("#secret")
-    look.evaluate(
-        "() => { document.getElementById('secret').textContent = 'scim_live_' + 'x'.repeat(49) }"
-    )
+    hide(look, "secret", "scim_live_" + "x" * 49)
     assert_for_everybody(look, pictures, "setup-secret")
     look.check("[data-stored]")
     look.click("[data-reveal] form button")
@@ -299,6 +373,4 @@ def test_the_setup_page(look: Page, pictures: Path, seen: Seen) -> None:
     look.goto(link[:-1])
     assert_for_everybody(look, pictures, "setup-over")
     look.goto(token)
-    look.click("a[href='#revoke']")
-    look.click("#revoke button")
-    look.wait_for_selector("main .revoked")
+    revoke(look)

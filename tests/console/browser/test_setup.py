@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Error, Page
 
 from tests.console.browser.conftest import Open
+from tests.console.browser.routes import visits
 from tests.console.browser.test_keyboard import press, tab_to
 from tests.console.browser.test_reveal import KEPT
 from tests.console.browsing import secrets_in
@@ -26,6 +27,7 @@ def whole(page: Page) -> str:
         return page.content()
 
 
+@visits("GET /console/setup/{token:str}/{code:str}", "POST /console/setup/{token:str}/{code:str}")
 @pytest.mark.parametrize("has_script", [True, False], ids=["script", "no script"])
 @pytest.mark.parametrize("width", [1280, 320])
 def test_the_contact_walks_by_keyboard_and_the_secret_is_nowhere_afterwards(
