@@ -4,7 +4,7 @@ import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID, uuid4
 
 import httpx
@@ -17,6 +17,7 @@ from domain.api_token.permissions import Permission
 from tests.console.browsing import Visitor
 from tests.service import PEPPER_KEY, Caller, RunningService
 
+T = TypeVar("T")
 READ: Final = Permission.SCIM_TOKENS_READ
 PAGE_MAX: Final = 40_000
 NAMES: Final = re.compile(
@@ -156,10 +157,10 @@ def test_who_may_only_read_tokens_sees_no_charts_and_no_commands(
     assert "checkbox" not in page
 
 
-def asked_for(service: RunningService, secret: str, path: str, statements: list[str]) -> list[str]:
+def asked_for(service: RunningService, secret: str, path: str, statements: list[T]) -> list[T]:
     """The statements of a page, once its process knows where the views are."""
 
-    async def ask() -> list[str]:
+    async def ask() -> list[T]:
         edge = build(Settings(database_url=service.database.app, pepper=PEPPER_KEY))
         transport = httpx.ASGITransport(app=cast("Any", edge))
         cookies = {LOOPBACK: secret}

@@ -1,6 +1,6 @@
 """One token: how it stands, which of its secrets was used when, by whom, and its history."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 from litestar import get
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Redirect, Template
+from markupsafe import escape
 from msgspec.structs import replace
 
 from api.admission import requires
@@ -22,6 +23,7 @@ from api.http.problems import Problem
 from api.service import InjectedService, Service
 from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
+from projections.audit_trail.view import AuditEvent
 from projections.scim_tokens.secrets import TokenSecret
 from projections.token_activity.queries import Activity
 
@@ -43,6 +45,10 @@ DONE: Final = {
 OVERLAPS: Final = {30: "30 days", 7: "7 days", 1: "1 day", 0: "not at all"}
 BUSY_WITHIN: Final = timedelta(days=7)
 """Whoever revokes a token that was used since then is asked once more."""
+HISTORY_MAX_BYTES: Final = 14_000
+"""What the history may take of a page of 40 KB; the trail has all of it."""
+_LINE_BYTES: Final = 150
+"""Of a line of the history, besides its sentence."""
 
 
 @get(PATH, include_in_schema=False, opt=requires(Permission.SCIM_TOKENS_READ))
@@ -127,8 +133,19 @@ async def _activity(service: Service, caller: Caller, token_id: UUID) -> dict[st
         "summary": charts.summary(found.days, caller.at),
         "since": caller.at - timedelta(days=charts.DAYS - 1),
         # who used the secret is told by the table beside it
-        "history": [(fact, sentence(replace(fact, door=_door(fact.door)))) for fact in found.facts],
+        "history": list(_history(found.facts)),
     }
+
+
+def _history(facts: Iterable[AuditEvent]) -> Iterator[tuple[AuditEvent, str]]:
+    """The newest facts with their sentences, as many as have room whatever somebody wrote there."""
+    left = HISTORY_MAX_BYTES
+    for fact in facts:
+        told = sentence(replace(fact, door=_door(fact.door)))
+        left -= len(escape(told).encode()) + _LINE_BYTES
+        if left < 0:
+            return
+        yield fact, told
 
 
 def _door(door: str | None) -> str | None:

@@ -1,0 +1,138 @@
+"""Each page, as full as it gets, is at most 40 KB and asks the database three times at most."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import uuid4
+
+import pytest
+
+from api.console.cookie import LOOPBACK
+from domain.api_token.permissions import Permission
+from tests.conftest import new_database
+from tests.console.browser.routes import SHOWN
+from tests.console.browsing import Visitor
+from tests.console.test_setup import link_of
+from tests.console.test_tokens import asked_for, present
+from tests.service import Caller, RunningService, running_service
+
+SIZE_MAX: Final = 40 * 1024
+STATEMENTS_MAX: Final = 3
+MANY: Final = 60
+NAME: Final = "<&'\">" * 51
+REASON: Final = "<&'\">" * 40
+ASKED: Final = {
+    "/console/tokens": "?team={team}&state=all",
+    "/console/tokens/new": "",
+    "/console/tokens/revoke": "?team={team}",
+    "/console/tokens/{token_id:uuid}": "",
+    "/console/audit": "?team={team}",
+    "/console/api-tokens": "",
+    "/console/api-tokens/new": "",
+    "/console/api-tokens/{token_id:uuid}": "",
+    "/console/system": "",
+    "/console/sign-in": "",
+    "/console/setup/{token:str}/{code:str}": "",
+}
+"""What each page is asked for; a new one without a row fails here."""
+FORMS: Final[Mapping[str, Mapping[str, str]]] = {
+    "/console/tokens/new": {"team_id": "{team}", "name": NAME, "reason": REASON},
+    "/console/tokens/revoke": {"team": "{spare}", "reason": REASON},
+    "/console/tokens/{token_id:uuid}/rotate": {"reason": REASON},
+    "/console/tokens/{token_id:uuid}/setup-link": {"reason": REASON},
+    "/console/api-tokens/new": {"user_id": "{team}", "audit:read": "yes", "reason": REASON},
+    "/console/api-tokens/{token_id:uuid}/rotate": {"reason": REASON},
+    "/console/setup/{token:str}/{code:str}": {},
+}
+"""The forms that are answered with a page."""
+
+
+@dataclass(frozen=True)
+class Full:
+    """A service with much in it. names: what stands for the parameters of paths and queries."""
+
+    service: RunningService
+    names: Mapping[str, str]
+
+    def path(self, route: str) -> str:
+        """Of one thing."""
+        if "/setup/" in route:
+            return self.names["link"]
+        command = route.rpartition("/")[2]
+        which = "api_token" if "/api-tokens" in route else command
+        return route.replace("{token_id:uuid}", self.names.get(which, self.names["token"]))
+
+
+@pytest.fixture(scope="module")
+def full(server: str) -> Iterator[Full]:
+    """Names and reasons are as long as they may be, and of what takes most room on a page."""
+    with new_database(server) as database, running_service(database) as service:
+        admin = service.api_token()
+        team, spare = str(uuid4()), str(uuid4())
+        tokens = [made(service, admin, team) for _ in range(MANY)]
+        for number in range(MANY):
+            made(service, admin, spare)
+            service.api_token(*Permission, teams=[uuid4() for _ in range(number % 25)] or None)
+        busy = tokens[0]
+        for number in range(12):
+            present(service, busy["token"], agent=f"{number} {'<&>' * 60}")
+            for verb in ("suspend", "resume"):
+                service.client.post(
+                    f"/scim-token/{busy['id']}/{verb}", auth=admin, json={"reason": REASON}
+                )
+        many_teams = service.api_token(*Permission, teams=[uuid4() for _ in range(100)])
+        names = {
+            "team": team,
+            "spare": spare,
+            "token": busy["id"],
+            "rotate": tokens[2]["id"],
+            "setup-link": tokens[3]["id"],
+            "api_token": str(many_teams.id),
+            "link": link_of(service, admin, tokens[1]["id"]),
+        }
+        yield Full(service, names)
+
+
+@pytest.fixture
+def visitor(full: Full) -> Iterator[Visitor]:
+    with Visitor(full.service.url) as visiting:
+        visiting.sign_in(full.service.api_token().secret)
+        yield visiting
+
+
+def made(service: RunningService, admin: Caller, team: str) -> dict[str, str]:
+    """A token that was used, is rotating, and ends."""
+    ends = (datetime.now(UTC) + timedelta(days=20)).isoformat(timespec="milliseconds")
+    body = {"team_id": team, "name": NAME, "reason": REASON, "expires_at": ends}
+    answer = service.client.post(
+        "/scim-token", json=body, auth=admin, headers={"User-Agent": "<&>'\"" * 40}
+    )
+    found: dict[str, str] = answer.json()
+    present(service, found["token"])
+    return found
+
+
+def test_every_page_has_a_row() -> None:
+    assert {route.path for route in SHOWN if route.method == "GET"} == ASKED.keys()
+    assert {route.path for route in SHOWN if route.method == "POST"} == FORMS.keys()
+
+
+@pytest.mark.parametrize("route", ASKED)
+def test_a_page_is_small_and_asks_for_little(
+    full: Full, visitor: Visitor, statements: list[str], route: str
+) -> None:
+    path = full.path(route) + ASKED[route].format(**full.names)
+    page = visitor.see(path)
+    assert page.status_code == 200
+    assert len(page.content) <= SIZE_MAX
+    asked = asked_for(full.service, visitor.client.cookies[LOOPBACK], path, statements)
+    assert len(asked) <= STATEMENTS_MAX, asked
+
+
+@pytest.mark.parametrize("route", FORMS)
+def test_what_a_form_is_answered_with_is_small(full: Full, visitor: Visitor, route: str) -> None:
+    fields = {name: value.format(**full.names) for name, value in FORMS[route].items()}
+    page = visitor.send(full.path(route), {"key": str(uuid4()), **fields})
+    assert page.status_code == 200, page.text
+    assert len(page.content) <= SIZE_MAX
