@@ -54,6 +54,7 @@ from api.resources.scim_token.revocation import BulkRevocationController
 from api.resources.scim_token.rotation import RotationController
 from api.resources.scim_token.secrets import SecretsController
 from api.resources.scim_token.setup_link import SetupLinkController
+from api.resources.scim_token.setup_link_state import SetupLinkStateController
 from api.resources.scim_token.suspension import SuspensionController
 from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
@@ -101,6 +102,7 @@ RESOURCES: Final[Sequence[Any]] = (
     ChangeController,
     SuspensionController,
     SetupLinkController,
+    SetupLinkStateController,
     TokenHistoryController,
     AuditController,
     follow_events,

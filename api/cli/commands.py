@@ -76,6 +76,7 @@ for command in (
     suspension.suspend,
     suspension.resume,
     handover.setup_link,
+    handover.show_setup_link,
     handover.end_setup_link,
     find_leaked,
     report_leak,

@@ -34,7 +34,12 @@ class DescribedStrings(OpenAPISchemaPlugin):
     ) -> Schema:
         """Its schema."""
         told = _told(field_definition)
-        return Schema(type=OpenAPIType.STRING, format=told.get("format"), enum=told.get("enum"))
+        return Schema(
+            type=OpenAPIType.STRING,
+            format=told.get("format"),
+            enum=told.get("enum"),
+            pattern=told.get("pattern"),
+        )
 
 
 def _told(field_definition: FieldDefinition) -> Mapping[str, Any]:

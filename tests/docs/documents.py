@@ -61,7 +61,7 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
         "tests/docs/how_to/test_give_an_api_token.py",
     ),
     "docs/how-to/hand-over-to-a-customer.md": dict.fromkeys(
-        ("link", "http", "watch", "end"), "tests/docs/test_how_to.py"
+        ("link", "http", "state", "watch", "end"), "tests/docs/test_how_to.py"
     ),
     "docs/how-to/monitor.md": {"token": "tests/api/telemetry/test_metrics_token.py"},
     "docs/how-to/rotate-a-secret.md": dict.fromkeys(

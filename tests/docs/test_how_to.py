@@ -141,6 +141,7 @@ def test_a_token_is_handed_over(machine: Prescribed) -> None:
     with machine.serving() as url:
         link = json.loads(run("http", f"URL={url} API_TOKEN={api_token}"))
     assert link["url"].startswith(f"{url}/console/setup/{token}/")
+    assert "state: open" in run("state")
     assert run("watch").count("scim_token.setup_link_created") == 2
     run("end")
     assert "sent to the wrong person" in run("watch")

@@ -1,8 +1,11 @@
-"""`scim-ledger token setup-link` and `end-setup-link`: hand a token over to whoever connects it."""
+"""`scim-ledger token setup-link`, `show-setup-link` and `end-setup-link`: hand a token over to
+whoever connects it.
+"""
 
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import msgspec
 from cyclopts import Parameter
 
 from api.cli.console import (
@@ -11,14 +14,20 @@ from api.cli.console import (
     OnBehalf,
     Reason,
     TokenId,
+    ask_ledger,
+    caught_up,
     instant,
     operator,
     show,
     with_ledger,
 )
 from api.resources.scim_token.setup_link import path_of
+from api.resources.scim_token.setup_link_state import SetupLinkState, link_of
 from domain.errors import InvalidValue
+from domain.ledger import TokenLedger
 from domain.scim_token.values import check_reason
+from projections.audit_trail.queries import AuditQueries
+from projections.follow.ledger_head import LedgerHeadWatch
 
 
 def setup_link(
@@ -47,6 +56,21 @@ def setup_link(
         "ends_at": instant(token.setup_link.ends_at),
     }
     show(link, as_json=as_json)
+
+
+def show_setup_link(
+    token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """What became of the newest link that hands a SCIM token over: open, used, expired, ended."""
+
+    async def ask(ledger: TokenLedger) -> SetupLinkState:
+        token = await ledger.scim_token(token_id)
+        at, head = await ledger.time(), await LedgerHeadWatch(ledger.reads).now()
+        return await link_of(token, AuditQueries(ledger.reads), at=at, ledger_head=head)
+
+    with caught_up(data_dir) as settings:
+        found = ask_ledger(settings, ask)
+    show(msgspec.to_builtins(found), as_json=as_json)
 
 
 def end_setup_link(

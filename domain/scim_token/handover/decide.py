@@ -72,8 +72,14 @@ def opened_by(
     matches = [hmac.compare_digest(digest, stored) for digest in digests]
     if token is None or link is None or not any(matches):
         return None
+    return link if at < end_of(link, token) else None
+
+
+def end_of(link: SetupLink, token: ScimToken) -> datetime:
+    """The first instant at which a token's link opens nothing."""
     ends_at = earliest(link.ends_at, token.expires_at)
-    return link if ends_at is not None and at < ends_at else None
+    assert ends_at is not None
+    return ends_at
 
 
 def reveal(

@@ -38,6 +38,7 @@ VERBS: Final = {
     "suspendScimToken": "token suspend",
     "resumeScimToken": "token resume",
     "createSetupLink": "token setup-link",
+    "getSetupLink": "token show-setup-link",
     "endSetupLink": "token end-setup-link",
     "completeScimTokenRotation": "token complete-rotation",
     "cancelScimTokenRotation": "token cancel-rotation",

@@ -161,6 +161,7 @@ ROUTES: Final[Mapping[str, Route]] = {
         frozenset({201}),
         body=lambda _: {"json": {}},
     ),
+    "getSetupLink": Route("GET", "/scim-token/{token}/setup-link", READ),
     "endSetupLink": Route("DELETE", "/scim-token/{token}/setup-link", WRITE),
     "listScimTokenEvents": Route("GET", "/scim-token/{token}/events", AUDIT),
     "getScimTokenUsage": Route("GET", "/scim-token/{token}/usage", AUDIT),
@@ -204,7 +205,7 @@ ROUTES: Final[Mapping[str, Route]] = {
 TELLS_NO_TOKEN: Final = frozenset(
     {
         *("createScimToken", "createApiToken", "getScimTokenUsage", "burnScimToken"),
-        *("getTeamPolicy", "setTeamPolicy"),
+        *("getTeamPolicy", "setTeamPolicy", "getSetupLink"),
         *("completeScimTokenRotation", "cancelScimTokenRotation"),
     }
 )

@@ -38,6 +38,7 @@ REQUIRED: Final = {
             "listScimTokens",
             "getScimToken",
             "listScimTokenSecrets",
+            "getSetupLink",
             "verifyScimToken",
             "introspectScimToken",
         ),

@@ -18,8 +18,11 @@ def test_a_link_is_printed_and_ended(database: Database) -> None:
     line = ("token", "setup-link", made["id"], "--reason", "for their IT")
     link = told(database.app, *line, "--base-url", BASE)
     assert re.fullmatch(f"{BASE}console/setup/{made['id']}/{CODE_PATTERN}", link["url"])
+    state = told(database.app, "token", "show-setup-link", made["id"])
+    assert (state["state"], state["id"], state["ends_at"]) == ("open", link["id"], link["ends_at"])
     ended = told(database.app, "token", "end-setup-link", made["id"], "--reason", "done")
     assert ended == {"id": made["id"]}
+    assert told(database.app, "token", "show-setup-link", made["id"])["state"] == "ended"
     rows = told(database.app, "token", "history", made["id"])
     assert [(row["kind"], row["reason"]) for row in rows][1:] == [
         ("scim_token.setup_link_created", "for their IT"),

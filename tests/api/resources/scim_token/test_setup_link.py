@@ -10,8 +10,10 @@ import pytest
 
 from domain.errors import NotFound, SecretAlreadyShown
 from domain.setup_link import CODE_PATTERN, SetupCode, read_code
+from projections.described import rfc3339
 from tests.api.expected import assert_not_found, create, instant, topics, use
-from tests.service import Caller, RunningService
+from tests.conftest import now
+from tests.service import Caller, RunningService, until
 
 BROWSER: Final = {"source": "192.0.2.7", "user_agent": "Mozilla/5.0"}
 
@@ -165,6 +167,54 @@ def test_trail_and_feed_say_by_whom_and_from_where_and_hold_no_code(
     for table in ("events", "aggregates"):
         ((stored,),) = service.query(dump.format(table))
         assert code.reveal() not in stored
+
+
+def state(service: RunningService, caller: Caller, id_: object) -> Any:
+    answer = service.client.get(f"/scim-token/{id_}/setup-link", auth=caller)
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def test_what_became_of_the_link_is_told_and_never_its_code(
+    service: RunningService, admin: Caller
+) -> None:
+    token = create(service, admin)
+    nothing = dict.fromkeys(("id", "created_at", "created_by", "ends_at", "used_at"))
+    assert state(service, admin, token["id"]) == {"state": "none", **nothing}
+    answer = link(service, admin, token["id"])
+    made, code = answer.json(), code_of(answer)
+    row = service.client.get(f"/scim-token/{token['id']}/events", auth=admin).json()["result"][0]
+    told = {
+        "state": "open",
+        "id": made["id"],
+        "created_at": row["at"],
+        "created_by": str(admin.user_id),
+        "ends_at": made["ends_at"],
+        "used_at": None,
+    }
+    assert state(service, admin, token["id"]) == told
+    assert list(told) == list(state(service, admin, token["id"]))
+    reveal(service, token["id"], code)
+    used = state(service, admin, token["id"])
+    assert used | {"used_at": None} == told | {"state": "used"}
+    assert instant(used["used_at"]) >= instant(row["at"])
+    end(service, admin, token["id"])
+    ended = told | {"state": "ended", "id": None, "ends_at": None}
+    assert state(service, admin, token["id"]) == ended
+    service.client.delete(f"/scim-token/{token['id']}", auth=admin)
+    assert state(service, admin, token["id"]) == ended
+
+
+def test_a_link_ends_with_its_token_and_a_newer_one_is_what_is_told(
+    service: RunningService, admin: Caller
+) -> None:
+    ends_at = rfc3339(now() + timedelta(seconds=1))
+    token = create(service, admin, expires_at=ends_at)
+    first = link(service, admin, token["id"]).json()
+    second = link(service, admin, token["id"]).json()
+    assert state(service, admin, token["id"])["id"] == second["id"] != first["id"]
+    until(lambda: state(service, admin, token["id"])["state"] == "expired", what="its end")
+    assert state(service, admin, token["id"])["ends_at"] == ends_at
 
 
 @pytest.mark.parametrize("verb", ["suspend", "revoke"])
