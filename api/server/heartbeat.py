@@ -9,6 +9,7 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 EVERY_S = 1.0
@@ -60,14 +61,15 @@ async def keep_beating(beat_fd: int) -> None:
         await asyncio.sleep(EVERY_S)
 
 
-def keep_beating_aside(beat_fd: int) -> None:
+def keep_beating_aside(beat_fd: int, *, goes_on: Callable[[], bool]) -> None:
     """From a thread, for a process whose work may rightly wait longer than that
-    for the database.
+    for the database. goes_on: whether the rest of its work does, without which it is of no use.
     """
 
     def go_on() -> None:
         while True:
-            beat(beat_fd)
+            if goes_on():
+                beat(beat_fd)
             time.sleep(EVERY_S)
 
     threading.Thread(target=go_on, daemon=True).start()

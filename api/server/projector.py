@@ -43,8 +43,6 @@ def main() -> None:
         # The other end of the pipe is the supervisor's alone: readable means that it has died.
         return stopping or (lifeline is not None and bool(select.select([lifeline], [], [], 0)[0]))
 
-    if arguments.beat_fd is not None:
-        keep_beating_aside(arguments.beat_fd)
     process_gives_way(nice=NICE_FOLLOWING)
     conninfo = os.environ["SCIM_LEDGER_DATABASE_URL"]
     runner = Runner(conninfo, PROJECTIONS, wake_fd=arguments.wake_fd)
@@ -52,7 +50,10 @@ def main() -> None:
     def is_leading() -> bool:
         return runner.leads(scim_tokens.PROJECTION)
 
-    with Telling(conninfo, CLOCK_AND_IDS, is_leading=is_leading, finish_rule=finish_rule(load())):
+    rule = finish_rule(load())
+    with Telling(conninfo, CLOCK_AND_IDS, is_leading=is_leading, finish_rule=rule) as telling:
+        if arguments.beat_fd is not None:
+            keep_beating_aside(arguments.beat_fd, goes_on=telling.goes_on)
         runner.run(should_stop)
 
 

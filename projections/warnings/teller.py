@@ -7,6 +7,7 @@ difference whether this process was away for a second or for a week, and none wh
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from time import monotonic
 from typing import Final, Self
 
 import psycopg
@@ -46,6 +47,7 @@ class Teller:
     """Asks what is due, and has it decided and stored.
 
     conninfo: of the app role. due: what the views are asked. warner: who has it decided.
+    stepped_at: when it last began with something that takes seconds at most, monotonic.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Teller:
         self._reads = ReadPool(conninfo, primary=primary, size=1)
         self._heads = LedgerHeadWatch(self._reads)
         self.due = DueWarnings(self._reads, finish_rule=finish_rule)
+        self.stepped_at = monotonic()
         self.warner = Warner(primary, sources, self._clock)
 
     async def follow(self, is_leading: Callable[[], bool], stopping: asyncio.Event) -> None:
@@ -69,6 +72,7 @@ class Teller:
         """
         failing = ""
         while not stopping.is_set():
+            self.stepped_at = monotonic()
             pause_s = EVERY_S
             try:
                 if is_leading():
@@ -97,6 +101,7 @@ class Teller:
         errors: list[BaseException] = []
         at, ledger_head = await self._time(), await self._heads.now()
         for ask in self.due.questions:
+            self.stepped_at = monotonic()
             try:
                 due = await ask(at, ledger_head)
             except LedgerError as unreadable:  # of one view: another can be read
@@ -106,6 +111,7 @@ class Teller:
             for start in range(0, len(due), TOGETHER):
                 if stopping is not None and stopping.is_set():
                     return False
+                self.stepped_at = monotonic()
                 errors += await self._tell(due[start : start + TOGETHER])
         for error in errors:
             raise error

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Final, Self
 
 from domain.commands import ClockAndIds
@@ -11,6 +12,8 @@ from domain.scim_token.rotation import DEFAULT_RULE, FinishRule
 from projections.warnings.teller import Teller
 
 STOP_TIMEOUT_S: Final = 5.0
+STALLED_AFTER_S: Final = 60.0
+"""Without a step: each is bounded by the time-outs of a few statements and of one append."""
 
 
 class Telling:
@@ -27,13 +30,18 @@ class Telling:
         is_leading: Callable[[], bool],
         finish_rule: FinishRule = DEFAULT_RULE,
     ) -> None:
-        self._conninfo = conninfo
-        self._sources = sources
         self._is_leading = is_leading
-        self._finish_rule = finish_rule
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="warnings", daemon=True)
+        self._teller = Teller(conninfo, sources, finish_rule=finish_rule)
+
+    def goes_on(self) -> bool:
+        """Whether the thread lives and does not stand still: nobody else tells what is due, and
+        where nothing is due, nothing else would show it.
+        """
+        still_s = monotonic() - self._teller.stepped_at
+        return self._thread.is_alive() and still_s < STALLED_AFTER_S
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -49,6 +57,5 @@ class Telling:
             runner.run(self._follow())
 
     async def _follow(self) -> None:
-        teller_of = Teller(self._conninfo, self._sources, finish_rule=self._finish_rule)
-        async with teller_of as teller:
+        async with self._teller as teller:
             await teller.follow(self._is_leading, self._stopping)
