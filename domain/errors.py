@@ -203,6 +203,17 @@ class PepperMismatch(Unavailable):
     """
 
 
+class EventsLost(Unavailable):
+    """The ledger lacks an event that this host has known: it was restored from an older state.
+
+    What was revoked since would be good again, so nobody is let in before the loss is declared.
+    """
+
+
+class HeadFileUnusable(Unavailable):
+    """The file that names the newest event a host has known cannot be read, or is not one."""
+
+
 class Overloaded(Unavailable):
     """More is queued than can be answered in time."""
 

@@ -6,10 +6,12 @@ randomness enter through the constructor.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Self
 
 from domain.command_handlers.api_tokens import ApiTokenCommands
 from domain.command_handlers.leaks import LeakCommands
+from domain.command_handlers.losses import LossCommands
 from domain.command_handlers.policies import PolicyCommands
 from domain.command_handlers.presentations import PresentationCommands
 from domain.command_handlers.revocations import RevocationCommands
@@ -20,6 +22,8 @@ from domain.commands import ClockAndIds
 from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.gate import AppendGate
+from domain.eventstore.known_head.head_file import HeadFile
+from domain.eventstore.known_head.requirement import KnownHeadRequirement
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.library.application import LedgerApplication
 from domain.eventstore.lookups.api_tokens import ApiTokenLookup
@@ -43,6 +47,7 @@ class TokenLedger(
     LeakCommands,
     ApiTokenCommands,
     PolicyCommands,
+    LossCommands,
     LedgerApplication,
 ):
     """The ledger of SCIM tokens and of the API tokens that manage them.
@@ -51,6 +56,7 @@ class TokenLedger(
     kind new secrets are of. secret_prefix: the issuer's, that they begin with. revokes_leaked: a
     SCIM token whose leak is reported ends, instead of being marked. on_append: called after each
     commit that stored something.
+    head_file: names an event that the ledger must have; None for none.
     commit_turn: see `AppendGate`. instruments: what counts here.
     Every command raises Unavailable within its deadline when the store is away.
     """
@@ -67,6 +73,7 @@ class TokenLedger(
         on_append: Callable[[], None] = lambda: None,
         commit_turn: CommitTurn = ALONE,
         instruments: LedgerInstruments | None = None,
+        head_file: Path | None = None,
     ) -> None:
         super().__init__(conninfo)
         self.pepper = pepper
@@ -77,7 +84,9 @@ class TokenLedger(
         self._revokes_leaked = revokes_leaked
         self.clock = LedgerClock(clock_and_ids.clock)
         instruments = instruments or LedgerInstruments()
-        primary = Primary(conninfo, requires=PepperRequirement(pepper))
+        self.known_head = None if head_file is None else KnownHeadRequirement(HeadFile(head_file))
+        known_head = () if self.known_head is None else (self.known_head,)
+        primary = Primary(conninfo, requires=(PepperRequirement(pepper), *known_head))
         self.gate = AppendGate(
             primary,
             REGISTRY,

@@ -11,6 +11,7 @@ from domain.api_token import events as api_token_events
 from domain.api_token import token as api_token
 from domain.event import Aggregate, Event, Recorded, SecretRow
 from domain.keyring import retirement as keyring
+from domain.losses import declared as losses
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import fold
 from domain.scim_token.events import Created, Rekeyed, Rotated, SetupLinkCreated
@@ -35,6 +36,7 @@ KINDS: Final = {
         AggregateKind("api_token", api_token.ApiToken, api_token.evolve),
         AggregateKind("policy", policy.Policy, policy.evolve),
         AggregateKind("pepper", keyring.Keyring, keyring.evolve),
+        AggregateKind("ledger", losses.DeclaredLosses, losses.evolve),
         AggregateKind("refusal_tally", refusal_tally.RefusalTally, refusal_tally.evolve),
     )
 }

@@ -20,6 +20,7 @@ from domain.api_token import events as api_token
 from domain.errors import LedgerError
 from domain.event import Event
 from domain.keyring import retirement as keyring
+from domain.losses import declared as losses
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
@@ -108,6 +109,7 @@ REGISTRY = EventRegistry(
         *api_token.EVENTS,
         *policy.EVENTS,
         *keyring.EVENTS,
+        *losses.EVENTS,
         *refusal_tally.EVENTS,
     ]
 )

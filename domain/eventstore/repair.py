@@ -66,11 +66,9 @@ def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeR
     """
     connection.execute(_SQL["take_time"])
     connection.execute(append.LOCK)
-    row = connection.execute(_SQL["count_services"]).fetchone()
-    if row is None or row[0]:
-        # A process remembers what it refused, and until when, by the time that is about to be taken
-        # back.
-        raise NotRepairable("a service is connected to this ledger: stop every one, then repair")
+    # A process remembers what it refused, and until when, by the time that is about to be taken
+    # back.
+    require_no_service(connection)
     row = connection.execute(_SQL["stretch"]).fetchone()
     assert row is not None
     first, last, until, now, since = row
@@ -84,6 +82,13 @@ def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeR
         _derive(connection, touched[start : start + _STREAMS])
     connection.execute(_SQL["set_commands_back"], {"now": now})
     return TimeRepair(events, first, last, until, since, len(touched))
+
+
+def require_no_service(connection: Connection) -> None:
+    """Raise NotRepairable while a service, or another command, is connected to the ledger."""
+    row = connection.execute(_SQL["count_services"]).fetchone()
+    if row is None or row[0]:
+        raise NotRepairable("a service is connected to this ledger: stop every one, then repeat")
 
 
 def give_up_pepper(connection: Connection, *, by: str, reason: str) -> int:

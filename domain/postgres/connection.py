@@ -46,7 +46,7 @@ async def connect(
     conninfo: str,
     *,
     session: Session = SERVING,
-    requires: Requirement | None = None,
+    requires: Sequence[Requirement] = (),
     timeout_s: float = CONNECT_TIMEOUT_S,
 ) -> AsyncConnection[TupleRow]:
     """A connection in autocommit mode that has stated all we rely on.
@@ -59,18 +59,17 @@ async def connect(
         connection = await _reach(each_host(stated(conninfo)), deadline)
         try:
             with cut_after(connection, deadline - asyncio.get_running_loop().time()):
-                stating = _statements(connection.pgconn, session)
-                if requires is not None:
-                    stating += b";" + requires.statement()
-                await connection.execute(stating)
+                stating = [_statements(connection.pgconn, session)]
+                stating += [each.statement() for each in requires]
+                await connection.execute(b";".join(stating))
         except BaseException:  # also of a caller who no longer waits
             await connection.close()
             raise
     except (TimeoutError, psycopg.Error) as error:
-        refusal = None if requires is None else requires.refusal(error)
-        raise refusal or unavailable(error) from error
-    if requires is not None:
-        requires.is_met()
+        refusals = (each.refusal(error) for each in requires)
+        raise next(filter(None, refusals), None) or unavailable(error) from error
+    for each in requires:
+        each.is_met()
     return connection
 
 

@@ -1,5 +1,7 @@
 """The server that takes writes, as the connections of one process know it."""
 
+from collections.abc import Sequence
+
 import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
@@ -24,7 +26,7 @@ class Primary:
     when they are back.
     """
 
-    def __init__(self, conninfo: str, *, requires: Requirement | None = None) -> None:
+    def __init__(self, conninfo: str, *, requires: Sequence[Requirement] = ()) -> None:
         self.generation = 0
         self._conninfo = conninfo
         self._requires = requires
@@ -52,3 +54,7 @@ class Primary:
             self._takes_writes = False
             logger.error("store.takes_no_writes", reason=TAKES_NO_WRITES)
         return StoreReadOnly(TAKES_NO_WRITES)
+
+    def leave(self) -> None:
+        """Use no connection of this generation any more: its database is not what is required."""
+        self.generation += 1

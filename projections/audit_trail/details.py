@@ -13,6 +13,7 @@ from domain import policy
 from domain.api_token import events as api_token
 from domain.event import Actor, Event
 from domain.keyring import retirement as keyring
+from domain.losses import declared as losses
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
@@ -145,6 +146,11 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     ),
     keyring.Retired: lambda event: Detail(
         event.reason, event.retired_by, replace(UNTOLD, note=f"key {event.generation}")
+    ),
+    losses.LossDeclared: lambda event: Detail(
+        event.reason,
+        event.declared_by,
+        replace(UNTOLD, note=losses.in_words(event)),
     ),
     refusal_tally.Counted: lambda event: Detail(
         event.reason, None, Presentation(event.door), event.count

@@ -7,6 +7,7 @@ difference whether this process was away for a second or for a week, and none wh
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from time import monotonic
 from typing import Final, Self
 
@@ -16,6 +17,8 @@ import structlog
 from domain.commands import ClockAndIds
 from domain.errors import LedgerError
 from domain.eventstore import append
+from domain.eventstore.known_head.head_file import HeadFile
+from domain.eventstore.known_head.requirement import KnownHeadRequirement
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
@@ -46,18 +49,25 @@ class BesideAnotherRelease(LedgerError):
 class Teller:
     """Asks what is due, and has it decided and stored.
 
-    conninfo: of the app role. due: what the views are asked. warner: who has it decided.
+    conninfo: of the app role. head_file: as of `TokenLedger`. due: what the views are asked.
+    warner: who has it decided.
     stepped_at: when it last began with something that takes seconds at most, monotonic.
     """
 
     def __init__(
-        self, conninfo: str, sources: ClockAndIds, *, finish_rule: FinishRule = DEFAULT_RULE
+        self,
+        conninfo: str,
+        sources: ClockAndIds,
+        *,
+        finish_rule: FinishRule = DEFAULT_RULE,
+        head_file: Path | None = None,
     ) -> None:
-        primary = Primary(conninfo)
+        self.known_head = None if head_file is None else KnownHeadRequirement(HeadFile(head_file))
+        primary = Primary(conninfo, requires=() if self.known_head is None else (self.known_head,))
         self._clock = LedgerClock(sources.clock)
-        self._reads = ReadPool(conninfo, primary=primary, size=1)
-        self._heads = LedgerHeadWatch(self._reads)
-        self.due = DueWarnings(self._reads, finish_rule=finish_rule)
+        self.reads = ReadPool(conninfo, primary=primary, size=1)
+        self._heads = LedgerHeadWatch(self.reads)
+        self.due = DueWarnings(self.reads, finish_rule=finish_rule)
         self.stepped_at = monotonic()
         self.warner = Warner(primary, sources, self._clock)
 
@@ -119,7 +129,7 @@ class Teller:
 
     async def _let_another_release_go_first(self) -> None:
         """Raises BesideAnotherRelease."""
-        ((is_beside,),) = await self._reads.fetch(
+        ((is_beside,),) = await self.reads.fetch(
             locks.ANOTHER_RELEASE_LEADS, [locks.named(PROJECTIONS)]
         )
         if is_beside:
@@ -135,7 +145,7 @@ class Teller:
     async def _time(self) -> datetime:
         """Ledger time. Raises ClockSkewed, StoreUnavailable."""
         try:
-            ((at,),) = await self._reads.fetch(append.LEDGER_TIME, [self._clock()])
+            ((at,),) = await self.reads.fetch(append.LEDGER_TIME, [self._clock()])
         except psycopg.Error as error:
             self._clock.refuse(error)
             raise
@@ -145,7 +155,7 @@ class Teller:
     async def aclose(self) -> None:
         """Hang up."""
         await self.warner.aclose()
-        await self._reads.close()
+        await self.reads.close()
 
     async def __aenter__(self) -> Self:
         return self

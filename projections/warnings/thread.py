@@ -4,10 +4,12 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from time import monotonic
 from typing import Final, Self
 
 from domain.commands import ClockAndIds
+from domain.eventstore.known_head.requirement import watched
 from domain.scim_token.rotation import DEFAULT_RULE, FinishRule
 from projections.warnings.teller import Teller
 
@@ -20,6 +22,7 @@ class Telling:
     """A context manager: tells what is due for as long as its block runs.
 
     is_leading: whether this process leads the views; only then does it anything.
+    head_file: as of `TokenLedger`.
     """
 
     def __init__(
@@ -29,12 +32,13 @@ class Telling:
         *,
         is_leading: Callable[[], bool],
         finish_rule: FinishRule = DEFAULT_RULE,
+        head_file: Path | None = None,
     ) -> None:
         self._is_leading = is_leading
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="warnings", daemon=True)
-        self._teller = Teller(conninfo, sources, finish_rule=finish_rule)
+        self._teller = Teller(conninfo, sources, finish_rule=finish_rule, head_file=head_file)
 
     def goes_on(self) -> bool:
         """Whether the thread lives and does not stand still: nobody else tells what is due, and
@@ -57,5 +61,5 @@ class Telling:
             runner.run(self._follow())
 
     async def _follow(self) -> None:
-        async with self._teller as teller:
+        async with self._teller as teller, watched(teller.known_head, teller.reads):
             await teller.follow(self._is_leading, self._stopping)

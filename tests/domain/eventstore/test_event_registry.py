@@ -14,6 +14,7 @@ from domain.api_token.permissions import Permission
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY, EventRegistry, UnreadableEvent, Upcaster
 from domain.keyring import retirement as keyring
+from domain.losses import declared as losses
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
@@ -244,6 +245,16 @@ MEANT: dict[str, Event] = {
     "policy.set.v1.minimal": policy.Set(team_id=None, rules=policy.Rules(), set_by=OPERATOR),
     "pepper.retired.v1": keyring.Retired(
         generation=1, retired_by=NAMED_OPERATOR, reason="the yearly rotation"
+    ),
+    "ledger.loss_declared.v1": losses.LossDeclared(
+        after=120,
+        until=150,
+        known=losses.KnownEvent(150, UUID(int=3), 7, UUID(int=4)),
+        declared_by=NAMED_OPERATOR,
+        reason="the disk broke; the backup is of last night",
+    ),
+    "ledger.loss_declared.v1.minimal": losses.LossDeclared(
+        after=None, until=150, known=None, declared_by=OPERATOR, reason="seen by the SIEM"
     ),
     "refusal_tally.counted.v1": refusal_tally.Counted(
         reason="unknown", door="scim", minute=T0, count=17

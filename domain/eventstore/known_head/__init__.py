@@ -1,0 +1,1 @@
+"""What a host knows of the ledger's head, outside of the database."""

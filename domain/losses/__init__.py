@@ -1,0 +1,1 @@
+"""What the ledger knows it has lost."""

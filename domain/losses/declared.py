@@ -1,0 +1,108 @@
+"""The aggregate `DeclaredLosses`: which stretches of the ledger are lost, on whose word. Pure.
+
+A restore of an older state takes away what was recorded since, revocations included. Nobody is let
+in before an operator has said so, and what they said stays in the ledger.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import ClassVar, Final
+from uuid import UUID, uuid5
+
+import msgspec
+
+from domain.event import Actor, Event, Recorded, SecretRow
+from domain.scim_token.values import check_reason
+
+LOSSES_ID: Final = uuid5(UUID("a1f6b0de-58f5-4c0b-8a3e-0d7d2f0c9b11"), "losses")
+"""The one stream of it; the function `ledger.require_known` (0017) knows it, too."""
+
+
+class KnownEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An event that somebody has seen committed, by what no repair changes: no instant, no bytes.
+
+    position: its notification id, at least 1.
+    """
+
+    position: int
+    originator_id: UUID
+    originator_version: int
+    command_id: UUID
+
+
+class LedgerEvent(Event, frozen=True, forbid_unknown_fields=True):
+    """Any event about the ledger itself."""
+
+
+class LossDeclared(LedgerEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The ledger was restored from an older state, and goes on without what it had recorded since.
+
+    after: the last position that it had when this was declared; None where other events had been
+    recorded in the place of the lost ones, so that nobody can tell where the loss begins.
+    until: the last position that anybody is known to have seen. This event and all later ones have
+    greater positions. known: the event that the host's head file names, None where there was none.
+    """
+
+    topic: ClassVar[str] = "ledger.loss_declared.v1"
+    after: int | None
+    until: int
+    known: KnownEvent | None
+    declared_by: Actor
+    reason: str
+
+
+EVENTS: Final[Sequence[type[LedgerEvent]]] = (LossDeclared,)
+
+
+class DeclaredLosses(msgspec.Struct, frozen=True):
+    """State after `version` events. last_used_at, uses: of every aggregate; this one has none."""
+
+    id: UUID
+    version: int
+    last_used_at: datetime | None = None
+    uses: int = 0
+
+    @property
+    def stream_team(self) -> None:
+        """A loss is everybody's."""
+
+    def secret_rows(self) -> list[SecretRow]:
+        """It has no secret."""
+        return []
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """What is missing. Fields as in `LossDeclared`."""
+
+    after: int | None
+    until: int
+    known: KnownEvent | None
+
+
+def declare(loss: Loss, *, by: Actor, reason: str) -> list[LedgerEvent]:
+    """Write down what is lost. Raises InvalidValue on a reason that is none."""
+    check_reason(reason)
+    return [
+        LossDeclared(
+            after=loss.after,
+            until=loss.until,
+            known=loss.known,
+            declared_by=by,
+            reason=reason,
+        )
+    ]
+
+
+def in_words(loss: Loss | LossDeclared) -> str:
+    """The stretch for the audit trail, e.g. "events 121 to 150"."""
+    if loss.after is None:
+        return f"events up to {loss.until}, from where on is not known"
+    return f"events {loss.after + 1} to {loss.until}"
+
+
+def evolve(losses: DeclaredLosses | None, recorded: Recorded) -> DeclaredLosses:
+    """Fold one recorded event into the state."""
+    assert isinstance(recorded.event, LossDeclared), recorded.event
+    after = 0 if losses is None else losses.version
+    assert recorded.originator_version == after + 1, "a stream is dense"
+    return DeclaredLosses(recorded.originator_id, recorded.originator_version)
