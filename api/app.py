@@ -66,6 +66,7 @@ from api.telemetry.tracing import tracing_of
 from domain.commands import ClockAndIds
 from domain.errors import PermissionDenied
 from domain.eventstore.commit_turn import ALONE, SharedCommitTurn
+from domain.eventstore.known_head.requirement import watched
 from domain.ledger import TokenLedger
 from domain.secret import Pepper
 from projections.audit_trail.queries import AuditQueries
@@ -149,11 +150,12 @@ def build(
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         on_leave(service.heads.leave)
-        async with service.doors.refusals.running():
+        ledger = service.ledger
+        async with service.doors.refusals.running(), watched(ledger.known_head, ledger.reads):
             yield
         if upstream is not None:
             await upstream.aclose()
-        await service.ledger.aclose()
+        await ledger.aclose()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
 
@@ -215,6 +217,7 @@ def assemble(
         on_append=waker.appended,
         commit_turn=ALONE if settings.turn_fd is None else SharedCommitTurn(settings.turn_fd),
         instruments=instruments.ledger,
+        head_file=settings.head_file,
     )
     instruments.read_connections_max.set(ledger.reads.size)
     refusals = RefusalCounter(

@@ -19,8 +19,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from api.clock_and_ids import CLOCK_AND_IDS
-from api.settings import Settings, SettingsError, pepper_keys
+from api.settings import PREFIX, Settings, SettingsError, pepper_keys
 from domain.errors import PepperMismatch
+from domain.eventstore.known_head.head_file import FILE_NAME as HEAD_FILE_NAME
 from domain.eventstore.peppers.fingerprints import has_pepper, record_pepper, require_pepper
 from domain.ledger import TokenLedger
 from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailable
@@ -134,6 +135,7 @@ def open_ledger(settings: Settings) -> TokenLedger:
         is_live=settings.environment == "live",
         secret_prefix=settings.secret_prefix,
         revokes_leaked=settings.on_leak == "revoke",
+        head_file=settings.head_file,
     )
 
 
@@ -199,7 +201,25 @@ def _prepared(settings: Settings, server: EmbeddedPostgres, keys: Keys) -> Setti
         settings,
         database_url=server.conninfo(user=_APP_ROLE, dbname=_DATABASE),
         pepper_file=pepper_file,
+        head_file=head_file(settings),
     )
+
+
+def head_file(settings: Settings) -> Path | None:
+    """Where this host keeps what it knows of the ledger; None for nowhere."""
+    if settings.head_file is None and settings.database_url is None:
+        return embedded(settings).base_dir / HEAD_FILE_NAME
+    return settings.head_file
+
+
+def check_head_file(settings: Settings) -> None:
+    """Raise SettingsError where the head file that is set could never be written."""
+    path = settings.head_file
+    if path is not None and not os.access(path.parent, os.W_OK | os.X_OK):
+        raise SettingsError(
+            f"{PREFIX}HEAD_FILE: the service cannot write into {path.parent}: "
+            "make the directory, and give it to the user that the service runs as"
+        )
 
 
 def own_pepper_file(server: EmbeddedPostgres) -> Path:

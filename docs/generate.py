@@ -24,6 +24,7 @@ from domain import policy
 from domain.api_token import events as api_token
 from domain.event import Event
 from domain.keyring import retirement as keyring
+from domain.losses import declared as losses
 from domain.refusals import tally as refusal_tally
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
@@ -37,6 +38,7 @@ EVENTS: Sequence[type[Event]] = (
     *api_token.EVENTS,
     *policy.EVENTS,
     *keyring.EVENTS,
+    *losses.EVENTS,
     *refusal_tally.EVENTS,
 )
 NOTHING = "–"  # noqa: RUF001 - as in the other tables

@@ -130,10 +130,12 @@ def running_service(
     workers: int = 1,
     port: int = 0,
     environment: Mapping[str, str] | None = None,
+    readiness: int = 200,
 ) -> Iterator[RunningService]:
     """Start the service, wait until it is ready, and in the end stop it and look at how it went.
 
-    more_arguments: of `serve`. port: 0 takes a free one. environment: further variables. A service
+    more_arguments: of `serve`. port: 0 takes a free one. environment: further variables. readiness:
+    the status that is waited for. A service
     that does not leave with 0 after SIGTERM, or whose log holds a traceback, fails the test.
     """
     arguments = ("serve", "--port", str(port), "--workers", str(workers), *more_arguments)
@@ -155,7 +157,7 @@ def running_service(
             url = _address(process, log)
             with httpx.Client(base_url=url, timeout=10, trust_env=False, verify=False) as client:
                 service = RunningService(url, process.pid, log, output, token, database, client)
-                _wait_until_ready(service, process)
+                _wait_until_ready(service, process, readiness)
                 yield service
         finally:
             exit_code = _stop(process)
@@ -207,7 +209,9 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
     return found[0]
 
 
-def _wait_until_ready(service: RunningService, process: "subprocess.Popen[bytes]") -> None:
+def _wait_until_ready(
+    service: RunningService, process: "subprocess.Popen[bytes]", status: int
+) -> None:
     """Until it answers, and its views have caught up: then the projection process leads."""
 
     def is_ready() -> bool:
@@ -216,8 +220,10 @@ def _wait_until_ready(service: RunningService, process: "subprocess.Popen[bytes]
             answer = service.client.get("/readyz")
         except httpx.TransportError:
             return False
+        if answer.status_code != status or status != 200:
+            return answer.status_code == status
         views = answer.json().get("projections", [])
-        return answer.status_code == 200 and bool(views) and all(view["lag"] == 0 for view in views)
+        return bool(views) and all(view["lag"] == 0 for view in views)
 
     until(is_ready, timeout_s=START_TIMEOUT_S, what="readiness", tell=service.log.read_text)
 

@@ -18,6 +18,7 @@ from cyclopts import Parameter
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api.cli.console import AsJson, DataDir, show
+from api.cli.recover import lost
 from api.deployment import (
     Keys,
     empty_store,
@@ -28,6 +29,7 @@ from api.deployment import (
 )
 from api.settings import load
 from domain.errors import LedgerError
+from domain.losses.declared import in_words
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.programs import installed_programs
 from projections.ledger_check import check_ledger
@@ -91,8 +93,12 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
         assert ready.database_url is not None
         with open_connection(ready.database_url) as connection:
             found = check_ledger(connection)
+        loss = lost(ready)
     damage = None if found.damage is None else str(found.damage)
-    show({"events": found.events, "streams": found.streams, "damage": damage}, as_json=as_json)
+    told = {"events": found.events, "streams": found.streams, "damage": damage}
+    if loss is not None:
+        told["lost"] = f"{in_words(loss)}: scim-ledger recover"
+    show(told, as_json=as_json)
     if found.events == 0:
         raise BackupError("the backup holds no event")
     return 0 if damage is None else 1

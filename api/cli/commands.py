@@ -29,6 +29,7 @@ from api.cli.installation import config, recipes
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
 from api.cli.leaks.report import report_leak
+from api.cli.recover import recover
 from api.cli.scim_tokens import change, handover, policy, revocation, rotation, suspension
 from api.cli.scim_tokens import token as cli_token
 from api.cli.serve import serve
@@ -98,6 +99,7 @@ for sub in (
 app.command(cli_projections.verify)
 app.command(backup.backup)
 app.command(backup.restore)
+app.command(recover)
 
 
 UNSET: Final = Settings()

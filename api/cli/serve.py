@@ -5,7 +5,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from api.cli.api_token import first
-from api.deployment import Keys, embedded, open_store
+from api.deployment import Keys, check_head_file, embedded, open_store
 from api.descriptors import check_descriptor_limit
 from api.resources.leaks.adapters import leak_adapters
 from api.server.heartbeat import Pulse
@@ -23,6 +23,7 @@ from api.server.worker import worker_argv
 from api.settings import PLAIN, PREFIX, Settings, hosts
 from api.telemetry.pages import new_pages
 from api.telemetry.tracing import check_tracing
+from domain.errors import EventsLost, HeadFileUnusable
 from domain.eventstore.commit_turn import new_commit_turn
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.error import EmbeddedPostgresError
@@ -55,13 +56,15 @@ def _serve(settings: Settings, *, migrates: bool) -> int:
     check_descriptor_limit()
     leak_adapters(settings)  # or each worker would refuse its settings, and start again
     check_tracing(settings)
+    check_head_file(settings)
     with (
         open_store(settings, migrates=migrates, keys=Keys.RECORDED) as ready,
         _kept_running(settings),
     ):
         listeners = listen_on(hosts(ready), ready.port)
         _prepare_views(ready)
-        first.hand_over(ready, url=url_of(listeners[0]))
+        with suppress(EventsLost, HeadFileUnusable):  # which the workers answer with, and the log
+            first.hand_over(ready, url=url_of(listeners[0]))
         supervisor = Supervisor()
         programs = _programs(ready, supervisor, listeners)
         for listener in listeners:

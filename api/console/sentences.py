@@ -34,6 +34,7 @@ _HAPPENED: Final[Mapping[str, str]] = {
     "api_token.revoked": "API token revoked",
     "policy.set": "Policy set",
     "pepper.retired": "A key of the pepper retired",
+    "ledger.loss_declared": "Events declared lost, after a restore of an older state",
     "refusal_tally.counted": "Refused, for no token that is known",
 }
 """A kind that is missing here is told by its name."""
@@ -42,7 +43,7 @@ _OF_NOTE: Final = frozenset(
         *("scim_token.expiring", "scim_token.expired", "scim_token.unused", "policy.set"),
         *("scim_token.rotation_finished", "scim_token.leaked", "api_token.created"),
         *("scim_token.changed", "scim_token.setup_link_created", "scim_token.setup_link_ended"),
-        *("scim_token.rotated", "api_token.refused", "pepper.retired"),
+        *("scim_token.rotated", "api_token.refused", "pepper.retired", "ledger.loss_declared"),
     }
 )
 """Kinds whose note says something that a reader needs; of others it repeats the sentence."""

@@ -1,14 +1,18 @@
 """Check the ledger in its database: schema, rights, pepper keys, ledger time, views."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from psycopg import Connection
 
+from api.deployment import head_file
 from api.doctor.finding import Finding, fail, ok, warn
 from api.settings import Settings, SettingsError, pepper_keys
-from domain.errors import PepperMismatch
+from domain.errors import EventsLost, HeadFileUnusable, PepperMismatch
+from domain.eventstore.known_head.head_file import HeadFile
+from domain.eventstore.known_head.requirement import require_known
 from domain.eventstore.ledger_clock import AHEAD_MAX
 from domain.eventstore.peppers.fingerprints import require_pepper
 from domain.postgres.migrate import MigrationError, pending
@@ -20,9 +24,11 @@ from projections.registry import PROJECTIONS
 from projections.warnings.queries import LATE_AFTER, VIEWS, due_since
 
 MAX_LAG: Final = 10_000
+LATE_HEAD_FILE: Final = timedelta(minutes=1)
 MIGRATE: Final = "run scim-ledger migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)"
 
 _SQL: Final = statements("api.doctor", "ledger.sql")
+_KNOWN_HEAD: Final = statements("domain.eventstore.known_head", "sql/known_head.sql")
 NEEDED: Final = {
     "ledger.events": "SELECT INSERT",
     "ledger.stream_heads": "SELECT INSERT UPDATE",
@@ -49,6 +55,7 @@ def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
     if rights_.remedy is not None:
         return
     yield from keys(connection, settings)
+    yield known_head(connection, head_file(settings))
     yield clock(connection)
     yield ledger_time(connection)
     yield repairs(connection)
@@ -127,6 +134,35 @@ def keys(connection: Connection, settings: Settings) -> Iterator[Finding]:
         found += f", {row[0]} of them retired" if row[0] else ""
         more = "; scim-ledger keys tells what each still has" if known > 1 else ""
         yield ok("pepper generations", found + more)
+
+
+def known_head(connection: Connection, path: Path | None) -> Finding:
+    """Whether the ledger is what this host has known, and whether anybody would notice."""
+    what = "head file"
+    if path is None:
+        return warn(
+            what,
+            "none is set: nobody would notice a restore of an older state, in which what was "
+            "revoked since is good again",
+            "set SCIM_LEDGER_HEAD_FILE to a file on a disk of this host "
+            "(docs/how-to/back-up-and-restore.md)",
+        )
+    try:
+        known = HeadFile(path).read()
+        require_known(connection, known)
+    except (EventsLost, HeadFileUnusable) as error:
+        found, _, remedy = str(error).partition("; ")
+        return fail(what, found, remedy)
+    if known is None:
+        return warn(what, f"there is none yet at {path}", "start the service: it writes it")
+    row = connection.execute(_KNOWN_HEAD["is_late"], [LATE_HEAD_FILE, known.position]).fetchone()
+    if row == (True,):
+        return warn(
+            what,
+            f"event {known.position} is the last that it knows, and later ones are not new",
+            "start the service on this host; if it runs, head_file.not_kept in its log says why",
+        )
+    return ok(what, f"event {known.position} is the last that this host has known")
 
 
 def clock(connection: Connection, *, here: Callable[[], datetime] = positions.now) -> Finding:

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
 
 import msgspec
+import structlog
 from litestar import Response, get
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
@@ -31,6 +32,12 @@ from projections.described import Instant
 BATCH_MEDIA_TYPE: Final = "application/cloudevents-batch+json"
 WAIT_MAX_S: Final = 30
 POSITION_MAX: Final = 2**63 - 1
+BEYOND: Final = (
+    "is beyond the ledger: if you have stored an event of that position, the ledger was restored "
+    "from an older state. Tell whoever runs it (scim-ledger recover --seen), and do not start over."
+)
+
+logger = structlog.get_logger()
 
 
 class CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -116,10 +123,14 @@ async def follow_events(  # noqa: PLR0917 - the query of the feed
     """
     caller = request.user
     if after > caller.ledger_head:
-        detail = (
-            "is beyond the ledger: was it restored to an earlier state? Start from its last event."
+        # Evidence, or a slip of the pen: it is told, and stops nobody else.
+        logger.warning(
+            "feed.beyond_the_ledger",
+            after=after,
+            ledger_head=caller.ledger_head,
+            api_token_id=str(caller.api_token.id),
         )
-        raise BadRequest("A parameter is not valid.", [FieldError("after", detail)])
+        raise BadRequest("A parameter is not valid.", [FieldError("after", BEYOND)])
     narrow = AuditFilter(teams=caller.api_token.teams, kinds=kinds(kind, None))
     deadline = deadline_of(request.scope)
     events, next_ = await _await_events(

@@ -14,7 +14,14 @@ from litestar.openapi.spec import Operation
 from api.http.openapi import or_problem
 from api.http.problems import documented
 from api.service import InjectedService, Service
-from domain.errors import ClockSkewed, PepperMismatch, StoreReadOnly, Unavailable
+from domain.errors import (
+    ClockSkewed,
+    EventsLost,
+    HeadFileUnusable,
+    PepperMismatch,
+    StoreReadOnly,
+    Unavailable,
+)
 from domain.eventstore.ledger_clock import AHEAD_MAX
 from projections.described import one_of, rfc3339
 from projections.follow import positions
@@ -26,7 +33,7 @@ _KNOWN: Final = (
     [projection.shape for projection in PROJECTIONS],
 )
 
-_LASTING: Final = (ClockSkewed, PepperMismatch, StoreReadOnly)
+_LASTING: Final = (ClockSkewed, EventsLost, HeadFileUnusable, PepperMismatch, StoreReadOnly)
 """What somebody has to mend."""
 
 
@@ -47,7 +54,8 @@ class Readiness(msgspec.Struct, frozen=True):
 
     status: "ready", "degraded" (a view stopped, ledger time has jumped, or warnings are not told;
     authentication goes on), "unavailable" (503: no database, a clock that the database does not
-    believe, another pepper), "read_only" (503: the database takes no writes, so nothing can be
+    believe, another pepper, events that this host has known and the
+    ledger has not), "read_only" (503: the database takes no writes, so nothing can be
     authenticated), or "building" (503): a view of this release is being built from the ledger for
     the first time. Its doors answer; its reads do not, so until then the release before goes on
     serving.
@@ -60,7 +68,7 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 CAUSES: Final = (
-    *("database", "pepper", "clock", "read_only", "building"),
+    *("database", "pepper", "events_lost", "clock", "read_only", "building"),
     *("stopped_view", "ledger_time", "warnings"),
 )
 """Why a process is not ready, or degraded (the last three)."""
@@ -149,6 +157,8 @@ def _why(error: Unavailable) -> tuple[Readiness, str]:
             return Readiness("unavailable", problems=[problem]), "clock"
         case PepperMismatch():
             return Readiness("unavailable", problems=[str(error)]), "pepper"
+        case EventsLost() | HeadFileUnusable():
+            return Readiness("unavailable", problems=[str(error)]), "events_lost"
         case StoreReadOnly():
             return Readiness("read_only", problems=[str(error)]), "read_only"
         case _:

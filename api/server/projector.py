@@ -1,6 +1,6 @@
 """The projection process: `python -m api.server.projector`, started by `scim-ledger serve`.
 
-Follows the ledger, and tells what is due of its tokens.
+Follows the ledger, tells what is due of its tokens, and keeps the head file.
 
 Reads SCIM_LEDGER_DATABASE_URL from its environment. Leaves on SIGTERM and when its lifeline ends.
 """
@@ -14,6 +14,7 @@ from api.clock_and_ids import CLOCK_AND_IDS
 from api.server.heartbeat import keep_beating_aside
 from api.settings import finish_rule, load
 from api.telemetry.logs import configure_logging, logging_given
+from domain.eventstore.known_head.keeper import HeadKeeper
 from projections.follow.low_priority import NICE_FOLLOWING, process_gives_way
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
@@ -50,10 +51,20 @@ def main() -> None:
     def is_leading() -> bool:
         return runner.leads(scim_tokens.PROJECTION)
 
-    rule = finish_rule(load())
-    with Telling(conninfo, CLOCK_AND_IDS, is_leading=is_leading, finish_rule=rule) as telling:
+    settings = load()
+    keeper = HeadKeeper(conninfo, settings.head_file)
+    telling = Telling(
+        conninfo,
+        CLOCK_AND_IDS,
+        is_leading=is_leading,
+        finish_rule=finish_rule(settings),
+        head_file=settings.head_file,
+    )
+    with keeper, telling:
         if arguments.beat_fd is not None:
-            keep_beating_aside(arguments.beat_fd, goes_on=telling.goes_on)
+            keep_beating_aside(
+                arguments.beat_fd, goes_on=lambda: telling.goes_on() and keeper.goes_on()
+            )
         runner.run(should_stop)
 
 

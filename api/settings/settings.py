@@ -53,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     on_leak: revoke or mark, what happens to a SCIM token whose leak is reported.
     github_keys_file: the public keys of GitHub's secret scanning; with it, its reports are taken.
     gitlab_revocation: take findings of GitLab's secret detection.
+    head_file: names the newest event that this host has known, so that a restore of an older state
+        is noticed; of an embedded ledger head.json in its directory unless set.
     allow_unsafe_database: start although the server may lose what it confirmed (fsync=off and the
     like). public_metrics: answer /metrics without an API token; no secret, but how much is used.
     metrics_token_file: tokens that are good for /metrics alone, also without the database.
@@ -84,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     on_leak: str = "revoke"
     github_keys_file: Path | None = None
     gitlab_revocation: bool = False
+    head_file: Path | None = None
     allow_unsafe_database: bool = False
     public_metrics: bool = False
     metrics_token_file: Path | None = None

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
@@ -22,8 +24,10 @@ from api.server.protocol import StrictHttpProtocol
 from api.settings import Settings
 from domain.authority import Operator
 from domain.commands import ClockAndIds, NewScimToken
+from domain.eventstore.known_head.head_file import HeadFile
 from domain.eventstore.peppers.fingerprints import record_pepper
 from domain.ledger import TokenLedger
+from domain.losses.declared import KnownEvent
 from domain.scim_token.events import Presentation
 from domain.secret import SecretKind, mint
 from tests.api.server.serving import connect, serving
@@ -121,6 +125,14 @@ def pepper_missing(place: Place) -> Told:
         record_pepper(owner, PEPPER)
     with TestClient(build(place.settings(pepper="another" * 6))) as client:
         return Told(None, scrape(client))
+
+
+def events_lost(place: Place) -> Told:
+    with TemporaryDirectory() as directory:
+        path = Path(directory, "head.json")
+        HeadFile(path).write(KnownEvent(9, UUID(int=1), 1, UUID(int=2)))
+        with TestClient(build(place.settings(head_file=path))) as client:
+            return Told(None, scrape(client))
 
 
 def clock_wrong(place: Place) -> Told:
@@ -387,6 +399,7 @@ TROUBLES: Final[dict[str, Callable[[Place], Told]]] = {
     "ScimLedgerDatabaseDown": database_away,
     "ScimLedgerDatabaseReadOnly": read_only,
     "ScimLedgerPepperMissing": pepper_missing,
+    "ScimLedgerEventsLost": events_lost,
     "ScimLedgerClockWrong": clock_wrong,
     "ScimLedgerDoorsFail": database_away,
     "ScimLedgerErrors": reads_fail,

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api.cli.console import AsJson, DataDir, complain, show
 from api.cli.installation.contradictions import contradictions
-from api.deployment import embedded, own_pepper_file
+from api.deployment import embedded, head_file, own_pepper_file
 from api.settings import (
     KNOWN,
     PREFIX,
@@ -29,6 +29,7 @@ from domain.postgres.embedded.error import EmbeddedPostgresError
 
 HIDDEN: Final = "(hidden)"
 UNUSABLE: Final = "(unusable)"
+UNNOTICED: Final = "(none: a restore of an older state would not be noticed)"
 MISPLACED: Final = "looks like a secret, which no setting takes: revoke it if it is one"
 _SECRET_PARTS: Final = ("password", "secret", "scram_client_key", "scram_server_key")
 """How the names of a connection string's secret parts end."""
@@ -120,6 +121,8 @@ def _row(
 
 def _value(name: str, settings: Settings) -> object:
     value = getattr(settings, name.lower())
+    if name == "HEAD_FILE" and value is None:
+        return _default_head_file(settings)
     if name == "DATA_DIR" and value is None and settings.database_url is None:
         return _default_data_dir()
     if value in {None, ""}:
@@ -150,6 +153,14 @@ def _default_data_dir() -> str | None:
         return str(embedded(Settings()).base_dir)
     except EmbeddedPostgresError:
         return None
+
+
+def _default_head_file(settings: Settings) -> str | None:
+    try:
+        path = head_file(settings)
+    except EmbeddedPostgresError:
+        return None
+    return UNNOTICED if path is None else str(path)
 
 
 def _pepper_file(settings: Settings) -> str | None:

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
+from api.deployment import check_head_file
 from api.resources.leaks.adapters import leak_adapters
 from api.resources.metrics_token import NAME, metrics_tokens
 from api.settings import PLAIN, PREFIX, Given, Settings, SettingsError, hosts, pepper_keys
@@ -73,7 +74,11 @@ def _files(settings: Settings) -> Iterator[str]:
             pepper_keys(settings)
         except SettingsError as error:
             yield f"{error}: mend it, or name another file"
-    for read in (leak_adapters, lambda told: metrics_tokens(told.metrics_token_file)):
+    for read in (
+        check_head_file,
+        leak_adapters,
+        lambda told: metrics_tokens(told.metrics_token_file),
+    ):
         try:
             read(settings)
         except SettingsError as error:

@@ -115,6 +115,7 @@ def test_a_sound_installation_fails_in_nothing(database: Database) -> None:
             "role",
             "rights",
             "pepper generations",
+            "head file",
             "clock",
             "ledger time",
         ),

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from api.resources.feed import BEYOND
 from domain.api_token.permissions import Permission
 from domain.scim_token.warnings import FirstUsed
 from projections.audit_trail.view import USED
@@ -228,7 +229,7 @@ def test_a_position_beyond_the_ledger_is_refused(service: RunningService, admin:
     assert_invalid(
         service.client.get("/events", auth=admin, params={"after": 2**62}),
         "after",
-        "is beyond the ledger: was it restored to an earlier state? Start from its last event.",
+        BEYOND,
         about="A parameter is not valid.",
     )
 

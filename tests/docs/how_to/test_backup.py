@@ -11,6 +11,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from projections.described import rfc3339
+from tests.conftest import now
 from tests.docs import prescribed
 from tests.docs.documents import blocks
 from tests.docs.prescribed import Prescribed, migrated
@@ -66,7 +68,7 @@ def test_a_backup_is_a_whole_ledger_and_lacks_what_came_after(
     assert stat.S_IMODE(dump.stat().st_mode) == 0o600
     later = create(lost, "c")
 
-    for name in ("ledger.dump", "pepper"):
+    for name in ("ledger.dump", "pepper"):  # a fresh host, without a head file
         shutil.copy(lost.directory / name, fresh.directory)
     (restore,) = blocks("restore", document=DOCUMENT)
     told = fresh.good(restore)
@@ -130,6 +132,42 @@ def test_no_step_is_green_on_nothing(other: Prescribed) -> None:
         *(1,),
         "scim-ledger: absent/ledger.dump cannot be written: No such file or directory\n",
     )
+
+
+def test_what_a_restore_has_taken_away_is_declared_and_revoked_again(other: Prescribed) -> None:
+    """The service's own head file notices; the commands of the page mend."""
+    migrated(other)
+    revoked, good = create(other, "a"), create(other, "b")
+    assert status(other, good["token"]) == 200
+    (backup,) = blocks("backup", document=DOCUMENT)
+    other.good(backup)
+    taken_at = rfc3339(now())
+    command(other, f"token revoke {revoked['id']}")
+    assert status(other, revoked["token"]) == 401
+    later = create(other, "c")
+    assert status(other, later["token"]) == 200
+
+    (roles,) = blocks("roles", document=prescribed.DOCUMENT)
+    other.administer(f"DROP DATABASE scim_ledger; {roles.strip().splitlines()[-1]}")
+    (restore,) = blocks("restore", document=DOCUMENT)
+    assert "lost: events " in other.good(restore)
+    doctor = other.run("scim-ledger doctor")
+    assert doctor.returncode == 1
+    assert "fail  head file " in doctor.stdout
+    refused = other.run(f"scim-ledger token revoke {revoked['id']}")
+    assert "this host has known event" in refused.stderr
+
+    (lost,), (declare,) = blocks("lost", document=DOCUMENT), blocks("declare", document=DOCUMENT)
+    assert "--declare-loss" in other.good(lost)
+    other.good(declare)
+    assert "nothing is lost" in other.run(lost).stderr
+    (revoke,) = blocks("revoke", document=DOCUMENT)
+    done = other.run(revoke, TOKEN=revoked["id"], BACKUP=taken_at)
+    assert done.returncode == 0, done.stderr
+    assert [status(other, each["token"]) for each in (revoked, good, later)] == [401, 401, 401]
+    (fact,) = command(other, "audit list --kind ledger.loss_declared")
+    assert fact["reason"] == "the disk of db1 broke; the backup is of 02:00"
+    assert fact["note"].startswith("events ")
 
 
 def test_the_embedded_ledger_goes_into_a_file_and_out_of_it(other: Prescribed) -> None:
