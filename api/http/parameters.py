@@ -90,9 +90,15 @@ def _errors(
 
 @cache
 def _parameters(handler: BaseRouteHandler) -> Mapping[str, Value]:
-    """The query's parameters of a handler by name, in its order."""
+    """The query's parameters of a handler by name, in its order, then of what it is given."""
+    own = handler.parsed_fn_signature.parameters
+    given = handler.resolve_dependencies()
+    fields = [*own.items()]
+    for name in own:
+        if name in given:
+            fields += given[name].parsed_fn_signature.parameters.items()
     found = {}
-    for name, field in handler.parsed_fn_signature.parameters.items():
+    for name, field in fields:
         if isinstance(field.kwarg_definition, QueryParameter):
             found[field.kwarg_definition.name or name] = Value(
                 _typed(field, field.kwarg_definition)

@@ -6,7 +6,8 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from litestar import Response, get
-from litestar.params import QueryParameter
+from litestar.di import NamedDependency, Provide
+from litestar.params import QueryParameter, SkipValidation
 from litestar.response import Template
 from msgspec.structs import replace
 
@@ -39,10 +40,7 @@ Text: TypeAlias = Annotated[str | None, QueryParameter(required=False)]
 From: TypeAlias = Annotated[str | None, QueryParameter(name="from", required=False)]
 
 
-@get(PATH, include_in_schema=False, opt=_MAY)
-async def audit(  # noqa: PLR0917 - a filter each
-    request: StrictRequest,
-    service: InjectedService,
+def asked_for(  # noqa: PLR0917 - a filter each
     team: Text = None,
     token: Text = None,
     user: Text = None,
@@ -52,10 +50,9 @@ async def audit(  # noqa: PLR0917 - a filter each
     source: Text = None,
     from_: From = None,
     to: Text = None,
-    before: Text = None,
-) -> Template:
-    """One page, newest first. before: the position at which the page before it ended."""
-    asked = forms.filled(
+) -> Mapping[str, str]:
+    """The filters that the query gives, of the page and of its export."""
+    return forms.filled(
         {
             "team": team,
             "token": token,
@@ -68,6 +65,21 @@ async def audit(  # noqa: PLR0917 - a filter each
             "from": from_,
         }
     )
+
+
+InjectedFilters: TypeAlias = NamedDependency[SkipValidation[Mapping[str, str]]]
+"""The parameter `asked` of a handler."""
+_ASKED: Final = {"asked": Provide(asked_for, sync_to_thread=False)}
+
+
+@get(PATH, include_in_schema=False, opt=_MAY, dependencies=_ASKED)
+async def audit(
+    request: StrictRequest,
+    service: InjectedService,
+    asked: InjectedFilters,
+    before: Text = None,
+) -> Template:
+    """One page, newest first. before: the position at which the page before it ended."""
     caller = request.user
     facts: Sequence[AuditEvent] = ()
     older, pinned, mistakes = None, None, dict[str, str]()
@@ -99,35 +111,14 @@ async def audit(  # noqa: PLR0917 - a filter each
     )
 
 
-@get(f"{PATH}/export", include_in_schema=False, opt=_MAY)
-async def export(  # noqa: PLR0917 - a filter each
+@get(f"{PATH}/export", include_in_schema=False, opt=_MAY, dependencies=_ASKED)
+async def export(
     request: StrictRequest,
     service: InjectedService,
-    team: Text = None,
-    token: Text = None,
-    user: Text = None,
-    api_token: Text = None,
-    what: Text = None,
-    outcome: Text = None,
-    source: Text = None,
-    from_: From = None,
-    to: Text = None,
+    asked: InjectedFilters,
     as_: Annotated[str, QueryParameter(name="as", required=False)] = "csv",
 ) -> Response[Any]:
     """Every row that the filters leave, as a file."""
-    asked = forms.filled(
-        {
-            "team": team,
-            "token": token,
-            "user": user,
-            "api_token": api_token,
-            "what": what,
-            "outcome": outcome,
-            "source": source,
-            "to": to,
-            "from": from_,
-        }
-    )
     if as_ not in FORMATS:
         raise BadRequest("The format is none of the choices.")
     try:
