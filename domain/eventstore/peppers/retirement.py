@@ -7,7 +7,8 @@ process would make (`command_batch.py`).
 """
 
 from datetime import datetime, timedelta
-from typing import Final
+from functools import partial
+from typing import Final, LiteralString
 from uuid import UUID
 
 from psycopg import Connection
@@ -21,10 +22,12 @@ from domain.keyring import retirement as keyring
 from domain.postgres.sql_file import statements
 
 SLACK: Final = timedelta(seconds=10) + AHEAD_MAX
-"""What has just ended by the database's clock may not have by that of a process, or in a command
-that is under way."""
+"""What has just ended by the database's clock may not have by that of a process."""
 
 _SQL: Final = statements("domain.eventstore.peppers", "sql/peppers.sql")
+HOLDERS: Final = _SQL["holders"]
+HOLDERS_AMONG: Final = _SQL["holders_among"]
+"""What each reads, and by which index, stands beside its text."""
 
 
 def retire_key(
@@ -42,11 +45,17 @@ def retire_key(
     Raises what `keyring.retire` raises.
     """
     connection.execute(_SQL["take_time"])
-    since = _since(connection)
-    _decide(connection, generation, since=None, by=by, reason=reason)
+    since, after = _reached(connection)
+    holders = _holders(connection, HOLDERS, generation=generation, after=after)
+    decide = partial(keyring.retire, generation, by=by, reason=reason)
+    decide(known=_known(connection), holders=holders)
     connection.execute(_SQL["wait_briefly"])
     connection.execute(append.LOCK)
-    events = _decide(connection, generation, since=since, by=by, reason=reason)
+    _, after = _reached(connection)
+    changed = [id_ for (id_,) in connection.execute(_SQL["changed_since"], [since])]
+    among = {"generation": generation, "after": after, "among": changed}
+    holders = _holders(connection, HOLDERS_AMONG, **among)
+    events = decide(known=_known(connection), holders=holders)
     if events:
         at = _store(connection, events, clock=clock, command_id=command_id)
         connection.execute(_SQL["retire"], [at, generation])
@@ -55,26 +64,19 @@ def retire_key(
     return retired_at
 
 
-def _since(connection: Connection) -> int:
-    row = connection.execute(_SQL["newest_position"]).fetchone()
+def _reached(connection: Connection) -> tuple[int, datetime]:
+    row = connection.execute(_SQL["reached"], [SLACK]).fetchone()
     assert row is not None
-    position: int = row[0]
-    return position
+    return row[0], row[1]
 
 
 def _known(connection: Connection) -> dict[int, datetime | None]:
     return dict(connection.execute(_SQL["known_keys"]).fetchall())
 
 
-def _decide(
-    connection: Connection, generation: int, *, since: int | None, by: Actor, reason: str
-) -> list[keyring.KeyringEvent]:
-    known = _known(connection)
-    asked = {"generation": generation, "since": since, "slack": SLACK}
-    rows = connection.execute(_SQL["holders"], asked).fetchall()
-    count = rows[0][0] if rows else 0
-    holders = keyring.Holders(count, [(kind, id_) for _, kind, id_ in rows])
-    return keyring.retire(generation, known=known, holders=holders, by=by, reason=reason)
+def _holders(connection: Connection, statement: LiteralString, **asked: object) -> keyring.Holders:
+    rows = connection.execute(statement, asked).fetchall()
+    return keyring.Holders(rows[0][0] if rows else 0, [(kind, id_) for _, kind, id_ in rows])
 
 
 def _store(

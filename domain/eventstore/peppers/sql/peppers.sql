@@ -64,25 +64,40 @@ ORDER BY generation;
 -- Order: generation.
 SELECT generation, retired_at FROM ledger.pepper_generations ORDER BY generation;
 
--- name: newest_position
--- Returns: the notification id of the newest event, 0 where there is none.
--- Index: events_notification_id, backwards, one entry.
-SELECT coalesce(max(notification_id), 0) FROM ledger.events;
+-- name: reached
+-- How far the ledger is, and what is over for whoever decides from now on: it has ended by ledger
+-- time, or by the database's clock for longer than a process's clock may be behind.
+-- Returns: the notification id of the newest event, 0 where there is none; an instant.
+-- Order: one row.
+-- Index: events_notification_id, backwards, one entry each.
+SELECT coalesce(max(notification_id), 0), greatest(
+    clock_timestamp() - %s::interval,
+    (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1)
+)
+FROM ledger.events;
 
 -- name: holders
--- Who has digests of a generation that may authenticate, by a clock that is behind by some time.
--- since: NULL for everybody; else those alone whose stream changed after that notification id, by
--- anything but a use or a refusal.
+-- Who has digests of a generation that may authenticate after an instant.
 -- Returns: how many digests there are; kind and token of some of them.
 -- Order: kind, token.
--- Index: aggregates_pkey and events_notification_id with `since`; without, it reads the state of
---   every token, some seconds for a million.
-SELECT count(*) OVER (), kind, originator_id
-FROM ledger.digests_in_force(clock_timestamp() - %(slack)s::interval)
-WHERE generation = %(generation)s AND (%(since)s::bigint IS NULL OR originator_id IN (
-    SELECT originator_id FROM ledger.events
-    WHERE notification_id > %(since)s AND topic !~ '[.](used|refused)[.]'
-))
+-- Index: none; reads the state of every token, some seconds for a million.
+SELECT count(*) OVER (), kind, originator_id FROM ledger.digests_in_force(%(after)s)
+WHERE generation = %(generation)s ORDER BY kind, originator_id LIMIT 5;
+
+-- name: changed_since
+-- Returns: each stream that changed after a notification id, by anything but a use or a refusal.
+-- Index: events_notification_id, the events since.
+SELECT DISTINCT originator_id FROM ledger.events
+WHERE notification_id > %s AND topic !~ '[.](used|refused)[.]';
+
+-- name: holders_among
+-- As `holders`, of some tokens. The instant is a parameter, and no expression: else the function
+-- would read every state, and this is asked under the append lock.
+-- Returns: how many digests there are; kind and token of some of them.
+-- Order: kind, token.
+-- Index: aggregates_pkey.
+SELECT count(*) OVER (), kind, originator_id FROM ledger.digests_in_force(%(after)s)
+WHERE generation = %(generation)s AND originator_id = ANY(%(among)s)
 ORDER BY kind, originator_id LIMIT 5;
 
 -- name: retire

@@ -14,7 +14,7 @@ from domain.api_token.permissions import Permission
 from domain.commands import NewApiToken, NewScimToken
 from domain.errors import PepperMismatch, TokenRevoked, TokenUnknown
 from domain.event import Actor
-from domain.eventstore.peppers import rekeyer
+from domain.eventstore.peppers import rekeyer, retirement
 from domain.eventstore.peppers.fingerprints import record_pepper, require_pepper
 from domain.eventstore.peppers.remaining import count_digests
 from domain.eventstore.peppers.retirement import retire_key
@@ -277,6 +277,28 @@ def test_a_retirement_while_secrets_are_used_and_digested_anew_leaves_each_good(
                 await without.authenticate(secret, IDP)
 
     run(database, main)
+
+
+def test_what_ended_by_a_command_needs_the_key_no_more_at_once(database: Database) -> None:
+    async def main() -> None:
+        async with of(database, OLD) as before:
+            token, _ = await before.create_scim_token(NewScimToken(uuid4(), "Okta"), by=BY)
+        rotate_pepper(database)
+        async with of(database, BOTH) as ledger:
+            await ledger.rotate_scim_token(token.id, overlap=timedelta(0), by=BY)
+            await asyncio.to_thread(retire, database)
+
+    run(database, main)
+
+
+def test_under_the_lock_no_state_is_read_but_of_what_changed(database: Database) -> None:
+    asked = {"generation": 1, "after": CLOCK_AND_IDS.clock(), "among": [uuid4()]}
+    with psycopg.connect(database.owner) as owner:
+        owner.execute("SET enable_seqscan = off")
+        rows = owner.execute(b"EXPLAIN " + retirement.HOLDERS_AMONG.encode(), asked).fetchall()
+    plan = "\n".join(line for (line,) in rows)
+    assert "aggregates_pkey" in plan
+    assert "digests_in_force" not in plan
 
 
 def test_it_is_done_once_and_never_to_the_newest(database: Database) -> None:
