@@ -64,7 +64,7 @@ def retire(
             generation,
             by=Actor(user_id=None, api_token_id=None, operator=operator_name()),
             reason=reason,
-            clock=CLOCK_AND_IDS.clock(),
+            clock=CLOCK_AND_IDS.clock,
             command_id=CLOCK_AND_IDS.new_id(),
         )
     show(

@@ -6,6 +6,7 @@ the newest key may have made a secret. From the commit on, the append gate refus
 process would make (`command_batch.py`).
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, LiteralString
@@ -36,12 +37,13 @@ def retire_key(
     *,
     by: Actor,
     reason: str,
-    clock: datetime,
+    clock: Callable[[], datetime],
     command_id: UUID,
 ) -> datetime:
     """Retire a key; when it was, also where that was before.
 
-    connection: the owner, in a transaction that the caller ends. clock: of this machine.
+    connection: the owner, in a transaction that the caller ends. clock: of this machine, read
+    under the lock, for it may take a minute until then.
     Raises what `keyring.retire` raises.
     """
     connection.execute(_SQL["take_time"])
@@ -83,11 +85,11 @@ def _store(
     connection: Connection,
     events: list[keyring.KeyringEvent],
     *,
-    clock: datetime,
+    clock: Callable[[], datetime],
     command_id: UUID,
 ) -> datetime:
     """Append the events; their instant."""
-    row = connection.execute(append.LEDGER_TIME, [clock]).fetchone()
+    row = connection.execute(append.LEDGER_TIME, [clock()]).fetchone()
     assert row is not None
     at: datetime = row[0]
     state = None

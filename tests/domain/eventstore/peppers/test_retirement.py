@@ -54,7 +54,7 @@ def retire(database: Database, generation: int = 1) -> None:
             generation,
             by=OPERATOR,
             reason="yearly",
-            clock=CLOCK_AND_IDS.clock(),
+            clock=CLOCK_AND_IDS.clock,
             command_id=uuid4(),
         )
 
@@ -326,7 +326,7 @@ def test_the_app_role_retires_nothing(database: Database) -> None:
             1,
             by=OPERATOR,
             reason="x",
-            clock=CLOCK_AND_IDS.clock(),
+            clock=CLOCK_AND_IDS.clock,
             command_id=uuid4(),
         )
     with psycopg.connect(database.app) as connection:
