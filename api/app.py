@@ -3,14 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from litestar import Litestar, Request, Response, Router
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.template.config import TemplateConfig
 from litestar.types import ASGIApp
 
@@ -32,7 +28,7 @@ from api.http import problems
 from api.http.cursor import Cursors
 from api.http.json_body import StrictRequest
 from api.http.methods import Methods
-from api.http.openapi import DescribedStrings
+from api.http.openapi import DescribedStrings, document
 from api.resources import introspection
 from api.resources.api_calls import call_of, command_key
 from api.resources.api_token.resource import ApiTokenController
@@ -85,12 +81,6 @@ if TYPE_CHECKING:
     from api.telemetry.traces import Tracing
 
 MAX_BODY_BYTES: Final = 64 * 1024
-
-DESCRIPTION: Final = """
-Issues SCIM bearer tokens (shown once), answers whose they are, revokes with immediate effect,
-and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
-"""
-
 
 RESOURCES: Final[Sequence[Any]] = (
     ScimTokenController,
@@ -175,7 +165,7 @@ def build(
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Exception: _handle},
         lifespan=[lifespan],
-        openapi_config=_openapi(),
+        openapi_config=document(assets=ASSETS),
         template_config=TemplateConfig(instance=ENGINE),
         plugins=[DescribedStrings()],
         logging_config=None,
@@ -251,37 +241,6 @@ def assemble(
         figures=FigureQueries(ledger.reads),
         instruments=instruments,
         has_console=settings.console,
-    )
-
-
-def _openapi() -> OpenAPIConfig:
-    return OpenAPIConfig(
-        title="SCIM token ledger",
-        version=version("scim-ledger"),
-        description=DESCRIPTION.strip(),
-        license=License(name="Apache-2.0", identifier="Apache-2.0"),
-        path="/docs",
-        use_handler_docstrings=True,
-        components=Components(
-            security_schemes={
-                "apiToken": SecurityScheme(
-                    type="http",
-                    scheme="bearer",
-                    description="An API token: scim-ledger api-token create.",
-                )
-            }
-        ),
-        security=[{"apiToken": []}],
-        render_plugins=[
-            SwaggerRenderPlugin(
-                path="/",
-                js_url=f"{ASSETS}/swagger-ui-bundle.js",
-                css_url=f"{ASSETS}/swagger-ui.css",
-                standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
-                favicon='<link rel="icon" href="data:,">',
-            ),
-            JsonRenderPlugin(path="/openapi.json"),
-        ],
     )
 
 

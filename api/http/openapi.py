@@ -1,16 +1,22 @@
 """Complete the OpenAPI document where the handlers' types do not say enough."""
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import (
+    Components,
+    License,
     OpenAPIMediaType,
     OpenAPIResponse,
     OpenAPIType,
     Operation,
     Reference,
     Schema,
+    SecurityScheme,
 )
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
@@ -18,6 +24,43 @@ from litestar.typing import FieldDefinition
 from api.http.problems import MEDIA_TYPE
 
 _PROBLEM: Final = Reference(ref="#/components/schemas/Problem")
+
+DESCRIPTION: Final = """
+Issues SCIM bearer tokens (shown once), answers whose they are, revokes with immediate effect,
+and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
+"""
+
+
+def document(*, assets: str) -> OpenAPIConfig:
+    """How the document is made and shown. assets: path of what its page loads."""
+    return OpenAPIConfig(
+        title="SCIM token ledger",
+        version=version("scim-ledger"),
+        description=DESCRIPTION.strip(),
+        license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        path="/docs",
+        use_handler_docstrings=True,
+        components=Components(
+            security_schemes={
+                "apiToken": SecurityScheme(
+                    type="http",
+                    scheme="bearer",
+                    description="An API token: scim-ledger api-token create.",
+                )
+            }
+        ),
+        security=[{"apiToken": []}],
+        render_plugins=[
+            SwaggerRenderPlugin(
+                path="/",
+                js_url=f"{assets}/swagger-ui-bundle.js",
+                css_url=f"{assets}/swagger-ui.css",
+                standalone_preset_js_url=f"{assets}/swagger-ui-standalone-preset.js",
+                favicon='<link rel="icon" href="data:,">',
+            ),
+            JsonRenderPlugin(path="/openapi.json"),
+        ],
+    )
 
 
 class DescribedStrings(OpenAPISchemaPlugin):

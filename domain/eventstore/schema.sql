@@ -222,7 +222,7 @@ CREATE FUNCTION ledger.digests_in_force(after timestamp with time zone) RETURNS 
     AS $$
     SELECT a.originator_id, held.kind, held.of_key::int
     FROM ledger.aggregates a
-    CROSS JOIN LATERAL (SELECT convert_from(a.state, 'UTF8')::jsonb) AS decoded (s)
+    CROSS JOIN LATERAL (SELECT convert_from(a.state, 'UTF8')::jsonb OFFSET 0) AS decoded (s)
     CROSS JOIN LATERAL (
         SELECT a.kind, one -> 'digest' -> 'key_generation', one ->> 'overlap_until'
         FROM jsonb_array_elements(s -> 'secrets') AS one
@@ -249,8 +249,8 @@ CREATE FUNCTION ledger.keep_api_token() RETURNS trigger
     AS $$
 BEGIN
     INSERT INTO ledger.api_tokens AS known SELECT * FROM ledger.api_token_row(NEW.originator_id, NEW.state)
-    ON CONFLICT (originator_id) DO UPDATE SET good_until = excluded.good_until
-    WHERE known.good_until <> excluded.good_until;
+    ON CONFLICT (originator_id) DO UPDATE SET created_at = excluded.created_at, good_until = excluded.good_until
+    WHERE (known.created_at, known.good_until) <> (excluded.created_at, excluded.good_until);
     RETURN NULL;
 END $$;
 
