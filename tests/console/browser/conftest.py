@@ -1,15 +1,14 @@
-"""Debian's Chromium, driven by Playwright: the machine's browser, never one that is fetched."""
+"""Windows on the console, in Debian's Chromium, driven by Playwright."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from tests.console.browser.chromium import sign_in, started
 from tests.console.browser.routes import Route, assert_visited, watched
-from tests.gateways.programs import SEARCH_PATH, require
 from tests.service import Caller, RunningService
 
 Open: TypeAlias = Callable[..., Any]
@@ -21,14 +20,8 @@ def chromium() -> Iterator[Browser]:
 
     Not for longer than a module: its driver keeps a loop in this thread, and other tests start one.
     """
-    require({"chromium": "apt-get install chromium"})
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=shutil.which("chromium", path=SEARCH_PATH),
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
-        )
-        yield started
-        started.close()
+    with started() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -85,10 +78,7 @@ def signed_in(window: Open, admin: Caller) -> Open:
     @contextmanager
     def open_(**how: Any) -> Iterator[Page]:
         with window(**how) as page:
-            page.goto("/console/sign-in")
-            page.fill("#token", admin.secret)
-            page.click("button")
-            page.wait_for_url("**/console/tokens")
+            sign_in(page, admin.secret)
             yield page
 
     return open_
