@@ -15,11 +15,11 @@ import structlog
 from api.cli.api_token import first
 from api.deployment import Keys, check_head_file, embedded, open_store
 from api.descriptors import check_descriptor_limit
-from api.resources.leaks.adapters import leak_adapters
+from api.resources.leaks.signature import github_keys
 from api.server.heartbeat import Pulse
 from api.server.listening import listen_on, url_of
 from api.server.supervisor import Program, Supervisor
-from api.server.worker import worker_argv
+from api.server.worker_process import worker_argv
 from api.settings import PLAIN, PREFIX, Settings, hosts
 from api.telemetry.pages import new_pages
 from api.telemetry.tracing import check_tracing
@@ -54,7 +54,7 @@ def serve(settings: Settings, *, migrates: bool) -> int:
 
 def _serve(settings: Settings, *, migrates: bool) -> int:
     check_descriptor_limit()
-    leak_adapters(settings)  # or each worker would refuse its settings, and start again
+    github_keys(settings)  # or each worker would refuse its settings, and start again
     check_tracing(settings)
     check_head_file(settings)
     with (

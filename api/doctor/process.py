@@ -11,7 +11,7 @@ from typing import Final
 
 from api.descriptors import FEWEST, OTHER_DESCRIPTORS
 from api.doctor.finding import Finding, fail, ok, warn
-from api.resources.leaks.adapters import leak_adapters
+from api.resources.leaks.signature import github_keys
 from api.settings import PREFIX, Settings, SettingsError, pepper_keys
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import EmbeddedPostgres
@@ -82,7 +82,7 @@ def leak_reports(settings: Settings) -> Iterator[Finding]:
     if settings.github_keys_file is None:
         return
     try:
-        leak_adapters(settings)
+        github_keys(settings)
     except SettingsError as error:
         found, _, remedy = str(error).partition(": ")
         yield fail("github keys", found, remedy or "fetch them anew")

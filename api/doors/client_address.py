@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import islice
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from litestar.types import HTTPScope
+if TYPE_CHECKING:  # the command line asks for networks only, and starts without the framework
+    from litestar.types import HTTPScope
 
 MAX_HOPS: Final = 16
 REMEMBERED_BYTES: Final = 1024
@@ -40,7 +41,7 @@ class ClientAddresses:
         # Peers are few and their headers repeat; parsing them anew costs more than a decision may.
         self._address = lru_cache(maxsize=4096)(self._find)
 
-    def address(self, scope: HTTPScope, *, is_relayed: bool = False) -> str | None:
+    def address(self, scope: "HTTPScope", *, is_relayed: bool = False) -> str | None:
         """The client's address, None where it is not known.
 
         is_relayed: the peer is a gateway that asks for somebody else, so that its own address says
@@ -53,7 +54,7 @@ class ClientAddresses:
         find = self._address if len(forwarded) <= REMEMBERED_BYTES else self._find
         return find(peer, forwarded, is_relayed)
 
-    def origin(self, scope: HTTPScope) -> Origin:
+    def origin(self, scope: "HTTPScope") -> Origin:
         """What to tell a service behind us about the client."""
         scheme, host = scope["scheme"], _first(scope, b"host")
         peer = _peer(scope)
@@ -81,12 +82,12 @@ class ClientAddresses:
         return address is not None and any(address in network for network in self._trusted)
 
 
-def _peer(scope: HTTPScope) -> str | None:
+def _peer(scope: "HTTPScope") -> str | None:
     client = scope["client"]
     return None if client is None else client[0]
 
 
-def _forwarded_for(scope: HTTPScope) -> bytes:
+def _forwarded_for(scope: "HTTPScope") -> bytes:
     """All lines as the one list that they are (RFC 9110 §5.3)."""
     return b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
 
@@ -99,7 +100,7 @@ def _elements(list_: bytes) -> Iterator[str]:
             yield stripped.decode("latin-1")
 
 
-def _first(scope: HTTPScope, wanted: bytes) -> str | None:
+def _first(scope: "HTTPScope", wanted: bytes) -> str | None:
     return next(
         (value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None
     )

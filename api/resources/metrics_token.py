@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
-from typing import Final
-
-from litestar.types import HTTPScope
+from typing import TYPE_CHECKING, Final
 
 from api.settings import PREFIX, SettingsError
 from domain.secret import MalformedSecretError, parse
+
+if TYPE_CHECKING:  # the command line reads the file, and starts without the framework
+    from litestar.types import HTTPScope
 
 NAME: Final = f"{PREFIX}METRICS_TOKEN_FILE"
 MIN_LENGTH: Final = 32
@@ -23,7 +24,7 @@ class MetricsTokens:
     def __init__(self, tokens: Sequence[str] = ()) -> None:
         self._digests = [sha256(token.encode()).digest() for token in tokens]
 
-    def are_presented(self, scope: HTTPScope) -> bool:
+    def are_presented(self, scope: "HTTPScope") -> bool:
         """Whether a request presents one of them, as a bearer token and beside no other."""
         values = [value for name, value in scope["headers"] if name == b"authorization"]
         if not self._digests or len(values) != 1:

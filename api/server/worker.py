@@ -15,7 +15,6 @@ import gc
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
@@ -116,26 +115,6 @@ def run_worker(
     )
     sockets = [socket.socket(fileno=fd) for fd in listen_fds]
     _WorkerServer(config, lifeline_fd, beat_fd).run(sockets=sockets)
-
-
-def worker_argv(
-    app_factory: str,
-    *,
-    listen_fds: Sequence[int],
-    lifeline_fd: int,
-    worker_number: int,
-    beat_fd: int | None = None,
-) -> tuple[str, ...]:
-    """Return the command line that runs `run_worker` with these arguments in a
-    process of its own.
-    """
-    return (
-        *(sys.executable, "-m", "api.server.worker", app_factory),
-        *(argument for fd in listen_fds for argument in ("--listen-fd", str(fd))),
-        *("--lifeline-fd", str(lifeline_fd)),
-        *("--worker-number", str(worker_number)),
-        *(() if beat_fd is None else ("--beat-fd", str(beat_fd))),
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from api.server.listening import listen
-from api.server.worker import worker_argv
+from api.server.worker_process import worker_argv
 
 ROOT: Final = Path(__file__).parents[2]
 PEPPER_KEY: Final = "benchmarks-know-this-key-nobody-else-does"

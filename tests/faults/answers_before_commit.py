@@ -14,7 +14,7 @@ import psycopg
 from api import app
 from api.edge import Edge
 from api.server.listening import listen
-from api.server.worker import worker_argv
+from api.server.worker_process import worker_argv
 from api.settings import load
 from domain.errors import StoreUnavailable
 from domain.eventstore.append import RECORD_USES

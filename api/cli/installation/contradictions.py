@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from psycopg.conninfo import conninfo_to_dict
 
 from api.deployment import check_head_file
-from api.resources.leaks.adapters import leak_adapters
+from api.resources.leaks.signature import github_keys
 from api.resources.metrics_token import NAME, metrics_tokens
 from api.settings import PLAIN, PREFIX, Given, Settings, SettingsError, hosts, pepper_keys
 from domain.postgres.embedded.error import EmbeddedPostgresError
@@ -76,7 +76,7 @@ def _files(settings: Settings) -> Iterator[str]:
             yield f"{error}: mend it, or name another file"
     for read in (
         check_head_file,
-        leak_adapters,
+        github_keys,
         lambda told: metrics_tokens(told.metrics_token_file),
     ):
         try:

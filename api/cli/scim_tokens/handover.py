@@ -2,7 +2,7 @@
 whoever connects it.
 """
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,13 +21,16 @@ from api.cli.console import (
     show,
     with_ledger,
 )
-from api.resources.scim_token.setup_link import path_of
-from api.resources.scim_token.setup_link_state import SetupLinkState, link_of
 from domain.errors import InvalidValue
 from domain.ledger import TokenLedger
 from domain.scim_token.values import check_reason
 from projections.audit_trail.queries import AuditQueries
 from projections.follow.ledger_head import LedgerHeadWatch
+
+if TYPE_CHECKING:
+    from api.resources.scim_token.setup_link_state import SetupLinkState
+
+# The HTTP resource brings the framework along, without which every other command starts.
 
 
 def setup_link(
@@ -42,6 +45,8 @@ def setup_link(
     as_json: AsJson = False,
 ) -> None:
     """Print a link that for 24 hours shows its holder a new secret of a SCIM token, once."""
+    from api.resources.scim_token.setup_link import path_of  # noqa: PLC0415
+
     check_reason(reason)
     by = operator(user)
     if not _is_origin(base_url):
@@ -62,8 +67,9 @@ def show_setup_link(
     token_id: TokenId, *, data_dir: DataDir = None, as_json: AsJson = False
 ) -> None:
     """What became of the newest link that hands a SCIM token over: open, used, expired, ended."""
+    from api.resources.scim_token.setup_link_state import link_of  # noqa: PLC0415
 
-    async def ask(ledger: TokenLedger) -> SetupLinkState:
+    async def ask(ledger: TokenLedger) -> "SetupLinkState":
         token = await ledger.scim_token(token_id)
         at, head = await ledger.time(), await LedgerHeadWatch(ledger.reads).now()
         return await link_of(token, AuditQueries(ledger.reads), at=at, ledger_head=head)

@@ -7,15 +7,15 @@ from typing import Any
 
 from api.resources.leaks.github import PATH, github_reports
 from api.resources.leaks.gitlab import OPERATIONS
-from api.resources.leaks.signature import read_keys
+from api.resources.leaks.signature import github_keys
 from api.settings import Settings
 
 
 def leak_adapters(settings: Settings) -> Sequence[Any]:
     """The routes of the adapters that are switched on. Raises SettingsError."""
     routes: list[Any] = []
-    if settings.github_keys_file is not None:
-        routes.append(github_reports(read_keys(settings.github_keys_file)))
+    if (keys := github_keys(settings)) is not None:
+        routes.append(github_reports(keys))
     if settings.gitlab_revocation:
         routes += OPERATIONS
     return routes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from api.settings import PREFIX, SettingsError
+from api.settings import PREFIX, Settings, SettingsError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -51,6 +51,11 @@ class Signatures:
         except (binascii.Error, ValueError, InvalidSignature):
             return False
         return True
+
+
+def github_keys(settings: Settings) -> "Signatures | None":
+    """Those of the settings; None where they name none. Raises what `read_keys` raises."""
+    return None if settings.github_keys_file is None else read_keys(settings.github_keys_file)
 
 
 def read_keys(path: Path) -> Signatures:

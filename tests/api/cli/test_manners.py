@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -35,6 +36,14 @@ NAMED: Final = [(name, each) for name, each in commands(app) if name]
 UNSEEN: Final = "".join(
     map(chr, (0x202E, 0x2066, 0x200B, 0x2028, 0x85, 0xE0041, 0xFEFF, 0xAD, 0x1B, 0x7))
 )
+
+
+@pytest.mark.parametrize("module", ["api.cli", "api.server.projector"])
+def test_nothing_but_a_worker_waits_for_the_framework(module: str) -> None:
+    """It takes a third of a second of each command, of the supervisor and of each start."""
+    code = f"import sys, {module}; print({{'litestar', 'uvicorn'}} & set(sys.modules))"
+    asked = [sys.executable, "-c", code]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_the_version_is_that_of_the_package(database: Database) -> None:

@@ -20,7 +20,7 @@ from api.server import heartbeat, supervisor
 from api.server.heartbeat import Pulse
 from api.server.listening import ListenError, listen
 from api.server.supervisor import Program, Supervisor
-from api.server.worker import worker_argv
+from api.server.worker_process import worker_argv
 
 ROOT = Path(__file__).parents[3]
 THIS = "tests.api.server.test_supervisor"
