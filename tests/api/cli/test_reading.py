@@ -89,10 +89,14 @@ class Read(NamedTuple):
     values: list[str]
 
 
+OTHERWISE: Final = {"api-token list"}
+"""An operator sees every API token, oldest first; a caller those that are good for its teams."""
+
 READS: Final = [
     Read(path, verb, name, [*samples(name, schema)])
     for path, methods in DOCUMENT["paths"].items()
     if "get" in methods and (verb := VERBS.get(methods["get"]["operationId"])) is not None
+    if verb not in OTHERWISE
     for name, schema in asked(methods["get"]["operationId"])
     if (verb, name) not in NO_FLAG and name != "next_cursor"
 ]
