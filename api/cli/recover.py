@@ -18,6 +18,7 @@ from domain.eventstore.known_head.lost import close_positions, find_loss
 from domain.eventstore.repair import require_no_service
 from domain.losses.declared import Loss, in_words
 from domain.postgres.connection import open_connection
+from domain.scim_token.values import check_reason
 
 NEXT: Final = (
     "revoke again what was revoked since, then start the service "
@@ -49,6 +50,7 @@ def recover(
     Until then the service lets nobody in: what was revoked since is good again. Stop every service
     first, and revoke that again before you start one.
     """
+    check_reason(reason)
     if declare_loss and not reason:
         raise InvalidValue("/reason", "must be given: it stays in the audit trail")
     settings = load(data_dir=data_dir)

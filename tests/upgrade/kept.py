@@ -26,8 +26,9 @@ TAKES_LONG: Final = {
     *("scim_token.rekeyed", "api_token.rekeyed"),  # an hour after a key was added
     "pepper.retired",  # an hour later at the earliest
     "scim_token.old_secret_still_used",  # a day after a rotation began
+    "ledger.loss_declared",  # by a ledger that was restored, which this one was not
 }
-"""What the maker does not wait for."""
+"""What the maker does not wait for, or would need another ledger for."""
 API_CALLS: Final = (
     "GET /scim-token",
     "DELETE /scim-token/00000000-0000-0000-0000-000000000000",

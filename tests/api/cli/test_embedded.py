@@ -130,7 +130,7 @@ def arguments_of(name: str, command: App) -> list[str]:
     words = name.split()
     for argument in command.assemble_argument_collection():
         if argument.required:
-            value = str(uuid4()) if argument.hint is UUID else "scim_tokens"
+            value = {UUID: str(uuid4()), int: "1"}.get(argument.hint, "scim_tokens")
             if argument.name == "--base-url":
                 value = "https://ledger.example.com"
             words += [value] if argument.index is not None else [argument.name, value]

@@ -175,7 +175,9 @@ def test_the_workers_of_one_service_pass_on_one_turn(server: str) -> None:
 
 def _turn(pid: int) -> str:
     """The kernel's name for the eventfd that a worker was given."""
-    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    place = Path(f"/proc/{pid}/environ")
+    until(lambda: bool(place.read_bytes()), what="the program of a new process")
+    environment = place.read_bytes().split(b"\0")
     (fd,) = (
         entry.partition(b"=")[2]
         for entry in environment
