@@ -15,7 +15,7 @@ from playwright.sync_api import Page
 
 from domain.api_token.permissions import Permission
 from tests.conftest import new_database
-from tests.console.browser.conftest import Open, chromium, signed_in, window
+from tests.console.browser.conftest import Open, chromium, signed_in, visited, window
 from tests.console.browsing import secrets_in
 from tests.gateways.echo import Recorder, echo_backend
 from tests.gateways.programs import require, running_gateway
@@ -24,7 +24,7 @@ from tests.service import Caller, RunningService, running_service, until
 
 pytestmark = pytest.mark.browser
 
-__all__ = ["chromium", "signed_in", "window"]  # fixtures
+__all__ = ["chromium", "signed_in", "visited", "window"]  # fixtures
 
 PROVIDER: Final = "127.0.0.9"
 ALERT: Final = 'ALERTS{alertname="ScimLedgerEndedTokens",alertstate="firing"}'
