@@ -84,6 +84,25 @@ class Aggregate(Protocol):
         """How each secret of the aggregate stands now."""
 
 
+class WithoutSecrets(msgspec.Struct, frozen=True):
+    """What every aggregate that has no secret says of itself."""
+
+    @property
+    def stream_team(self) -> None:
+        """No secret speaks for it."""
+
+    def secret_rows(self) -> list[SecretRow]:
+        """None."""
+        return []
+
+
+def next_version(before: Aggregate | None, recorded: Recorded) -> int:
+    """The version that an event leads to, which is the next one: a stream is dense."""
+    after = 0 if before is None else before.version
+    assert recorded.originator_version == after + 1, "a stream is dense"
+    return recorded.originator_version
+
+
 class States(dict[UUID, Aggregate]):
     """The aggregates that a command reads, as they stand when it is decided.
 

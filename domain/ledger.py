@@ -22,8 +22,7 @@ from domain.commands import ClockAndIds
 from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.gate import AppendGate
-from domain.eventstore.known_head.head_file import HeadFile
-from domain.eventstore.known_head.requirement import KnownHeadRequirement
+from domain.eventstore.known_head.requirement import required_by
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.library.application import LedgerApplication
 from domain.eventstore.lookups.api_tokens import ApiTokenLookup
@@ -84,9 +83,8 @@ class TokenLedger(
         self._revokes_leaked = revokes_leaked
         self.clock = LedgerClock(clock_and_ids.clock)
         instruments = instruments or LedgerInstruments()
-        self.known_head = None if head_file is None else KnownHeadRequirement(HeadFile(head_file))
-        known_head = () if self.known_head is None else (self.known_head,)
-        primary = Primary(conninfo, requires=(PepperRequirement(pepper), *known_head))
+        self.known_head = required_by(head_file)
+        primary = Primary(conninfo, requires=(PepperRequirement(pepper), *self.known_head))
         self.gate = AppendGate(
             primary,
             REGISTRY,

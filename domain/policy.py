@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from domain.errors import InvalidValue, LedgerError, PolicyViolated, Violation
-from domain.event import Actor, Event, Recorded, SecretRow, States
+from domain.event import Actor, Event, Recorded, States, WithoutSecrets, next_version
 from domain.scim_token.conditions import LongestLives
 from domain.scim_token.values import ENDLESS_DAYS, lifetime_days
 
@@ -88,7 +88,7 @@ class Set(PolicyEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
 EVENTS: Final[Sequence[type[PolicyEvent]]] = (Set,)
 
 
-class Policy(msgspec.Struct, frozen=True):
+class Policy(WithoutSecrets, frozen=True):
     """State after `version` events. last_used_at, uses: of every aggregate; a policy has none."""
 
     id: UUID
@@ -97,14 +97,6 @@ class Policy(msgspec.Struct, frozen=True):
     rules: Rules
     last_used_at: datetime | None = None
     uses: int = 0
-
-    @property
-    def stream_team(self) -> None:
-        """No secret speaks for it."""
-
-    def secret_rows(self) -> list[SecretRow]:
-        """A policy has no secret."""
-        return []
 
 
 def set_policy(
@@ -215,11 +207,9 @@ def evolve(policy: Policy | None, recorded: Recorded) -> Policy:
     """Fold one recorded event into the state."""
     event = recorded.event
     assert isinstance(event, Set), event
-    after = 0 if policy is None else policy.version
-    assert recorded.originator_version == after + 1, "a stream is dense"
     return Policy(
         id=recorded.originator_id,
-        version=recorded.originator_version,
+        version=next_version(policy, recorded),
         team_id=event.team_id,
         rules=event.rules,
     )

@@ -6,7 +6,7 @@ ahead of the ledger.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, LiteralString
 from uuid import UUID
 
 from psycopg import Connection
@@ -64,26 +64,24 @@ def snapshot(connection: Connection) -> Iterator[None]:
 
 def _check_orphans(connection: Connection) -> None:
     for kind, table in _KEPT.items():
-        statement = with_names(_SQL["orphans"], kept=table)
-        after, is_more = NO_STREAM, True
-        while is_more:
-            with snapshot(connection):
-                rows = connection.execute(statement, [after, SLICE], binary=True).fetchall()
-            for id_, is_orphan in rows:
-                if is_orphan:
-                    raise Damaged(f"the {kind} of {id_}", "no event tells of it")
-            is_more = len(rows) == SLICE
-            after = rows[-1][0] if rows else after
+        for id_, is_orphan in _walked(connection, with_names(_SQL["orphans"], kept=table)):
+            if is_orphan:
+                raise Damaged(f"the {kind} of {id_}", "no event tells of it")
 
 
 def _check_listed(connection: Connection) -> None:
+    for id_, is_right in _walked(connection, _SQL["listed"]):
+        if not is_right:
+            raise Damaged(f"the list row of {id_}", "it is not what the state row says")
+
+
+def _walked(connection: Connection, statement: LiteralString) -> Iterator[tuple[UUID, bool]]:
+    """Each stream of a table, and what the statement says of it; a slice in one snapshot."""
     after, is_more = NO_STREAM, True
     while is_more:
         with snapshot(connection):
-            rows = connection.execute(_SQL["listed"], [after, SLICE], binary=True).fetchall()
-        for id_, is_right in rows:
-            if not is_right:
-                raise Damaged(f"the list row of {id_}", "it is not what the state row says")
+            rows = connection.execute(statement, [after, SLICE], binary=True).fetchall()
+        yield from rows
         is_more = len(rows) == SLICE
         after = rows[-1][0] if rows else after
 

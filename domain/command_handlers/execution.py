@@ -15,7 +15,7 @@ from domain.commands import ClockAndIds, CommandKey
 from domain.errors import SecretAlreadyShown
 from domain.event import Actor, Changes, Event, States
 from domain.eventstore import append
-from domain.eventstore.aggregates import decode_state
+from domain.eventstore.aggregates import decode_states
 from domain.eventstore.command_batch import Command, Outcome
 from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate
 from domain.eventstore.ledger_clock import LedgerClock
@@ -137,15 +137,7 @@ class Execution:
 
     async def _stored(self, id_: UUID) -> States:
         """The aggregate of an id, if there is one; a read, outside of any append."""
-        rows = await self.reads.fetch(append.LOAD, [[id_]])
-        return States(
-            {
-                id_: decode_state(
-                    kind, state, version=version, last_used_at=last_used_at, uses=uses
-                )
-                for id_, kind, state, version, last_used_at, uses in rows
-            }
-        )
+        return States(decode_states(await self.reads.fetch(append.LOAD, [[id_]])))
 
 
 def after(outcome: Outcome, kind: type[T], *, shows: bool = False) -> T:

@@ -1,8 +1,9 @@
 """The kinds of aggregate, and the rows that hold their current state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 import msgspec
 
@@ -128,3 +129,11 @@ def decode_state(
         aggregate, version=version, last_used_at=last_used_at, uses=uses
     )
     return found
+
+
+def decode_states(rows: Iterable[Sequence[Any]]) -> dict[UUID, Aggregate]:
+    """The aggregates of rows as `append.LOAD` returns them, by id."""
+    return {
+        id_: decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
+        for id_, kind, state, version, last_used_at, uses in rows
+    }

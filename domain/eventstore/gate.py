@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 from domain.errors import StoreReadOnly, StoreUnavailable
 from domain.event import States
 from domain.eventstore import append
-from domain.eventstore.aggregates import decode_state
+from domain.eventstore.aggregates import decode_states
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.command_batch import Command, CommandBatch, Outcome
 from domain.eventstore.commit_turn import ALONE, CommitTurn
@@ -141,39 +141,34 @@ class AppendGate:
         async with connection.pipeline():
             await connection.execute(append.BEGIN)
             lock = await connection.execute(append.LOCK)
-            time = await connection.execute(append.LEDGER_TIME, [clock], prepare=True)
+            time = await connection.execute(append.TIME_AND_RETIRED_KEYS, [clock], prepare=True)
             rows = await connection.execute(append.LOAD, [binary_arrays.uuids(reads)], prepare=True)
             known = await connection.execute(
                 append.KNOWN_COMMANDS,
                 [binary_arrays.uuids(command.id for command in commands), clock],
                 prepare=True,
             )
-            retired = await connection.execute(append.RETIRED_KEYS, prepare=True)
             if teams:
                 live = await connection.execute(
                     append.LIVE_TOKENS, [binary_arrays.uuids(teams), clock], prepare=True
                 )
-        at = await time.fetchone()
-        assert at is not None
+        reached = await time.fetchone()
+        assert reached is not None
+        at, retired = reached
         locked = await lock.fetchone()
         assert locked is not None
         self._instruments.lock_wait.observe(locked[1])
         self._clock.believed()
         return CommandBatch(
             self._registry,
-            at=at[0],
+            at=at,
             states=States(
-                {
-                    id_: decode_state(
-                        kind, state, version=version, last_used_at=last_used_at, uses=uses
-                    )
-                    for id_, kind, state, version, last_used_at, uses in await rows.fetchall()
-                },
+                decode_states(await rows.fetchall()),
                 live_tokens=dict.fromkeys(teams, 0)
                 | dict(() if live is None else await live.fetchall()),
             ),
             known={row[0]: (row[1], row[2], row[3]) for row in await known.fetchall()},
-            retired={generation for (generation,) in await retired.fetchall()},
+            retired=frozenset(retired),
         )
 
     async def _store(self, connection: AsyncConnection[TupleRow], batch: CommandBatch) -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from domain import policy
 from domain.eventstore import append
-from domain.eventstore.aggregates import decode_state
+from domain.eventstore.aggregates import decode_states
 from domain.policy import Policy
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.conditions import LongestLives
@@ -18,8 +18,5 @@ async def longest_lives(reads: ReadPool, teams: Sequence[UUID] | None) -> Longes
     else:
         ids = {id_ for team_id in teams for id_ in policy.policies_of(team_id)}
         rows = await reads.fetch(append.LOAD, [list(ids)])
-    states = (
-        decode_state(kind, state, version=version, last_used_at=last_used_at, uses=uses)
-        for _, kind, state, version, last_used_at, uses in rows
-    )
+    states = decode_states(rows).values()
     return policy.longest_lives(state for state in states if isinstance(state, Policy))

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from domain.errors import LedgerError
-from domain.event import Actor, Event, Recorded, SecretRow
+from domain.event import Actor, Event, Recorded, WithoutSecrets, next_version
 from domain.scim_token.values import check_reason
 
 KEYRING_ID: Final = UUID("b7c1f6a4-0a58-4f0e-8d55-2f4c6a0f9e31")
@@ -41,21 +41,13 @@ class Retired(KeyringEvent, frozen=True, forbid_unknown_fields=True):
 EVENTS: Final[Sequence[type[KeyringEvent]]] = (Retired,)
 
 
-class Keyring(msgspec.Struct, frozen=True):
+class Keyring(WithoutSecrets, frozen=True):
     """State after `version` events. last_used_at, uses: of every aggregate; it has none."""
 
     id: UUID
     version: int
     last_used_at: datetime | None = None
     uses: int = 0
-
-    @property
-    def stream_team(self) -> None:
-        """No secret speaks for it."""
-
-    def secret_rows(self) -> list[SecretRow]:
-        """A keyring has no secret of a token."""
-        return []
 
 
 class Holders(msgspec.Struct, frozen=True):
@@ -109,6 +101,4 @@ def _still_needed(generation: int, holders: Holders) -> str:
 def evolve(keyring: Keyring | None, recorded: Recorded) -> Keyring:
     """Fold one recorded event into the state."""
     assert isinstance(recorded.event, KeyringEvent), recorded.event
-    after = 0 if keyring is None else keyring.version
-    assert recorded.originator_version == after + 1, "a stream is dense"
-    return Keyring(recorded.originator_id, recorded.originator_version)
+    return Keyring(recorded.originator_id, next_version(keyring, recorded))

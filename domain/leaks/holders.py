@@ -5,7 +5,7 @@ from typing import Final
 from uuid import UUID
 
 from domain.eventstore import append
-from domain.eventstore.aggregates import decode_state
+from domain.eventstore.aggregates import decode_states
 from domain.leaks.holder import Holder, Token
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
@@ -25,10 +25,7 @@ async def find_holders(
     digests = [digest for tried in candidates for digest in tried]
     rows = await reads.fetch(_SQL["holders"], [digests], binary=True)
     stored: dict[bytes, UUID] = dict(rows)
-    tokens = {
-        row[0]: decode_state(row[1], row[2], version=row[3], last_used_at=row[4], uses=row[5])
-        for row in await reads.fetch(append.LOAD, [list(set(stored.values()))])
-    }
+    tokens = decode_states(await reads.fetch(append.LOAD, [list(set(stored.values()))]))
     found: list[Holder | None] = []
     for tried in candidates:
         digest = next((digest for digest in tried if digest in stored), None)

@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from domain.event import Actor, Event, Recorded, SecretRow
+from domain.event import Actor, Event, Recorded, WithoutSecrets, next_version
 from domain.scim_token.values import check_reason
 
 LOSSES_ID: Final = uuid5(UUID("a1f6b0de-58f5-4c0b-8a3e-0d7d2f0c9b11"), "losses")
@@ -54,21 +54,13 @@ class LossDeclared(LedgerEvent, frozen=True, omit_defaults=True, forbid_unknown_
 EVENTS: Final[Sequence[type[LedgerEvent]]] = (LossDeclared,)
 
 
-class DeclaredLosses(msgspec.Struct, frozen=True):
+class DeclaredLosses(WithoutSecrets, frozen=True):
     """State after `version` events. last_used_at, uses: of every aggregate; this one has none."""
 
     id: UUID
     version: int
     last_used_at: datetime | None = None
     uses: int = 0
-
-    @property
-    def stream_team(self) -> None:
-        """A loss is everybody's."""
-
-    def secret_rows(self) -> list[SecretRow]:
-        """It has no secret."""
-        return []
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -103,6 +95,4 @@ def in_words(loss: Loss | LossDeclared) -> str:
 def evolve(losses: DeclaredLosses | None, recorded: Recorded) -> DeclaredLosses:
     """Fold one recorded event into the state."""
     assert isinstance(recorded.event, LossDeclared), recorded.event
-    after = 0 if losses is None else losses.version
-    assert recorded.originator_version == after + 1, "a stream is dense"
-    return DeclaredLosses(recorded.originator_id, recorded.originator_version)
+    return DeclaredLosses(recorded.originator_id, next_version(losses, recorded))

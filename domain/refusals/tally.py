@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from domain.event import Event, Recorded, SecretRow
+from domain.event import Event, Recorded, WithoutSecrets, next_version
 
 _NAMESPACE: Final = UUID("6f1d2c0a-6f0e-4d0b-9a55-3c1c8f1f6b52")
 
@@ -53,7 +53,7 @@ class Counted(RefusalTallyEvent, frozen=True, forbid_unknown_fields=True):
 EVENTS: Final[Sequence[type[RefusalTallyEvent]]] = (Counted,)
 
 
-class RefusalTally(msgspec.Struct, frozen=True):
+class RefusalTally(WithoutSecrets, frozen=True):
     """State after `version` events. last_used_at, uses: of every aggregate; a tally has none."""
 
     id: UUID
@@ -72,30 +72,19 @@ class RefusalTally(msgspec.Struct, frozen=True):
         assert key.minute.second == key.minute.microsecond == 0, key.minute
         return [Counted(reason=key.reason, door=key.door, minute=key.minute, count=count)]
 
-    @property
-    def stream_team(self) -> None:
-        """What names no token speaks for no team."""
-
-    def secret_rows(self) -> list[SecretRow]:
-        """A tally has no secret."""
-        return []
-
 
 def evolve(tally: RefusalTally | None, recorded: Recorded) -> RefusalTally:
     """Fold one recorded event into the state."""
     event = recorded.event
     assert isinstance(event, Counted), event
+    version = next_version(tally, recorded)
     if tally is None:
-        assert recorded.originator_version == 1, "a stream is dense"
         return RefusalTally(
             id=recorded.originator_id,
-            version=1,
+            version=version,
             reason=event.reason,
             door=event.door,
             minute=event.minute,
             count=event.count,
         )
-    assert recorded.originator_version == tally.version + 1, "a stream is dense"
-    return msgspec.structs.replace(
-        tally, version=recorded.originator_version, count=tally.count + event.count
-    )
+    return msgspec.structs.replace(tally, version=version, count=tally.count + event.count)

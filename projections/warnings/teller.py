@@ -17,8 +17,7 @@ import structlog
 from domain.commands import ClockAndIds
 from domain.errors import LedgerError
 from domain.eventstore import append
-from domain.eventstore.known_head.head_file import HeadFile
-from domain.eventstore.known_head.requirement import KnownHeadRequirement
+from domain.eventstore.known_head.requirement import required_by
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
@@ -62,8 +61,8 @@ class Teller:
         finish_rule: FinishRule = DEFAULT_RULE,
         head_file: Path | None = None,
     ) -> None:
-        self.known_head = None if head_file is None else KnownHeadRequirement(HeadFile(head_file))
-        primary = Primary(conninfo, requires=() if self.known_head is None else (self.known_head,))
+        self.known_head = required_by(head_file)
+        primary = Primary(conninfo, requires=self.known_head)
         self._clock = LedgerClock(sources.clock)
         self.reads = ReadPool(conninfo, primary=primary, size=1)
         self._heads = LedgerHeadWatch(self.reads)

@@ -7,6 +7,7 @@ one that there is. No request pays for it.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import psycopg
@@ -102,18 +103,20 @@ class KnownHeadRequirement:
         return parameters(self._head_file.read())
 
 
+def required_by(head_file: Path | None) -> Sequence[KnownHeadRequirement]:
+    """What a head file asks of each connection; nothing where none is set."""
+    return () if head_file is None else (KnownHeadRequirement(HeadFile(head_file)),)
+
+
 @asynccontextmanager
-async def watched(requirement: KnownHeadRequirement | None, reads: ReadPool) -> AsyncIterator[None]:
-    """The ledger is watched for as long as the block runs. requirement: None where no head file is
-    set.
-    """
-    if requirement is None:
-        yield
-        return
-    watching = asyncio.get_running_loop().create_task(requirement.watch(reads))
+async def watched(required: Sequence[KnownHeadRequirement], reads: ReadPool) -> AsyncIterator[None]:
+    """The ledger is watched for as long as the block runs. required: as of `required_by`."""
+    loop = asyncio.get_running_loop()
+    watching = [loop.create_task(each.watch(reads)) for each in required]
     try:
         yield
     finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in watching:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task

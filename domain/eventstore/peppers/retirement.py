@@ -16,7 +16,7 @@ from psycopg import Connection
 
 from domain.event import Actor, Recorded
 from domain.eventstore import append
-from domain.eventstore.aggregates import decode_state, evolve
+from domain.eventstore.aggregates import decode_states, evolve
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import AHEAD_MAX
 from domain.keyring import retirement as keyring
@@ -92,11 +92,8 @@ def _store(
     row = connection.execute(append.LEDGER_TIME, [clock()]).fetchone()
     assert row is not None
     at: datetime = row[0]
-    state = None
-    for _, kind, stored, version, last_used_at, uses in connection.execute(
-        append.LOAD, [[keyring.KEYRING_ID]]
-    ):
-        state = decode_state(kind, stored, version=version, last_used_at=last_used_at, uses=uses)
+    loaded = connection.execute(append.LOAD, [[keyring.KEYRING_ID]])
+    state = decode_states(loaded).get(keyring.KEYRING_ID)
     after = 0 if state is None else state.version
     recorded: list[Recorded] = append.positioned(
         keyring.KEYRING_ID, after, events, at=at, command_id=command_id

@@ -24,6 +24,14 @@ SELECT ledger.lock_appends(),
 -- Index: events_notification_id, backwards, one entry.
 SELECT ledger.ledger_time(%s);
 
+-- name: time_and_retired_keys
+-- The same, for decisions that may digest a secret.
+-- Returns: ledger time; the generations of the pepper's keys that were retired.
+-- Order: one row.
+-- Index: events_notification_id, backwards, one entry; pepper_generations has a row for each key.
+SELECT ledger.ledger_time(%s),
+    ARRAY(SELECT generation FROM ledger.pepper_generations WHERE retired_at IS NOT NULL);
+
 -- name: load
 -- The state of aggregates. Never replays a stream; of its head it passes the dead versions of the
 -- newest chapter only.
@@ -78,11 +86,6 @@ SELECT owner_id, count(DISTINCT originator_id) FROM ledger.secrets
 WHERE owner_id = ANY(%s) AND good_until > '-infinity'
     AND good_until > (SELECT ledger.ledger_time(%s))
 GROUP BY owner_id;
-
--- name: retired_keys
--- Returns: the generation of each key of the pepper that was retired.
--- Index: none; the table has a row for each key.
-SELECT generation FROM ledger.pepper_generations WHERE retired_at IS NOT NULL;
 
 -- name: began_at
 -- When a command was first carried out; a read, outside of any append.
