@@ -46,6 +46,11 @@ class Gauge:
         self._cells = cells
         self._place = place
 
+    @property
+    def value(self) -> int:
+        """How many it is."""
+        return self._cells[self._place]
+
     def set(self, value: int) -> None:
         """It is so many now."""
         self._cells[self._place] = value

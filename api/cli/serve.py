@@ -92,8 +92,9 @@ def _programs(
         *(sys.executable, "-m", "api.server.projector", "--wake-fd", str(wake_read)),
         *("--lifeline-fd", str(lifeline_fd), "--beat-fd", str(pulse.beat_fd)),
     )
+    views_fds = tuple(fd for fd in (wake_read, metrics_fd) if fd is not None)
     # Reads that the workers still answer wait for their view.
-    programs = [Program("projections", views, pass_fds=(wake_read,), pulse=pulse, is_last=True)]
+    programs = [Program("projections", views, pass_fds=views_fds, pulse=pulse, is_last=True)]
     for number in range(1, settings.workers + 1):
         pulse = Pulse()
         argv = worker_argv(

@@ -14,6 +14,7 @@ from api.clock_and_ids import CLOCK_AND_IDS
 from api.server.heartbeat import keep_beating_aside
 from api.settings import finish_rule, load
 from api.telemetry.logs import configure_logging, logging_given
+from api.telemetry.pages import warnings_since
 from domain.eventstore.known_head.keeper import HeadKeeper
 from projections.follow.low_priority import NICE_FOLLOWING, process_gives_way
 from projections.registry import PROJECTIONS
@@ -59,6 +60,7 @@ def main() -> None:
         is_leading=is_leading,
         finish_rule=finish_rule(settings),
         head_file=settings.head_file,
+        since=warnings_since(settings.metrics_fd),
     )
     with keeper, telling:
         if arguments.beat_fd is not None:

@@ -1,4 +1,4 @@
-"""What is counted in the memory of the workers: each metric, its labels and all of their values.
+"""What is counted in memory: each metric, its labels and all of their values.
 
 Every series has its cells from the start, so nothing that a client sends can make one.
 docs/reference/metrics.md is the same list for people; a test compares it with what is answered.
@@ -40,6 +40,8 @@ LIMITS: Final = (
 )
 LANES: Final = ("uses", "commands")
 WAITS: Final = ("connection", "database", "view", "stopped_view")
+QUESTIONS: Final = ("ends", "rotation_ends", "sources", "silences", "rotations")
+"""Of `DueWarnings`."""
 
 _JOBS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
 _MS: Final = tuple(ms * 1000 for ms in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000))
@@ -51,6 +53,7 @@ class Metric:
     """One metric. name: with its unit; `_total` for a counter. series: all values of its labels.
 
     bounds: of a histogram, in the unit of its cells. per: cells' units in one of the metric's.
+    is_age: a gauge that tells how long ago its cell's instant is (Unix seconds); 0 of none.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Metric:
     series: tuple[tuple[str, ...], ...] = ((),)
     bounds: tuple[int, ...] = ()
     per: int = 1
+    is_age: bool = False
 
     @property
     def cells(self) -> int:
@@ -174,12 +178,20 @@ READ_TIMEOUTS: Final = Metric(
 WORKER_STARTS: Final = Metric(
     "scim_ledger_worker_starts_total", "counter", "HTTP workers that were started."
 )
+WARNINGS_ROUND: Final = Metric(
+    "scim_ledger_warnings_round_age_seconds",
+    "gauge",
+    "How long ago all that a question about warnings finds was last told; 0 where another leads.",
+    ("question",),
+    _of(*QUESTIONS),
+    is_age=True,
+)
 
 COUNTED: Final = (
     *(AUTHENTICATIONS, REQUESTS, REQUEST_DURATION, LIMITED, CONNECTIONS, CONNECTIONS_MAX),
     *(QUEUE, QUEUE_DEPTH, BATCH_SIZE, LOCK_WAIT, APPEND_DURATION),
     *(READ_CONNECTIONS, READ_CONNECTIONS_MAX, READ_POOL_WAIT, VIEW_WAIT, READ_TIMEOUTS),
-    WORKER_STARTS,
+    *(WORKER_STARTS, WARNINGS_ROUND),
 )
 """In the order of their cells."""
 

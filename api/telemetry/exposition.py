@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
+from time import time
 
 from api.telemetry.catalogue import COUNTED, PLACES, Metric, Type
 
@@ -17,7 +18,8 @@ def counted(sums: Sequence[int]) -> Iterator[str]:
             if metric.type == "histogram":
                 yield from _histogram(metric, values, sums[place : place + metric.cells])
             else:
-                yield f"{metric.name}{_labels(metric.labels, values)} {sums[place]}"
+                value = _age_s(sums[place]) if metric.is_age else sums[place]
+                yield f"{metric.name}{_labels(metric.labels, values)} {value}"
 
 
 def gauge(name: str, help_: str, labels: Sequence[str], samples: Samples) -> Iterator[str]:
@@ -30,6 +32,10 @@ def gauge(name: str, help_: str, labels: Sequence[str], samples: Samples) -> Ite
 def _head(name: str, type_: Type, help_: str) -> Iterator[str]:
     yield f"# HELP {name} {help_}"
     yield f"# TYPE {name} {type_}"
+
+
+def _age_s(since: int) -> int:
+    return max(0, int(time()) - since) if since else 0
 
 
 def _histogram(metric: Metric, values: tuple[str, ...], cells: Sequence[int]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Ask the views what is due: the side of warnings that reads."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from domain.event import Event
@@ -30,7 +30,18 @@ LIMIT: Final = 500
 ROTATIONS: Final = 100
 """Rotations that one question looks at, each from either end of the hours of two secrets."""
 
-Question: TypeAlias = Callable[[datetime, int], Awaitable[Sequence[Due]]]
+
+class Found(NamedTuple):
+    """What one asking gives.
+
+    is_last: whether there is no more behind it: the list ends here, or the walk has come round.
+    """
+
+    due: Sequence[Due]
+    is_last: bool
+
+
+Question: TypeAlias = Callable[[datetime, int], Awaitable[Found]]
 """What is due at an instant, once the views have reached a ledger head."""
 
 _SQL: Final = statements("projections.warnings", "due.sql")
@@ -50,15 +61,15 @@ class DueWarnings:
         self._finish_rule = finish_rule
         self._walked_to = _NEWEST
         self._rotations_walked_to = _NEWEST
-        self.questions: Sequence[Question] = (
-            self.ends,
-            self.rotation_ends,
-            self.sources,
-            self.silences,
-            self.rotations,
-        )
+        self.questions: Mapping[str, Question] = {
+            "ends": self.ends,
+            "rotation_ends": self.rotation_ends,
+            "sources": self.sources,
+            "silences": self.silences,
+            "rotations": self.rotations,
+        }
 
-    async def ends(self, at: datetime, ledger_head: int) -> list[Due]:
+    async def ends(self, at: datetime, ledger_head: int) -> Found:
         """Tokens that end soon or have ended.
 
         A token may get an end again that it had before: it is warned anew then, at another instant.
@@ -66,27 +77,27 @@ class DueWarnings:
         rows = await self._tokens.rows(
             _SQL["ends"], {"at": at, "limit": LIMIT}, ledger_head=ledger_head
         )
-        return [
+        return _listed(
             Due(id_, f"end/{expires_at}/{days_left(expires_at, at)}/{due_at}", warn.of_end)
             for id_, expires_at, due_at in rows
-        ]
+        )
 
-    async def rotation_ends(self, at: datetime, ledger_head: int) -> list[Due]:
+    async def rotation_ends(self, at: datetime, ledger_head: int) -> Found:
         """Rotations that end soon."""
         rows = await self._tokens.rows(
             _SQL["rotation_ends"], {"at": at, "limit": LIMIT}, ledger_head=ledger_head
         )
-        return [
+        return _listed(
             _ending_rotation(token_id, started_at, ends_at, at)
             for token_id, started_at, ends_at in rows
-        ]
+        )
 
-    async def sources(self, _: datetime, ledger_head: int) -> list[Due]:
+    async def sources(self, _: datetime, ledger_head: int) -> Found:
         """Addresses that are new for their token, the first one included."""
         rows = await self._sources.rows(_SQL["sources"], {"limit": LIMIT}, ledger_head=ledger_head)
-        return [_new_source(key, is_first=is_first) for key, is_first in rows]
+        return _listed(_new_source(key, is_first=is_first) for key, is_first in rows)
 
-    async def silences(self, at: datetime, ledger_head: int) -> list[Due]:
+    async def silences(self, at: datetime, ledger_head: int) -> Found:
         """Those of the next tokens of the walk that were not used for 90 days.
 
         When each was used last stands in no index, which each use would have to write.
@@ -103,26 +114,28 @@ class DueWarnings:
             },
             ledger_head=ledger_head,
         )
-        self._walked_to = rows[-1][:2] if len(rows) == LIMIT else _NEWEST
-        return [
+        is_last = len(rows) < LIMIT
+        self._walked_to = _NEWEST if is_last else rows[-1][:2]
+        due = [
             Due(id_, f"unused/{since}", warn.of_silence)
             for _, id_, since in rows
             if since is not None
         ]
+        return Found(due, is_last)
 
-    async def rotations(self, at: datetime, ledger_head: int) -> list[Due]:
+    async def rotations(self, at: datetime, ledger_head: int) -> Found:
         """Of the next rotations of the walk, those that have finished by themselves, and those
         whose older secret is used still.
         """
         rows = await self._rotations.slice(
             *self._rotations_walked_to, limit=ROTATIONS, ledger_head=ledger_head
         )
-        is_whole = len(rows) < ROTATIONS
+        is_last = len(rows) < ROTATIONS
         self._rotations_walked_to = (
-            _NEWEST if is_whole else min((row.created_at, row.token_id) for row in rows)
+            _NEWEST if is_last else min((row.created_at, row.token_id) for row in rows)
         )
         finished = [self._finished(row) for row in rows if self._is_ripe(row, at)]
-        return finished + [due for row in rows for due in _old_secret(row, at)]
+        return Found(finished + [due for row in rows for due in _old_secret(row, at)], is_last)
 
     def _is_ripe(self, row: Underway, at: datetime) -> bool:
         return row.ends_at <= at or is_silent(
@@ -134,6 +147,11 @@ class DueWarnings:
             return finish(token, row.in_use, at=at, rule=self._finish_rule)
 
         return Due(row.token_id, f"rotation/{row.started_at}", decide)
+
+
+def _listed(found: Iterable[Due]) -> Found:
+    due = list(found)
+    return Found(due, is_last=len(due) < LIMIT)
 
 
 def _new_source(key: bytes, *, is_first: bool) -> Due:

@@ -5,7 +5,7 @@ difference whether this process was away for a second or for a week, and none wh
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -19,6 +19,7 @@ from domain.errors import LedgerError
 from domain.eventstore import append
 from domain.eventstore.known_head.requirement import required_by
 from domain.eventstore.ledger_clock import LedgerClock
+from domain.instruments import Gauge
 from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.rotation import DEFAULT_RULE, FinishRule
@@ -28,6 +29,7 @@ from projections.follow import locks
 from projections.follow.ledger_head import LedgerHeadWatch
 from projections.registry import PROJECTIONS
 from projections.warnings.due import LIMIT, DueWarnings
+from projections.warnings.rounds import Rounds
 
 EVERY_S: Final = 2.0
 """Between two rounds."""
@@ -48,8 +50,8 @@ class BesideAnotherRelease(LedgerError):
 class Teller:
     """Asks what is due, and has it decided and stored.
 
-    conninfo: of the app role. head_file: as of `TokenLedger`. due: what the views are asked.
-    warner: who has it decided.
+    conninfo: of the app role. head_file: as of `TokenLedger`. since: as of `Rounds`.
+    due: what the views are asked. warner: who has it decided.
     stepped_at: when it last began with something that takes seconds at most, monotonic.
     """
 
@@ -60,6 +62,7 @@ class Teller:
         *,
         finish_rule: FinishRule = DEFAULT_RULE,
         head_file: Path | None = None,
+        since: Mapping[str, Gauge] = {},
     ) -> None:
         self.known_head = required_by(head_file)
         primary = Primary(conninfo, requires=self.known_head)
@@ -67,6 +70,7 @@ class Teller:
         self.reads = ReadPool(conninfo, primary=primary, size=1)
         self._heads = LedgerHeadWatch(self.reads)
         self.due = DueWarnings(self.reads, finish_rule=finish_rule)
+        self.rounds = Rounds(since, sources.clock)
         self.stepped_at = monotonic()
         self.warner = Warner(primary, sources, self._clock)
 
@@ -84,7 +88,10 @@ class Teller:
             self.stepped_at = monotonic()
             pause_s = EVERY_S
             try:
-                if is_leading():
+                if not is_leading():
+                    self.rounds.follow()
+                else:
+                    self.rounds.lead()
                     await self._let_another_release_go_first()
                     if await self.round(stopping):
                         pause_s = AT_ONCE_S
@@ -109,19 +116,22 @@ class Teller:
         is_more = False
         errors: list[BaseException] = []
         at, ledger_head = await self._time(), await self._heads.now()
-        for ask in self.due.questions:
+        for question, ask in self.due.questions.items():
             self.stepped_at = monotonic()
             try:
-                due = await ask(at, ledger_head)
+                due, is_last = await ask(at, ledger_head)
             except LedgerError as unreadable:  # of one view: another can be read
                 errors.append(unreadable)
                 continue
             is_more |= len(due) >= LIMIT
+            failed: list[BaseException] = []
             for start in range(0, len(due), TOGETHER):
                 if stopping is not None and stopping.is_set():
                     return False
                 self.stepped_at = monotonic()
-                errors += await self._tell(due[start : start + TOGETHER])
+                failed += await self._tell(due[start : start + TOGETHER])
+            self.rounds.asked(question, is_last=is_last, is_told=not failed)
+            errors += failed
         for error in errors:
             raise error
         return is_more

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from domain.commands import ClockAndIds
 from domain.eventstore.known_head.requirement import watched
+from domain.instruments import Gauge
 from domain.scim_token.rotation import DEFAULT_RULE, FinishRule
 from projections.warnings.teller import Teller
 
@@ -22,7 +23,7 @@ class Telling:
     """A context manager: tells what is due for as long as its block runs.
 
     is_leading: whether this process leads the views; only then does it anything.
-    head_file: as of `TokenLedger`.
+    head_file: as of `TokenLedger`. since: as of `Rounds`.
     """
 
     def __init__(
@@ -33,12 +34,15 @@ class Telling:
         is_leading: Callable[[], bool],
         finish_rule: FinishRule = DEFAULT_RULE,
         head_file: Path | None = None,
+        since: Mapping[str, Gauge] = {},
     ) -> None:
         self._is_leading = is_leading
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="warnings", daemon=True)
-        self._teller = Teller(conninfo, sources, finish_rule=finish_rule, head_file=head_file)
+        self._teller = Teller(
+            conninfo, sources, finish_rule=finish_rule, head_file=head_file, since=since
+        )
 
     def goes_on(self) -> bool:
         """Whether the thread lives and does not stand still: nobody else tells what is due, and

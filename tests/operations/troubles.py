@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,16 +22,20 @@ from api.app import build
 from api.edge import Edge
 from api.server.protocol import StrictHttpProtocol
 from api.settings import Settings
+from api.telemetry.pages import new_pages, warnings_since
 from domain.authority import Operator
 from domain.commands import ClockAndIds, NewScimToken
+from domain.errors import NotFound
 from domain.eventstore.known_head.head_file import HeadFile
 from domain.eventstore.peppers.fingerprints import record_pepper
 from domain.ledger import TokenLedger
 from domain.losses.declared import KnownEvent
 from domain.scim_token.events import Presentation
 from domain.secret import SecretKind, mint
+from projections.warnings.teller import Teller
 from tests.api.server.serving import connect, serving
 from tests.conftest import CLOCK_AND_IDS, PEPPER, Database, catch_up, now, open_ledger
+from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import created
 from tests.projections.given_events import record
 from tests.service import PEPPER_KEY, RunningService, running_service, until
@@ -169,6 +173,33 @@ def warnings_not_told(place: Place) -> Told:
     record(place.database, created(now() - DAY, expires_at=now() + 20 * DAY))
     catch_up(place.database)
     return as_it_is(place)
+
+
+def warnings_fail(place: Place) -> Told:
+    """For hours nothing can be decided about one of the tokens that a walk finds."""
+    token_id = record(place.database, created(now() - 100 * DAY))
+    catch_up(place.database)
+    with psycopg.connect(place.database.owner) as owner:
+        owner.execute("DELETE FROM ledger.aggregates WHERE originator_id = %s", [token_id])
+    fd, clock = new_pages(1), HandClock(now() - timedelta(hours=4))
+    assert fd is not None
+
+    async def fail() -> None:
+        since, conninfo = warnings_since(fd), believing_any_clock(place.database)
+        async with Teller(conninfo, clock.clock_and_ids, since=since) as teller:
+            teller.rounds.lead()
+            with suppress(NotFound):
+                await teller.round()
+            clock.now = now()
+            with suppress(NotFound):
+                await teller.round()
+
+    asyncio.run(fail())
+    try:
+        with TestClient(build(place.settings(metrics_fd=fd))) as client:
+            return Told(None, scrape(client))
+    finally:
+        os.close(fd)
 
 
 def tokens_expire(place: Place) -> Told:
@@ -413,6 +444,7 @@ TROUBLES: Final[dict[str, Callable[[Place], Told]]] = {
     "ScimLedgerViewLags": view_lags,
     "ScimLedgerViewStopped": view_stopped,
     "ScimLedgerWarningsNotTold": warnings_not_told,
+    "ScimLedgerWarningsFail": warnings_fail,
     "ScimLedgerWorkersDie": worker_dies,
     "ScimLedgerTokensExpire": tokens_expire,
     "ScimLedgerOldSecretUsed": old_secret_used,

@@ -183,7 +183,7 @@ def test_what_was_appended_and_not_folded_yet_is_not_told_again(
             w.clock.advance(pause)
             async with w.teller() as teller:
                 # Nobody follows the ledger: the view is where it was, and so is what is due.
-                (stale,) = await teller.due.ends(w.clock.now, 0)
+                (stale,), _ = await teller.due.ends(w.clock.now, 0)
                 await teller.warner.warn(stale)
             assert w.events(token_id) == ending(T0 + 6 * DAY, 7)
 
