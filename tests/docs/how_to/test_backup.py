@@ -1,6 +1,7 @@
 """docs/how-to/back-up-and-restore.md, word by word, with the two roles that it prescribes."""
 
 import json
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -55,6 +56,11 @@ def status(machine: Prescribed, secret: str) -> int:
         return httpx.get(f"{url}/gateway/forward", headers=headers, trust_env=False).status_code
 
 
+def _events(told: str) -> set[str]:
+    """How many events a command tells of."""
+    return set(re.findall(r"^events: (\d+)$", told, re.MULTILINE))
+
+
 def test_a_backup_is_a_whole_ledger_and_lacks_what_came_after(
     lost: Prescribed, fresh: Prescribed
 ) -> None:
@@ -63,7 +69,9 @@ def test_a_backup_is_a_whole_ledger_and_lacks_what_came_after(
     command(lost, f"token revoke {revoked['id']}")
     assert status(lost, good["token"]) == 200
     (backup,) = blocks("backup", document=DOCUMENT)
-    assert "events: 5" in lost.good(backup)
+    # Whether the service that was used tells of the first use before it ends is left to the moment.
+    saved = _events(lost.good(backup))
+    assert saved in ({"5"}, {"6"})
     dump = lost.directory / "ledger.dump"
     assert stat.S_IMODE(dump.stat().st_mode) == 0o600
     later = create(lost, "c")
@@ -72,7 +80,7 @@ def test_a_backup_is_a_whole_ledger_and_lacks_what_came_after(
         shutil.copy(lost.directory / name, fresh.directory)
     (restore,) = blocks("restore", document=DOCUMENT)
     told = fresh.good(restore)
-    assert told.count("events: 5") == 2
+    assert (told.count("events: "), _events(told)) == (2, saved)
     assert {token["id"] for token in command(fresh, "token list --status all")} == {
         revoked["id"],
         good["id"],
