@@ -21,6 +21,7 @@ from tests.installation.room import UID
 
 BASE: Final = DEPLOY / "kubernetes" / "base"
 EXAMPLE: Final = DEPLOY / "kubernetes" / "overlays" / "example"
+RECOVER: Final = DEPLOY / "kubernetes" / "recover"
 KUBECTL: Final = {"kubectl": "pip install -r requirements-gateways.txt"}
 VERSIONS: Final = ("1.30", "1.34")
 """The oldest whose schemas have all that the manifests say, and a recent one."""
@@ -48,23 +49,33 @@ def of_kind(kind: str) -> dict[str, Any]:
     return found
 
 
-DEPLOYMENT: Final = of_kind("Deployment")
-PODS: Final = [of_kind(kind)["spec"]["template"]["spec"] for kind in ("Deployment", "Job")]
-SERVICE: Final = DEPLOYMENT["spec"]["template"]["spec"]["containers"][0]
+REPLICAS: Final = of_kind("StatefulSet")
+PODS: Final = [of_kind(kind)["spec"]["template"]["spec"] for kind in ("StatefulSet", "Job")]
+SERVICE: Final = REPLICAS["spec"]["template"]["spec"]["containers"][0]
+RECOVERING: Final = yaml.safe_load((RECOVER / "pod.yaml").read_text())
+EVERY_POD: Final = [*PODS, RECOVERING["spec"]]
+NAMES: Final = ["service", "migrate", "recover"]
 
 
 @pytest.mark.gateway
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("directory", [BASE, EXAMPLE], ids=["base", "example"])
-def test_kustomize_makes_what_the_api_takes(directory: Path, version: str) -> None:
+@pytest.mark.parametrize(
+    ("directory", "holds"),
+    [
+        (BASE, {each["kind"] for each in manifests()} | {"ConfigMap"}),
+        (EXAMPLE, {each["kind"] for each in manifests()} | {"ConfigMap"}),
+        (RECOVER, {"Pod"}),
+    ],
+    ids=["base", "example", "recover"],
+)
+def test_kustomize_makes_what_the_api_takes(directory: Path, holds: set[str], version: str) -> None:
     library = pytest.importorskip(
         "kubernetes_validate", reason="pip install -r requirements-gateways.txt"
     )
     made = built(directory)
     for each in made:
         library.validate(each, version, strict=True)
-    kinds = {each["kind"] for each in made}
-    assert kinds == {each["kind"] for each in manifests()} | {"ConfigMap"}
+    assert {each["kind"] for each in made} == holds
     wrong = {**made[0], "spek": {}}
     with pytest.raises(library.ValidationError):
         library.validate(wrong, version, strict=True)
@@ -74,9 +85,9 @@ def test_kustomize_makes_what_the_api_takes(directory: Path, version: str) -> No
 def test_the_example_changes_what_it_says_it_changes() -> None:
     made = {each["kind"]: each for each in built(EXAMPLE)}
     assert {each["metadata"].get("namespace") for each in made.values()} == {"scim"}
-    assert made["Deployment"]["spec"]["replicas"] == 3
+    assert made["StatefulSet"]["spec"]["replicas"] == 4 != REPLICAS["spec"]["replicas"]
     assert made["ConfigMap"]["data"].keys() <= {PREFIX + name for name in KNOWN}
-    (reference,) = pod_of(made["Deployment"])["containers"][0]["envFrom"]
+    (reference,) = pod_of(made["StatefulSet"])["containers"][0]["envFrom"]
     assert reference["configMapRef"]["name"] == made["ConfigMap"]["metadata"]["name"]
     assert len(made["NetworkPolicy"]["spec"]["ingress"][0]["from"]) == 2
 
@@ -86,9 +97,9 @@ def pod_of(manifest: dict[str, Any]) -> dict[str, Any]:
     return pod
 
 
-@pytest.mark.parametrize("pod", PODS, ids=["service", "migrate"])
-def test_a_pod_is_the_images_user_and_can_write_nowhere(pod: dict[str, Any]) -> None:
-    """tests/installation/container runs both commands so; the pepper is read by its group."""
+@pytest.mark.parametrize("pod", EVERY_POD, ids=NAMES)
+def test_a_pod_is_the_images_user_and_writes_nothing_but_the_head_file(pod: dict[str, Any]) -> None:
+    """tests/installation/container runs its commands so; the pepper is read by its group."""
     user = containerfile.only(IMAGE, "USER").rest
     assert user == f"{UID}:{UID}"
     context = pod["securityContext"]
@@ -102,12 +113,54 @@ def test_a_pod_is_the_images_user_and_can_write_nowhere(pod: dict[str, Any]) -> 
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert all(mount["readOnly"] for mount in container["volumeMounts"])
-    (volume,) = pod["volumes"]
-    assert volume["secret"]["defaultMode"] == 0o440
+    written = [mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+    assert written == (["head"] if PREFIX + "HEAD_FILE" in variables(pod) else [])
+    (secret,) = (each["secret"] for each in pod["volumes"] if "secret" in each)
+    assert secret["defaultMode"] == 0o440
 
 
-@pytest.mark.parametrize("pod", PODS, ids=["service", "migrate"])
+def variables(pod: dict[str, Any]) -> dict[str, Any]:
+    (container,) = pod["containers"]
+    return {each["name"]: each for each in container["env"]}
+
+
+def test_each_pod_keeps_a_head_file_that_outlives_it() -> None:
+    """On a volume of its own, which neither a rollout nor a smaller set takes away."""
+    path = Path(variables(PODS[0])[PREFIX + "HEAD_FILE"]["value"])
+    (mount,) = (each for each in SERVICE["volumeMounts"] if each["name"] == "head")
+    assert Path(mount["mountPath"]) == path.parent
+    (claim,) = REPLICAS["spec"]["volumeClaimTemplates"]
+    assert claim["metadata"]["name"] == mount["name"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert set(REPLICAS["spec"]["persistentVolumeClaimRetentionPolicy"].values()) == {"Retain"}
+    assert pod_of(REPLICAS)["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+    assert REPLICAS["spec"]["podManagementPolicy"] == "Parallel", "or one would wait for another"
+    budget = of_kind("PodDisruptionBudget")["spec"]["maxUnavailable"]
+    assert REPLICAS["spec"]["replicas"] - budget >= 2
+
+
+def test_commands_are_given_with_the_head_file_of_a_pod_that_does_not_run() -> None:
+    """As the service has it, so that `scim-ledger recover` compares what that pod has known."""
+    pod, (container,) = RECOVERING["spec"], RECOVERING["spec"]["containers"]
+    assert container["env"] == SERVICE["env"]
+    for part in ("volumeMounts", "securityContext", "image"):
+        assert container[part] == SERVICE[part]
+    assert pod["securityContext"] == pod_of(REPLICAS)["securityContext"]
+    (secret, head) = pod["volumes"]
+    assert secret in pod_of(REPLICAS)["volumes"]
+    (claim,) = REPLICAS["spec"]["volumeClaimTemplates"]
+    name = f"{claim['metadata']['name']}-{REPLICAS['metadata']['name']}-0"
+    assert head == {"name": "head", "persistentVolumeClaim": {"claimName": name}}
+    allowed = of_kind("NetworkPolicy")["spec"]["podSelector"]["matchLabels"]
+    assert allowed.items() <= RECOVERING["metadata"]["labels"].items(), "it reaches the database"
+    assert not of_kind("Service")["spec"]["selector"].items() <= (
+        RECOVERING["metadata"]["labels"].items()
+    )
+    assert RECOVERING["kind"] == "Pod"
+    assert container["command"][:2] == ["python", "-c"], "no shell is needed"
+
+
+@pytest.mark.parametrize("pod", EVERY_POD, ids=NAMES)
 def test_variables_are_settings_and_no_service_makes_more_of_them(pod: dict[str, Any]) -> None:
     """A Service called scim-ledger would make SCIM_LEDGER_PORT=tcp://… in every pod beside it."""
     assert pod["enableServiceLinks"] is False
@@ -123,11 +176,8 @@ def test_variables_are_settings_and_no_service_makes_more_of_them(pod: dict[str,
 
 
 def test_only_the_job_has_the_owners_url() -> None:
-    have = [
-        "SCIM_LEDGER_OWNER_DATABASE_URL" in {each["name"] for each in pod["containers"][0]["env"]}
-        for pod in PODS
-    ]
-    assert have == [False, True]
+    have = ["SCIM_LEDGER_OWNER_DATABASE_URL" in variables(pod) for pod in EVERY_POD]
+    assert have == [False, True, False]
 
 
 def test_probes_ask_the_paths_that_there_are() -> None:
@@ -144,14 +194,14 @@ def test_probes_ask_the_paths_that_there_are() -> None:
 
 
 def labels_chosen() -> Iterator[dict[str, str]]:
-    yield DEPLOYMENT["spec"]["selector"]["matchLabels"]
+    yield REPLICAS["spec"]["selector"]["matchLabels"]
     yield of_kind("Service")["spec"]["selector"]
     yield of_kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"]
     yield of_kind("NetworkPolicy")["spec"]["podSelector"]["matchLabels"]
 
 
 def test_every_selector_chooses_the_pods_of_the_service() -> None:
-    labels = DEPLOYMENT["spec"]["template"]["metadata"]["labels"]
+    labels = REPLICAS["spec"]["template"]["metadata"]["labels"]
     for chosen in labels_chosen():
         assert chosen.items() <= labels.items()
     job = of_kind("Job")["spec"]["template"]["metadata"]["labels"]
@@ -163,7 +213,7 @@ def test_a_stop_has_the_time_that_it_takes() -> None:
     workers_s = signature(Supervisor).parameters["grace_s"].default
     takes_s = workers_s + LAST_GRACE_S
     pause_s = SERVICE["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert pod_of(DEPLOYMENT)["terminationGracePeriodSeconds"] > takes_s + pause_s
+    assert pod_of(REPLICAS)["terminationGracePeriodSeconds"] > takes_s + pause_s
     unit = (DEPLOY / "systemd" / "scim-ledger.service").read_text()
     assert re.search(r"^TimeoutStopSec=30$", unit, re.MULTILINE)
     assert takes_s < 30
