@@ -7,7 +7,7 @@ which the connection string and the pepper are known.
 import os
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -125,8 +125,11 @@ def _no_ledger(server: EmbeddedPostgres) -> EmbeddedPostgresError:
     )
 
 
-def open_ledger(settings: Settings) -> TokenLedger:
-    """A ledger for one command of this process. Raises SettingsError."""
+def open_ledger(settings: Settings, *, on_append: Callable[[], None] = lambda: None) -> TokenLedger:
+    """A ledger for one command of this process. on_append: as of `TokenLedger`.
+
+    Raises SettingsError.
+    """
     assert settings.database_url is not None
     return TokenLedger(
         settings.database_url,
@@ -135,6 +138,7 @@ def open_ledger(settings: Settings) -> TokenLedger:
         is_live=settings.environment == "live",
         secret_prefix=settings.secret_prefix,
         revokes_leaked=settings.on_leak == "revoke",
+        on_append=on_append,
         head_file=settings.head_file,
     )
 

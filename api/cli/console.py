@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
+import psycopg
 from cyclopts import Parameter
 from psycopg import Connection
 from rich.cells import cell_len
@@ -19,10 +21,13 @@ from api.deployment import open_ledger, open_store
 from api.http.instants import FIRST, IN_THE_FUTURE, LAST, OUT_OF_RANGE, ZONE
 from api.settings import Settings, load
 from domain.authority import Operator
-from domain.errors import InvalidValue
+from domain.errors import InvalidValue, LedgerError
+from domain.eventstore.known_head.head_file import HeadFile
+from domain.eventstore.known_head.keeper import keep
 from domain.kept_text import without_secrets
 from domain.ledger import TokenLedger
 from domain.postgres.connection import open_connection
+from domain.postgres.unusable_reasons import reason
 from projections.described import rfc3339
 from projections.follow.positions import ensure_live
 from projections.registry import PROJECTIONS
@@ -33,6 +38,7 @@ T = TypeVar("T")
 DataDir = Annotated[Path | None, Parameter(help="Directory of the embedded server.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 LIST_MAX: Final = 1000
+NOT_KEPT: Final = "this is done, but the head file does not name it"
 OnBehalf = Annotated[UUID | None, Parameter(help="The user on whose behalf; the trail names them.")]
 Reason = Annotated[str | None, Parameter(help="Why, for the trail.")]
 TokenId = Annotated[UUID, Parameter(help="Its id; no command asks for a secret.")]
@@ -64,13 +70,35 @@ def caught_up(data_dir: Path | None) -> Iterator[Settings]:
 
 
 def ask_ledger(settings: Settings, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:
-    """Run one command on the ledger."""
+    """Run one command on the ledger; the head file names what it has appended."""
+    appended = Event()
 
     async def run() -> T:
-        async with open_ledger(settings) as ledger:
+        async with open_ledger(settings, on_append=appended.set) as ledger:
             return await ask(ledger)
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    finally:  # also of one that was cut short between two appends
+        if appended.is_set():
+            assert settings.database_url is not None
+            keep_head_file(settings.database_url, settings.head_file)
+
+
+def keep_head_file(conninfo: str, path: Path | None) -> None:
+    """Write the newest event into the head file, as a service does, which may run beside.
+
+    What hinders that is one line on standard error: what the command was to do is done.
+    """
+    if path is None:
+        return
+    try:
+        with open_connection(conninfo) as connection:
+            keep(connection, HeadFile(path))
+    except (LedgerError, psycopg.Error) as error:
+        complain(f"{NOT_KEPT}: {reason(error)}")
+    except OSError as error:
+        complain(f"{NOT_KEPT}: {path}: {error.strerror}")
 
 
 def with_ledger(data_dir: Path | None, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:

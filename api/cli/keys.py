@@ -4,9 +4,11 @@ from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
-from api.cli.console import AsJson, DataDir, connection, show
+from api.cli.console import AsJson, DataDir, connection, keep_head_file, show
 from api.cli.repair import as_owner
 from api.clock_and_ids import CLOCK_AND_IDS, operator_name
+from api.deployment import head_file, owner_conninfo
+from api.settings import load
 from domain.event import Actor
 from domain.eventstore.peppers.remaining import count_digests
 from domain.eventstore.peppers.retirement import retire_key
@@ -67,6 +69,9 @@ def retire(
             clock=CLOCK_AND_IDS.clock,
             command_id=CLOCK_AND_IDS.new_id(),
         )
+        opened.commit()
+        settings = load(data_dir=data_dir)
+        keep_head_file(owner_conninfo(settings), head_file(settings))
     show(
         {"generation": generation, "retired_at": rfc3339(retired_at), "next": NEXT},
         as_json=as_json,

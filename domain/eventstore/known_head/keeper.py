@@ -42,10 +42,10 @@ def keep(connection: Connection, head_file: HeadFile) -> None:
     if row is None:
         return
     newest = KnownEvent(*row[:4])
-    if known is None:
-        logger.warning("head_file.made", path=str(head_file.path), position=newest.position)
     if known != newest:
         head_file.write(newest)
+    if known is None:
+        logger.warning("head_file.made", path=str(head_file.path), position=newest.position)
 
 
 class HeadKeeper:
