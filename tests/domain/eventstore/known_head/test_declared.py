@@ -188,6 +188,24 @@ def test_what_was_rolled_back_leaves_a_gap_and_is_no_loss(
     assert known_by(path, database).position == 5
 
 
+def test_an_event_that_a_host_knows_is_missed_whoever_has_removed_it(
+    database: Database, tmp_path: Path
+) -> None:
+    """The rule for retention: what it removes it must declare, as an operator declares a loss."""
+    path = tmp_path / "head.json"
+    append(database, 3)
+    known = known_by(path, database)
+    append(database, 2)
+    with psycopg.connect(database.owner) as owner:
+        owner.execute("DELETE FROM ledger.events WHERE notification_id = %s", [known.position])
+    with pytest.raises(EventsLost, match="event 3 of the ledger is not the one that"):
+        let_in(database, path)
+    loss = found(database, known)
+    assert loss == Loss(after=None, until=3, known=known)
+    declared(database, loss)
+    let_in(database, path)
+
+
 def test_a_ledger_made_anew_is_none_that_this_host_has_known(
     server: str, database: Database, tmp_path: Path
 ) -> None:
