@@ -4,6 +4,7 @@ both real, both embedded, each for the test to mistreat.
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.postgres.embedded.server import EmbeddedPostgres
 from tests.conftest import APP_ROLE, Database
+from tests.faults.own_server import postmaster_pid, process_tree, send
 from tests.ready_cluster import copy_cluster, new_base
 from tests.service import until
 
@@ -77,6 +79,23 @@ class Cluster:
             "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()"
         )
         until(lambda: self.primary.ask(caught_up) == [(1,)], what="streaming")
+
+    def until_received(self) -> None:
+        """Until the standby holds all that the primary has, whether it has applied it or not."""
+        received = (
+            "SELECT count(*) FROM pg_stat_replication WHERE flush_lsn >= pg_current_wal_lsn()"
+        )
+        until(lambda: self.primary.ask(received) == [(1,)], what="all received")
+
+    def cut_off_standby(self) -> None:
+        """The standby hears nothing more of the primary, which does not mind."""
+        self.standby.configure("primary_conninfo", "")
+        streaming = "SELECT count(*) FROM pg_stat_replication"
+        until(lambda: self.primary.ask(streaming) == [(0,)], what="the standby is cut off")
+
+    def kill_primary(self) -> None:
+        """SIGKILL to all of it at once."""
+        send(process_tree(postmaster_pid(self.primary.embedded.base_dir)), signal.SIGKILL)
 
     def promote(self) -> None:
         """The standby takes writes from now on, whatever the primary does."""

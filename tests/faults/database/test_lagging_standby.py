@@ -1,0 +1,133 @@
+"""A standby without the last commits takes over from a primary that is gone: nobody is let in
+before the loss is declared. One that has them all takes over, and the service goes on by itself.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.faults.host import (
+    LETS_NOBODY_IN,
+    NEXT,
+    Host,
+    asked,
+    created,
+    is_told,
+    presented,
+    problems,
+)
+from tests.faults.standby import Cluster, cluster
+from tests.presenting import UNLIMITED
+from tests.service import running_service, until
+
+pytestmark = pytest.mark.long
+
+WITHIN_S: Final = 10.0
+NEWEST: Final = "SELECT max(notification_id) FROM ledger.events"
+REASON: Final = "db1 is gone, and db2 was behind"
+
+
+@pytest.fixture
+def pair() -> Iterator[Cluster]:
+    """No synchronous standby is demanded: the primary confirms by itself."""
+    with cluster() as made:
+        yield made
+
+
+@pytest.fixture
+def host(pair: Cluster, tmp_path: Path) -> Host:
+    """It names both servers; whichever takes writes is the ledger's."""
+    return Host(pair.database, tmp_path)
+
+
+def took_over(pair: Cluster) -> None:
+    """The primary dies as by a power failure, and the standby is promoted at once."""
+    pair.kill_primary()
+    pair.promote()
+
+
+def test_who_was_revoked_is_not_let_in_by_a_standby_that_did_not_hear_of_it(
+    pair: Cluster, host: Host
+) -> None:
+    environment = {**UNLIMITED, **host.environment}
+    with running_service(pair.database, workers=2, environment=environment) as service:
+        caller = service.api_token()
+        revoked, good = created(service, caller), created(service, caller)
+        assert [presented(service, each) for each in (revoked, good)] == [200, 200]
+        pair.until_streaming()
+        pair.cut_off_standby()
+        service.client.delete(f"/scim-token/{revoked['id']}", auth=caller)
+        assert [presented(service, each) for each in (revoked, good)] == [401, 200]
+        until(lambda: host.known() == host.newest(), what="the head file")
+
+        took_over(pair)
+        until(lambda: "the ledger ends with" in str(problems(service)), timeout_s=WITHIN_S)
+        ((saved,),), lost = pair.standby.ask(NEWEST), host.known()
+        assert saved < lost
+        for token in (revoked, good):
+            assert asked(service, caller, token["token"]) == LETS_NOBODY_IN
+        (sentence,) = problems(service)
+        assert sentence.startswith(f"the ledger ends with event {saved} of 20")
+        assert sentence.endswith(f"{lost}: it was restored from an older state{NEXT}")
+
+    finding = host.doctor()
+    assert finding["status"] == "fail"
+    assert finding["found"].startswith(f"the ledger ends with event {saved} of 20")
+    alone = pair.standby.database
+    with running_service(alone, environment=host.environment, readiness=503) as service:
+        assert asked(service, caller, revoked["token"]) == LETS_NOBODY_IN, "pointed there by hand"
+
+    assert host.command("recover")["lost"] == f"events {saved + 1} to {lost}"
+    host.command("recover", "--declare-loss", "--reason", REASON)
+    declared = host.known()
+    assert declared == host.newest() > lost
+    host.command("token", "revoke", revoked["id"])
+    with running_service(pair.database, environment=host.environment) as service:
+        assert [presented(service, each) for each in (revoked, good)] == [401, 200]
+        assert service.client.get("/readyz").status_code == 200
+        is_told(service, caller, saved=saved, lost=lost, position=declared, reason=REASON)
+    assert host.doctor()["status"] == "ok"
+
+
+def test_planted_a_service_without_a_head_file_lets_the_revoked_in_by_that_standby(
+    pair: Cluster,
+) -> None:
+    with running_service(pair.database, environment=UNLIMITED) as service:
+        caller = service.api_token()
+        revoked = created(service, caller)
+        pair.until_streaming()
+        pair.cut_off_standby()
+        service.client.delete(f"/scim-token/{revoked['id']}", auth=caller)
+        assert presented(service, revoked) == 401
+        took_over(pair)
+        until(lambda: presented(service, revoked) == 200, timeout_s=WITHIN_S, what="the loss")
+        assert service.client.get("/readyz").status_code == 200
+
+
+def test_a_standby_that_has_received_all_takes_over_and_the_service_goes_on(
+    pair: Cluster, host: Host
+) -> None:
+    """Though it has applied nothing for long: what it has received, a promotion applies first."""
+    environment = {**UNLIMITED, **host.environment}
+    with running_service(pair.database, workers=2, environment=environment) as service:
+        caller = service.api_token()
+        revoked, good = created(service, caller), created(service, caller)
+        pair.until_streaming()
+        pair.standby.configure("recovery_min_apply_delay", "1h")
+        ((behind,),) = pair.standby.ask(NEWEST)
+        service.client.delete(f"/scim-token/{revoked['id']}", auth=caller)
+        assert [presented(service, each) for each in (revoked, good)] == [401, 200]
+        until(lambda: host.known() == host.newest(), what="the head file")
+        pair.until_received()
+        assert pair.standby.ask(NEWEST) == [(behind,)]
+        assert behind < host.known()
+
+        took_over(pair)
+        until(lambda: presented(service, good) == 200, timeout_s=WITHIN_S, what="the service")
+        until(lambda: service.client.get("/readyz").status_code == 200, timeout_s=WITHIN_S)
+        assert presented(service, revoked) == 401
+        until(lambda: host.known() == host.newest(), what="the head file")
+        assert not [each for each in service.records() if each["event"] == "ledger.events_lost"]
+    assert "nothing is lost" in host.command("recover", is_good=False)
