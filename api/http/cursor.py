@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 from api.errors import InvalidCursor
-from projections.scim_tokens.queries import Place
+from domain.eventstore.lookups.place import Place
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAC_BYTES: Final = 16

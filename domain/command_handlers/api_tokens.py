@@ -28,7 +28,7 @@ from domain.errors import LastManager, NotFound, TokenRefused
 from domain.event import Actor, Changes, States
 from domain.eventstore.lookups import listed_api_tokens
 from domain.eventstore.lookups.api_tokens import ApiTokenLookup
-from domain.eventstore.lookups.listed_api_tokens import ListedAt
+from domain.eventstore.lookups.place import Place
 from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import REFUSAL_EVERY
@@ -180,13 +180,13 @@ class ApiTokenCommands(Execution):
         return token
 
     async def api_tokens(
-        self, *, after: ListedAt | None = None, limit: int = PAGE
+        self, *, after: Place | None = None, limit: int = PAGE
     ) -> Sequence[ApiToken]:
         """API tokens behind a place, `limit` at most, oldest first, revoked ones included."""
         return await listed_api_tokens.oldest(self.reads, after=after, limit=limit)
 
     async def good_api_tokens(
-        self, *, seen_by: ApiToken, at: datetime, after: ListedAt | None = None, limit: int = PAGE
+        self, *, seen_by: ApiToken, at: datetime, after: Place | None = None, limit: int = PAGE
     ) -> Sequence[ApiToken]:
         """Those that a manager sees and that are good at `at`, behind a place, newest first."""
         return await listed_api_tokens.newest(

@@ -12,13 +12,14 @@ from uuid import UUID
 
 import msgspec
 
+from domain.eventstore.lookups.place import Place
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 from projections.audit_trail import view as audit_trail
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.filters import TokenFilter
-from projections.scim_tokens.queries import Place, TokenPage
+from projections.scim_tokens.queries import TokenPage
 from projections.scim_tokens.row import TokenRow
 from projections.scim_tokens.view import document
 from projections.scim_tokens.walk import along, of_teams

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from domain.eventstore.lookups.place import Place
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.conditions import TokenConditions
 from projections.audit_trail import view as audit_trail
@@ -16,7 +17,6 @@ from projections.described import Instant, rfc3339
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.lifetimes import IS_EXCEEDED, allowed
-from projections.scim_tokens.queries import Place
 from projections.scim_tokens.walk import ORDER
 from projections.view_reader import ViewReader
 

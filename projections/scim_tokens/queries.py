@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from domain.eventstore.lookups.place import Place
 from domain.eventstore.policies import longest_lives
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.conditions import LongestLives
@@ -25,14 +26,6 @@ from projections.scim_tokens.view import DOCUMENT
 from projections.scim_tokens.walk import ORDER, along, of_teams
 from projections.token_sources import view as token_sources
 from projections.view_reader import ViewReader
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a page ended: the last token on it."""
-
-    created_at: datetime
-    id: UUID
 
 
 @dataclass(frozen=True, slots=True)

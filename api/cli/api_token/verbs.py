@@ -26,7 +26,7 @@ from domain.api_token.rotation import DEFAULT_OVERLAP
 from domain.api_token.token import DEFAULT_LIFETIME, ApiToken
 from domain.commands import NewApiToken
 from domain.errors import InvalidValue
-from domain.eventstore.lookups.listed_api_tokens import ListedAt
+from domain.eventstore.lookups.place import Place
 from domain.ledger import TokenLedger
 from domain.scim_token.rotation import OVERLAP_MAX
 from domain.scim_token.values import check_reason
@@ -173,8 +173,8 @@ def api_token_revoke(
     show({"id": str(token_id)}, as_json=as_json)
 
 
-def _place(token: ApiToken) -> ListedAt:
-    return ListedAt(token.created_at, token.id)
+def _place(token: ApiToken) -> Place:
+    return Place(token.created_at, token.id)
 
 
 def _fields(token: ApiToken) -> Mapping[str, Any]:

@@ -29,6 +29,7 @@ from api.cli.console import (
 from api.cli.trail import EVERYTHING, Trail, What, ask_trail, kind_of, show_events
 from domain.commands import NewScimToken
 from domain.errors import InvalidValue, NotFound
+from domain.eventstore.lookups.place import Place
 from domain.ledger import TokenLedger
 from domain.scim_token.token import ScimToken
 from domain.scim_token.values import NAME_MAX_LENGTH, check_name
@@ -38,7 +39,7 @@ from projections.described import rfc3339
 from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.filters import TokenFilter
-from projections.scim_tokens.queries import Place, TokenQueries
+from projections.scim_tokens.queries import TokenQueries
 from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
 
 app = App(name="token", help="SCIM tokens.")

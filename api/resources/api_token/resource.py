@@ -39,9 +39,8 @@ from domain.api_token.permissions import Permission
 from domain.api_token.token import ApiToken
 from domain.commands import NewApiToken
 from domain.eventstore.lookups.api_tokens import Caller
-from domain.eventstore.lookups.listed_api_tokens import ListedAt
+from domain.eventstore.lookups.place import Place
 from domain.secret import Secret
-from projections.scim_tokens.queries import Place
 
 _SHOWN: Final = ResponseHeader(
     name="Location", description="The token's address.", documentation_only=True
@@ -216,7 +215,7 @@ async def good_tokens(
     tokens = await service.ledger.good_api_tokens(
         seen_by=caller.api_token,
         at=caller.at,
-        after=None if after is None else ListedAt(after.created_at, after.id),
+        after=after,
         limit=limit + 1,
     )
     page = tokens[:limit]

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 from domain.api_token.session import LIFETIME
 from domain.api_token.token import ApiToken
 from domain.eventstore.lookups.api_tokens import stored_api_token
+from domain.eventstore.lookups.place import Place
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 
@@ -16,19 +17,12 @@ _FIRST_ID: Final = UUID(int=0)
 _LAST_ID: Final = UUID(int=(1 << 128) - 1)
 
 
-class ListedAt(NamedTuple):
-    """Where in a list an API token stands: a page goes on behind it."""
-
-    created_at: datetime
-    id: UUID
-
-
 async def newest(
     pool: ReadPool,
     *,
     teams: Sequence[UUID] | None,
     at: datetime,
-    after: ListedAt | None,
+    after: Place | None,
     limit: int,
 ) -> Sequence[ApiToken]:
     """The good ones at `at` that are for these teams alone, newest first; None for all.
@@ -44,7 +38,7 @@ async def newest(
     return [stored_api_token(*row) for row in rows]
 
 
-async def oldest(pool: ReadPool, *, after: ListedAt | None, limit: int) -> Sequence[ApiToken]:
+async def oldest(pool: ReadPool, *, after: Place | None, limit: int) -> Sequence[ApiToken]:
     """Every one, whatever became of it, oldest first. Raises Unavailable."""
     rows = await pool.fetch(_SQL["oldest"], _behind(after, _FIRST_ID) | {"limit": limit})
     return [stored_api_token(*row) for row in rows]
@@ -64,6 +58,6 @@ async def other_managers(pool: ReadPool, token_id: UUID, *, at: datetime) -> Seq
     return [manager_id for (manager_id,) in rows]
 
 
-def _behind(after: ListedAt | None, first: UUID) -> dict[str, Any]:
+def _behind(after: Place | None, first: UUID) -> dict[str, Any]:
     at, id_ = (None, first) if after is None else after
     return {"after_at": at, "after_id": id_}

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from api.errors import InvalidCursor
 from api.http.cursor import Cursors
+from domain.eventstore.lookups.place import Place
 from domain.postgres.read_pool import ReadPool
 from projections.scim_tokens.filters import TokenFilter
-from projections.scim_tokens.queries import Place, TokenQueries
+from projections.scim_tokens.queries import TokenQueries
 from tests.conftest import Database, new_database
 
 

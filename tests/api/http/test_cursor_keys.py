@@ -10,11 +10,11 @@ import pytest
 from api.errors import InvalidCursor
 from api.http.cursor import Cursors
 from domain.errors import PepperMismatch
+from domain.eventstore.lookups.place import Place
 from domain.eventstore.peppers.fingerprints import record_pepper
 from domain.eventstore.peppers.newer_keys import GOOD_FOR_S
 from domain.ledger import TokenLedger
 from domain.secret import Pepper
-from projections.scim_tokens.queries import Place
 from tests.conftest import CLOCK_AND_IDS, Database
 
 OLD, BOTH = Pepper([b"a" * 32]), Pepper([b"a" * 32, b"b" * 32])

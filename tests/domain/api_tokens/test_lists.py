@@ -15,7 +15,7 @@ from domain.api_token.session import LIFETIME
 from domain.api_token.token import ApiToken
 from domain.authority import covers, is_manager, sees
 from domain.eventstore.lookups import listed_api_tokens
-from domain.eventstore.lookups.listed_api_tokens import ListedAt
+from domain.eventstore.lookups.place import Place
 from domain.postgres.connection import configure
 from domain.postgres.read_pool import FORGET_PLANS
 from domain.postgres.session import READING
@@ -32,7 +32,7 @@ BLOCKS: Final = 1000
 """Of 8 kB, for a page of a hundred: seven for each row, of three tables; the others hold the
 entries of an index that are passed by."""
 TEAM, OTHER = UUID(int=8), UUID(int=9)
-MIDDLE: Final = ListedAt(AT - timedelta(days=20), UUID(int=1 << 127))
+MIDDLE: Final = Place(AT - timedelta(days=20), UUID(int=1 << 127))
 STATES: Final = ("none", "of another day", "of today", "of an empty table")
 
 
@@ -83,7 +83,7 @@ def test_page_after_page_a_manager_is_told_of_the_good_ones_that_it_sees(
                 told.extend(page)
                 if len(page) < limit:
                     return
-                after = ListedAt(page[-1].created_at, page[-1].id)
+                after = Place(page[-1].created_at, page[-1].id)
 
     run(main())
     expected = [
@@ -107,8 +107,8 @@ def test_page_after_page_the_operator_is_told_of_all(few: Database, run: Run, li
     assert len(told) == FEW
 
 
-def behind(told: Sequence[ApiToken]) -> ListedAt | None:
-    return ListedAt(told[-1].created_at, told[-1].id) if told else None
+def behind(told: Sequence[ApiToken]) -> Place | None:
+    return Place(told[-1].created_at, told[-1].id) if told else None
 
 
 def test_the_sessions_that_a_revocation_ends_are_those_that_go_on(few: Database, run: Run) -> None:
@@ -200,7 +200,7 @@ def analyze(database: Database) -> None:
         owner.execute("VACUUM ANALYZE")
 
 
-def asked(after: ListedAt | None = None, **more: Any) -> Mapping[str, Any]:
+def asked(after: Place | None = None, **more: Any) -> Mapping[str, Any]:
     at, id_ = after or (None, UUID(int=(1 << 128) - 1))
     return {"at": AT, "session": LIFETIME, "after_at": at, "after_id": id_, "limit": LIMIT, **more}
 

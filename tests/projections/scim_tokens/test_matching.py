@@ -10,13 +10,13 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from domain.eventstore.lookups.place import Place
 from domain.postgres.connection import configure
 from domain.postgres.session import READING
 from domain.scim_token.conditions import LongestLives, TokenConditions
 from projections.audit_trail import view as audit_trail
 from projections.scim_tokens import matching
 from projections.scim_tokens.matching import indexes, statement
-from projections.scim_tokens.queries import Place
 from projections.scim_tokens.view import PROJECTION
 from projections.token_sources import view as token_sources
 from tests.conftest import new_database

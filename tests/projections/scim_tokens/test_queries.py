@@ -14,10 +14,11 @@ import pytest
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.errors import ProjectionBehind
+from domain.eventstore.lookups.place import Place
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from projections.scim_tokens.filters import TokenFilter
-from projections.scim_tokens.queries import Place, TokenPage, TokenQueries
+from projections.scim_tokens.queries import TokenPage, TokenQueries
 from tests.conftest import Database, catch_up, open_ledger
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import T0

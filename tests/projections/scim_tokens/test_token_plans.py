@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from domain.eventstore.lookups.place import Place
 from domain.postgres.connection import configure
 from domain.postgres.read_pool import FORGET_PLANS
 from domain.postgres.session import READING
@@ -18,7 +19,7 @@ from projections.projection import Projection
 from projections.scim_tokens import as_of
 from projections.scim_tokens import walk as token_walk
 from projections.scim_tokens.filters import TokenFilter
-from projections.scim_tokens.queries import Place, statement
+from projections.scim_tokens.queries import statement
 from projections.scim_tokens.view import PROJECTION
 from projections.token_sources import view as token_sources
 from tests.conftest import new_database
