@@ -32,6 +32,7 @@ from domain.secret import Pepper
 from projections.follow.positions import ensure_live
 from projections.registry import PROJECTIONS
 from projections.runner import BATCH, Runner
+from tests.schedule import pytest_collection_modifyitems, pytest_xdist_make_scheduler
 from tests.second_chance import (
     pytest_report_teststatus,
     pytest_runtest_protocol,
@@ -41,47 +42,17 @@ from tests.second_chance import (
 if TYPE_CHECKING:
     from tests.service import RunningService
 
-__all__ = ["pytest_report_teststatus", "pytest_runtest_protocol", "pytest_terminal_summary"]
+__all__ = [
+    "pytest_collection_modifyitems",
+    "pytest_report_teststatus",
+    "pytest_runtest_protocol",
+    "pytest_terminal_summary",
+    "pytest_xdist_make_scheduler",
+]
 
 T = TypeVar("T")
 APP_ROLE = "scim_ledger_app_test"
 TEMPLATE = "scim_ledger_template"
-LONGEST = (
-    "database/test_unavailable",
-    "cli/test_manners",
-    "processes/test_no_record_no_yes",
-    "server/test_supervisor",
-    "follow/test_damage",
-    "server/test_slow_readers",
-    "cli/test_reading",
-    "eventstore/test_use_contract",
-    "processes/test_two_processes",
-    "doctor/test_doctor",
-    "cli/test_projections",
-    "server/test_protocol",
-    "promises/test_isolation",
-    "postgres/test_session",
-    "scim_tokens/test_queries",
-    "gateways/test_middleware",
-    "resources/test_feed",
-    "stateful/test_audit_machine",
-    "stateful/test_ledger_machine",
-    "server/test_framing",
-    "repository/test_statements",
-    "database/test_synchronous",
-    "eventstore/test_ledger_time",
-    "warnings/test_teller",
-    "resources/test_warnings",
-    "leaks/test_command_line",
-    "cli/test_flags",
-    "linearizability/test_histories",
-    "audit_trail/test_audit_plans",
-    "processes/test_revoke_storm",
-    "database/test_switchover",
-)
-"""Files of seven seconds and more, by folder and name, in the order in which a run begins them:
-each that waits stands between two that work.
-"""
 ROOM = 6 << 30
 hypothesis.settings.register_profile(
     "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -109,16 +80,6 @@ def pytest_collection() -> Generator[None, None, None]:
     yield
     gc.freeze()
     gc.enable()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files: a parallel run gives each file to one worker."""
-    places = {name: place for place, name in enumerate(LONGEST)}
-
-    def place(item: pytest.Item) -> int:
-        return places.get(f"{item.path.parent.name}/{item.path.stem}", len(LONGEST))
-
-    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -160,6 +121,25 @@ def two_services(server: str) -> Iterator["tuple[RunningService, RunningService]
         running_service(database, environment=UNLIMITED) as other,
     ):
         yield one, other
+
+
+@pytest.fixture(scope="session")
+def behind(server: str) -> Iterator["RunningService"]:
+    """A service behind a proxy that it trusts, with an access log,
+    for the files that share it (`tests.schedule`).
+    """
+    from tests.service import running_service  # noqa: PLC0415 - it needs this module
+
+    settings = {
+        "SCIM_LEDGER_TRUSTED_PROXIES": "127.0.0.1",
+        "SCIM_LEDGER_RATE_PER_SOURCE": "0",
+        "SCIM_LEDGER_ACCESS_LOG": "true",
+    }
+    with (
+        new_database(server) as database,
+        running_service(database, environment=settings) as service,
+    ):
+        yield service
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.gateways.cases import LedgerCase, ScriptedCase
 from tests.gateways.echo import Recorder, asgi_echo, echo_backend, wsgi_echo
 from tests.gateways.fronts import Front, Ledger, front_of
 from tests.gateways.scripted import scripted_ledger
-from tests.service import until
+from tests.service import RunningService, until
 
 
 @contextmanager
@@ -64,6 +64,12 @@ def _wsgi(ledger_url: str, recorder: Recorder) -> Iterator[str]:
 
 MODULES: Final = {"asgi": scim_ledger_asgi, "wsgi": scim_ledger_wsgi}
 STARTS: Final[dict[str, Callable[..., Any]]] = {"asgi": _asgi, "wsgi": _wsgi}
+
+
+@pytest.fixture(scope="module")
+def ledger(behind: RunningService) -> Ledger:
+    """What is asked here is asked of one worker."""
+    return Ledger(behind, behind.api_token())
 
 
 @pytest.fixture(scope="module", params=STARTS)

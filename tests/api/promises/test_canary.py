@@ -5,7 +5,7 @@ then every place is searched for what was sent.
 import asyncio
 import re
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +18,8 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from domain.secret import SECRET_PATTERN, SecretKind, mint
-from tests.conftest import APP_ROLE, Database, new_database
-from tests.service import PEPPER_KEY, RunningService, running_service
+from tests.conftest import APP_ROLE, Database
+from tests.service import PEPPER_KEY, RunningService
 
 TABLES: Final = """
     SELECT table_schema, table_name FROM information_schema.tables
@@ -86,11 +86,10 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(server: str) -> Iterator[Scene]:
+def scene(behind: RunningService) -> Scene:
     canaries = Canaries()
-    with new_database(server) as database, running_service(database) as service:
-        _provoke(service, canaries)
-        yield Scene(service, canaries)
+    _provoke(behind, canaries)
+    return Scene(behind, canaries)
 
 
 def test_no_secret_is_in_the_database(scene: Scene) -> None:

@@ -3,7 +3,7 @@ whichever door it came through.
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -14,14 +14,12 @@ import pytest
 from domain.secret import SecretKind, mint
 from tests.api.expected import assert_invalid, create, topics
 from tests.api.promises.test_canary import database_texts
-from tests.conftest import new_database
-from tests.domain.test_kept_text import WAYS, pieces_left
-from tests.service import Caller, RunningService, running_service
+from tests.domain.test_kept_text import WAYS, pieces_left, pieces_of
+from tests.service import Caller, RunningService
 from tests.turns import by_turns
 
 SEED: Final = 20261128
 PER_DOOR: Final = 12
-TRUSTING: Final = {"SCIM_LEDGER_TRUSTED_PROXIES": "127.0.0.1", "SCIM_LEDGER_RATE_PER_SOURCE": "0"}
 
 
 class Scene(NamedTuple):
@@ -34,13 +32,9 @@ class Scene(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def scene(server: str) -> Iterator[Scene]:
-    with (
-        new_database(server) as database,
-        running_service(database, environment=TRUSTING) as service,
-    ):
-        caller = service.api_token()
-        yield Scene(service, caller, create(service, caller), [])
+def scene(behind: RunningService) -> Scene:
+    caller = behind.api_token()
+    return Scene(behind, caller, create(behind, caller), [])
 
 
 def wrongly_pasted(dice: random.Random, sent: list[str]) -> str:
@@ -186,11 +180,12 @@ def found(scene: Scene, sent: Sequence[str]) -> Sequence[tuple[str, str]]:
     places = database_texts(service.database) | {
         "log": service.log.read_text() + service.output.read_text()
     }
+    pieces = {place: pieces_of(text) for place, text in places.items()}
     return [
         (place, piece)
-        for place, text in places.items()
+        for place, known in pieces.items()
         for secret in sent
-        for piece in pieces_left(text, secret)
+        for piece in pieces_left(known, secret)
     ]
 
 

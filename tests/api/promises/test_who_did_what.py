@@ -6,7 +6,7 @@ import json
 import os
 import pwd
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -21,8 +21,9 @@ from domain.api_token.permissions import Permission
 from tests.api.cli import forked_cli
 from tests.api.expected import create, topics, use
 from tests.api.trail import ROW, audit, later
-from tests.conftest import Database, new_database
-from tests.service import Caller, RunningService, running_service, service_environment
+from tests.conftest import Database
+from tests.service import Caller, RunningService, service_environment
+from tests.turns import by_turns
 
 ME: Final = f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
 CLIENT: Final = "203.0.113.7"
@@ -30,17 +31,6 @@ AGENT: Final = "back office/7 (José)"
 FROM: Final = [(b"x-forwarded-for", CLIENT.encode()), (b"user-agent", AGENT.encode())]
 WHO: Final = ("user_id", "api_token_id", "operator", "source", "user_agent")
 UNASKED: Final = Permission.AUDIT_READ
-
-
-@pytest.fixture(scope="module")
-def behind(server: str) -> Iterator[RunningService]:
-    """A service behind a proxy that it trusts."""
-    settings = {"SCIM_LEDGER_TRUSTED_PROXIES": "127.0.0.1"}
-    with (
-        new_database(server) as database,
-        running_service(database, environment=settings) as service,
-    ):
-        yield service
 
 
 def told(database: Database, *arguments: str) -> Any:
@@ -182,7 +172,7 @@ ROUTES: Final = [
 
 
 class TestTheRefused:
-    @pytest.mark.parametrize(("method", "path", "lacking", "route"), ROUTES)
+    @pytest.mark.parametrize(("method", "path", "lacking", "route"), by_turns(ROUTES, one_of=3))
     def test_b13_a_missing_permission_is_told_with_caller_route_and_source(
         self, behind: RunningService, method: str, path: str, lacking: Permission, route: str
     ) -> None:

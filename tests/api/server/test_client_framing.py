@@ -4,7 +4,6 @@ import json
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.api.doors.scim.upstream import RecordingUpstream, running_upstream
-from tests.conftest import new_database
+from tests.api.doors.scim.proxied import Proxied
+from tests.api.doors.scim.upstream import RecordingUpstream
 from tests.gateways.programs import require
-from tests.service import Caller, RunningService, running_service
+from tests.service import Caller, RunningService
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,10 @@ class Scene:
         return received
 
 
-@pytest.fixture(scope="module")
-def scene(server: str) -> Iterator[Scene]:
-    with (
-        new_database(server) as database,
-        running_upstream() as upstream,
-        running_service(database, environment={"SCIM_UPSTREAM_URL": upstream.url}) as service,
-    ):
-        caller, team_id = service.api_token(), uuid4()
-        ask = {"team_id": str(team_id), "name": "framed"}
-        made = service.client.post("/scim-token", auth=caller, json=ask).json()
-        yield Scene(service, upstream, caller, made["token"], team_id)
+@pytest.fixture
+def scene(proxied: Proxied) -> Scene:
+    caller = proxied.service.api_token()
+    return Scene(proxied.service, proxied.upstream, caller, proxied.token, proxied.team_id)
 
 
 @pytest.mark.gateway

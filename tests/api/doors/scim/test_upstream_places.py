@@ -17,9 +17,10 @@ from api.doors.scim import client
 from api.doors.scim.pool import MAX_CONNECTIONS, SHARE, NoPlace, Places, ShareTaken
 from api.doors.scim.proxy import Upstream
 from api.settings import Settings
+from tests.api.doors.scim.proxied import Proxied
 from tests.api.doors.scim.raw_upstream import raw_upstream
 from tests.api.doors.scim.test_upstream_framing import Request, send
-from tests.api.doors.scim.upstream import RecordingUpstream, running_upstream
+from tests.api.doors.scim.upstream import running_upstream
 from tests.conftest import new_database
 from tests.service import RunningService, running_service, until
 
@@ -84,20 +85,19 @@ def test_a_body_that_trickles_is_408_in_the_end(run: Run, monkeypatch: pytest.Mo
     run(story())
 
 
-@pytest.fixture(scope="module")
-def service(server: str) -> Iterator[tuple[RunningService, RecordingUpstream]]:
+@pytest.fixture
+def running(server: str) -> Iterator[RunningService]:
+    """A service that waits for its clients as long as is usual."""
     with (
         new_database(server) as database,
         running_upstream() as upstream,
-        running_service(database, environment={"SCIM_UPSTREAM_URL": upstream.url}) as running,
+        running_service(database, environment={"SCIM_UPSTREAM_URL": upstream.url}) as started,
     ):
-        yield running, upstream
+        yield started
 
 
-def test_slow_uploads_of_one_token_leave_room_for_all_others(
-    service: tuple[RunningService, RecordingUpstream],
-) -> None:
-    running, _ = service
+@pytest.mark.long
+def test_slow_uploads_of_one_token_leave_room_for_all_others(running: RunningService) -> None:
     caller = running.api_token()
     slow, other = (
         running.client.post(
@@ -146,13 +146,11 @@ def test_a_share_is_a_quarter() -> None:
     assert SHARES == 4
 
 
-def test_what_looks_like_a_request_inside_a_body_never_becomes_one(
-    service: tuple[RunningService, RecordingUpstream],
-) -> None:
+def test_what_looks_like_a_request_inside_a_body_never_becomes_one(proxied: Proxied) -> None:
     """A1, through the whole service: upgrades are offered,
     and the upstream leaves bodies unread.
     """
-    running, upstream = service
+    running, upstream = proxied.service, proxied.upstream
     team, caller = str(uuid4()), running.api_token()
     ask = {"team_id": team, "name": "smuggler"}
     token = running.client.post("/scim-token", auth=caller, json=ask).json()["token"]
