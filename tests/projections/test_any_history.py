@@ -228,11 +228,18 @@ def check_views(server: str, steps: list[Step], batch: int) -> None:
             )
 
 
-@settings(max_examples=8)
+@settings(max_examples=3)
 @example(steps=uses_of_one("used", later=MINUTE), batch=3)  # E1: the last of several in a batch
 @example(steps=uses_of_one("refused", later=MINUTE), batch=2)  # E2: counts of batches add up
 @given_any(steps=STEPS, batch=BATCHES)
 def test_the_views_are_exact(server: str, steps: list[Step], batch: int) -> None:
+    check_views(server, steps, batch)
+
+
+@pytest.mark.long
+@settings(max_examples=20)
+@given_any(steps=STEPS, batch=BATCHES)
+def test_the_views_are_exact_in_more_histories(server: str, steps: list[Step], batch: int) -> None:
     check_views(server, steps, batch)
 
 

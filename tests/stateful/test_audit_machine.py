@@ -398,7 +398,12 @@ def examples(count: int, steps: int, *, phases: Sequence[Phase] = tuple(Phase)) 
 
 
 def test_the_trail_equals_a_naive_filter(server: str) -> None:
-    run_state_machine_as_test(machine(server), settings=examples(5, 30))
+    run_state_machine_as_test(machine(server), settings=examples(2, 30))
+
+
+@pytest.mark.long
+def test_the_trail_equals_a_naive_filter_again_and_again(server: str) -> None:
+    run_state_machine_as_test(machine(server), settings=examples(12, 30))
 
 
 @pytest.mark.slow

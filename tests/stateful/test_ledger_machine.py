@@ -762,7 +762,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 FAST: Final = settings(
-    max_examples=6,
+    max_examples=3,
     stateful_step_count=25,
     suppress_health_check=list(HealthCheck),
     phases=[phase for phase in Phase if phase is not Phase.explain],
@@ -780,6 +780,11 @@ def machine_on(server: str) -> type[LedgerMachine]:
 
 def test_the_ledger_behaves_like_the_model(server: str) -> None:
     run_state_machine_as_test(machine_on(server), settings=FAST)
+
+
+@pytest.mark.long
+def test_the_ledger_behaves_like_the_model_again_and_again(server: str) -> None:
+    run_state_machine_as_test(machine_on(server), settings=settings(FAST, max_examples=15))
 
 
 @pytest.mark.slow

@@ -48,11 +48,23 @@ def assert_refused(answer: httpx.Response, pointer: str, detail: str, about: str
     )
 
 
-@few
+@settings(few, max_examples=20)
 @given(name=texts)
 def test_a_name_is_refused_alike_by_body_and_filter_or_comes_back_as_sent(
     service: RunningService, admin: Caller, name: str
 ) -> None:
+    check_name(service, admin, name)
+
+
+@pytest.mark.long
+@few
+@given(name=texts)
+def test_so_is_each_of_many_names(service: RunningService, admin: Caller, name: str) -> None:
+    check_name(service, admin, name)
+
+
+def check_name(service: RunningService, admin: Caller, name: str) -> None:
+    """Refused alike, or back as sent."""
     team, detail = str(uuid4()), refusal(name)
     made = service.client.post("/scim-token", auth=admin, json={"team_id": team, "name": name})
     query = {"team_id": team, "name": name}

@@ -172,14 +172,29 @@ H2C = [
 ]
 
 
-@settings(max_examples=200)
+CONVERSATIONS: Final = (
+    st.lists(requests(), min_size=1, max_size=5),
+    st.lists(st.floats(0, 1), max_size=6),
+)
+
+
+@settings(max_examples=60)
 @example([Sent("POST", SMUGGLED, None, H2C)], [])
 @example([Sent("PATCH", b"abc", [b"a", b"bc"], H2C), Sent("POST", SMUGGLED, None, H2C)], [0.5])
-@given(st.lists(requests(), min_size=1, max_size=5), st.lists(st.floats(0, 1), max_size=6))
+@given(*CONVERSATIONS)
 def test_each_request_gets_its_own_answer_and_its_own_bytes(
     address: Address, sent: list[Sent], cuts: list[float]
 ) -> None:
     """A1, A2: framings x offers to upgrade x Expect x blanks x packets x pipelining."""
+    converse(address, sent, cuts)
+
+
+@pytest.mark.long
+@settings(max_examples=400)
+@given(*CONVERSATIONS)
+def test_so_it_does_in_many_conversations(
+    address: Address, sent: list[Sent], cuts: list[float]
+) -> None:
     converse(address, sent, cuts)
 
 

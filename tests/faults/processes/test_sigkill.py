@@ -148,8 +148,13 @@ async def kill_under_load(
 
 
 def test_the_killed_database_has_all_that_was_acknowledged(own: OwnServer, run: Run) -> None:
-    for acknowledgements in (5, 60, 150):
-        run(kill_under_load(own, acknowledgements=acknowledgements))
+    run(kill_under_load(own, acknowledgements=60))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("acknowledgements", [5, 60, 150])
+def test_so_it_has_after_few_and_many(own: OwnServer, run: Run, acknowledgements: int) -> None:
+    run(kill_under_load(own, acknowledgements=acknowledgements))
 
 
 @pytest.mark.slow

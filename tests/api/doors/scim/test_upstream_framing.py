@@ -175,12 +175,19 @@ def assert_own_answer(
         assert not request.is_true or is_hung_up_on or is_stale
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @example(asked=[Request([FORGED, b"x", b"y"], len(FORGED) + 1, "reads", "POST")])
 @given(asked=st.lists(requests(), min_size=1, max_size=5))
 def test_the_upstream_gets_what_was_sent_and_every_answer_is_to_its_own_request(
     asked: list[Request],
 ) -> None:
+    asyncio.run(story(asked))
+
+
+@pytest.mark.long
+@settings(max_examples=300, deadline=None)
+@given(asked=st.lists(requests(), min_size=1, max_size=5))
+def test_so_it_is_in_many_stories(asked: list[Request]) -> None:
     asyncio.run(story(asked))
 
 

@@ -26,6 +26,7 @@ from tests.api.expected import (
 from tests.api.resources.scim_token.words import ABSENT, NO_UUID, SECRET_SHAPED, head
 from tests.api.trail import audit
 from tests.service import Caller, RunningService
+from tests.turns import by_turns
 
 PATH: Final = "/scim-token/revoke"
 NO_IDS: Final = f"must be a list of one or more, each of which {NO_UUID}"
@@ -88,16 +89,19 @@ def test_a_dry_run_says_which_and_revokes_none(
 
 @pytest.mark.parametrize(
     ("where", "is_chosen"),
-    [
-        (lambda token: {"ids": [token["id"], str(uuid4())]}, True),
-        (lambda token: {"created_by": token["created_by"]}, True),
-        (lambda _: {"created_by": str(uuid4())}, False),
-        (lambda token: {"created_before": after(token["created_at"])}, True),
-        (lambda token: {"created_before": token["created_at"]}, False),
-        (lambda token: {"unused_since": after(token["last_used_at"])}, True),
-        (lambda token: {"unused_since": token["last_used_at"]}, False),
-        (lambda token: {"ids": [token["id"]], "unused_since": token["last_used_at"]}, False),
-    ],
+    by_turns(
+        [
+            (lambda token: {"ids": [token["id"], str(uuid4())]}, True),
+            (lambda token: {"created_by": token["created_by"]}, True),
+            (lambda _: {"created_by": str(uuid4())}, False),
+            (lambda token: {"created_before": after(token["created_at"])}, True),
+            (lambda token: {"created_before": token["created_at"]}, False),
+            (lambda token: {"unused_since": after(token["last_used_at"])}, True),
+            (lambda token: {"unused_since": token["last_used_at"]}, False),
+            (lambda token: {"ids": [token["id"]], "unused_since": token["last_used_at"]}, False),
+        ],
+        one_of=3,
+    ),
     ids=["id", "creator", "other", "older", "younger", "unused", "used", "both must hold"],
 )
 def test_each_condition_chooses(
@@ -194,59 +198,62 @@ async def many(ledger: TokenLedger, team: UUID, count: int) -> set[str]:
 
 @pytest.mark.parametrize(
     ("body", "pointer", "detail"),
-    [
-        ({}, "/where", "is required"),
-        ({"where": None}, "/where", "must be an object"),
-        ({"where": []}, "/where", "must be an object"),
-        ({"where": {}}, "/where", "must have one condition at least"),
-        ({"where": {"team_id": None}}, "/where/team_id", NO_UUID),
-        ({"where": {"team_id": "Okta"}}, "/where/team_id", NO_UUID),
-        ({"where": {"created_by": 7}}, "/where/created_by", NO_UUID),
-        ({"where": {"ids": []}}, "/where/ids", NO_IDS),
-        ({"where": {"ids": ["x"]}}, "/where/ids", NO_IDS),
-        ({"where": {"ids": ABSENT}}, "/where/ids", NO_IDS),
-        ({"where": {"ids": [ABSENT] * 1001}}, "/where/ids", NO_IDS),
-        ({"where": {"unused_since": "yesterday"}}, "/where/unused_since", NO_INSTANT),
-        ({"where": {"unused_since": 1628589600}}, "/where/unused_since", NO_INSTANT),
-        (
-            {"where": {"unused_since": "2021-08-10T10:00:00"}},
-            "/where/unused_since",
-            "needs a time zone, such as a Z at the end",
-        ),
-        (
-            {"where": {"created_before": "0001-01-01T00:00:00+14:00"}},
-            "/where/created_before",
-            "is out of range",
-        ),
-        (
-            {"where": {"created_before": "9999-12-31T23:59:59-14:00"}},
-            "/where/created_before",
-            "is out of range",
-        ),
-        ({"where": {"team": ABSENT}}, "/where/team", "is not a field of this resource"),
-        (
-            {"where": {"violates_policy": False}},
-            "/where/violates_policy",
-            "must be true, or left out",
-        ),
-        ({"where": {SECRET_SHAPED: 1}}, "/where/*", "is not a field of this resource"),
-        ({"where": {"team_id": ABSENT}, "dry_run": "yes"}, "/dry_run", "must be true or false"),
-        (
-            {"where": {"team_id": ABSENT}, "dryrun": True},
-            "/dryrun",
-            "is not a field of this resource",
-        ),
-        (
-            {"where": {"team_id": ABSENT}, "reason": ""},
-            "/reason",
-            "must be a string of 1 to 200 characters",
-        ),
-        (
-            {"where": {"team_id": ABSENT}, "reason": SECRET_SHAPED},
-            "/reason",
-            "must not hold a secret",
-        ),
-    ],
+    by_turns(
+        [
+            ({}, "/where", "is required"),
+            ({"where": None}, "/where", "must be an object"),
+            ({"where": []}, "/where", "must be an object"),
+            ({"where": {}}, "/where", "must have one condition at least"),
+            ({"where": {"team_id": None}}, "/where/team_id", NO_UUID),
+            ({"where": {"team_id": "Okta"}}, "/where/team_id", NO_UUID),
+            ({"where": {"created_by": 7}}, "/where/created_by", NO_UUID),
+            ({"where": {"ids": []}}, "/where/ids", NO_IDS),
+            ({"where": {"ids": ["x"]}}, "/where/ids", NO_IDS),
+            ({"where": {"ids": ABSENT}}, "/where/ids", NO_IDS),
+            ({"where": {"ids": [ABSENT] * 1001}}, "/where/ids", NO_IDS),
+            ({"where": {"unused_since": "yesterday"}}, "/where/unused_since", NO_INSTANT),
+            ({"where": {"unused_since": 1628589600}}, "/where/unused_since", NO_INSTANT),
+            (
+                {"where": {"unused_since": "2021-08-10T10:00:00"}},
+                "/where/unused_since",
+                "needs a time zone, such as a Z at the end",
+            ),
+            (
+                {"where": {"created_before": "0001-01-01T00:00:00+14:00"}},
+                "/where/created_before",
+                "is out of range",
+            ),
+            (
+                {"where": {"created_before": "9999-12-31T23:59:59-14:00"}},
+                "/where/created_before",
+                "is out of range",
+            ),
+            ({"where": {"team": ABSENT}}, "/where/team", "is not a field of this resource"),
+            (
+                {"where": {"violates_policy": False}},
+                "/where/violates_policy",
+                "must be true, or left out",
+            ),
+            ({"where": {SECRET_SHAPED: 1}}, "/where/*", "is not a field of this resource"),
+            ({"where": {"team_id": ABSENT}, "dry_run": "yes"}, "/dry_run", "must be true or false"),
+            (
+                {"where": {"team_id": ABSENT}, "dryrun": True},
+                "/dryrun",
+                "is not a field of this resource",
+            ),
+            (
+                {"where": {"team_id": ABSENT}, "reason": ""},
+                "/reason",
+                "must be a string of 1 to 200 characters",
+            ),
+            (
+                {"where": {"team_id": ABSENT}, "reason": SECRET_SHAPED},
+                "/reason",
+                "must not hold a secret",
+            ),
+        ],
+        one_of=3,
+    ),
 )
 def test_a_body_against_the_rules_is_refused(
     service: RunningService, admin: Caller, body: Any, pointer: str, detail: str
@@ -292,17 +299,39 @@ NAMES: Final = st.sampled_from(
 )
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+SHORT: Final = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(
-    where=st.dictionaries(NAMES, JSON, max_size=4) | JSON,
-    more=st.dictionaries(st.sampled_from(["dry_run", "reason", "where ", "x"]), JSON, max_size=2),
-)
+NO_GOOD: Final = {
+    "where": st.dictionaries(NAMES, JSON, max_size=4) | JSON,
+    "more": st.dictionaries(
+        st.sampled_from(["dry_run", "reason", "where ", "x"]), JSON, max_size=2
+    ),
+}
+"""No value of these strategies is a UUID or an instant, so none of them is a condition."""
+
+
+@SHORT
+@given(**NO_GOOD)
 def test_whatever_is_no_good_body_is_told_where_and_changes_nothing(
     service: RunningService, admin: Caller, where: Any, more: dict[str, Any]
 ) -> None:
-    """No value of these strategies is a UUID or an instant, so none of them is a condition."""
+    assert_told_where(service, admin, where, more)
+
+
+@pytest.mark.long
+@settings(SHORT, max_examples=150)
+@given(**NO_GOOD)
+def test_so_is_each_of_many(
+    service: RunningService, admin: Caller, where: Any, more: dict[str, Any]
+) -> None:
+    assert_told_where(service, admin, where, more)
+
+
+def assert_told_where(
+    service: RunningService, admin: Caller, where: Any, more: dict[str, Any]
+) -> None:
+    """A refusal that names its place, and no event."""
     before = head(service)
     answer = service.client.post(PATH, auth=admin, json={"where": where, **more})
     assert answer.status_code == 400, answer.text
