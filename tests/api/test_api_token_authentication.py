@@ -11,6 +11,7 @@ from domain.secret import SecretKind, mint
 from tests.api.expected import assert_unauthenticated, topics
 from tests.conftest import now
 from tests.service import Caller, RunningService, until
+from tests.turns import by_turns
 
 ABSENT: Final = "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"
 MISSING: Final = "Send the token in the Authorization header: Bearer, one space, the token."
@@ -31,7 +32,7 @@ EVERYWHERE: Final[list[tuple[str, str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), EVERYWHERE)
+@pytest.mark.parametrize(("method", "path"), by_turns(EVERYWHERE, one_of=3))
 def test_without_a_token_every_route_is_401(
     service: RunningService, method: str, path: str
 ) -> None:

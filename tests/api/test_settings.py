@@ -1,5 +1,6 @@
 """Settings: what is read from where, and errors that name a variable and never tell its value."""
 
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -7,6 +8,7 @@ import pytest
 
 from api.settings import Settings, SettingsError, load, pepper_keys, trusted_networks
 from domain.errors import InvalidValue
+from tests.turns import by_turns
 
 SECRET: Final = "hunter2-hunter2-hunter2-hunter2-hunter2"
 
@@ -229,9 +231,12 @@ GOOD: Final = {
 }
 
 
-@pytest.mark.parametrize("name", GOOD)
 @pytest.mark.parametrize(
-    "around", ["{}\n", "{}\r\n", " {}", "\t{} ", "\ufeff{}", "{}\u00a0", "{}\u2028"]
+    ("name", "around"),
+    by_turns(
+        product(GOOD, ["{}\n", "{}\r\n", " {}", "\t{} ", "\ufeff{}", "{}\u00a0", "{}\u2028"]),
+        one_of=9,
+    ),
 )
 def test_what_an_editor_or_echo_leaves_around_a_value_is_no_part_of_it(
     name: str, around: str
@@ -246,9 +251,15 @@ def test_what_an_editor_or_echo_leaves_around_a_value_is_no_part_of_it(
         assert load({name: around.format(value)}) == plain
 
 
-@pytest.mark.parametrize("name", sorted(GOOD.keys() - {"PEPPER"}))
 @pytest.mark.parametrize(
-    "within", ["\n", "\r", "\x00", "\x1b", "\u202e", "\u2028", "\u200b", "\udc80"]
+    ("name", "within"),
+    by_turns(
+        product(
+            sorted(GOOD.keys() - {"PEPPER"}),
+            ["\n", "\r", "\x00", "\x1b", "\u202e", "\u2028", "\u200b", "\udc80"],
+        ),
+        one_of=9,
+    ),
 )
 def test_a_character_that_nobody_sees_within_a_value_is_refused_by_the_settings_name(
     name: str, within: str

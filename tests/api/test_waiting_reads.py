@@ -22,6 +22,7 @@ from projections.scim_tokens.filters import TokenFilter
 from tests.conftest import Database
 from tests.domain.scenario import T0
 from tests.service import PEPPER_KEY
+from tests.turns import by_turns
 
 NOBODY_KNOWS: Final = UUID(int=1)
 ANY: Final = TokenFilter()
@@ -41,7 +42,7 @@ READS: Final[dict[str, Callable[[Service], Awaitable[Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("read", by_turns(READS, one_of=3))
 def test_the_runner_is_told(read: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(view_reader, "FRESH_TIMEOUT_S", 0.01)
     told, tell = os.pipe()

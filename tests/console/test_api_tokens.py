@@ -9,6 +9,7 @@ from domain.api_token.permissions import Permission
 from tests.console.browsing import Visitor, hidden, secrets_in
 from tests.console.test_entrance import assert_guarded
 from tests.service import Caller, RunningService
+from tests.turns import by_turns
 
 PATH = "/console/api-tokens"
 READ, AUDIT, MANAGE = (
@@ -69,15 +70,18 @@ def test_its_secret_is_in_the_answer_and_nowhere_else(
 
 @pytest.mark.parametrize(
     ("fields", "field", "told"),
-    [
-        ({"user_id": "ada"}, "user_id", "must be a UUID"),
-        ({"user_id": ""}, "user_id", "is required"),
-        ({READ: ""}, "permissions", "choose at least one"),
-        ({"teams": "acme"}, "teams", "must be UUIDs"),
-        ({"expires_at": "soon"}, "expires_at", "must be a day"),
-        ({"expires_at": "2020-01-01"}, "expires_at", "must be in the future"),
-        ({"reason": "x" * 201}, "reason", "must be"),
-    ],
+    by_turns(
+        [
+            ({"user_id": "ada"}, "user_id", "must be a UUID"),
+            ({"user_id": ""}, "user_id", "is required"),
+            ({READ: ""}, "permissions", "choose at least one"),
+            ({"teams": "acme"}, "teams", "must be UUIDs"),
+            ({"expires_at": "soon"}, "expires_at", "must be a day"),
+            ({"expires_at": "2020-01-01"}, "expires_at", "must be in the future"),
+            ({"reason": "x" * 201}, "reason", "must be"),
+        ],
+        one_of=3,
+    ),
 )
 def test_a_mistake_is_told_beside_its_field_and_the_rest_stays(
     visitor: Visitor, fields: dict[str, str], field: str, told: str

@@ -118,6 +118,7 @@ def test_every_page_has_a_row() -> None:
     assert {route.path for route in SHOWN if route.method == "POST"} == FORMS.keys()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("route", ASKED)
 def test_a_page_is_small_and_asks_for_little(
     full: Full, visitor: Visitor, statements: list[str], route: str
@@ -130,6 +131,7 @@ def test_a_page_is_small_and_asks_for_little(
     assert len(asked) <= STATEMENTS_MAX, asked
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("route", FORMS)
 def test_what_a_form_is_answered_with_is_small(full: Full, visitor: Visitor, route: str) -> None:
     fields = {name: value.format(**full.names) for name, value in FORMS[route].items()}

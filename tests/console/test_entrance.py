@@ -1,6 +1,7 @@
 """Who comes in, by what, and what a browser is told about each page."""
 
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
@@ -20,6 +21,7 @@ from tests.service import (
     running_service,
     until,
 )
+from tests.turns import by_turns
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -40,17 +42,20 @@ def assert_guarded(answer: httpx.Response) -> None:
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [
-        ("/console", 303),
-        ("/console/tokens", 200),
-        ("/console/system", 200),
-        ("/console/system/sales/rebuild", 303),
-        ("/console/tokens?state=nonsense", 400),
-        ("/console/tokens?unheard-of=1", 400),
-        ("/console/nowhere", 404),
-        ("/console/sign-in", 200),
-        ("/console/sign-out", 405),
-    ],
+    by_turns(
+        [
+            ("/console", 303),
+            ("/console/tokens", 200),
+            ("/console/system", 200),
+            ("/console/system/sales/rebuild", 303),
+            ("/console/tokens?state=nonsense", 400),
+            ("/console/tokens?unheard-of=1", 400),
+            ("/console/nowhere", 404),
+            ("/console/sign-in", 200),
+            ("/console/sign-out", 405),
+        ],
+        one_of=3,
+    ),
 )
 def test_every_answer_says_what_a_browser_may_do_with_it(
     visitor: Visitor, path: str, status: int
@@ -77,16 +82,19 @@ def test_without_a_session_every_page_leads_to_the_sign_in_and_back(
 
 @pytest.mark.parametrize(
     "to",
-    [
-        "https://evil.example/",
-        "//evil.example",
-        "/console/../../x\n",
-        "/consolex",
-        "/docs",
-        "/console\\@evil",
-        "/console/" + "x" * 3000,
-        "javascript:alert(1)",
-    ],
+    by_turns(
+        [
+            "https://evil.example/",
+            "//evil.example",
+            "/console/../../x\n",
+            "/consolex",
+            "/docs",
+            "/console\\@evil",
+            "/console/" + "x" * 3000,
+            "javascript:alert(1)",
+        ],
+        one_of=3,
+    ),
 )
 def test_nobody_is_led_elsewhere(service: RunningService, admin: Caller, to: str) -> None:
     with Visitor(service.url) as visiting:
@@ -143,19 +151,24 @@ def test_anywhere_but_on_this_machine_the_cookie_needs_https(
 
 
 @pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-        {"Sec-Fetch-Site": "none"},
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
-        {"Origin": "{url}", "Sec-Fetch-Site": "cross-site"},
-        {"Origin": "{url}.evil.example"},
-    ],
+    ("headers", "path"),
+    by_turns(
+        product(
+            [
+                {},
+                {"Sec-Fetch-Site": "cross-site"},
+                {"Sec-Fetch-Site": "same-site"},
+                {"Sec-Fetch-Site": "none"},
+                {"Origin": "https://evil.example"},
+                {"Origin": "null"},
+                {"Origin": "{url}", "Sec-Fetch-Site": "cross-site"},
+                {"Origin": "{url}.evil.example"},
+            ],
+            ["/console/sign-in", "/console/sign-out", "/console/tokens"],
+        ),
+        one_of=7,
+    ),
 )
-@pytest.mark.parametrize("path", ["/console/sign-in", "/console/sign-out", "/console/tokens"])
 def test_a_form_of_another_site_does_nothing(
     service: RunningService, admin: Caller, headers: dict[str, str], path: str
 ) -> None:

@@ -18,6 +18,7 @@ from tests.api.promises.test_permissions import COMMANDS, CONSOLE
 from tests.console.browsing import Visitor
 from tests.console.test_tokens import create
 from tests.service import Caller, RunningService
+from tests.turns import by_turns
 
 ABOUT_NOBODY: Final = {
     ("GET", "/console"),
@@ -78,7 +79,7 @@ def ask(
     return visitor.send(path, {**fields, "key": key})
 
 
-@pytest.mark.parametrize("route", ABOUT, ids=" ".join)
+@pytest.mark.parametrize("route", by_turns([(route,) for route in ABOUT], one_of=3), ids=" ".join)
 def test_foreign_looks_like_missing_and_nothing_happens(
     service: RunningService, admin: Caller, stranger: Visitor, route: tuple[str, str]
 ) -> None:
@@ -106,7 +107,7 @@ def test_foreign_looks_like_missing_and_nothing_happens(
     assert after == before
 
 
-@pytest.mark.parametrize("route", ABOUT, ids=" ".join)
+@pytest.mark.parametrize("route", by_turns([(route,) for route in ABOUT], one_of=3), ids=" ".join)
 def test_one_s_own_is_there(
     service: RunningService, admin: Caller, stranger: Visitor, own: UUID, route: tuple[str, str]
 ) -> None:

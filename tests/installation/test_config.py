@@ -9,6 +9,7 @@ import pytest
 from api.cli.installation.config import HIDDEN, UNUSABLE
 from tests.api.cli import forked_cli
 from tests.api.cli.forked_cli import Done
+from tests.turns import by_turns
 
 SECRET: Final = "hunter2hunter2hunter2hunter2hunter2"
 URL: Final = f"postgresql://app:{SECRET}@db.example:5433/ledger?sslmode=require"
@@ -103,49 +104,52 @@ UPSTREAM: Final = "SCIM_LEDGER_SCIM_UPSTREAM_URL"
 
 @pytest.mark.parametrize(
     ("variables", "problem"),
-    [
-        (
-            {"DATABASE_URL": URL},
-            "with DATABASE_URL a pepper is needed: set SCIM_LEDGER_PEPPER_FILE",
-        ),
-        (
-            {"SCIM_LEDGER_PEPPER_FILE": "/nonexistent"},
-            "SCIM_LEDGER_PEPPER_FILE cannot be read: mend it, or name another file",
-        ),
-        (
-            {"SCIM_LEDGER_OWNER_DATABASE_URL": OWNER_URL},
+    by_turns(
+        [
             (
-                "SCIM_LEDGER_OWNER_DATABASE_URL has no use for the embedded server: "
-                "set DATABASE_URL too, or remove it"
+                {"DATABASE_URL": URL},
+                "with DATABASE_URL a pepper is needed: set SCIM_LEDGER_PEPPER_FILE",
             ),
-        ),
-        (
-            {
-                "DATABASE_URL": URL,
-                "SCIM_LEDGER_OWNER_DATABASE_URL": OWNER_URL.replace("/ledger", "/other"),
-                "SCIM_LEDGER_PEPPER": SECRET,
-            },
             (
-                "DATABASE_URL and SCIM_LEDGER_OWNER_DATABASE_URL name two databases: "
-                "let them differ in the role only"
+                {"SCIM_LEDGER_PEPPER_FILE": "/nonexistent"},
+                "SCIM_LEDGER_PEPPER_FILE cannot be read: mend it, or name another file",
             ),
-        ),
-        (
-            {UPSTREAM: "http://a", "SCIM_UPSTREAM_URL": "http://b"},
-            f"SCIM_UPSTREAM_URL differs from {UPSTREAM}, which is used: remove one of them",
-        ),
-        (
-            {"SCIM_LEDGER_FORWARD_AUTHORIZATION": "true"},
             (
-                "SCIM_LEDGER_FORWARD_AUTHORIZATION has no use without an upstream: "
-                f"set {UPSTREAM}, or remove it"
+                {"SCIM_LEDGER_OWNER_DATABASE_URL": OWNER_URL},
+                (
+                    "SCIM_LEDGER_OWNER_DATABASE_URL has no use for the embedded server: "
+                    "set DATABASE_URL too, or remove it"
+                ),
             ),
-        ),
-        (
-            {UPSTREAM: "http://localhost:8080/scim", "SCIM_LEDGER_HOST": "0.0.0.0"},
-            f"{UPSTREAM} leads back to this service: name your SCIM service there",
-        ),
-    ],
+            (
+                {
+                    "DATABASE_URL": URL,
+                    "SCIM_LEDGER_OWNER_DATABASE_URL": OWNER_URL.replace("/ledger", "/other"),
+                    "SCIM_LEDGER_PEPPER": SECRET,
+                },
+                (
+                    "DATABASE_URL and SCIM_LEDGER_OWNER_DATABASE_URL name two databases: "
+                    "let them differ in the role only"
+                ),
+            ),
+            (
+                {UPSTREAM: "http://a", "SCIM_UPSTREAM_URL": "http://b"},
+                f"SCIM_UPSTREAM_URL differs from {UPSTREAM}, which is used: remove one of them",
+            ),
+            (
+                {"SCIM_LEDGER_FORWARD_AUTHORIZATION": "true"},
+                (
+                    "SCIM_LEDGER_FORWARD_AUTHORIZATION has no use without an upstream: "
+                    f"set {UPSTREAM}, or remove it"
+                ),
+            ),
+            (
+                {UPSTREAM: "http://localhost:8080/scim", "SCIM_LEDGER_HOST": "0.0.0.0"},
+                f"{UPSTREAM} leads back to this service: name your SCIM service there",
+            ),
+        ],
+        one_of=3,
+    ),
 )
 def test_a_contradiction_is_one_sentence_with_a_remedy(
     variables: dict[str, str], problem: str

@@ -12,6 +12,7 @@ from api.cli.installation.recipes import RECIPES
 from tests.api.cli import forked_cli
 from tests.api.cli.forked_cli import Done
 from tests.installation import wheel
+from tests.turns import by_turns
 
 OPENS = Path(__file__).with_name("opens.py")
 
@@ -25,6 +26,7 @@ def test_the_wheel_has_every_file_of_the_packages_and_every_recipe(brought: set[
     assert brought == set(wheel.tracked().values())
 
 
+@pytest.mark.long
 def test_whatever_the_code_opens_is_in_the_wheel(brought: set[str]) -> None:
     command: list[str | Path] = [sys.executable, OPENS, wheel.ROOT]
     environment = {
@@ -56,7 +58,7 @@ def test_every_recipe_of_the_checkout_is_listed_with_its_files() -> None:
     assert {recipe["name"] for recipe in listed} == RECIPES.keys()
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", by_turns(RECIPES, one_of=3))
 def test_a_recipe_is_printed_as_it_is(name: str) -> None:
     text = (wheel.ROOT / "deploy" / RECIPES[name].main).read_text("utf-8")
     assert deploy("show", name) == (0, text, "")

@@ -24,6 +24,7 @@ from tests.benchmarks.seed import seed
 from tests.conftest import PEPPER, Database, catch_up, new_database, open_ledger
 from tests.projections.given_events import select
 from tests.service import service_environment
+from tests.turns import by_turns
 
 SECRET_TEXT = "hunter2"
 NOBODY = UUID(int=7)
@@ -218,7 +219,7 @@ def test_a_good_ledger_is_found_good(
     assert (verified.events, verified.streams, verified.damage) == (8, 5, None)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", by_turns(DAMAGES, one_of=3))
 def test_each_damage_is_found_and_named(filled: Database, damage: str) -> None:
     statement, expected = DAMAGES[damage]
     ((token,),) = select(filled, f"SELECT {TOKEN}")
@@ -236,7 +237,9 @@ def test_each_damage_is_found_and_named(filled: Database, damage: str) -> None:
     assert SECRET_TEXT not in str(found)
 
 
-@pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+@pytest.mark.parametrize(
+    "projection", by_turns(PROJECTIONS, one_of=3), ids=lambda projection: projection.name
+)
 def test_a_good_view_is_found_good_and_nothing_is_left(
     database: Database, projection: object
 ) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.turns import by_turns
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 CONFTEST = "from tests.second_chance import *\n"
@@ -25,14 +27,16 @@ def test_it():
 
 @pytest.mark.parametrize(
     ("stolen_s", "then", "runs", "told"),
-    [
-        pytest.param(
-            1000, 'assert RUNS.read_text() == "xx"', 2, "1 passed, 1 run again", id="once"
-        ),
-        pytest.param(1000, "assert False", 2, "1 failed, 1 run again", id="twice"),
-        pytest.param(-1000, "assert False", 1, "1 failed in", id="without-that"),
-        pytest.param(1000, "pass", 1, "1 passed in", id="never"),
-    ],
+    by_turns(
+        [
+            (1000, 'assert RUNS.read_text() == "xx"', 2, "1 passed, 1 run again"),
+            (1000, "assert False", 2, "1 failed, 1 run again"),
+            (-1000, "assert False", 1, "1 failed in"),
+            (1000, "pass", 1, "1 passed in"),
+        ],
+        one_of=2,
+    ),
+    ids=["once", "twice", "without-that", "never"],
 )
 def test_who_gets_a_second_chance(
     tmp_path: Path, stolen_s: int, then: str, runs: int, told: str

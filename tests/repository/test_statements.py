@@ -15,6 +15,7 @@ import pytest
 from domain.postgres.sql_file import Block, parse, with_names
 from projections.usage.queries import DAYS
 from tests.conftest import APP_ROLE, Database
+from tests.turns import by_turns
 
 ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = ("domain", "projections", "api")
@@ -118,7 +119,11 @@ def long_statements(path: Path) -> Iterator[int]:
                     yield node.lineno
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=where) for where, _, block in blocks()])
+@pytest.mark.parametrize(
+    "block",
+    by_turns([(block,) for _, _, block in blocks()], one_of=4),
+    ids=[where for where, *_ in blocks()],
+)
 def test_the_server_accepts_the_statement(database: Database, block: Block) -> None:
     text = block.text.replace("{newest}", NEWEST).replace("{rotating}", NEWEST)
     text = text.replace("{days}", DAYS)

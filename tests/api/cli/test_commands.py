@@ -18,6 +18,7 @@ from tests.api.cli.forked_cli import Done
 from tests.api.expected import FIELDS, INSTANT
 from tests.conftest import Database
 from tests.service import service_environment
+from tests.turns import by_turns
 
 TEAM, USER, OTHER = (str(uuid4()) for _ in range(3))
 START_TIMEOUT_S: Final = 60
@@ -152,43 +153,46 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [
-        (("token", "show", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such aggregate"),
-        (("token", "revoke", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such token"),
-        (("api-token", "show", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such API token"),
-        (
-            ("token", "list", "--status", VALUE),
-            "--status: must be active, suspended, revoked, expired or all",
-        ),
-        (("token", "list", "--limit", "-1"), "--limit: must be 1 to 1000"),
-        (
-            ("token", "create", "--team", TEAM, "--user", USER, "--name", " "),
-            "--name: must not be blank",
-        ),
-        (
-            ("api-token", "create", "--user", USER, "--permission", "root"),
-            f"--permission: must be one of {', '.join(Permission)}",
-        ),
-        (
-            ("api-token", "create", "--user", USER, "--expires-in-days", "99999999999"),
-            "--expires-in-days: must be 1 to 36500",
-        ),
-        (
+    by_turns(
+        [
+            (("token", "show", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such aggregate"),
+            (("token", "revoke", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such token"),
+            (("api-token", "show", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such API token"),
             (
-                "token",
-                "create",
-                "--team",
-                TEAM,
-                "--user",
-                USER,
-                "--name",
-                "n",
-                "--expires-at",
-                "2999-01-01T00:00:00",
+                ("token", "list", "--status", VALUE),
+                "--status: must be active, suspended, revoked, expired or all",
             ),
-            "--expires-at: needs a time zone, such as a Z at the end",
-        ),
-    ],
+            (("token", "list", "--limit", "-1"), "--limit: must be 1 to 1000"),
+            (
+                ("token", "create", "--team", TEAM, "--user", USER, "--name", " "),
+                "--name: must not be blank",
+            ),
+            (
+                ("api-token", "create", "--user", USER, "--permission", "root"),
+                f"--permission: must be one of {', '.join(Permission)}",
+            ),
+            (
+                ("api-token", "create", "--user", USER, "--expires-in-days", "99999999999"),
+                "--expires-in-days: must be 1 to 36500",
+            ),
+            (
+                (
+                    "token",
+                    "create",
+                    "--team",
+                    TEAM,
+                    "--user",
+                    USER,
+                    "--name",
+                    "n",
+                    "--expires-at",
+                    "2999-01-01T00:00:00",
+                ),
+                "--expires-at: needs a time zone, such as a Z at the end",
+            ),
+        ],
+        one_of=3,
+    ),
     ids=[
         "absent",
         "absent to revoke",

@@ -56,7 +56,7 @@ def with_value(command: App, name: str, value: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "command"), by_turns(NAMED, one_of=6), ids=[name for name, _ in NAMED]
+    ("name", "command"), by_turns(NAMED, one_of=12), ids=[name for name, _ in NAMED]
 )
 def test_each_argument_is_told_by_its_own_name(database: Database, name: str, command: App) -> None:
     for argument in arguments(command):
@@ -78,7 +78,7 @@ SETTINGS: Final = [
 
 @pytest.mark.parametrize(
     ("name", "command", "flag"),
-    by_turns(SETTINGS, one_of=6),
+    by_turns(SETTINGS, one_of=12),
     ids=[f"{name} {flag}" for name, _, flag in SETTINGS],
 )
 def test_a_setting_is_told_by_the_flag_or_by_the_variable(

@@ -11,6 +11,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
@@ -64,7 +65,7 @@ def slots(command: App) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "command"), by_turns(NAMED, one_of=5), ids=[name for name, _ in NAMED]
+    ("name", "command"), by_turns(NAMED, one_of=9), ids=[name for name, _ in NAMED]
 )
 def test_a_secret_given_by_mistake_is_never_echoed(name: str, command: App) -> None:
     """D6: as an argument and as the value of one option, by turns."""
@@ -104,26 +105,35 @@ def assert_not_echoed(*words: str, secret: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [
-        (("token", "show", "Okta"), "TOKEN-ID: 'Okta' is not a UUID; no command asks for a secret"),
-        (("token", "show"), "TOKEN-ID requires an argument; see --help"),
-        (("token", "list", "--limit", "x"), "--limit: 'x' is not a whole number"),
-        (("token", "list", "--limit", "0"), "--limit: must be 1 to 1000"),
-        (
-            ("token", "list", "--unused-since", "2026-01-01T00:00:00"),
-            "--unused-since: needs a time zone, ",
-        ),
-        (
-            ("token", "rotate", TEAM, "--overlap-seconds", "-1"),
-            "--overlap-seconds: must be 0 to 2592000",
-        ),
-        (("audit", "export", "--format", "xml"), "--format: 'xml' is not one of ndjson, csv"),
-        (("serve", "--prot", "8080"), "there is no option --prot here; see --help"),
-        (("serve", "--workers", "0"), "--workers: must be 1 to 64"),
-        (("serve", "--port", "65536"), "--port: must be 0 to 65535"),
-        (("tokn", "list"), "'tokn' is no command and no argument here; see --help"),
-        (("token", "show", TEAM, "more"), "'more' is no command and no argument here; see --help"),
-    ],
+    by_turns(
+        [
+            (
+                ("token", "show", "Okta"),
+                "TOKEN-ID: 'Okta' is not a UUID; no command asks for a secret",
+            ),
+            (("token", "show"), "TOKEN-ID requires an argument; see --help"),
+            (("token", "list", "--limit", "x"), "--limit: 'x' is not a whole number"),
+            (("token", "list", "--limit", "0"), "--limit: must be 1 to 1000"),
+            (
+                ("token", "list", "--unused-since", "2026-01-01T00:00:00"),
+                "--unused-since: needs a time zone, ",
+            ),
+            (
+                ("token", "rotate", TEAM, "--overlap-seconds", "-1"),
+                "--overlap-seconds: must be 0 to 2592000",
+            ),
+            (("audit", "export", "--format", "xml"), "--format: 'xml' is not one of ndjson, csv"),
+            (("serve", "--prot", "8080"), "there is no option --prot here; see --help"),
+            (("serve", "--workers", "0"), "--workers: must be 1 to 64"),
+            (("serve", "--port", "65536"), "--port: must be 0 to 65535"),
+            (("tokn", "list"), "'tokn' is no command and no argument here; see --help"),
+            (
+                ("token", "show", TEAM, "more"),
+                "'more' is no command and no argument here; see --help",
+            ),
+        ],
+        one_of=3,
+    ),
 )
 def test_what_cannot_be_meant_is_told_in_one_line_with_exit_code_2(
     database: Database, arguments: tuple[str, ...], said: str
@@ -199,7 +209,16 @@ def is_plain(text: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("token", "list"), ("token", "show"), ("token", "history"), ("audit", "list")]
+    "arguments",
+    by_turns(
+        [
+            (("token", "list"),),
+            (("token", "show"),),
+            (("token", "history"),),
+            (("audit", "list"),),
+        ],
+        one_of=2,
+    ),
 )
 def test_nothing_that_is_stored_can_move_the_cursor_or_turn_the_line(
     database: Database, arguments: tuple[str, ...]
@@ -254,9 +273,15 @@ def place() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "command", [("serve",), ("migrate",), ("token", "list"), ("doctor",)], ids=" ".join
+    ("command", "kind"),
+    by_turns(
+        product(
+            [("serve",), ("migrate",), ("token", "list"), ("doctor",)],
+            ["file", "loop", "below a file"],
+        ),
+        one_of=4,
+    ),
 )
-@pytest.mark.parametrize("kind", ["file", "loop", "below a file"])
 def test_a_data_directory_that_can_be_none_is_a_sentence(
     place: Path, kind: str, command: tuple[str, ...]
 ) -> None:

@@ -21,6 +21,7 @@ from tests.conftest import Database, catch_up
 from tests.domain.scenario import T0, T1, T2, created, used
 from tests.projections.given_events import record
 from tests.service import RunningService, service_environment
+from tests.turns import by_turns
 
 NAMES: Final = [projection.name for projection in PROJECTIONS]
 POISON: Final = 3
@@ -116,7 +117,14 @@ class TestAStoppedView:
 
     @pytest.mark.parametrize(
         "command",
-        [("token", "list"), ("audit", "list"), ("token", "history", str(UUID(int=1)))],
+        by_turns(
+            [
+                (("token", "list"),),
+                (("audit", "list"),),
+                (("token", "history", str(UUID(int=1))),),
+            ],
+            one_of=3,
+        ),
         ids=" ".join,
     )
     def test_what_is_read_from_it_is_not_answered(
@@ -273,7 +281,7 @@ class TestVerify:
         assert done.stdout.splitlines()[-1] == f"damage: {damaged['damage']}"
 
 
-@pytest.mark.parametrize("command", ["show", "retry", "rebuild", "verify"])
+@pytest.mark.parametrize("command", by_turns(["show", "retry", "rebuild", "verify"], one_of=3))
 def test_a_view_that_does_not_exist_is_one_clear_line(database: Database, command: str) -> None:
     done = run(database, "projections", command, "hunter2", "--json")
     assert (done.exit_code, done.stdout) == (2, "")

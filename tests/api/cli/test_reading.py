@@ -32,6 +32,7 @@ from tests.domain.scenario import (
 from tests.domain.scenario import refused as turned_away
 from tests.projections.given_events import record
 from tests.service import Caller, RunningService, running_service
+from tests.turns import by_turns
 
 
 @pytest.fixture(scope="module")
@@ -115,18 +116,18 @@ def words(verb: str, name: str, value: str) -> list[str]:
     return [*verb.split(), *places, flag, value]
 
 
-def by_turns(reads: Sequence[Read]) -> Iterator[Any]:
-    """A quarter of the parameters with one value each; all with all values in the long run."""
+def reads_by_turns(reads: Sequence[Read]) -> Iterator[Any]:
+    """An eighth of the parameters with one value each; all with all values in the long run."""
     for turn, read in enumerate(reads):
         name = f"{read.verb} {read.name}"
         values = [read.values[turn % len(read.values)]]
-        marks = [] if turn % 4 == 0 else [pytest.mark.long]
+        marks = [] if turn % 8 == 0 else [pytest.mark.long]
         yield pytest.param(read._replace(values=values), id=name, marks=marks)
         if len(read.values) > len(values):
             yield pytest.param(read, id=f"{name}, all values", marks=pytest.mark.long)
 
 
-@pytest.mark.parametrize("read", [*by_turns(READS)])
+@pytest.mark.parametrize("read", [*reads_by_turns(READS)])
 def test_a_command_reads_what_the_api_reads(
     ledger: RunningService, auditor: Caller, read: Read
 ) -> None:
@@ -230,38 +231,44 @@ def test_a_token_is_shown_as_it_was_also_once_it_is_revoked(ledger: RunningServi
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [
-        ("token show {} --as-of 2999-01-01T00:00:00Z", "--as-of: is in the future"),
-        (
-            "token show {} --as-of 2021-08-10T10:00:00",
-            "--as-of: needs a time zone, such as a Z at the end",
-        ),
-        ("token list --as-of 2999-01-01T00:00:00Z", "--as-of: is in the future"),
-        ("token list --as-of 0001-01-01T00:00:00+14:00", "--as-of: is out of range"),
-        ("token list --unused-since 9999-12-31T23:59:59-14:00", "--unused-since: is out of range"),
-        (
-            "token list --as-of 2022-01-01T00:00:00Z --never-used",
-            "--never-used: cannot go with --as-of",
-        ),
-        (
-            "token list --as-of 2022-01-01T00:00:00Z --expires-before 2022-01-01T00:00:00Z",
-            "--expires-before: cannot go with --as-of",
-        ),
-        (
-            "token usage {} --since 2021-01-01T00:00:00Z --until 2021-01-01T00:00:00Z",
-            "--since: must be before --until, by 999 steps at most",
-        ),
-        ("token usage {} --step week", "--step: 'week' is not one of hour, day"),
-        (
-            "audit list --since 2021-01-02T00:00:00Z --until 2021-01-01T00:00:00Z",
-            "--since: must not be after --until",
-        ),
-        ("token history {} --outcome maybe", "--outcome: must be success or refused"),
-        ("audit feed --limit 0", "--limit: must be 1 to 1000"),
-        ("audit feed --after -1", "--after: must be 0 to "),
-        ("audit feed --after 99999999999999999999", "--after: must be 0 to "),
-        ("projections rebuild-status x", "NAME: must be one of "),
-    ],
+    by_turns(
+        [
+            ("token show {} --as-of 2999-01-01T00:00:00Z", "--as-of: is in the future"),
+            (
+                "token show {} --as-of 2021-08-10T10:00:00",
+                "--as-of: needs a time zone, such as a Z at the end",
+            ),
+            ("token list --as-of 2999-01-01T00:00:00Z", "--as-of: is in the future"),
+            ("token list --as-of 0001-01-01T00:00:00+14:00", "--as-of: is out of range"),
+            (
+                "token list --unused-since 9999-12-31T23:59:59-14:00",
+                "--unused-since: is out of range",
+            ),
+            (
+                "token list --as-of 2022-01-01T00:00:00Z --never-used",
+                "--never-used: cannot go with --as-of",
+            ),
+            (
+                "token list --as-of 2022-01-01T00:00:00Z --expires-before 2022-01-01T00:00:00Z",
+                "--expires-before: cannot go with --as-of",
+            ),
+            (
+                "token usage {} --since 2021-01-01T00:00:00Z --until 2021-01-01T00:00:00Z",
+                "--since: must be before --until, by 999 steps at most",
+            ),
+            ("token usage {} --step week", "--step: 'week' is not one of hour, day"),
+            (
+                "audit list --since 2021-01-02T00:00:00Z --until 2021-01-01T00:00:00Z",
+                "--since: must not be after --until",
+            ),
+            ("token history {} --outcome maybe", "--outcome: must be success or refused"),
+            ("audit feed --limit 0", "--limit: must be 1 to 1000"),
+            ("audit feed --after -1", "--after: must be 0 to "),
+            ("audit feed --after 99999999999999999999", "--after: must be 0 to "),
+            ("projections rebuild-status x", "NAME: must be one of "),
+        ],
+        one_of=3,
+    ),
 )
 def test_what_cannot_be_asked_is_told(ledger: RunningService, line: str, said: str) -> None:
     words = line.format(TOKEN_ID).split()

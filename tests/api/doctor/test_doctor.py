@@ -288,7 +288,9 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
 
 
 @pytest.mark.parametrize(
-    ("what", "cause", "status", "said"), TROUBLES, ids=[cause for _, cause, *_ in TROUBLES]
+    ("what", "cause", "status", "said"),
+    by_turns(TROUBLES, one_of=3),
+    ids=[cause for _, cause, *_ in TROUBLES],
 )
 def test_a_trouble_is_a_finding(
     database: Database, what: str, cause: LiteralString, status: Status, said: str
@@ -407,7 +409,7 @@ def test_a_connection_leaves_the_machine_or_not(
     assert server.is_remote(host, hostaddr) is is_remote
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+@pytest.mark.parametrize("mode", by_turns([0o640, 0o604, 0o660, 0o644], one_of=4))
 def test_a_pepper_file_that_others_can_read_warns(
     database: Database, tmp_path: Path, mode: int
 ) -> None:

@@ -4,6 +4,7 @@ A16: a SCIM token where none belongs.
 """
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any, Final
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ import pytest
 from domain.api_token.permissions import Permission
 from tests.api.expected import assert_problem, assert_unauthenticated, create, topics
 from tests.service import Caller, RunningService
+from tests.turns import by_turns
 
 METHODS: Final = {"get", "put", "post", "delete", "patch"}
 ALL: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND")
@@ -121,10 +123,23 @@ def test_a_head_is_refused_like_a_get(service: RunningService, admin: Caller) ->
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["/Users", "//scim/v2/Users", "/scim/Users", "/", "/scim-token", "/scim/v3/Users", "/v2/Users"],
+    ("path", "method"),
+    by_turns(
+        product(
+            [
+                "/Users",
+                "//scim/v2/Users",
+                "/scim/Users",
+                "/",
+                "/scim-token",
+                "/scim/v3/Users",
+                "/v2/Users",
+            ],
+            ["GET", "POST", "PATCH"],
+        ),
+        one_of=4,
+    ),
 )
-@pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
 def test_a_scim_token_beside_its_door_is_told_where_the_door_is(
     service: RunningService, admin: Caller, path: str, method: str
 ) -> None:

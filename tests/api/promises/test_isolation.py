@@ -310,7 +310,7 @@ def is_the_heart_of_it(_name: str, who: str, target_kind: str) -> bool:
 
 @pytest.mark.parametrize(
     ("name", "who", "target_kind"),
-    by_turns(product(ROUTES, CALLERS, TARGETS), one_of=7, is_kept=is_the_heart_of_it),
+    by_turns(product(ROUTES, CALLERS, TARGETS), one_of=13, is_kept=is_the_heart_of_it),
 )
 def test_the_matrix(  # noqa: PLR0917 - three axes
     service: RunningService,
@@ -374,7 +374,9 @@ def facts(ledger: psycopg.Connection, target: Target) -> int:
     return int(counted[0])
 
 
-@pytest.mark.parametrize("name", [name for name, route in ROUTES.items() if route.is_of_one_token])
+@pytest.mark.parametrize(
+    "name", by_turns([name for name, route in ROUTES.items() if route.is_of_one_token], one_of=4)
+)
 def test_foreign_and_missing_look_the_same(
     service: RunningService, admin: Caller, team: UUID, callers: dict[str, Caller | None], name: str
 ) -> None:
@@ -448,11 +450,14 @@ def told_of(service: RunningService, caller: Caller, route: Route, view: str) ->
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name
-        for name, route in OF_THE_SERVICE.items()
-        if route.needs is MANAGE and route.success != {202, 409}
-    ],
+    by_turns(
+        [
+            name
+            for name, route in OF_THE_SERVICE.items()
+            if route.needs is MANAGE and route.success != {202, 409}
+        ],
+        one_of=3,
+    ),
 )
 def test_to_a_confined_caller_the_routes_of_the_service_do_not_tell_what_others_do(
     service: RunningService, admin: Caller, team: UUID, rebuilt: str, name: str
@@ -479,7 +484,7 @@ def test_of_a_rebuild_a_confined_caller_learns_whether_it_is_over(
     assert whole["target"] > 0
 
 
-@pytest.mark.parametrize("name", OF_THE_SERVICE)
+@pytest.mark.parametrize("name", by_turns(OF_THE_SERVICE, one_of=3))
 def test_teams_alone_give_no_permission_that_is_about_no_team(
     service: RunningService, team: UUID, rebuilt: str, name: str
 ) -> None:

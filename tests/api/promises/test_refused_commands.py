@@ -20,6 +20,7 @@ from tests.api.expected import WARNINGS, assert_problem, create, topics
 from tests.conftest import Database
 from tests.service import Caller, RunningService, until
 from tests.stopwatch import Stopwatch
+from tests.turns import by_turns
 
 UNAVAILABLE: Final = "The ledger cannot answer right now; nothing was lost. Try again."
 
@@ -51,7 +52,7 @@ CALLS: Final[dict[str, Callable[[httpx.Client, Caller, dict[str, Any]], httpx.Re
 }
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", by_turns(CALLS, one_of=3))
 def test_a_refused_command_takes_no_effect_later(
     service: RunningService, admin: Caller, team: UUID, name: str
 ) -> None:

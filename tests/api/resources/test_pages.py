@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from api.http.problems import problem
 from api.server.error_response import Refusal
 from api.settings import Settings
 from tests.service import PEPPER_KEY, Caller, RunningService
+from tests.turns import by_turns
 
 HTML: Final = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 TYPE: Final = re.compile(r"/problems/([a-z-]+)")
@@ -45,8 +47,10 @@ def without_database() -> Iterator["TestClient[Any]"]:
         yield client
 
 
-@pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize("accept", ["*/*", HTML["Accept"], "text/html;q=x", ",;,\xe9", ""])
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    by_turns(product(PAGES, ["*/*", HTML["Accept"], "text/html;q=x", ",;,\xe9", ""]), one_of=7),
+)
 def test_a_page_needs_no_database_and_loads_nothing(
     without_database: "TestClient[Any]", path: str, accept: str
 ) -> None:

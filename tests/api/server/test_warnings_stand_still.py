@@ -11,6 +11,7 @@ from projections.warnings import thread
 from projections.warnings.thread import Telling
 from tests.conftest import CLOCK_AND_IDS, Database
 from tests.service import until
+from tests.turns import by_turns
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def stays_heard(pulse: Pulse, *, for_s: float) -> bool:
     return True
 
 
-@pytest.mark.parametrize("leads", [True, False])
+@pytest.mark.parametrize("leads", by_turns([True, False], one_of=2))
 def test_while_warnings_go_on_the_process_is_heard(
     database: Database, pulse: Pulse, leads: bool
 ) -> None:
@@ -55,6 +56,7 @@ def test_while_warnings_go_on_the_process_is_heard(
         assert stays_heard(pulse, for_s=6.0)
 
 
+@pytest.mark.long
 def test_without_a_database_it_is_heard_too(pulse: Pulse) -> None:
     away = "postgresql://127.0.0.1:1/none"
     with Telling(away, CLOCK_AND_IDS, is_leading=lambda: True) as telling:

@@ -31,8 +31,10 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def without_database(file: Path) -> Iterator[TestClient[Edge]]:
+@pytest.fixture(scope="module")
+def without_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient[Edge]]:
+    file = tmp_path_factory.mktemp("metrics") / "token"
+    file.write_text(f"{OLDER}\n{NEWER}\n")
     settings = Settings(database_url=AWAY, pepper=PEPPER_KEY, metrics_token_file=file)
     with TestClient(build(settings)) as client:
         yield client

@@ -20,9 +20,10 @@ from tests.conftest import Database, new_database, now, open_ledger
 from tests.domain.api_tokens.many import fill
 from tests.domain.test_ledger_sessions import Run
 from tests.service import until
+from tests.turns import by_turns
 
 Doing = Callable[[TokenLedger, ApiToken, Secret], Awaitable[object]]
-SIZES: Final = (50, 50_000)
+FEW: Final = 50
 READ: Final = """
     SELECT pg_stat_clear_snapshot(),
         (SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))
@@ -93,17 +94,17 @@ def read(database: Database) -> int:
     return int(count)
 
 
-@pytest.fixture(scope="module")
-def ledgers(server: str) -> Iterator[Mapping[int, Database]]:
+@pytest.fixture(scope="module", params=by_turns([5_000, 50_000], one_of=2))
+def ledgers(server: str, request: pytest.FixtureRequest) -> Iterator[Mapping[int, Database]]:
     """One of each size."""
     with new_database(server) as small, new_database(server) as large:
-        found = dict(zip(SIZES, (small, large), strict=True))
+        found = {FEW: small, request.param: large}
         for size, database in found.items():
             fill(database, size, at=now() - timedelta(minutes=1))
         yield found
 
 
-@pytest.mark.parametrize("doing", DOINGS)
+@pytest.mark.parametrize("doing", by_turns(DOINGS, one_of=3))
 def test_it_reads_no_more(ledgers: Mapping[int, Database], run: Run, doing: str) -> None:
     costs: dict[int, int] = {}
 
@@ -118,5 +119,5 @@ def test_it_reads_no_more(ledgers: Mapping[int, Database], run: Run, doing: str)
 
     for size, database in ledgers.items():
         run(main(size, database))
-    small, large = (costs[size] for size in SIZES)
+    small, large = costs.values()
     assert 0 < large <= small + FEW_MORE

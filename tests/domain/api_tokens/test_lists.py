@@ -4,6 +4,7 @@ there are, or none.
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from domain.secret import Digest
 from tests.conftest import Database, new_database, open_ledger
 from tests.domain.api_tokens.many import MANAGER, TEAMS, everyone, fill
 from tests.domain.test_ledger_sessions import Run
+from tests.turns import by_turns
 
 AT: Final = datetime(2026, 6, 1, tzinfo=UTC)
 FEW: Final = 600
@@ -66,8 +68,7 @@ def few(server: str) -> Iterator[Database]:
         yield database
 
 
-@pytest.mark.parametrize("caller", CALLERS)
-@pytest.mark.parametrize("limit", [7, 1000])
+@pytest.mark.parametrize(("caller", "limit"), by_turns(product(CALLERS, [7, 1000]), one_of=3))
 def test_page_after_page_a_manager_is_told_of_the_good_ones_that_it_sees(
     few: Database, run: Run, caller: str, limit: int
 ) -> None:
@@ -170,7 +171,7 @@ def test_without_one_of_all_teams_those_of_its_teams_are_found(
 # Plans
 
 
-@pytest.fixture(scope="module", params=STATES)
+@pytest.fixture(scope="module", params=by_turns(STATES[::-1], one_of=len(STATES)))
 def many(server: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Connection]:
     """Fifty thousand API tokens, or a third of them where there are statistics."""
     with new_database(server) as database:

@@ -107,6 +107,7 @@ def test_a_use_costs_the_same_however_old_a_snapshot_is_held(
     assert old_snapshot.execute("SELECT count(*) FROM ledger.stream_heads").fetchone() == (0,)
 
 
+@pytest.mark.long
 def test_a_statement_that_passes_the_dead_rows_is_found(
     database: Database, old_snapshot: Connection
 ) -> None:

@@ -318,25 +318,28 @@ FIRST, REST = 0, 1
 
 @pytest.mark.parametrize(
     ("statement", "right", "wrong"),
-    [
-        (FIRST, "s.good_until > ledger_at", "s.good_until >= ledger_at"),
-        (FIRST, "s.good_until > ledger_at", "s.good_until <> '-infinity'"),
-        (FIRST, "h.uses + p.uses", "h.uses + 1"),
-        (FIRST, "SET version = h.version + 1", "SET version = h.version + 2"),
-        (FIRST, "last_used_at = ledger_at", "last_used_at = last_used_at"),
-        (REST, "s.good_until > ledger_at", "s.good_until >= ledger_at"),
-        (REST, "s.good_until > ledger_at", "s.good_until > ledger_at + interval '1 ms'"),
-        (REST, "h.uses + g.uses", "h.uses + 1"),
-        (REST, "SET version = h.version + g.steps", "SET version = h.version + 1"),
-        (REST, "AND e.command_id = p.use_id", "AND false"),
-        # E8: by the caller's clock instead of ledger time, in each place.
-        (FIRST, "last_used_at = ledger_at", "last_used_at = clock"),
-        (FIRST, "s.good_until > ledger_at", "s.good_until > clock"),
-        (FIRST, "owner_id, true, ledger_at", "owner_id, true, clock"),
-        (REST, "last_used_at = ledger_at", "last_used_at = clock"),
-        (REST, "s.good_until > ledger_at", "s.good_until > clock"),
-        (REST, "k.is_good, ledger_at", "k.is_good, clock"),
-    ],
+    by_turns(
+        [
+            (FIRST, "s.good_until > ledger_at", "s.good_until >= ledger_at"),
+            (FIRST, "s.good_until > ledger_at", "s.good_until <> '-infinity'"),
+            (FIRST, "h.uses + p.uses", "h.uses + 1"),
+            (FIRST, "SET version = h.version + 1", "SET version = h.version + 2"),
+            (FIRST, "last_used_at = ledger_at", "last_used_at = last_used_at"),
+            (REST, "s.good_until > ledger_at", "s.good_until >= ledger_at"),
+            (REST, "s.good_until > ledger_at", "s.good_until > ledger_at + interval '1 ms'"),
+            (REST, "h.uses + g.uses", "h.uses + 1"),
+            (REST, "SET version = h.version + g.steps", "SET version = h.version + 1"),
+            (REST, "AND e.command_id = p.use_id", "AND false"),
+            # E8: by the caller's clock instead of ledger time, in each place.
+            (FIRST, "last_used_at = ledger_at", "last_used_at = clock"),
+            (FIRST, "s.good_until > ledger_at", "s.good_until > clock"),
+            (FIRST, "owner_id, true, ledger_at", "owner_id, true, clock"),
+            (REST, "last_used_at = ledger_at", "last_used_at = clock"),
+            (REST, "s.good_until > ledger_at", "s.good_until > clock"),
+            (REST, "k.is_good, ledger_at", "k.is_good, clock"),
+        ],
+        one_of=4,
+    ),
 )
 def test_a_statement_that_differs_is_found(
     database: Database, statement: int, right: str, wrong: str
@@ -347,6 +350,7 @@ def test_a_statement_that_differs_is_found(
         asyncio.run(play_all(database, HISTORIES[::3]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("statement", by_turns([FIRST, REST], one_of=2))
 def test_an_event_at_the_callers_clock_is_found(database: Database, statement: int) -> None:
     """E8: what it says of ledger time going back is said of the whole ledger, afterwards."""

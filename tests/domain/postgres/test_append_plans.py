@@ -13,6 +13,7 @@ from domain.postgres import binary_arrays
 from domain.postgres.connection import open_connection
 from domain.postgres.session import SERVING
 from tests.conftest import Database
+from tests.turns import by_turns
 
 IDS: Final = binary_arrays.uuids([uuid4()])
 NOW: Final = datetime.now(UTC)
@@ -28,7 +29,7 @@ ASKED: Final[dict[str, tuple[LiteralString, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", by_turns(ASKED, one_of=2))
 def test_no_table_is_read_from_end_to_end(name: str, database: Database) -> None:
     statement, parameters = ASKED[name]
     with psycopg.connect(database.owner, autocommit=True) as owner:

@@ -4,6 +4,7 @@ and told what to do.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import Final
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from domain.errors import WrongEncoding
 from domain.postgres.migrate import migrate
 from tests.api.cli.test_commands import refused
 from tests.conftest import APP_ROLE
+from tests.turns import by_turns
 
 SERVER_ENCODINGS: Final = (
     "SELECT pg_encoding_to_char(number) FROM generate_series(0, 34) AS number ORDER BY number"
@@ -58,9 +60,15 @@ def test_of_all_encodings_utf8_alone_is_migrated(server: str) -> None:
             assert str(refusal.value) == REMEDY.format(encoding)
 
 
-@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "MULE_INTERNAL", "EUC_TW"])
 @pytest.mark.parametrize(
-    "command", [("serve", "--port", "0"), ("migrate",), ("token", "list")], ids=" ".join
+    ("encoding", "command"),
+    by_turns(
+        product(
+            ["SQL_ASCII", "LATIN1", "MULE_INTERNAL", "EUC_TW"],
+            [("serve", "--port", "0"), ("migrate",), ("token", "list")],
+        ),
+        one_of=5,
+    ),
 )
 def test_every_start_says_so(server: str, encoding: str, command: tuple[str, ...]) -> None:
     with database_in(server, encoding) as owner:

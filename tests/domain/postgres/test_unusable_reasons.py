@@ -19,6 +19,7 @@ from domain.postgres.connection import connect, open_connection
 from domain.postgres.embedded.server import EmbeddedPostgres
 from tests.api.cli.test_commands import refused
 from tests.ready_cluster import copy_cluster, new_base
+from tests.turns import by_turns
 
 CANARY: Final = "canary_5e1f"
 """Part of every name and password here, and of no answer."""
@@ -67,20 +68,29 @@ def said(conninfo: str, *, is_unhurried: bool = True) -> str:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [
-        ({"user": f"{CANARY}_asked", "password": f"not {CANARY}"}, "refuses the user's password"),
-        ({"user": f"{CANARY}_asked"}, "refuses the user's password"),
-        ({"user": f"{CANARY}_nologin"}, "may not log in"),
-        ({"user": f"{CANARY}_rejected"}, "pg_hba.conf does not let this user in"),
-        ({"user": f"{CANARY}_missing"}, "has no such role"),
-        ({"user": f"{CANARY}_limited"}, "has no connection left"),
-        ({"dbname": f"{CANARY}_missing"}, "has no such database"),
-        ({"dbname": f"{CANARY}_closed"}, "is closed to connections"),
-        ({"user": f"{CANARY}_login", "dbname": f"{CANARY}_private"}, "the role may not connect"),
-        ({"host": f"/tmp/{CANARY}"}, "nothing listens at the host and port"),
-        ({"host": f"{CANARY}.invalid"}, "the host of DATABASE_URL is unknown"),
-        ({"options": f"-c {CANARY}=1"}, "does not take a parameter"),
-    ],
+    by_turns(
+        [
+            (
+                {"user": f"{CANARY}_asked", "password": f"not {CANARY}"},
+                "refuses the user's password",
+            ),
+            ({"user": f"{CANARY}_asked"}, "refuses the user's password"),
+            ({"user": f"{CANARY}_nologin"}, "may not log in"),
+            ({"user": f"{CANARY}_rejected"}, "pg_hba.conf does not let this user in"),
+            ({"user": f"{CANARY}_missing"}, "has no such role"),
+            ({"user": f"{CANARY}_limited"}, "has no connection left"),
+            ({"dbname": f"{CANARY}_missing"}, "has no such database"),
+            ({"dbname": f"{CANARY}_closed"}, "is closed to connections"),
+            (
+                {"user": f"{CANARY}_login", "dbname": f"{CANARY}_private"},
+                "the role may not connect",
+            ),
+            ({"host": f"/tmp/{CANARY}"}, "nothing listens at the host and port"),
+            ({"host": f"{CANARY}.invalid"}, "the host of DATABASE_URL is unknown"),
+            ({"options": f"-c {CANARY}=1"}, "does not take a parameter"),
+        ],
+        one_of=3,
+    ),
 )
 def test_a_refusal_is_told_by_its_class(server: str, given: dict[str, str], expected: str) -> None:
     found = said(make_conninfo(server, **given))

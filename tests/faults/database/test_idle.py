@@ -31,7 +31,6 @@ from tests.faults.own_server import OwnServer, own_server
 from tests.patience import patient
 from tests.presenting import UNLIMITED
 from tests.service import RunningService, running_service, until
-from tests.turns import by_turns
 
 __all__ = ["patient"]
 
@@ -105,7 +104,8 @@ def test_the_first_use_of_every_connection_is_served_after_all_were_ended(
     assert_consistent(database)
 
 
-@pytest.mark.parametrize("seed", by_turns(range(3), one_of=3))
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3))
 def test_the_first_use_is_served_whichever_were_ended_and_when(
     database: Database, run: Run, seed: int
 ) -> None:

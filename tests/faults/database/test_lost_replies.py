@@ -6,6 +6,7 @@ One command, one effect, either way.
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
+from itertools import product
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
@@ -24,6 +25,7 @@ from tests.domain.eventstore.consistency import assert_consistent
 from tests.faults.proxy import Fault, Proxy, open_proxy
 from tests.patience import patient
 from tests.stopwatch import Stopwatch
+from tests.turns import by_turns
 
 __all__ = [
     "patient"
@@ -96,8 +98,10 @@ async def use_or_none(ledger: TokenLedger, secret: Secret) -> UUID | None:
 class TestTheReplyOfTheCommitIsLost:
     """The second try of the gate finds the command id and answers what the first one did."""
 
-    @pytest.mark.parametrize("fault", [Fault.REPLY_LOST, Fault.NEVER_SENT])
-    @pytest.mark.parametrize("has_key", [False, True])
+    @pytest.mark.parametrize(
+        ("fault", "has_key"),
+        by_turns(product([Fault.REPLY_LOST, Fault.NEVER_SENT], [False, True]), one_of=3),
+    )
     def test_a_creation_has_one_effect_and_its_secret_works(
         self, database: Database, run: Run, fault: Fault, *, has_key: bool
     ) -> None:

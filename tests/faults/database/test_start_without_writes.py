@@ -3,6 +3,7 @@ it says which it is, and so does the doctor.
 """
 
 from collections.abc import Iterator
+from itertools import product
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from tests.api.cli.test_commands import refused, run
 from tests.conftest import Database
 from tests.faults.standby import Cluster, cluster
 from tests.service import PEPPER_KEY
+from tests.turns import by_turns
 
 COMMANDS = [("serve", "--port", "0"), ("migrate",), ("token", "list"), ("api-token", "list")]
 
@@ -31,7 +33,9 @@ def findings(database_url: str) -> dict[str, Finding]:
     return {finding.what: finding for finding in examine(lambda: told)}
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    "command", by_turns([(command,) for command in COMMANDS], one_of=2), ids=" ".join
+)
 def test_nothing_starts_on_a_standby(replicated: Cluster, command: tuple[str, ...]) -> None:
     assert refused(replicated.standby.database.app, *command) == TAKES_NO_WRITES
 
@@ -65,8 +69,12 @@ def test_the_doctor_sees_a_standby_that_confirms_if_its_role_may(replicated: Clu
     )
 
 
-@pytest.mark.parametrize("scope", ["ROLE {role} IN DATABASE {database}", "DATABASE {database}"])
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("command", "scope"),
+    by_turns(
+        product(COMMANDS, ["ROLE {role} IN DATABASE {database}", "DATABASE {database}"]), one_of=3
+    ),
+)
 def test_nothing_starts_where_the_role_or_database_is_read_only(
     database: Database, command: tuple[str, ...], scope: str
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_command_on_the_old_server_alone_is_not_decided_there(pair: Cluster) -
     asyncio.run(main())
 
 
+@pytest.mark.long
 def test_reads_that_do_not_heed_what_the_server_says_stay_behind(
     pair: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import Any, Final
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from tests.conftest import open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.faults.standby import Cluster, Server, cluster
 from tests.service import until
+from tests.turns import by_turns
 
 TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim")
 TIMES: Final = 6
@@ -109,8 +111,10 @@ def test_a_use_whose_wait_is_ended_is_not_let_in(
     run(main())
 
 
-@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
-@pytest.mark.parametrize("after_s", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize(
+    ("how", "after_s"),
+    by_turns(product(["pg_cancel_backend", "pg_terminate_backend"], [0.0, 0.4, 1.0]), one_of=4),
+)
 def test_a_command_whose_wait_is_ended_is_not_confirmed_and_neither_is_its_repeat(
     known: tuple[Any, Secret], alone: Server, run: Run, how: str, after_s: float
 ) -> None:

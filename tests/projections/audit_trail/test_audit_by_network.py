@@ -2,6 +2,7 @@
 
 import asyncio
 from ipaddress import ip_network
+from itertools import product
 from typing import Final
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from projections.audit_trail.queries import AuditFilter, AuditQueries, Span
 from tests.conftest import Database
 from tests.domain.scenario import ADA, MINUTE, T0, TEAM_ID
 from tests.projections.history import Fact, given
+from tests.turns import by_turns
 
 TOKEN: Final = UUID(int=1)
 CLOCK_AND_IDS: Final = (
@@ -28,17 +30,18 @@ CLOCK_AND_IDS: Final = (
 )
 
 
-@pytest.mark.parametrize("few", [0, 2, 10_000], ids=["common", "of three", "rare"])
-@pytest.mark.parametrize("is_newest_first", [True, False])
+FOUND: Final = [
+    ("192.0.2.0/24", ["192.0.2.1", "192.0.2.200", "192.0.2.1"]),
+    ("192.0.2.1/32", ["192.0.2.1", "192.0.2.1"]),
+    ("192.0.2.0/23", ["192.0.2.1", "192.0.2.200", "192.0.3.1", "192.0.2.1"]),
+    ("2001:db8::/32", ["2001:db8::1"]),
+    ("203.0.113.0/24", []),
+]
+
+
 @pytest.mark.parametrize(
-    ("network", "expected"),
-    [
-        ("192.0.2.0/24", ["192.0.2.1", "192.0.2.200", "192.0.2.1"]),
-        ("192.0.2.1/32", ["192.0.2.1", "192.0.2.1"]),
-        ("192.0.2.0/23", ["192.0.2.1", "192.0.2.200", "192.0.3.1", "192.0.2.1"]),
-        ("2001:db8::/32", ["2001:db8::1"]),
-        ("203.0.113.0/24", []),
-    ],
+    ("found", "few", "is_newest_first"),
+    by_turns(product(FOUND, [0, 2, 10_000], [True, False]), one_of=7),
 )
 def test_only_what_came_from_the_network_is_told(
     database: Database,
@@ -46,9 +49,9 @@ def test_only_what_came_from_the_network_is_told(
     *,
     few: int,
     is_newest_first: bool,
-    network: str,
-    expected: list[str],
+    found: tuple[str, list[str]],
 ) -> None:
+    network, expected = found
     monkeypatch.setattr(audit_queries, "FEW", few)
     facts: list[Fact] = [(TOKEN, Created(TEAM_ID, "Okta", ADA, Digest(bytes(32), 1), None), T0)]
     for number, source in enumerate(CLOCK_AND_IDS, start=1):

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -23,6 +24,7 @@ from projections.audit_trail.queries import LINES, AuditFilter, AuditQueries, Sp
 from projections.audit_trail.view import KINDS, PROJECTION
 from tests.conftest import Database, new_database
 from tests.projections.many_rows import TABLE, VERSION, generate, team
+from tests.turns import by_turns
 
 LIVE: Final = PROJECTION.table(1)
 HEAD: Final = 1_000_000
@@ -143,8 +145,12 @@ def test_also_of_what_needs_an_escape_and_of_every_millisecond(database: Databas
     assert written == expected
 
 
-@pytest.mark.parametrize("limit", [0, 1, LINES - 1, LINES, LINES + 1, 2 * LINES, None])
-@pytest.mark.parametrize("is_newest_first", [True, False])
+@pytest.mark.parametrize(
+    ("limit", "is_newest_first"),
+    by_turns(
+        product([0, 1, LINES - 1, LINES, LINES + 1, 2 * LINES, None], [True, False]), one_of=3
+    ),
+)
 def test_pages_end_where_they_should(
     database: Database, limit: int | None, is_newest_first: bool
 ) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
+from itertools import product
 from typing import Any, Final
 
 import psycopg
@@ -123,9 +124,12 @@ def pages(plan: dict[str, Any]) -> int:
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
-@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
-@pytest.mark.parametrize("is_newest_first", [True, False], ids=["newest", "oldest"])
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize(
+    ("question", "is_newest_first", "plans"),
+    by_turns(
+        product(QUESTIONS, [True, False], ["force_custom_plan", "force_generic_plan"]), one_of=5
+    ),
+)
 def test_a_page_is_read_from_an_index(
     connection: psycopg.Connection, question: str, plans: str, *, is_newest_first: bool
 ) -> None:

@@ -208,7 +208,9 @@ def test_only_that_view_stops_and_a_rebuild_repairs_it(
     assert len(read(database, projection)) > 0
 
 
-@pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+@pytest.mark.parametrize(
+    "projection", by_turns(PROJECTIONS, one_of=3), ids=lambda projection: projection.name
+)
 def test_the_reason_names_the_table_and_the_operator_is_told_that_nothing_was_compared(
     database: Database, capsys: pytest.CaptureFixture[str], projection: Projection
 ) -> None:

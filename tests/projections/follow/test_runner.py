@@ -29,6 +29,7 @@ from tests.conftest import Database, catch_up, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.scenario import T0, T1, T2, created, revoked, used
 from tests.projections.given_events import position, record, select, until
+from tests.turns import by_turns
 
 ROWS = "SELECT * FROM views.scim_tokens_v1 ORDER BY id"
 
@@ -107,7 +108,7 @@ class TestExactlyOnce:
             )
         assert select(database, ROWS) == []
 
-    @pytest.mark.parametrize("batch", [1, 2, 3, 1000])
+    @pytest.mark.parametrize("batch", by_turns([1, 2, 3, 1000], one_of=2))
     def test_batches_of_any_size_lead_to_the_same_rows(
         self, database: Database, batch: int
     ) -> None:
@@ -225,7 +226,7 @@ POISON = {
 
 
 class TestPoison:
-    @pytest.mark.parametrize("poison", POISON)
+    @pytest.mark.parametrize("poison", by_turns(POISON, one_of=2))
     def test_a_view_stops_right_before_an_event_that_it_cannot_apply(
         self, database: Database, poison: str
     ) -> None:
@@ -347,7 +348,7 @@ class TestLeading:
                 until(lambda: has_caught_up(database))
         assert len(select(database, ROWS)) == 2
 
-    @pytest.mark.parametrize("runners", [1, 2])
+    @pytest.mark.parametrize("runners", by_turns([1, 2], one_of=2))
     def test_a_view_goes_on_when_the_leaders_connection_is_cut(
         self, database: Database, runners: int
     ) -> None:

@@ -24,7 +24,9 @@ from tests.turns import by_turns
 
 
 class TestInterrupted:
-    @pytest.mark.parametrize("state", ["building", "indexing", "comparing", "switching"])
+    @pytest.mark.parametrize(
+        "state", by_turns(["building", "indexing", "comparing", "switching"], one_of=2)
+    )
     def test_it_is_asked_for_still_and_starts_over(self, database: Database, state: str) -> None:
         history(database)
         before = content(database, VIEW)

@@ -37,13 +37,16 @@ from tests.projections.follow.test_runner import running
 from tests.projections.given_events import record
 from tests.projections.history import content
 from tests.projections.rebuild.lives import LIVES, VIEW, app, history, indexes, tables
+from tests.turns import by_turns
 
 NOT_READ_WHOLE = [projection for projection in PROJECTIONS if not projection.needs_stream_team]
 HOUR = timedelta(hours=1)
 
 
 class TestTheSameRows:
-    @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+    @pytest.mark.parametrize(
+        "projection", by_turns(PROJECTIONS, one_of=2), ids=lambda projection: projection.name
+    )
     def test_a_rebuilt_view_holds_the_same_bytes(
         self, database: Database, projection: Projection
     ) -> None:
@@ -55,7 +58,9 @@ class TestTheSameRows:
         assert content(database, projection) == before
 
     @pytest.mark.usefixtures("small")
-    @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+    @pytest.mark.parametrize(
+        "projection", by_turns(PROJECTIONS, one_of=4), ids=lambda projection: projection.name
+    )
     def test_also_when_rows_are_written_and_found_again(
         self, database: Database, projection: Projection
     ) -> None:
@@ -156,7 +161,9 @@ class TestBesideTheLiveOne:
             assert tables(database) == ["scim_tokens_v2"]
             assert drop_old(connection, PROJECTIONS) == []
 
-    @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+    @pytest.mark.parametrize(
+        "projection", by_turns(PROJECTIONS, one_of=4), ids=lambda projection: projection.name
+    )
     def test_the_comparison_is_at_one_position_however_far_the_live_one_gets(
         self, database: Database, projection: Projection
     ) -> None:

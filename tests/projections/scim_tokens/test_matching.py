@@ -34,6 +34,7 @@ from tests.projections.scim_tokens.test_token_plans import (
     rows_read,
     table,
 )
+from tests.turns import by_turns
 
 __all__ = ["table"]
 
@@ -132,7 +133,7 @@ def plainly(
     ]
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("question", by_turns(QUESTIONS, one_of=3))
 def test_each_statement_reads_one_stretch_of_an_index(
     table: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, question: str
 ) -> None:

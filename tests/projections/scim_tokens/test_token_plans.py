@@ -298,7 +298,7 @@ def unsuitable(plan: dict[str, Any], *, times: int | None) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("question", by_turns(QUESTIONS, one_of=5))
 def test_a_page_is_read_along_an_index(table: psycopg.Connection, question: str) -> None:
     times = QUESTIONS[question][1]
     assert unsuitable(explain(table, question), times=times) == []
@@ -333,11 +333,16 @@ def test_among_a_million_tokens_a_page_reads_no_more(server: str, state: str) ->
 
 @pytest.mark.parametrize(
     "question",
-    [
-        question
-        for question, (narrow, _) in QUESTIONS.items()
-        if not is_of_now(narrow) and narrow.unused_since is None and narrow.new_source_since is None
-    ],
+    by_turns(
+        [
+            question
+            for question, (narrow, _) in QUESTIONS.items()
+            if not is_of_now(narrow)
+            and narrow.unused_since is None
+            and narrow.new_source_since is None
+        ],
+        one_of=5,
+    ),
 )
 def test_so_is_a_page_as_it_was(table: psycopg.Connection, question: str) -> None:
     narrow, times = QUESTIONS[question]
@@ -375,7 +380,7 @@ def shown(connection: psycopg.Connection, question: str, *, few: int = token_sou
     return connection.execute(select.encode(), parameters).fetchall()
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("question", by_turns(QUESTIONS, one_of=5))
 def test_a_page_holds_what_is_asked_for(
     table: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, question: str
 ) -> None:

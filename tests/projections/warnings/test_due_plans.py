@@ -15,6 +15,7 @@ from projections.scim_tokens import view as scim_tokens
 from projections.token_sources import view as token_sources
 from tests.conftest import new_database
 from tests.projections.scim_tokens.test_token_plans import make, nodes, rows_read
+from tests.turns import by_turns
 
 VERSION: Final = 99
 VIEWS: Final = (scim_tokens.PROJECTION, token_sources.PROJECTION)
@@ -78,7 +79,7 @@ def tables(request: pytest.FixtureRequest, server: str) -> Iterator[psycopg.Conn
         yield connection
 
 
-@pytest.mark.parametrize("question", ASKED)
+@pytest.mark.parametrize("question", by_turns(ASKED, one_of=3))
 def test_no_more_is_read_than_is_due(tables: psycopg.Connection, question: str) -> None:
     statement = statements("projections.warnings", "due.sql")[question]
     row = tables.execute(

@@ -62,6 +62,7 @@ def test_an_okta_like_client_swaps_at_once(database: Database, run: Run) -> None
     run(main())
 
 
+@pytest.mark.long
 def test_an_entra_like_client_goes_on_with_the_older_one_for_a_cycle(
     database: Database, run: Run
 ) -> None:

@@ -127,6 +127,7 @@ def test_after_a_week_without_a_process_what_is_true_of_rotations_is_told_once(
     run(main())
 
 
+@pytest.mark.long
 def test_two_processes_tell_nothing_of_rotations_twice(database: Database, run: Run) -> None:
     async def main() -> None:
         async with weeks(database) as w, w.teller() as one, w.teller() as other:

@@ -121,6 +121,7 @@ def test_uses_of_a_release_that_told_nothing_are_no_news_after_an_upgrade(
     run(main())
 
 
+@pytest.mark.long
 def test_after_a_week_without_a_process_what_is_true_is_told_once(
     database: Database, run: Run
 ) -> None:
@@ -227,6 +228,7 @@ def test_one_token_that_cannot_be_told_keeps_no_other_back(database: Database, r
     run(main())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "view", by_turns([scim_tokens.PROJECTION, audit_trail.PROJECTION], one_of=2)
 )

@@ -30,6 +30,7 @@ from tests.api.resources.api_token.words import (
 )
 from tests.api.trail import audit
 from tests.service import Caller, RunningService
+from tests.turns import by_turns
 
 NO_UUID: Final = "must be a UUID, such as 05daecaf-4365-42e8-8370-8127de5dd717"
 NO_LIST: Final = "must be a list of one or more, each of which "
@@ -162,22 +163,25 @@ def test_what_it_has_is_handed_on_whole_and_further(service: RunningService, tea
 
 @pytest.mark.parametrize(
     ("fields", "pointer", "detail"),
-    [
-        ({"user_id": "ada"}, "/user_id", NO_UUID),
-        ({"user_id": None}, "/user_id", NO_UUID),
-        ({"permissions": []}, "/permissions", NO_PERMISSION),
-        ({"permissions": None}, "/permissions", NO_PERMISSION),
-        ({"permissions": "scim_tokens:read"}, "/permissions", NO_PERMISSION),
-        ({"permissions": ["scim_tokens:read", "root"]}, "/permissions", NO_PERMISSION),
-        ({"permissions": [["scim_tokens:read"]]}, "/permissions", NO_PERMISSION),
-        ({"teams": []}, "/teams", f"{NO_LIST}{NO_UUID}"),
-        ({"teams": "05daecaf-4365-42e8-8370-8127de5dd717"}, "/teams", f"{NO_LIST}{NO_UUID}"),
-        ({"teams": [None]}, "/teams", f"{NO_LIST}{NO_UUID}"),
-        ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at", "must be in the future"),
-        ({"reason": ""}, "/reason", "must be a string of 1 to 200 characters"),
-        ({"lifetime": 1}, "/lifetime", "is not a field of this resource"),
-        ({"token": "api_live_x"}, "/token", "is not a field of this resource"),
-    ],
+    by_turns(
+        [
+            ({"user_id": "ada"}, "/user_id", NO_UUID),
+            ({"user_id": None}, "/user_id", NO_UUID),
+            ({"permissions": []}, "/permissions", NO_PERMISSION),
+            ({"permissions": None}, "/permissions", NO_PERMISSION),
+            ({"permissions": "scim_tokens:read"}, "/permissions", NO_PERMISSION),
+            ({"permissions": ["scim_tokens:read", "root"]}, "/permissions", NO_PERMISSION),
+            ({"permissions": [["scim_tokens:read"]]}, "/permissions", NO_PERMISSION),
+            ({"teams": []}, "/teams", f"{NO_LIST}{NO_UUID}"),
+            ({"teams": "05daecaf-4365-42e8-8370-8127de5dd717"}, "/teams", f"{NO_LIST}{NO_UUID}"),
+            ({"teams": [None]}, "/teams", f"{NO_LIST}{NO_UUID}"),
+            ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at", "must be in the future"),
+            ({"reason": ""}, "/reason", "must be a string of 1 to 200 characters"),
+            ({"lifetime": 1}, "/lifetime", "is not a field of this resource"),
+            ({"token": "api_live_x"}, "/token", "is not a field of this resource"),
+        ],
+        one_of=3,
+    ),
 )
 def test_a_body_against_the_rules_is_refused(
     service: RunningService, admin: Caller, fields: dict[str, Any], pointer: str, detail: str

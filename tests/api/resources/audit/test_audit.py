@@ -28,6 +28,7 @@ from tests.api.trail import (
     walk,
 )
 from tests.service import PEPPER_KEY, Caller, RunningService
+from tests.turns import by_turns
 
 __all__ = ["auditor", "plain", "token"]
 
@@ -197,39 +198,42 @@ def test_newest_comes_first_unless_asked_otherwise(
 
 @pytest.mark.parametrize(
     ("params", "pointer", "detail"),
-    [
-        (
-            {"source": "192.0.2.300"},
-            "source",
-            "must be an address or a network, such as 192.0.2.0/24",
-        ),
-        ({"from": "2021-08-10T10:00:00"}, "from", "needs a time zone, such as a Z at the end"),
-        ({"to": "1969-12-31T23:59:59Z"}, "to", "is out of range"),
-        ({"to": "9999-12-31T23:59:59Z"}, "to", "is out of range"),
-        ({"from": "yesterday"}, "from", "must be an instant, such as 2021-08-10T10:00:00.000Z"),
-        (
-            {"from": "2021-08-11T00:00:00Z", "to": "2021-08-10T00:00:00Z"},
-            "from",
-            "must not be after `to`",
-        ),
-        ({"order": "random"}, "order", "must be one of: newest, oldest"),
-        ({"outcome": "maybe"}, "outcome", "must be one of: refused, success"),
-        ({"limit": "0"}, "limit", "must be a whole number, 1 at least"),
-        ({"limit": "1001"}, "limit", "must be at most 1000; NDJSON and CSV have no limit"),
-        (
-            {"token_id": "1"},
-            "token_id",
-            "must be a UUID, such as 05daecaf-4365-42e8-8370-8127de5dd717",
-        ),
-        ({"secret": "5E1F09AB"}, "secret", "must be eight hex digits, in small letters"),
-        (
-            {"secret": "5e1f09ab"},
-            "secret",
-            "needs token_id: a secret's id is one among those of its token",
-        ),
-        ({"format": "xml"}, "format", "must be one of: json, ndjson, csv"),
-        ({"next_cursor": "AAAA"}, "next_cursor", "is not one of this list"),
-    ],
+    by_turns(
+        [
+            (
+                {"source": "192.0.2.300"},
+                "source",
+                "must be an address or a network, such as 192.0.2.0/24",
+            ),
+            ({"from": "2021-08-10T10:00:00"}, "from", "needs a time zone, such as a Z at the end"),
+            ({"to": "1969-12-31T23:59:59Z"}, "to", "is out of range"),
+            ({"to": "9999-12-31T23:59:59Z"}, "to", "is out of range"),
+            ({"from": "yesterday"}, "from", "must be an instant, such as 2021-08-10T10:00:00.000Z"),
+            (
+                {"from": "2021-08-11T00:00:00Z", "to": "2021-08-10T00:00:00Z"},
+                "from",
+                "must not be after `to`",
+            ),
+            ({"order": "random"}, "order", "must be one of: newest, oldest"),
+            ({"outcome": "maybe"}, "outcome", "must be one of: refused, success"),
+            ({"limit": "0"}, "limit", "must be a whole number, 1 at least"),
+            ({"limit": "1001"}, "limit", "must be at most 1000; NDJSON and CSV have no limit"),
+            (
+                {"token_id": "1"},
+                "token_id",
+                "must be a UUID, such as 05daecaf-4365-42e8-8370-8127de5dd717",
+            ),
+            ({"secret": "5E1F09AB"}, "secret", "must be eight hex digits, in small letters"),
+            (
+                {"secret": "5e1f09ab"},
+                "secret",
+                "needs token_id: a secret's id is one among those of its token",
+            ),
+            ({"format": "xml"}, "format", "must be one of: json, ndjson, csv"),
+            ({"next_cursor": "AAAA"}, "next_cursor", "is not one of this list"),
+        ],
+        one_of=3,
+    ),
 )
 def test_a_parameter_that_means_nothing_is_refused(
     service: RunningService, auditor: Caller, params: dict[str, str], pointer: str, detail: str

@@ -16,6 +16,7 @@ from projections.audit_trail.view import PROJECTION
 from tests.api.expected import use
 from tests.api.trail import ROW, audit, auditor, events_of, plain, present, token
 from tests.service import Caller, RunningService
+from tests.turns import by_turns
 
 __all__ = ["auditor", "plain", "token"]
 
@@ -44,7 +45,9 @@ def test_every_format_tells_the_same(
     assert body == [["" if row[name] is None else str(row[name]) for name in ROW] for row in rows]
 
 
-@pytest.mark.parametrize("agent", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+@pytest.mark.parametrize(
+    "agent", by_turns(["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"], one_of=3)
+)
 def test_a_spreadsheet_finds_no_formula(
     service: RunningService, auditor: Caller, token: dict[str, Any], plain: httpx.Client, agent: str
 ) -> None:
@@ -58,13 +61,16 @@ def test_a_spreadsheet_finds_no_formula(
 
 @pytest.mark.parametrize(
     ("accept", "media_type"),
-    [
-        ("*/*", "application/json"),
-        ("application/json, text/csv;q=0.5", "application/json"),
-        ("text/csv, application/json;q=0.9", "text/csv; charset=utf-8"),
-        ("application/jsonl", "application/x-ndjson"),
-        ("text/html, application/ndjson;q=0.8", "application/x-ndjson"),
-    ],
+    by_turns(
+        [
+            ("*/*", "application/json"),
+            ("application/json, text/csv;q=0.5", "application/json"),
+            ("text/csv, application/json;q=0.9", "text/csv; charset=utf-8"),
+            ("application/jsonl", "application/x-ndjson"),
+            ("text/html, application/ndjson;q=0.8", "application/x-ndjson"),
+        ],
+        one_of=3,
+    ),
 )
 def test_the_accept_header_is_honoured(
     auditor: Caller, token: dict[str, Any], plain: httpx.Client, accept: str, media_type: str

@@ -11,6 +11,7 @@ from tests.api.expected import all_topics, assert_not_found, assert_problem, cre
 from tests.api.trail import text
 from tests.conftest import now
 from tests.service import Caller, RunningService, until
+from tests.turns import by_turns
 
 DAY = timedelta(days=1)
 
@@ -69,16 +70,19 @@ def test_nothing_to_change_records_nothing(service: RunningService, admin: Calle
 
 @pytest.mark.parametrize(
     ("body", "pointer", "status"),
-    [
-        ({"nam": "x"}, "/nam", 400),
-        ({"name": None}, "/name", 400),
-        ({"name": ""}, "/name", 400),
-        ({"name": 1}, "/name", 400),
-        ({"expires_at": "soon"}, "/expires_at", 400),
-        ({"expires_at": "2021-08-10T10:00:00Z"}, "/expires_at", 400),
-        ({"team_id": str(uuid4())}, "/team_id", 400),
-        ({"reason": "x" * 201}, "/reason", 400),
-    ],
+    by_turns(
+        [
+            ({"nam": "x"}, "/nam", 400),
+            ({"name": None}, "/name", 400),
+            ({"name": ""}, "/name", 400),
+            ({"name": 1}, "/name", 400),
+            ({"expires_at": "soon"}, "/expires_at", 400),
+            ({"expires_at": "2021-08-10T10:00:00Z"}, "/expires_at", 400),
+            ({"team_id": str(uuid4())}, "/team_id", 400),
+            ({"reason": "x" * 201}, "/reason", 400),
+        ],
+        one_of=3,
+    ),
 )
 def test_what_cannot_be_meant_changes_nothing(
     service: RunningService, admin: Caller, body: dict[str, Any], pointer: str, status: int

@@ -9,6 +9,7 @@ import pytest
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import EmbeddedPostgres
 from tests.domain.postgres.embedded.servers import execute, postmaster_pid, setting
+from tests.turns import by_turns
 
 
 def test_no_network_socket_and_no_statement_in_the_log(shared: EmbeddedPostgres) -> None:
@@ -61,15 +62,18 @@ def test_parameters_of_failed_statements_are_not_in_the_log(shared: EmbeddedPost
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"log_error_verbosity": "default"},
-        {"log_parameter_max_length_on_error": "-1", "log_error_verbosity": "default"},
-        {
-            "log_statement": "all",
-            "log_parameter_max_length": "-1",
-            "log_error_verbosity": "default",
-        },
-    ],
+    by_turns(
+        [
+            {"log_error_verbosity": "default"},
+            {"log_parameter_max_length_on_error": "-1", "log_error_verbosity": "default"},
+            {
+                "log_statement": "all",
+                "log_parameter_max_length": "-1",
+                "log_error_verbosity": "default",
+            },
+        ],
+        one_of=3,
+    ),
 )
 def test_with_other_settings_they_are(prepared: Path, settings: dict[str, str]) -> None:
     """The planted bug: each of ours is needed."""

@@ -38,6 +38,7 @@ print("undisturbed")
 # --- first start, stop, restart
 
 
+@pytest.mark.long
 def test_a_running_server_is_adopted_and_can_be_stopped(prepared: Path) -> None:
     pid = output_of(python(START_AND_VANISH, prepared))
     successor = EmbeddedPostgres(prepared, is_durable=False)
@@ -127,6 +128,7 @@ def test_an_initdb_that_outlives_its_starter_is_waited_for(base_dir: Path) -> No
     assert not (base_dir / "data.new").exists()
 
 
+@pytest.mark.long
 def test_a_lock_that_was_removed_as_left_over_still_keeps_others_out(prepared: Path) -> None:
     server = EmbeddedPostgres(prepared)
     with server.alone():

@@ -44,6 +44,7 @@ def test_stop_before_any_start_makes_no_directory(base_dir: Path) -> None:
     assert not (base_dir / "absent").exists()
 
 
+@pytest.mark.long
 def test_a_restart_keeps_the_data(prepared: Path) -> None:
     with EmbeddedPostgres(prepared, is_durable=False) as server:
         execute(server, "CREATE TABLE kept AS SELECT 42 AS answer")
@@ -51,6 +52,7 @@ def test_a_restart_keeps_the_data(prepared: Path) -> None:
         assert execute(server, "SELECT answer FROM kept") == [(42,)]
 
 
+@pytest.mark.long
 def test_clients_that_stay_connected_do_not_hold_up_stop(prepared: Path) -> None:
     server = EmbeddedPostgres(prepared, is_durable=False)
     server.start()
@@ -140,6 +142,7 @@ def test_a_reused_pid_neither_stops_the_start_nor_is_signalled(prepared: Path) -
             bystander.kill()
 
 
+@pytest.mark.long
 def test_a_server_whose_process_cannot_be_seen_is_not_joined_by_a_second(prepared: Path) -> None:
     with EmbeddedPostgres(prepared, is_durable=False):
         pid_file = prepared / "data" / "postmaster.pid"
@@ -151,6 +154,7 @@ def test_a_server_whose_process_cannot_be_seen_is_not_joined_by_a_second(prepare
         pid_file.write_text(seen)
 
 
+@pytest.mark.long
 def test_an_empty_pid_file_does_not_stop_the_start(prepared: Path) -> None:
     (prepared / "data" / "postmaster.pid").touch()
     with EmbeddedPostgres(prepared, is_durable=False) as server:

@@ -14,6 +14,7 @@ from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from tests.conftest import Database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
+from tests.turns import by_turns
 
 ADA = Operator(user_id=UUID(int=1))
 IDP = Presentation(door="scim")
@@ -34,12 +35,15 @@ def cancel(ledger: TokenLedger, token_id: UUID) -> Coroutine[Any, Any, Any]:
 
 @pytest.mark.parametrize(
     ("before", "commands", "refusal"),
-    [
-        ((), (rotate, rotate), RotatedTooSoon),
-        ((rotate,), (complete, cancel), NoRotationUnderway),
-        ((rotate,), (complete, complete), NoRotationUnderway),
-        ((rotate,), (cancel, cancel), NoRotationUnderway),
-    ],
+    by_turns(
+        [
+            ((), (rotate, rotate), RotatedTooSoon),
+            ((rotate,), (complete, cancel), NoRotationUnderway),
+            ((rotate,), (complete, complete), NoRotationUnderway),
+            ((rotate,), (cancel, cancel), NoRotationUnderway),
+        ],
+        one_of=2,
+    ),
 )
 def test_one_wins_and_the_other_is_refused(
     database: Database,
