@@ -86,6 +86,7 @@ def test_whoever_asks_is_warned(machine: Prescribed) -> None:
         'scim_ledger_tokens_expiring{days="30"}',
         'scim_ledger_rotations_ending{days="7"}',
         "scim_ledger_warnings_lag_seconds",
+        'scim_ledger_warnings_round_age_seconds{question="silences"}',
     ):
         assert f"expr: {expression} >" in text
         assert f"{expression} " in samples

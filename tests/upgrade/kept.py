@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from domain.eventstore.event_registry import REGISTRY
 from domain.secret import SecretKind, mint
 from tests.upgrade.seeded.sitecustomize import entropy
 
@@ -21,14 +22,6 @@ KINDS: Final = {
     "refusal_tally.counted",
 }
 """What can happen in a ledger of that release."""
-TAKES_LONG: Final = {
-    "scim_token.unused",  # 90 days
-    *("scim_token.rekeyed", "api_token.rekeyed"),  # an hour after a key was added
-    "pepper.retired",  # an hour later at the earliest
-    "scim_token.old_secret_still_used",  # a day after a rotation began
-    "ledger.loss_declared",  # by a ledger that was restored, which this one was not
-}
-"""What the maker does not wait for, or would need another ledger for."""
 API_CALLS: Final = (
     "GET /scim-token",
     "DELETE /scim-token/00000000-0000-0000-0000-000000000000",
@@ -43,19 +36,33 @@ def presented(origin: Mapping[str, Any]) -> str:
     return mint(SecretKind(origin["kind"]), entropy(origin["stream"], origin["number"])).reveal()
 
 
-def pepper_keys(generations: int) -> str:
-    """The content of the pepper file: keys that are no deployment's, drawn like the secrets."""
-    return "".join(entropy("pepper", number).hex() + "\n" for number in range(generations))
+def pepper_keys(*numbers: int | None) -> str:
+    """The content of a pepper file: keys that are no deployment's, drawn like the secrets.
+
+    None: one that is retired.
+    """
+    keys = ("retired" if each is None else entropy("pepper", each).hex() for each in numbers)
+    return "".join(f"{key}\n" for key in keys)
+
+
+def pepper() -> str:
+    """The content of the pepper file under which the answers were given."""
+    return pepper_keys(*told().get("pepper", (0, 1)))
 
 
 def told() -> Any:
-    """answers.json: secrets, callers, reads, verified, api_tokens."""
+    """answers.json: secrets, callers, reads, verified, api_tokens, pepper."""
     return json.loads((KEPT / "answers.json").read_text("utf-8"))
 
 
 def trail() -> str:
     """The whole trail, oldest first, a line each."""
     return (KEPT / "trail.ndjson").read_text("utf-8")
+
+
+def known_kinds() -> set[str]:
+    """Those that this release records."""
+    return {topic.rpartition(".")[0] for topic in REGISTRY.topics}
 
 
 def kinds_of(trail: str) -> set[str]:

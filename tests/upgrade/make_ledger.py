@@ -2,8 +2,8 @@
 
     python -m tests.upgrade.make_ledger --command <a checkout of it>/.venv/bin/scim-ledger
 
-It knows a release by its command line and by HTTP alone, so it works with any. It takes a minute,
-for it waits for expiries, overlaps and warnings.
+It knows a release by its command line and by HTTP alone, so it works with any. It takes two
+minutes, for it waits for expiries, overlaps and warnings.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from domain.secret import SecretKind, mint
-from tests.upgrade import archive
+from tests.upgrade import archive, days_ago
 from tests.upgrade.kept import API_CALLS, HOOK, THIS, pepper_keys, presented
 from tests.upgrade.making import (
     AGENTS,
@@ -27,21 +27,23 @@ from tests.upgrade.making import (
     TEAM_A,
     TEAM_B,
     TEAM_C,
-    USER_A,
     USER_B,
     USER_C,
     Making,
 )
+from tests.upgrade.past_life import past_life
 from tests.upgrade.release import Release
 
 WARNED_AFTER_S: Final = 15
 """So long the service takes at most to tell what the clock has brought."""
+KEYS: Final = (None, 1, 2)
+"""Of the pepper, in the end."""
 MANY: Final = 150
 """Uses, each of a commit of its own: more than two chapters of a stream's head."""
 
 
 def first_life(making: Making) -> None:
-    """Under the first key: creation, use, rotation, revocation, refusal, by all who may."""
+    """Under the last key but one: creation, use, rotation, revocation, refusal, by all who may."""
     soon = (datetime.now(UTC) + timedelta(seconds=12)).isoformat()
     making.create("everywhere")
     making.create("short-lived", expires_at=soon)
@@ -139,9 +141,9 @@ def refusals(making: Making) -> None:
 
 
 def second_life(making: Making) -> None:
-    """Under a second key of the pepper, after a restart and a rebuild."""
-    making.create("under the second key", team=TEAM_C, by="admin")
-    for name in ("under the second key", "everywhere", "busy"):
+    """Under another key of the pepper, after a restart and a rebuild."""
+    making.create("under the last key", team=TEAM_C, by="admin")
+    for name in ("under the last key", "everywhere", "busy"):
         assert making.use(name, source=IPV4[1], agent=AGENTS[1]) == 200
     making.rotate("long-lived", overlap_s=0)
     assert making.use("long-lived", source=IPV6[0]) == 200
@@ -240,13 +242,12 @@ def make(command: Path, kept: Path) -> None:
     place.chmod(0o711)
     data_dir = place / "ledger"
     data_dir.mkdir(mode=0o711)
-    pepper = data_dir / "pepper"
-    pepper.touch(mode=0o600)
-    pepper.write_text(pepper_keys(1))
+    (data_dir / "pepper").touch(mode=0o600)
     release = Release(command, data_dir, modules=HOOK)
     making = Making(release)
+    with days_ago.cleared():
+        past_life(making, place)
     with release.serving("first") as making.client:
-        making.api_token("admin", "--user", USER_A, "--never-expires")
         making.api_token(
             "auditor", "--user", USER_B, "--permission", "audit:read", "--never-expires"
         )
@@ -255,7 +256,7 @@ def make(command: Path, kept: Path) -> None:
         )
         making.api_token("retired", "--user", USER_B, "--team", TEAM_A, "--team", TEAM_C)
         first_life(making)
-    pepper.write_text(pepper_keys(2))
+    (release.data_dir / "pepper").write_text(pepper_keys(*KEYS))
     with release.serving("second") as making.client:
         release.run("projections", "rebuild", "usage")
         second_life(making)
@@ -267,9 +268,9 @@ def make(command: Path, kept: Path) -> None:
     api_tokens = release.told("api-token", "list")
     release.run("backup", str(kept / "ledger.dump"))
     (kept / "ledger.dump").chmod(0o644)
-    archive.pack(data_dir, kept / "data.tar.xz")
+    archive.pack(release.data_dir, kept / "data.tar.xz")
     (kept / "trail.ndjson").write_text(trail)
-    made = {**found, "verified": verified, "api_tokens": api_tokens}
+    made = {**found, "verified": verified, "api_tokens": api_tokens, "pepper": KEYS}
     (kept / "answers.json").write_text(json.dumps(made, ensure_ascii=False, indent=1) + "\n")
     shutil.rmtree(place)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -123,6 +123,15 @@ class Making:
     def _age(self, name: str) -> int:
         """How many secrets were shown since a token's newest."""
         return next(age for age, each in enumerate(reversed(self.secrets)) if each["what"] == name)
+
+    def forget(self, name: str) -> None:
+        """A token that the ledger knows no more."""
+        del self.tokens[name]
+        self.secrets = [each for each in self.secrets if each["what"] != name]
+
+    def secrets_of(self, name: str) -> Sequence[str]:
+        """The oldest first."""
+        return [presented(each) for each in self.secrets if each["what"] == name]
 
     # --- doors -----------------------------------------------------------------------------------
 

@@ -7,10 +7,13 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
+
+from tests.upgrade import days_ago
 
 _LISTENS: Final = "scim-ledger listens on "
 _WITHIN_S: Final = 60.0
@@ -20,7 +23,7 @@ class Release:
     """The command of one release, and a data directory that it works on.
 
     modules: a folder whose modules come before all others; its `sitecustomize`, if any, is run by
-    each process.
+    each process. ago: how long ago it is to those that are started from now on.
     """
 
     def __init__(self, command: Path, data_dir: Path, *, modules: Path | None = None) -> None:
@@ -28,6 +31,7 @@ class Release:
         self.data_dir = data_dir
         self._modules = modules
         self.names: list[str] = []
+        self.ago = timedelta()
 
     def run(self, *words: str) -> str:
         """What a command prints."""
@@ -71,6 +75,7 @@ class Release:
             "SCIM_LEDGER_TRUSTED_PROXIES": "127.0.0.0/8",
             "GOLDEN_STREAM": name,
             **({} if self._modules is None else {"PYTHONPATH": str(self._modules)}),
+            **days_ago.told(self.ago),
         }
 
 
