@@ -25,6 +25,7 @@ from api.cli.console import (
     printable,
     show,
 )
+from api.cli.ending import end_when_told
 from api.cli.installation import config, recipes
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
@@ -111,10 +112,7 @@ def main() -> None:
     An error is one line: exit code 2 for what cannot be meant, 1 for what is refused.
     """
     configure_logging(*logging_given())
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # so that what was begun is ended, as after Ctrl-C
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, _end)
+    end_when_told()
     if sys.stdout is None:  # or a secret that is shown once would be shown to nobody
         complain("standard output is closed")
         sys.exit(1)
@@ -201,10 +199,6 @@ def doctor(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
         for line in lines(findings):
             print(printable(line))
     return 1 if any(finding.status is Status.FAIL for finding in findings) else 0
-
-
-def _end(number: int, _: object) -> None:
-    sys.exit(128 + number)
 
 
 def _as_typed(error: InvalidValue) -> str:

@@ -1,6 +1,5 @@
 """What all commands share: connecting to the ledger's database, and printing."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from cyclopts import Parameter
 from psycopg import Connection
 from rich.cells import cell_len
 
+from api.cli.ending import run
 from api.clock_and_ids import operator_name
 from api.deployment import open_ledger, open_store
 from api.http.instants import FIRST, IN_THE_FUTURE, LAST, OUT_OF_RANGE, ZONE
@@ -73,12 +73,12 @@ def ask_ledger(settings: Settings, ask: Callable[[TokenLedger], Awaitable[T]]) -
     """Run one command on the ledger; the head file names what it has appended."""
     appended = Event()
 
-    async def run() -> T:
+    async def ask_and_close() -> T:
         async with open_ledger(settings, on_append=appended.set) as ledger:
             return await ask(ledger)
 
     try:
-        return asyncio.run(run())
+        return run(ask_and_close())
     finally:  # also of one that was cut short between two appends
         if appended.is_set():
             assert settings.database_url is not None

@@ -1,12 +1,12 @@
 """`scim-ledger recover`: go on without what a restore of an older state has taken away."""
 
-import asyncio
 from typing import Annotated, Final
 
 import msgspec
 from cyclopts import Parameter
 
 from api.cli.console import AsJson, DataDir, show
+from api.cli.ending import run
 from api.clock_and_ids import operator_name
 from api.deployment import open_ledger, open_store
 from api.settings import Settings, load
@@ -88,7 +88,7 @@ def _declare(settings: Settings, loss: Loss, reason: str) -> None:
     with open_connection(settings.database_url) as connection:
         require_no_service(connection)
         close_positions(connection, loss)
-        asyncio.run(_record(settings, loss, reason))
+        run(_record(settings, loss, reason))
         if settings.head_file is not None:
             keep(connection, HeadFile(settings.head_file))
 

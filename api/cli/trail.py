@@ -1,6 +1,5 @@
 """Filters, queries and output of the commands that read the audit trail."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import msgspec
 from cyclopts import Parameter
 
 from api.cli.console import asked_at, caught_up, show
+from api.cli.ending import run
 from api.doors.client_address import plain_network
 from domain.errors import InvalidValue
 from domain.postgres.read_pool import ReadPool
@@ -122,7 +122,7 @@ def ask_trail(data_dir: Path | None, ask: Callable[[Trail], Awaitable[T]]) -> T:
     then nobody else fills the views.
     """
 
-    async def run(conninfo: str) -> T:
+    async def ask_beside(conninfo: str) -> T:
         pool = ReadPool(conninfo)
         try:
             heads = LedgerHeadWatch(pool)
@@ -132,7 +132,7 @@ def ask_trail(data_dir: Path | None, ask: Callable[[Trail], Awaitable[T]]) -> T:
 
     with caught_up(data_dir) as settings:
         assert settings.database_url is not None
-        return asyncio.run(run(settings.database_url))
+        return run(ask_beside(settings.database_url))
 
 
 def show_events(

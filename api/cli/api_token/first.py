@@ -1,6 +1,5 @@
 """Create the first API token of a new ledger and show it to whoever started it, and nobody else."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final, LiteralString
 from uuid import uuid4
 
+from api.cli.ending import run
 from api.clock_and_ids import operator_name
 from api.deployment import open_ledger
 from api.settings import Settings
@@ -39,11 +39,11 @@ def hand_over(settings: Settings, *, url: str) -> None:
         if connection.execute("SELECT EXISTS (SELECT FROM ledger.events)").fetchone() == (True,):
             return
         if settings.first_token_file is None and sys.stdout.isatty():
-            print(_welcome(*asyncio.run(_create(settings)), url=url), flush=True)
+            print(_welcome(*run(_create(settings)), url=url), flush=True)
             return
         try:
             with _new_file(_place(settings)) as (descriptor, path):
-                token, secret = asyncio.run(_create(settings))
+                token, secret = run(_create(settings))
                 os.write(descriptor, f"{secret.reveal()}\n".encode())
         except (OSError, EmbeddedPostgresError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)

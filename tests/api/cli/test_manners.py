@@ -47,6 +47,32 @@ def test_nothing_but_a_worker_waits_for_the_framework(module: str) -> None:
     assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
+ELSEWHERE: Final = """
+import asyncio, signal
+from api.cli.ending import end_when_told, run
+
+async def elsewhere():
+    signal.raise_signal(signal.{name})
+
+async def work():
+    task = asyncio.create_task(elsewhere())
+    await asyncio.Event().wait()
+
+end_when_told()
+run(work())
+"""
+
+
+@pytest.mark.parametrize(("name", "exit_code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_command_that_is_told_to_end_says_nothing_wherever_it_is(
+    name: str, exit_code: int
+) -> None:
+    """Also in a task that nobody waits for, such as a queue's."""
+    asked = [sys.executable, "-c", ELSEWHERE.format(name=name)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (exit_code, "")
+
+
 def test_the_version_is_that_of_the_package(database: Database) -> None:
     """D2."""
     done = run(database.app, "--version")
