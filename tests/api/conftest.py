@@ -14,7 +14,7 @@ from tests.conftest import new_database
 from tests.service import Caller, RunningService, running_service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(server: str) -> Iterator[RunningService]:
     """The real service; whatever it answers to `service.client` is held against
     its OpenAPI document.
@@ -25,13 +25,13 @@ def service(server: str) -> Iterator[RunningService]:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def admin(service: RunningService) -> Caller:
     """An API token that may do everything."""
     return service.api_token()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def started(server: str) -> Iterator[Proxied]:
     """One service in front of one SCIM service, for the files that share it (`tests.schedule`)."""
     with new_database(server) as database, running_upstream() as upstream:

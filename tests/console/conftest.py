@@ -12,14 +12,14 @@ from tests.console.browsing import Visitor
 from tests.service import Caller, RunningService, running_service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(server: str) -> Iterator[RunningService]:
     """A service for all tests that leave it as they found it."""
     with new_database(server) as database, running_service(database) as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def admin(service: RunningService) -> Caller:
     """An API token that may do everything."""
     return service.api_token()

@@ -34,7 +34,7 @@ def test_it():
             (-1000, "assert False", 1, "1 failed in"),
             (1000, "pass", 1, "1 passed in"),
         ],
-        one_of=2,
+        one_of=4,
     ),
     ids=["once", "twice", "without-that", "never"],
 )

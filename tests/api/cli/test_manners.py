@@ -39,7 +39,7 @@ UNSEEN: Final = "".join(
 )
 
 
-@pytest.mark.parametrize("module", ["api.cli", "api.server.projector"])
+@pytest.mark.parametrize("module", by_turns(["api.cli", "api.server.projector"], one_of=2))
 def test_nothing_but_a_worker_waits_for_the_framework(module: str) -> None:
     """It takes a third of a second of each command, of the supervisor and of each start."""
     code = f"import sys, {module}; print({{'litestar', 'uvicorn'}} & set(sys.modules))"

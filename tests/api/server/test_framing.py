@@ -339,6 +339,7 @@ class GoesOn(StrictHttpProtocol):
         super().on_answered()
 
 
+@pytest.mark.long
 def test_planted_a_connection_that_goes_on_before_the_body_is_noticed() -> None:
     with serving(GoesOn, app) as broken, pytest.raises((AssertionError, TimeoutError)):
         test_a_connection_ends_with_an_answer_that_came_before_the_body(

@@ -11,7 +11,6 @@ from projections.warnings import thread
 from projections.warnings.thread import Telling
 from tests.conftest import CLOCK_AND_IDS, Database
 from tests.service import until
-from tests.turns import by_turns
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +46,8 @@ def stays_heard(pulse: Pulse, *, for_s: float) -> bool:
     return True
 
 
-@pytest.mark.parametrize("leads", by_turns([True, False], one_of=2))
+@pytest.mark.long
+@pytest.mark.parametrize("leads", [True, False])
 def test_while_warnings_go_on_the_process_is_heard(
     database: Database, pulse: Pulse, leads: bool
 ) -> None:

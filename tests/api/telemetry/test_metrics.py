@@ -241,6 +241,7 @@ def test_every_route_of_the_service_has_its_class() -> None:
     assert "other" not in {route_of(path) for path in paths}
 
 
+@pytest.mark.long
 def test_without_a_database_it_tells_that_and_what_was_counted() -> None:
     away = Settings(
         database_url="postgresql://127.0.0.1:1/none", pepper=PEPPER_KEY, public_metrics=True

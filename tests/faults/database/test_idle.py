@@ -135,6 +135,7 @@ def old_is_alive(connection: AsyncConnection[Any]) -> bool:
     return not connection.broken
 
 
+@pytest.mark.long
 def test_a_look_that_stops_at_the_farewell_is_seen(
     database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_writes_and_reads_move_to_the_server_that_takes_writes(pair: Cluster) ->
         assert len(client.events("store.takes_no_writes")) <= 3, "one line of each process"
 
 
+@pytest.mark.long
 def test_a_read_alone_learns_it_too(pair: Cluster) -> None:
     """Without any write: the server tells with the end of an answer,
     and that answer is not believed.

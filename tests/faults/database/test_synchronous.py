@@ -150,6 +150,7 @@ def test_a_repeat_is_confirmed_once_the_standby_is_back(pair: Cluster, run: Run)
     run(main())
 
 
+@pytest.mark.long
 def test_an_append_through_the_library_is_not_confirmed_either(
     known: tuple[Any, Secret], alone: Server, run: Run
 ) -> None:
@@ -167,6 +168,7 @@ def test_an_append_through_the_library_is_not_confirmed_either(
     run(main())
 
 
+@pytest.mark.long
 def test_a_server_whose_warnings_are_not_heeded_would_let_in(
     known: tuple[Any, Secret], alone: Server, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +183,7 @@ def test_a_server_whose_warnings_are_not_heeded_would_let_in(
     run(main())
 
 
+@pytest.mark.long
 def test_a_repeat_that_writes_nothing_would_be_confirmed(
     alone: Server, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -270,6 +270,7 @@ class TestTheServerItself:
         run(main())
         assert_consistent(own.database)
 
+    @pytest.mark.long
     def test_a_killed_server_is_a_refusal_in_time_and_its_return_is_full_service(
         self, own: OwnServer, run: Run
     ) -> None:

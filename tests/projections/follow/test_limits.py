@@ -75,6 +75,7 @@ def told(database: Database) -> Rebuild:
     return found
 
 
+@pytest.mark.long
 def test_a_rebuild_takes_longer_than_its_role_may(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

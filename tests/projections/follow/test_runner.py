@@ -203,6 +203,7 @@ class TestAtomic:
         catch_up(database)
         assert (position(database).position, len(select(database, ROWS))) == (2, 1)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("broken", [rows_then_position, position_then_rows])
     def test_the_check_above_notices_two_transactions(
         self, database: Database, broken: Apply
@@ -267,6 +268,7 @@ class TestPoison:
         assert (position(database).position, position(database).state) == (5, "live")
         assert len(select(database, ROWS)) == 4
 
+    @pytest.mark.long
     def test_what_is_before_the_poison_is_applied_also_in_a_large_batch(
         self, database: Database
     ) -> None:

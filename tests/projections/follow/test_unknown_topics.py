@@ -262,6 +262,7 @@ def test_an_older_release_gives_its_lead_up_to_a_newer_one(database: Database) -
             until(lambda: all(at.lag == 0 for at in states(database).values()))
 
 
+@pytest.mark.long
 def test_alone_an_older_release_stands_by_and_looks_again_now_and_then(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

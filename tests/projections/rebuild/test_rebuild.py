@@ -107,6 +107,7 @@ class TestTheSameRows:
 
 
 class TestBesideTheLiveOne:
+    @pytest.mark.long
     def test_nobody_notices_a_rebuild_of_all_views_under_load(self, database: Database) -> None:
         """Writers read their own writes, in each view,
         while all of them are rebuilt again and again.
@@ -170,6 +171,7 @@ class TestBesideTheLiveOne:
         """Events arrive, and are applied to the live view, at every step of the rebuild."""
         assert difference_after_arrivals(database, projection) is None
 
+    @pytest.mark.long
     def test_planted_a_switch_that_forgets_what_arrived_is_noticed(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:

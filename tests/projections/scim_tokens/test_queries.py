@@ -278,11 +278,12 @@ class TestFreshness:
 
         run(main())
 
-    def test_a_writer_reads_its_own_writes(self, database: Database, run: Run) -> None:
+    @pytest.mark.parametrize("times", by_turns([4, 20], one_of=2))
+    def test_a_writer_reads_its_own_writes(self, database: Database, run: Run, times: int) -> None:
         async def main() -> None:
             async with open_ledger(database.app) as ledger, open_ledger(database.app) as replica:
                 queries = TokenQueries(replica.reads)
-                for _ in range(20):
+                for _ in range(times):
                     token, secret = await ledger.create_scim_token(
                         NewScimToken(TEAM, "Okta"), by=ADA
                     )

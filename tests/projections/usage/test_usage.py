@@ -24,6 +24,7 @@ from tests.domain import scenario
 from tests.domain.scenario import ADA, FIRST, MINUTE, SECOND, T0, T1, T2, T3, TEAM_ID, TOKEN_ID
 from tests.projections.given_events import row_after
 from tests.projections.history import Fact, content, deliver_again, given, rebuilt, rows
+from tests.turns import by_turns
 
 OTHER_ID = UUID(int=99)
 
@@ -123,7 +124,7 @@ def test_uses_and_refusals_are_counted_by_the_hour(database: Database) -> None:
     ]
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize("batch", by_turns([1, 2, 3], one_of=3))
 def test_batches_add_up_to_what_a_rebuild_makes_of_all(database: Database, batch: int) -> None:
     given(database, *HISTORY, batch=batch)
     by_batches = hours(database), sources(database)

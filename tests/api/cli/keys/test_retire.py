@@ -20,6 +20,7 @@ from tests.api.cli.test_pepper import (
     read,
 )
 from tests.conftest import Database, catch_up
+from tests.turns import by_turns
 
 WITHOUT: Final = {"SCIM_LEDGER_PEPPER": f"retired,{SECOND}"}
 OR_THE_WORD: Final = ", and the word retired in the place of a retired one that you no longer have"
@@ -85,12 +86,15 @@ def test_afterwards_everything_starts_with_and_without_the_key(rotated: Database
 
 @pytest.mark.parametrize(
     ("keys", "sentence"),
-    [
-        (FIRST, MISSING.format(2) + OR_THE_WORD),
-        (SECOND, MISSING.format(1).replace("missing;", "another;") + OR_THE_WORD),
-        (f"{OTHER},{SECOND}", MISSING.format(1).replace("missing;", "another;") + OR_THE_WORD),
-        (f"retired,{SECOND},{OTHER}", "the pepper has a key of generation 3"),
-    ],
+    by_turns(
+        [
+            (FIRST, MISSING.format(2) + OR_THE_WORD),
+            (SECOND, MISSING.format(1).replace("missing;", "another;") + OR_THE_WORD),
+            (f"{OTHER},{SECOND}", MISSING.format(1).replace("missing;", "another;") + OR_THE_WORD),
+            (f"retired,{SECOND},{OTHER}", "the pepper has a key of generation 3"),
+        ],
+        one_of=4,
+    ),
     ids=["too few", "not in its place", "another", "a new one"],
 )
 def test_with_other_keys_nothing_starts_and_the_sentence_says_what_to_give(
@@ -103,6 +107,7 @@ def test_with_other_keys_nothing_starts_and_the_sentence_says_what_to_give(
             assert refused(rotated.app, *command, SCIM_LEDGER_PEPPER=keys) == sentence
 
 
+@pytest.mark.long
 def test_the_next_rotation_goes_on_from_there(rotated: Database) -> None:
     retired(rotated)
     three = {"SCIM_LEDGER_PEPPER": f"retired,{SECOND},{OTHER}"}
@@ -143,6 +148,7 @@ def test_the_trail_tells_who_when_and_why(rotated: Database) -> None:
     assert read(rotated, "verify", **WITHOUT)["damage"] is None
 
 
+@pytest.mark.long
 def test_a_pepper_that_is_given_up_takes_the_retirement_with_it(rotated: Database) -> None:
     retired(rotated)
     owner = as_owner(rotated)

@@ -172,11 +172,11 @@ def _over(service: RunningService, _: Caller) -> str:
     still = ClockAndIds(
         clock=lambda: at, new_id=CLOCK_AND_IDS.new_id, entropy=CLOCK_AND_IDS.entropy
     )
-    ask = NewScimToken(uuid4(), "over soon", at + timedelta(milliseconds=5))
+    ask = NewScimToken(uuid4(), "over soon", at + timedelta(milliseconds=200))
     _made, secret = service.command(
         lambda ledger: ledger.create_scim_token(ask, by=Operator(uuid4())), clock_and_ids=still
     )
-    until(lambda: now() > at + timedelta(milliseconds=5), what="the expiry")
+    until(lambda: now() > at + timedelta(milliseconds=200), what="the expiry")
     return secret.reveal()
 
 

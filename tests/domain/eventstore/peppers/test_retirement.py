@@ -33,6 +33,7 @@ from tests.domain.eventstore.peppers.test_rekeying import (
     rotate_pepper,
     use_until_rekeyed,
 )
+from tests.turns import by_turns
 
 WITHOUT: Final = Pepper([None, b"b" * 32])
 IDP: Final = Presentation(door="scim")
@@ -90,7 +91,7 @@ async def linked(ledger: TokenLedger) -> UUID:
     return token.id
 
 
-@pytest.mark.parametrize("need", [suspend, let_go, signed_up, linked])
+@pytest.mark.parametrize("need", by_turns([suspend, let_go, signed_up, linked], one_of=4))
 def test_whatever_could_be_let_in_keeps_the_key(
     database: Database, need: Callable[[TokenLedger], Coroutine[Any, Any, UUID]]
 ) -> None:

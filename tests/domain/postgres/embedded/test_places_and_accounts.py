@@ -210,6 +210,7 @@ def test_as_root_a_cluster_of_nobody_is_taken_away_from_it(prepared: Path) -> No
         assert outside.stat().st_uid == 0
 
 
+@pytest.mark.long
 @root_only
 def test_root_serves_the_data_of_a_user_as_that_user(prepared: Path) -> None:
     owner = 12345  # needs no entry in the passwd file

@@ -69,6 +69,7 @@ def test_clients_that_stay_connected_do_not_hold_up_stop(prepared: Path) -> None
 # --- crashes
 
 
+@pytest.mark.long
 def test_a_killed_server_comes_back_with_every_committed_row(base_dir: Path) -> None:
     server = EmbeddedPostgres(base_dir)
     server.start()
