@@ -25,6 +25,7 @@ NAMES: Final = re.compile(
     r'<th scope="row"><a [^>]*href="/console/tokens/[0-9a-f-]{36}">([^<]*)</a>'
 )
 MANY: Final = 60
+TIMES: Final = 4
 
 
 def names(page: httpx.Response) -> list[str]:
@@ -164,7 +165,10 @@ def test_who_may_only_read_tokens_sees_no_charts_and_no_commands(
 
 
 def asked_for(service: RunningService, secret: str, path: str, statements: list[T]) -> list[T]:
-    """The statements of a page, once its process knows where the views are."""
+    """The statements of a page, once its process knows where the views are.
+
+    The fewest of a few times: while a view is behind, its statement is asked again.
+    """
 
     async def ask() -> list[T]:
         edge = build(Settings(database_url=service.database.app, pepper=PEPPER_KEY))
@@ -174,11 +178,13 @@ def asked_for(service: RunningService, secret: str, path: str, statements: list[
             transport=transport, base_url="http://localhost", cookies=cookies
         ) as client:
             assert (await client.get(path)).status_code == 200
-            statements.clear()
-            assert (await client.get(path)).status_code == 200
-            asked = list(statements)
+            asked = []
+            for _ in range(TIMES):
+                statements.clear()
+                assert (await client.get(path)).status_code == 200
+                asked.append(list(statements))
         await edge._service.ledger.aclose()
-        return asked
+        return min(asked, key=len)
 
     return asyncio.run(ask())
 
