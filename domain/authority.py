@@ -39,12 +39,14 @@ class ApiCall:
     """A call that presents an API token. source, user_agent: as in `Presentation`.
 
     digests: of the secret that came with it, as of `ApiToken.is_good`.
+    session_of: of a session, the API token that signed in.
     """
 
     api_token_id: UUID
     source: str | None = None
     user_agent: str | None = None
     digests: Sequence[bytes] | None = None
+    session_of: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,9 @@ def calling_api_token(
         raise Unauthenticated("the API token is not valid")
     digests = by.digests if isinstance(by, ApiCall) else None
     caller.authorise(permission, at=at, digests=digests)
+    first = None if caller.session_of is None else states.get(caller.session_of)
+    if isinstance(first, ApiToken) and first.revoked_at is not None:
+        raise Unauthenticated("the API token that signed in is not valid")
     return caller
 
 
@@ -136,8 +141,16 @@ def signed(by: Authority, caller: ApiToken | None) -> Actor:
     return msgspec.structs.replace(caller.actor, source=by.source, user_agent=by.user_agent)
 
 
+def judged(by: Authority) -> Sequence[UUID]:
+    """The API tokens whose states a command needs, beside that of what it changes: the one that
+    signs, and of a session the one that signed in.
+    """
+    first = by.session_of if isinstance(by, ApiCall) else None
+    return [each for each in (signing_api_token(by), first) if each is not None]
+
+
 def signing_api_token(by: Authority) -> UUID | None:
-    """The API token whose state a command needs, beside that of what it changes."""
+    """The API token that signs a command."""
     match by:
         case Operator() | SignedReport():
             return None

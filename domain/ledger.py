@@ -7,7 +7,7 @@ randomness enter through the constructor.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from domain.command_handlers.api_tokens import ApiTokenCommands
 from domain.command_handlers.leaks import LeakCommands
@@ -35,6 +35,9 @@ from domain.postgres.read_pool import ReadPool
 from domain.refusals.recent import RecentRefusals
 from domain.secret import Pepper, SecretKind
 from domain.setup_link import KEY_PURPOSE
+
+SESSIONS_WITHIN_S: Final = 2.0
+"""How long a ledger that is closed goes on with the ends of sessions."""
 
 
 class TokenLedger(
@@ -103,9 +106,11 @@ class TokenLedger(
         )
         self._refusals = RecentRefusals()
         self._refused_calls = RecentRefusals()
+        self._ending = set()
 
     async def aclose(self) -> None:
         """Answer what was accepted, then close every connection."""
+        await self.sessions_ended(within_s=SESSIONS_WITHIN_S)
         await self._rekeyer.close()
         await self.gate.close()
         await self.reads.close()

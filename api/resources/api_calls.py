@@ -51,8 +51,8 @@ InjectedCall: TypeAlias = NamedDependency[SkipValidation[ApiCall]]
 def call_of(request: StrictRequest, service: InjectedService) -> ApiCall:
     """The caller's word for a command, and where it came from."""
     source = service.doors.client_addresses.address(request.scope)
-    caller = request.user
-    return ApiCall(caller.api_token.id, source, user_agent_of(request.scope), caller.digests)
+    token, agent = request.user.api_token, user_agent_of(request.scope)
+    return ApiCall(token.id, source, agent, request.user.digests, token.session_of)
 
 
 IdempotencyKey = Annotated[

@@ -6,12 +6,10 @@ from typing import Final
 from uuid import UUID
 
 from domain.api_token import rotation as rotation_of_api_token
-from domain.api_token import session
 from domain.api_token.permissions import Permission
 from domain.api_token.token import ApiToken
 from domain.authority import (
     NOBODY_NAMED,
-    ApiCall,
     Authority,
     Operator,
     api_token_of,
@@ -20,12 +18,12 @@ from domain.authority import (
     require_another_manager,
     rotated,
     sees,
-    signed,
 )
-from domain.command_handlers.execution import REFUSAL_TIMEOUT_S, Execution, after
+from domain.command_handlers.execution import REFUSAL_TIMEOUT_S, after
+from domain.command_handlers.sessions import SessionCommands, ended
 from domain.commands import CommandKey, NewApiToken
 from domain.errors import LastManager, NotFound, TokenRefused
-from domain.event import Actor, Changes, States
+from domain.event import Changes, States
 from domain.eventstore.lookups import listed_api_tokens
 from domain.eventstore.lookups.api_tokens import ApiTokenLookup
 from domain.eventstore.lookups.place import Place
@@ -37,7 +35,7 @@ from domain.secret import Secret, SecretKind
 PAGE: Final = 100
 
 
-class ApiTokenCommands(Execution):
+class ApiTokenCommands(SessionCommands):
     """What `TokenLedger` does with API tokens."""
 
     api_token_lookup: ApiTokenLookup
@@ -69,7 +67,9 @@ class ApiTokenCommands(Execution):
         """Revoke; repeated, it records nothing.
 
         by: an API token needs api_tokens:manage and all teams of the token, and cannot revoke the
-        last manager. Raises NotFound for a missing or foreign token, LastManager.
+        last manager. Its sessions let nobody in from now on; the end of each is on record at once,
+        or, of very many, in a while (`sessions_ended`).
+        Raises NotFound for a missing or foreign token, LastManager.
         """
         try:
             await self._revoke_api_token(token_id, by=by, reason=reason)
@@ -97,46 +97,6 @@ class ApiTokenCommands(Execution):
         await self._execute(token_id, decide, by=by, reads=[*managers, *sessions])
         await self._end_sessions([token_id], by=actor)
 
-    async def open_session(self, *, by: ApiCall) -> tuple[ApiToken, Secret]:
-        """Sign in to the console: an API token for a few hours, with the rights of the caller's.
-
-        Its secret is in the answer and nowhere else. Raises Unauthenticated, also for a session.
-        """
-        token_id = self.clock_and_ids.new_id()
-        secret = self._mint(self._api_kind)
-        digest = self.pepper.digest(secret)
-
-        def decide(states: States, at: datetime) -> Changes:
-            token = api_token_of(states, by.api_token_id)
-            opened = session.open_session(
-                token, digest=digest, presented=by.digests, by=signed(by, token), at=at
-            )
-            return [(token_id, opened)]
-
-        return after(await self._execute(token_id, decide, by=by), ApiToken, shows=True), secret
-
-    async def close_session(self, *, by: ApiCall) -> None:
-        """Sign out: the session that calls ends; repeated, it records nothing. Raises NotFound."""
-
-        def decide(states: States, _: datetime) -> Changes:
-            token = api_token_of(states, by.api_token_id)
-            return [(token.id, session.close_session(token, by=signed(by, token)))]
-
-        await self._execute(by.api_token_id, decide, by=by)
-
-    async def _end_sessions(self, token_ids: Sequence[UUID], *, by: Actor | None) -> None:
-        """End the sessions that API tokens opened between the look at them and their revocation.
-
-        by: who revoked them, and was asked for their permission then.
-        """
-        if sessions := await self._live_sessions(token_ids):
-            await self._execute(
-                sessions[0],
-                lambda states, _: ended(states, sessions, by=by),
-                by=Operator(),
-                reads=sessions,
-            )
-
     async def rotate_api_token(
         self,
         token_id: UUID,
@@ -163,11 +123,6 @@ class ApiTokenCommands(Execution):
 
         outcome = await self._execute(token_id, decide, by=by, key=key)
         return after(outcome, ApiToken, shows=True), secret
-
-    async def _live_sessions(self, token_ids: Sequence[UUID]) -> Sequence[UUID]:
-        """The sessions of API tokens, for a command that looks at them under the lock."""
-        at = self.clock_and_ids.clock()
-        return await listed_api_tokens.live_sessions(self.reads, token_ids, at=at)
 
     async def api_token(self, token_id: UUID, *, seen_by: ApiToken | None = None) -> ApiToken:
         """An API token as it stands; without `seen_by`, whatever became of it.
@@ -242,9 +197,3 @@ class ApiTokenCommands(Execution):
             return RecordedRefusal(TokenRefused, (outcome.state.refused_at or at) + REFUSAL_EVERY)
 
         await self._refused_calls.cause((token_id, lacking is None), at=at, record=record)
-
-
-def ended(states: States, sessions: Sequence[UUID], *, by: Actor | None) -> Changes:
-    """The end of sessions, with the API token that signed in. by: who revoked that."""
-    tokens = [api_token_of(states, session_id) for session_id in sessions]
-    return [(each.id, each.revoke(by=by, reason=session.ENDED_WITH)) for each in tokens]

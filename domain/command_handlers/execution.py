@@ -10,7 +10,7 @@ import psycopg
 
 from domain import policy
 from domain.api_token.token import ApiToken
-from domain.authority import Authority, authorised, signing_api_token
+from domain.authority import Authority, authorised, judged
 from domain.commands import ClockAndIds, CommandKey
 from domain.errors import SecretAlreadyShown
 from domain.event import Actor, Changes, Event, States
@@ -56,13 +56,12 @@ class Execution:
         timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> Outcome:
         attempt = self.clock_and_ids.new_id()
-        signed = signing_api_token(by)
         return await self.gate.execute(
             Command(
                 id=attempt if key is None else key.id,
                 attempt=attempt,
                 originator_id=originator_id,
-                reads=frozenset({originator_id, *reads, *(() if signed is None else (signed,))}),
+                reads=frozenset({originator_id, *reads, *judged(by)}),
                 request=b"" if key is None else key.request,
                 decide=decide,
                 counts=counts,

@@ -7,7 +7,8 @@ from uuid import UUID
 from domain.api_token.permissions import Permission
 from domain.api_token.token import ApiToken
 from domain.authority import Authority, authorise
-from domain.command_handlers.api_tokens import ApiTokenCommands, ended
+from domain.command_handlers.api_tokens import ApiTokenCommands
+from domain.command_handlers.sessions import ended
 from domain.commands import CommandKey
 from domain.event import Actor, Changes, States
 from domain.leaks.holder import Holder

@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from domain.api_token.events import Created, Rotated
+from domain.api_token.events import Created, Revoked, Rotated
 from domain.api_token.permissions import Permission
 from domain.api_token.token import ApiToken, evolve
 from domain.authority import (
@@ -17,6 +18,7 @@ from domain.authority import (
     Authority,
     Operator,
     granted,
+    judged,
     managed,
     require_another_manager,
     rotated,
@@ -162,6 +164,24 @@ class TestRotating:
         assert managed(states_of(caller), new, T1, token_id=ME)[0] == caller
         with pytest.raises(Unauthenticated):
             managed(states_of(caller), old, T1, token_id=ME)
+
+
+class TestASession:
+    @pytest.mark.parametrize("is_revoked", [False, True])
+    def test_it_gives_no_command_once_the_token_that_signed_in_is_revoked(
+        self, is_revoked: bool
+    ) -> None:
+        first = token(MANAGE, id_=OTHER)
+        if is_revoked:
+            first = evolve(first, Recorded(OTHER, 2, T1, COMMAND_ID, Revoked(None, None)))
+        session = replace(token(MANAGE), session_of=OTHER)
+        call = ApiCall(ME, session_of=OTHER)
+        assert judged(call) == [ME, OTHER]
+        if not is_revoked:
+            assert managed(states_of(session, first), call, T1, token_id=ME)[0] == session
+            return
+        with pytest.raises(Unauthenticated):
+            managed(states_of(session, first), call, T1, token_id=ME)
 
 
 class TestTheLastManager:

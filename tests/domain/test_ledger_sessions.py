@@ -1,7 +1,8 @@
 """Sessions of the console in the ledger: what ends an API token ends whatever it signed in for."""
 
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid4
 
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 from domain.api_token.permissions import Permission
 from domain.api_token.token import ApiToken
 from domain.authority import ApiCall, Operator
+from domain.command_handlers.sessions import AT_ONCE
 from domain.commands import NewApiToken
 from domain.errors import Unauthenticated
 from domain.leaks.report import LeakReport
@@ -20,6 +22,8 @@ from tests.conftest import Database, open_ledger
 
 Run: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
 MANAGE = Permission.API_TOKENS_MANAGE
+MANY: Final = 4 * AT_ONCE
+ASK: Final = NewApiToken(uuid4(), None, (MANAGE,), None)
 
 
 async def signed_in(ledger: TokenLedger) -> tuple[ApiToken, Secret, ApiToken]:
@@ -30,7 +34,7 @@ async def signed_in(ledger: TokenLedger) -> tuple[ApiToken, Secret, ApiToken]:
 
 
 def call_of(token: ApiToken) -> ApiCall:
-    return ApiCall(token.id, digests=[token.digest.value])
+    return ApiCall(token.id, digests=[token.digest.value], session_of=token.session_of)
 
 
 async def is_over(ledger: TokenLedger, token_id: UUID) -> bool:
@@ -78,6 +82,54 @@ def test_a_leak_of_the_token_ends_its_sessions(database: Database, run: Run) -> 
     run(main())
 
 
+async def with_many_sessions(
+    ledger: TokenLedger, count: int
+) -> tuple[ApiToken, Sequence[tuple[ApiToken, Secret]]]:
+    """An API token, and what it signed in for."""
+    token, *_ = await signed_in(ledger)
+    await signed_in(ledger)  # another manager stays
+    opened = await asyncio.gather(
+        *(ledger.open_session(by=call_of(token)) for _ in range(count - 1))
+    )
+    return token, opened
+
+
+def test_many_sessions_end_in_short_commits(database: Database, run: Run) -> None:
+    async def main() -> None:
+        async with open_ledger(database.app) as ledger:
+            token, _ = await with_many_sessions(ledger, MANY)
+            await ledger.revoke_api_token(token.id, by=Operator())
+            await ledger.sessions_ended()
+        ended = revoked_by_command(database)
+        assert sum(ended) == 1 + MANY
+        assert max(ended) <= 1 + AT_ONCE
+
+    run(main())
+
+
+def test_none_lets_anybody_in_from_the_revocation_on(database: Database, run: Run) -> None:
+    """Also where the process ends before the end of each is on record; a repeat does the rest."""
+
+    async def main() -> None:
+        async with open_ledger(database.app) as ledger:
+            token, opened = await with_many_sessions(ledger, MANY)
+            await ledger.revoke_api_token(token.id, by=Operator())
+            await ledger.sessions_ended(within_s=0)
+            over = [await is_over(ledger, session.id) for session, _ in opened]
+            assert not all(over), "or nothing is tested here"
+            for session, secret in opened:
+                caller = await ledger.api_token_lookup.find(ledger.pepper.candidates(secret))
+                assert caller is not None
+                assert (caller.is_good, caller.why_not) == (False, "revoked")
+                with pytest.raises(Unauthenticated):
+                    await ledger.create_api_token(ASK, by=call_of(session))
+            await ledger.revoke_api_token(token.id, by=Operator())
+            await ledger.sessions_ended()
+            assert sum(revoked_by_command(database)) == 1 + MANY
+
+    run(main())
+
+
 def test_signing_out_ends_the_session_and_nothing_else(database: Database, run: Run) -> None:
     async def main() -> None:
         async with open_ledger(database.app) as ledger:
@@ -91,10 +143,14 @@ def test_signing_out_ends_the_session_and_nothing_else(database: Database, run: 
 
 
 def commands_that_revoked(database: Database) -> int:
+    return len(revoked_by_command(database))
+
+
+def revoked_by_command(database: Database) -> Sequence[int]:
+    """How many API tokens each command revoked."""
     with psycopg.connect(database.owner) as connection:
-        ((count,),) = connection.execute(
-            "SELECT count(DISTINCT command_id) FROM ledger.events"
-            " WHERE topic = 'api_token.revoked.v1'"
+        rows = connection.execute(
+            "SELECT count(*) FROM ledger.events WHERE topic = 'api_token.revoked.v1'"
+            " GROUP BY command_id"
         ).fetchall()
-    assert isinstance(count, int)
-    return count
+    return [count for (count,) in rows]

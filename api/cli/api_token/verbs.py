@@ -169,7 +169,12 @@ def api_token_revoke(
     """Revoke an API token, from now on and everywhere."""
     check_reason(reason)
     by = operator()
-    with_ledger(data_dir, lambda ledger: ledger.revoke_api_token(token_id, by=by, reason=reason))
+
+    async def revoke(ledger: TokenLedger) -> None:
+        await ledger.revoke_api_token(token_id, by=by, reason=reason)
+        await ledger.sessions_ended()
+
+    with_ledger(data_dir, revoke)
     show({"id": str(token_id)}, as_json=as_json)
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 import psycopg
+from msgspec.structs import replace
 
 from domain.api_token.token import ApiToken
 from domain.eventstore.aggregates import decode_state
@@ -84,14 +85,23 @@ class ApiTokenLookup:
             self._clock.refuse(error)
             raise
         found = {
-            digest: (stored_api_token(*stored), ledger_head, at, digest)
-            for digest, *stored, ledger_head, at in rows
+            digest: (_as_it_stands(stored_api_token(*stored), is_cut_off, at), head, at, digest)
+            for digest, *stored, is_cut_off, head, at in rows
         }
         if found:
             self._clock.believed()
         for job in jobs:
             stored = next((found[digest] for digest in job.ask if digest in found), None)
             job.resolve(None if stored is None else Caller(*stored, job.ask))
+
+
+def _as_it_stands(token: ApiToken, is_cut_off: bool, at: datetime) -> ApiToken:
+    """A session is over with the API token that signed in, whether its own end is on record yet or
+    not: of many sessions that takes a while.
+    """
+    if is_cut_off and token.revoked_at is None:
+        return replace(token, revoked_at=at)
+    return token
 
 
 def stored_api_token(

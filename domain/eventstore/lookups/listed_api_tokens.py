@@ -45,10 +45,14 @@ async def oldest(pool: ReadPool, *, after: Place | None, limit: int) -> Sequence
 
 
 async def live_sessions(
-    pool: ReadPool, token_ids: Sequence[UUID], *, at: datetime
+    pool: ReadPool, token_ids: Sequence[UUID], *, at: datetime, limit: int
 ) -> Sequence[UUID]:
-    """The sessions that these API tokens opened, and that are not over. Raises Unavailable."""
-    rows = await pool.fetch(_SQL["live_sessions"], [list(token_ids), at])
+    """Sessions that these API tokens opened, and that are not over, `limit` at most.
+
+    Raises Unavailable.
+    """
+    asked = {"ids": list(token_ids), "at": at, "limit": limit}
+    rows = await pool.fetch(_SQL["live_sessions"], asked)
     return [session_id for (session_id,) in rows]
 
 

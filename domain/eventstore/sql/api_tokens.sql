@@ -91,11 +91,11 @@ ORDER BY page.created_at, page.originator_id;
 
 -- name: live_sessions
 -- The sessions that API tokens opened, and that are not over.
--- Returns: one id each.
+-- Returns: one id each, `limit` at most.
 -- Order: none.
 -- Index: api_tokens_sessions.
 SELECT originator_id FROM ledger.api_tokens
-WHERE session_of = ANY(%s::uuid[]) AND good_until > %s::timestamptz;
+WHERE session_of = ANY(%(ids)s::uuid[]) AND good_until > %(at)s::timestamptz LIMIT %(limit)s::int;
 
 -- name: other_managers
 -- A few that manage API tokens wherever one does, beside that one.
