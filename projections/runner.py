@@ -35,7 +35,7 @@ POLL_S: Final = 0.025
 STANDBY_S: Final = 0.5
 MAX_BACKOFF_S: Final = 2.0
 
-EVERY_S: Final = 0.25
+EVERY_S: Final = 0.1
 """Between the beginnings of two batches while one append follows another, and nobody waits for a
 view. The first one after a pause is applied at once. Whatever its size, a batch costs two
 milliseconds and more."""
