@@ -44,7 +44,8 @@ def refused(database_url: str | None, *arguments: str, exit_code: int = 1, **var
     assert done.exit_code == exit_code, (done.stdout, done.stderr)
     assert done.stdout == ""
     assert VALUE not in done.stderr
-    (line,) = done.stderr.splitlines()
+    line, *more = done.stderr.splitlines()
+    assert not more, done.stderr
     assert line.startswith("scim-ledger: ")
     return line.removeprefix("scim-ledger: ")
 
