@@ -95,18 +95,15 @@ class SessionCommands(Execution):
             logger.warning("sessions.not_ended", error=type(error).__qualname__)
 
     async def _end_some(self, token_ids: Sequence[UUID], *, by: Actor | None) -> int:
-        """End `AT_ONCE` sessions at most, in one commit; returns how many."""
-        sessions, count = await self._live_sessions(token_ids), 0
-
-        def decide(states: States, _: datetime) -> Changes:
-            nonlocal count
-            changes = ended(states, sessions, by=by)
-            count = sum(1 for _, events in changes if events)
-            return changes
-
-        if sessions:
-            await self._execute(sessions[0], decide, by=Operator(), reads=sessions)
-        return count
+        """End `AT_ONCE` sessions at most, in one commit; returns how many it found."""
+        if sessions := await self._live_sessions(token_ids):
+            await self._execute(
+                sessions[0],
+                lambda states, _: ended(states, sessions, by=by),
+                by=Operator(),
+                reads=sessions,
+            )
+        return len(sessions)
 
     async def _live_sessions(self, token_ids: Sequence[UUID]) -> Sequence[UUID]:
         """Some sessions of API tokens, for a command that looks at them under the lock."""
