@@ -2,9 +2,9 @@
 before the loss is declared. One that has them all takes over, and the service goes on by itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -20,7 +20,7 @@ from tests.faults.host import (
 )
 from tests.faults.standby import Cluster, cluster
 from tests.presenting import UNLIMITED
-from tests.service import running_service, until
+from tests.service import Caller, RunningService, running_service, until
 
 pytestmark = pytest.mark.long
 
@@ -42,6 +42,15 @@ def host(pair: Cluster, tmp_path: Path) -> Host:
     return Host(pair.database, tmp_path)
 
 
+def revoke_unheard(
+    pair: Cluster, service: RunningService, caller: Caller, token: Mapping[str, Any]
+) -> None:
+    """Revoke a token; the standby has all that came before, and does not hear of it."""
+    pair.until_streaming()
+    pair.cut_off_standby()
+    service.client.delete(f"/scim-token/{token['id']}", auth=caller)
+
+
 def took_over(pair: Cluster) -> None:
     """The primary dies as by a power failure, and the standby is promoted at once."""
     pair.kill_primary()
@@ -56,9 +65,7 @@ def test_who_was_revoked_is_not_let_in_by_a_standby_that_did_not_hear_of_it(
         caller = service.api_token()
         revoked, good = created(service, caller), created(service, caller)
         assert [presented(service, each) for each in (revoked, good)] == [200, 200]
-        pair.until_streaming()
-        pair.cut_off_standby()
-        service.client.delete(f"/scim-token/{revoked['id']}", auth=caller)
+        revoke_unheard(pair, service, caller, revoked)
         assert [presented(service, each) for each in (revoked, good)] == [401, 200]
         until(lambda: host.known() == host.newest(), what="the head file")
 
@@ -97,9 +104,7 @@ def test_planted_a_service_without_a_head_file_lets_the_revoked_in_by_that_stand
     with running_service(pair.database, environment=UNLIMITED) as service:
         caller = service.api_token()
         revoked = created(service, caller)
-        pair.until_streaming()
-        pair.cut_off_standby()
-        service.client.delete(f"/scim-token/{revoked['id']}", auth=caller)
+        revoke_unheard(pair, service, caller, revoked)
         assert presented(service, revoked) == 401
         took_over(pair)
         until(lambda: presented(service, revoked) == 200, timeout_s=WITHIN_S, what="the loss")
