@@ -24,6 +24,7 @@ from projections.faults import told
 from projections.follow import locks, positions, read_log
 from projections.follow.apply import PositionMoved, apply_batch
 from projections.follow.low_priority import NICE_FOLLOWING, give_way
+from projections.follow.stored_keys import StoredKeys
 from projections.follow.stream_teams import StreamTeams
 from projections.follow.wake_ups import WakeUps
 from projections.projection import LogEntry, Projection, UnappliableEvent, UnknownTopic
@@ -85,6 +86,7 @@ class Runner:
         self._wake_ups = WakeUps(wake_fd)
         self._batch = batch
         self._stream_teams = StreamTeams()
+        self._stored_keys = StoredKeys()
         self._resting: dict[str, tuple[float, psycopg.Error]] = {}
         self._yielded: dict[str, float] = {}
         self._led: set[str] = set()
@@ -172,6 +174,7 @@ class Runner:
                 after=at.position,
                 registry=self._remembering,
                 stream_teams=self._stream_teams,
+                stored_keys=self._stored_keys,
             )
         except UnappliableEvent as poison:
             # Never skipped: the view stays at the event before, readers are told, everything else

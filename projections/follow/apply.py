@@ -14,6 +14,7 @@ from domain.eventstore.event_registry import EventRegistry
 from domain.postgres import binary_arrays
 from projections.faults import is_of_the_store, is_structural, told
 from projections.follow import positions
+from projections.follow.stored_keys import StoredKeys
 from projections.follow.stream_teams import StreamTeams
 from projections.kinds.row_per_event import RowPerEvent
 from projections.kinds.row_per_key import RowPerKey
@@ -34,16 +35,19 @@ def apply_batch(
     after: int,
     registry: EventRegistry,
     stream_teams: StreamTeams | None = None,
+    stored_keys: StoredKeys | None = None,
     role: str = "live",
 ) -> None:
     """Fold `entries` (non-empty, in order, the first one after `after`) and move the position to
     the last.
 
-    stream_teams: what earlier batches found out about streams.
+    stream_teams: what earlier batches found out about streams. stored_keys: which rows they stored.
     Raises UnappliableEvent when one cannot be applied, UnknownTopic when this release does not know
     what it is: those before it are applied, then. PositionMoved when the position is not `after`
     any more.
     """
+    if stored_keys is None:
+        stored_keys = StoredKeys()
     stream_teams = stream_teams or StreamTeams()
     known = list(takewhile(lambda entry: is_known(projection, entry.topic, registry), entries))
     if known:
@@ -54,6 +58,7 @@ def apply_batch(
             version,
             registry=registry,
             stream_teams=stream_teams,
+            stored_keys=stored_keys,
             role=role,
         )
         _apply_or_split(apply, known, after=after)
@@ -114,10 +119,11 @@ def _apply_whole(
     after: int,
     registry: EventRegistry,
     stream_teams: StreamTeams,
+    stored_keys: StoredKeys,
     role: str,
 ) -> None:
     mine = [entry for entry in entries if entry.topic in projection.topics]
-    with connection.transaction():
+    with stored_keys.once_committed(connection), connection.transaction():
         # First of all: a batch that is delivered twice gets no further, and two who deliver it wait
         # here.
         with _of_the_ledger():
@@ -129,7 +135,7 @@ def _apply_whole(
         else:
             rows: dict[Any, Any] = {}
             projection.fold(rows, mine, registry)
-            put(connection, projection, version, list(rows.values()))
+            put(connection, projection, version, list(rows.values()), stored_keys)
 
 
 def _evolve(
@@ -196,8 +202,17 @@ def load(
         return {columns[0]: projection.row(*columns) for columns in cursor}
 
 
-def put(connection: Connection, projection: Projection, version: int, rows: Sequence[Any]) -> None:
-    """Insert rows; stored ones are replaced or merged, as the kind of view has it."""
+def put(
+    connection: Connection,
+    projection: Projection,
+    version: int,
+    rows: Sequence[Any],
+    stored_keys: StoredKeys | None = None,
+) -> None:
+    """Insert rows; stored ones are replaced or merged, as the kind of view has it.
+
+    stored_keys: rows that would leave these as they are need not be sent.
+    """
     if not rows:
         return
     if isinstance(projection, RowPerEvent):
@@ -206,6 +221,8 @@ def put(connection: Connection, projection: Projection, version: int, rows: Sequ
     if isinstance(projection, RowPerKey):
         # A stored row that nothing is added to is not even locked, which would write it.
         rows, leaving = projection.split(rows)
+        if stored_keys is not None:
+            leaving = stored_keys.to_send(projection, version, leaving)
         _put(connection, projection, projection.put_rows(version, keeps_stored=True), leaving)
     _put(connection, projection, projection.put_rows(version), rows)
 
