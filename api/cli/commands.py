@@ -36,9 +36,9 @@ from api.cli.scim_tokens import token as cli_token
 from api.cli.serve import serve
 from api.cli.usage_errors import usage_line
 from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_store
-from api.descriptors import TooFewDescriptors
 from api.doctor.examine import examine
 from api.doctor.finding import Status, lines
+from api.process import TooFewDescriptors
 from api.server.listening import ListenError
 from api.settings import Settings, SettingsError, load
 from api.telemetry.logs import configure_logging, logging_given

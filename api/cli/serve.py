@@ -14,7 +14,7 @@ import structlog
 
 from api.cli.api_token import first
 from api.deployment import Keys, check_head_file, embedded, open_store
-from api.descriptors import check_descriptor_limit
+from api.process import check_descriptor_limit
 from api.resources.leaks.signature import github_keys
 from api.server.heartbeat import Pulse
 from api.server.listening import listen_on, url_of

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from api.descriptors import FEWEST, OTHER_DESCRIPTORS
 from api.doctor.finding import Finding, fail, ok, warn
+from api.process import FEWEST, OTHER_DESCRIPTORS
 from api.resources.leaks.signature import github_keys
 from api.settings import PREFIX, Settings, SettingsError, pepper_keys
 from domain.postgres.embedded.error import EmbeddedPostgresError

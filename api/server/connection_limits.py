@@ -17,7 +17,7 @@ from ipaddress import ip_network
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
-from api.descriptors import connections_allowed
+from api.process import connections_allowed
 
 TURNED_AWAY_AT_ONCE: Final = 32
 """Peers without a place that are given the time to read so."""

@@ -11,6 +11,7 @@ import select
 import signal
 
 from api.clock_and_ids import CLOCK_AND_IDS
+from api.process import spare_the_collector
 from api.server.heartbeat import keep_beating_aside
 from api.settings import finish_rule, load
 from api.telemetry.logs import configure_logging, logging_given
@@ -67,6 +68,7 @@ def main() -> None:
             keep_beating_aside(
                 arguments.beat_fd, goes_on=lambda: telling.goes_on() and keeper.goes_on()
             )
+        spare_the_collector()
         runner.run(should_stop)
 
 

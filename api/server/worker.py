@@ -11,7 +11,6 @@ no worker outlives it.
 import argparse
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -21,17 +20,13 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from api.descriptors import raise_descriptor_limit
+from api.process import raise_descriptor_limit, spare_the_collector
 from api.server.heartbeat import keep_beating
 from api.server.protocol import StrictHttpProtocol
 from api.settings import PREFIX
 from api.shutdown_notice import leave
 
 GRACE_S = 10
-YOUNG_OBJECTS = 10_000
-"""What the collector lets come together before it looks for cycles:
-its 700 are less than is under way.
-"""
 
 
 class _WorkerServer(uvicorn.Server):
@@ -42,14 +37,8 @@ class _WorkerServer(uvicorn.Server):
         self._beating: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Keep the collector away from the application, which is loaded and stays;
-        then open the sockets.
-
-        A full collection of its 60,000 objects held every request up for 40 to 60 ms.
-        """
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(YOUNG_OBJECTS)
+        """The application is loaded: open the sockets."""
+        spare_the_collector()
         await super().startup(sockets)
         if self._beat_fd is not None:
             self._beating = asyncio.create_task(keep_beating(self._beat_fd))

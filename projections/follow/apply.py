@@ -49,7 +49,7 @@ def apply_batch(
     if stored_keys is None:
         stored_keys = StoredKeys()
     stream_teams = stream_teams or StreamTeams()
-    known = list(takewhile(lambda entry: is_known(projection, entry.topic, registry), entries))
+    known = _known(projection, entries, registry)
     if known:
         apply = partial(
             _apply_whole,
@@ -65,6 +65,15 @@ def apply_batch(
     if len(known) < len(entries):
         unknown = entries[len(known)]
         raise UnknownTopic(unknown.position, unknown.topic)
+
+
+def _known(
+    projection: Projection, entries: Sequence[LogEntry], registry: EventRegistry
+) -> Sequence[LogEntry]:
+    """The entries before the first that this release does not know, which is nearly always all."""
+    if all(is_known(projection, topic, registry) for topic in {entry.topic for entry in entries}):
+        return entries
+    return list(takewhile(lambda entry: is_known(projection, entry.topic, registry), entries))
 
 
 def is_known(projection: Projection, topic: str, registry: EventRegistry) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.descriptors import FEWEST, OTHER_DESCRIPTORS
+from api.process import FEWEST, OTHER_DESCRIPTORS
 from api.server.connection_limits import TURNED_AWAY_AT_ONCE, Place, Places
 from api.server.protocol import StrictHttpProtocol
 from tests.api.server.serving import GOOD, connect, exchange, head, serving, statuses
@@ -207,8 +207,8 @@ def limits(soft: int, hard: int) -> Any:
     """What a process with these limits says that it may have."""
     program = (
         "import json, resource\n"
-        "from api.descriptors import TooFewDescriptors\n"
-        "from api.descriptors import check_descriptor_limit, raise_descriptor_limit\n"
+        "from api.process import TooFewDescriptors\n"
+        "from api.process import check_descriptor_limit, raise_descriptor_limit\n"
         "from api.server.connection_limits import places_of\n"
         "try: check_descriptor_limit()\n"
         "except TooFewDescriptors as error: print(json.dumps(str(error)))\n"

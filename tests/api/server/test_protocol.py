@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from api.descriptors import OTHER_DESCRIPTORS
+from api.process import OTHER_DESCRIPTORS
 from api.server import heartbeat, supervisor
 from api.server.error_response import Refusal
 from api.server.protocol import StrictHttpProtocol

@@ -1,5 +1,9 @@
-"""How many files a process may open, which bounds the connections that a worker serves."""
+"""What a process of the service settles with its system and its interpreter before it works.
 
+How many files it may open bounds the connections that a worker serves.
+"""
+
+import gc
 import resource
 from typing import Final
 
@@ -9,6 +13,11 @@ and peers that are being turned away.
 """
 FEWEST: Final = 64
 """Connections below which a worker is not worth starting."""
+
+YOUNG_OBJECTS: Final = 10_000
+"""What the collector lets come together before it looks for cycles:
+its 700 are less than is under way.
+"""
 
 
 class TooFewDescriptors(Exception):
@@ -39,3 +48,14 @@ def connections_allowed() -> int:
     """Connections of clients that this process may have, as its limit stands now."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (1 << 31) if soft == resource.RLIM_INFINITY else max(FEWEST, soft - OTHER_DESCRIPTORS)
+
+
+def spare_the_collector() -> None:
+    """Keep the garbage collector away from what is loaded, which stays.
+
+    A full collection of a worker's 60,000 objects held every request up for 40 to 60 ms; of what
+    the projection process spent on a use, the collector took a tenth.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
