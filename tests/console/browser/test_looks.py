@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,7 +44,35 @@ AGENTS: Final = ("Okta SCIM Client 1.0.0", "Microsoft.Azure.SyncFabric", "Go-htt
 DAYS: Final = 40
 ONE: Final = "/console/tokens/{token_id:uuid}"
 API_TOKEN: Final = "/console/api-tokens/{token_id:uuid}"
-LOOKS: Final = tuple((width, scheme) for width in (1280, 320) for scheme in ("light", "dark"))
+NARROW: Final = 320
+BETWEEN: Final = (480, 640, 768, 840, 960, 1024)
+LOOKS: Final = tuple((width, scheme) for width in (1280, NARROW) for scheme in ("light", "dark"))
+RUNS_OUT: Final = """() => [...document.querySelectorAll("main *:not(svg *)")].filter((each) => {
+    const box = each.getBoundingClientRect(), around = each.parentElement.getBoundingClientRect();
+    const isPlaced = ["absolute", "fixed"].includes(getComputedStyle(each).position);
+    return each.checkVisibility() && !isPlaced && box.right > around.right + 1;
+}).map((each) => each.outerHTML.slice(0, 200))"""
+"""What is wider than the place it stands in."""
+BROKEN: Final = """() => [...document.querySelectorAll("button, .button")].flatMap((each) => {
+    const broken = [], texts = document.createTreeWalker(each, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) for (const word of texts.currentNode.data.matchAll(/\\S+/g)) {
+        const range = document.createRange();
+        range.setStart(texts.currentNode, word.index);
+        range.setEnd(texts.currentNode, word.index + word[0].length);
+        if (range.getClientRects().length > 1) broken.push(word[0]);
+    }
+    return broken;
+})"""
+"""Words of buttons that go on in the next line."""
+CANNOT: Final = (
+    "the event is of a newer release: scim_token.ownership_transferred_between_departments.v12 of"
+    f" the stream {'01890f4e7c0d7a3e' * 6}"
+)
+DIFFERS: Final = (
+    "differs in told, first_at: 12,345 rows, such as"
+    f" \\x{'01890f4e7c0d7a3e' * 4} 2001:db8:85a3:8d3:1319:8a2e:370:7348"
+)
+"""Why a view has stopped, and why a rebuild has failed: words that do not break are long."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +168,31 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_for_everybody(page: Page, pictures: Path, name: str) -> None:
-    """No finding of axe-core, nothing beyond the edge; and a picture of it."""
+    """No finding of axe-core, nothing beyond the edge of the page or of what it stands in, no
+    button's word broken; and a picture of it, whole where the page is narrow.
+    """
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     width = page.viewport_size["width"] if page.viewport_size else 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(RUNS_OUT) == []
+    assert page.evaluate(BROKEN) == []
     dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
     kind = "dark" if dark else "light"
-    page.screenshot(path=pictures / f"{name}-{kind}-{width}.png")
+    page.screenshot(path=pictures / f"{name}-{kind}-{width}.png", full_page=width == NARROW)
+
+
+def assert_at_any_width(page: Page, pictures: Path, name: str) -> None:
+    """The same at the window's own width, and at what is between the narrow one and the wide."""
+    assert_for_everybody(page, pictures, name)
+    size = page.viewport_size
+    assert size is not None
+    if size["width"] == NARROW:
+        return
+    for width in BETWEEN:
+        page.set_viewport_size({"width": width, "height": size["height"]})
+        assert_for_everybody(page, pictures, name)
+    page.set_viewport_size(size)
 
 
 def hide(page: Page, id_: str, text: str) -> None:
@@ -321,9 +367,6 @@ def test_the_system(look: Page, pictures: Path, seen: Seen) -> None:
     look.wait_for_selector("caption:has-text('What the doctor finds')", state="attached")
     look.evaluate("() => scrollTo(0, 0)")
     assert_for_everybody(look, pictures, "system-examined")
-    with stopped(seen.service, "usage"), failed(seen.service, VIEW):
-        look.goto("/console/system")
-        assert_for_everybody(look, pictures, "system-trouble")
     with rebuild_held(seen.service):
         look.goto("/console/system")
         look.click(f"[aria-label='Rebuild {VIEW}']")
@@ -336,6 +379,41 @@ def test_the_system(look: Page, pictures: Path, seen: Seen) -> None:
         look.wait_for_selector("progress")
         assert_for_everybody(look, pictures, "system-rebuild")
     look.wait_for_selector(f"[aria-label='Rebuild {VIEW}']")  # the page looks again by itself
+
+
+@contextmanager
+def trouble(service: RunningService) -> Iterator[None]:
+    """A view that cannot go on, one whose rebuild differs, and one of a release that has gone."""
+    with stopped(service, "usage", CANNOT), failed(service, VIEW, DIFFERS):
+        service.query(
+            "INSERT INTO ledger.projection_positions (name, version, shape, role)"
+            " VALUES ('usage', 999, 999, 'live')"
+        )
+        yield
+        service.query("DELETE FROM ledger.projection_positions WHERE shape = 999")
+
+
+@visits("GET /console/system", "POST /console/system/{name:str}/rebuild")
+def test_the_system_in_trouble(look: Page, pictures: Path, seen: Seen) -> None:
+    """With the doctor's word for it, and a command that comes too late."""
+    with trouble(seen.service):
+        look.goto("/console/system")
+        assert_at_any_width(look, pictures, "system-trouble")
+        look.click("main .head a.button")
+        look.wait_for_selector("caption:has-text('What the doctor finds')", state="attached")
+        look.evaluate("() => scrollTo(0, 0)")
+        assert_at_any_width(look, pictures, "system-trouble-examined")
+        with rebuild_held(seen.service):
+            look.goto("/console/system")
+            seen.service.query(
+                "INSERT INTO ledger.projection_rebuilds (name, shape)"
+                " SELECT name, shape FROM ledger.projection_positions"
+                " WHERE name = %s AND role = 'live'",
+                VIEW,
+            )
+            look.click(f"[aria-label='Rebuild {VIEW}']")
+            look.wait_for_selector("main .bad")
+            assert_for_everybody(look, pictures, "system-trouble-refused")
 
 
 @visits(
