@@ -73,7 +73,9 @@ def _errors(
     given: Mapping[str, list[Any]], known: Mapping[str, Value], at: datetime
 ) -> Iterator[FieldError]:
     for name, value in known.items():
-        texts = given.get(name, [])
+        texts = given.get(name)
+        if texts is None:
+            continue
         if len(texts) > 1 and not value.is_list:
             yield FieldError(name, ONCE)
             continue

@@ -97,7 +97,13 @@ def _newest(
     if after is not None:
         bounds.append("(created_at, id) < (%(after_at)s, %(after_id)s)")
         parameters |= {"after_at": after.created_at, "after_id": after.id}
-    return along(index, bounds, filters, is_of_one_team=is_of_one_team), parameters
+    newest = along(
+        tuple(index), tuple(bounds), tuple(filters), is_of_one_team=is_of_one_team, shown=_SHOWN
+    )
+    return newest, parameters
+
+
+_SHOWN: Final = tuple(scim_tokens.PROJECTION.row.__struct_fields__)
 
 
 _CREATED: Final = "created_at <= %(at)s"

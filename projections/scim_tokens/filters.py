@@ -1,16 +1,16 @@
 """What a list of tokens is narrowed to, and the conditions of an index that this comes to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
 _IS_ROTATING: Final = "least(rotation_ends_at, expires_at) > %(at)s"
 
 
-@dataclass(frozen=True, slots=True)
-class TokenFilter:
+class TokenFilter(msgspec.Struct, frozen=True):
     """What a list is narrowed to. teams: None for all. status: active, suspended, revoked,
     expired or all; a suspended token that has not expired is active, too.
 

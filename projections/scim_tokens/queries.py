@@ -1,10 +1,11 @@
 """Query the view `scim_tokens`: one token, and pages by filter."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
+
+import msgspec
 
 from domain.eventstore.lookups.place import Place
 from domain.eventstore.policies import longest_lives
@@ -23,13 +24,12 @@ from projections.scim_tokens.lifetimes import (
 )
 from projections.scim_tokens.rotations import RotationQueries
 from projections.scim_tokens.view import DOCUMENT
-from projections.scim_tokens.walk import ORDER, along, of_teams
+from projections.scim_tokens.walk import ORDER, SHOWN, along, of_teams
 from projections.token_sources import view as token_sources
 from projections.view_reader import ViewReader
 
 
-@dataclass(frozen=True, slots=True)
-class TokenPage:
+class TokenPage(NamedTuple):
     """documents: rendered token objects, newest first by (created_at, id).
 
     next: None on the last page.
@@ -48,6 +48,14 @@ class _StoredToken(NamedTuple):
     document: str
 
 
+class _Placed(msgspec.Struct):
+    """Where a document stands in the list, to the millisecond as the ledger has it."""
+
+    created_at: datetime
+    id: UUID
+
+
+_document: Final = msgspec.json.Decoder(_Placed)
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SEPARATOR: Final = "\x1f"
 _TOKENS: Final = f"""
@@ -136,9 +144,12 @@ class TokenQueries:
         select, parameters = statement(narrow, lives, after=after, limit=limit, at=at)
         view = self._view if narrow.new_source_since is None else self._view_and_sources
         rows = await view.rows(select, parameters, ledger_head=ledger_head)
-        ((joined, count, ids, *last),) = rows
+        ((joined, ids),) = rows
         documents = [] if joined is None else joined.split(_SEPARATOR)
-        return TokenPage(documents[:limit], Place(*last) if count > limit else None), ids or ()
+        if len(documents) <= limit:
+            return TokenPage(documents, None), ids or ()
+        del documents[limit:]
+        return TokenPage(documents, _place(documents[-1])), ids or ()
 
 
 def statement(
@@ -184,18 +195,22 @@ def statement(
         )
         parameters |= spans
     elif narrow.new_source_since is None:
-        newest = along(index, bounds, filters, is_of_one_team=is_of_one_team)
+        newest = along(tuple(index), tuple(bounds), tuple(filters), is_of_one_team=is_of_one_team)
     else:
         parameters["new_source_since"] = narrow.new_source_since
         newest = _with_new_source(index, bounds, filters, is_of_one_team=is_of_one_team)
     # One value instead of a row each: half the cost of a page of a hundred. JSON text never holds a
     # raw control character, so the separator cannot be part of a document.
     select = (
-        f"SELECT true, string_agg({DOCUMENT}, '{_SEPARATOR}'), count(*), "
-        "array_agg(id) FILTER (WHERE rotation_ends_at > %(at)s), "
-        f"(array_agg(created_at))[{limit}], (array_agg(id))[{limit}] FROM ({newest}) page"
+        f"SELECT true, string_agg({DOCUMENT}, '{_SEPARATOR}'), "
+        f"array_agg(id) FILTER (WHERE rotation_ends_at > %(at)s) FROM ({newest}) page"
     )
     return select, parameters
+
+
+def _place(document: str) -> Place:
+    found = _document.decode(document)
+    return Place(found.created_at, found.id)
 
 
 def _with_new_source(
@@ -210,15 +225,16 @@ def _with_new_source(
         is_of_one_team
     ]
     few = f"SELECT * FROM {{table}} WHERE {token_sources.IS_ONE_OF_FEW} OFFSET 0"
+    shown = ", ".join(SHOWN)
     of_few = " AND ".join(["true", *any_team, *index, *bounds, *filters])
     many = along(
-        index,
-        [*bounds, token_sources.ARE_MANY],
-        [*filters, token_sources.IS_NEW_SINCE],
+        tuple(index),
+        (*bounds, token_sources.ARE_MANY),
+        (*filters, token_sources.IS_NEW_SINCE),
         is_of_one_team=is_of_one_team,
     )
     return (
-        f"WITH {token_sources.NEW_SINCE} SELECT * FROM ("
-        f"(SELECT * FROM ({few}) few WHERE {of_few} {ORDER} LIMIT %(limit)s) UNION ALL ({many})"
-        f") found {ORDER} LIMIT %(limit)s"
+        f"WITH {token_sources.NEW_SINCE} SELECT {shown} FROM ("
+        f"(SELECT {shown} FROM ({few}) few WHERE {of_few} {ORDER} LIMIT %(limit)s) "
+        f"UNION ALL (SELECT {shown} FROM ({many}) many)) found {ORDER} LIMIT %(limit)s"
     )

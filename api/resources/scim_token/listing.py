@@ -158,6 +158,8 @@ def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
     """What was used when is asked of the present; of the past, the token's usage tells. When a
     token ends is known as it is now, and so are policies.
     """
+    if then is None:
+        return
     given = {
         "status": narrow.status == "suspended",
         "unused_since": narrow.unused_since is not None,
@@ -167,7 +169,7 @@ def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
         "expires_before": narrow.expires_before is not None,
         "violates": narrow.violates_policy,
     }
-    if then is not None and any(given.values()):
+    if any(given.values()):
         fields = [
             FieldError(name, "cannot go with as_of") for name, is_given in given.items() if is_given
         ]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
+import msgspec
 import psycopg
 import pytest
 from hypothesis import example, given, settings
@@ -60,6 +61,16 @@ instants = st.lists(st.integers(0, 3), max_size=4)
 histories = st.lists(
     st.builds(Meanwhile, instants, st.lists(st.integers(0, 100), max_size=3)), max_size=4
 )
+
+
+class Document(msgspec.Struct):
+    """What a list needs of one."""
+
+    id: UUID
+    created_at: datetime
+
+
+decode: Final = msgspec.json.Decoder(Document).decode
 
 
 class Pages:
@@ -133,7 +144,7 @@ class Pages:
             page = await queries.page(
                 TokenFilter((team,)), after=after, limit=limit, at=T0, ledger_head=0
             )
-            seen += [UUID(document) for document in page.documents]
+            seen += [decode(document).id for document in page.documents]
             if page.next is None:
                 return seen
             assert len(page.documents) == limit
@@ -145,7 +156,8 @@ class Pages:
 
     def _create(self, team: UUID, at_ms: int) -> UUID:
         id_, at = uuid4(), T0 + timedelta(milliseconds=at_ms)
-        self._rows.execute(INSERT, [id_, team, team, at, at, str(id_)])
+        document = msgspec.json.encode(Document(id_, at)).decode()
+        self._rows.execute(INSERT, [id_, team, team, at, at, document])
         return id_
 
 
