@@ -22,6 +22,7 @@ from domain.event import Actor, Recorded
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_state, encode_state, evolve, kind_of
 from domain.eventstore.event_registry import REGISTRY
+from domain.eventstore.peppers.fingerprints import record_pepper
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation, Used
 from domain.scim_token.token import ScimToken
@@ -101,6 +102,7 @@ def seed(
     with psycopg.connect(owner) as connection:
         connection.execute("SET LOCAL maintenance_work_mem = '512MB'")
         connection.execute(append.LOCK)
+        record_pepper(connection, pepper)  # as the start of a service does that finds no ledger
         history = _history(connection, tokens=tokens, uses_each=uses_each, digests=digests)
         with _without_indexes(connection, list(_COLUMNS)):
             # An entry has more than the columns of its row.

@@ -14,6 +14,7 @@ import pytest
 from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
+from domain.eventstore.peppers.fingerprints import record_pepper
 from domain.scim_token.events import Presentation
 from projections import kept_rows, ledger_check
 from projections.ledger_check import check_ledger
@@ -307,6 +308,14 @@ def test_the_commands_say_it_with_their_exit_codes(database: Database) -> None:
     views = forked_cli.run(["projections", "verify", "--json"], environment)
     assert views.exit_code == 1
     assert [each["is_good"] for each in json.loads(views.stdout)] == [False, True, True, True]
+
+
+def test_a_seeded_ledger_is_as_a_service_leaves_one(database: Database) -> None:
+    """The pepper that its first start would write down is on record, too."""
+    seed(database.owner, pepper=PEPPER, tokens=300, uses_each=1, secrets=10)
+    with psycopg.connect(database.app) as connection:
+        assert check_ledger(connection).damage is None
+        assert record_pepper(connection, PEPPER) == 0
 
 
 @pytest.mark.slow
