@@ -8,6 +8,7 @@ from tests.benchmarks.result import Row
 from tests.benchmarks.sections.administration import administration
 from tests.benchmarks.sections.authenticate import authenticate
 from tests.benchmarks.sections.bare_answers import bare_answers
+from tests.benchmarks.sections.console import console
 from tests.benchmarks.sections.create import create
 from tests.benchmarks.sections.gateway import gateway
 from tests.benchmarks.sections.load import load
@@ -34,6 +35,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
     "workers": workers,
     "gateway": gateway,
     "list": list_tokens,
+    "console": console,
     "load": load,
     "memory": memory,
     "projections": projections,
