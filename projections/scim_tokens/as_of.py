@@ -22,7 +22,7 @@ from projections.scim_tokens.filters import TokenFilter
 from projections.scim_tokens.queries import TokenPage
 from projections.scim_tokens.row import TokenRow
 from projections.scim_tokens.view import document
-from projections.scim_tokens.walk import along, of_teams
+from projections.scim_tokens.walk import BEHIND, along, of_teams
 from projections.view_reader import ViewReader
 
 _SQL: Final = statements("projections.scim_tokens", "as_of.sql")
@@ -95,7 +95,7 @@ def _newest(
         index, filters = (made_by, filters) if narrow.name is None else (index, filters + made_by)
         parameters["created_by"] = narrow.created_by
     if after is not None:
-        bounds.append("(created_at, id) < (%(after_at)s, %(after_id)s)")
+        bounds.insert(0, BEHIND)
         parameters |= {"after_at": after.created_at, "after_id": after.id}
     newest = along(
         tuple(index), tuple(bounds), tuple(filters), is_of_one_team=is_of_one_team, shown=_SHOWN

@@ -30,6 +30,14 @@ MAY_BE_LIVE: Final = f"created_at > %(at)s::timestamptz - {_SPAN}"
 MAY_END: Final = f"created_at < %(ends_by)s::timestamptz - {_SPAN} + interval '24 hours'"
 """SQL, a bound of `along_lives`: what was made later does not end by that instant."""
 
+MAY_END_BEHIND: Final = (
+    "(created_at, id) < (least(%(after_at)s::timestamptz, "
+    f"%(ends_by)s::timestamptz - {_SPAN} + interval '24 hours'), %(after_id)s)"
+)
+"""SQL, the first bound of a page behind another: of some lives its place is nearer, of others what
+`MAY_END` says.
+"""
+
 _ANY: Final = LongestLives(general=-ENDLESS_DAYS)
 
 

@@ -17,7 +17,7 @@ from projections.described import Instant, rfc3339
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.lifetimes import IS_EXCEEDED, allowed
-from projections.scim_tokens.walk import ORDER
+from projections.scim_tokens.walk import BEHIND, ORDER
 from projections.view_reader import ViewReader
 
 STEP: Final = 5000
@@ -115,13 +115,13 @@ def statement(
     chosen = ["revoked_at IS NULL"]
     if index.keys() <= {"team_id"}:  # the indexes that hold nothing else
         walked += chosen
+    if after is not None:
+        walked.append(BEHIND)
+        parameters |= {"after_at": after.created_at, "after_id": after.id}
     for name in ("created_before", "unused_since"):
         if (before := getattr(where, name)) is not None:
             parameters[name] = before
             walked.append(f"created_at < %({name})s")
-    if after is not None:
-        walked.append("(created_at, id) < (%(after_at)s, %(after_id)s)")
-        parameters |= {"after_at": after.created_at, "after_id": after.id}
     if where.unused_since is not None:
         chosen.append("(last_used_at IS NULL OR last_used_at < %(unused_since)s)")
     if where.violates_policy:

@@ -19,12 +19,13 @@ from projections.scim_tokens.lifetimes import (
     IS_EXCEEDED,
     MAY_BE_LIVE,
     MAY_END,
+    MAY_END_BEHIND,
     allowed,
     along_lives,
 )
 from projections.scim_tokens.rotations import RotationQueries
 from projections.scim_tokens.view import DOCUMENT
-from projections.scim_tokens.walk import ORDER, SHOWN, along, of_teams
+from projections.scim_tokens.walk import BEHIND, ORDER, SHOWN, along, of_teams
 from projections.token_sources import view as token_sources
 from projections.view_reader import ViewReader
 
@@ -169,11 +170,11 @@ def statement(
     parameters |= {"limit": limit + 1, "at": at}
     index, filters = conditions(narrow, parameters)
     bounds = []
+    if after is not None:
+        bounds.append(BEHIND)
+        parameters |= {"after_at": after.created_at, "after_id": after.id}
     if narrow.unused_since is not None:
         bounds.append("created_at < %(unused_since)s")
-    if after is not None:
-        bounds.append("(created_at, id) < (%(after_at)s, %(after_id)s)")
-        parameters |= {"after_at": after.created_at, "after_id": after.id}
     if lives is not None:
         parameters |= allowed(lives)
         filters.append(IS_EXCEEDED)
@@ -184,7 +185,7 @@ def statement(
         if narrow.status == "active":
             bounds.append(MAY_BE_LIVE)
         if ends_by is not None:
-            bounds.append(MAY_END)
+            bounds.insert(0, MAY_END if after is None else MAY_END_BEHIND)
             parameters["ends_by"] = ends_by
         newest, spans = along_lives(
             bounds,

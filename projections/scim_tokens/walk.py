@@ -12,6 +12,10 @@ from functools import lru_cache
 from typing import Any, Final
 
 ORDER: Final = "ORDER BY created_at DESC, id DESC"
+BEHIND: Final = "(created_at, id) < (%(after_at)s, %(after_id)s)"
+"""SQL, the first bound of a page behind another: PostgreSQL enters an index by the first bound that
+it is given, and passes over all that lies before the others.
+"""
 
 _LISTS: Final = (
     ("active", "", " WHERE revoked_at IS NULL"),

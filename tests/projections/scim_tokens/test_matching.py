@@ -25,9 +25,12 @@ from tests.projections.scim_tokens.test_token_plans import (
     BIG,
     GONE,
     MANY_ROWS,
+    PASSED_OVER_MAX,
+    ROWS,
     SMALL,
     T0,
     TABLE,
+    blocks_read,
     fill,
     make,
     nodes,
@@ -102,6 +105,21 @@ def assert_short(connection: psycopg.Connection, text: str, reads_at_most: float
     kinds = {node["Node Type"] for node in nodes(plan)}
     assert not kinds & {"Seq Scan", "Parallel Seq Scan"}, kinds
     assert rows_read(plan) <= reads_at_most, (rows_read(plan), text)
+
+
+def test_a_step_far_behind_begins_there(
+    table: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands before it in the index is not passed over."""
+    monkeypatch.setattr(matching, "STEP", STEP)
+    blocks = []
+    for after in (None, Place(T0 + timedelta(seconds=ROWS / 60), UUID(int=ROWS // 20))):
+        where, teams = QUESTIONS["all that are old"]
+        select, parameters = statement(where, {}, teams=teams, after=after)
+        text = psycopg.ClientCursor(table).mogrify(select.format(table=TABLE), parameters)
+        row: Any = table.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}".encode())
+        blocks.append(blocks_read(row.fetchone()[0][0]["Plan"]))
+    assert blocks[1] <= blocks[0] + PASSED_OVER_MAX
 
 
 def plainly(

@@ -84,6 +84,15 @@ _OF_ANOTHER_DAY: Final = f"""
     FROM generate_series(1, 300) n, (VALUES (timestamptz '2025-12-01Z')) AS long_ago (at)
 """
 """All tokens are of one team, of one name, and none was used or revoked."""
+_ENDING_LATE: Final = f"""
+    INSERT INTO {TABLE} (id, team_id, name, created_by, last_used_at, created_at, updated_at,
+        expires_at, rotated_at, revoked_at, suspended_at, next_warning_at, unused_since,
+        secrets, rotation_ends_at, before_use, last_use, after_use, is_used, lifetime_days)
+    SELECT gen_random_uuid(), '{BIG}', 'Okta', gen_random_uuid(), NULL, at, at,
+        at + interval '9600 hours', NULL, NULL, NULL, NULL, NULL,
+        '[]', NULL, 'before', 'use', 'after', false, 400
+    FROM generate_series(1, %s) n, LATERAL (SELECT %s - n * interval '1 s') AS lately (at)
+"""
 
 QUESTIONS: Final[Mapping[str, tuple[TokenFilter, int | None]]] = {
     "all": (TokenFilter(), 1),
@@ -183,6 +192,8 @@ def is_of_now(narrow: TokenFilter) -> bool:
     )
 
 
+PASSED_OVER_MAX: Final = 30
+"""Blocks: of all tokens an index has a hundred."""
 STATES: Final = ("none", "of another day", "of today", "of an empty table")
 
 
@@ -261,7 +272,7 @@ def explain(
         ", ".join(f"%({each})s" for each in names), parameters
     )
     row = connection.execute(
-        f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {name}({values})".encode()
+        f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE {name}({values})".encode()
     ).fetchone()
     assert row is not None
     plan: dict[str, Any] = row[0][0]["Plan"]
@@ -290,6 +301,12 @@ def rows_read(plan: dict[str, Any]) -> float:
     return read
 
 
+def blocks_read(plan: dict[str, Any]) -> int:
+    """Of tables and indexes, also what an index was passed over."""
+    blocks: int = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return blocks
+
+
 def unsuitable(plan: dict[str, Any], *, times: int | None) -> list[str]:
     """What is wrong with a plan: it reads more than it shows, or other rows than in their order."""
     kinds = {node["Node Type"] for node in nodes(plan)}
@@ -307,6 +324,31 @@ def test_a_page_is_read_along_an_index(table: psycopg.Connection, question: str)
     assert unsuitable(explain(table, question), times=times) == []
     middle = Place(T0 + timedelta(seconds=ROWS / 6), UUID(int=ROWS // 2))
     assert unsuitable(explain(table, question, after=middle), times=times) == []
+
+
+@pytest.mark.parametrize("as_it_was", [False, True])
+@pytest.mark.parametrize("question", ["unused for long", "about to end", "ended", "a big team"])
+def test_a_page_far_behind_begins_there(
+    table: psycopg.Connection, question: str, as_it_was: bool
+) -> None:
+    """What stands before it in the index is not passed over."""
+    if as_it_was and not is_of_now(QUESTIONS[question][0]):
+        question = "all, whatever became of them"
+    far = Place(T0 + timedelta(seconds=ROWS / 6 * 0.05), UUID(int=ROWS // 20))
+    blocks = [
+        blocks_read(explain(table, question, as_it_was=as_it_was, after=after))
+        for after in (None, far)
+    ]
+    assert blocks[1] <= blocks[0] + PASSED_OVER_MAX
+
+
+def test_nor_what_ends_too_late(table: psycopg.Connection) -> None:
+    """Of a life whose tokens end later than asked for, the page behind another begins further."""
+    with table.transaction(force_rollback=True):
+        blocks = [blocks_read(explain(table, "about to end", after=Place(AT, ABSENT)))]
+        table.execute(_ENDING_LATE.encode(), [ROWS, AT])
+        blocks.append(blocks_read(explain(table, "about to end", after=Place(AT, ABSENT))))
+    assert blocks[1] <= blocks[0] + PASSED_OVER_MAX
 
 
 @pytest.mark.slow
