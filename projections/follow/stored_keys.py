@@ -55,10 +55,12 @@ class StoredKeys:
             self._forget()
 
     def to_send(self, projection: RowPerKey, version: int, rows: Sequence[Any]) -> Sequence[Any]:
-        """Those of the rows, which leave a stored one as it is, whose key may not be stored."""
+        """Those of the rows, which leave a stored one as it is, whose key may not be stored;
+        one of them in any case, so that a view without its table is noticed.
+        """
         view = (projection.name, version)
         known, key_of = self._known[view], attrgetter(projection.key_column)
-        sending = [row for row in rows if key_of(row) not in known]
+        sending = [row for row in rows if key_of(row) not in known] or rows[:1]
         self._sent[view].update(map(key_of, sending))
         return sending
 

@@ -3,6 +3,7 @@ nobody is let in before the loss is declared.
 """
 
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -20,6 +21,8 @@ from tests.faults.host import (
 from tests.service import running_service, until
 
 pytestmark = pytest.mark.long
+
+_WARNED: Final = "SELECT 1 FROM ledger.events WHERE topic = 'scim_token.first_used.v1'"
 
 
 @pytest.fixture
@@ -43,6 +46,7 @@ def test_who_was_revoked_after_the_backup_is_not_let_in_by_its_restore(host: Hos
         caller = service.api_token()
         revoked, good = created(service, caller), created(service, caller)
         assert presented(service, revoked) == 200
+        until(lambda: bool(service.query(_WARNED)), what="the last event by itself")
         host.command("backup", "ledger.dump")
         saved = host.newest()
         service.client.delete(f"/scim-token/{revoked['id']}", auth=caller)

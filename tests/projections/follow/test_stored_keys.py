@@ -14,7 +14,7 @@ from projections.runner import Runner
 from projections.token_sources.view import PROJECTION, SourceRow
 from tests.conftest import Database
 from tests.domain.scenario import T0, T1, created, used
-from tests.projections.given_events import record, select
+from tests.projections.given_events import position, record, select
 
 ROWS = f"SELECT key FROM {PROJECTION.table(1)}"
 
@@ -29,11 +29,6 @@ def connection(database: Database) -> Iterator[Connection]:
 def by_owner(database: Database, statement: str) -> None:
     with psycopg.connect(database.owner) as owner:
         owner.execute(statement.encode())
-
-
-def forget_row(database: Database) -> None:
-    """Delete the row by hand: whether it comes back tells whether it was sent."""
-    by_owner(database, f"DELETE FROM {PROJECTION.table(1)}")
 
 
 def fail_at_commit(database: Database) -> None:
@@ -51,24 +46,13 @@ def work_again(database: Database) -> None:
     by_owner(database, "DROP TRIGGER fail ON ledger.projection_positions")
 
 
-def test_a_known_key_is_not_sent_again(database: Database, connection: Connection) -> None:
+def test_a_view_without_its_table_is_noticed(database: Database, connection: Connection) -> None:
     record(database, created(T0), used(T1), used(T1), used(T1))
     runner = Runner(database.app, [PROJECTION], batch=2)
     runner.step(connection)
-    assert len(select(database, ROWS)) == 1
-    forget_row(database)
-    assert runner.catch_up(connection) == 1
-    assert select(database, ROWS) == []
-
-
-def test_another_connection_knows_nothing(database: Database, connection: Connection) -> None:
-    record(database, created(T0), used(T1), used(T1), used(T1))
-    runner = Runner(database.app, [PROJECTION], batch=2)
+    by_owner(database, f"DROP TABLE {PROJECTION.table(1)}")
     runner.step(connection)
-    forget_row(database)
-    with psycopg.connect(database.app, autocommit=True) as another:
-        runner.step(another)
-    assert len(select(database, ROWS)) == 1
+    assert position(database, PROJECTION.name).state == "stopped"
 
 
 def test_a_new_key_is_stored_by_the_same_runner(database: Database, connection: Connection) -> None:
@@ -91,19 +75,6 @@ def test_what_was_rolled_back_is_sent_again(database: Database, connection: Conn
     assert len(select(database, ROWS)) == 1
 
 
-def test_a_failed_batch_forgets_what_was_known(database: Database, connection: Connection) -> None:
-    record(database, created(T0), used(T1), used(T1), used(T1))
-    runner = Runner(database.app, [PROJECTION], batch=2)
-    runner.step(connection)
-    forget_row(database)
-    fail_at_commit(database)
-    with pytest.raises(psycopg.errors.LockNotAvailable):
-        runner.catch_up(connection)
-    work_again(database)
-    runner.catch_up(connection)
-    assert len(select(database, ROWS)) == 1
-
-
 def row(number: int) -> SourceRow:
     return SourceRow(bytes([number]), datetime(2026, 1, 1, tzinfo=UTC), True, 0)
 
@@ -111,6 +82,29 @@ def row(number: int) -> SourceRow:
 def sent(keys: StoredKeys, connection: Connection, version: int, *rows: SourceRow) -> list[Any]:
     with keys.once_committed(connection):
         return list(keys.to_send(PROJECTION, version, rows))
+
+
+def test_of_known_keys_one_is_sent(connection: Connection) -> None:
+    keys = StoredKeys()
+    assert sent(keys, connection, 1, row(1), row(2)) == [row(1), row(2)]
+    assert sent(keys, connection, 1, row(1), row(2), row(3)) == [row(3)]
+    assert sent(keys, connection, 1, row(2), row(1), row(3)) == [row(2)]
+
+
+def test_another_connection_knows_nothing(database: Database, connection: Connection) -> None:
+    keys = StoredKeys()
+    sent(keys, connection, 1, row(1), row(2))
+    with psycopg.connect(database.app) as another:
+        assert sent(keys, another, 1, row(1), row(2)) == [row(1), row(2)]
+    assert sent(keys, connection, 1, row(1), row(2)) == [row(1), row(2)]
+
+
+def test_a_failed_batch_forgets_what_was_known(connection: Connection) -> None:
+    keys = StoredKeys()
+    sent(keys, connection, 1, row(1), row(2))
+    with pytest.raises(RuntimeError), keys.once_committed(connection):
+        raise RuntimeError
+    assert sent(keys, connection, 1, row(1), row(2)) == [row(1), row(2)]
 
 
 def test_it_starts_anew_when_it_knows_many(connection: Connection) -> None:
@@ -122,6 +116,6 @@ def test_it_starts_anew_when_it_knows_many(connection: Connection) -> None:
 
 def test_each_version_has_keys_of_its_own(connection: Connection) -> None:
     keys = StoredKeys()
-    assert sent(keys, connection, 1, row(1)) == [row(1)]
-    assert sent(keys, connection, 1, row(1)) == []
-    assert sent(keys, connection, 2, row(1)) == [row(1)]
+    assert sent(keys, connection, 1, row(1), row(2)) == [row(1), row(2)]
+    assert sent(keys, connection, 2, row(1), row(2)) == [row(1), row(2)]
+    assert sent(keys, connection, 1, row(1), row(2)) == [row(1)]
