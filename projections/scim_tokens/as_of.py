@@ -22,7 +22,7 @@ from projections.scim_tokens.filters import TokenFilter
 from projections.scim_tokens.queries import TokenPage
 from projections.scim_tokens.row import TokenRow
 from projections.scim_tokens.view import document
-from projections.scim_tokens.walk import BEHIND, along, of_teams
+from projections.scim_tokens.walk import along, behind, of_teams
 from projections.view_reader import ViewReader
 
 _SQL: Final = statements("projections.scim_tokens", "as_of.sql")
@@ -86,7 +86,10 @@ def _newest(
     is_of_one_team, parameters = of_teams(narrow.teams)
     parameters |= {"at": at, "limit": limit + 1}
     index = ["revoked_at IS NOT NULL"] if narrow.status == "revoked" else []
-    bounds, filters = [_CREATED], list(_STATUS[narrow.status])
+    bounds, place = behind(after)
+    parameters |= place
+    bounds.append(_CREATED)
+    filters = list(_STATUS[narrow.status])
     if narrow.name is not None:
         index = ["name = %(name)s"]
         parameters["name"] = narrow.name
@@ -94,12 +97,7 @@ def _newest(
         made_by = ["created_by = %(created_by)s"]
         index, filters = (made_by, filters) if narrow.name is None else (index, filters + made_by)
         parameters["created_by"] = narrow.created_by
-    if after is not None:
-        bounds.insert(0, BEHIND)
-        parameters |= {"after_at": after.created_at, "after_id": after.id}
-    newest = along(
-        tuple(index), tuple(bounds), tuple(filters), is_of_one_team=is_of_one_team, shown=_SHOWN
-    )
+    newest = along(index, bounds, filters, is_of_one_team=is_of_one_team, shown=_SHOWN)
     return newest, parameters
 
 

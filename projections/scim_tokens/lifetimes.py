@@ -97,8 +97,7 @@ def _walk(asked: str, team: Sequence[str], bounds: Sequence[str], filters: Seque
     following = (
         f"(SELECT lifetime_days FROM {{table}} WHERE {longer} ORDER BY lifetime_days LIMIT 1)"
     )
-    index = (*team, "lifetime_days = lives.days")
-    page = along(index, tuple(bounds), tuple(filters), is_of_one_team=None)
+    page = along([*team, "lifetime_days = lives.days"], bounds, filters, is_of_one_team=None)
     return (
         "WITH RECURSIVE lives (team_id, days, up_to) AS ("
         f"SELECT team_id, {following}, up_to FROM {asked} AS lives (team_id, days, up_to) "

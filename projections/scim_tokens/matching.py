@@ -17,7 +17,7 @@ from projections.described import Instant, rfc3339
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.lifetimes import IS_EXCEEDED, allowed
-from projections.scim_tokens.walk import BEHIND, ORDER
+from projections.scim_tokens.walk import ORDER, behind
 from projections.view_reader import ViewReader
 
 STEP: Final = 5000
@@ -115,9 +115,9 @@ def statement(
     chosen = ["revoked_at IS NULL"]
     if index.keys() <= {"team_id"}:  # the indexes that hold nothing else
         walked += chosen
-    if after is not None:
-        walked.append(BEHIND)
-        parameters |= {"after_at": after.created_at, "after_id": after.id}
+    bounds, place = behind(after)
+    walked += bounds
+    parameters |= place
     for name in ("created_before", "unused_since"):
         if (before := getattr(where, name)) is not None:
             parameters[name] = before

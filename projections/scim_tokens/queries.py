@@ -25,7 +25,7 @@ from projections.scim_tokens.lifetimes import (
 )
 from projections.scim_tokens.rotations import RotationQueries
 from projections.scim_tokens.view import DOCUMENT
-from projections.scim_tokens.walk import BEHIND, ORDER, SHOWN, along, of_teams
+from projections.scim_tokens.walk import ORDER, SHOWN, along, behind, of_teams
 from projections.token_sources import view as token_sources
 from projections.view_reader import ViewReader
 
@@ -49,14 +49,8 @@ class _StoredToken(NamedTuple):
     document: str
 
 
-class _Placed(msgspec.Struct):
-    """Where a document stands in the list, to the millisecond as the ledger has it."""
-
-    created_at: datetime
-    id: UUID
-
-
-_document: Final = msgspec.json.Decoder(_Placed)
+_place_of: Final = msgspec.json.Decoder(Place)
+"""Of a document: its instants are whole milliseconds, as the ledger's are."""
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SEPARATOR: Final = "\x1f"
 _TOKENS: Final = f"""
@@ -150,7 +144,7 @@ class TokenQueries:
         if len(documents) <= limit:
             return TokenPage(documents, None), ids or ()
         del documents[limit:]
-        return TokenPage(documents, _place(documents[-1])), ids or ()
+        return TokenPage(documents, _place_of.decode(documents[-1])), ids or ()
 
 
 def statement(
@@ -169,10 +163,8 @@ def statement(
     is_of_one_team, parameters = of_teams(narrow.teams)
     parameters |= {"limit": limit + 1, "at": at}
     index, filters = conditions(narrow, parameters)
-    bounds = []
-    if after is not None:
-        bounds.append(BEHIND)
-        parameters |= {"after_at": after.created_at, "after_id": after.id}
+    bounds, place = behind(after)
+    parameters |= place
     if narrow.unused_since is not None:
         bounds.append("created_at < %(unused_since)s")
     if lives is not None:
@@ -196,7 +188,7 @@ def statement(
         )
         parameters |= spans
     elif narrow.new_source_since is None:
-        newest = along(tuple(index), tuple(bounds), tuple(filters), is_of_one_team=is_of_one_team)
+        newest = along(index, bounds, filters, is_of_one_team=is_of_one_team)
     else:
         parameters["new_source_since"] = narrow.new_source_since
         newest = _with_new_source(index, bounds, filters, is_of_one_team=is_of_one_team)
@@ -207,11 +199,6 @@ def statement(
         f"array_agg(id) FILTER (WHERE rotation_ends_at > %(at)s) FROM ({newest}) page"
     )
     return select, parameters
-
-
-def _place(document: str) -> Place:
-    found = _document.decode(document)
-    return Place(found.created_at, found.id)
 
 
 def _with_new_source(
@@ -229,9 +216,9 @@ def _with_new_source(
     shown = ", ".join(SHOWN)
     of_few = " AND ".join(["true", *any_team, *index, *bounds, *filters])
     many = along(
-        tuple(index),
-        (*bounds, token_sources.ARE_MANY),
-        (*filters, token_sources.IS_NEW_SINCE),
+        index,
+        [*bounds, token_sources.ARE_MANY],
+        [*filters, token_sources.IS_NEW_SINCE],
         is_of_one_team=is_of_one_team,
     )
     return (

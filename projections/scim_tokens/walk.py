@@ -8,14 +8,11 @@ other way reads no less and has to sort. What else is asked for is compared on t
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
+from domain.eventstore.lookups.place import Place
+
 ORDER: Final = "ORDER BY created_at DESC, id DESC"
-BEHIND: Final = "(created_at, id) < (%(after_at)s, %(after_id)s)"
-"""SQL, the first bound of a page behind another: PostgreSQL enters an index by the first bound that
-it is given, and passes over all that lies before the others.
-"""
 
 _LISTS: Final = (
     ("active", "", " WHERE revoked_at IS NULL"),
@@ -49,20 +46,20 @@ _COMPARED: Final = (
 _NAME: Final = re.compile(r"[a-z_]+")
 
 
-@lru_cache(maxsize=256)
 def along(
-    index: tuple[str, ...],
-    bounds: tuple[str, ...],
-    filters: tuple[str, ...],
+    index: Sequence[str],
+    bounds: Sequence[str],
+    filters: Sequence[str],
     *,
     is_of_one_team: bool | None,
-    shown: tuple[str, ...] = SHOWN,
+    shown: Sequence[str] = SHOWN,
 ) -> str:
     """SQL: the newest rows of {table}, `limit` at most.
 
     index: conditions that an index of `scim_tokens` begins with, or that it is partial by. bounds:
-    where on it to begin. filters: what else a row must meet. is_of_one_team: that of the parameter
-    `team`; False for one of `teams`, each of which is walked by itself; None for all.
+    where on it to begin, first of all that of `behind`. filters: what else a row must meet.
+    is_of_one_team: that of the parameter `team`; False for one of `teams`, each of which is walked
+    by itself; None for all.
     shown: the columns to return; to carry all of them past the filters costs a sixth of a page.
     """
     within = [*index, *bounds]
@@ -82,6 +79,18 @@ def along(
 def _named(filters: Iterable[str]) -> list[str]:
     names = frozenset(_NAME.findall(" ".join(filters)))
     return [name for name in _COMPARED if name in names]
+
+
+def behind(after: Place | None) -> tuple[list[str], dict[str, Any]]:
+    """The first bound of a page, and its parameters: none of the first page.
+
+    PostgreSQL enters an index by the first bound that it is given, and passes over all that lies
+    before the others.
+    """
+    if after is None:
+        return [], {}
+    bound = "(created_at, id) < (%(after_at)s, %(after_id)s)"
+    return [bound], {"after_at": after.created_at, "after_id": after.id}
 
 
 def of_teams(teams: Sequence[Any] | None) -> tuple[bool | None, dict[str, Any]]:

@@ -63,5 +63,6 @@ async def other_managers(pool: ReadPool, token_id: UUID, *, at: datetime) -> Seq
 
 
 def _behind(after: Place | None, first: UUID) -> dict[str, Any]:
-    at, id_ = (None, first) if after is None else after
-    return {"after_at": at, "after_id": id_}
+    if after is None:
+        return {"after_at": None, "after_id": first}
+    return {"after_at": after.created_at, "after_id": after.id}

@@ -1,11 +1,12 @@
 """Where a page of a list ended."""
 
 from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 
-class Place(NamedTuple):
+
+class Place(msgspec.Struct, frozen=True):
     """The last one on a page, of a list by (created_at, id): the next page goes on behind it."""
 
     created_at: datetime

@@ -207,7 +207,7 @@ def analyze(database: Database) -> None:
 
 
 def asked(after: Place | None = None, **more: Any) -> Mapping[str, Any]:
-    at, id_ = after or (None, UUID(int=(1 << 128) - 1))
+    at, id_ = (after.created_at, after.id) if after else (None, UUID(int=(1 << 128) - 1))
     return {"at": AT, "session": LIFETIME, "after_at": at, "after_id": id_, "limit": LIMIT, **more}
 
 
