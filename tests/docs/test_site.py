@@ -9,7 +9,6 @@ from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -17,6 +16,7 @@ import pytest
 
 from tests.docs.documents import ROOT, blocks
 from tests.gateways.programs import require
+from tests.served import served
 
 pytestmark = pytest.mark.long
 
@@ -152,19 +152,18 @@ def test_the_first_page_leads_to_the_index_and_the_index_to_every_part(
 def test_the_search_finds_without_any_server_but_a_folder(site: Path, tmp_path: Path) -> None:
     """The index is a script of the site's own; here a loopback server hands out its files."""
     require({"chromium": "apt-get install chromium"})
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    with served(server) as url:
         shown = subprocess.run(
             [
                 *(shutil.which("chromium") or "", "--headless", "--no-sandbox", "--disable-gpu"),
                 *("--disable-dev-shm-usage", "--no-first-run", "--dump-dom"),
                 *("--disable-background-networking", f"--user-data-dir={tmp_path}"),
                 "--virtual-time-budget=20000",
-                f"http://127.0.0.1:{server.server_port}/search.html?q=quarantine",
+                f"{url}/search.html?q=quarantine",
             ],
             capture_output=True, text=True, timeout=120, check=True,
         ).stdout  # fmt: skip
-        server.shutdown()
     assert "docs/how-to/identity-providers.html" in shown
 
 

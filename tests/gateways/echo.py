@@ -2,13 +2,14 @@
 
 import json
 import socket
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from wsgiref.types import StartResponse, WSGIEnvironment
+
+from tests.served import served
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
@@ -155,14 +156,10 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
             """A client that went away is nobody's failure here."""
 
     server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        with served(server) as url:
+            yield url
     finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
         for connection in server.accepted:
             with suppress(OSError):  # closed already
                 connection.shutdown(socket.SHUT_RDWR)

@@ -19,6 +19,7 @@ from tests.gateways.cases import LedgerCase, ScriptedCase
 from tests.gateways.echo import Recorder, asgi_echo, echo_backend, wsgi_echo
 from tests.gateways.fronts import Front, Ledger, front_of
 from tests.gateways.scripted import scripted_ledger
+from tests.served import served
 from tests.service import RunningService, until
 
 
@@ -52,14 +53,8 @@ class _Handler(WSGIRequestHandler):
 def _wsgi(ledger_url: str, recorder: Recorder) -> Iterator[str]:
     application = scim_ledger_wsgi.ScimLedgerMiddleware(wsgi_echo(recorder), ledger_url)
     server = make_server("127.0.0.1", 0, application, server_class=_Server, handler_class=_Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served(server) as url:
+        yield url
 
 
 MODULES: Final = {"asgi": scim_ledger_asgi, "wsgi": scim_ledger_wsgi}

@@ -24,8 +24,8 @@ from domain.scim_token.rotation import SecretsInUse
 from domain.scim_token.token import ScimToken
 from domain.secret import Pepper
 from projections.warnings.teller import Teller
-from tests.caching_front import caching_fronts
 from tests.conftest import CLOCK_AND_IDS, Database
+from tests.linearizability.caching_front import caching_fronts
 from tests.linearizability.checker import Operation, is_linearizable
 from tests.linearizability.clients import Crowd, described
 from tests.linearizability.finisher import Decide, Finisher, by_the_rule

@@ -1,12 +1,13 @@
 """A collector of OpenTelemetry traces on loopback: OTLP over HTTP, protobuf."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.served import served
 
 
 class SpanSeen(NamedTuple):
@@ -72,11 +73,5 @@ def running_collector() -> Iterator[Collector]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     collector = Collector(server.server_port)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with served(server):
         yield collector
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -1,7 +1,6 @@
 """A page of the console as it was answered once, from a server that does nothing but send it."""
 
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +9,7 @@ from typing import Final
 import httpx
 
 from tests.console.browsing import Visitor
+from tests.served import served
 
 _ASSET: Final = re.compile(r'(?:href|src)="(/console/[^"?]*\.(?:css|js|svg)[^"]*)"')
 
@@ -18,15 +18,9 @@ _ASSET: Final = re.compile(r'(?:href|src)="(/console/[^"?]*\.(?:css|js|svg)[^"]*
 def static_copy(page: httpx.Response, visitor: Visitor) -> Iterator[str]:
     """The URL of the server, which has the page at its path, and what it loads."""
     assets = {path: visitor.see(path) for path in _ASSET.findall(page.text)}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _sending({page.url.path: page} | assets))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    sending = _sending({page.url.path: page} | assets)
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), sending)) as url:
+        yield url
 
 
 def _sending(answers: Mapping[str, httpx.Response]) -> type[BaseHTTPRequestHandler]:

@@ -358,15 +358,20 @@ def test_the_api_tokens(look: Page, pictures: Path) -> None:
     look.wait_for_selector("main .good")
 
 
+def ask_doctor(look: Page) -> None:
+    """From the page of the system, which tells what the doctor finds then."""
+    look.click("main .head a.button")
+    look.wait_for_selector("caption:has-text('What the doctor finds')", state="attached")
+    look.evaluate("() => scrollTo(0, 0)")
+
+
 @visits("GET /console/system")
 def test_the_system(look: Page, pictures: Path, seen: Seen) -> None:
     ask = {"Authorization": "Bearer nonsense"}
     assert seen.service.client.get("/gateway/nginx", headers=ask).status_code == 401
     look.goto("/console/system")
     assert_for_everybody(look, pictures, "system")
-    look.click("main .head a.button")
-    look.wait_for_selector("caption:has-text('What the doctor finds')", state="attached")
-    look.evaluate("() => scrollTo(0, 0)")
+    ask_doctor(look)
     assert_for_everybody(look, pictures, "system-examined")
     with rebuild_held(seen.service):
         look.goto("/console/system")
@@ -400,9 +405,7 @@ def test_the_system_in_trouble(look: Page, pictures: Path, seen: Seen) -> None:
     with trouble(seen.service):
         look.goto("/console/system")
         assert_at_any_width(look, pictures, "system-trouble")
-        look.click("main .head a.button")
-        look.wait_for_selector("caption:has-text('What the doctor finds')", state="attached")
-        look.evaluate("() => scrollTo(0, 0)")
+        ask_doctor(look)
         assert_at_any_width(look, pictures, "system-trouble-examined")
         with rebuild_held(seen.service):
             look.goto("/console/system")

@@ -19,9 +19,9 @@ from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Used
-from tests.caching_front import caching_fronts
 from tests.conftest import Database
 from tests.domain.eventstore.consistency import assert_consistent
+from tests.linearizability.caching_front import caching_fronts
 from tests.presenting import FORWARD, NGINX, SCIM, VERIFY, Verdict
 from tests.raw_http import Client, request, run
 from tests.service import RunningService
