@@ -96,10 +96,11 @@ class TestWhoWasRefused:
 class TestTheQueue:
     def test_it_is_bounded_and_refuses_at_once(self, run: Run) -> None:
         async def main() -> None:
-            go = asyncio.Event()
+            under_way, go = asyncio.Event(), asyncio.Event()
             answered: list[int] = []
 
             async def answer(jobs: Sequence[Job[int, int]]) -> None:
+                under_way.set()
                 await go.wait()
                 for job in jobs:
                     answered.append(job.ask)
@@ -107,8 +108,7 @@ class TestTheQueue:
 
             batcher: Batcher[int, int] = Batcher(answer, max_batch=2, max_queue=3)
             accepted = [batcher.submit(0, timeout_s=5)]
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)  # it is under way by now, and the queue is empty
+            await under_way.wait()
             accepted += [batcher.submit(number, timeout_s=5) for number in (1, 2, 3)]
             await asyncio.sleep(0)
             for number in (4, 5):
