@@ -36,14 +36,15 @@ POLL_S: Final = 0.025
 STANDBY_S: Final = 0.5
 MAX_BACKOFF_S: Final = 2.0
 
-SHARE: Final = 0.05
-"""Of its time that it spends on batches while one append follows another, and nobody waits for a
-view. The first one after a pause is applied at once. Whatever its size, a batch costs two
-milliseconds and more, and what is used twice in it is written once."""
+BUSY_SHARE: Final = 0.05
+"""Of the time, for batches, while one append follows another and nobody waits for a view. The first
+one after a pause is applied at once. Whatever its size, a batch costs two milliseconds and more,
+and what is used twice in it is written once.
+"""
 
-LONGEST_PAUSE_S: Final = 0.25
-"""From the beginning of a batch to that of the next, however long it took: who reads by another
-machine than the one that keeps the views cannot wake it.
+APART_S: Final = 0.25
+"""At most, from the beginning of a batch to that of the next: who reads by another machine than the
+one that keeps the views cannot wake it.
 """
 
 LOOK_S: Final = 0.01
@@ -232,7 +233,7 @@ class Runner:
                 self._wake_ups.wait(POLL_S)
             elif events < self._batch:
                 took_s = time.monotonic() - began
-                self._pause(until=began + min(took_s / SHARE, LONGEST_PAUSE_S))
+                self._pause(until=began + min(took_s / BUSY_SHARE, APART_S))
 
     def _take_over(self, connection: Connection, led: Collection[str]) -> set[str]:
         """Lead every view that nobody else does, but for those that are left to a newer release."""
