@@ -63,10 +63,25 @@ def test_an_append_wakes_it(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    ("busy_share", "apart_s", "batch_s"),
+    [
+        pytest.param(0.001, 0.25, 0.0, id="at most so far apart"),
+        pytest.param(0.2, 60.0, 0.05, id="as what they take has it"),
+    ],
+)
 def test_many_commits_are_applied_in_few_batches(
-    database: Database, monkeypatch: pytest.MonkeyPatch, wake: tuple[int, int]
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    wake: tuple[int, int],
+    *,
+    busy_share: float,
+    apart_s: float,
+    batch_s: float,
 ) -> None:
-    monkeypatch.setattr(running, "EVERY_S", 0.25)
+    """A quarter of a second apart, either way."""
+    monkeypatch.setattr(running, "BUSY_SHARE", busy_share)
+    monkeypatch.setattr(running, "APART_S", apart_s)
     batches: list[int] = []
 
     class Noticing(Counting):
@@ -75,6 +90,7 @@ def test_many_commits_are_applied_in_few_batches(
         ) -> None:
             entries = list(entries)
             batches.append(len(entries))
+            time.sleep(batch_s)
             super().fold(rows, entries, registry)
 
     with driven(database, counting("counter", Noticing), wake):
@@ -91,7 +107,8 @@ def test_many_commits_are_applied_in_few_batches(
 def test_a_query_does_not_wait_for_the_pace(
     database: Database, monkeypatch: pytest.MonkeyPatch, wake: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr(running, "EVERY_S", 60.0)
+    monkeypatch.setattr(running, "BUSY_SHARE", 0.0001)
+    monkeypatch.setattr(running, "APART_S", 60.0)
     counter, waker = counting("counter"), Waker(wake[1])
 
     async def count(*, ledger_head: int) -> list[tuple[Any, ...]]:
