@@ -33,6 +33,10 @@ TABLE: Final = re.compile(r"(?:TABLE(?: ONLY)?|INDEX \w+ ON|COMMENT ON COLUMN) l
 VIEW: Final = re.compile(r"VIEW ledger\.(\w+)")
 QUALIFIED: Final = re.compile(r"\b(?!ledger\b)\w+\.(?=\w)")
 """PostgreSQL 15 writes the name of a view's table before each column."""
+COLUMN_VERSION: Final = re.compile(
+    r"^ALTER TABLE (?:ONLY )?\S+ ALTER COLUMN \S+ SET \(pg_attver=\d+\);\n", re.MULTILINE
+)
+"""What PostgreSQL 15.20 notes of each column by itself, another number in each database."""
 ORDER: Final = ("SCHEMA", "TABLE", "VIEW", "FK CONSTRAINT", "FUNCTION", "TRIGGER")
 
 
@@ -61,7 +65,7 @@ def schema(conninfo: str) -> str:
 def ordered(dump: str) -> Iterator[str]:
     """The entries of a dump, each table with what belongs to it."""
     groups: dict[tuple[int, str], list[str]] = {}
-    _, *parts = ENTRY.split(dump)
+    _, *parts = ENTRY.split(COLUMN_VERSION.sub("", dump))
     for name, kind, part in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         # Behind an entry stand settings for the next ones, and the end of the dump.
         text = re.split(r"\n\n\n(?:SET |--\n-- PostgreSQL database dump complete)", part)[0].strip()
