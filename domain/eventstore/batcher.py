@@ -24,7 +24,6 @@ SWEEP_EVERY_S: Final = 0.02
 One timer for all who wait: one each would cost more than the wait.
 """
 
-
 ENOUGH: Final = 12
 """Jobs that leave at once. A batch costs by itself what ten and more of its jobs do; a larger one
 would save little of that, and what is done while it runs would wait for it.

@@ -77,5 +77,5 @@ PROJECTION: Final = RowPerKey(
     sums=("uses", "refusals"),
     firsts=("first_at",),
     lasts=("last_at",),
-    fillfactor=50,  # uses of an hour rewrite its row: a third less where the page has room
+    fillfactor=50,  # uses of an hour rewrite its row: a quarter less where the page has room
 )
