@@ -158,11 +158,11 @@ def _unauthorized(reason: str, detail: str) -> Refused:
 
 def identity(decision: Decision) -> Sequence[tuple[bytes, bytes]]:
     """The identity headers, as ASGI has them: always all of them, never empty."""
-    assert decision.use_id is not None
+    assert decision.use is not None
     return (
         (b"x-scim-team-id", decision.team),
         (b"x-scim-token-id", decision.token),
-        (b"x-scim-use-id", str(decision.use_id).encode()),
+        (b"x-scim-use-id", decision.use),
     )
 
 

@@ -44,7 +44,7 @@ class PresentationCommands(Execution):
         if decision is None:
             await self._newer_keys.require_none(timeout_s=deadline - monotonic())
             raise TokenUnknown
-        if decision.use_id is None:
+        if decision.use is None:
             raise await self._refuse(
                 decision, presented.candidates, presentation, timeout_s=deadline - monotonic()
             )

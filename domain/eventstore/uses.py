@@ -51,16 +51,16 @@ class Presented(msgspec.Struct, frozen=True):
 class Decision(NamedTuple):
     """What became of a presented secret.
 
-    token, team: their ids as text, ready for a header; `token_id`, `team_id`: the same as UUIDs.
-    digest: the candidate that is stored. use_id: of the `Used` event that is committed, None when
-    refused. at: ledger time of the decision. is_void: refused for good, and not because its time is
-    over.
+    token, team, use: their ids as text, ready for a header; `token_id`, `team_id`, `use_id`: the
+    same as UUIDs. The use is the `Used` event that is committed, None when refused. digest: the
+    candidate that is stored. at: ledger time of the decision. is_void: refused for good, and not
+    because its time is over.
     """
 
     token: bytes
     team: bytes
+    use: bytes | None
     digest: bytes
-    use_id: UUID | None
     at: datetime
     is_void: bool
 
@@ -71,6 +71,10 @@ class Decision(NamedTuple):
     @property
     def team_id(self) -> UUID:
         return UUID(self.team.decode())
+
+    @property
+    def use_id(self) -> UUID | None:
+        return None if self.use is None else UUID(self.use.decode())
 
 
 _Job: TypeAlias = Job[Presented, Decision | None]
@@ -243,8 +247,8 @@ class _Batch:
             decision = Decision(
                 value(row, 1),
                 value(row, 2),
+                str(self._ids[ordinal]).encode() if is_good else None,
                 digest,
-                self._ids[ordinal] if is_good else None,
                 at,
                 value(row, 5) == _TRUE,
             )
