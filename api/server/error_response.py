@@ -54,7 +54,7 @@ class Refusal(Exception):
             )
         retry_after = b"retry-after: 1\r\n" if self.status == 503 else b""  # noqa: PLR2004
         return (
-            b"%scontent-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n"
+            b"%s\r\ncontent-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n"
             b"cache-control: no-store\r\n%sconnection: close\r\n\r\n%s"
         ) % (
             STATUS_LINE[self.status],

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from http import HTTPStatus
+from operator import itemgetter
 from time import monotonic_ns
 from typing import Any, Final, Protocol
 
@@ -13,24 +15,27 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 STATUS_LINE: Final = {
-    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode()
-    for status in range(100, 600)
+    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}".encode() for status in range(100, 600)
 }
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WITHOUT_BODY: Final = frozenset({204, 304})
 _CLOSE: Final = (b"connection", b"close")
-_FIELDS: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\x00-\x08\x0a-\x1f\x7f]*\r\n)*")
-"""RFC 9110 §5.1, §5.5: tokens, and values without control characters."""
+_CRLF: Final = b"\r\n"
+_is_name: Final = lru_cache(1024)(re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch)
+"""RFC 9110 §5.1: a token."""
+_TEXT: Final = bytes({*range(256)} - {*range(9), *range(10, 32), 127})
+"""What a value consists of, RFC 9110 §5.5: all but control characters, of which it has the tab."""
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
 logger = logging.getLogger("uvicorn.error")
 
 
 class Connection(Protocol):
-    """Whose request it is."""
+    """Whose request it is. tasks: what the server waits for before it ends."""
 
     transport: asyncio.Transport
     flow: FlowControl
+    tasks: set[asyncio.Task[None]]
 
     @property
     def default_headers(self) -> Iterable[tuple[bytes, bytes]]:
@@ -56,10 +61,11 @@ class Exchange:
     sends its body when it is told to. is_gone: the peer is; nothing is sent any more.
     is_request_whole: all of the body has come. is_begun, is_answered: the head of the answer was
     given, and all of it. began_at: when the head of the request had come, `monotonic_ns`.
-    status: of the answer that has begun.
+    status: of the answer that has begun. task: that runs it, from before it does.
     """
 
     __slots__ = (
+        "_bell",
         "_body",
         "_connection",
         "_has_news",
@@ -76,7 +82,9 @@ class Exchange:
         "is_waiting_for_continue",
         "scope",
         "status",
+        "task",
     )
+    task: asyncio.Task[None]
 
     def __init__(
         self,
@@ -97,7 +105,8 @@ class Exchange:
         self.is_answered = False
         self._connection = connection
         self._body = bytearray()
-        self._has_news = asyncio.Event()
+        self._has_news = False
+        self._bell: asyncio.Event | None = None
         self._head = b""
         self._left = 0
         self._is_chunked = False
@@ -112,18 +121,25 @@ class Exchange:
         self._body += piece
         if len(self._body) > HIGH_WATER_LIMIT:
             self._connection.flow.pause_reading()
-        self._has_news.set()
+        self._tell()
 
     def finish(self) -> None:
         """The request is whole."""
         self.is_request_whole = True
         self.is_waiting_for_continue = False
-        self._has_news.set()
+        self._tell()
 
     def hang_up(self) -> None:
         """Nothing more comes from the peer, and nothing reaches it."""
         self.is_gone = not self.is_answered
-        self._has_news.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        """There is news for who receives; few wait for it, so a bell is made when one does."""
+        self._has_news = True
+        if self._bell is not None:
+            self._bell.set()
+            self._bell = None
 
     # What the application does
 
@@ -133,18 +149,21 @@ class Exchange:
         It may not: then this is a 500, or the end of the connection.
         """
         try:
-            await app(self.scope, self.receive, self.send)
-        except BaseException as error:
-            logger.exception("Exception in ASGI application\n", exc_info=error)
-        else:
-            if self.is_answered or self.is_gone:
-                return
-            logger.error("ASGI callable returned without completing response.")
-        if self.is_begun:
-            self._write(b"")
-            self._connection.end()
-        else:
-            await self._fail()
+            try:
+                await app(self.scope, self.receive, self.send)
+            except BaseException as error:
+                logger.exception("Exception in ASGI application\n", exc_info=error)
+            else:
+                if self.is_answered or self.is_gone:
+                    return
+                logger.error("ASGI callable returned without completing response.")
+            if self.is_begun:
+                self._write(b"")
+                self._connection.end()
+            else:
+                await self._fail()
+        finally:
+            self._connection.tasks.discard(self.task)
 
     async def receive(self) -> Any:
         """The next piece of the request's body;
@@ -155,8 +174,10 @@ class Exchange:
             self.is_waiting_for_continue = False
         if not self.is_gone and not self.is_answered:
             self._connection.flow.resume_reading()
-            await self._has_news.wait()
-            self._has_news.clear()
+            if not self._has_news:
+                self._bell = self._bell or asyncio.Event()
+                await self._bell.wait()
+            self._has_news = False
         if self.is_gone or self.is_answered:
             return {"type": "http.disconnect"}
         body, self._body = bytes(self._body), bytearray()
@@ -215,11 +236,8 @@ class Exchange:
             # once on that word: that connection ends all the same unless the request becomes whole
             # first.
             fields.append(_CLOSE)
-        head = b"".join([b"%b: %b\r\n" % field for field in fields])
-        if _FIELDS.fullmatch(head) is None or head.count(b"\n") != len(fields):
-            raise RuntimeError("a field of the answer is not valid")
         self._left = 0 if self._is_chunked or self._is_for_head else length or 0
-        self._head = b"%b%b\r\n" % (STATUS_LINE[status], head)
+        self._head = head_of(status, fields)
         if self._is_for_head:
             self._write(b"")
 
@@ -237,7 +255,7 @@ class Exchange:
         self._write(body)
         if is_last:
             self.is_answered = True
-            self._has_news.set()
+            self._tell()
             if not self.is_keeping_alive:
                 self._connection.end()
             self._connection.on_answered()
@@ -257,3 +275,14 @@ class Exchange:
         start: Any = {"type": "http.response.start", "status": 500, "headers": [*fields, _CLOSE]}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def head_of(status: int, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The head of an answer. Raises RuntimeError where it would read as another one."""
+    if not all(map(_is_name, map(itemgetter(0), fields))):
+        raise RuntimeError("the name of a field of the answer is not valid")
+    head = _CRLF.join([STATUS_LINE[status], *map(b": ".join, fields), _CRLF])
+    # Nothing in it is no text but the ends of our own lines.
+    if head.translate(None, _TEXT) != _CRLF * (len(fields) + 2):
+        raise RuntimeError("the value of a field of the answer is not valid")
+    return head

@@ -390,9 +390,8 @@ class StrictHttpProtocol(asyncio.Protocol):
 
     def _answer(self, exchange: Exchange) -> None:
         self._answering = exchange
-        self._not_begun = task = self.loop.create_task(exchange.run(self._app))
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
+        self._not_begun = exchange.task = self.loop.create_task(exchange.run(self._app))
+        self.tasks.add(exchange.task)
 
     def on_answered(self) -> None:
         """Go on with the connection, or end it, behind an answer."""
@@ -465,6 +464,7 @@ class StrictHttpProtocol(asyncio.Protocol):
                 return
             if self._not_begun is not None:
                 self._not_begun.cancel()  # what is refused has no effect
+                self.tasks.discard(self._not_begun)
             if not newest.is_begun:
                 self.transport.write(refusal.to_bytes(self.url))
         elif newest is not None and not newest.is_answered:

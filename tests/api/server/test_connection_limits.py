@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import pytest
@@ -16,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.process import FEWEST, OTHER_DESCRIPTORS
+from api.server import heartbeat, supervisor
 from api.server.connection_limits import TURNED_AWAY_AT_ONCE, Place, Places
+from api.server.error_response import Refusal
 from api.server.protocol import StrictHttpProtocol
 from tests.api.server.serving import GOOD, connect, exchange, head, serving, statuses
 
@@ -246,3 +249,34 @@ def test_a_process_that_may_open_too_few_files_says_so() -> None:
         f"a process may open {few} files here, and a worker needs {few + 1}: "
         "raise the limit (ulimit -n, LimitNOFILE= of systemd, or the ulimits of the container)"
     )
+
+
+def test_the_limits_are_those_of_the_reference() -> None:
+    reference = (Path(__file__).parents[3] / "docs/reference/settings.md").read_text()
+    of = StrictHttpProtocol
+    for row in (
+        (
+            f"| connections | {of.max_connections}, or the descriptors a process may open "
+            f"(`ulimit -n`, the hard limit) less {OTHER_DESCRIPTORS} |"
+        ),
+        (
+            f"| target, headers | {of.max_target_bytes // 1024} KiB; "
+            f"{of.max_header_bytes // 1024} KiB "
+            f"and {of.max_headers} of them |"
+        ),
+        f"| requests of one connection behind the one being answered | {of.max_waiting} |",
+        f"| first byte, whole head, next piece of a body | {of.receive_timeout_s:.0f} s |",
+        f"| the whole of a body | {of.body_timeout_s:.0f} s |",
+        f"| idle | {of.keep_alive_timeout_s:.0f} s:",
+        f"| an answer that the client does not take | {of.send_timeout_s:.0f} s ",
+        f"| an event loop or a process that stands still | {heartbeat.SILENT_S:.0f} s |",
+        f"then {supervisor.LAST_GRACE_S:.0f} s for the projection process |",
+    ):
+        assert row in reference
+
+
+def test_a_refusal_is_a_whole_response() -> None:
+    answer = Refusal(503, "Enough.").to_bytes()
+
+    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert answer.endswith(b',"title":"Too many connections","status":503,"detail":"Enough."}')

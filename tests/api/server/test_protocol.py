@@ -1,5 +1,6 @@
 """The strict protocol, over raw sockets, in front of a real server."""
 
+import asyncio
 import contextlib
 import gc
 import json
@@ -10,19 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from api.process import OTHER_DESCRIPTORS
-from api.server import heartbeat, supervisor
-from api.server.error_response import Refusal
+from api.server.exchange import head_of
 from api.server.protocol import StrictHttpProtocol
 from tests.api.server.serving import (
     CHUNKED,
     GOOD,
     LAST,
+    app,
     connect,
     exchange,
     head,
@@ -441,37 +442,6 @@ def test_a_body_may_take_long_while_it_keeps_coming(impatient_address: tuple[str
         assert b"/echo 0 5" in read_to_end(client)
 
 
-def test_a_refusal_is_a_whole_response() -> None:
-    answer = Refusal(503, "Enough.").to_bytes()
-
-    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-    assert answer.endswith(b',"title":"Too many connections","status":503,"detail":"Enough."}')
-
-
-def test_the_limits_are_those_of_the_reference() -> None:
-    reference = (Path(__file__).parents[3] / "docs/reference/settings.md").read_text()
-    of = StrictHttpProtocol
-    for row in (
-        (
-            f"| connections | {of.max_connections}, or the descriptors a process may open "
-            f"(`ulimit -n`, the hard limit) less {OTHER_DESCRIPTORS} |"
-        ),
-        (
-            f"| target, headers | {of.max_target_bytes // 1024} KiB; "
-            f"{of.max_header_bytes // 1024} KiB "
-            f"and {of.max_headers} of them |"
-        ),
-        f"| requests of one connection behind the one being answered | {of.max_waiting} |",
-        f"| first byte, whole head, next piece of a body | {of.receive_timeout_s:.0f} s |",
-        f"| the whole of a body | {of.body_timeout_s:.0f} s |",
-        f"| idle | {of.keep_alive_timeout_s:.0f} s:",
-        f"| an answer that the client does not take | {of.send_timeout_s:.0f} s ",
-        f"| an event loop or a process that stands still | {heartbeat.SILENT_S:.0f} s |",
-        f"then {supervisor.LAST_GRACE_S:.0f} s for the projection process |",
-    ):
-        assert row in reference
-
-
 @pytest.mark.parametrize(
     "field", [(b"x-a", b"b\r\nx-c: d"), (b"x-a", b"b\x01"), (b"x-a", b"\x00"), (b"x a", b"b")]
 )
@@ -483,3 +453,48 @@ def test_an_answer_with_a_field_that_is_none_is_not_sent(field: tuple[bytes, byt
 
     with serving(StrictHttpProtocol, bad) as bound:
         assert exchange(bound, GOOD) == b""
+
+
+BYTES = st.one_of(st.binary(max_size=3), st.sampled_from([b"", b"a", b"a b", b"\t\xe9", b"\r\n"]))
+
+
+@given(fields=st.lists(st.tuples(BYTES, BYTES), max_size=3))
+def test_a_head_has_the_fields_that_it_was_given_or_is_none(
+    fields: list[tuple[bytes, bytes]],
+) -> None:
+    field = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\x00-\x08\x0a-\x1f\x7f]*")
+    if all(field.fullmatch(b"%b: %b" % each) and b":" not in each[0] for each in fields):
+        written = b"".join(b"%b: %b\r\n" % each for each in fields)
+        assert head_of(200, fields) == b"HTTP/1.1 200 OK\r\n" + written + b"\r\n"
+    else:
+        with pytest.raises(RuntimeError):
+            head_of(200, fields)
+
+
+def test_a_server_waits_for_no_request_that_is_over() -> None:
+    """Answered, not answered by its application, refused before that began, and left."""
+    waited_for: list[set[asyncio.Task[None]]] = []
+
+    class Watched(StrictHttpProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            waited_for.append(self.tasks)
+            super().connection_made(transport)
+
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/fails":
+            raise ValueError(scope["path"])
+        await app(scope, receive, send)
+
+    with serving(Watched, fails) as bound:
+        assert statuses(exchange(bound, GOOD + LAST)) == [200, 200]
+        assert statuses(exchange(bound, head(target=b"/fails"))) == [500]
+        assert statuses(exchange(bound, CHUNKED + b"no length\r\n")) == [400]
+        with connect(bound) as client:
+            client.sendall(CHUNKED)
+        until = time.monotonic() + 5
+        while waited_for[0] and time.monotonic() < until:
+            time.sleep(0.01)
+        left = len(waited_for[0])
+        waited_for[0].clear()  # else the server would not end here, either
+
+    assert (len(waited_for), left) == (4, 0)
