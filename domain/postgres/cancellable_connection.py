@@ -1,6 +1,7 @@
 """A connection that closes its socket when a call of it is cancelled."""
 
 import asyncio
+from collections.abc import Callable
 from typing import TypeVar
 
 from psycopg import AsyncConnection
@@ -19,10 +20,38 @@ class Cancellable(AsyncConnection[TupleRow]):
     client is gone, and by its own time-outs nothing of ours runs for long.
     """
 
+    _listened_to: int | None = None
+
     async def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:  # noqa: ASYNC109 - the library calls it so
         """The library's hook: every wait for the server goes through here."""
+        self.stop_listening()
         try:
             return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
         except asyncio.CancelledError:
             self.pgconn.finish()
             raise
+
+    def listen(self, on_readable: Callable[[], None]) -> None:
+        """Call `on_readable` whenever the server may have said something, until `stop_listening`
+        or the library's next call; whoever listens already goes on.
+
+        To begin and to stop are five system calls, too many for each batch of uses.
+        """
+        if self._listened_to is None:
+            self._listened_to = self.pgconn.socket
+            asyncio.get_running_loop().add_reader(self._listened_to, on_readable)
+
+    def stop_listening(self) -> None:
+        """Call nobody any more.
+
+        For a dead connection at once, in the same callback: libpq has closed its socket by then,
+        and the next one that the process opens or accepts gets the same number.
+        """
+        if self._listened_to is not None:
+            asyncio.get_running_loop().remove_reader(self._listened_to)
+            self._listened_to = None
+
+    async def close(self) -> None:
+        """Close it, and its socket with it."""
+        self.stop_listening()
+        await super().close()

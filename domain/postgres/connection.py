@@ -48,7 +48,7 @@ async def connect(
     session: Session = SERVING,
     requires: Sequence[Requirement] = (),
     timeout_s: float = CONNECT_TIMEOUT_S,
-) -> AsyncConnection[TupleRow]:
+) -> Cancellable:
     """A connection in autocommit mode that has stated all we rely on.
 
     Raises what `requires` refuses, WrongEncoding, StoreReadOnly and StoreUnavailable within

@@ -3,10 +3,9 @@
 from typing import Final
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from domain.errors import StoreUnavailable
+from domain.postgres.cancellable_connection import Cancellable
 from domain.postgres.connection import is_alive, takes_writes
 from domain.postgres.primary import Primary
 from domain.postgres.session import SERVING
@@ -20,10 +19,10 @@ class KeptConnection:
     def __init__(self, primary: Primary) -> None:
         self._primary = primary
         self._generation = primary.generation
-        self._connection: AsyncConnection[TupleRow] | None = None
+        self._connection: Cancellable | None = None
         self._is_in_doubt = False
 
-    async def get(self) -> AsyncConnection[TupleRow]:
+    async def get(self) -> Cancellable:
         """The connection, alive as far as its socket tells. Raises StoreUnavailable."""
         connection = self._connection
         if (

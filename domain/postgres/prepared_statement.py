@@ -8,12 +8,13 @@ two calls.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
+
+from domain.postgres.cancellable_connection import Cancellable
 
 
 class NotExecuted(psycopg.OperationalError):
@@ -35,16 +36,18 @@ class PreparedStatement:
     psycopg's own errors for the server's.
     """
 
-    def __init__(self, connection: AsyncConnection[Any], name: str, statement: str) -> None:
+    def __init__(self, connection: Cancellable, name: str, statement: str) -> None:
+        self._connection = connection
         self._pgconn = connection.pgconn
         self._name = name.encode()
         self._statement = statement.encode()
         self._is_prepared = False
-        self._watched: int | None = None
+        self._done: asyncio.Future[PGresult] | None = None
+        self._written: int | None = None
 
-    def is_on(self, connection: AsyncConnection[Any]) -> bool:
+    def is_on(self, connection: Cancellable) -> bool:
         """Whether it is prepared on this connection."""
-        return self._pgconn is connection.pgconn
+        return self._connection is connection
 
     async def __call__(self, parameters: Sequence[bytes]) -> PGresult:
         """Execute with binary parameters, in a transaction of its own unless one is open;
@@ -72,41 +75,47 @@ class PreparedStatement:
     async def _result(self, expected: ExecStatus) -> PGresult:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[PGresult] = loop.create_future()
+        self._done = done
         self._received: PGresult | None = None
         self._results = 0
-        self._watched = self._pgconn.socket
-        if self._pgconn.flush():
-            loop.add_writer(self._watched, self._write, loop, done)
-        loop.add_reader(self._watched, self._read, done)
         try:
+            if self._pgconn.flush():
+                self._written = self._pgconn.socket
+                loop.add_writer(self._written, self._write)
+            self._connection.listen(self._read)
             result = await done
-        finally:
+        except BaseException:  # also of a caller who no longer waits
             self._unwatch()
+            raise
+        finally:
+            self._done = None
         if result.status != expected:
             raise psycopg.errors.error_from_result(result)
         return result
 
     def _unwatch(self) -> None:
-        """Stop waiting for the socket.
+        """Stop waiting for the socket, before its number may be another's."""
+        self._connection.stop_listening()
+        self._stop_writing()
 
-        For a dead connection at once, in the same callback: libpq has closed its socket by then,
-        and the next one that the process opens or accepts gets the same number.
-        """
-        watched, self._watched = self._watched, None
-        if watched is not None:
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(watched)
-            loop.remove_writer(watched)
+    def _stop_writing(self) -> None:
+        if self._written is not None:
+            asyncio.get_running_loop().remove_writer(self._written)
+            self._written = None
 
-    def _write(self, loop: asyncio.AbstractEventLoop, done: asyncio.Future[PGresult]) -> None:
+    def _write(self) -> None:
         try:
             if not self._pgconn.flush():
-                loop.remove_writer(self._pgconn.socket)
+                self._stop_writing()
         except psycopg.Error as error:
             self._unwatch()
-            _fail(done, error)
+            self._fail(error)
 
-    def _read(self, done: asyncio.Future[PGresult]) -> None:
+    def _read(self) -> None:
+        if self._done is None:
+            # A farewell, which stays where it is: it tells who asks next that this server is gone.
+            self._unwatch()
+            return
         try:
             self._pgconn.consume_input()
             # Asked before every call: get_result blocks the whole loop while the rest is still
@@ -114,7 +123,7 @@ class PreparedStatement:
             while not self._pgconn.is_busy():
                 result = self._pgconn.get_result()
                 if result is None:
-                    self._finish(done)
+                    self._finish()
                     return
                 self._received = result
                 self._results += 1
@@ -125,17 +134,16 @@ class PreparedStatement:
                 and self._received is not None
                 and self._received.status == ExecStatus.FATAL_ERROR
             ):
-                self._finish(done)  # the server said why it ends the connection
+                self._finish()  # the server said why it ends the connection
             else:
-                _fail(done, error)
+                self._fail(error)
 
-    def _finish(self, done: asyncio.Future[PGresult]) -> None:
+    def _finish(self) -> None:
         if self._received is None:
-            _fail(done, psycopg.OperationalError("the connection returned nothing"))
-        elif not done.done():
-            done.set_result(self._received)
+            self._fail(psycopg.OperationalError("the connection returned nothing"))
+        elif self._done is not None and not self._done.done():
+            self._done.set_result(self._received)
 
-
-def _fail(done: asyncio.Future[PGresult], error: psycopg.Error) -> None:
-    if not done.done():
-        done.set_exception(error)
+    def _fail(self, error: psycopg.Error) -> None:
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(error)

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import structlog
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from domain.errors import StoreReadOnly
+from domain.postgres.cancellable_connection import Cancellable
 from domain.postgres.connection import Requirement, connect
 from domain.postgres.session import Session
 from domain.postgres.unusable_reasons import TAKES_NO_WRITES
@@ -32,7 +31,7 @@ class Primary:
         self._requires = requires
         self._takes_writes = True
 
-    async def connect(self, session: Session) -> AsyncConnection[TupleRow]:
+    async def connect(self, session: Session) -> Cancellable:
         """A connection of this generation.
 
         Raises StoreReadOnly, StoreUnavailable, and what is required of the database.

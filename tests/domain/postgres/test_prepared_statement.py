@@ -1,20 +1,60 @@
-"""A statement through libpq itself: what its waiting leaves behind when the connection dies."""
+"""A statement through libpq itself: what its waiting leaves to others, and behind when the
+connection dies.
+"""
 
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
 import pytest
 import uvloop
 from psycopg.pq import ConnStatus
 
+from domain.postgres.cancellable_connection import Cancellable
+from domain.postgres.connection import is_alive
 from domain.postgres.prepared_statement import PreparedStatement
 from tests.conftest import Database
 
+LOOPS = pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
 
-@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+
+def run(
+    main: Coroutine[Any, Any, None], loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main)
+
+
+@asynccontextmanager
+async def connected(database: Database) -> AsyncIterator[Cancellable]:
+    connection = await Cancellable.connect(database.app, autocommit=True)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def require_heard(number: int) -> None:
+    """The next sockets that are opened, of which one has this number, are heard by who listens."""
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    with here, there:
+        assert number in {here.fileno(), there.fileno()}
+        watched, writer = (here, there) if here.fileno() == number else (there, here)
+        is_heard = asyncio.Event()
+        loop.add_reader(watched, is_heard.set)
+        await asyncio.sleep(0.01)  # who was asking learns that the connection is dead
+        writer.send(b"hello")
+        async with asyncio.timeout(5):
+            await is_heard.wait()
+        loop.remove_reader(watched)
+
+
+@LOOPS
 def test_a_dead_connection_leaves_its_number_to_the_next_socket(
     database: Database, loop_factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
@@ -23,30 +63,78 @@ def test_a_dead_connection_leaves_its_number_to_the_next_socket(
     """
 
     async def main() -> None:
-        loop = asyncio.get_running_loop()
-        connection = await psycopg.AsyncConnection.connect(database.app, autocommit=True)
-        number = connection.fileno()
-        asking = asyncio.ensure_future(
-            PreparedStatement(connection, "sleeps", "SELECT pg_sleep(60)")([])
-        )
-        await asyncio.sleep(0)
-        with socket.socket(fileno=os.dup(number)) as duplicate:
-            duplicate.shutdown(socket.SHUT_RDWR)
-        while connection.pgconn.status != ConnStatus.BAD:
+        async with connected(database) as connection:
+            number = connection.fileno()
+            asking = asyncio.ensure_future(
+                PreparedStatement(connection, "sleeps", "SELECT pg_sleep(60)")([])
+            )
             await asyncio.sleep(0)
-        here, there = socket.socketpair()
-        with here, there:
-            assert number in {here.fileno(), there.fileno()}
-            watched, writer = (here, there) if here.fileno() == number else (there, here)
-            is_heard = asyncio.Event()
-            loop.add_reader(watched, is_heard.set)
+            with socket.socket(fileno=os.dup(number)) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)
+            while connection.pgconn.status != ConnStatus.BAD:
+                await asyncio.sleep(0)
+            await require_heard(number)
             with pytest.raises(psycopg.OperationalError):
                 await asking
-            writer.send(b"hello")
-            async with asyncio.timeout(5):
-                await is_heard.wait()
-            loop.remove_reader(watched)
-        await connection.close()
 
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main())
+    run(main(), loop_factory)
+
+
+@LOOPS
+def test_a_connection_that_is_closed_leaves_its_number_to_the_next_socket(
+    database: Database, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def main() -> None:
+        async with connected(database) as connection:
+            number = connection.fileno()
+            await PreparedStatement(connection, "one", "SELECT 1")([])
+            await connection.close()
+            await require_heard(number)
+
+    run(main(), loop_factory)
+
+
+@LOOPS
+def test_between_two_calls_the_connection_is_the_librarys(
+    database: Database, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def main() -> None:
+        async with connected(database) as connection, asyncio.timeout(10):
+            statement = PreparedStatement(connection, "thing", "SELECT $1::text")
+            for number in range(3):
+                result = await statement([b"thing %d" % number])
+                assert result.get_value(0, 0) == b"thing %d" % number
+                if number:
+                    cursor = await connection.execute("SELECT %s::int", [number])
+                    assert await cursor.fetchone() == (number,)
+
+    run(main(), loop_factory)
+
+
+@LOOPS
+def test_who_was_sent_away_between_two_calls_is_not_alive_and_costs_nothing(
+    database: Database, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """The socket stays readable: who went on listening would be called in every turn."""
+
+    async def main() -> None:
+        async with connected(database) as connection:
+            await PreparedStatement(connection, "one", "SELECT 1")([])
+            assert is_alive(connection)
+            with psycopg.connect(database.owner, autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+            while is_alive(connection):
+                await asyncio.sleep(0.01)
+            heard = 0
+
+            def hear() -> None:
+                nonlocal heard
+                heard += 1
+
+            await asyncio.sleep(0.05)
+            connection.listen(hear)  # nobody does any more, or this would be told nothing
+            await asyncio.sleep(0.01)
+            connection.stop_listening()
+            assert heard > 0
+
+    run(main(), loop_factory)
