@@ -11,11 +11,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
 import hypothesis
@@ -52,6 +52,14 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+class Run(Protocol):
+    """What the fixture `run` is."""
+
+    def __call__(self, main: Coroutine[Any, Any, T], /) -> T: ...
+
+
 APP_ROLE = "scim_ledger_app_test"
 TEMPLATE = "scim_ledger_template"
 ROOM = 6 << 30
@@ -189,7 +197,7 @@ async def open_ledger(
 
 
 @pytest.fixture
-def run() -> Callable[[Coroutine[Any, Any, T]], T]:
+def run() -> Run:
     """Runs one coroutine to its end; tests are plain functions."""
     return asyncio.run
 

@@ -1,10 +1,9 @@
 """Who may do what to which token, decided by the ledger itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -23,12 +22,11 @@ from domain.errors import (
 )
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
-from tests.conftest import Database, open_ledger
+from tests.conftest import Database, Run, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import T0
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 TEAM, FOREIGN_TEAM = uuid4(), uuid4()
 READ, WRITE = Permission.SCIM_TOKENS_READ, Permission.SCIM_TOKENS_WRITE
 DAY = timedelta(days=1)

@@ -1,8 +1,8 @@
 """Sessions of the console in the ledger: what ends an API token ends whatever it signed in for."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 from uuid import UUID, uuid4
 
 import psycopg
@@ -18,9 +18,8 @@ from domain.leaks.report import LeakReport
 from domain.ledger import TokenLedger
 from domain.scim_token.leak import Leak
 from domain.secret import Secret
-from tests.conftest import Database, open_ledger
+from tests.conftest import Database, Run, open_ledger
 
-Run: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
 MANAGE = Permission.API_TOKENS_MANAGE
 MANY: Final = 4 * AT_ONCE
 ASK: Final = NewApiToken(uuid4(), None, (MANAGE,), None)

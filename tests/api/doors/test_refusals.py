@@ -3,9 +3,7 @@ never lost by a store that is away.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -15,14 +13,13 @@ from api.doors.refusals import MAX_KEYS, RefusalCounter
 from domain.errors import Unavailable
 from domain.ledger import TokenLedger
 from domain.secret import SecretKind, mint
-from tests.conftest import Database, open_ledger
+from tests.conftest import Database, Run, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock
 from tests.domain.scenario import MINUTE, T0
 from tests.faults.proxy import Fault, open_proxy
 from tests.service import RunningService, until
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 UNKNOWN = mint(SecretKind.SCIM_LIVE, bytes(32)).reveal()
 
 

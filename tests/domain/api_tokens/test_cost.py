@@ -16,9 +16,8 @@ from domain.leaks.report import LeakReport
 from domain.ledger import TokenLedger
 from domain.scim_token.leak import Leak
 from domain.secret import Secret
-from tests.conftest import Database, new_database, now, open_ledger
+from tests.conftest import Database, Run, new_database, now, open_ledger
 from tests.domain.api_tokens.many import fill
-from tests.domain.test_ledger_sessions import Run
 from tests.service import until
 from tests.turns import by_turns
 

@@ -22,9 +22,8 @@ from domain.postgres.connection import configure
 from domain.postgres.read_pool import FORGET_PLANS
 from domain.postgres.session import READING
 from domain.secret import Digest
-from tests.conftest import Database, new_database, open_ledger
+from tests.conftest import Database, Run, new_database, open_ledger
 from tests.domain.api_tokens.many import MANAGER, TEAMS, everyone, fill
-from tests.domain.test_ledger_sessions import Run
 from tests.turns import by_turns
 
 AT: Final = datetime(2026, 6, 1, tzinfo=UTC)

@@ -6,8 +6,8 @@ from typing import Final
 import pytest
 
 from domain.authority import Operator
-from tests.conftest import Database, open_ledger
-from tests.domain.test_ledger_sessions import Run, call_of, revoked_by_command, signed_in
+from tests.conftest import Database, Run, open_ledger
+from tests.domain.test_ledger_sessions import call_of, revoked_by_command, signed_in
 from tests.faults.processes.test_bulk_revocation import APPEND_WAIT_S, waiting_for_appends
 from tests.stopwatch import Stopwatch
 

@@ -1,14 +1,12 @@
 """Group commit: who goes together, and that nobody waits for those who do not come."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
 
 import pytest
 
 from domain.eventstore.batcher import ENOUGH, QUIET_TURNS, Batcher, Job
-
-Run: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
+from tests.conftest import Run
 
 
 class Lane:

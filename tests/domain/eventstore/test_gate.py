@@ -1,7 +1,7 @@
 """The append gate on a real database: groups, repeats, poison, merged uses, ledger time."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -30,12 +30,11 @@ from domain.scim_token import events as scim_token
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import ScimToken
 from domain.secret import Digest, Pepper, Secret, SecretKind, mint
-from tests.conftest import TESTS_KEY, Database, open_ledger
+from tests.conftest import TESTS_KEY, Database, Run, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import T0
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim")
 
 

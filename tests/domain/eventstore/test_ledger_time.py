@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID, uuid4
 
 import psycopg
@@ -24,14 +24,13 @@ from domain.scim_token.events import Created, Presentation
 from domain.scim_token.token import ScimToken
 from domain.secret import Digest, Secret
 from projections.ledger_check import check_ledger
-from tests.conftest import PEPPER, Database, new_database, now, open_ledger
+from tests.conftest import PEPPER, Database, Run, new_database, now, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.eventstore.test_gate import create as issue
 from tests.domain.scenario import T0
 from tests.turns import by_turns
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 ADA, IDP = Operator(uuid4()), Presentation(door="scim")
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 WRONG: Final = (

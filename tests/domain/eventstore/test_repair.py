@@ -3,9 +3,8 @@
 import asyncio
 import json
 import random
-from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import msgspec
@@ -22,7 +21,7 @@ from domain.eventstore.repair import NotRepairable, TimeRepair, repair_ledger_ti
 from domain.ledger import TokenLedger
 from domain.postgres.migrate import available
 from domain.secret import Secret
-from tests.conftest import Database, new_database, now, open_ledger
+from tests.conftest import Database, Run, new_database, now, open_ledger
 from tests.domain.eventstore.hand_clock import believing_any_clock
 from tests.domain.eventstore.test_ledger_time import (
     ADA,
@@ -35,7 +34,6 @@ from tests.domain.eventstore.test_ledger_time import (
     instants,
 )
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 INSTANTS: Final = {
     ("scim_token.created.v1", "expires_at"): "what the caller asked for",
     ("scim_token.used.v1", "first_at"): "not after the event",

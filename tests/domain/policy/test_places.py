@@ -1,7 +1,6 @@
 """A limit of live tokens holds, however many create at once and in however many processes."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -14,12 +13,11 @@ from domain.errors import PolicyViolated
 from domain.ledger import TokenLedger
 from domain.policy import NO_RULES, Rules
 from domain.scim_token.token import ScimToken
-from tests.conftest import Database, open_ledger
+from tests.conftest import Database, Run, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import T0
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 ADA = Operator(uuid4())
 
 

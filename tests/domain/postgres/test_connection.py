@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from domain.errors import StoreUnavailable
 from domain.postgres.connection import connect
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.session import Session, stated
-from tests.conftest import Database
+from tests.conftest import Database, Run
 
 SET = "SELECT set_config(name, %(ms)s, false) FROM pg_settings WHERE name = ANY(%(names)s)"
 """Of those that this server has: transaction_timeout is new in PostgreSQL 17."""
@@ -26,8 +25,6 @@ OTHERS = """
     SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
         AND pid <> pg_backend_pid()
 """
-
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the options have other names elsewhere")

@@ -1,9 +1,7 @@
 """What a process remembers of refused secrets: a flood of a bad one is recorded once a minute."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -13,7 +11,7 @@ from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.errors import StoreUnavailable, TokenExpired, TokenRefused, TokenRevoked, TokenSuspended
 from domain.refusals.recent import RecentRefusals, RecordedRefusal
-from tests.conftest import Database, open_ledger
+from tests.conftest import Database, Run, open_ledger
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import FIRST, IDP, MILLISECOND, MINUTE, SECOND, T0
 
@@ -34,9 +32,6 @@ class Recording:
         if self._failure is not None:
             raise self._failure
         return RecordedRefusal(self._cause, T0 + MINUTE)
-
-
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 def test_within_the_minute_the_cause_is_remembered(run: Run) -> None:

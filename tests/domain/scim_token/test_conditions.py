@@ -1,8 +1,6 @@
 """What is chosen when many tokens are revoked at once, as the ledger judges it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,7 +13,7 @@ from domain.ledger import TokenLedger
 from domain.scim_token.conditions import LongestLives, TokenConditions
 from domain.scim_token.events import Presentation, Revoked
 from domain.secret import Secret
-from tests.conftest import Database, open_ledger
+from tests.conftest import Database, Run, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.scenario import (
     ADA,
@@ -34,7 +32,6 @@ from tests.domain.scenario import (
     used,
 )
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 OTHERS = TokenConditions(ids=frozenset({uuid4()}))
 
 

@@ -5,7 +5,7 @@ the first to use them again is served.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any, Final
@@ -25,7 +25,7 @@ from domain.postgres import kept_connection, read_pool
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.events import Presentation
 from domain.secret import Secret
-from tests.conftest import Database, new_database, open_ledger
+from tests.conftest import Database, Run, new_database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.faults.own_server import OwnServer, own_server
 from tests.patience import patient
@@ -41,7 +41,6 @@ OURS: Final = """
     ORDER BY pid
 """
 READS: Final = 4
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 def kill(database: Database, seed: int | None = None, *, waits: bool = True) -> int:

@@ -4,10 +4,10 @@ One command, one effect, either way.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from itertools import product
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
 import psycopg
@@ -20,7 +20,7 @@ from domain.ledger import TokenLedger
 from domain.scim_token.events import Created, Presentation, Revoked, Rotated, Used
 from domain.scim_token.token import ScimToken
 from domain.secret import Secret
-from tests.conftest import Database, open_ledger
+from tests.conftest import Database, Run, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.faults.proxy import Fault, Proxy, open_proxy
 from tests.patience import patient
@@ -32,7 +32,6 @@ __all__ = [
 ]  # a lost connection is noticed at once; what a wait costs is another test's matter
 
 T = TypeVar("T")
-Run = Callable[[Coroutine[Any, Any, None]], None]
 TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim")
 COMMIT: Final = "COMMIT"
 USES: Final = "record_uses"

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 from typing import Any, Final
@@ -22,7 +22,7 @@ from domain.ledger import TokenLedger
 from domain.postgres.kept_connection import KeptConnection
 from domain.scim_token.events import Presentation, Revoked
 from domain.secret import Secret
-from tests.conftest import open_ledger
+from tests.conftest import Run, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.faults.standby import Cluster, Server, cluster
 from tests.service import until
@@ -30,7 +30,6 @@ from tests.turns import by_turns
 
 TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim")
 TIMES: Final = 6
-Run = Callable[[Coroutine[Any, Any, None]], None]
 WAITING: Final = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 RELEASE: Final = "SELECT {}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 

@@ -24,7 +24,7 @@ from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import ScimToken
 from domain.secret import Secret
-from tests.conftest import Database, new_database, open_ledger
+from tests.conftest import Database, Run, new_database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.faults.database.test_lost_replies import (
     COMMAND_DEADLINE_S,
@@ -39,7 +39,6 @@ from tests.service import RunningService, running_service, until
 from tests.stopwatch import Stopwatch
 
 T = TypeVar("T")
-Run = Callable[[Coroutine[Any, Any, None]], None]
 TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim")
 BACK_WITHIN_S: Final = 5.0
 Outage = Callable[[Proxy, Database], AbstractAsyncContextManager[None]]

@@ -3,7 +3,7 @@ and no queue grows without end.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -19,14 +19,13 @@ from domain.eventstore.uses import USE_TIMEOUT_S, Decision
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from domain.secret import Secret
-from tests.conftest import Database, open_ledger
+from tests.conftest import Database, Run, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.faults.proxy import open_proxy
 from tests.turns import by_turns
 
 TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim")
 OTHER: Final = Presentation(door="nginx")
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 async def token(ledger: TokenLedger) -> tuple[Any, Secret]:

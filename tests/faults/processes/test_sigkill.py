@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,7 +34,7 @@ from domain.ledger import TokenLedger
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.primary import Primary
 from domain.secret import Pepper, parse
-from tests.conftest import CLOCK_AND_IDS, Database, open_ledger
+from tests.conftest import CLOCK_AND_IDS, Database, Run, open_ledger
 from tests.faults.acknowledged import IDP, Acknowledged, AcknowledgementLost
 from tests.faults.own_server import OwnServer, own_server, postmaster_pid, process_tree, send
 from tests.patience import patient
@@ -43,7 +43,6 @@ from tests.stopwatch import Stopwatch
 
 __all__ = ["patient"]  # that the answers are quick is another test's matter
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 TEAM, ADA = uuid4(), Operator(uuid4())
 READY_WITHIN_S: Final = 5.0
 LOADED_S: Final = 3.0

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -19,13 +19,12 @@ from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from projections.scim_tokens.filters import TokenFilter
 from projections.scim_tokens.queries import TokenPage, TokenQueries
-from tests.conftest import Database, catch_up, open_ledger
+from tests.conftest import Database, Run, catch_up, open_ledger
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import T0
 from tests.projections.follow.test_runner import running
 from tests.turns import by_turns
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 HOUR = timedelta(hours=1)
 ADA = Operator(uuid4())
 TEAM, OTHER_TEAM, THIRD_TEAM = uuid4(), uuid4(), uuid4()

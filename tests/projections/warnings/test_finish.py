@@ -1,7 +1,6 @@
 """A rotation finishes by itself: an Okta-like and an Entra-like client are never refused."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -10,12 +9,11 @@ import pytest
 from domain.errors import TokenExpired
 from domain.scim_token.events import RotationFinished
 from domain.secret import Secret
-from tests.conftest import Database
+from tests.conftest import Database, Run
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.test_use_contract import stored
 from tests.projections.warnings.weeks import ADA, DAY, HOUR, Weeks, weeks
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 MINUTE = timedelta(minutes=1)
 
 

@@ -1,8 +1,7 @@
 """A rotation is warned of: that it ends soon, and each day on which the older secret is used."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import pytest
@@ -12,12 +11,11 @@ from domain.secret import Secret, SecretId, secret_id
 from projections.projection import Projection
 from projections.scim_tokens import view as scim_tokens
 from projections.warnings.queries import WarningQueries
-from tests.conftest import Database, catch_up
+from tests.conftest import Database, Run, catch_up
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.projections.history import content, rebuilt
 from tests.projections.warnings.weeks import ADA, DAY, HOUR, Told, Weeks, weeks
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 ABOUT_ROTATIONS: Final = (RotationEnding, OldSecretStillUsed)
 
 

@@ -1,9 +1,9 @@
 """Whoever watches sees since when a question was not answered whole, and of the leader alone."""
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import psycopg
@@ -15,12 +15,11 @@ from domain.scim_token.warnings import UNUSED_AFTER
 from projections.warnings import due as due_warnings
 from projections.warnings import rounds
 from projections.warnings.teller import Teller
-from tests.conftest import Database, catch_up
+from tests.conftest import Database, Run, catch_up
 from tests.domain.eventstore.hand_clock import HandClock
 from tests.domain.scenario import T0
 from tests.projections.warnings.weeks import ADA, HOUR, Weeks, weeks
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 QUESTIONS: Final = ("ends", "rotation_ends", "sources", "silences", "rotations")
 
 

@@ -1,7 +1,6 @@
 """Warnings are told when they are true, once, whoever tells them and after whatever pause."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -22,14 +21,13 @@ from projections.audit_trail import view as audit_trail
 from projections.projection import Projection
 from projections.scim_tokens import view as scim_tokens
 from projections.warnings import due as due_warnings
-from tests.conftest import Database, catch_up
+from tests.conftest import Database, Run, catch_up
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.scenario import T0
 from tests.projections.history import content, given, rebuilt
 from tests.projections.warnings.weeks import ADA, DAY, HOUR, weeks
 from tests.turns import by_turns
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 YEAR = 365 * DAY
 
 

@@ -3,7 +3,6 @@ a broken answer gets nowhere and breaks nothing.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import msgspec
@@ -13,8 +12,8 @@ from litestar.types import HTTPScope, Message
 from api.doors.client_address import ClientAddresses
 from api.doors.scim.proxy import Upstream
 from api.settings import Settings
+from tests.conftest import Run
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 IDENTITY = ((b"x-scim-team-id", b"t"), (b"x-scim-token-id", b"k"), (b"x-scim-use-id", b"u"))
 
 

@@ -4,7 +4,7 @@ and for how long one waits for its turn.
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,10 +21,9 @@ from tests.api.doors.scim.proxied import Proxied
 from tests.api.doors.scim.raw_upstream import raw_upstream
 from tests.api.doors.scim.test_upstream_framing import Request, send
 from tests.api.doors.scim.upstream import running_upstream
-from tests.conftest import new_database
+from tests.conftest import Run, new_database
 from tests.service import RunningService, running_service, until
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 ALICE, BOB = b"alice", b"bob"
 
 
