@@ -1,4 +1,4 @@
-"""A connection that closes its socket when a call of it is cancelled."""
+"""A connection that closes its socket when a call is cancelled, and that can be listened to."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,8 @@ class Cancellable(AsyncConnection[TupleRow]):
     client is gone, and by its own time-outs nothing of ours runs for long.
     """
 
-    _listened_to: int | None = None
+    _listener: Callable[[], None] | None = None
+    _listened_to = -1
 
     async def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:  # noqa: ASYNC109 - the library calls it so
         """The library's hook: every wait for the server goes through here."""
@@ -32,14 +33,18 @@ class Cancellable(AsyncConnection[TupleRow]):
             raise
 
     def listen(self, on_readable: Callable[[], None]) -> None:
-        """Call `on_readable` whenever the server may have said something, until `stop_listening`
-        or the library's next call; whoever listens already goes on.
+        """Call `on_readable`, and nobody else, whenever the server may have said something, until
+        `stop_listening` or the library's next call.
 
-        To begin and to stop are five system calls, too many for each batch of uses.
+        To begin and to stop are five system calls, too many for each batch of uses: whoever listens
+        already goes on.
         """
-        if self._listened_to is None:
-            self._listened_to = self.pgconn.socket
-            asyncio.get_running_loop().add_reader(self._listened_to, on_readable)
+        if self._listener == on_readable:
+            return
+        self.stop_listening()
+        number = self.pgconn.socket
+        asyncio.get_running_loop().add_reader(number, on_readable)
+        self._listener, self._listened_to = on_readable, number
 
     def stop_listening(self) -> None:
         """Call nobody any more.
@@ -47,9 +52,9 @@ class Cancellable(AsyncConnection[TupleRow]):
         For a dead connection at once, in the same callback: libpq has closed its socket by then,
         and the next one that the process opens or accepts gets the same number.
         """
-        if self._listened_to is not None:
+        if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listened_to)
-            self._listened_to = None
+            self._listener = None
 
     async def close(self) -> None:
         """Close it, and its socket with it."""

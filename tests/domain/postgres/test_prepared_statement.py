@@ -95,15 +95,17 @@ def test_a_connection_that_is_closed_leaves_its_number_to_the_next_socket(
 
 
 @LOOPS
-def test_between_two_calls_the_connection_is_the_librarys(
+def test_between_two_calls_the_connection_is_the_librarys_or_another_statements(
     database: Database, loop_factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     async def main() -> None:
         async with connected(database) as connection, asyncio.timeout(10):
             statement = PreparedStatement(connection, "thing", "SELECT $1::text")
+            other = PreparedStatement(connection, "other", "SELECT 'other'")
             for number in range(3):
                 result = await statement([b"thing %d" % number])
                 assert result.get_value(0, 0) == b"thing %d" % number
+                assert (await other([])).get_value(0, 0) == b"other"
                 if number:
                     cursor = await connection.execute("SELECT %s::int", [number])
                     assert await cursor.fetchone() == (number,)
