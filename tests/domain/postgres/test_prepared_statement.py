@@ -5,9 +5,8 @@ connection dies.
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import psycopg
 import pytest
@@ -17,16 +16,14 @@ from psycopg.pq import ConnStatus
 from domain.postgres.cancellable_connection import Cancellable
 from domain.postgres.connection import is_alive
 from domain.postgres.prepared_statement import PreparedStatement
-from tests.conftest import Database
-
-LOOPS = pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+from tests.conftest import Database, Run
 
 
-def run(
-    main: Coroutine[Any, Any, None], loop_factory: Callable[[], asyncio.AbstractEventLoop]
-) -> None:
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main)
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop])
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """The fixture of all tests, on both kinds of loop."""
+    with asyncio.Runner(loop_factory=request.param) as runner:
+        yield runner.run
 
 
 @asynccontextmanager
@@ -54,9 +51,8 @@ async def require_heard(number: int) -> None:
         loop.remove_reader(watched)
 
 
-@LOOPS
 def test_a_dead_connection_leaves_its_number_to_the_next_socket(
-    database: Database, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+    database: Database, run: Run
 ) -> None:
     """libpq closes a dead socket at once; a client who comes in the same turn
     of the loop gets its number.
@@ -77,12 +73,11 @@ def test_a_dead_connection_leaves_its_number_to_the_next_socket(
             with pytest.raises(psycopg.OperationalError):
                 await asking
 
-    run(main(), loop_factory)
+    run(main())
 
 
-@LOOPS
 def test_a_connection_that_is_closed_leaves_its_number_to_the_next_socket(
-    database: Database, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+    database: Database, run: Run
 ) -> None:
     async def main() -> None:
         async with connected(database) as connection:
@@ -91,12 +86,11 @@ def test_a_connection_that_is_closed_leaves_its_number_to_the_next_socket(
             await connection.close()
             await require_heard(number)
 
-    run(main(), loop_factory)
+    run(main())
 
 
-@LOOPS
 def test_between_two_calls_the_connection_is_the_librarys_or_another_statements(
-    database: Database, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+    database: Database, run: Run
 ) -> None:
     async def main() -> None:
         async with connected(database) as connection, asyncio.timeout(10):
@@ -105,38 +99,43 @@ def test_between_two_calls_the_connection_is_the_librarys_or_another_statements(
             for number in range(3):
                 result = await statement([b"thing %d" % number])
                 assert result.get_value(0, 0) == b"thing %d" % number
-                assert (await other([])).get_value(0, 0) == b"other"
                 if number:
                     cursor = await connection.execute("SELECT %s::int", [number])
                     assert await cursor.fetchone() == (number,)
+            for _ in range(2):
+                assert (await other([])).get_value(0, 0) == b"other"
+                assert (await statement([b"thing"])).get_value(0, 0) == b"thing"
 
-    run(main(), loop_factory)
+    run(main())
 
 
-@LOOPS
+class Counting(PreparedStatement):
+    """heard: how often it was called because its socket is readable."""
+
+    heard = 0
+
+    def _read(self) -> None:
+        self.heard += 1
+        super()._read()
+
+
 def test_who_was_sent_away_between_two_calls_is_not_alive_and_costs_nothing(
-    database: Database, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+    database: Database, run: Run
 ) -> None:
     """The socket stays readable: who went on listening would be called in every turn."""
 
     async def main() -> None:
         async with connected(database) as connection:
-            await PreparedStatement(connection, "one", "SELECT 1")([])
+            statement = Counting(connection, "one", "SELECT 1")
+            await statement([])
             assert is_alive(connection)
             with psycopg.connect(database.owner, autocommit=True) as other:
                 other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
             while is_alive(connection):
                 await asyncio.sleep(0.01)
-            heard = 0
-
-            def hear() -> None:
-                nonlocal heard
-                heard += 1
-
             await asyncio.sleep(0.05)
-            connection.listen(hear)  # nobody does any more, or this would be told nothing
-            await asyncio.sleep(0.01)
-            connection.stop_listening()
-            assert heard > 0
+            heard = statement.heard
+            await asyncio.sleep(0.05)
+            assert statement.heard == heard
 
-    run(main(), loop_factory)
+    run(main())
