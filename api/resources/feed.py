@@ -124,6 +124,7 @@ async def follow_events(  # noqa: PLR0917 - the query of the feed
     caller = request.user
     if after > caller.ledger_head:
         # Evidence, or a slip of the pen: it is told, and stops nobody else.
+        service.instruments.feed_beyond.add(())
         logger.warning(
             "feed.beyond_the_ledger",
             after=after,

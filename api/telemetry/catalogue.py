@@ -175,6 +175,11 @@ READ_TIMEOUTS: Final = Metric(
     ("waited_for",),
     _of(*WAITS),
 )
+FEED_BEYOND: Final = Metric(
+    "scim_ledger_feed_beyond_total",
+    "counter",
+    "Readers of the feed that named a position beyond the ledger.",
+)
 WORKER_STARTS: Final = Metric(
     "scim_ledger_worker_starts_total", "counter", "HTTP workers that were started."
 )
@@ -191,7 +196,7 @@ COUNTED: Final = (
     *(AUTHENTICATIONS, REQUESTS, REQUEST_DURATION, LIMITED, CONNECTIONS, CONNECTIONS_MAX),
     *(QUEUE, QUEUE_DEPTH, BATCH_SIZE, LOCK_WAIT, APPEND_DURATION),
     *(READ_CONNECTIONS, READ_CONNECTIONS_MAX, READ_POOL_WAIT, VIEW_WAIT, READ_TIMEOUTS),
-    *(WORKER_STARTS, WARNINGS_ROUND),
+    *(FEED_BEYOND, WORKER_STARTS, WARNINGS_ROUND),
 )
 """In the order of their cells."""
 

@@ -109,6 +109,7 @@ class Instruments:
             ),
         )
         self.read_connections_max = _gauge(cells, catalogue.READ_CONNECTIONS_MAX)
+        self.feed_beyond = Counter(cells, PLACES[catalogue.FEED_BEYOND.name])
 
 
 def of_state(state: Mapping[str, Any]) -> Instruments:

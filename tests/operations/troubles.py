@@ -23,6 +23,7 @@ from api.edge import Edge
 from api.server.protocol import StrictHttpProtocol
 from api.settings import Settings
 from api.telemetry.pages import new_pages, warnings_since
+from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import ClockAndIds, NewScimToken
 from domain.errors import NotFound
@@ -137,6 +138,16 @@ def events_lost(place: Place) -> Told:
         HeadFile(path).write(KnownEvent(9, UUID(int=1), 1, UUID(int=2)))
         with TestClient(build(place.settings(head_file=path))) as client:
             return Told(None, scrape(client))
+
+
+def feed_beyond(place: Place) -> Told:
+    with _service(place) as service:
+        collector = service.api_token(Permission.AUDIT_READ)
+        before = scrape(service.client)
+        for _ in range(30):  # a collector asks again and again
+            answer = service.client.get("/events", auth=collector, params={"after": 2**40})
+            assert answer.status_code == 400
+        return Told(before, scrape(service.client))
 
 
 def clock_wrong(place: Place) -> Told:
@@ -431,6 +442,7 @@ TROUBLES: Final[dict[str, Callable[[Place], Told]]] = {
     "ScimLedgerDatabaseReadOnly": read_only,
     "ScimLedgerPepperMissing": pepper_missing,
     "ScimLedgerEventsLost": events_lost,
+    "ScimLedgerFeedBeyond": feed_beyond,
     "ScimLedgerClockWrong": clock_wrong,
     "ScimLedgerDoorsFail": database_away,
     "ScimLedgerErrors": reads_fail,
