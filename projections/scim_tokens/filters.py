@@ -62,13 +62,10 @@ def conditions(narrow: TokenFilter, parameters: dict[str, Any]) -> tuple[list[st
 
 
 def is_by_life(narrow: TokenFilter) -> bool:
-    """Whether it is about the ends of tokens, and no other index has fewer of them to meet."""
-    if (
-        narrow.name is not None
-        or narrow.created_by is not None
-        or narrow.is_rotating
-        or narrow.new_source_since is not None
-    ):
+    """Whether it is about the ends of tokens, and no other index has fewer of them to meet, unless
+    that of a user has.
+    """
+    if narrow.name is not None or narrow.is_rotating or narrow.new_source_since is not None:
         return False
     if narrow.status == "active":
         return narrow.violates_policy or narrow.expires_before is not None

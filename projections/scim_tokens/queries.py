@@ -171,22 +171,10 @@ def statement(
         parameters |= allowed(lives)
         filters.append(IS_EXCEEDED)
     if is_by_life(narrow):
-        ends_by = narrow.expires_before
-        if narrow.status == "expired":
-            ends_by = at if ends_by is None else min(ends_by, at)
-        if narrow.status == "active":
-            bounds.append(MAY_BE_LIVE)
-        if ends_by is not None:
-            bounds.insert(0, MAY_END if after is None else MAY_END_BEHIND)
-            parameters["ends_by"] = ends_by
-        newest, spans = along_lives(
-            bounds,
-            filters,
-            teams=narrow.teams,
-            longer_than=lives,
-            has_end=ends_by is not None,
-        )
+        newest, spans = _by_life(narrow, lives, bounds, filters, after=after, at=at)
         parameters |= spans
+        if narrow.created_by is not None:
+            newest = _of_user(index, bounds, filters, newest, is_of_one_team=is_of_one_team)
     elif narrow.new_source_since is None:
         newest = along(index, bounds, filters, is_of_one_team=is_of_one_team)
     else:
@@ -199,6 +187,62 @@ def statement(
         f"array_agg(id) FILTER (WHERE rotation_ends_at > %(at)s) FROM ({newest}) page"
     )
     return select, parameters
+
+
+def _by_life(
+    narrow: TokenFilter,
+    lives: LongestLives | None,
+    bounds: Sequence[str],
+    filters: Sequence[str],
+    *,
+    after: Place | None,
+    at: datetime,
+) -> tuple[str, Mapping[str, Any]]:
+    """See `along_lives`; and its parameters. Of a user: where their tokens are many."""
+    parameters: dict[str, Any] = {}
+    bounds, filters = list(bounds), list(filters)
+    ends_by = narrow.expires_before
+    if narrow.status == "expired":
+        ends_by = at if ends_by is None else min(ends_by, at)
+    if narrow.status == "active":
+        bounds.append(MAY_BE_LIVE)
+    if ends_by is not None:
+        bounds.insert(0, MAY_END if after is None else MAY_END_BEHIND)
+        parameters["ends_by"] = ends_by
+    if narrow.created_by is not None:
+        bounds.append(_MADE_MANY)
+        filters.append(_MADE_BY)
+    newest, spans = along_lives(
+        bounds, filters, teams=narrow.teams, longer_than=lives, has_end=ends_by is not None
+    )
+    return newest, {**parameters, **spans}
+
+
+_MADE_BY: Final = "created_by = %(created_by)s"
+_MADE_MANY: Final = f"(SELECT count(*) FROM made) > {token_sources.FEW}"
+_MADE: Final = f"""
+    made AS MATERIALIZED (
+        SELECT FROM {{table}} WHERE {_MADE_BY} {ORDER} LIMIT {token_sources.FEW + 1}
+    )
+"""
+"""SQL, for WITH: the tokens of a user, up to one more than few."""
+
+
+def _of_user(
+    index: Sequence[str],
+    bounds: Sequence[str],
+    filters: Sequence[str],
+    by_life: str,
+    *,
+    is_of_one_team: bool | None,
+) -> str:
+    """A user's tokens are either few, and each is looked at, or they are met by their lives."""
+    few = along(index, [*bounds, f"NOT {_MADE_MANY}"], filters, is_of_one_team=is_of_one_team)
+    shown = ", ".join(SHOWN)
+    return (
+        f"WITH {_MADE} SELECT {shown} FROM ((SELECT {shown} FROM ({few}) few) "
+        f"UNION ALL (SELECT {shown} FROM ({by_life}) by_life)) found {ORDER} LIMIT %(limit)s"
+    )
 
 
 def _with_new_source(
