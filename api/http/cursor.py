@@ -5,14 +5,18 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
+
+import msgspec
 
 from api.errors import InvalidCursor
 from domain.eventstore.lookups.place import Place
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAC_BYTES: Final = 16
+_canonical: Final = msgspec.json.Encoder(order="deterministic", enc_hook=str)
+"""One text for a scope in every process: what `repr` says of a set is another in each."""
 T = TypeVar("T")
 
 
@@ -22,7 +26,7 @@ class Cursors:
     keys: of 32 bytes each; the first one makes, each is tried to read. require_all_keys: raises
     PepperMismatch where another process of the deployment may have keys that this one lacks.
     A cursor is a place in the order, not a snapshot: tokens made or revoked meanwhile do not shift
-    it. scope, throughout: what the list was filtered by; a cursor is good for that only.
+    it. scope, throughout: the list, and what it was filtered by; a cursor is good for that only.
     """
 
     def __init__(
@@ -32,18 +36,18 @@ class Cursors:
         self._begun = [hmac.new(key, digestmod="sha256") for key in keys]
         self._require_all_keys = require_all_keys
 
-    async def place(self, text: str | None, *, scope: str) -> Place | None:
+    async def place(self, text: str | None, *, scope: Any) -> Place | None:
         """What `decode` reads of a client's cursor; None for the beginning, without one.
 
         Raises PepperMismatch in place of InvalidCursor while it may be of a key that is newer.
         """
         return await self._read(self.decode, text, scope)
 
-    async def position(self, text: str | None, *, scope: str) -> int | None:
+    async def position(self, text: str | None, *, scope: Any) -> int | None:
         """As `place`, of a position in the ledger."""
         return await self._read(self.decode_position, text, scope)
 
-    async def _read(self, decode: Callable[..., T], text: str | None, scope: str) -> T | None:
+    async def _read(self, decode: Callable[..., T], text: str | None, scope: Any) -> T | None:
         if not text:
             return None
         try:
@@ -52,12 +56,12 @@ class Cursors:
             await self._require_all_keys()
             raise
 
-    def encode(self, place: Place, *, scope: str) -> str:
+    def encode(self, place: Place, *, scope: Any) -> str:
         """URL-safe text for a place in a list of tokens."""
         milliseconds = (place.created_at - _EPOCH) // timedelta(milliseconds=1)
         return self._seal(milliseconds.to_bytes(8, "big") + place.id.bytes, scope)
 
-    def decode(self, text: str, *, scope: str) -> Place:
+    def decode(self, text: str, *, scope: Any) -> Place:
         """Raises InvalidCursor on anything that `encode` did not make for the same scope."""
         packed = self._open(text, scope, size=8 + 16)
         return Place(
@@ -65,20 +69,20 @@ class Cursors:
             UUID(bytes=packed[8:]),
         )
 
-    def encode_position(self, position: int, *, scope: str) -> str:
+    def encode_position(self, position: int, *, scope: Any) -> str:
         """URL-safe text for a position in the ledger."""
         return self._seal(position.to_bytes(8, "big"), scope)
 
-    def decode_position(self, text: str, *, scope: str) -> int:
+    def decode_position(self, text: str, *, scope: Any) -> int:
         """Raises InvalidCursor on anything that `encode_position` did not make
         for the same scope.
         """
         return int.from_bytes(self._open(text, scope, size=8), "big")
 
-    def _seal(self, packed: bytes, scope: str) -> str:
+    def _seal(self, packed: bytes, scope: Any) -> str:
         return self._text(packed + self._mac(self._begun[0], packed, scope))
 
-    def _open(self, text: str, scope: str, *, size: int) -> bytes:
+    def _open(self, text: str, scope: Any, *, size: int) -> bytes:
         try:
             raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
         except ValueError:
@@ -96,7 +100,7 @@ class Cursors:
         return urlsafe_b64encode(raw).decode().rstrip("=")
 
     @staticmethod
-    def _mac(begun: hmac.HMAC, packed: bytes, scope: str) -> bytes:
+    def _mac(begun: hmac.HMAC, packed: bytes, scope: Any) -> bytes:
         mac = begun.copy()
-        mac.update(packed + sha256(scope.encode()).digest())
+        mac.update(packed + sha256(_canonical.encode(scope)).digest())
         return mac.digest()[:_MAC_BYTES]

@@ -105,7 +105,7 @@ async def _rows(
     after: str | None,
 ) -> tuple[list[Row], str | None]:
     """The rows, and the address of the next page if there is one: two statements."""
-    scope = f"console tokens {caller.api_token.teams} {sorted(asked.items())}"
+    scope = "console tokens", caller.api_token.teams, asked
     place = await service.cursors.place(after, scope=scope)
     found, rotating = await service.tokens.overview(
         narrow, after=place, limit=PER_PAGE, at=caller.at, ledger_head=caller.ledger_head

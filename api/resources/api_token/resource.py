@@ -118,7 +118,7 @@ class ApiTokenController(Controller):
     ) -> ApiTokenList:
         """The good ones that the caller may manage, newest first by (`created_at`, `id`)."""
         caller = request.user
-        scope = f"api-token {caller.api_token.teams}"
+        scope = "api-token", caller.api_token.teams
         after = await service.cursors.place(next_cursor, scope=scope)
         page, last = await good_tokens(service, caller, after=after, limit=limit)
         cursor = None if last is None else service.cursors.encode(last, scope=scope)

@@ -346,7 +346,7 @@ async def answer(  # noqa: PLR0917
     """A page of the trail as JSON, or all of it in another format."""
     caller = request.user
     wanted = negotiate(format_, request.headers.get("accept"))
-    scope = f"audit {order} {narrow!r}"
+    scope = "audit", order, narrow
     after = await service.cursors.position(next_cursor, scope=scope)
     span = Span(is_newest_first=order == "newest", after=after)
     if wanted is not Format.JSON:

@@ -144,7 +144,7 @@ class ScimTokenListController(Controller):
             violates_policy=violates is not None,
         )
         _refuse_use_filters(narrow, then)
-        scope = f"{then} {narrow!r}"
+        scope = "scim-token", then, narrow
         after = await service.cursors.place(next_cursor, scope=scope)
         source = service.tokens if then is None else service.as_of
         page = await source.page(

@@ -115,7 +115,7 @@ def _first_pages(service: RunningService, seeded: Seeded) -> dict[str, str]:
         seeded.token_ids[len(seeded.token_ids) // 2 + 1],
     )
     cursors = Cursors(PEPPER.derived("cursor"), require_all_keys=_of_one_key)
-    middle = cursors.encode(Place(at, id_), scope="console tokens None []")
+    middle = cursors.encode(Place(at, id_), scope=("console tokens", None, {}))
     queries = {
         "active": "",
         "in the middle": f"after={middle}",

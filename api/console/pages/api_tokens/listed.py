@@ -26,7 +26,7 @@ async def api_tokens(
 ) -> Template:
     """One page, newest first: one statement besides the session's. done: what was just done."""
     caller = request.user
-    scope = f"console api-tokens {caller.api_token.teams}"
+    scope = "console api-tokens", caller.api_token.teams
     place = await service.cursors.place(after, scope=scope)
     rows, last = await good_tokens(service, caller, after=place, limit=PER_PAGE)
     cursor = None if last is None else service.cursors.encode(last, scope=scope)
