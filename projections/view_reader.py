@@ -9,8 +9,6 @@ from typing import Any, Final
 
 import psycopg
 import structlog
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from domain.errors import ProjectionBehind, ProjectionStopped
 from domain.postgres.read_pool import ReadPool
@@ -100,20 +98,14 @@ class ViewReader:
         for none. Nothing where a view was switched or never made.
         """
 
-        async def ask(connection: AsyncConnection[TupleRow]) -> list[tuple[Any, ...]]:
-            if self._versions is None:
-                found = await (
-                    await connection.execute(positions.LIVE_VERSIONS, [self._names, self._shapes])
-                ).fetchall()
-                if len(found) < len(self._names):
-                    return []
-                self._versions = dict(found)
-            cursor = connection.cursor(binary=True)
-            versions = tuple((name, self._versions[name]) for name in self._names)
-            statement = _with_position(select, versions)
-            return await (await cursor.execute(statement, parameters, prepare=True)).fetchall()
-
-        return await self._pool.read(ask)
+        if self._versions is None:
+            asked = [self._names, self._shapes]
+            found = await self._pool.fetch(positions.LIVE_VERSIONS, asked)
+            if len(found) < len(self._names):
+                return []
+            self._versions = dict(found)
+        versions = tuple((name, self._versions[name]) for name in self._names)
+        return await self._pool.fetch(_with_position(select, versions), parameters)
 
 
 @lru_cache(maxsize=256)

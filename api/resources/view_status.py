@@ -1,11 +1,9 @@
 """The answers about views: the position of each, and the progress of its rebuild."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from msgspec import Struct, structs
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow, class_row
 
 from domain.errors import AlreadyUnderway, NotFound
 from domain.eventstore.lookups.api_tokens import Caller
@@ -110,12 +108,7 @@ def sees_all_teams(caller: Caller) -> bool:
 
 async def all_positions(reads: ReadPool) -> list[Position]:
     """How far every version of every view is."""
-
-    async def ask(connection: AsyncConnection[TupleRow]) -> list[Position]:
-        async with connection.cursor(row_factory=class_row(Position)) as cursor:
-            return await (await cursor.execute(positions.ALL)).fetchall()
-
-    return await reads.read(ask)
+    return [Position(*row) for row in await reads.fetch(positions.ALL)]
 
 
 async def live_status(reads: ReadPool, caller: Caller, view: Projection) -> ProjectionStatus:
@@ -128,27 +121,16 @@ async def live_status(reads: ReadPool, caller: Caller, view: Projection) -> Proj
 
 async def latest_rebuild(reads: ReadPool, view: Projection) -> Rebuild:
     """The newest rebuild of a view. Raises NotFound."""
-
-    async def ask(connection: AsyncConnection[TupleRow]) -> Rebuild | None:
-        async with connection.cursor(row_factory=class_row(Rebuild)) as cursor:
-            asked: list[Any] = [view.name, view.shape]
-            return await (await cursor.execute(rebuild_requests.LATEST, asked)).fetchone()
-
-    found = await reads.read(ask)
-    if found is None:
-        raise NotFound("no rebuild")
-    return found
+    for row in await reads.fetch(rebuild_requests.LATEST, [view.name, view.shape]):
+        return Rebuild(*row)
+    raise NotFound("no rebuild")
 
 
 async def latest_rebuilds(reads: ReadPool, views: Sequence[Projection]) -> Mapping[str, Rebuild]:
     """The newest rebuild of each view that ever had one, by its name."""
     asked = [[view.name for view in views], [view.shape for view in views]]
-
-    async def ask(connection: AsyncConnection[TupleRow]) -> list[Rebuild]:
-        async with connection.cursor(row_factory=class_row(Rebuild)) as cursor:
-            return await (await cursor.execute(rebuild_requests.LATEST_OF_EACH, asked)).fetchall()
-
-    return {found.name: found for found in await reads.read(ask)}
+    rows = await reads.fetch(rebuild_requests.LATEST_OF_EACH, asked)
+    return {found.name: found for found in (Rebuild(*row) for row in rows)}
 
 
 async def ask_for_rebuild(

@@ -117,7 +117,7 @@ class PresentationCommands(Execution):
 
     async def _held(self, secret: Secret) -> tuple[bytes, UUID, UUID] | None:
         """The digest, token id and team id of a SCIM token's secret."""
-        held = await self.reads.fetch(append.HELD, [self.pepper.candidates(secret)], binary=True)
+        held = await self.reads.fetch(append.HELD, [self.pepper.candidates(secret)])
         if not held:
             await self._newer_keys.require_none()
             return None

@@ -23,7 +23,7 @@ async def find_holders(
     """
     candidates = [pepper.candidates(secret) for secret in secrets]
     digests = [digest for tried in candidates for digest in tried]
-    rows = await reads.fetch(_SQL["holders"], [digests], binary=True)
+    rows = await reads.fetch(_SQL["holders"], [digests])
     stored: dict[bytes, UUID] = dict(rows)
     tokens = decode_states(await reads.fetch(append.LOAD, [list(set(stored.values()))]))
     found: list[Holder | None] = []

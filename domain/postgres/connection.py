@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import select
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -165,20 +164,6 @@ def cut_after(connection: AsyncConnection[Any], timeout_s: float) -> Iterator[No
         yield
     finally:
         timer.cancel()
-
-
-def is_alive(connection: AsyncConnection[Any]) -> bool:
-    """Whether an idle connection can be used, told by its socket alone:
-    one system call, no round trip.
-
-    A server has nothing to say to who is idle but its farewell, and behind that comes the end,
-    which reading the farewell does not show.
-    """
-    if connection.closed:
-        return False
-    poll = select.poll()
-    poll.register(connection.pgconn.socket, select.POLLIN)
-    return not poll.poll(0)
 
 
 def takes_writes(connection: AsyncConnection[Any] | psycopg.Connection[Any]) -> bool:

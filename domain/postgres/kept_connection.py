@@ -6,7 +6,7 @@ import psycopg
 
 from domain.errors import StoreUnavailable
 from domain.postgres.cancellable_connection import Cancellable
-from domain.postgres.connection import is_alive, takes_writes
+from domain.postgres.connection import takes_writes
 from domain.postgres.primary import Primary
 from domain.postgres.session import SERVING
 
@@ -28,7 +28,7 @@ class KeptConnection:
         if (
             connection is None
             or self._generation != self._primary.generation
-            or not is_alive(connection)
+            or not connection.is_alive()
         ):
             await self.drop()
             self._connection = connection = await self._primary.connect(SERVING)

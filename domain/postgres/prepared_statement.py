@@ -1,18 +1,21 @@
-"""One prepared statement, run by libpq without a cursor: the one that records uses.
+"""Prepared statements, run by libpq without a cursor: what records uses, and what is read.
 
-A psycopg cursor costs about as much per call as the whole batch: it adapts every parameter and
-builds every row. Here a parameter is a ready binary value, and a result is read where it lies. Same
-connection, same wait on the event loop; psycopg's own interface is free for everything else between
-two calls.
+A psycopg cursor costs as much per call as a whole batch of uses, and more than twice as much as a
+read: it makes an object, a generator and a place among its statements for each. Same connection,
+same adaptation of values where they are Python's; psycopg's own interface is free for everything
+else between two calls.
 """
 
-import asyncio
-from collections.abc import Sequence
-from typing import Final
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
 
 import psycopg
+from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
+from psycopg.rows import TupleRow
 
 from domain.postgres.cancellable_connection import Cancellable
 
@@ -27,123 +30,111 @@ _BEFORE_IT: Final = (
     psycopg.errors.ReadOnlySqlTransaction,
 )
 """The server's refusals that concern the connection and not the statement."""
+_PLACEHOLDER: Final = re.compile(r"%%|%(?:\((\w+)\))?s")
 
 
 class PreparedStatement:
     """A statement prepared on one connection at its first call.
 
+    types: of the parameters, as OIDs; the server finds out those that are 0 or left out.
     Raises NotExecuted; psycopg.OperationalError when the connection breaks in the middle, and
     psycopg's own errors for the server's.
     """
 
-    def __init__(self, connection: Cancellable, name: str, statement: str) -> None:
+    def __init__(
+        self, connection: Cancellable, name: str, statement: str, types: Sequence[int] = ()
+    ) -> None:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._name = name.encode()
         self._statement = statement.encode()
+        self._types = types
         self._is_prepared = False
-        self._done: asyncio.Future[PGresult] | None = None
-        self._written: int | None = None
 
     def is_on(self, connection: Cancellable) -> bool:
         """Whether it is prepared on this connection."""
         return self._connection is connection
 
-    async def __call__(self, parameters: Sequence[bytes]) -> PGresult:
-        """Execute with binary parameters, in a transaction of its own unless one is open;
-        binary result.
+    async def __call__(
+        self, parameters: Sequence[bytes | None], formats: Sequence[Format] | None = None
+    ) -> PGresult:
+        """Execute in a transaction of its own unless one is open; binary result.
+
+        formats: of the parameters, binary where they are left out.
         """
         if not self._is_prepared:
             try:
-                self._pgconn.send_prepare(self._name, self._statement)
+                self._pgconn.send_prepare(self._name, self._statement, self._types)
                 await self._result(ExecStatus.COMMAND_OK)
             except psycopg.OperationalError as error:
                 raise NotExecuted(str(error)) from error
             self._is_prepared = True
+        if formats is None:
+            formats = [Format.BINARY] * len(parameters)
         self._pgconn.send_query_prepared(
-            self._name, parameters, [Format.BINARY] * len(parameters), result_format=Format.BINARY
+            self._name, parameters, formats, result_format=Format.BINARY
         )
         try:
             return await self._result(ExecStatus.TUPLES_OK)
         except _BEFORE_IT as error:
             # As the first that came back: what ended the session in the commit comes behind the
             # rows.
-            if self._results == 1:
+            if self._connection.results == 1:
                 raise NotExecuted(str(error)) from error
             raise
 
     async def _result(self, expected: ExecStatus) -> PGresult:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[PGresult] = loop.create_future()
-        self._done = done
-        self._received: PGresult | None = None
-        self._results = 0
-        try:
-            if self._pgconn.flush():
-                self._written = self._pgconn.socket
-                loop.add_writer(self._written, self._write)
-            self._connection.listen(self._read)
-            result = await done
-        except BaseException:  # also of a caller who no longer waits
-            self._unwatch()
-            raise
-        finally:
-            self._done = None
+        result = await self._connection.answer()
         if result.status != expected:
             raise psycopg.errors.error_from_result(result)
         return result
 
-    def _unwatch(self) -> None:
-        """Stop waiting for the socket, before its number may be another's."""
-        self._connection.stop_listening()
-        self._stop_writing()
 
-    def _stop_writing(self) -> None:
-        if self._written is not None:
-            asyncio.get_running_loop().remove_writer(self._written)
-            self._written = None
+class PreparedReads:
+    """The statements that one connection is asked, values and rows being Python's.
 
-    def _write(self) -> None:
-        try:
-            if not self._pgconn.flush():
-                self._stop_writing()
-        except psycopg.Error as error:
-            self._unwatch()
-            self._fail(error)
+    Each is prepared once for the types of its parameters, and kept for as long as the connection.
+    """
 
-    def _read(self) -> None:
-        if self._done is None:
-            # A farewell, which stays where it is: it tells who asks next that this server is gone.
-            self._unwatch()
-            return
-        try:
-            self._pgconn.consume_input()
-            # Asked before every call: get_result blocks the whole loop while the rest is still
-            # under way.
-            while not self._pgconn.is_busy():
-                result = self._pgconn.get_result()
-                if result is None:
-                    self._finish()
-                    return
-                self._received = result
-                self._results += 1
-        except psycopg.Error as error:
-            self._unwatch()
-            if (
-                self._results
-                and self._received is not None
-                and self._received.status == ExecStatus.FATAL_ERROR
-            ):
-                self._finish()  # the server said why it ends the connection
-            else:
-                self._fail(error)
+    def __init__(self, connection: Cancellable) -> None:
+        self._connection = connection
+        self._prepared: dict[tuple[str, tuple[int, ...]], PreparedStatement] = {}
 
-    def _finish(self) -> None:
-        if self._received is None:
-            self._fail(psycopg.OperationalError("the connection returned nothing"))
-        elif self._done is not None and not self._done.done():
-            self._done.set_result(self._received)
+    def __len__(self) -> int:
+        return len(self._prepared)
 
-    def _fail(self, error: psycopg.Error) -> None:
-        if self._done is not None and not self._done.done():
-            self._done.set_exception(error)
+    async def rows(
+        self, statement: str, parameters: Sequence[Any] | Mapping[str, Any]
+    ) -> list[TupleRow]:
+        """The rows of a statement, with parameters as psycopg writes and takes them."""
+        numbered, names = _numbered(statement)
+        values = [parameters[name] for name in names]  # type: ignore[index]
+        adapter = Transformer(self._connection)
+        encoded = adapter.dump_sequence(values, [PyFormat.AUTO] * len(values))
+        types = adapter.types or ()
+        prepared = self._prepared.get((statement, types))
+        if prepared is None:
+            name = f"read_{len(self._prepared)}"
+            prepared = PreparedStatement(self._connection, name, numbered, types)
+            self._prepared[statement, types] = prepared
+        result = await prepared(encoded, adapter.formats)  # type: ignore[arg-type]
+        adapter.set_pgresult(result, format=Format.BINARY)
+        return adapter.load_rows(0, result.ntuples, tuple)
+
+
+@lru_cache(maxsize=512)
+def _numbered(statement: str) -> tuple[str, Sequence[int | str]]:
+    """A statement with psycopg's placeholders, `%s` or `%(name)s`, as the server reads it;
+    and which parameter is which.
+    """
+    names: list[int | str] = []
+
+    def number(placeholder: re.Match[str]) -> str:
+        if placeholder[0] == "%%":
+            return "%"
+        name = placeholder[1] or len(names)
+        if name not in names:
+            names.append(name)
+        return f"${names.index(name) + 1}"
+
+    return _PLACEHOLDER.sub(number, statement), names

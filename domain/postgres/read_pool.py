@@ -2,24 +2,22 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic_ns
 from types import TracebackType
-from typing import Any, LiteralString, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, Final, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from domain.errors import StoreUnavailable
 from domain.instruments import ReadInstruments
-from domain.postgres.connection import OUT_OF_REACH, is_alive, shut_down, takes_writes
+from domain.postgres.cancellable_connection import Cancellable
+from domain.postgres.connection import OUT_OF_REACH, shut_down, takes_writes
+from domain.postgres.prepared_statement import NotExecuted, PreparedReads
 from domain.postgres.primary import Primary
 from domain.postgres.session import READING
-
-T = TypeVar("T")
 
 PLANS_KEPT_S = 1.0
 """How long a connection keeps the plans of its statements.
@@ -28,6 +26,23 @@ To plan a page costs more than to read it. But a plan that was made while a tabl
 the rows of another day, need not be the one for the rows of now.
 """
 FORGET_PLANS: LiteralString = "DISCARD PLANS"
+STATEMENTS_MAX: Final = 200
+"""Statements of a connection that is kept: of filters and their combinations there are many more.
+"""
+
+
+class Pooled:
+    """A connection of the pool. generation: of the primary. planned_at: loop time since when its
+    server may have kept plans.
+    """
+
+    __slots__ = ("connection", "generation", "planned_at", "statements")
+
+    def __init__(self, connection: Cancellable, generation: int, planned_at: float) -> None:
+        self.connection = connection
+        self.generation = generation
+        self.planned_at = planned_at
+        self.statements = PreparedReads(connection)
 
 
 class ReadPool:
@@ -56,8 +71,7 @@ class ReadPool:
         self._places = size
         self._is_closed = False
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._idle: list[tuple[int, AsyncConnection[TupleRow]]] = []
-        self._plans_since: WeakKeyDictionary[AsyncConnection[TupleRow], float] = WeakKeyDictionary()
+        self._idle: list[Pooled] = []
 
     def connection(self) -> "Lease":
         """A connection for one query or a few.
@@ -66,52 +80,41 @@ class ReadPool:
         """
         return Lease(self)
 
-    async def read(self, ask: Callable[[AsyncConnection[TupleRow]], Awaitable[T]]) -> T:
-        """What `ask` answers on a connection. It only reads: where a kept connection turns out to
-        be dead, or its server takes no writes any more, it is asked once more on a fresh one, in
-        the same time.
+    async def fetch(
+        self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[TupleRow]:
+        """The rows of one statement that only reads: where a kept connection turns out to be dead,
+        or its server takes no writes any more, it is asked once more on a fresh one, in the same
+        time. It is prepared, and values are written and taken as psycopg does.
 
         Raises StoreUnavailable.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.timeout_s
+        began_at = loop.time()
         first = Lease(self)
         try:
-            async with first as connection:
-                await self._forget_plans(connection)
-                return await ask(connection)
+            async with first:
+                pooled = first.pooled
+                if began_at - pooled.planned_at >= PLANS_KEPT_S:
+                    pooled.planned_at = began_at
+                    await pooled.connection.execute(FORGET_PLANS)
+                return await pooled.statements.rows(statement, parameters)
         except StoreUnavailable:
-            left_s = deadline - loop.time()
+            left_s = began_at + self.timeout_s - loop.time()
             if not first.is_lost or left_s <= 0:
                 raise
-        async with Lease(self, is_fresh=True, timeout_s=left_s) as connection:
-            return await ask(connection)
-
-    async def fetch(
-        self,
-        statement: LiteralString,
-        parameters: Sequence[Any] | Mapping[str, Any] = (),
-        *,
-        prepare: bool | None = None,
-        binary: bool = False,
-    ) -> list[TupleRow]:
-        """The rows of one statement that only reads; as `read`."""
-
-        async def ask(connection: AsyncConnection[TupleRow]) -> list[TupleRow]:
-            cursor = await connection.execute(statement, parameters, prepare=prepare, binary=binary)
-            return await cursor.fetchall()
-
-        return await self.read(ask)
+        second = Lease(self, is_fresh=True, timeout_s=left_s)
+        async with second:
+            return await second.pooled.statements.rows(statement, parameters)
 
     async def close(self) -> None:
         """Close what is idle, and what is given back from now on."""
         self._is_closed = True
         while self._idle:
-            _, connection = self._idle.pop()
-            await connection.close()
+            await self._idle.pop().connection.close()
 
-    async def take(self, *, is_fresh: bool = False) -> tuple[int, AsyncConnection[TupleRow]]:
-        """For a lease: wait for a place, then a connection that is alive, and its generation.
+    async def take(self, *, is_fresh: bool = False) -> Pooled:
+        """For a lease: wait for a place, then a connection that is alive.
 
         is_fresh: one that is made now. Raises StoreUnavailable.
         """
@@ -127,23 +130,25 @@ class ReadPool:
             if idle is not None:
                 return idle
             connection = await self.primary.connect(READING)
-            self._plans_since[connection] = asyncio.get_running_loop().time()
         except BaseException:
             self._end_lease()
             raise
-        return self.primary.generation, connection
+        now = asyncio.get_running_loop().time()
+        return Pooled(connection, self.primary.generation, now)
 
-    async def give_back(self, generation: int, connection: AsyncConnection[TupleRow]) -> None:
+    async def give_back(self, pooled: Pooled, *, is_lost: bool) -> None:
         """From a lease: keep the connection if it can be used again, and let the next one in."""
         try:
             if (
-                connection.pgconn.transaction_status == TransactionStatus.IDLE
-                and generation == self.primary.generation
+                not is_lost
+                and pooled.connection.pgconn.transaction_status == TransactionStatus.IDLE
+                and pooled.generation == self.primary.generation
+                and len(pooled.statements) < STATEMENTS_MAX
                 and not self._is_closed
             ):
-                self._idle.append((generation, connection))
+                self._idle.append(pooled)
             else:  # in the middle of something, broken, or of a server that was left
-                await connection.close()
+                await pooled.connection.close()
         finally:
             self._end_lease()
 
@@ -176,20 +181,13 @@ class ReadPool:
                 return
         self._places += 1
 
-    async def _live_idle(self) -> tuple[int, AsyncConnection[TupleRow]] | None:
+    async def _live_idle(self) -> Pooled | None:
         while self._idle:
-            generation, connection = self._idle.pop()
-            if generation == self.primary.generation and is_alive(connection):
-                return generation, connection
-            await connection.close()
+            pooled = self._idle.pop()
+            if pooled.generation == self.primary.generation and pooled.connection.is_alive():
+                return pooled
+            await pooled.connection.close()
         return None
-
-    async def _forget_plans(self, connection: AsyncConnection[TupleRow]) -> None:
-        """Have the server plan anew what it may have planned more than `PLANS_KEPT_S` ago."""
-        now = asyncio.get_running_loop().time()
-        if now - self._plans_since[connection] >= PLANS_KEPT_S:
-            self._plans_since[connection] = now
-            await connection.execute(FORGET_PLANS)
 
 
 class Lease:
@@ -197,21 +195,14 @@ class Lease:
 
     is_lost: afterwards, whether it broke, or its server takes no writes any more. The server tells
     that with the end of an answer, so asking costs nothing, and the answer itself is not to be
-    believed.
+    believed. pooled: what was lent, from when it is.
 
     A class: two generators and a task per query, as context managers and `wait_for` make, cost a
     third of it.
     """
 
-    __slots__ = (
-        "_connection",
-        "_generation",
-        "_is_fresh",
-        "_pool",
-        "_timeout_s",
-        "_timer",
-        "is_lost",
-    )
+    __slots__ = ("_is_fresh", "_pool", "_timeout_s", "_timer", "is_lost", "pooled")
+    pooled: Pooled
 
     def __init__(
         self, pool: ReadPool, *, is_fresh: bool = False, timeout_s: float | None = None
@@ -221,11 +212,12 @@ class Lease:
         self._timeout_s = pool.timeout_s if timeout_s is None else timeout_s
         self.is_lost = False
 
-    async def __aenter__(self) -> AsyncConnection[TupleRow]:
-        self._generation, self._connection = await self._pool.take(is_fresh=self._is_fresh)
+    async def __aenter__(self) -> Cancellable:
+        self.pooled = await self._pool.take(is_fresh=self._is_fresh)
+        connection = self.pooled.connection
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._timeout_s, shut_down, self._connection)
-        return self._connection
+        self._timer = loop.call_later(self._timeout_s, shut_down, connection)
+        return connection
 
     async def __aexit__(
         self,
@@ -234,8 +226,9 @@ class Lease:
         where: TracebackType | None,
     ) -> None:
         self._timer.cancel()
-        is_writable = takes_writes(self._connection)
-        self.is_lost = self._connection.closed or not is_writable
+        connection = self.pooled.connection
+        is_writable = takes_writes(connection)
+        self.is_lost = connection.closed or not is_writable or isinstance(error, NotExecuted)
         try:
             if not is_writable and (error is None or isinstance(error, psycopg.Error)):
                 raise self._pool.primary.lost()
@@ -243,7 +236,7 @@ class Lease:
                 self._pool.instruments.timed_out.add("database")
                 raise StoreUnavailable("the database did not answer") from error
         finally:
-            await self._pool.give_back(self._generation, self._connection)
+            await self._pool.give_back(self.pooled, is_lost=self.is_lost)
 
 
 def _give_up(lease: "asyncio.Future[None]") -> None:

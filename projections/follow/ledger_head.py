@@ -28,7 +28,7 @@ class LedgerHeadWatch:
 
     async def now(self) -> int:
         """The last position of the ledger, 0 when it is empty. Raises StoreUnavailable."""
-        ((ledger_head,),) = await self._pool.fetch(HEAD, prepare=True)
+        ((ledger_head,),) = await self._pool.fetch(HEAD)
         assert isinstance(ledger_head, int)
         return ledger_head
 

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from domain.postgres.prepared_statement import PreparedReads
 from tests.conftest import new_database
 from tests.console.browsing import Visitor
 from tests.service import Caller, RunningService, running_service
@@ -43,11 +44,16 @@ def visitor(service: RunningService, admin: Caller) -> Iterator[Visitor]:
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What this process asks the database for."""
     asked: list[str] = []
-    execute = psycopg.AsyncCursor.execute
 
-    async def counted(self: Any, query: Any, *more: Any, **options: Any) -> Any:
-        asked.append(str(query))
-        return await execute(self, query, *more, **options)
+    def counting(owner: type, name: str) -> None:
+        ask = getattr(owner, name)
 
-    monkeypatch.setattr(psycopg.AsyncCursor, "execute", counted)
+        async def counted(self: Any, query: Any, *more: Any, **options: Any) -> Any:
+            asked.append(str(query))
+            return await ask(self, query, *more, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    counting(psycopg.AsyncCursor, "execute")
+    counting(PreparedReads, "rows")
     return asked

@@ -78,9 +78,7 @@ class ApiTokenLookup:
     async def _find(self, jobs: Sequence[Job[Sequence[bytes], Caller | None]]) -> None:
         digests = binary_arrays.byteas({digest for job in jobs for digest in job.ask})
         try:
-            rows = await self._pool.fetch(
-                _SQL["find"], [self._clock(), digests], prepare=True, binary=True
-            )
+            rows = await self._pool.fetch(_SQL["find"], [self._clock(), digests])
         except psycopg.Error as error:
             self._clock.refuse(error)
             raise

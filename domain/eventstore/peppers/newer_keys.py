@@ -43,7 +43,7 @@ class NewerPeppers:
             )
 
     async def _look(self, jobs: Sequence[Job[None, bool]]) -> None:
-        ((newest,),) = await self._pool.fetch(_SQL["newest_generation"], prepare=True)
+        ((newest,),) = await self._pool.fetch(_SQL["newest_generation"])
         has_newer = newest > self._generation
         if not has_newer:
             self._none_until = asyncio.get_running_loop().time() + GOOD_FOR_S

@@ -101,9 +101,7 @@ class Rekeyer:
         self._rests_until = asyncio.get_running_loop().time() + REST_S
 
     async def _may(self) -> bool:
-        ((may,),) = await self._reads.fetch(
-            _SQL["may_rekey"], [self._generation, GRACE, GRACE], prepare=True
-        )
+        ((may,),) = await self._reads.fetch(_SQL["may_rekey"], [self._generation, GRACE, GRACE])
         return bool(may)
 
     async def _rekey(self, stored: bytes, token_id: UUID, newest: bytes) -> None:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from domain.postgres.connection import configure
-from domain.postgres.read_pool import FORGET_PLANS
+from domain.postgres.prepared_statement import PreparedReads
 from domain.postgres.session import READING
 from tests.console.browser.chromium import first_paint_ms, sign_in, started
 from tests.console.browser.static_copy import static_copy
@@ -93,20 +93,19 @@ def test_a_page_asks_three_times_and_reads_as_little(
     ledgers: Sequence[Seen], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Any, Any]] = []
-    execute = psycopg.AsyncCursor.execute
+    rows = PreparedReads.rows
 
-    async def kept(self: Any, query: Any, parameters: Any = None, **options: Any) -> Any:
-        asked.append((query, parameters))
-        return await execute(self, query, parameters, **options)
+    async def kept(self: PreparedReads, statement: str, parameters: Any) -> Any:
+        asked.append((statement, parameters))
+        return await rows(self, statement, parameters)
 
-    monkeypatch.setattr(psycopg.AsyncCursor, "execute", kept)
+    monkeypatch.setattr(PreparedReads, "rows", kept)
     read: dict[str, list[float]] = {name: [] for name in ledgers[-1].paths}
     for each in ledgers:
         with psycopg.connect(each.service.database.app, autocommit=True) as connection:
             configure(connection, READING)
             for name, path in each.paths.items():
-                found = asked_for(each.service, each.session, path, asked)
-                statements = [one for one in found if one[0] != FORGET_PLANS]
+                statements = asked_for(each.service, each.session, path, asked)
                 assert len(statements) <= STATEMENTS_MAX, name
                 (lists, *_) = [one for one in statements if "views.scim_tokens" in str(one[0])]
                 read[name].append(rows_read(planned(connection, *lists)))

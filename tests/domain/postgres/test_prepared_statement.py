@@ -7,15 +7,18 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC
+from typing import Any
 
 import psycopg
 import pytest
 import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from psycopg.pq import ConnStatus
 
 from domain.postgres.cancellable_connection import Cancellable
-from domain.postgres.connection import is_alive
-from domain.postgres.prepared_statement import PreparedStatement
+from domain.postgres.prepared_statement import PreparedReads, PreparedStatement
 from tests.conftest import Database, Run
 
 
@@ -27,8 +30,10 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 
 
 @asynccontextmanager
-async def connected(database: Database) -> AsyncIterator[Cancellable]:
-    connection = await Cancellable.connect(database.app, autocommit=True)
+async def connected(
+    database: Database, kind: type[Cancellable] = Cancellable
+) -> AsyncIterator[Cancellable]:
+    connection = await kind.connect(database.app, autocommit=True)
     try:
         yield connection
     finally:
@@ -109,7 +114,7 @@ def test_between_two_calls_the_connection_is_the_librarys_or_another_statements(
     run(main())
 
 
-class Counting(PreparedStatement):
+class Counting(Cancellable):
     """heard: how often it was called because its socket is readable."""
 
     heard = 0
@@ -125,17 +130,69 @@ def test_who_was_sent_away_between_two_calls_is_not_alive_and_costs_nothing(
     """The socket stays readable: who went on listening would be called in every turn."""
 
     async def main() -> None:
-        async with connected(database) as connection:
-            statement = Counting(connection, "one", "SELECT 1")
-            await statement([])
-            assert is_alive(connection)
+        async with connected(database, Counting) as connection:
+            assert isinstance(connection, Counting)
+            await PreparedStatement(connection, "one", "SELECT 1")([])
+            assert connection.is_alive()
             with psycopg.connect(database.owner, autocommit=True) as other:
                 other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
-            while is_alive(connection):
+            while connection.is_alive():
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)
-            heard = statement.heard
+            heard = connection.heard
             await asyncio.sleep(0.05)
-            assert statement.heard == heard
+            assert connection.heard == heard
+
+    run(main())
+
+
+values: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    st.binary(),
+    st.uuids(),
+    st.datetimes(timezones=st.just(UTC)),
+    st.lists(st.uuids()),
+    st.lists(st.integers(-(2**31), 2**31 - 1)),
+    st.lists(st.binary()),
+)
+
+
+@settings(max_examples=50)
+@given(asked=st.lists(st.lists(values, min_size=2, max_size=2), min_size=1, max_size=5))
+def test_a_read_takes_and_gives_values_as_the_library_does(
+    server: str, asked: list[list[Any]]
+) -> None:
+    """Whatever types the same statement was prepared for before."""
+
+    async def main() -> None:
+        async with await Cancellable.connect(server, autocommit=True) as connection:
+            reads = PreparedReads(connection)
+            for one, two in asked:
+                for statement, given_ in (
+                    ("SELECT %s, %s, 'a' || '%%'", [one, two]),
+                    ("SELECT %(a)s, %(b)s, %(a)s, 7 %% 4", {"a": one, "b": two}),
+                ):
+                    cursor = connection.cursor(binary=True)
+                    await cursor.execute(statement, given_)
+                    assert await reads.rows(statement, given_) == await cursor.fetchall()
+
+    asyncio.run(main())
+
+
+def test_a_statement_that_could_not_be_prepared_is_prepared_when_it_can(
+    database: Database, run: Run
+) -> None:
+    async def main() -> None:
+        async with connected(database) as connection:
+            reads = PreparedReads(connection)
+            for _ in range(2):
+                with pytest.raises(psycopg.errors.UndefinedTable):
+                    await reads.rows("SELECT * FROM views.not_there WHERE id = %s", [1])
+            await connection.execute("CREATE TABLE views.not_there AS SELECT 1 AS id")
+            assert await reads.rows("SELECT * FROM views.not_there WHERE id = %s", [1]) == [(1,)]
+            await connection.execute("DROP TABLE views.not_there")
 
     run(main())

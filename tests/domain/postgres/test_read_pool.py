@@ -27,13 +27,13 @@ def test_a_plan_of_another_second_is_made_anew(
                     "CREATE TABLE views.things (id int PRIMARY KEY, kind text NOT NULL);"
                     "CREATE INDEX things_kind ON views.things (kind, id)"
                 )
-            await pool.fetch(_FIND, ["none", 0], prepare=True)
+            await pool.fetch(_FIND, ["none", 0])
             async with pool.connection() as connection:
                 await connection.execute(
                     "INSERT INTO views.things SELECT n, 'kind ' || n % 10 "
                     "FROM generate_series(1, 20000) n"
                 )
-            await pool.fetch(_FIND, ["none", 0], prepare=True)
+            await pool.fetch(_FIND, ["none", 0])
             return await _estimate(pool)
         finally:
             await pool.close()
@@ -43,9 +43,28 @@ def test_a_plan_of_another_second_is_made_anew(
 
 
 async def _estimate(pool: ReadPool) -> str:
-    ((name,),) = await pool.fetch(
-        "SELECT name FROM pg_prepared_statements WHERE statement ~ 'views.things WHERE'"
-    )
     async with pool.connection() as connection:
+        found = await connection.execute(
+            "SELECT name FROM pg_prepared_statements WHERE statement ~ 'views.things WHERE'"
+        )
+        ((name,),) = await found.fetchall()
         cursor = await connection.execute(f"EXPLAIN EXECUTE {name}('none', 0)".encode())
         return "\n".join(line for (line,) in await cursor.fetchall())
+
+
+def test_a_connection_with_many_statements_is_replaced(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server keeps each for as long as the connection."""
+    monkeypatch.setattr(read_pool, "STATEMENTS_MAX", 5)
+
+    async def main() -> list[int]:
+        pool = ReadPool(database.app, size=1)
+        statements = [f"SELECT pg_backend_pid() WHERE {number} >= 0" for number in range(12)]
+        try:
+            return [pid for each in statements for (pid,) in await pool.fetch(each)]
+        finally:
+            await pool.close()
+
+    pids = asyncio.run(main())
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [5, 5, 2]

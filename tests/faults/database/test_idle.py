@@ -14,15 +14,14 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
-from psycopg import AsyncConnection
 
 from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.errors import StoreUnavailable
 from domain.ledger import TokenLedger
-from domain.postgres import kept_connection, read_pool
-from domain.postgres.read_pool import ReadPool
+from domain.postgres.cancellable_connection import Cancellable
+from domain.postgres.read_pool import Lease, ReadPool
 from domain.scim_token.events import Presentation
 from domain.secret import Secret
 from tests.conftest import Database, Run, new_database, open_ledger
@@ -41,6 +40,8 @@ OURS: Final = """
     ORDER BY pid
 """
 READS: Final = 4
+HOLDING: Final = "SELECT pg_sleep(0.01)"
+"""A read that is long enough for others to take other connections."""
 
 
 def kill(database: Database, seed: int | None = None, *, waits: bool = True) -> int:
@@ -70,13 +71,8 @@ async def use_all(ledger: TokenLedger, secret: Secret, api_secret: Secret) -> No
         ledger.time(),
         ledger.api_tokens(),
         ledger.team_of(secret),
-        *(ledger.reads.read(holding) for _ in range(READS)),
+        *(ledger.reads.fetch(HOLDING) for _ in range(READS)),
     )
-
-
-async def holding(connection: AsyncConnection[Any]) -> None:
-    """A read that is long enough for others to take other connections."""
-    await connection.execute("SELECT pg_sleep(0.01)")
 
 
 async def several(database: Database, after_each: Callable[[int], None], *, times: int) -> None:
@@ -125,7 +121,7 @@ def assert_killed(database: Database) -> None:
     assert kill(database) > 0
 
 
-def old_is_alive(connection: AsyncConnection[Any]) -> bool:
+def old_is_alive(connection: Cancellable) -> bool:
     """The planted bug: the farewell is read, and not the end behind it."""
     try:
         connection.pgconn.consume_input()
@@ -138,12 +134,13 @@ def old_is_alive(connection: AsyncConnection[Any]) -> bool:
 def test_a_look_that_stops_at_the_farewell_is_seen(
     database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def once(pool: ReadPool, ask: Callable[[Any], Any]) -> Any:
-        async with pool.connection() as connection:
-            return await ask(connection)
+    async def once(pool: ReadPool, statement: str, parameters: Any = ()) -> Any:
+        lease = Lease(pool)
+        async with lease:
+            return await lease.pooled.statements.rows(statement, parameters)
 
-    monkeypatch.setattr(read_pool, "is_alive", old_is_alive)
-    monkeypatch.setattr(ReadPool, "read", once)
+    monkeypatch.setattr(Cancellable, "is_alive", old_is_alive)
+    monkeypatch.setattr(ReadPool, "fetch", once)
     with pytest.raises(StoreUnavailable):
         run(several(database, lambda _: assert_killed(database), times=1))
 
@@ -152,13 +149,12 @@ def test_a_read_is_asked_once_more_where_the_look_was_not_enough(
     database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after an address moved to another machine: nothing is seen until something is sent."""
-    for module in (kept_connection, read_pool):
-        monkeypatch.setattr(module, "is_alive", lambda _: True)
+    monkeypatch.setattr(Cancellable, "is_alive", lambda _: True)
 
     async def main() -> None:
         async with open_ledger(database.app) as ledger:
             for _ in range(3):
-                await asyncio.gather(*(ledger.reads.read(holding) for _ in range(READS)))
+                await asyncio.gather(*(ledger.reads.fetch(HOLDING) for _ in range(READS)))
                 assert kill(database) == READS
             await asyncio.gather(*(ledger.time() for _ in range(READS)))
 
@@ -171,8 +167,7 @@ def test_a_use_is_recorded_once_where_the_look_was_not_enough(
     """The server's farewell is the answer: the statement was not executed,
     and is on a fresh connection.
     """
-    for module in (kept_connection, read_pool):
-        monkeypatch.setattr(module, "is_alive", lambda _: True)
+    monkeypatch.setattr(Cancellable, "is_alive", lambda _: True)
 
     async def main() -> None:
         async with open_ledger(database.app) as ledger:
