@@ -13,6 +13,7 @@ from projections.scim_tokens.view import TokenDocument
 _SOON: Final = timedelta(days=30)
 _VERY_SOON: Final = timedelta(days=7)
 _document: Final = msgspec.json.Decoder(TokenDocument)
+_documents: Final = msgspec.json.Decoder(list[TokenDocument])
 
 
 class Ending(NamedTuple):
@@ -34,6 +35,11 @@ class TokenGlance(NamedTuple):
 def decode(document: str) -> TokenDocument:
     """A token object of the view."""
     return _document.decode(document)
+
+
+def decode_all(documents: str) -> list[TokenDocument]:
+    """The token objects of a page."""
+    return _documents.decode(documents)
 
 
 def glance(token: TokenDocument, now: datetime, *, rotating: Collection[UUID] = ()) -> TokenGlance:

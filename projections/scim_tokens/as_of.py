@@ -19,7 +19,7 @@ from projections.audit_trail import view as audit_trail
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.filters import TokenFilter
-from projections.scim_tokens.queries import TokenPage
+from projections.scim_tokens.queries import BETWEEN, TokenPage
 from projections.scim_tokens.row import TokenRow
 from projections.scim_tokens.view import document
 from projections.scim_tokens.walk import along, behind, of_teams
@@ -62,7 +62,7 @@ class AsOfQueries:
         newest, parameters = _newest(narrow, after=after, limit=limit, at=at)
         rows = await self._rows(newest, parameters, ledger_head=ledger_head)
         last = Place(rows[limit - 1][5], rows[limit - 1][0]) if len(rows) > limit else None
-        return TokenPage([_render(row) for row in rows[:limit]], last)
+        return TokenPage(f"[{BETWEEN.join(map(_render, rows[:limit]))}]", last)
 
     async def _rows(
         self, newest: str, parameters: Mapping[str, Any], *, ledger_head: int

@@ -132,9 +132,9 @@ def status_at(token: Mapping[str, Any], at: datetime) -> str:
     return "expired" if is_over else "active"
 
 
-def decoded(documents: Sequence[str]) -> list[Any]:
+def decoded(documents: str) -> list[Any]:
     """Without the rotations, which a document of the past does not have."""
-    found = [msgspec.json.decode(each) for each in documents]
+    found = msgspec.json.decode(documents)
     return [{name: each[name] for name in each if name != "rotation"} for each in found]
 
 

@@ -282,7 +282,8 @@ class AuditMachine(RuleBasedStateMachine):
                 TokenFilter(teams), after=None, limit=1000, at=at, ledger_head=self._events()[-1][0]
             )
         )
-        assert list(page.documents) == [_document(token) for token in expected]
+        found = msgspec.json.decode(page.documents, type=list[msgspec.Raw])
+        assert [bytes(each).decode() for each in found] == [_document(each) for each in expected]
 
     @precondition(lambda self: self.secrets)
     @rule(data=st.data())

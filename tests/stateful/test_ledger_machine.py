@@ -189,10 +189,9 @@ class ModelToken:
         }
 
 
-def _without_rotation(document: str) -> dict[str, object]:
-    found: dict[str, object] = json.loads(document)
-    found.pop("rotation", None)
-    return found
+def _without_rotation(documents: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(documents)
+    return [{name: each[name] for name in each if name != "rotation"} for each in found]
 
 
 @dataclass(frozen=True)
@@ -730,7 +729,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 page = await queries.page(
                     narrow, after=after, limit=3, at=self.at, ledger_head=head
                 )
-                listed += [_without_rotation(document) for document in page.documents]
+                listed += _without_rotation(page.documents)
                 if (after := page.next) is None:
                     break
             assert listed == self.expected(team, status)

@@ -141,7 +141,7 @@ def token_list(
     )
     _refuse_use_filters(narrow, as_of)
 
-    async def ask(ledger: TokenLedger) -> Sequence[str]:
+    async def ask(ledger: TokenLedger) -> str:
         at, ledger_head = await ledger.time(), await LedgerHeadWatch(ledger.reads).now()
         then = asked_at("--as-of", as_of, latest=at)
         source = TokenQueries(ledger.reads) if then is None else AsOfQueries(ledger.reads)
@@ -153,7 +153,7 @@ def token_list(
 
     with caught_up(data_dir) as settings:
         documents = ask_ledger(settings, ask)
-    show([json.loads(document) for document in documents], as_json=as_json)
+    show(json.loads(documents), as_json=as_json)
 
 
 @app.command(name="show")

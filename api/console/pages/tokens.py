@@ -14,7 +14,7 @@ from markupsafe import Markup
 from api.admission import requires
 from api.console import charts, forms
 from api.console.layout import page
-from api.console.token_rows import TokenGlance, decode, glance
+from api.console.token_rows import TokenGlance, decode_all, glance
 from api.http.json_body import StrictRequest
 from api.service import InjectedService, Service, visible_teams
 from domain.api_token.permissions import Permission
@@ -110,7 +110,8 @@ async def _rows(
     found, rotating = await service.tokens.overview(
         narrow, after=place, limit=PER_PAGE, at=caller.at, ledger_head=caller.ledger_head
     )
-    seen = [glance(decode(document), caller.at, rotating=rotating) for document in found.documents]
+    tokens = decode_all(found.documents)
+    seen = [glance(token, caller.at, rotating=rotating) for token in tokens]
     drawn: dict[UUID, Markup] = {}
     if seen and Permission.AUDIT_READ in caller.api_token.permissions:
         counts = await service.usage.days(

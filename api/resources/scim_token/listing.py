@@ -37,8 +37,8 @@ AsOf = Annotated[
 ]
 
 
-def _all_stored(documents: Sequence[str]) -> Sequence[TokenDocument]:
-    return cast("Sequence[TokenDocument]", msgspec.Raw(f"[{','.join(documents)}]"))
+def _as_stored(documents: str) -> Sequence[TokenDocument]:
+    return cast("Sequence[TokenDocument]", msgspec.Raw(documents))
 
 
 class ScimTokenListController(Controller):
@@ -151,7 +151,7 @@ class ScimTokenListController(Controller):
             narrow, after=after, limit=limit, at=then or caller.at, ledger_head=caller.ledger_head
         )
         cursor = None if page.next is None else service.cursors.encode(page.next, scope=scope)
-        return ScimTokenList(limit, cursor, _all_stored(page.documents))
+        return ScimTokenList(limit, cursor, _as_stored(page.documents))
 
 
 def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:

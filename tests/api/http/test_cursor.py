@@ -77,7 +77,7 @@ class Document(msgspec.Struct):
     created_at: datetime
 
 
-decode: Final = msgspec.json.Decoder(Document).decode
+decode: Final = msgspec.json.Decoder(list[Document]).decode
 
 
 class Pages:
@@ -151,10 +151,11 @@ class Pages:
             page = await queries.page(
                 TokenFilter((team,)), after=after, limit=limit, at=T0, ledger_head=0
             )
-            seen += [decode(document).id for document in page.documents]
+            found = decode(page.documents)
+            seen += [document.id for document in found]
             if page.next is None:
                 return seen
-            assert len(page.documents) == limit
+            assert len(found) == limit
             cursor = CURSORS.encode(forget(page.next), scope=str(team))
             change = next(changes, None)
             if change is not None:

@@ -66,7 +66,7 @@ class Reader:
 
 
 def ids(page: TokenPage) -> list[UUID]:
-    return [UUID(json.loads(document)["id"]) for document in page.documents]
+    return [UUID(document["id"]) for document in json.loads(page.documents)]
 
 
 @asynccontextmanager
@@ -168,7 +168,7 @@ class TestPage:
                 while True:
                     page = await r.page(after=after, limit=limit)
                     seen, after, pages = seen + ids(page), page.next, pages + 1
-                    assert len(page.documents) <= limit
+                    assert len(ids(page)) <= limit
                     if after is None:
                         break
                 assert seen == sorted(later, reverse=True) + sorted(created, reverse=True)
@@ -202,7 +202,7 @@ class TestPage:
     def test_an_empty_view_has_one_empty_page(self, database: Database, run: Run) -> None:
         async def main() -> None:
             async with reader(database) as r:
-                assert await r.page() == TokenPage([], None)
+                assert await r.page() == TokenPage("[]", None)
 
         run(main())
 

@@ -80,7 +80,7 @@ def is_new_since(database: Database, at: datetime) -> set[UUID]:
         finally:
             await pool.close()
 
-    return {UUID(msgspec.json.decode(document)["id"]) for document in asyncio.run(ask()).documents}
+    return {UUID(found["id"]) for found in msgspec.json.decode(asyncio.run(ask()).documents)}
 
 
 def hours(database: Database) -> list[tuple[UUID, datetime, str, int, int]]:
