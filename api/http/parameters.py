@@ -6,8 +6,7 @@ another effect than was meant. All that is wrong is told at once.
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache, partial
-from itertools import islice
+from functools import cache
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -17,7 +16,8 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
 from api.errors import BadRequest, FieldError
-from api.http.values import Value, errors_of, named
+from api.http.values import Value, named
+from domain.errors import InvalidValue
 
 REFUSAL: Final = "refusal"
 ONCE: Final = "must not be given more than once"
@@ -79,12 +79,11 @@ def _errors(
         if len(texts) > 1 and not value.is_list:
             yield FieldError(name, ONCE)
             continue
-        found = (
-            error
-            for text in texts
-            for error in errors_of(name, partial(value.read_text, text, at=at))
-        )
-        yield from islice(found, 1)
+        try:
+            for text in texts:
+                value.read_text(text, at=at)
+        except InvalidValue as refusal:
+            yield FieldError(name, refusal.detail)
     for name in given:
         if name not in known:
             yield FieldError(named(name), UNKNOWN)

@@ -1,14 +1,13 @@
 """Check values from outside; errors are in the words of the API and never quote the value."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin
 
 import msgspec
 from msgspec import inspect
 
-from api.errors import FieldError
 from api.http import instants
 from domain.errors import InvalidValue
 
@@ -96,14 +95,6 @@ def named(name: str) -> str:
     a secret may be where a name belongs.
     """
     return name if _NAME.fullmatch(name) else "*"
-
-
-def errors_of(pointer: str, ask: Callable[[], object]) -> Iterator[FieldError]:
-    """What is wrong with one value: nothing, or one error."""
-    try:
-        ask()
-    except InvalidValue as refusal:
-        yield FieldError(pointer, refusal.detail)
 
 
 def _must_be(info: inspect.Type) -> str:  # noqa: PLR0911 - a table: one case per type
