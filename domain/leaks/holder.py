@@ -11,7 +11,7 @@ from domain.api_token.token import ApiToken
 from domain.event import Actor, Event
 from domain.scim_token.events import Leaked
 from domain.scim_token.leak import PLACES_MAX, Leak
-from domain.scim_token.token import ScimToken, earliest
+from domain.scim_token.token import ScimToken
 from domain.secret import SecretId, secret_id
 
 Token: TypeAlias = ScimToken | ApiToken
@@ -69,9 +69,8 @@ class Holder(msgspec.Struct, frozen=True):
             return []
         if isinstance(self.token, ApiToken):
             return self.token.revoke(by=by, reason=REASON)
-        held = self.token.held(self.digest)
-        ends_at = None if held is None else earliest(self.token.expires_at, held.overlap_until)
-        if held is None or (ends_at is not None and ends_at <= at):
+        held = self.token.lasting_secret(self.digest, at=at)
+        if held is None:
             return []  # while the token is suspended, its state does not tell that
         events: list[Event] = []
         if leak.place not in held.leaks and len(held.leaks) < PLACES_MAX:

@@ -171,10 +171,10 @@ class ScimToken(msgspec.Struct, frozen=True):
     ) -> list[ScimTokenEvent]:
         """Revoke on the word of whoever holds the secret of `digest` (RFC 7009).
 
-        Silent unless it authenticates: a secret whose overlap is over, perhaps because it leaked,
-        must not end the token that was rotated away from it.
+        Silent unless it authenticates, or would if the token were resumed: a secret whose overlap
+        is over, perhaps because it leaked, must not end the token that was rotated away from it.
         """
-        if self.revoked_at is not None or self.refusal(digest, at=at) is not None:
+        if self.revoked_at is not None or self.lasting_secret(digest, at=at) is None:
             return []
         return [
             Revoked(
@@ -188,6 +188,14 @@ class ScimToken(msgspec.Struct, frozen=True):
     def held(self, digest: bytes) -> HeldSecret | None:
         """The secret of `digest`; None where the token does not hold it (any more)."""
         return next((held for held in self.secrets if held.digest.value == digest), None)
+
+    def lasting_secret(self, digest: bytes, *, at: datetime) -> HeldSecret | None:
+        """The secret of `digest` while its time lasts, whether the token is suspended or not."""
+        held = self.held(digest)
+        if held is None:
+            return None
+        ends_at = earliest(self.expires_at, held.overlap_until)
+        return held if ends_at is None or ends_at > at else None
 
     def secret_id(self, digest: bytes) -> SecretId:
         """What the secret of `digest` is called."""

@@ -84,8 +84,8 @@ def _revoke(token: Token, _: int) -> Outcome:
 
 
 def _burn(token: Token, secret: int) -> Outcome:
-    """RFC 7009: nothing is refused, and nothing ends but what authenticates."""
-    lets_in = "yes" in _authenticate(token, secret)[0]
+    """RFC 7009: nothing is refused; what authenticates ends, or what would if it were resumed."""
+    lets_in = "yes" in _authenticate(token._replace(is_suspended=False), secret)[0]
     return {"done"}, token._replace(is_revoked=True) if lets_in else token
 
 

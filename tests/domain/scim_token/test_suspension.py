@@ -1,7 +1,7 @@
 """Suspend and resume: given / when / then."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -10,11 +10,13 @@ from domain.scim_token.changes import resume, suspend
 from domain.scim_token.events import Resumed, Revoked, Rotated, ScimTokenEvent, Suspended
 from domain.scim_token.rotation import rotate
 from domain.scim_token.token import ScimToken
+from domain.secret import secret_id
 from tests.domain.scenario import (
     ADA,
     FIRST,
     IDP,
     MILLISECOND,
+    MINUTE,
     SECOND,
     T1,
     T2,
@@ -93,10 +95,22 @@ def test_while_suspended_a_token_is_rotated_and_revoked_as_ever() -> None:
     assert isinstance(gone.refusal(FIRST.value, at=T3), TokenRevoked)
 
 
-def test_whoever_holds_a_suspended_secret_cannot_burn_the_token() -> None:
+def test_whoever_holds_a_suspended_secret_can_burn_the_token() -> None:
+    """Once it is resumed, the secret that they wanted to end would be good again."""
     given(created(), suspended()).when(
         lambda token: token.burn(FIRST.value, at=T2, presentation=IDP)
-    ).stays_silent()
+    ).records(Revoked(None, None, IDP, secret=secret_id(FIRST.value)))
+
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        [created(expires_at=T2), suspended()],
+        [created(), rotated(T1, overlap=MINUTE), suspended(T1)],
+    ],
+)
+def test_but_not_with_one_whose_time_is_over(past: list[tuple[ScimTokenEvent, datetime]]) -> None:
+    given(*past).when(lambda token: token.burn(FIRST.value, at=T2, presentation=IDP)).stays_silent()
 
 
 def test_the_trail_is_told_why_a_suspended_secret_was_refused() -> None:
