@@ -33,7 +33,6 @@ from domain.errors import InvalidValue, TokenRefused, TokenUnknown
 from domain.eventstore.uses import Decision
 from domain.kept_text import kept
 from domain.scim_token.events import USER_AGENT_MAX_LENGTH, Presentation
-from domain.scim_token.token import ScimToken
 from domain.secret import MalformedSecretError, Secret, parse
 from projections.described import Instant, one_of, rfc3339
 
@@ -233,6 +232,7 @@ async def introspect(request: StrictRequest, service: InjectedService) -> Intros
     except TokenRefused:
         return Introspection(active=False)
     token = await service.ledger.scim_token(decision.token_id)
+    candidates = service.ledger.pepper.candidates(parse(text))
     return Introspection(
         active=True,
         token_type="Bearer",  # noqa: S106 - RFC 6749 §7.1's name of the type
@@ -242,7 +242,7 @@ async def introspect(request: StrictRequest, service: InjectedService) -> Intros
         team_id=token.team_id,
         use_id=decision.use_id,
         iat=int(token.created_at.timestamp()),
-        exp=_seconds(_good_until(token, decision.digest)),
+        exp=_seconds(token.good_until(candidates, at=decision.at)),
     )
 
 
@@ -338,10 +338,6 @@ def _method(text: str) -> str:
 def _check_address(text: str) -> None:
     if plain_address(text) is None:
         raise InvalidValue("/source", "must be an IP address")
-
-
-def _good_until(token: ScimToken, digest: bytes) -> datetime | None:
-    return next(row.good_until for row in token.secret_rows() if row.digest == digest)
 
 
 def _seconds(at: datetime | None) -> int | None:

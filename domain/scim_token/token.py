@@ -209,6 +209,14 @@ class ScimToken(msgspec.Struct, frozen=True):
         """
         return next((digest for digest in candidates if self.held(digest)), candidates[0])
 
+    def good_until(self, candidates: Sequence[bytes], *, at: datetime) -> datetime | None:
+        """The end of a secret that was good at `at`; None where there is none.
+
+        Since then it may have been digested anew, or be held no more: it ended at `at` then.
+        """
+        digest = self.held_as(candidates)
+        return next((row.good_until for row in self.secret_rows() if row.digest == digest), at)
+
     @property
     def outgoing(self) -> HeldSecret | None:
         """The older secret of the last rotation, until it is on record that it ended.

@@ -1,7 +1,7 @@
 """A secret is digested anew under a newer key: once, while it is good, and called as before."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -20,6 +20,7 @@ from tests.domain.scenario import (
     T1,
     T2,
     T3,
+    UNKNOWN,
     Given,
     created,
     given,
@@ -115,3 +116,21 @@ def test_a_decision_finds_a_secret_by_whichever_digest_is_held() -> None:
     assert state_after(created()).held_as(candidates) == FIRST.value
     assert state_after(created(), rekeyed()).held_as(candidates) == ANEW.value
     assert state_after(created()).held_as([SECOND.value, ANEW.value]) == SECOND.value
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ([created()], None),
+        ([created(expires_at=T3)], T3),
+        ([created(expires_at=T3), rekeyed()], T3),
+        ([created(), rotated(T1, overlap=OVERLAP)], T1 + OVERLAP),
+        ([created(), rotated(T3, overlap=timedelta(0))], T3),
+    ],
+)
+def test_who_was_let_in_is_told_until_when_whatever_came_meanwhile(
+    history: Sequence[Given], expected: datetime | None
+) -> None:
+    token = state_after(*history)
+    assert token.good_until([ANEW.value, FIRST.value], at=T2) == expected
+    assert token.good_until([UNKNOWN.value], at=T2) == T2
