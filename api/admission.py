@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from litestar import Request
 
+from api.http.json_body import refuse_body
 from api.http.parameters import check_parameters
 from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
@@ -32,3 +33,4 @@ async def admit(request: Request[Caller, Any, Any]) -> None:
         if permission is not None:
             caller.api_token.authorise(permission, at=caller.at)
     check_parameters(request)
+    await refuse_body(request)

@@ -24,6 +24,7 @@ from api.console.pages import (
 from api.console.pages.api_tokens import listed, new, one
 from api.console.rendering import FILES
 from api.http import problems
+from api.http.json_body import READS_BODY
 from api.settings import Settings
 from domain.errors import NotFound, PermissionDenied
 
@@ -81,4 +82,5 @@ def router(settings: Settings) -> Router:
         route_handlers=[*PAGES, asset],
         dependencies={"settings": Provide(lambda: settings, sync_to_thread=False)},
         exception_handlers={Exception: _show_problem},
+        opt=READS_BODY,
     )

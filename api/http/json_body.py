@@ -21,8 +21,14 @@ from domain.eventstore.lookups.api_tokens import Caller
 NOT_VALID: Final = "The body is not valid."
 NOT_JSON: Final = "The body is not well-formed JSON."
 _ERRORS_MAX: Final = 20
+_WITHOUT_BODY: Final = frozenset({"GET", "HEAD"})
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 ITEMS: Final = range(1, 101)
 """How many there may be in a body that is an array."""
+
+
+READS_BODY: Final = {"reads_body": True}
+"""The `opt` of a route that reads its body by itself, such as a form."""
 
 
 class StrictRequest(Request[Caller, Any, State]):
@@ -51,6 +57,23 @@ class StrictRequest(Request[Caller, Any, State]):
             return await super().body() or b" "
         except InternalServerException:  # what Litestar makes of a client that hung up meanwhile
             raise BadRequest("The body ended too early.") from None
+
+
+async def refuse_body(request: Request[Any, Any, Any]) -> None:
+    """Raise BadRequest for a body that nobody reads: who sends one means something by it.
+
+    A GET has none that means anything (RFC 9110 §9.3.1), and an empty object says nothing.
+    """
+    handler = request.route_handler
+    if (
+        request.method in _WITHOUT_BODY
+        or "data" in handler.parsed_fn_signature.parameters
+        or "reads_body" in handler.opt
+        or not any(name in _FRAMING for name, _ in request.scope["headers"])
+    ):
+        return
+    if (await request.body()).strip() not in {b"", b"{}"}:
+        raise BadRequest("This resource takes no body.")
 
 
 @dataclass

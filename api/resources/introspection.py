@@ -22,7 +22,7 @@ from api.doors.client_address import plain_address
 from api.doors.decide import path_class, user_agent_of
 from api.errors import FieldError, InvalidForm
 from api.http.form_body import TokenFormOperation, read_form
-from api.http.json_body import StrictRequest
+from api.http.json_body import READS_BODY, StrictRequest
 from api.http.parameters import REFUSAL
 from api.http.problems import documented
 from api.http.values import Check
@@ -195,7 +195,7 @@ async def verify(
     status_code=200,
     operation_class=TokenFormOperation,
     exception_handlers={InvalidForm: _refuse_form},
-    opt=requires(Permission.SCIM_TOKENS_READ) | {REFUSAL: _invalid_request},
+    opt=requires(Permission.SCIM_TOKENS_READ) | {REFUSAL: _invalid_request} | READS_BODY,
     responses={
         **_responses(
             ResponseSpec(
@@ -255,7 +255,7 @@ async def introspect(request: StrictRequest, service: InjectedService) -> Intros
     security=[{}],
     operation_class=TokenFormOperation,
     exception_handlers={InvalidForm: _refuse_form},
-    opt={REFUSAL: _invalid_request},
+    opt={REFUSAL: _invalid_request} | READS_BODY,
     responses={
         **_responses(
             ResponseSpec(

@@ -109,7 +109,7 @@ class ProjectionController(Controller):
                 description="Asked for; see its status.",
                 examples=[Example(value=structs.replace(REBUILD_EXAMPLE, state="requested"))],
             ),
-            **documented(400, 401, 403, 404, 409, 503),
+            **documented(400, 401, 403, 404, 409, 413, 415, 503),
         },
     )
     async def rebuild(
@@ -168,7 +168,7 @@ class ProjectionController(Controller):
             200: ResponseSpec(
                 ProjectionStatus, description="The view.", examples=[Example(value=EXAMPLE)]
             ),
-            **documented(401, 403, 404, 503),
+            **documented(400, 401, 403, 404, 413, 415, 503),
         },
     )
     async def retry(

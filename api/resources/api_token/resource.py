@@ -152,7 +152,7 @@ class ApiTokenController(Controller):
                 description="Revoked, everywhere, from now on.",
                 examples=[Example(value=RevokedApiToken(EXAMPLE.id))],
             ),
-            **documented(400, 401, 403, 404, 409, 503),
+            **documented(400, 401, 403, 404, 409, 413, 415, 503),
         },
     )
     async def revoke(

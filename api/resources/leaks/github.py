@@ -15,7 +15,7 @@ from litestar.openapi.spec import Example
 
 from api.doors.decide import user_agent_of
 from api.errors import NoGoodToken
-from api.http.json_body import StrictRequest
+from api.http.json_body import READS_BODY, StrictRequest
 from api.http.problems import documented
 from api.resources.leaks.foreign_body import read_list
 from api.resources.leaks.report import LeakedSecret, outcomes_of
@@ -54,6 +54,7 @@ def github_reports(signatures: Signatures) -> HTTPRouteHandler:
     @post(
         PATH,
         operation_id="reportLeaksFromGithub",
+        opt=READS_BODY,
         summary="Take reports of GitHub's secret scanning partner programme",
         tags=["Leaks"],
         status_code=200,

@@ -14,7 +14,7 @@ from litestar.openapi.spec import Example
 
 from api.admission import requires
 from api.errors import BadRequest
-from api.http.json_body import StrictRequest
+from api.http.json_body import READS_BODY, StrictRequest
 from api.http.problems import documented
 from api.resources.api_calls import InjectedCall
 from api.resources.leaks.foreign_body import read_list
@@ -66,7 +66,7 @@ async def revocable_token_types() -> RevocableTypes:
 @post(
     f"{ROOT}/v1/revoke_tokens",
     operation_id="reportLeaksFromGitlab",
-    opt=requires(Permission.LEAKS_REPORT),
+    opt=requires(Permission.LEAKS_REPORT) | READS_BODY,
     summary="Take findings of GitLab's secret detection",
     tags=["Leaks"],
     status_code=204,

@@ -140,7 +140,7 @@ class ScimTokenController(Controller):
                 description="Revoked, everywhere, from now on.",
                 examples=[Example(value=RevokedScimToken(EXAMPLE.id))],
             ),
-            **documented(400, 401, 403, 404, 412, 503),
+            **documented(400, 401, 403, 404, 412, 413, 415, 503),
         },
     )
     async def revoke(

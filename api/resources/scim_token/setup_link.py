@@ -122,7 +122,7 @@ class SetupLinkController(Controller):
                 description="No link opens this token, from now on.",
                 examples=[Example(value=EndedSetupLink(EXAMPLE.id))],
             ),
-            **documented(400, 401, 403, 404, 503),
+            **documented(400, 401, 403, 404, 413, 415, 503),
         },
     )
     async def end(
