@@ -14,7 +14,8 @@ from api.cli.console import LIST_MAX, AsJson, DataDir, printable, printable_json
 from api.cli.trail import ALL, Filters, Kinds, Trail, ask_trail, brief, kinds_of, show_events
 from api.resources.audit.text import csv_header, csv_rows, ndjson_rows
 from domain.errors import InvalidValue
-from projections.audit_trail.queries import AuditFilter, AuditPage, Span
+from projections.audit_trail.queries import AuditPage
+from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent
 
 _FOLLOW_S: Final = 30.0

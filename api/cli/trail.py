@@ -16,7 +16,8 @@ from api.cli.ending import run
 from api.doors.client_address import plain_network
 from domain.errors import InvalidValue
 from domain.postgres.read_pool import ReadPool
-from projections.audit_trail.queries import AuditFilter, AuditQueries, Network
+from projections.audit_trail.queries import AuditQueries
+from projections.audit_trail.statement import AuditFilter, Network
 from projections.audit_trail.view import KINDS, AuditEvent, outcome_of, secret_number
 from projections.described import EIGHT_HEX_DIGITS
 from projections.follow.ledger_head import LedgerHeadWatch

@@ -25,7 +25,7 @@ from api.service import InjectedService, Service
 from domain.api_token.permissions import Permission
 from domain.errors import Unauthenticated
 from domain.eventstore.lookups.api_tokens import Caller
-from projections.audit_trail.queries import AuditFilter, Span
+from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent, Kind
 from projections.described import Instant
 

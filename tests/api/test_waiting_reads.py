@@ -16,7 +16,7 @@ from api.service import Service
 from api.settings import Settings
 from domain.errors import ProjectionBehind
 from projections import view_reader
-from projections.audit_trail.queries import AuditFilter, Span
+from projections.audit_trail.statement import AuditFilter, Span
 from projections.follow.wake_ups import WakeUps
 from projections.scim_tokens.filters import TokenFilter
 from tests.conftest import Database

@@ -46,7 +46,7 @@ NEWEST: Final = "SELECT * FROM views.scim_tokens_v1"
 IN_CODE: Final = {
     "domain/eventstore/peppers/fingerprints.py": "sent with a session's settings, unparameterised",
     "domain/eventstore/library/recorder.py": "composed of what the library selects",
-    "projections/audit_trail/queries.py": "composed of what a request asks for",
+    "projections/audit_trail/statement.py": "composed of what a request asks for",
     "projections/kinds/row_per_stream.py": "made of the columns that a view declares",
     "projections/projection.py": "made of the columns that a view declares",
     "projections/scim_tokens/lifetimes.py": "composed of what a request asks for",

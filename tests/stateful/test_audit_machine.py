@@ -39,7 +39,8 @@ from domain.scim_token.fold import evolve
 from domain.scim_token.token import ScimToken
 from domain.secret import Secret
 from projections.audit_trail import view as audit_trail
-from projections.audit_trail.queries import AuditFilter, AuditQueries, Span
+from projections.audit_trail.queries import AuditQueries
+from projections.audit_trail.statement import AuditFilter, Span
 from projections.rebuild.run import rebuild
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.filters import TokenFilter

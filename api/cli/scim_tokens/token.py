@@ -33,7 +33,7 @@ from domain.eventstore.lookups.place import Place
 from domain.ledger import TokenLedger
 from domain.scim_token.token import ScimToken
 from domain.scim_token.values import NAME_MAX_LENGTH, check_name
-from projections.audit_trail.queries import AuditFilter, Span
+from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent
 from projections.described import rfc3339
 from projections.follow.ledger_head import LedgerHeadWatch

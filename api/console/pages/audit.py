@@ -24,7 +24,7 @@ from api.resources.audit.trail import answer, kinds
 from api.service import InjectedService, visible_teams
 from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
-from projections.audit_trail.queries import AuditFilter, Span
+from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import KINDS, AuditEvent
 
 PATH: Final = "/console/audit"

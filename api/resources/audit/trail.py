@@ -25,7 +25,7 @@ from api.service import InjectedService, Service, visible_teams
 from domain.api_token.permissions import Permission
 from domain.errors import InvalidValue, NotFound
 from domain.eventstore.lookups.api_tokens import Caller
-from projections.audit_trail.queries import AuditFilter, Span
+from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import KINDS, AuditEvent, Kind, outcome_of, secret_number
 from projections.described import EIGHT_HEX_DIGITS, Instant, rfc3339
 from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageStep

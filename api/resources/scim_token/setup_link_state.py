@@ -17,7 +17,8 @@ from api.service import InjectedService
 from domain.api_token.permissions import Permission
 from domain.scim_token.handover.decide import end_of
 from domain.scim_token.token import ScimToken
-from projections.audit_trail.queries import AuditFilter, AuditQueries, Span
+from projections.audit_trail.queries import AuditQueries
+from projections.audit_trail.statement import AuditFilter, Span
 from projections.described import EIGHT_HEX_DIGITS, Instant, one_of, rfc3339
 
 _NEWEST: Final = Span()

@@ -23,7 +23,7 @@ from api.http.cursor import Cursors
 from api.resources.audit.trail import kinds
 from domain.eventstore.lookups.place import Place
 from domain.postgres.read_pool import ReadPool
-from projections.audit_trail.queries import AuditFilter
+from projections.audit_trail.statement import AuditFilter
 from projections.audit_trail.view import KINDS
 from projections.scim_tokens.filters import TokenFilter
 from projections.scim_tokens.queries import TokenQueries

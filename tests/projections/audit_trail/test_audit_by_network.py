@@ -11,8 +11,9 @@ import pytest
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.events import Created, Presentation, Used
 from domain.secret import Digest
-from projections.audit_trail import queries as audit_queries
-from projections.audit_trail.queries import AuditFilter, AuditQueries, Span
+from projections.audit_trail import statement as audit_statement
+from projections.audit_trail.queries import AuditQueries
+from projections.audit_trail.statement import AuditFilter, Span
 from tests.conftest import Database
 from tests.domain.scenario import ADA, MINUTE, T0, TEAM_ID
 from tests.projections.history import Fact, given
@@ -52,7 +53,7 @@ def test_only_what_came_from_the_network_is_told(
     found: tuple[str, list[str]],
 ) -> None:
     network, expected = found
-    monkeypatch.setattr(audit_queries, "FEW", few)
+    monkeypatch.setattr(audit_statement, "FEW", few)
     facts: list[Fact] = [(TOKEN, Created(TEAM_ID, "Okta", ADA, Digest(bytes(32), 1), None), T0)]
     for number, source in enumerate(CLOCK_AND_IDS, start=1):
         at = T0 + number * MINUTE

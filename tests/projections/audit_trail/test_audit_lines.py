@@ -20,7 +20,8 @@ from domain.postgres.connection import configure
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.session import READING
 from projections.audit_trail import lines as audit_lines
-from projections.audit_trail.queries import LINES, AuditFilter, AuditQueries, Span, lines_statement
+from projections.audit_trail.queries import LINES, AuditQueries, lines_statement
+from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import KINDS, PROJECTION
 from tests.conftest import Database, new_database
 from tests.projections.many_rows import TABLE, VERSION, generate, team

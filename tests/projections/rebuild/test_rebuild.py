@@ -14,7 +14,8 @@ from domain.commands import NewScimToken
 from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
-from projections.audit_trail.queries import AuditFilter, AuditQueries, Span
+from projections.audit_trail.queries import AuditQueries
+from projections.audit_trail.statement import AuditFilter, Span
 from projections.follow import positions, read_log
 from projections.follow.apply import move
 from projections.projection import Projection

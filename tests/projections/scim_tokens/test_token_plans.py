@@ -102,7 +102,7 @@ QUESTIONS: Final[Mapping[str, tuple[TokenFilter, int | None]]] = {
     # Without statistics of values both indexes of the team cost the same, and the sample of an
     # ANALYZE decides: on that of all its tokens, eighteen are met for each revoked one.
     "revoked, of a big team": (TokenFilter(teams=[BIG], status="revoked"), 20),
-    "revoked, of a small team": (TokenFilter(teams=[SMALL], status="revoked"), 1),
+    "revoked, of a small team": (TokenFilter(teams=[SMALL], status="revoked"), 20),
     "suspended": (TokenFilter(status="suspended"), 2),
     "suspended, of a small team": (TokenFilter(teams=[SMALL], status="suspended"), 2),
     "expired": (TokenFilter(status="expired"), 2),
