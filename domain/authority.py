@@ -10,6 +10,7 @@ import msgspec
 
 from domain.api_token.events import ApiTokenEvent, Created
 from domain.api_token.permissions import Permission
+from domain.api_token.session import as_it_stands
 from domain.api_token.token import ApiToken
 from domain.commands import NewApiToken
 from domain.errors import InvalidValue, LastManager, NotFound, PermissionDenied, Unauthenticated
@@ -120,15 +121,18 @@ def calling_api_token(
     calling = signing_api_token(by)
     if calling is None:
         return None
-    caller = states.get(calling)
-    if not isinstance(caller, ApiToken):
+    found = states.get(calling)
+    if not isinstance(found, ApiToken):
         raise Unauthenticated("the API token is not valid")
+    caller = standing(states, found)
     digests = by.digests if isinstance(by, ApiCall) else None
     caller.authorise(permission, at=at, digests=digests)
-    first = None if caller.session_of is None else states.get(caller.session_of)
-    if isinstance(first, ApiToken) and first.revoked_at is not None:
-        raise Unauthenticated("the API token that signed in is not valid")
     return caller
+
+
+def standing(states: States, token: ApiToken) -> ApiToken:
+    """A session as it stands with the API token that signed in, where that is among the states."""
+    return as_it_stands(token, None if token.session_of is None else states.get(token.session_of))
 
 
 def signed(by: Authority, caller: ApiToken | None) -> Actor:

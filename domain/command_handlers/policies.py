@@ -42,7 +42,7 @@ class PolicyCommands(Execution):
     async def policy(self, team_id: UUID | None) -> Rules:
         """The rules of the general policy, or of a team's own; none where it was never set."""
         id_ = policy.policy_id(team_id)
-        return _rules_of((await self._stored(id_)).get(id_))
+        return _rules_of((await self._stored([id_])).get(id_))
 
 
 def _rules_of(state: Aggregate | None) -> Rules:
