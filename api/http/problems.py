@@ -87,12 +87,13 @@ _USUAL: Final = {
     503: "unavailable",
 }
 """The type of a problem of which nothing is known but its status."""
+FAILED: Final = "The request failed on our side; the request id finds it in the log."
 _DETAILS: Final = {
     404: "There is no such resource.",
     405: "The resource does not support this method.",
     413: "The body is larger than 64 KiB.",
     429: "There are too many requests. Wait, then try again.",
-    500: "The request failed on our side; the request id finds it in the log.",
+    500: FAILED,
     503: "The ledger cannot answer right now; nothing was lost. Try again.",
 }
 VIEW_STOPPED: Final = (
@@ -234,11 +235,11 @@ def _of_framework(error: HTTPException) -> Answer:
 
 def _fault(error: Exception) -> Answer:
     """Ours. The class alone is logged: a message may quote what was sent."""
-    logger.error("request.failed", error=type(error).__qualname__, where=_frames(error))
+    logger.error("request.failed", error=type(error).__qualname__, where=where(error))
     return Answer(problem(500), {})
 
 
-def _frames(error: Exception) -> str:
+def where(error: BaseException) -> str:
     """Where it happened, without values and without the message."""
     frames = []
     trace = error.__traceback__
