@@ -101,7 +101,7 @@ def _page(
     request: StrictRequest, said: Mapping[str, object], more: str, onward: str = ""
 ) -> Response[Any]:
     """As HTML where that is asked for, else as JSON. more, onward: HTML."""
-    if "text/html" not in request.headers.get("accept", "").lower():
+    if "text/html" not in request.list_field("accept").lower():
         return Response(said, headers=_VARIES)
     html = _PAGE.format(
         title=escape(str(said["title"])), text=escape(str(said["detail"])), more=more, onward=onward

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from domain.api_token.events import ApiTokenEvent, Created
 from domain.api_token.token import ApiToken
 from domain.errors import NotFound, Unauthenticated
-from domain.event import Actor, Aggregate
+from domain.event import Actor, Aggregate, States
 from domain.secret import Digest, SecretId
 
 LIFETIME: Final = timedelta(hours=8)
@@ -56,6 +56,11 @@ def as_it_stands(token: ApiToken, first: Aggregate | None) -> ApiToken:
     return replace(
         token, expires_at=min(ends, default=None), revoked_at=token.revoked_at or first.revoked_at
     )
+
+
+def standing(states: States, token: ApiToken) -> ApiToken:
+    """A session as it stands with the API token that signed in, where that is among the states."""
+    return as_it_stands(token, None if token.session_of is None else states.get(token.session_of))
 
 
 def _presented(token: ApiToken, digests: Sequence[bytes] | None) -> SecretId:

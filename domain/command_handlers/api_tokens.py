@@ -7,6 +7,7 @@ from uuid import UUID
 
 from domain.api_token import rotation as rotation_of_api_token
 from domain.api_token.permissions import Permission
+from domain.api_token.session import standing
 from domain.api_token.token import ApiToken
 from domain.authority import (
     NOBODY_NAMED,
@@ -18,7 +19,6 @@ from domain.authority import (
     require_another_manager,
     rotated,
     sees,
-    standing,
 )
 from domain.command_handlers.execution import REFUSAL_TIMEOUT_S, after
 from domain.command_handlers.sessions import SessionCommands, ended

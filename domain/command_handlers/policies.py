@@ -25,7 +25,7 @@ class PolicyCommands(Execution):
         """Replace the general policy, or a team's own; returns its rules.
 
         by: an API token needs policies:manage, and the team, or every team for the general one.
-        Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (foreign team),
+        Raises InvalidValue, Unauthenticated, PermissionDenied, Confined, NotFound (foreign team),
         CommandIdReused.
         """
         id_ = policy.policy_id(team_id)
