@@ -10,7 +10,7 @@ from litestar.di import Provide
 from litestar.template.config import TemplateConfig
 from litestar.types import ASGIApp
 
-from api.admission import admit
+from api.admission import FOR_ANYONE, admit, require_declarations
 from api.bulk_revocation import BulkRevoker
 from api.clock_and_ids import CLOCK_AND_IDS
 from api.console import routes as console
@@ -165,11 +165,12 @@ def build(
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Exception: _handle},
         lifespan=[lifespan],
-        openapi_config=document(assets=ASSETS),
+        openapi_config=document(assets=ASSETS, opt=FOR_ANYONE),
         template_config=TemplateConfig(instance=ENGINE),
         plugins=[DescribedStrings()],
         logging_config=None,
     )
+    require_declarations(admin.routes)
     return _behind_the_edge(admin, settings, service, forward)
 
 

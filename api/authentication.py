@@ -44,7 +44,12 @@ class ApiTokens:
             raise Unauthenticated(_NOT_VALID)
         if caller.api_token.use(at=caller.at):
             presentation = presentation_of(scope, self._service.doors.client_addresses)
-            await ledger.use_api_token(caller.api_token.id, presentation, digests=caller.digests)
+            await ledger.use_api_token(
+                caller.api_token.id,
+                presentation,
+                digests=caller.digests,
+                session_of=caller.api_token.session_of,
+            )
         self._seen.add(("api", "good"))
         return caller
 
@@ -59,6 +64,7 @@ class ApiTokens:
                 presentation=presentation_of(scope, self._service.doors.client_addresses),
                 at=caller.at,
                 digests=caller.digests,
+                session_of=caller.api_token.session_of,
             )
         except Unavailable:
             logger.warning("refusal.not_recorded", api_token_id=str(caller.api_token.id))

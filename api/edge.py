@@ -18,7 +18,7 @@ from api.doors.scim_messages import ROOT as SCIM_ROOT
 from api.errors import BadRequest, NoGoodToken
 from api.http.asgi_answer import stamp
 from api.http.deadline import ANSWER_WITHIN_S, AUTHENTICATE_WITHIN_S, answer_in_time
-from api.http.methods import Methods, head_only, send_options
+from api.http.methods import Methods, head_only, is_normal, send_options
 from api.http.problem_types import ROOT as PROBLEMS
 from api.http.problems import DENIED, Answer, answer, problem, send_problem
 from api.random_ids import request_ids
@@ -48,7 +48,7 @@ class Edge:
     all else needs a good API token first.
 
     Without one, every route is 401, also those that do not exist: validation and routing come
-    after.
+    after. A path that is not in its normal form (`is_normal`) is none that exists.
     """
 
     def __init__(
@@ -106,6 +106,9 @@ class Edge:
 
     async def _route(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Hand a request that may come in to its route."""
+        if not is_normal(scope["path"]):
+            await send_problem(send, scope, Answer(problem(404), {}))
+            return
         method, allowed = scope["method"], self._methods.of(scope["path"])
         if method == "OPTIONS" and allowed:
             await send_options(send, scope, allowed)
@@ -118,6 +121,8 @@ class Edge:
 
     def _is_open(self, scope: HTTPScope) -> bool:
         """Whether a request comes in without an API token."""
+        if not is_normal(scope["path"]):
+            return False
         if scope["path"] == METRICS_PATH and self._metrics_tokens.are_presented(scope):
             return True
         is_page = scope["path"] in PUBLIC_PAGES and scope["method"] in {"GET", "HEAD"}

@@ -10,9 +10,17 @@ import msgspec
 
 from domain.api_token.events import ApiTokenEvent, Created
 from domain.api_token.permissions import Permission
+from domain.api_token.session import standing
 from domain.api_token.token import ApiToken
 from domain.commands import NewApiToken
-from domain.errors import InvalidValue, LastManager, NotFound, PermissionDenied, Unauthenticated
+from domain.errors import (
+    Confined,
+    InvalidValue,
+    LastManager,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+)
 from domain.event import Actor, States
 from domain.scim_token.token import ScimToken
 from domain.secret import Digest
@@ -97,13 +105,13 @@ def authorise(
 def authorise_policy(states: States, by: Authority, at: datetime, *, team_id: UUID | None) -> Actor:
     """Who signs a change of a policy. team_id: None for the general one, which is above all teams.
 
-    Raises Unauthenticated, PermissionDenied, NotFound.
+    Raises Unauthenticated, PermissionDenied, Confined, NotFound.
     """
     caller = calling_api_token(states, by, at, permission=Permission.POLICIES_MANAGE)
     if caller is not None and team_id is not None:
         caller.require_team(team_id)
     elif caller is not None and caller.teams is not None:
-        raise PermissionDenied(Permission.POLICIES_MANAGE)
+        raise Confined("the API token is for some teams, and this policy for every one")
     return signed(by, caller)
 
 
@@ -120,14 +128,12 @@ def calling_api_token(
     calling = signing_api_token(by)
     if calling is None:
         return None
-    caller = states.get(calling)
-    if not isinstance(caller, ApiToken):
+    found = states.get(calling)
+    if not isinstance(found, ApiToken):
         raise Unauthenticated("the API token is not valid")
+    caller = standing(states, found)
     digests = by.digests if isinstance(by, ApiCall) else None
     caller.authorise(permission, at=at, digests=digests)
-    first = None if caller.session_of is None else states.get(caller.session_of)
-    if isinstance(first, ApiToken) and first.revoked_at is not None:
-        raise Unauthenticated("the API token that signed in is not valid")
     return caller
 
 

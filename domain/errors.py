@@ -70,6 +70,10 @@ class PermissionDenied(Refusal):
         self.permission = permission
 
 
+class Confined(Refusal):
+    """The caller's API token has the permission, for some teams; what it asks is for every team."""
+
+
 class TokenRefused(Refusal):
     """A presented secret does not authenticate.
 

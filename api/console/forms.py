@@ -27,18 +27,25 @@ class Mistakes(Exception):
         self.by_field = by_field
 
 
-async def read(request: StrictRequest) -> Mapping[str, str]:
-    """The fields that have a value, without blanks around it. Raises BadRequest."""
+async def read(request: StrictRequest, *, exact: Collection[str] = ()) -> Mapping[str, str]:
+    """The fields that have a value, without blanks around it. Raises BadRequest.
+
+    exact: those that keep their blanks, for the page showed what there is.
+    """
     try:
         fields = await read_form(request)
     except InvalidForm as error:
         raise BadRequest(error.detail) from None
-    return filled(fields)
+    return filled(fields, exact=exact)
 
 
-def filled(fields: Mapping[str, str | None]) -> dict[str, str]:
-    """Those that have a value, without blanks around it."""
-    return {name: text for name, value in fields.items() if (text := (value or "").strip())}
+def filled(fields: Mapping[str, str | None], *, exact: Collection[str] = ()) -> dict[str, str]:
+    """Those that have a value, without blanks around it. exact: as of `read`."""
+    return {
+        name: value if name in exact else text
+        for name, value in fields.items()
+        if value and (text := value.strip())
+    }
 
 
 def key_of(fields: Mapping[str, str], call: ApiCall, path: str) -> CommandKey:

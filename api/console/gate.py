@@ -11,10 +11,11 @@ from api.console import cookie
 from api.console.rendering import ENGINE
 from api.console.same_origin import require_same_origin
 from api.http.asgi_answer import respond
+from api.http.methods import is_normal
 from api.http.problems import Answer, answer
 from api.resources.scim_token.setup_link import ROOT as SETUP
 from api.service import Service
-from domain.errors import StoreUnavailable, Unauthenticated
+from domain.errors import NotFound, StoreUnavailable, Unauthenticated
 
 ROOT: Final = "/console"
 SIGN_IN: Final = f"{ROOT}/sign-in"
@@ -45,6 +46,9 @@ class ConsoleGate:
     async def answer(self, onward: Onward, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Answer a request for a page, or hand it `onward`."""
         send = _guarded(scope, send)
+        if not is_normal(scope["path"]):
+            await _show_problem(scope, send, answer(NotFound("no such page")))
+            return
         try:
             require_same_origin(scope, self._addresses)
             is_in = _is_open(scope["path"]) or await self._enter(scope)

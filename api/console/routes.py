@@ -8,6 +8,7 @@ from litestar.di import Provide
 from litestar.params import FromPath
 from litestar.response import File, Template
 
+from api.admission import FOR_ANYONE
 from api.console.gate import ASSETS
 from api.console.pages import (
     audit,
@@ -32,7 +33,7 @@ _MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "im
 """Not left to a table of the machine's, which may not know them."""
 
 
-@get(f"{ASSETS}/{{version:str}}/{{name:str}}", include_in_schema=False)
+@get(f"{ASSETS}/{{version:str}}/{{name:str}}", include_in_schema=False, opt=FOR_ANYONE)
 async def asset(version: FromPath[str], name: FromPath[str]) -> File:  # noqa: ARG001
     """A style, the script or the sign. version: told apart by caches alone."""
     if name not in FILES:

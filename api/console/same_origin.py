@@ -21,11 +21,7 @@ def require_same_origin(scope: HTTPScope, addresses: ClientAddresses) -> None:
         return
     site, origin = _only(scope, b"sec-fetch-site"), _only(scope, b"origin")
     told = addresses.origin(scope)
-    is_ours = (
-        site == "same-origin"
-        if site is not None
-        else origin is not None and origin == f"{told.scheme}://{told.host}"
-    )
+    is_ours = site == "same-origin" if site is not None else bool(origin) and origin == told.url
     if not is_ours:
         raise BadRequest(REFUSED, status=403)
 

@@ -17,8 +17,10 @@ MISSING: Final = "Send the token in the Authorization header: Bearer, one space,
 MALFORMED: Final = "The token is not one of this service; check that it was pasted whole."
 DOUBLED: Final = 'The header says "Bearer" twice; paste the token alone into the token field.'
 BLANKS: Final = "There are blanks around or inside the token; remove them."
+SPACE: Final = "Between Bearer and the token stands one space, and nothing else."
 SCHEME: Final = "The scheme must be Bearer."
 SEVERAL: Final = "The request carries more than one Authorization header."
+_BEARER: Final = "bearer"
 _BLANK: Final = re.compile(r"\s")
 
 
@@ -60,23 +62,32 @@ def read(scope: HTTPScope, *, is_bare_accepted: bool = False) -> Credentials:
         raise NotPresentable("missing", MISSING)
     text = value.decode("latin-1")
     scheme, blank, rest = text.partition(" ")
+    is_bearer = scheme.lower() == _BEARER
     try:
         if not blank and is_bare_accepted:
             return Credentials(parse(text), "bare")
-        if scheme.lower() == "bearer":
+        if is_bearer:
             return Credentials(parse(rest.lstrip(" ")), "bearer")
     except MalformedSecretError:
-        raise NotPresentable(
-            "malformed", _advice(rest if scheme.lower() == "bearer" else text)
-        ) from None
-    raise NotPresentable(
-        "malformed", _advice(text) if is_bare_accepted and text != text.strip() else SCHEME
-    )
+        pass
+    detail = _advice(rest) if is_bearer else _advice_on_scheme(text, is_bare_accepted)
+    raise NotPresentable("malformed", detail)
 
 
 def _advice(text: str) -> str:
-    if text.strip().lower().startswith("bearer"):
+    """What is wrong with a text that stands where the token belongs."""
+    if text.strip().lower().startswith(_BEARER):
         return DOUBLED
     if _BLANK.search(text):
         return BLANKS
     return MALFORMED
+
+
+def _advice_on_scheme(text: str, is_bare_accepted: bool) -> str:
+    """What is wrong with a text that does not begin with the scheme and a space."""
+    within = text.strip()
+    if text.lower().startswith(_BEARER):
+        return SPACE
+    if text != within and (is_bare_accepted or within.lower().startswith(_BEARER)):
+        return BLANKS
+    return _advice(text) if is_bare_accepted and " " not in text else SCHEME

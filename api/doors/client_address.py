@@ -5,6 +5,7 @@ handed it on are named in the settings; of the list they hand on, the right-most
 theirs counts: all to the left of it was written by the client. RFC 7239 `Forwarded` is never read.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -18,6 +19,7 @@ MAX_HOPS: Final = 16
 REMEMBERED_BYTES: Final = 1024
 """A longer list is no proxy's of ours; whoever sends many of them must not fill the memory."""
 _MAPPED_LENGTH: Final = 96
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[([0-9A-Fa-f:.]+)\])(?::\d{1,5})?")
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -25,12 +27,20 @@ Network: TypeAlias = IPv4Network | IPv6Network
 class Origin(NamedTuple):
     """How the client reached us, as far as it is known.
 
-    scheme: "http" or "https"; host: with its port.
+    scheme: "http" or "https"; host: with its port, None where the client told none, or none that
+    could stand in an address.
     """
 
     address: str | None
     scheme: str
     host: str | None
+
+    @property
+    def url(self) -> str:
+        """Our address as the client knows it, such as https://scim.example.com; empty where it
+        told none.
+        """
+        return "" if self.host is None else f"{self.scheme}://{self.host}"
 
 
 class ClientAddresses:
@@ -62,7 +72,13 @@ class ClientAddresses:
             named = _first(scope, b"x-forwarded-proto")
             scheme = named if named in {"http", "https"} else scheme
             host = _first(scope, b"x-forwarded-host") or host
-        return Origin(self.address(scope), scheme, host)
+        is_told = host is not None and is_host(host)
+        return Origin(self.address(scope), scheme, host if is_told else None)
+
+    def base_url(self, scope: "HTTPScope") -> str:
+        """Our address as the client knows it; where it told none, the one that it reached."""
+        origin = self.origin(scope)
+        return origin.url or f"{origin.scheme}://{reached(scope)}"
 
     def _find(self, peer: str, forwarded: bytes, is_relayed: bool) -> str | None:
         address = _parsed(peer)
@@ -80,6 +96,31 @@ class ClientAddresses:
 
     def _is_trusted(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)
+
+
+def reached(scope: "HTTPScope") -> str:
+    """Host and port that a request came to: where HTTP/1.0 says none, the client knows no other."""
+    host, port = scope["server"] or ("localhost", None)
+    name = f"[{host}]" if ":" in host else host
+    return name if port is None else f"{name}:{port}"
+
+
+def is_host(text: str) -> bool:
+    """Whether a text is a host, with or without a port, that may stand in an address of ours."""
+    found = _HOST.fullmatch(text)
+    return found is not None and (found[1] is None or is_ipv6(found[1]))
+
+
+@lru_cache(maxsize=64)
+def is_ipv6(text: str) -> bool:
+    """Whether a text is what may stand in brackets (RFC 3986 §3.2.2): the address alone, for of
+    later versions there is none.
+    """
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _peer(scope: "HTTPScope") -> str | None:

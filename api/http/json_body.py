@@ -38,6 +38,10 @@ class StrictRequest(Request[Caller, Any, State]):
     needed, malformed JSON, duplicate keys, unknown or missing fields, wrong values.
     """
 
+    def list_field(self, name: str) -> str:
+        """A header field that is a list: all its lines as one (RFC 9110 §5.3), empty for none."""
+        return ", ".join(self.headers.getall(name, []))
+
     async def json(self) -> Any:
         """The body as the struct that the handler asks for."""
         type_ = self.route_handler.parsed_fn_signature.parameters["data"].annotation
@@ -46,7 +50,7 @@ class StrictRequest(Request[Caller, Any, State]):
 
     async def body(self) -> bytes:
         """The body, of which there must be some where a handler reads it."""
-        codings = ",".join(self.headers.getall("content-encoding", [])).lower().split(",")
+        codings = self.list_field("content-encoding").lower().split(",")
         if any(coding.strip() not in {"", "identity"} for coding in codings):
             raise BadRequest(
                 "The body must not be coded; leave Content-Encoding out.",

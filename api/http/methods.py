@@ -33,12 +33,17 @@ class Methods:
         ]
 
     def of(self, path: str) -> Sequence[str]:
-        """The methods of a path, none where there is no such path."""
+        """The methods of a path in its normal form, none where there is no such path."""
         if path in self._fixed:
             return self._fixed[path]
-        normal = normalize_path(path)
-        variable = (methods for pattern, methods in self._variable if pattern.fullmatch(normal))
-        return self._fixed.get(normal) or next(variable, ())
+        return next((methods for pattern, methods in self._variable if pattern.fullmatch(path)), ())
+
+
+def is_normal(path: str) -> bool:
+    """Whether a path has neither an empty step nor a slash in the end. The framework takes any
+    other for the one that it resembles.
+    """
+    return path == normalize_path(path)
 
 
 def head_only(send: Send) -> Send:

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
+from litestar import Router
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import (
@@ -31,14 +32,18 @@ and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
 """
 
 
-def document(*, assets: str) -> OpenAPIConfig:
-    """How the document is made and shown. assets: path of what its page loads."""
+def document(*, assets: str, opt: Mapping[str, Any]) -> OpenAPIConfig:
+    """How the document is made and shown. assets: path of what its page loads. opt: of its
+    routes.
+    """
     return OpenAPIConfig(
         title="SCIM token ledger",
         version=version("scim-ledger"),
         description=DESCRIPTION.strip(),
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
-        path="/docs",
+        openapi_router=Router(
+            "/docs", route_handlers=[], include_in_schema=False, dto=None, return_dto=None, opt=opt
+        ),
         use_handler_docstrings=True,
         components=Components(
             security_schemes={

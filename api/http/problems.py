@@ -16,6 +16,7 @@ from api.http.problem_types import PROBLEM_TYPES
 from domain.errors import (
     AlreadyUnderway,
     CommandIdReused,
+    Confined,
     InvalidValue,
     LastManager,
     NoRotationUnderway,
@@ -41,6 +42,7 @@ DENIED: Final = "denied"
 """Of a request's state: the permission that its caller lacked, for whoever records the refusal."""
 CHALLENGE: Final = 'Bearer realm="scim-ledger"'
 INVALID_TOKEN: Final = f'{CHALLENGE}, error="invalid_token"'
+_INSUFFICIENT: Final = f'{CHALLENGE}, error="insufficient_scope"'
 
 logger = structlog.get_logger()
 
@@ -87,12 +89,13 @@ _USUAL: Final = {
     503: "unavailable",
 }
 """The type of a problem of which nothing is known but its status."""
+FAILED: Final = "The request failed on our side; the request id finds it in the log."
 _DETAILS: Final = {
     404: "There is no such resource.",
     405: "The resource does not support this method.",
     413: "The body is larger than 64 KiB.",
     429: "There are too many requests. Wait, then try again.",
-    500: "The request failed on our side; the request id finds it in the log.",
+    500: FAILED,
     503: "The ledger cannot answer right now; nothing was lost. Try again.",
 }
 VIEW_STOPPED: Final = (
@@ -119,6 +122,9 @@ LAST_MANAGER: Final = (
 JUST_ROTATED: Final = "The token was rotated a moment ago. Wait, then try again."
 USED_SINCE: Final = "The token was used since then. It was not revoked."
 UNDERWAY: Final = "It is under way already; its status tells how far it is."
+FOR_EVERY_TEAM: Final = (
+    "The API token has the permission, but for some teams alone; this needs one for every team."
+)
 NOT_ALLOWED: Final = "A policy does not allow this token."
 KEY_REUSED: Final = "The Idempotency-Key was used for another request."
 
@@ -192,7 +198,7 @@ def _again(found: Problem, after_s: int) -> Answer:
 
 
 def _denied(error: PermissionDenied) -> Answer:
-    challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{error.permission}"'
+    challenge = f'{_INSUFFICIENT}, scope="{error.permission}"'
     return _challenged(403, f"The API token lacks the permission {error.permission}.", challenge)
 
 
@@ -234,11 +240,11 @@ def _of_framework(error: HTTPException) -> Answer:
 
 def _fault(error: Exception) -> Answer:
     """Ours. The class alone is logged: a message may quote what was sent."""
-    logger.error("request.failed", error=type(error).__qualname__, where=_frames(error))
+    logger.error("request.failed", error=type(error).__qualname__, where=where(error))
     return Answer(problem(500), {})
 
 
-def _frames(error: Exception) -> str:
+def where(error: BaseException) -> str:
     """Where it happened, without values and without the message."""
     frames = []
     trace = error.__traceback__
@@ -262,6 +268,7 @@ _TOLD: Final[Mapping[type, Callable[[Any], Answer]]] = {
     InvalidValue: _invalid,
     Unauthenticated: lambda _: _challenged(401, "The API token is not valid.", INVALID_TOKEN),
     PermissionDenied: _denied,
+    Confined: lambda _: _challenged(403, FOR_EVERY_TEAM, _INSUFFICIENT),
     NotFound: lambda _: Answer(problem(404), {}),
     SecretAlreadyShown: lambda error: Answer(
         problem(409, ALREADY_SHOWN, token_id=error.originator_id), {}

@@ -16,6 +16,7 @@ from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from api.admission import requires
+from api.doors.client_address import reached
 from api.errors import BadRequest, FieldError
 from api.http.deadline import Deadline, deadline_of
 from api.http.json_body import StrictRequest
@@ -187,11 +188,7 @@ async def _await_events(
 
 def _authority(request: StrictRequest) -> str:
     """Host and port by which the client knows this ledger."""
-    named = request.headers.get("host")
-    if named:
-        return named
-    host, port = request.scope["server"] or ("localhost", None)
-    return f"{host}:{port}"
+    return request.headers.get("host") or reached(request.scope)
 
 
 async def _again(service: Service, caller: Caller) -> Caller:

@@ -11,6 +11,7 @@ from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Operation
 
+from api.admission import FOR_ANYONE
 from api.http.openapi import or_problem
 from api.http.problems import documented
 from api.service import InjectedService, Service
@@ -95,6 +96,7 @@ class Probe(Operation):
 @get(
     "/healthz",
     operation_id="liveness",
+    opt=FOR_ANYONE,
     summary="Is the process alive",
     tags=["Operations"],
     security=[{}],
@@ -108,6 +110,7 @@ async def healthz() -> Readiness:
 @get(
     "/readyz",
     operation_id="readiness",
+    opt=FOR_ANYONE,
     summary="Can the process answer",
     tags=["Operations"],
     security=[{}],

@@ -17,7 +17,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import JSONBody
 
-from api.admission import requires
+from api.admission import FOR_ANYONE, requires
 from api.doors.client_address import plain_address
 from api.doors.decide import path_class, user_agent_of
 from api.errors import FieldError, InvalidForm
@@ -255,7 +255,7 @@ async def introspect(request: StrictRequest, service: InjectedService) -> Intros
     security=[{}],
     operation_class=TokenFormOperation,
     exception_handlers={InvalidForm: _refuse_form},
-    opt={REFUSAL: _invalid_request} | READS_BODY,
+    opt=FOR_ANYONE | {REFUSAL: _invalid_request} | READS_BODY,
     responses={
         **_responses(
             ResponseSpec(

@@ -9,6 +9,7 @@ from litestar import MediaType, Response, get
 from litestar.params import FromPath
 from litestar.response import File
 
+from api.admission import FOR_ANYONE
 from api.http.json_body import StrictRequest
 from api.http.problem_types import PROBLEM_TYPES, ROOT
 from domain.errors import NotFound
@@ -53,14 +54,14 @@ def root(*, console: str | None) -> Any:
         more = f'<a href="{console}">The console</a>. {_LINKS}'
         onward = f'<meta http-equiv="refresh" content="0; url={console}">'
 
-    @get("/", include_in_schema=False)
+    @get("/", include_in_schema=False, opt=FOR_ANYONE)
     async def what_this_is(request: StrictRequest) -> Response[Any]:
         return _page(request, said, more, onward)
 
     return what_this_is
 
 
-@get(f"{ROOT}/{{slug:str}}", include_in_schema=False)
+@get(f"{ROOT}/{{slug:str}}", include_in_schema=False, opt=FOR_ANYONE)
 async def problem_page(request: StrictRequest, slug: FromPath[str]) -> Response[Any]:
     """What to do about a type of problem."""
     kind = PROBLEM_TYPES.get(slug)
@@ -70,19 +71,19 @@ async def problem_page(request: StrictRequest, slug: FromPath[str]) -> Response[
     return _page(request, said, f"Status {kind.status}. {_LINKS}")
 
 
-@get("/favicon.ico", include_in_schema=False, status_code=204)
+@get("/favicon.ico", include_in_schema=False, opt=FOR_ANYONE, status_code=204)
 async def favicon() -> Response[None]:
     """There is none; a browser asks all the same."""
     return Response(None, status_code=204, headers=_CACHED)
 
 
-@get("/robots.txt", include_in_schema=False, media_type=MediaType.TEXT)
+@get("/robots.txt", include_in_schema=False, opt=FOR_ANYONE, media_type=MediaType.TEXT)
 async def robots() -> Response[str]:
     """Nothing here is for a search engine."""
     return Response("User-agent: *\nDisallow: /\n", media_type=MediaType.TEXT, headers=_CACHED)
 
 
-@get(f"{ASSETS}/{{name:str}}", include_in_schema=False)
+@get(f"{ASSETS}/{{name:str}}", include_in_schema=False, opt=FOR_ANYONE)
 async def asset(name: FromPath[str]) -> File:
     """A file of the documentation's page: one of those that there are,
     whatever a name would lead to.
@@ -100,7 +101,7 @@ def _page(
     request: StrictRequest, said: Mapping[str, object], more: str, onward: str = ""
 ) -> Response[Any]:
     """As HTML where that is asked for, else as JSON. more, onward: HTML."""
-    if "text/html" not in request.headers.get("accept", "").lower():
+    if "text/html" not in request.list_field("accept").lower():
         return Response(said, headers=_VARIES)
     html = _PAGE.format(
         title=escape(str(said["title"])), text=escape(str(said["detail"])), more=more, onward=onward

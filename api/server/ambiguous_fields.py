@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
+from api.doors.client_address import is_ipv6
 from api.server.error_response import Refusal
 
 _HOST: Final = re.compile(
-    rb"(?:\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::([0-9]{0,5}))?"
+    rb"(?:\[([0-9A-Za-z:.%]+)\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::([0-9]{0,5}))?"
 )
 """RFC 9110 §7.2, RFC 3986 §3.2.2: a name or an address, and a port."""
 _PORT_MAX: Final = 65535
@@ -46,7 +47,9 @@ def check_fields(headers: Sequence[tuple[bytes, bytes]], version: str) -> Mappin
 def _is_host(value: bytes) -> bool:
     """Clients name a few hosts, with each request."""
     host = _HOST.fullmatch(value)
-    return host is not None and int(host[1] or 0) <= _PORT_MAX
+    if host is None or int(host[2] or 0) > _PORT_MAX:
+        return False
+    return host[1] is None or is_ipv6(host[1].decode("ascii"))
 
 
 def _check_coding(value: bytes) -> None:

@@ -1,17 +1,26 @@
 """Whole error responses of the protocol itself, before or instead of an application's answer."""
 
 import secrets
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
 
 import msgspec
 
 from api.doors import scim_messages
 from api.http.problem_types import PROBLEM_TYPES
-from api.server.exchange import STATUS_LINE
+from api.http.problems import FAILED
+
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+STATUS_LINE: Final = {
+    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}".encode() for status in range(100, 600)
+}
 
 _SLUGS = {
     400: "bad-request",
     414: "uri-too-long",
     431: "header-fields-too-large",
+    500: "internal",
     501: "not-implemented",
     503: "too-many-connections",
 }
@@ -35,32 +44,43 @@ class Refusal(Exception):
 
         target: of the request, as far as it is known.
         """
-        path = target.partition(b"?")[0]
-        if path == _SCIM or path.startswith(_SCIM + b"/"):
-            media_type, body = (
-                scim_messages.MEDIA_TYPE,
-                scim_messages.error(self.status, self.detail),
-            )
-        else:
-            kind = PROBLEM_TYPES[_SLUGS[self.status]]
-            media_type = "application/problem+json"
-            body = msgspec.json.encode(
-                {
-                    "type": kind.uri,
-                    "title": kind.title,
-                    "status": self.status,
-                    "detail": self.detail,
-                }
-            )
+        media_type, body = _told(self.status, self.detail, target)
         retry_after = b"retry-after: 1\r\n" if self.status == 503 else b""  # noqa: PLR2004
         return (
             b"%s\r\ncontent-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n"
             b"cache-control: no-store\r\n%sconnection: close\r\n\r\n%s"
         ) % (
             STATUS_LINE[self.status],
-            media_type.encode(),
+            media_type,
             len(body),
             secrets.token_hex(16).encode(),
             retry_after,
             body,
         )
+
+
+def failure(target: bytes, request_id: str | None) -> tuple[Sequence[tuple[bytes, bytes]], bytes]:
+    """Header fields and body of the answer to a request that the application did not answer.
+
+    request_id: of the application, None where it gave none.
+    """
+    media_type, body = _told(500, FAILED, target)
+    fields = [
+        (b"content-type", media_type),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", (request_id or secrets.token_hex(16)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    return fields, body
+
+
+def _told(status: int, detail: str, target: bytes) -> tuple[bytes, bytes]:
+    """Media type and body: a SCIM error (RFC 7644) to who speaks SCIM, else a problem
+    (RFC 9457).
+    """
+    path = target.partition(b"?")[0]
+    if path == _SCIM or path.startswith(_SCIM + b"/"):
+        return scim_messages.MEDIA_TYPE.encode(), scim_messages.error(status, detail)
+    kind = PROBLEM_TYPES[_SLUGS[status]]
+    said = {"type": kind.uri, "title": kind.title, "status": status, "detail": detail}
+    return b"application/problem+json", msgspec.json.encode(said)

@@ -1,33 +1,34 @@
 """One request and its answer, as an application sees them (ASGI 3.0, HTTP connection scope 2.3)."""
 
 import asyncio
-import logging
 import re
+import socket
+import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from http import HTTPStatus
 from operator import itemgetter
 from time import monotonic_ns
 from typing import Any, Final, Protocol
 
+import structlog
 from litestar.types import ASGIApp, HTTPScope, Message
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
-_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
-STATUS_LINE: Final = {
-    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}".encode() for status in range(100, 600)
-}
+from api.http.problems import where
+from api.server.error_response import STATUS_LINE, failure
+
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WITHOUT_BODY: Final = frozenset({204, 304})
 _CLOSE: Final = (b"connection", b"close")
 _CRLF: Final = b"\r\n"
+_RESET: Final = struct.pack("ii", 1, 0)
 _is_name: Final = lru_cache(1024)(re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch)
 """RFC 9110 §5.1: a token."""
 _TEXT: Final = bytes({*range(256)} - {*range(9), *range(10, 32), 127})
 """What a value consists of, RFC 9110 §5.5: all but control characters, of which it has the tab."""
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
-logger = logging.getLogger("uvicorn.error")
+logger = structlog.get_logger()
 
 
 class Connection(Protocol):
@@ -108,7 +109,7 @@ class Exchange:
         self._has_news = False
         self._bell: asyncio.Event | None = None
         self._head = b""
-        self._left = 0
+        self._left: int | None = 0
         self._is_chunked = False
         self._is_for_head = scope["method"] == "HEAD"
 
@@ -151,13 +152,23 @@ class Exchange:
         try:
             try:
                 await app(self.scope, self.receive, self.send)
-            except BaseException as error:
-                logger.exception("Exception in ASGI application\n", exc_info=error)
+            except BaseException as error:  # noqa: BLE001 - told as any other fault: no message
+                logger.error(  # noqa: TRY400
+                    "request.failed",
+                    error=type(error).__qualname__,
+                    where=where(error),
+                    request_id=self.scope["state"].get("request_id"),
+                )
             else:
                 if self.is_answered or self.is_gone:
                     return
-                logger.error("ASGI callable returned without completing response.")
-            if self.is_begun:
+                logger.error("request.unanswered")
+            if self.is_begun and self._left is None and not self._is_chunked:
+                # In order, the end of the connection would pass for that of the body.
+                peer = self._connection.transport.get_extra_info("socket")
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self._connection.transport.abort()
+            elif self.is_begun:
                 self._write(b"")
                 self._connection.end()
             else:
@@ -211,6 +222,10 @@ class Exchange:
         self.status = status
         self.is_waiting_for_continue = False
         fields = [*self._connection.default_headers, *headers]
+        # HTTP/1.0 has no coding to tell where a body ends (RFC 9112 §6.1): the connection's end is.
+        may_chunk = self.scope["http_version"] != "1.0"
+        if not may_chunk:
+            fields = [field for field in fields if field[0] != b"transfer-encoding"]
         length, says_close = None, False
         for name, value in fields:
             if name in _FRAMING:
@@ -220,12 +235,13 @@ class Exchange:
                     says_close |= b"close" in value.lower()
                 else:
                     self._is_chunked = True
-        if (
+        is_of_unknown_length = (
             length is None
             and not self._is_chunked
             and status not in _WITHOUT_BODY
             and not self._is_for_head
-        ):
+        )
+        if is_of_unknown_length and may_chunk:
             self._is_chunked = True
             fields.append((b"transfer-encoding", b"chunked"))
         if says_close:
@@ -236,7 +252,7 @@ class Exchange:
             # once on that word: that connection ends all the same unless the request becomes whole
             # first.
             fields.append(_CLOSE)
-        self._left = 0 if self._is_chunked or self._is_for_head else length or 0
+        self._left = None if is_of_unknown_length else length or 0
         self._head = head_of(status, fields)
         if self._is_for_head:
             self._write(b"")
@@ -248,7 +264,7 @@ class Exchange:
             body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (
                 b"0\r\n\r\n" if is_last else b""
             )
-        else:
+        elif self._left is not None:
             self._left -= len(body)
             if self._left < 0 or (is_last and self._left):
                 raise RuntimeError("the answer is not as long as its Content-Length")
@@ -267,11 +283,7 @@ class Exchange:
         self._connection.transport.write(data)
 
     async def _fail(self) -> None:
-        body = b"Internal Server Error"
-        fields = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(body)),
-        ]
+        fields, body = failure(self.scope["raw_path"], self.scope["state"].get("request_id"))
         start: Any = {"type": "http.response.start", "status": 500, "headers": [*fields, _CLOSE]}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": body, "more_body": False})

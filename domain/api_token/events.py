@@ -21,7 +21,8 @@ class Created(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fie
     user_id: the user it acts for. teams: the teams it may touch, None for all.
     created_by: None when an early release made it at the command line. expires_at: None for no end.
     reason: why, 1 to 200 characters, or None. session_of: the API token that signed in to the
-    console with it for a session, None for one that was made for anything else.
+    console with it for a session, None for one that was made for anything else. session_secret:
+    which of that one's secrets signed in; None too in events of early releases.
     """
 
     topic: ClassVar[str] = "api_token.created.v1"
@@ -33,6 +34,7 @@ class Created(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fie
     expires_at: datetime | None
     reason: str | None = None
     session_of: UUID | None = None
+    session_secret: SecretId | None = None
 
 
 class Used(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from msgspec.structs import replace
+
 from domain.api_token.events import ApiTokenEvent, Created
 from domain.api_token.token import ApiToken
 from domain.errors import NotFound, Unauthenticated
-from domain.event import Actor
-from domain.secret import Digest
+from domain.event import Actor, Aggregate, States
+from domain.secret import Digest, SecretId
 
 LIFETIME: Final = timedelta(hours=8)
 """A working day: who comes back tomorrow signs in again."""
@@ -37,8 +39,52 @@ def open_session(
             created_by=by,
             expires_at=ends_at if token.expires_at is None else min(ends_at, token.expires_at),
             session_of=token.id,
+            session_secret=_presented(token, presented),
         )
     ]
+
+
+def as_it_stands(token: ApiToken, first: Aggregate | None) -> ApiToken:
+    """A session with the end that its API token puts to it, whether that is on record of the
+    session or not: it is revoked with that one, and ends with the secret that signed in.
+
+    first: the API token that signed in. What is no session stands as it is.
+    """
+    if token.session_of is None or not isinstance(first, ApiToken):
+        return token
+    ends = [end for end in (token.expires_at, _end_of_secret(token, first)) if end is not None]
+    return replace(
+        token, expires_at=min(ends, default=None), revoked_at=token.revoked_at or first.revoked_at
+    )
+
+
+def standing(states: States, token: ApiToken) -> ApiToken:
+    """A session as it stands with the API token that signed in, where that is among the states."""
+    return as_it_stands(token, None if token.session_of is None else states.get(token.session_of))
+
+
+def _presented(token: ApiToken, digests: Sequence[bytes] | None) -> SecretId:
+    """Which secret of the token has one of these digests; its newest where none is said."""
+    newest = token.held[-1][1]
+    return next((name for held, name in token.held if held.value in (digests or ())), newest)
+
+
+def _end_of_secret(session: ApiToken, first: ApiToken) -> datetime | None:
+    """The first instant at which the secret that signed in is refused; None while it is the newest.
+
+    A session of an early release does not say which it was: it ends with the first that ends of
+    those that were good then, or with a rotation since, which may have let go of one of them.
+    """
+    if first.rotated_at is None:
+        return None
+    ends = {name: old.good_until for (_, name), old in zip(first.held, first.older, strict=False)}
+    if session.session_secret is not None:
+        is_newest = session.session_secret == first.held[-1][1]
+        # What is held no more had ended when the last rotation let go of it.
+        return ends.get(session.session_secret, None if is_newest else first.rotated_at)
+    if session.created_at <= first.rotated_at:
+        return first.rotated_at
+    return min((end for end in ends.values() if session.created_at < end), default=None)
 
 
 def close_session(token: ApiToken, *, by: Actor) -> list[ApiTokenEvent]:

@@ -43,7 +43,7 @@ class ApiToken(msgspec.Struct, frozen=True):
     """State after `version` events. Instants are ledger time.
 
     digest, shown_as: of the newest secret, as of `HeldSecret`. older: those that were good when it
-    came, two at most. session_of: as of `Created`.
+    came, two at most. session_of, session_secret: as of `Created`.
     """
 
     id: UUID
@@ -63,6 +63,7 @@ class ApiToken(msgspec.Struct, frozen=True):
     rotated_at: datetime | None = None
     session_of: UUID | None = None
     shown_as: SecretId | None = None
+    session_secret: SecretId | None = None
 
     @staticmethod
     def create(
@@ -230,6 +231,7 @@ def evolve(token: ApiToken | None, recorded: Recorded) -> ApiToken:
             created_at=recorded.at,
             expires_at=event.expires_at,
             session_of=event.session_of,
+            session_secret=event.session_secret,
         )
     assert token is not None, "a stream starts with Created"
     return msgspec.structs.replace(

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from domain.api_token import rotation as rotation_of_api_token
 from domain.api_token.permissions import Permission
+from domain.api_token.session import standing
 from domain.api_token.token import ApiToken
 from domain.authority import (
     NOBODY_NAMED,
@@ -129,7 +130,8 @@ class ApiTokenCommands(SessionCommands):
 
         Raises NotFound, also for one that a manager does not see.
         """
-        token = api_token_of(await self._stored(token_id), token_id)
+        stored = api_token_of(await self._stored([token_id]), token_id)
+        (token,) = await self._as_they_stand([stored])
         if seen_by is not None and not sees(seen_by, token):
             raise NotFound("no such API token")
         return token
@@ -138,15 +140,33 @@ class ApiTokenCommands(SessionCommands):
         self, *, after: Place | None = None, limit: int = PAGE
     ) -> Sequence[ApiToken]:
         """API tokens behind a place, `limit` at most, oldest first, revoked ones included."""
-        return await listed_api_tokens.oldest(self.reads, after=after, limit=limit)
+        page = await listed_api_tokens.oldest(self.reads, after=after, limit=limit)
+        return await self._as_they_stand(page)
 
     async def good_api_tokens(
         self, *, seen_by: ApiToken, at: datetime, after: Place | None = None, limit: int = PAGE
     ) -> Sequence[ApiToken]:
-        """Those that a manager sees and that are good at `at`, behind a place, newest first."""
-        return await listed_api_tokens.newest(
-            self.reads, teams=seen_by.teams, at=at, after=after, limit=limit
-        )
+        """Those that a manager sees and that are good at `at`, behind a place, newest first.
+
+        Sessions that ended with a secret alone are found with the others and left out here; of many
+        of them, each further look passes twice as many.
+        """
+        good: list[ApiToken] = []
+        looked_at = limit
+        while True:
+            page = await listed_api_tokens.newest(
+                self.reads, teams=seen_by.teams, at=at, after=after, limit=looked_at
+            )
+            good += [each for each in await self._as_they_stand(page) if each.is_good(at=at)]
+            if len(good) >= limit or len(page) < looked_at:
+                return good[:limit]
+            after, looked_at = Place(page[-1].created_at, page[-1].id), 2 * looked_at
+
+    async def _as_they_stand(self, tokens: Sequence[ApiToken]) -> Sequence[ApiToken]:
+        """API tokens of their rows, sessions with the end that their API token puts to them."""
+        first = {token.session_of for token in tokens if token.session_of is not None}
+        states = await self._stored([*first]) if first else States()
+        return [standing(states, token) for token in tokens]
 
     async def use_api_token(
         self,
@@ -154,17 +174,18 @@ class ApiTokenCommands(SessionCommands):
         presentation: Presentation | None = None,
         *,
         digests: Sequence[bytes] | None = None,
+        session_of: UUID | None = None,
     ) -> None:
-        """Record that an API token was used. digests: of the secret that was presented.
+        """Record that an API token was used. digests, session_of: as of `ApiCall`.
 
         Raises Unauthenticated when it is over by now.
         """
 
         def decide(states: States, at: datetime) -> Changes:
-            token = api_token_of(states, token_id)
+            token = standing(states, api_token_of(states, token_id))
             return [(token_id, token.use(at=at, presentation=presentation, digests=digests))]
 
-        await self._execute(token_id, decide, by=Operator())
+        await self._execute(token_id, decide, by=Operator(), reads=_first(session_of))
 
     async def refuse_api_token(
         self,
@@ -174,26 +195,36 @@ class ApiTokenCommands(SessionCommands):
         presentation: Presentation,
         at: datetime,
         digests: Sequence[bytes] | None = None,
+        session_of: UUID | None = None,
     ) -> None:
         """Record that a call with an API token was refused, once a minute however many there are.
 
         lacking: the permission that it was refused for; None where token or secret is over. at:
-        ledger time of the call. digests: of the secret that was presented. Raises Unavailable in
-        the time that a caller who waits for a refusal can spare.
+        ledger time of the call. digests, session_of: as of `ApiCall`. Raises Unavailable in the
+        time that a caller who waits for a refusal can spare.
         """
 
         async def record() -> RecordedRefusal:
             def decide(states: States, at: datetime) -> Changes:
-                token = api_token_of(states, token_id)
+                token = standing(states, api_token_of(states, token_id))
                 refused = token.refuse(
                     lacking=lacking, presentation=presentation, at=at, digests=digests
                 )
                 return [(token_id, refused)]
 
             outcome = await self._execute(
-                token_id, decide, by=Operator(), timeout_s=REFUSAL_TIMEOUT_S
+                token_id,
+                decide,
+                by=Operator(),
+                reads=_first(session_of),
+                timeout_s=REFUSAL_TIMEOUT_S,
             )
             assert isinstance(outcome.state, ApiToken)
             return RecordedRefusal(TokenRefused, (outcome.state.refused_at or at) + REFUSAL_EVERY)
 
         await self._refused_calls.cause((token_id, lacking is None), at=at, record=record)
+
+
+def _first(session_of: UUID | None) -> Sequence[UUID]:
+    """The API token that a decision on a session reads, too."""
+    return () if session_of is None else (session_of,)

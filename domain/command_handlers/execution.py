@@ -134,9 +134,9 @@ class Execution:
     def _mint(self, kind: SecretKind) -> Secret:
         return mint(kind, self.clock_and_ids.entropy(), prefix=self._secret_prefix)
 
-    async def _stored(self, id_: UUID) -> States:
-        """The aggregate of an id, if there is one; a read, outside of any append."""
-        return States(decode_states(await self.reads.fetch(append.LOAD, [[id_]])))
+    async def _stored(self, ids: Sequence[UUID]) -> States:
+        """The aggregates of some ids, where there are any; a read, outside of any append."""
+        return States(decode_states(await self.reads.fetch(append.LOAD, [list(ids)])))
 
 
 def after(outcome: Outcome, kind: type[T], *, shows: bool = False) -> T:

@@ -25,7 +25,7 @@ class PolicyCommands(Execution):
         """Replace the general policy, or a team's own; returns its rules.
 
         by: an API token needs policies:manage, and the team, or every team for the general one.
-        Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (foreign team),
+        Raises InvalidValue, Unauthenticated, PermissionDenied, Confined, NotFound (foreign team),
         CommandIdReused.
         """
         id_ = policy.policy_id(team_id)
@@ -42,7 +42,7 @@ class PolicyCommands(Execution):
     async def policy(self, team_id: UUID | None) -> Rules:
         """The rules of the general policy, or of a team's own; none where it was never set."""
         id_ = policy.policy_id(team_id)
-        return _rules_of((await self._stored(id_)).get(id_))
+        return _rules_of((await self._stored([id_])).get(id_))
 
 
 def _rules_of(state: Aggregate | None) -> Rules:

@@ -137,7 +137,7 @@ class ScimTokenCommands(Execution):
 
     async def scim_token(self, token_id: UUID) -> ScimToken:
         """A token as it stands, whatever became of it. Raises NotFound."""
-        return scim_token_of(await self._stored(token_id), token_id)
+        return scim_token_of(await self._stored([token_id]), token_id)
 
     async def _team_id(self, token_id: UUID) -> UUID:
         """The team of a token, which never changes; of a missing one, an id that no team has."""

@@ -269,6 +269,32 @@ def test_a_session_ends_with_its_api_token(service: RunningService, admin: Calle
         assert visiting.see("/console/tokens").status_code == 303
 
 
+@pytest.mark.parametrize("overlap_s", [0, 3600])
+def test_a_session_ends_with_the_secret_that_signed_in(
+    service: RunningService, admin: Caller, overlap_s: int
+) -> None:
+    caller = service.api_token(READ)
+    with Visitor(service.url) as visiting:
+        visiting.sign_in(caller.secret)
+        bearer = {"Authorization": f"Bearer {visiting.client.cookies[LOOPBACK]}"}
+        rotation = {"overlap_seconds": overlap_s}
+        rotated = service.client.post(f"/api-token/{caller.id}/rotate", json=rotation, auth=admin)
+        assert rotated.status_code == 200
+        with Visitor(service.url) as newer:
+            newer.sign_in(rotated.json()["token"])
+            assert newer.see("/console/tokens").status_code == 200
+        goes_on = bool(overlap_s)
+        asked = service.client.get("/whoami", headers=bearer)
+        assert asked.status_code == (200 if goes_on else 401)
+        assert visiting.see("/console/tokens").status_code == (200 if goes_on else 303)
+        listed = service.client.get("/api-token", params={"limit": "1000"}, auth=admin).json()
+        sessions = [each for each in listed["result"] if each.get("session_of") == str(caller.id)]
+        assert len(sessions) == 1 + goes_on
+        told = [each for each in token_list(service) if each.get("session_of") == str(caller.id)]
+        ends = sorted(each["expires_at"] for each in told)
+        assert ends[0] < ends[1], "the older one ends sooner"
+
+
 @pytest.mark.parametrize("kind", ["an API token", "twice", "nonsense"])
 def test_a_cookie_that_no_sign_in_made_is_none(
     service: RunningService, admin: Caller, kind: str

@@ -1,7 +1,10 @@
 """The setup page: opened by a link, without an account, it shows one secret, once."""
 
 import re
+import socket
 from collections.abc import Iterator
+from contextlib import closing
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import httpx
@@ -31,6 +34,22 @@ def linked(service: RunningService, admin: Caller, **fields: object) -> tuple[di
 def link_of(service: RunningService, admin: Caller, id_: object) -> str:
     made = service.client.post(f"/scim-token/{id_}/setup-link", auth=admin).json()
     return str(made["url"]).removeprefix(service.url)
+
+
+@pytest.mark.parametrize("host", ["", "Host:\r\n"], ids=["no Host", "an empty one"])
+def test_whoever_names_no_host_is_told_the_one_that_they_reached(
+    service: RunningService, admin: Caller, host: str
+) -> None:
+    address = urlsplit(service.url)
+    token = create(service, admin, uuid4(), "Okta")
+    head = (
+        f"POST /scim-token/{token['id']}/setup-link HTTP/1.0\r\n{host}"
+        f"Authorization: Bearer {admin.secret}\r\n\r\n"
+    )
+    with closing(socket.create_connection((address.hostname, address.port), 5)) as client:
+        client.sendall(head.encode())
+        answer = client.makefile("rb").read()
+    assert f'"url":"{service.url}/console/setup/'.encode() in answer
 
 
 def lets_in(service: RunningService, secret: str) -> bool:

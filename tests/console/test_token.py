@@ -142,6 +142,15 @@ def test_a_change_that_cannot_be_is_told(
     assert "<h1>Okta</h1>" in answer.text
 
 
+def test_a_name_that_nobody_changes_keeps_its_blanks(
+    service: RunningService, admin: Caller, visitor: Visitor, team: UUID
+) -> None:
+    token = create(service, admin, team, " Okta ")
+    do(visitor, token, "change", name=" Okta ", expires_at="2999-12-31")
+    told = service.client.get(f"/scim-token/{token['id']}", auth=admin).json()
+    assert (told["name"], told["expires_at"]) == (" Okta ", "3000-01-01T00:00:00.000Z")
+
+
 def test_a_revocation_is_for_good(
     service: RunningService, visitor: Visitor, token: dict[str, Any]
 ) -> None:

@@ -2,19 +2,24 @@
 
 import asyncio
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from itertools import product
 from typing import Any, Final, TypeVar, cast
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from litestar import Litestar
 
 from api.app import build
 from api.console.cookie import LOOPBACK
+from api.http.parameters import _parameters
 from api.settings import Settings
 from domain.api_token.permissions import Permission
-from tests.console.browsing import Visitor
+from tests.console.browsing import SAME_ORIGIN, Visitor, hidden
 from tests.service import PEPPER_KEY, Caller, RunningService
 from tests.turns import by_turns
 
@@ -198,3 +203,83 @@ def test_a_page_takes_three_statements_however_full_it_is(
     (one, *_) = re.findall(r'href="(/console/tokens/[0-9a-f-]{36})"', page)
     assert len(asked_for(service, secret, one, statements)) == 3
     assert len(asked_for(service, secret, "/console/tokens/new", statements)) == 1
+
+
+# Whatever is sent
+
+HOSTILE: Final = (
+    *("a\0b", "\ud800", "\u202e", "'\"><script>", "\r\nX: y", "%"),
+    *("9" * 5000, "-1", "\u0663" * 32, "2026-02-30", "::1%\0/\0"),
+)
+_FORM: Final = re.compile(r'<form method="post"(?: action="([^"]*)")?(.*?)</form>', re.DOTALL)
+_FIELD: Final = re.compile(r'<(?:input|select|textarea)[^>]*? name="([^"]+)"')
+
+
+def encoded(text: str) -> str:
+    return quote(text.encode("utf-8", "surrogatepass"), safe="")
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """The address of each page of the console, and each parameter of its query."""
+    settings = Settings(database_url="host=/nowhere dbname=none", pepper=PEPPER_KEY)
+    admin = build(settings)._admin
+    assert isinstance(admin, Litestar)
+    for route in admin.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            if route.path.startswith("/console") and handler.http_methods == {"GET"}:
+                for name in _parameters(handler):
+                    yield route.path_format, name
+
+
+def test_no_text_in_a_query_is_a_fault(
+    service: RunningService, admin: Caller, visitor: Visitor, team: UUID
+) -> None:
+    id_ = create(service, admin, team, "Okta")["id"]
+    asked = [(re.sub("{[^}]+}", id_, path), name) for path, name in pages()]
+    assert len(asked) > 20
+    for path, name in asked:
+        for value in (*map(encoded, HOSTILE), "%FF", "%ED%A0", "+"):
+            answer = visitor.client.get(f"{path}?{name}={value}")
+            assert answer.status_code < 500, (path, name, value)
+
+
+def test_a_name_that_no_token_can_have_is_told_beside_its_field(visitor: Visitor) -> None:
+    page = visitor.see("/console/tokens", name="a\0b")
+    assert page.status_code == 400
+    assert '<p class="mistake" id="name-wrong">must not hold control characters</p>' in page.text
+
+
+def forms_of(visitor: Visitor, path: str) -> Iterator[tuple[str, dict[str, str], set[str]]]:
+    """Where each form of a page is sent, what it sends without being asked, and its fields."""
+    page = visitor.see(path)
+    assert page.status_code == 200, path
+    for action, form in _FORM.findall(page.text):
+        if not action.endswith("/sign-out"):
+            yield unescape(action) or path, hidden(page), set(_FIELD.findall(form))
+
+
+def test_no_text_in_a_form_is_a_fault(
+    service: RunningService, admin: Caller, visitor: Visitor, team: UUID
+) -> None:
+    token = create(service, admin, team, "Okta")
+    api_token = service.api_token(READ)
+    link = service.client.post(f"/scim-token/{token['id']}/setup-link", auth=admin).json()["url"]
+    good = {"name": "Okta", "team_id": str(team), "user_id": str(team), READ: "yes"}
+    found = [
+        form
+        for path in (
+            *("/console/tokens/new", "/console/api-tokens/new", f"/console/tokens/{token['id']}"),
+            *(f"/console/api-tokens/{api_token.id}", link.removeprefix(service.url)),
+            *(f"/console/tokens/revoke?team={team}", "/console/sign-in"),
+        )
+        for form in forms_of(visitor, path)
+    ]
+    form_headers = SAME_ORIGIN | {"Content-Type": "application/x-www-form-urlencoded"}
+    for action, given, fields in found:
+        known = {name: value for name, value in good.items() if name in fields} | given
+        for field, value in product(sorted(fields), HOSTILE):
+            sent = known | {field: value}
+            body = "&".join(f"{name}={encoded(text)}" for name, text in sent.items())
+            answer = visitor.client.post(action, content=body, headers=form_headers)
+            assert answer.status_code < 500, (action, field, value)
+    assert {"name", "reason", "teams", "user_id", "token"} <= set().union(*(f for _, _, f in found))

@@ -12,6 +12,7 @@ from domain.api_token.token import ApiToken, evolve
 from domain.authority import is_manager, require_another_manager
 from domain.errors import LastManager, NotFound, Unauthenticated
 from domain.event import Actor, Recorded, States
+from domain.secret import secret_id
 from tests.domain.scenario import COMMAND_ID, FIRST, SECOND, T0, T1, TEAM_ID
 
 ADA, PARENT, SESSION = UUID(int=4), UUID(int=21), UUID(int=22)
@@ -53,6 +54,7 @@ def test_a_session_has_the_rights_of_its_token_for_eight_hours() -> None:
         created_by=CALLER,
         expires_at=T1 + LIFETIME,
         session_of=PARENT,
+        session_secret=secret_id(FIRST.value),
     )
 
 

@@ -38,5 +38,4 @@ def reveal(
 
 def base_url(request: StrictRequest, service: Service) -> str:
     """What an identity provider is told beside the secret."""
-    origin = service.doors.client_addresses.origin(request.scope)
-    return f"{origin.scheme}://{origin.host}/scim/v2"
+    return f"{service.doors.client_addresses.base_url(request.scope)}/scim/v2"

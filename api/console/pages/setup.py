@@ -11,6 +11,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 from litestar.response import Redirect, Template
 
+from api.admission import FOR_ANYONE
 from api.console.pages.reveal import base_url
 from api.doors.decide import user_agent_of
 from api.http import problems
@@ -26,7 +27,7 @@ PATH: Final = f"{ROOT}/{{token:str}}/{{code:str}}"
 _DOOR: Final = "api"
 
 
-@get(PATH, include_in_schema=False)
+@get(PATH, include_in_schema=False, opt=FOR_ANYONE)
 async def setup(
     request: StrictRequest, service: InjectedService, token: FromPath[str], code: FromPath[str]
 ) -> Template:
@@ -35,7 +36,7 @@ async def setup(
     return _nothing() if opened is None else await _show(request, service, opened)
 
 
-@post(PATH, include_in_schema=False, status_code=200)
+@post(PATH, include_in_schema=False, opt=FOR_ANYONE, status_code=200)
 async def show_secret(
     request: StrictRequest, service: InjectedService, token: FromPath[str], code: FromPath[str]
 ) -> Response[Any]:

@@ -7,7 +7,7 @@ from litestar import Response, get, post
 from litestar.params import QueryParameter
 from litestar.response import Redirect, Template
 
-from api.admission import requires
+from api.admission import FOR_ANYONE, requires
 from api.authentication import ApiTokens
 from api.console import cookie, forms
 from api.console.gate import ROOT, SIGN_IN
@@ -26,7 +26,7 @@ _OURS: Final = re.compile(rf"{ROOT}(?:/[0-9a-z-]+)*(?:\?[!-~]*)?", re.ASCII)
 _TO_MAX_LENGTH: Final = 2000
 
 
-@get(SIGN_IN, include_in_schema=False)
+@get(SIGN_IN, include_in_schema=False, opt=FOR_ANYONE)
 async def sign_in_page(
     to: Annotated[str | None, QueryParameter(required=False)] = None,
 ) -> Template:
@@ -34,7 +34,7 @@ async def sign_in_page(
     return _form(to, None)
 
 
-@post(SIGN_IN, include_in_schema=False, status_code=303)
+@post(SIGN_IN, include_in_schema=False, opt=FOR_ANYONE, status_code=303)
 async def sign_in(request: StrictRequest, service: InjectedService) -> Response[Any]:
     """Open a session; its secret goes into a cookie that no script can read."""
     service.doors.throttle(request.scope, "api")

@@ -82,7 +82,7 @@ async def change(
     request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
 ) -> Response[Any]:
     """Another name, another end, or none; what is left out stays as it is."""
-    fields = await forms.read(request)
+    fields = await forms.read(request, exact=("name",))
     try:
         last = forms.end_of_day(fields, "expires_at")
     except forms.Mistakes as error:

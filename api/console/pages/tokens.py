@@ -18,7 +18,9 @@ from api.console.token_rows import TokenGlance, decode_all, glance
 from api.http.json_body import StrictRequest
 from api.service import InjectedService, Service, visible_teams
 from domain.api_token.permissions import Permission
+from domain.errors import InvalidValue
 from domain.eventstore.lookups.api_tokens import Caller
+from domain.scim_token.values import check_name
 from projections.scim_tokens.filters import TokenFilter
 
 PATH: Final = "/console/tokens"
@@ -141,6 +143,11 @@ def _filter(asked: Mapping[str, str], caller: Caller) -> TokenFilter:
             ids[field] = forms.uuid_of(asked, field) if field in asked else None
         except forms.Mistakes as error:
             mistakes |= error.by_field
+    if "name" in asked:
+        try:
+            check_name(asked["name"])
+        except InvalidValue as error:
+            mistakes |= forms.mistakes_of(error)
     if mistakes:
         raise forms.Mistakes(mistakes)
     state, use = asked.get("state", "active"), asked.get("use")

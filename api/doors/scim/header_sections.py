@@ -10,7 +10,7 @@ from litestar.types import HTTPScope
 from api.doors.client_address import ClientAddresses
 from api.doors.scim.connection import Answer
 from api.doors.scim.framing import Unforwardable, framing_of
-from api.doors.scim.location import UpstreamAddress, public_origin
+from api.doors.scim.location import UpstreamAddress
 from api.doors.scim.target import NotPlain, below_root
 from api.doors.scim_messages import ROOT
 from api.http.asgi_answer import stamp
@@ -138,8 +138,7 @@ class HeaderSections:
         return [*headers, stamp(scope)]
 
     def _our_address(self, value: bytes, scope: HTTPScope) -> bytes:
-        origin = self._client_addresses.origin(scope)
-        public = public_origin(origin.scheme, origin.host)
+        public = self._client_addresses.origin(scope).url
         return self._own_address.made_ours(
             value, asked=scope["raw_path"].decode("ascii"), public=public
         )

@@ -15,7 +15,6 @@ from api.doors.scim_messages import ROOT
 _PORTS: Final = {"http": 80, "https": 443}
 _SCHEME: Final = re.compile(r"\A(https?):/*", re.IGNORECASE)
 _SLASHES: Final = re.compile(r"\A//+")
-_PUBLIC_HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 
 class UpstreamAddress:
@@ -29,19 +28,22 @@ class UpstreamAddress:
         self._steps = [unquote(step) for step in found.path.split("/")]
 
     def made_ours(self, value: bytes, *, asked: str, public: str) -> bytes:
-        """An address of an answer, for the client.
+        """An address of an answer, for the client; what cannot be read stays as it is.
 
         asked: path of the request, as the client sent it. public: our origin as the client knows
         it, such as https://scim.example.com; empty where it told none.
         """
+        try:
+            return self._made_ours(value, asked, public)
+        except ValueError:
+            return value
+
+    def _made_ours(self, value: bytes, asked: str, public: str) -> bytes:
         text = value.decode("latin-1")
         if not text:
             return value
-        try:
-            found = urlsplit(self._as_a_browser_reads(text))
-            port = found.port
-        except ValueError:
-            return value
+        found = urlsplit(self._as_a_browser_reads(text))
+        port = found.port
         if not found.scheme and not found.netloc:
             if not found.path.startswith("/"):
                 return urljoin(public + asked, text).encode("latin-1")
@@ -72,13 +74,6 @@ class UpstreamAddress:
             return None
         rest = steps[count:]
         return "/" + "/".join(rest) if rest else ""
-
-
-def public_origin(scheme: str, host: str | None) -> str:
-    """Our origin as a client knows it; empty where it told none,
-    or none that could stand in an address.
-    """
-    return f"{scheme}://{host}" if host and _PUBLIC_HOST.fullmatch(host) else ""
 
 
 def _host(found: SplitResult) -> str:

@@ -53,14 +53,15 @@ class InEveryFormat(Operation):
             success.content[MEDIA_TYPES[format_] + charset] = text
 
 
-def negotiate(asked: Format | None, accept: str | None) -> Format:
-    """`?format=` if it was given, else the best of the Accept header (RFC 9110 §12.5.1).
+def negotiate(asked: Format | None, accept: str) -> Format:
+    """`?format=` if it was given, else the best of the Accept header (RFC 9110 §12.5.1), which is
+    empty where none was sent.
 
     Raises BadRequest (406) where only other formats are accepted.
     """
     if asked is not None:
         return asked
-    if not accept or not accept.strip():
+    if not accept.strip():
         return Format.JSON
     ranges = [_quality(part) for part in accept.split(",")]
     good = [

@@ -345,7 +345,7 @@ async def answer(  # noqa: PLR0917
 ) -> Response[Any]:
     """A page of the trail as JSON, or all of it in another format."""
     caller = request.user
-    wanted = negotiate(format_, request.headers.get("accept"))
+    wanted = negotiate(format_, request.list_field("accept"))
     scope = "audit", order, narrow
     after = await service.cursors.position(next_cursor, scope=scope)
     span = Span(is_newest_first=order == "newest", after=after)

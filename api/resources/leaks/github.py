@@ -13,6 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 
+from api.admission import FOR_ANYONE
 from api.doors.decide import user_agent_of
 from api.errors import NoGoodToken
 from api.http.json_body import READS_BODY, StrictRequest
@@ -54,7 +55,7 @@ def github_reports(signatures: Signatures) -> HTTPRouteHandler:
     @post(
         PATH,
         operation_id="reportLeaksFromGithub",
-        opt=READS_BODY,
+        opt=FOR_ANYONE | READS_BODY,
         summary="Take reports of GitHub's secret scanning partner programme",
         tags=["Leaks"],
         status_code=200,

@@ -48,9 +48,7 @@ def path_of(token_id: UUID, code: SetupCode) -> str:
 
 def url_of(scope: HTTPScope, service: Service, token_id: UUID, code: SetupCode) -> str:
     """The whole address, as the caller reached us."""
-    origin = service.doors.client_addresses.origin(scope)
-    at = "" if origin.host is None else f"{origin.scheme}://{origin.host}"
-    return at + path_of(token_id, code)
+    return service.doors.client_addresses.base_url(scope) + path_of(token_id, code)
 
 
 _NO_PAGE: Final = (

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import psycopg
-from msgspec.structs import replace
 
+from domain.api_token.session import as_it_stands
 from domain.api_token.token import ApiToken
 from domain.eventstore.aggregates import decode_state
 from domain.eventstore.batcher import Batcher, Job
@@ -83,8 +83,8 @@ class ApiTokenLookup:
             self._clock.refuse(error)
             raise
         found = {
-            digest: (_as_it_stands(stored_api_token(*stored), is_cut_off, at), head, at, digest)
-            for digest, *stored, is_cut_off, head, at in rows
+            digest: (_as_it_stands(stored, first), head, at, digest)
+            for digest, *stored, first, head, at in rows
         }
         if found:
             self._clock.believed()
@@ -93,13 +93,13 @@ class ApiTokenLookup:
             job.resolve(None if stored is None else Caller(*stored, job.ask))
 
 
-def _as_it_stands(token: ApiToken, is_cut_off: bool, at: datetime) -> ApiToken:
-    """A session is over with the API token that signed in, whether its own end is on record yet or
-    not: of many sessions that takes a while.
-    """
-    if is_cut_off and token.revoked_at is None:
-        return replace(token, revoked_at=at)
-    return token
+def _as_it_stands(stored: Sequence[Any], first: bytes | None) -> ApiToken:
+    """An API token of its row. first: the state of the one that signed in, for a session."""
+    token = stored_api_token(*stored)
+    if first is None:
+        return token
+    # Its uses stand elsewhere, and say nothing here.
+    return as_it_stands(token, stored_api_token(first, version=0, last_used_at=None, uses=0))
 
 
 def stored_api_token(

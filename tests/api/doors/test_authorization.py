@@ -15,6 +15,7 @@ from api.doors.authorization import (
     MISSING,
     SCHEME,
     SEVERAL,
+    SPACE,
     NotPresentable,
     read,
 )
@@ -97,6 +98,11 @@ def test_more_than_one_header_is_ambiguous_even_when_equal() -> None:
         (f"Bearer {TEXT.upper()}", MALFORMED),
         ("Bearer ", MALFORMED),
         ("Bearer null", MALFORMED),
+        *((f"Bearer{between}{TEXT}", SPACE) for between in ("\t", "\xa0", "\xa0 ", "", ":", "\t ")),
+        (f"bearer\t\xa0{TEXT}", SPACE),
+        (f"\xa0Bearer {TEXT}", BLANKS),
+        (f"Bearer Bearer\t{TEXT}", DOUBLED),
+        (f"Bearer \xa0Bearer {TEXT}", DOUBLED),
         (f"Basic {TEXT}", SCHEME),
         (f"Token {TEXT}", SCHEME),
     ],
@@ -129,4 +135,4 @@ def test_blanks_around_a_bare_secret_are_told(header: str) -> None:
 def test_any_bytes_are_refused_with_a_text_of_ours(header: bytes, is_bare_accepted: bool) -> None:
     reason, detail = refused(header, is_bare_accepted=is_bare_accepted)
     assert reason == "malformed"
-    assert detail in {DOUBLED, BLANKS, MALFORMED, SCHEME}
+    assert detail in {DOUBLED, BLANKS, MALFORMED, SCHEME, SPACE}

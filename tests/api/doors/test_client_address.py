@@ -3,15 +3,25 @@ unless proxies that the settings name say otherwise.
 """
 
 from collections.abc import Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Final, NamedTuple, cast
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from litestar.types import HTTPScope
 
-from api.doors.client_address import MAX_HOPS, ClientAddresses, Origin, plain_address, plain_network
+from api.doors.client_address import (
+    MAX_HOPS,
+    ClientAddresses,
+    Origin,
+    is_host,
+    plain_address,
+    plain_network,
+)
+from api.server.ambiguous_fields import check_fields
+from api.server.error_response import Refusal
 
 PROXY, OTHER_PROXY, CLIENT, PEER = "10.0.0.1", "10.0.0.2", "203.0.113.7", "198.51.100.9"
 TRUSTING = ClientAddresses([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
@@ -255,3 +265,60 @@ class TestOrigin:
     @pytest.mark.parametrize("scheme", ["ftp", "", "https, http", "javascript"])
     def test_a_scheme_that_is_none_is_not_handed_on(self, scheme: str) -> None:
         assert TRUSTING.origin(scope(PROXY, x_forwarded_proto=scheme)).scheme == "http"
+
+
+class TestAHost:
+    @pytest.mark.parametrize(
+        "host", ["scim.example.com", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "a_b"]
+    )
+    def test_one_that_may_stand_in_an_address_is_told(self, host: str) -> None:
+        assert is_host(host)
+        assert TRUSTING.origin(scope(PEER, host=host)).url == f"http://{host}"
+        told = scope(PROXY, host="inside", x_forwarded_host=host, x_forwarded_proto="https")
+        assert TRUSTING.origin(told).url == f"https://{host}"
+
+    @pytest.mark.parametrize(
+        "host",
+        ["", "x/y", "x y", "x:99999999", "x\r\ny", "x@y", "x?y", "[x]", "[]", "[:::::]", "[1.2.3]"],
+    )
+    def test_one_that_may_not_is_none(self, host: str) -> None:
+        assert not is_host(host)
+        assert TRUSTING.origin(scope(PEER, host=host)).url == ""
+        told = scope(PROXY, host="" if host == "" else "inside", x_forwarded_host=host)
+        assert TRUSTING.origin(told).url == ""
+
+    @given(
+        text=st.text("0123456789abcdefv:.%", max_size=12).map(lambda inside: f"[{inside}]")
+        | st.ip_addresses(v=6).map(lambda address: f"[{address}]")
+    )
+    @example(text="[:::::]")
+    @example(text="[::1%]")
+    def test_in_brackets_there_is_an_address_wherever_it_is_judged(self, text: str) -> None:
+        try:
+            is_address = bool(IPv6Address(text[1:-1]))
+        except ValueError:
+            is_address = False
+        try:
+            check_fields([(b"host", text.encode())], "1.1")
+        except Refusal:
+            assert not is_address
+        else:
+            assert is_address
+        assert is_host(text) == (is_address and "%" not in text)
+        if is_host(text):
+            assert urlsplit(urljoin(f"http://{text}/a", "b")).netloc == text
+
+    @pytest.mark.parametrize(
+        ("server", "url"),
+        [
+            (("10.0.0.5", 8000), "http://10.0.0.5:8000"),
+            (("fd00::5", 8000), "http://[fd00::5]:8000"),
+            (None, "http://localhost"),
+        ],
+    )
+    @pytest.mark.parametrize("headers", [{}, {"host": ""}], ids=["none", "empty"])
+    def test_who_tells_none_is_told_what_it_reached(
+        self, server: tuple[str, int | None] | None, url: str, headers: dict[str, str]
+    ) -> None:
+        told = cast("HTTPScope", {**scope(PEER, **headers), "server": server})
+        assert TRUSTING.base_url(told) == url

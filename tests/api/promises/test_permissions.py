@@ -1,7 +1,9 @@
 """Each route says what it asks of its caller, and asks that before it looks at anything else."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import unquote
 from uuid import uuid4
 
 import pytest
@@ -9,12 +11,13 @@ from litestar import Litestar, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.testing import TestClient
 
-from api.admission import REQUIRES, admit
+from api.admission import NOTHING, REQUIRES, admit, require_declarations
 from api.app import build
+from api.http.methods import is_normal
 from api.settings import Settings
 from domain.api_token.permissions import Permission
 from tests.conftest import TESTS_KEY
-from tests.service import RunningService
+from tests.service import Caller, RunningService
 
 REQUIRED: Final = {
     **dict.fromkeys(
@@ -64,7 +67,7 @@ REQUIRED: Final = {
 }
 FOR_ANY_CALLER: Final = {"whoami"}
 FOR_ANYONE: Final = {"liveness", "readiness", "burnScimToken"}
-UNDECLARED: Final = "nothing"
+UNDECLARED: Final = "undeclared"
 DOCS: Final = {"/", "/openapi.json", "/oauth2-redirect.html", "/{path:str}"}
 """The framework's, below /docs."""
 PAGES: Final = {
@@ -80,10 +83,10 @@ COMMANDS: Final = (
     *("setup-link", "end-setup-link"),
 )
 CONSOLE: Final = {
-    ("GET", "/console/setup/{token:str}/{code:str}"): UNDECLARED,
-    ("POST", "/console/setup/{token:str}/{code:str}"): UNDECLARED,
-    ("GET", "/console/sign-in"): UNDECLARED,
-    ("POST", "/console/sign-in"): UNDECLARED,
+    ("GET", "/console/setup/{token:str}/{code:str}"): NOTHING,
+    ("POST", "/console/setup/{token:str}/{code:str}"): NOTHING,
+    ("GET", "/console/sign-in"): NOTHING,
+    ("POST", "/console/sign-in"): NOTHING,
     ("POST", "/console/sign-out"): None,
     ("GET", "/console"): None,
     ("GET", "/console/audit"): Permission.AUDIT_READ,
@@ -146,7 +149,7 @@ def app() -> Litestar:
 
 
 def test_each_route_declares_its_permission(app: Litestar) -> None:
-    for_all = dict.fromkeys(FOR_ANY_CALLER) | dict.fromkeys(FOR_ANYONE, UNDECLARED)
+    for_all = dict.fromkeys(FOR_ANY_CALLER) | dict.fromkeys(FOR_ANYONE, NOTHING)
     assert declared(app) == REQUIRED | for_all
 
 
@@ -171,6 +174,12 @@ def test_each_page_for_people_declares_its_permission(app: Litestar) -> None:
     assert found == CONSOLE
 
 
+def test_whatever_else_there_is_says_that_it_is_public(app: Litestar) -> None:
+    for handler in handlers(app):
+        if not handler.resolve_include_in_schema() and handler.paths <= PAGES | DOCS:
+            assert handler.opt[REQUIRES] == NOTHING, handler.paths
+
+
 def test_planted_a_route_that_declares_nothing_is_found_and_is_closed() -> None:
     @get("/leak", operation_id="leak", before_request=admit)
     async def leak() -> None: ...
@@ -180,6 +189,8 @@ def test_planted_a_route_that_declares_nothing_is_found_and_is_closed() -> None:
 
     app = Litestar([leak], openapi_config=None)
     assert declared(app) == {"leak": UNDECLARED}
+    with pytest.raises(ValueError, match="/leak"):
+        require_declarations(app.routes)
     with TestClient(edge) as client:
         assert client.get("/leak").status_code == 500
 
@@ -206,3 +217,40 @@ def test_without_its_permission_nothing_else_is_looked_at(service: RunningServic
             assert answer.status_code == 403, operation["operationId"]
             assert answer.json()["detail"] == f"The API token lacks the permission {permission}."
             assert f'scope="{permission}"' in answer.headers["www-authenticate"]
+
+
+def spellings(path: str) -> Iterator[str]:
+    """Other ways to write a path, which a router may take for the same."""
+    yield from (f"{path}/", f"{path}//", f"{path}%2F", f"/{path}", f"//{path}", f"/%2f{path[1:]}")
+    for place in (match.start() for match in re.finditer("/", path)):
+        for slashes in ("//", "%2F", "/%2f"):
+            spelling = path[:place] + slashes + path[place + 1 :]
+            yield spelling if spelling.startswith("/") else f"/{spelling}"
+
+
+def requests(app: Litestar) -> Iterator[tuple[str, str]]:
+    for route in app.routes:
+        path = re.sub("{[^}]+}", lambda _: str(uuid4()), route.path_format)
+        for method in sorted(getattr(route, "methods", ())):
+            yield method, path
+
+
+def test_a_path_that_only_resembles_a_route_is_none(
+    service: RunningService, admin: Caller, app: Litestar
+) -> None:
+    """Not for whoever may do everything, and not past the gate of the console."""
+    seen = 0
+    for method, path in requests(app):
+        for spelling in spellings(path):
+            seen += 1
+            told = f"{method} {spelling}"
+            of_anybody = service.client.request(method, service.url + spelling)
+            if is_normal(unquote(spelling)):
+                plain = service.client.request(method, service.url + path)
+                assert of_anybody.status_code == plain.status_code, told
+                continue
+            is_page = unquote(spelling).startswith("/console/")
+            assert of_anybody.status_code == (404 if is_page else 401), told
+            of_all = service.client.request(method, service.url + spelling, auth=admin)
+            assert of_all.status_code == 404, told
+    assert seen > 1000

@@ -113,7 +113,11 @@ def test_a_confined_caller_sets_its_teams_rules_and_reads_the_general_ones(
     assert_not_found(put(service, confined, f"/{uuid4()}", RULES))
     assert_not_found(service.client.get(f"/policy/{uuid4()}", auth=confined))
     assert service.client.get("/policy", auth=confined).status_code == 200
-    assert put(service, confined, "", {}).status_code == 403
+    refused = put(service, confined, "", {})
+    assert refused.status_code == 403
+    assert refused.json()["type"] == "/problems/permission-denied"
+    assert "this needs one for every team" in refused.json()["detail"]
+    assert refused.headers["www-authenticate"].endswith(', error="insufficient_scope"')
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,22 @@ def test_the_accept_header_is_honoured(
     assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
 
 
+@pytest.mark.parametrize(
+    ("lines", "media_type"),
+    [
+        (("application/xml", "text/csv"), "text/csv; charset=utf-8"),
+        (("text/csv;q=0.1", "", "application/ndjson"), "application/x-ndjson"),
+        (("application/json;q=0", "text/html", "text/csv, */*;q=0.1"), "text/csv; charset=utf-8"),
+    ],
+)
+def test_a_header_of_several_lines_is_one_list(
+    auditor: Caller, token: dict[str, Any], plain: httpx.Client, lines: tuple[str], media_type: str
+) -> None:
+    headers = [("Accept", line) for line in lines]
+    answer = plain.get(events_of(token), auth=auditor, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+
+
 def test_a_format_that_we_do_not_have_is_406(service: RunningService, auditor: Caller) -> None:
     answer = service.client.get("/audit", auth=auditor, headers={"Accept": "application/xml"})
 

@@ -1,0 +1,127 @@
+"""What an answer is framed by, and what a request is told that the application did not answer."""
+
+import json
+from typing import Any, Final
+
+import pytest
+import structlog
+
+from api.server.protocol import StrictHttpProtocol
+from tests.api.server.serving import connect, exchange, head, read_to_end, serving, statuses
+
+PIECES: Final = ((), (b"whole",), (b"a", b"", b"bc" * 70_000), (b"a\r\n", b"0\r\n\r\n", b"tail"))
+CHUNKED: Final = (b"transfer-encoding", b"chunked")
+SECRET: Final = "http://[:::::]/what was sent"
+
+
+def answering(*pieces: bytes, fields: tuple[tuple[bytes, bytes], ...], status: int = 200) -> Any:
+    """An application whose answer has these fields and pieces."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": list(fields)})
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return app
+
+
+def parts(answer: bytes) -> tuple[dict[bytes, bytes], bytes]:
+    """The fields of an answer, and all that stands behind them."""
+    section, _, rest = answer.partition(b"\r\n\r\n")
+    fields = [line.partition(b": ") for line in section.split(b"\r\n")[1:]]
+    return {name.lower(): value for name, _, value in fields}, rest
+
+
+def unchunked(rest: bytes) -> bytes:
+    body = b""
+    while True:
+        size, _, rest = rest.partition(b"\r\n")
+        if not int(size, 16):
+            assert rest == b"\r\n"
+            return body
+        body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+
+
+@pytest.mark.parametrize("pieces", PIECES)
+@pytest.mark.parametrize("own", [(), (CHUNKED,)], ids=["of unknown length", "chunked by itself"])
+def test_a_body_of_unknown_length_is_chunked_or_ends_with_the_connection(
+    pieces: tuple[bytes, ...], own: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    with serving(StrictHttpProtocol, answering(*pieces, fields=own)) as bound:
+        _, rest = parts(exchange(bound, head(b"Connection: close")))
+        assert unchunked(rest) == b"".join(pieces)
+        for keep in ((), (b"Connection: keep-alive",)):
+            fields, rest = parts(exchange(bound, head(*keep, version=b"1.0")))
+            assert b"transfer-encoding" not in fields
+            assert fields[b"connection"] == b"close"
+            assert rest == b"".join(pieces)
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize(
+    ("method", "status"), [(b"GET", 204), (b"GET", 304), *((b"HEAD", n) for n in (200, 204, 304))]
+)
+def test_what_has_no_body_has_none_in_either_version(
+    version: bytes, method: bytes, status: int
+) -> None:
+    with serving(StrictHttpProtocol, answering(fields=(), status=status)) as bound:
+        asked = head(b"Connection: close", version=version, method=method)
+        fields, rest = parts(exchange(bound, asked))
+    assert (rest, b"transfer-encoding" in fields) == (b"", False)
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_body_that_breaks_off_does_not_pass_for_a_whole_one(version: bytes) -> None:
+    async def breaks_off(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise ValueError(SECRET)
+
+    with serving(StrictHttpProtocol, breaks_off) as bound, connect(bound) as client:
+        client.sendall(head(b"Connection: close", version=version))
+        if version == b"1.0":
+            with pytest.raises(ConnectionResetError):
+                read_to_end(client)
+        else:
+            _, rest = parts(read_to_end(client))
+            assert rest == b"4\r\nhalf\r\n", "without the last chunk"
+
+
+@pytest.mark.parametrize(
+    ("target", "media_type"),
+    [
+        (b"/scim-token", b"application/problem+json"),
+        (b"/scim/v2/Users", b"application/scim+json"),
+    ],
+)
+@pytest.mark.parametrize("request_id", [None, "8d1e"])
+def test_a_failure_is_told_as_any_other_and_logged_without_its_message(
+    target: bytes, media_type: bytes, request_id: str | None
+) -> None:
+    async def fails(scope: Any, *_: Any) -> None:
+        if request_id is not None:
+            scope["state"]["request_id"] = request_id
+        raise ValueError(SECRET)
+
+    with structlog.testing.capture_logs() as logged, serving(StrictHttpProtocol, fails) as bound:
+        answer = exchange(bound, head(target=target))
+    fields, body = parts(answer)
+    assert statuses(answer) == [500]
+    assert fields[b"content-type"] == media_type
+    assert fields[b"cache-control"] == b"no-store"
+    assert fields[b"x-request-id"].decode() == (request_id or fields[b"x-request-id"].decode())
+    assert str(json.loads(body)["status"]) == "500"
+    (line,) = [line for line in logged if line["event"] == "request.failed"]
+    assert (line["error"], line["request_id"]) == ("ValueError", request_id)
+    assert "test_answers.py" in line["where"]
+    assert SECRET not in str(logged)
+
+
+def test_an_application_that_answers_nothing_is_one_that_failed() -> None:
+    async def silent(scope: Any, receive: Any, send: Any) -> None: ...
+
+    with serving(StrictHttpProtocol, silent) as bound:
+        answer = exchange(bound, head())
+    assert statuses(answer) == [500]
+    assert parts(answer)[0][b"x-request-id"]
