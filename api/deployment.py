@@ -23,6 +23,7 @@ from api.settings import PREFIX, Settings, SettingsError, pepper_keys
 from domain.errors import PepperMismatch
 from domain.eventstore.known_head.head_file import FILE_NAME as HEAD_FILE_NAME
 from domain.eventstore.peppers.fingerprints import has_pepper, record_pepper, require_pepper
+from domain.files.whole_file import whole_file
 from domain.ledger import TokenLedger
 from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailable
 from domain.postgres.embedded.error import EmbeddedPostgresError
@@ -256,12 +257,8 @@ def _own_pepper(server: EmbeddedPostgres, owner: str) -> Path:
                     f"restore the file from a backup; "
                     "without it every token is void (docs/how-to/rotate-the-pepper.md)"
                 )
-        written = path.with_suffix(".new")
-        with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(48))
-            file.flush()
-            os.fsync(file.fileno())
-        written.rename(path)
+        with whole_file(path) as file:
+            file.write(secrets.token_urlsafe(48).encode())
     return path
 
 

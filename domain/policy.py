@@ -132,6 +132,12 @@ def policies_of(team_id: UUID) -> tuple[UUID, UUID]:
     return policy_id(None), policy_id(team_id)
 
 
+def lives_for(states: States, teams: Iterable[UUID]) -> LongestLives:
+    """How long teams' tokens may live; `states` holds their policies, where there are any."""
+    found = (states.get(id_) for team_id in teams for id_ in policies_of(team_id))
+    return longest_lives(each for each in found if isinstance(each, Policy))
+
+
 def rules_for(states: States, team_id: UUID) -> Rules:
     """What a team's tokens have to keep; `states` holds its policies, where there are any."""
     found = (states.get(id_) for id_ in policies_of(team_id))

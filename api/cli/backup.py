@@ -7,11 +7,8 @@ read them, and they are made anew from the events.
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, LiteralString
-from uuid import uuid4
 
 import psycopg
 from cyclopts import Parameter
@@ -28,7 +25,8 @@ from api.deployment import (
     owner_conninfo,
 )
 from api.settings import load
-from domain.errors import LedgerError
+from domain.errors import InvalidValue, LedgerError
+from domain.files.whole_file import NotAFile, require_file, whole_file
 from domain.losses.declared import in_words
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.programs import installed_programs
@@ -54,8 +52,13 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
 
     The pepper is not in it: keep that elsewhere.
 
-    The file has its name once it is whole; it is for its owner alone.
+    The file has its name once it is whole; it is for its owner alone. Nothing but a regular file is
+    replaced.
     """
+    try:
+        require_file(file)
+    except NotAFile as error:
+        raise InvalidValue("FILE", error.strerror) from error
     settings = load(data_dir=data_dir)
     with open_store(settings, keys=Keys.IGNORED):
         owner = owner_conninfo(settings)
@@ -65,8 +68,11 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
         assert row is not None
         if row[0] == 0:
             raise BackupError("the ledger is empty: there is nothing to back up")
-        with _whole(file) as unfinished:
-            _run(program, owner, "--format=custom", f"--file={unfinished}", *WHAT)
+        try:
+            with whole_file(file) as unfinished:
+                _run(program, owner, "--format=custom", f"--file={unfinished.name}", *WHAT)
+        except OSError as error:
+            raise BackupError(f"{file} cannot be written: {error.strerror}") from error
     show({"file": str(file), "events": row[0], "bytes": file.stat().st_size}, as_json=as_json)
 
 
@@ -102,24 +108,6 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
     if found.events == 0:
         raise BackupError("the backup holds no event")
     return 0 if damage is None else 1
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[Path]:
-    """A file under another name until it is written to its end:
-    what failed half-way is no backup.
-    """
-    unfinished = file.with_name(f".{file.name}.{uuid4().hex}")
-    try:
-        os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-        yield unfinished
-        with unfinished.open("rb") as written:
-            os.fsync(written.fileno())
-        unfinished.rename(file)
-    except OSError as error:
-        raise BackupError(f"{file} cannot be written: {error.strerror}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _program(name: str, connection: psycopg.Connection) -> Path:

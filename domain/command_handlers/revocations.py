@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from msgspec.structs import replace
+
+from domain import policy
 from domain.authority import Authority, authorise, authorised
 from domain.command_handlers.execution import Execution
 from domain.commands import CommandKey
 from domain.event import Changes, States
 from domain.eventstore import append
+from domain.eventstore.aggregates import decode_states
 from domain.scim_token.conditions import TokenConditions
 from domain.scim_token.token import ScimToken
 
@@ -62,16 +66,19 @@ class RevocationCommands(Execution):
     ) -> int:
         """Revoke those of a few tokens that still meet the conditions, in one commit.
 
+        A policy counts as it is in force then, whatever `where.longest_lives` was read before.
         Returns how many those were. Raises NotFound where one of them is foreign.
         """
         revoked = 0
+        teams = await self._teams_of(ids) if where.violates_policy else frozenset()
 
         def decide(states: States, at: datetime) -> Changes:
             nonlocal revoked
+            in_force = replace(where, longest_lives=policy.lives_for(states, teams))
             chosen = [
                 token
                 for token in map(states.get, ids)
-                if isinstance(token, ScimToken) and where.hold_for(token)
+                if isinstance(token, ScimToken) and in_force.hold_for(token)
             ]
             revoked = len(chosen)
             return [
@@ -86,5 +93,11 @@ class RevocationCommands(Execution):
                 for token in chosen
             ]
 
-        await self._execute(ids[0], decide, by=by, reads=ids)
+        policies = [id_ for team_id in teams for id_ in policy.policies_of(team_id)]
+        await self._execute(ids[0], decide, by=by, reads=[*ids, *policies])
         return revoked
+
+    async def _teams_of(self, ids: Sequence[UUID]) -> frozenset[UUID]:
+        """The teams of tokens, which never change."""
+        tokens = decode_states(await self.reads.fetch(append.LOAD, [list(ids)])).values()
+        return frozenset(token.team_id for token in tokens if isinstance(token, ScimToken))

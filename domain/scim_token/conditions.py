@@ -32,7 +32,8 @@ class TokenConditions(msgspec.Struct, frozen=True):
 
     team_id, created_by: of exactly this team, made by this user. ids: one of these.
     unused_since: there at that instant, and not used since. created_before: made before it.
-    violates_policy: lives longer than `longest_lives` allow, which are those in force.
+    violates_policy: lives longer than `longest_lives` allow, which are those in force when the
+    conditions are judged.
     """
 
     team_id: UUID | None = None

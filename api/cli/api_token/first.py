@@ -1,9 +1,6 @@
 """Create the first API token of a new ledger and show it to whoever started it, and nobody else."""
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, LiteralString
@@ -16,6 +13,7 @@ from api.settings import Settings
 from domain.api_token.token import DEFAULT_LIFETIME, ApiToken
 from domain.authority import Operator
 from domain.commands import NewApiToken
+from domain.files.whole_file import whole_file
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import default_base_dir
@@ -42,9 +40,12 @@ def hand_over(settings: Settings, *, url: str) -> None:
             print(_welcome(*run(_create(settings)), url=url), flush=True)
             return
         try:
-            with _new_file(_place(settings)) as (descriptor, path):
+            path = _place(settings)
+            if not path.parent.exists():
+                path.parent.mkdir(mode=0o700, parents=True)
+            with whole_file(path) as file:
                 token, secret = run(_create(settings))
-                os.write(descriptor, f"{secret.reveal()}\n".encode())
+                file.write(f"{secret.reveal()}\n".encode())
         except (OSError, EmbeddedPostgresError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             _tell(
@@ -63,26 +64,6 @@ def _place(settings: Settings) -> Path:
     if settings.first_token_file is not None:
         return settings.first_token_file.absolute()
     return (settings.data_dir or default_base_dir()).absolute() / FILE_NAME
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[tuple[int, Path]]:
-    """A file that nobody else could open before, during or after;
-    it has its name once it is whole.
-    """
-    if not path.parent.exists():
-        path.parent.mkdir(mode=0o700, parents=True)
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        yield descriptor, path
-        os.fsync(descriptor)
-        unfinished.rename(path)
-    except BaseException:
-        unfinished.unlink()
-        raise
-    finally:
-        os.close(descriptor)
 
 
 async def _create(settings: Settings) -> tuple[ApiToken, Secret]:

@@ -51,7 +51,8 @@ class Where(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ids: 1 to 1000. unused_since: there then, and not used since. created_before: made before.
     violates_policy: with an end, or none, that the policy forbids which is in force when the
-    request begins; that a team has more live tokens than it may have is no matter of one token.
+    request begins, and still when the token is revoked; that a team has more live tokens than it
+    may have is no matter of one token.
     """
 
     team_id: Annotated[UUID, msgspec.Meta(description="Of this team.")] | UnsetType = UNSET

@@ -7,11 +7,11 @@ import fcntl
 import os
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
 import msgspec
 
 from domain.errors import HeadFileUnusable
+from domain.files.whole_file import NotAFile, require_file, whole_file
 from domain.losses.declared import KnownEvent
 
 FILE_NAME: Final = "head.json"
@@ -33,9 +33,14 @@ class HeadFile:
         Raises HeadFileUnusable: nobody can say then whether the ledger is whole.
         """
         try:
+            require_file(self.path)  # a named pipe would be waited for
             return _decoder.decode(self.path.read_bytes())
         except FileNotFoundError:
             return None
+        except NotAFile as error:
+            raise HeadFileUnusable(
+                f"the head file {self.path} cannot be read: {error.strerror}"
+            ) from error
         except OSError as error:
             raise HeadFileUnusable(
                 f"the head file {self.path} cannot be read ({error.strerror}); "
@@ -63,17 +68,8 @@ class HeadFile:
             os.close(directory)
 
     def _replace(self, known: KnownEvent) -> None:
-        unfinished = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(_encoder.encode(known) + b"\n")
-                if os.geteuid() == 0:  # for a service that runs as another user
-                    owner = (self.path if self.path.exists() else self.path.parent).stat()
-                    os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.rename(self.path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+        with whole_file(self.path) as file:
+            file.write(_encoder.encode(known) + b"\n")
+            if os.geteuid() == 0:  # for a service that runs as another user
+                owner = (self.path if self.path.exists() else self.path.parent).stat()
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)

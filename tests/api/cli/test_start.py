@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 from domain.secret import SECRET_PATTERN
 from tests.api.cli.test_commands import told
 from tests.conftest import Database
+from tests.domain.files.kinds import named
 from tests.faults.own_server import process_tree
 from tests.service import COMMAND, running_service, service_environment, until
 
@@ -43,10 +44,20 @@ def test_the_first_api_token_is_in_a_file_of_its_owner_and_in_no_log(database: D
     assert re.search(SECRET_PATTERN, told_to_logs) is None
 
 
-def test_without_a_place_for_it_no_token_is_made(database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("file/token", "Not a directory"),
+        ("link", f"{named('symbolic link')}: name another place"),
+    ],
+)
+def test_without_a_place_for_it_no_token_is_made(
+    database: Database, tmp_path: Path, name: str, reason: str
+) -> None:
     """C14: the service starts; a token that nobody has would be good for 90 days."""
     (tmp_path / "file").touch()
-    place = tmp_path / "file" / "token"
+    (tmp_path / "link").symlink_to("file")
+    place = tmp_path / name
     with running_service(
         database, environment={"SCIM_LEDGER_FIRST_TOKEN_FILE": str(place)}
     ) as service:
@@ -56,7 +67,7 @@ def test_without_a_place_for_it_no_token_is_made(database: Database, tmp_path: P
         ]
         assert line == (
             "scim-ledger: this ledger is new, its first API token has "
-            "nowhere to go (Not a directory): "
+            f"nowhere to go ({reason}): "
             "scim-ledger api-token create makes one"
         )
 

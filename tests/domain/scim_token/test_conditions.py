@@ -1,6 +1,8 @@
 """What is chosen when many tokens are revoked at once, as the ledger judges it."""
 
 import asyncio
+from datetime import timedelta
+from itertools import product
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,8 +12,10 @@ from domain.authority import Operator
 from domain.commands import CommandKey, NewApiToken, NewScimToken
 from domain.errors import CommandIdReused, NotFound, PermissionDenied
 from domain.ledger import TokenLedger
+from domain.policy import NO_RULES, Rules, most_days
 from domain.scim_token.conditions import LongestLives, TokenConditions
 from domain.scim_token.events import Presentation, Revoked
+from domain.scim_token.values import ENDLESS_DAYS
 from domain.secret import Secret
 from tests.conftest import Database, Run, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
@@ -32,6 +36,8 @@ from tests.domain.scenario import (
     used,
 )
 
+DAY = timedelta(days=1)
+ADA_AT_WORK = Operator(ADA.user_id)
 OTHERS = TokenConditions(ids=frozenset({uuid4()}))
 
 
@@ -137,6 +143,53 @@ def test_what_was_used_since_it_was_chosen_is_left_alone(database: Database, run
                 True,
                 False,
             ]
+
+    run(main())
+    assert_consistent(database)
+
+
+LIVES = {"endless": None, "200 days": 200 * DAY, "50 days": 50 * DAY}
+RULES = (NO_RULES, Rules(expiry_required=True), *(Rules(max_lifetime_days=n) for n in (90, 300)))
+
+
+def test_a_policy_is_judged_as_it_is_when_the_tokens_are_revoked(
+    database: Database, run: Run
+) -> None:
+    """The view chose by policies that were in force before: each pair of them stands for what
+    somebody was answered meanwhile, before the commit.
+    """
+
+    async def made(ledger: TokenLedger, team: UUID) -> dict[str, UUID]:
+        now = await ledger.time()
+        asked = {
+            name: NewScimToken(team, name, None if life is None else now + life)
+            for name, life in LIVES.items()
+        }
+        return {
+            name: (await ledger.create_scim_token(ask, by=ADA_AT_WORK))[0].id
+            for name, ask in asked.items()
+        }
+
+    async def main() -> None:
+        chosen = TokenConditions(violates_policy=True, longest_lives=LongestLives(1))
+        async with open_ledger(database.app) as ledger:
+            for general, own in product(RULES, RULES):
+                await ledger.set_policy(NO_RULES, team_id=None, by=ADA_AT_WORK)
+                team, other = uuid4(), uuid4()
+                of = {each: await made(ledger, each) for each in (team, other)}
+                await ledger.set_policy(general, team_id=None, by=ADA_AT_WORK)
+                await ledger.set_policy(own, team_id=team, by=ADA_AT_WORK)
+                ids = [id_ for tokens in of.values() for id_ in tokens.values()]
+                await ledger.revoke_scim_tokens(
+                    ids, chosen, by=ADA_AT_WORK, reason=None, cause=uuid4()
+                )
+                for each, holding in ((team, (general, own)), (other, (general,))):
+                    most = min(map(most_days, holding))
+                    for name, life in LIVES.items():
+                        days = ENDLESS_DAYS if life is None else life.days
+                        token = await ledger.scim_token(of[each][name])
+                        is_revoked = token.revoked_at is not None
+                        assert is_revoked == (days > most), (general, own, name)
 
     run(main())
     assert_consistent(database)

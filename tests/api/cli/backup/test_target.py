@@ -1,0 +1,27 @@
+"""Where `scim-ledger backup` writes, and where not."""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.api.cli.test_commands import refused
+from tests.domain.files.kinds import NO_FILES, named, seen
+
+NOWHERE: Final = "postgresql://nobody@127.0.0.1:1/nothing"
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_never_replaced_by_a_backup(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "name"
+    NO_FILES[kind](path)
+    before = seen(tmp_path)
+    said = refused(NOWHERE, "backup", str(path), exit_code=2)
+    assert said == f"FILE: {named(kind)}: name another place"
+    assert seen(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "./", "//", "/.."])
+def test_the_name_of_a_backup_is_that_of_a_file(name: str) -> None:
+    said = refused(NOWHERE, "backup", name, exit_code=2)
+    assert said == f"FILE: {named('directory')}: name another place"
