@@ -21,9 +21,9 @@ from psycopg import Connection
 
 from domain.api_token import events as api_token
 from domain.errors import LedgerError
-from domain.event import Aggregate, Event, Recorded, SecretRow
+from domain.event import Aggregate, Event, Recorded
 from domain.eventstore import append
-from domain.eventstore.aggregates import ended_secrets, evolve
+from domain.eventstore.aggregates import EndedSecret, ended_secrets, evolve
 from domain.eventstore.event_registry import REGISTRY
 from domain.postgres import binary_arrays
 from domain.postgres.sql_file import statements
@@ -162,19 +162,15 @@ def _derive(connection: Connection, ids: Sequence[UUID]) -> None:
     with connection.cursor(name="streams", binary=True) as cursor:
         cursor.itersize = _BATCH
         rows = cursor.execute(_SQL["replay"], [list(ids)])
-        ended: list[SecretRow] = []
+        ended: list[EndedSecret] = []
         states = {
             id_: _fold(stream, ended) for id_, stream in groupby(rows, key=lambda row: row[0])
         }
-    connection.execute(append.STORE, append.columns(REGISTRY, [], states))
-    digests = binary_arrays.byteas(row.digest for row in ended)
-    connection.execute(
-        _SQL["end_secrets"], [digests, binary_arrays.instants(row.good_until for row in ended)]
-    )
+    connection.execute(append.STORE, append.columns(REGISTRY, [], states, ended))
 
 
-def _fold(stream: Iterable[tuple[Any, ...]], ended: list[SecretRow]) -> Aggregate:
-    """The state, and into `ended` the rows of secrets that it let go."""
+def _fold(stream: Iterable[tuple[Any, ...]], ended: list[EndedSecret]) -> Aggregate:
+    """The state, and into `ended` the secrets that it let go."""
     state: Aggregate | None = None
     for id_, version, at, command_id, topic, stored in stream:
         event = REGISTRY.decode(topic, stored)
