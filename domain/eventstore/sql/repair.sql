@@ -77,6 +77,13 @@ SELECT DISTINCT originator_id FROM ledger.events WHERE notification_id >= %s;
 SELECT originator_id, originator_version, at, command_id, topic, state FROM ledger.events
 WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version;
 
+-- name: forget_commands
+-- The commands of the stretch that recorded certain events: what they found may come true later.
+-- Returns: nothing.
+-- Index: events_notification_id; commands_pkey.
+DELETE FROM ledger.commands c USING ledger.events e
+WHERE e.notification_id >= %s AND e.topic = ANY(%s) AND c.command_id = e.command_id;
+
 -- name: set_commands_back
 -- Commands are remembered for a day from now.
 -- Returns: nothing.
