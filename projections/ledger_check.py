@@ -167,7 +167,7 @@ def _fold(stream: _Stream, row: _Row, registry: EventRegistry) -> None:
         after = evolve(
             before, Recorded(row.originator_id, row.version, row.at, row.command_id, event)
         )
-        stream.ended += ended_secrets(before, after, event)
+        stream.ended += [ended.row for ended in ended_secrets(before, after, event)]
     except Exception as error:  # noqa: BLE001 - whatever a fold raises, this event does not belong here
         raise Damaged(
             where, f"it cannot follow what is before it ({type(error).__name__})"

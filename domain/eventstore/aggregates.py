@@ -66,14 +66,22 @@ def encode_state(aggregate: Aggregate) -> bytes:
     return _encoder.encode(aggregate)
 
 
-def ended_secrets(before: Aggregate | None, after: Aggregate, event: Event) -> list[SecretRow]:
-    """The rows of secrets that the state let go with this event:
-    they stand as they ended, for good.
+class EndedSecret(NamedTuple):
+    """A secret that its aggregate let go: its row stands as it ended, for good."""
+
+    originator_id: UUID
+    row: SecretRow
+
+
+def ended_secrets(before: Aggregate | None, after: Aggregate, event: Event) -> list[EndedSecret]:
+    """What the state let go with this event. before: the state that it follows.
+
+    Whoever folds several events at once stores these, too: the last state tells nothing of them.
     """
     if before is None or not isinstance(event, Rotated | api_token_events.Rotated):
         return []
     held = {row.digest for row in after.secret_rows()}
-    return [row for row in before.secret_rows() if row.digest not in held]
+    return [EndedSecret(after.id, row) for row in before.secret_rows() if row.digest not in held]
 
 
 class MovedSecret(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from domain.event import Aggregate, Recorded
-from domain.eventstore.aggregates import MovedSecret, encode_state, name_of
+from domain.eventstore.aggregates import EndedSecret, MovedSecret, encode_state, name_of
 from domain.eventstore.event_registry import EventRegistry
 from domain.postgres import binary_arrays
 from domain.postgres.binary_arrays import Array
@@ -39,15 +39,22 @@ PUT_COMMANDS: Final = _SQL["put_commands"]
 
 
 def columns(
-    registry: EventRegistry, recorded: Sequence[Recorded], changed: Mapping[UUID, Aggregate]
+    registry: EventRegistry,
+    recorded: Sequence[Recorded],
+    changed: Mapping[UUID, Aggregate],
+    ended: Iterable[EndedSecret],
 ) -> Sequence[Array]:
     """The parameters of STORE: `recorded`, and the states that they led to.
 
     changed: the state of each aggregate after its last event of `recorded`.
+    ended: what these states no longer hold, and an event before the last one had.
     """
     aggregates = list(changed.values())
     ids = binary_arrays.uuids(a.id for a in aggregates)
-    secrets = [(a, row) for a in aggregates for row in a.secret_rows()]
+    secrets = [
+        *((a, row) for a in aggregates for row in a.secret_rows()),
+        *((changed[secret.originator_id], secret.row) for secret in ended),
+    ]
     return (
         binary_arrays.uuids(r.originator_id for r in recorded),
         binary_arrays.bigints(r.originator_version for r in recorded),

@@ -7,12 +7,20 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.errors import CommandIdReused, PepperMismatch
 from domain.event import Aggregate, Changes, Event, Recorded, States
 from domain.eventstore import append
-from domain.eventstore.aggregates import MovedSecret, evolve, key_generation, moved_secrets
+from domain.eventstore.aggregates import (
+    EndedSecret,
+    MovedSecret,
+    ended_secrets,
+    evolve,
+    key_generation,
+    moved_secrets,
+)
 from domain.eventstore.event_registry import EventRegistry
 
 
@@ -52,6 +60,17 @@ class Outcome:
     is_repeat: bool
 
 
+class _Folded(NamedTuple):
+    """The events of a command at their places, the states that they lead to, and the rows of
+    secrets that move or end with them.
+    """
+
+    recorded: list[Recorded]
+    changed: dict[UUID, Aggregate]
+    moved: list[MovedSecret]
+    ended: list[EndedSecret]
+
+
 class CommandBatch:
     """One transaction in memory: the states as they evolve, the events that will be stored.
 
@@ -72,6 +91,7 @@ class CommandBatch:
         self.recorded: list[Recorded] = []
         self.changed: dict[UUID, Aggregate] = {}
         self.moved: list[MovedSecret] = []
+        self.ended: list[EndedSecret] = []
         self.executed: list[Command] = []
         self.repeated: set[UUID] = set()
         self._states = states
@@ -83,32 +103,26 @@ class CommandBatch:
         if command.id in self._known:
             return self._repeat(command)
         try:
-            recorded, changed, moved = self._fold(command.decide(self._states, self.at), command.id)
+            folded = self._fold(command.decide(self._states, self.at), command.id)
         except Exception as refusal:  # noqa: BLE001 - a rule's no, or our own mistake: neither is the batch's
             return refusal
-        self.recorded += recorded
-        self.moved += moved
-        self._states.follow(changed, at=self.at)
-        self.changed |= changed
+        self.recorded += folded.recorded
+        self.moved += folded.moved
+        self.ended += folded.ended
+        self._states.follow(folded.changed, at=self.at)
+        self.changed |= folded.changed
         self._known[command.id] = (command.attempt, command.originator_id, command.request)
         self.executed.append(command)
         return Outcome(
             command.originator_id, self._states.get(command.originator_id), is_repeat=False
         )
 
-    def _fold(
-        self, changes: Changes, command_id: UUID
-    ) -> tuple[list[Recorded], dict[UUID, Aggregate], list[MovedSecret]]:
-        """The events at their places, the states that they lead to, the rows that move with them.
-
-        Touches nothing of the batch.
-        """
-        recorded: list[Recorded] = []
-        changed: dict[UUID, Aggregate] = {}
-        moved: list[MovedSecret] = []
+    def _fold(self, changes: Changes, command_id: UUID) -> "_Folded":
+        """Touches nothing of the batch."""
+        folded = _Folded([], {}, [], [])
         for aggregate_id, events in changes:
-            state = changed.get(aggregate_id) or self._states.get(aggregate_id)
-            after = 0 if state is None else state.version
+            before = folded.changed.get(aggregate_id) or self._states.get(aggregate_id)
+            after = 0 if before is None else before.version
             for new in append.positioned(
                 aggregate_id, after, events, at=self.at, command_id=command_id
             ):
@@ -116,10 +130,12 @@ class CommandBatch:
                     new.event
                 )  # what cannot be stored is this command's failure alone
                 self._require_key(new.event)
-                moved += moved_secrets(state, new.event)
-                state = changed[aggregate_id] = evolve(state, new)
-                recorded.append(new)
-        return recorded, changed, moved
+                state = folded.changed[aggregate_id] = evolve(before, new)
+                folded.recorded.append(new)
+                folded.moved.extend(moved_secrets(before, new.event))
+                folded.ended.extend(ended_secrets(before, state, new.event))
+                before = state
+        return folded
 
     def _require_key(self, event: Event) -> None:
         """Else a process without the newest key could make what nobody can let in."""

@@ -179,7 +179,7 @@ class AppendGate:
                     append.MOVE_SECRETS, append.moves(batch.moved), prepare=True
                 )
             if batch.recorded:
-                columns = append.columns(self._registry, batch.recorded, batch.changed)
+                columns = append.columns(self._registry, batch.recorded, batch.changed, batch.ended)
                 await connection.execute(append.STORE, columns, prepare=True)
             if batch.repeated:
                 await connection.execute(

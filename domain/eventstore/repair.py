@@ -21,16 +21,30 @@ from psycopg import Connection
 
 from domain.api_token import events as api_token
 from domain.errors import LedgerError
-from domain.event import Aggregate, Event, Recorded, SecretRow
+from domain.event import Aggregate, Event, Recorded
 from domain.eventstore import append
-from domain.eventstore.aggregates import ended_secrets, evolve
+from domain.eventstore.aggregates import EndedSecret, ended_secrets, evolve
 from domain.eventstore.event_registry import REGISTRY
 from domain.postgres import binary_arrays
 from domain.postgres.sql_file import statements
 from domain.scim_token import events as scim_token
+from domain.scim_token import warnings
 
 _BATCH: Final = 5_000
 _STREAMS: Final = 500
+
+_TOLD: Final = [
+    event.topic
+    for event in (
+        scim_token.RotationFinished,
+        warnings.Expiring,
+        warnings.Expired,
+        warnings.Unused,
+        warnings.RotationEnding,
+        warnings.OldSecretStillUsed,
+    )
+]
+"""What was perhaps not true by a clock that is right, and is to be told once it is."""
 
 _SQL: Final = statements("domain.eventstore", "sql/repair.sql")
 
@@ -80,6 +94,7 @@ def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeR
     touched = [id_ for (id_,) in connection.execute(_SQL["touched_streams"], [first])]
     for start in range(0, len(touched), _STREAMS):
         _derive(connection, touched[start : start + _STREAMS])
+    connection.execute(_SQL["forget_commands"], [first, _TOLD])
     connection.execute(_SQL["set_commands_back"], {"now": now})
     return TimeRepair(events, first, last, until, since, len(touched))
 
@@ -150,6 +165,8 @@ def _moved(event: Event, *, at: datetime, back: timedelta) -> Event:
             return msgspec.structs.replace(event, overlap_until=event.overlap_until - back)
         case scim_token.SetupLinkCreated():
             return msgspec.structs.replace(event, ends_at=event.ends_at - back)
+        case scim_token.RotationFinished(cause="silent"):
+            return msgspec.structs.replace(event, cause="mistaken")
         case api_token.Created(expires_at=datetime()):
             assert event.expires_at is not None
             return msgspec.structs.replace(event, expires_at=event.expires_at - back)
@@ -162,19 +179,15 @@ def _derive(connection: Connection, ids: Sequence[UUID]) -> None:
     with connection.cursor(name="streams", binary=True) as cursor:
         cursor.itersize = _BATCH
         rows = cursor.execute(_SQL["replay"], [list(ids)])
-        ended: list[SecretRow] = []
+        ended: list[EndedSecret] = []
         states = {
             id_: _fold(stream, ended) for id_, stream in groupby(rows, key=lambda row: row[0])
         }
-    connection.execute(append.STORE, append.columns(REGISTRY, [], states))
-    digests = binary_arrays.byteas(row.digest for row in ended)
-    connection.execute(
-        _SQL["end_secrets"], [digests, binary_arrays.instants(row.good_until for row in ended)]
-    )
+    connection.execute(append.STORE, append.columns(REGISTRY, [], states, ended))
 
 
-def _fold(stream: Iterable[tuple[Any, ...]], ended: list[SecretRow]) -> Aggregate:
-    """The state, and into `ended` the rows of secrets that it let go."""
+def _fold(stream: Iterable[tuple[Any, ...]], ended: list[EndedSecret]) -> Aggregate:
+    """The state, and into `ended` the secrets that it let go."""
     state: Aggregate | None = None
     for id_, version, at, command_id, topic, stored in stream:
         event = REGISTRY.decode(topic, stored)

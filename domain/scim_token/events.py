@@ -190,7 +190,8 @@ class RotationFinished(ScimTokenEvent, frozen=True, forbid_unknown_fields=True):
     """The older secret has ended by itself.
 
     secret: which one. cause: "silent", it ended with this, since the newer one is in use and it is
-    not; or "over", its overlap had ended.
+    not; "over", its overlap had ended; or "mistaken", which a repair of ledger time makes of
+    "silent": the clock was wrong, and nothing has ended.
     """
 
     topic: ClassVar[str] = "scim_token.rotation_finished.v1"

@@ -26,6 +26,7 @@ from domain.scim_token.events import (
 )
 from domain.scim_token.held_secret import HeldSecret, digested_anew, ended, going_on, marked
 from domain.scim_token.leak import place_of
+from domain.scim_token.rotation import has_finished
 from domain.scim_token.token import ScimToken, earliest
 from domain.scim_token.warnings import ScimTokenWarning
 from domain.secret import secret_id
@@ -71,7 +72,7 @@ def _change(  # noqa: C901, PLR0911 - a table: one case per event
         case Changed():
             return _changed(token, event) | {"updated_at": at}
         case ScimTokenWarning():
-            return {"told": token.told.after(event)}
+            return {"told": token.told.after(event, at)}
         case Suspended():
             return {"suspended_at": at, "updated_at": at, "setup_link": None}
         case Resumed():
@@ -112,6 +113,9 @@ def _rotation(
             secrets = ended(token.secrets, event.secret, at)
             return {"secrets": going_on(secrets, token.outgoing), "updated_at": at}
         case RotationFinished():
+            ends = (each.overlap_until for each in token.secrets if each.id == event.secret)
+            if not has_finished(event, at, ends=(*ends, token.expires_at)):
+                return {}
             return {"secrets": ended(token.secrets, event.secret, at)}
 
 

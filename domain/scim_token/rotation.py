@@ -4,6 +4,7 @@ It ends in one of four ways: completed or cancelled by somebody, finished by its
 secret is in use and the older one is not, or with the overlap.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Final
@@ -165,7 +166,26 @@ def _require_underway(token: ScimToken, at: datetime) -> HeldSecret:
 
 
 def _has_ended(token: ScimToken, outgoing: HeldSecret, at: datetime) -> bool:
-    return any(end is not None and end <= at for end in (outgoing.overlap_until, token.expires_at))
+    return _is_over(at, ends=(outgoing.overlap_until, token.expires_at))
+
+
+def _is_over(at: datetime, *, ends: Iterable[datetime | None]) -> bool:
+    return any(end is not None and end <= at for end in ends)
+
+
+def has_finished(event: RotationFinished, at: datetime, *, ends: Iterable[datetime | None]) -> bool:
+    """Whether a rotation has finished, as was recorded at `at`; else nothing has changed.
+
+    ends: of its older secret: of the overlap and of the token. A clock that was ahead saw them too
+    early; a repair of ledger time has set the instant of what was recorded then right.
+    """
+    match event.cause:
+        case "over":
+            return _is_over(at, ends=ends)
+        case "mistaken":
+            return False
+        case _:
+            return True
 
 
 def is_silent(

@@ -228,7 +228,7 @@ class ScimToken(msgspec.Struct, frozen=True):
         return next(
             (
                 held
-                for held in self.secrets
+                for held in reversed(self.secrets)
                 if held.overlap_until is not None
                 and held.overlap_until > self.rotated_at
                 and not held.has_ended

@@ -113,6 +113,33 @@ EVENTS: Final[Sequence[type[ScimTokenWarning]]] = (
 )
 
 
+def is_premature(event: ScimTokenWarning, at: datetime) -> bool:
+    """Whether a warning that was told at `at` was not true yet: it counts as not told.
+
+    No clock that is right comes to that. A repair of ledger time leaves behind it what was told
+    while the clock was ahead, at the instant that it set right.
+    """
+    true_from = _true_from(event)
+    return true_from is not None and at < true_from
+
+
+def _true_from(event: ScimTokenWarning) -> datetime | None:
+    """The first instant at which a warning is true; None where it needs no clock."""
+    match event:
+        case Expiring():
+            return event.expires_at - event.days * DAY
+        case Expired():
+            return event.expires_at
+        case Unused():
+            return event.since + UNUSED_AFTER
+        case RotationEnding():
+            return event.ends_at - event.days * DAY
+        case OldSecretStillUsed():
+            return event.used_at
+        case _:
+            return None
+
+
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was told of a token, as far as it must not be told again.
 
@@ -135,9 +162,11 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.days if self.expires_at == expires_at else None
 
     def after(  # noqa: PLR0911 - a table: one case per event
-        self, event: ScimTokenWarning
+        self, event: ScimTokenWarning, at: datetime
     ) -> "Told":
-        """The same with one warning more."""
+        """The same with one warning more, which was told at `at`."""
+        if is_premature(event, at):
+            return self
         match event:
             case Expiring():
                 return msgspec.structs.replace(self, days=event.days, expires_at=event.expires_at)

@@ -48,6 +48,7 @@ UNTOLD: Final = Presentation(door="")
 _FINISHED: Final = {
     "silent": "the newer secret is in use, this one is not",
     "over": "the overlap is over",
+    "mistaken": "it has not finished: the clock was wrong",
 }
 
 DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {

@@ -56,14 +56,17 @@ def with_end(secrets: str, secret: SecretId, at: datetime, *, resumes: bool = Fa
     resumes: whether the end of the other one that was to come is taken back, with a rotation.
     """
     now = rfc3339(at)
+    all_ = _decoder.decode(secrets)
+    ending = [each for each in all_ if each.ended_at is not None and each.ended_at > now]
+    going_on = ending[-1] if resumes and ending else None
     return _text(
         [
             _ended(known, now)
             if known.id == secret
             else msgspec.structs.replace(known, ended_at=None)
-            if resumes and known.ended_at is not None and known.ended_at > now
+            if known is going_on
             else known
-            for known in _decoder.decode(secrets)
+            for known in all_
         ]
     )
 

@@ -25,17 +25,12 @@ from domain.scim_token.events import (
     Suspended,
     Used,
 )
+from domain.scim_token.rotation import has_finished
 from domain.scim_token.token import ScimToken
 from domain.scim_token.values import lifetime_days
 from domain.scim_token.warnings import (
     UNTIL_ROTATION_END,
-    Expired,
-    Expiring,
-    OldSecretStillUsed,
-    RotationEnding,
-    Unused,
     first_warning_at,
-    next_warning_at,
 )
 from projections.described import Instant, rfc3339
 from projections.kinds.row_per_stream import LastOnly, RowPerStream
@@ -44,6 +39,7 @@ from projections.scim_tokens import known_secrets
 from projections.scim_tokens.known_secrets import Rotation
 from projections.scim_tokens.row import TokenRow
 from projections.scim_tokens.walk import INDEXES
+from projections.scim_tokens.warned import WARNINGS
 
 
 class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -141,6 +137,8 @@ def cancelled(row: TokenRow, entry: LogEntry, event: RotationCancelled) -> Token
 
 def finished(row: TokenRow, entry: LogEntry, event: RotationFinished) -> TokenRow:
     """The older secret has ended by itself, which is no change that somebody made."""
+    if not has_finished(event, entry.at, ends=(row.rotation_ends_at, row.expires_at)):
+        return row
     secrets = known_secrets.with_end(row.secrets, event.secret, entry.at)
     return replace(_without_rotation(row), secrets=secrets)
 
@@ -168,32 +166,6 @@ def revoked(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
     return replace(
         _without_rotation(row), revoked_at=entry.at, updated_at=entry.at, next_warning_at=None
     )
-
-
-def expiring(row: TokenRow, _: LogEntry, event: Expiring) -> TokenRow:
-    """It was told that the token ends soon."""
-    return replace(row, next_warning_at=next_warning_at(event.expires_at, told=event.days))
-
-
-def expired(row: TokenRow, _: LogEntry, __: None) -> TokenRow:
-    """It was told that the token has ended."""
-    return replace(row, next_warning_at=None)
-
-
-def unused(row: TokenRow, _: LogEntry, event: Unused) -> TokenRow:
-    """It was told that nobody uses the token."""
-    return replace(row, unused_since=event.since)
-
-
-def rotation_ending(row: TokenRow, _: LogEntry, event: RotationEnding) -> TokenRow:
-    """It was told that the older secret ends soon."""
-    due_at = next_warning_at(event.ends_at, told=event.days, of=UNTIL_ROTATION_END)
-    return replace(row, rotation_due_at=due_at)
-
-
-def old_secret_used(row: TokenRow, _: LogEntry, event: OldSecretStillUsed) -> TokenRow:
-    """It was told that the older secret is used still."""
-    return replace(row, old_secret_day=event.day)
 
 
 def suspended(row: TokenRow, entry: LogEntry, _: None) -> TokenRow:
@@ -279,13 +251,9 @@ PROJECTION: Final = RowPerStream(
         RotationCancelled: cancelled,
         RotationFinished: finished,
         Revoked: revoked,
-        Expiring: expiring,
-        Expired: expired,
-        Unused: unused,
-        RotationEnding: rotation_ending,
-        OldSecretStillUsed: old_secret_used,
+        **WARNINGS,
     },
-    instant_only=frozenset({Used, Suspended, Resumed, Revoked, Expired}),
+    instant_only=frozenset({Used, Suspended, Resumed, Revoked}),
     last_only=LastOnly(
         event=Used, columns=("last_used_at", "last_use", "is_used"), values=last_use
     ),

@@ -35,8 +35,7 @@ from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composable
 
 from domain.event import Aggregate, Recorded
-from domain.eventstore import append
-from domain.eventstore.aggregates import MovedSecret, decode_state, evolve, moved_secrets
+from domain.eventstore import aggregates, append
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import skew_of
 from domain.eventstore.library.mapper import LedgerEvent, LedgerMapper, LedgerNotification
@@ -105,19 +104,21 @@ class LedgerRecorder(PostgresApplicationRecorder):
         self._ledger_time(cursor, last.at)
         cursor.execute(append.LOAD, [list({event.originator_id for event in recorded})])
         states: dict[UUID, Aggregate] = {
-            row.pop("originator_id"): decode_state(**row) for row in cursor.fetchall()
+            row.pop("originator_id"): aggregates.decode_state(**row) for row in cursor.fetchall()
         }
-        moved: list[MovedSecret] = []
+        moved: list[aggregates.MovedSecret] = []
+        ended: list[aggregates.EndedSecret] = []
         for event in recorded:
             state = states.get(event.originator_id)
             if event.originator_version != (0 if state is None else state.version) + 1:
                 raise IntegrityError(
                     f"version {event.originator_version} is not the next of its stream"
                 )
-            moved += moved_secrets(state, event.event)
-            states[event.originator_id] = evolve(state, event)
+            after = states[event.originator_id] = aggregates.evolve(state, event)
+            moved += aggregates.moved_secrets(state, event.event)
+            ended += aggregates.ended_secrets(state, after, event.event)
         cursor.execute(append.MOVE_SECRETS, append.moves(moved))
-        cursor.execute(append.STORE, append.columns(REGISTRY, recorded, states))
+        cursor.execute(append.STORE, append.columns(REGISTRY, recorded, states, ended))
         return [row["notification_id"] for row in cursor.fetchall()]
 
     def _ledger_time(self, cursor: Cursor[DictRow], clock: datetime) -> datetime:

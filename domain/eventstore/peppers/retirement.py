@@ -101,5 +101,5 @@ def _store(
     for each in recorded:
         state = evolve(state, each)
     assert state is not None
-    connection.execute(append.STORE, append.columns(REGISTRY, recorded, {state.id: state}))
+    connection.execute(append.STORE, append.columns(REGISTRY, recorded, {state.id: state}, []))
     return at

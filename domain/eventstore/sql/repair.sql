@@ -77,12 +77,12 @@ SELECT DISTINCT originator_id FROM ledger.events WHERE notification_id >= %s;
 SELECT originator_id, originator_version, at, command_id, topic, state FROM ledger.events
 WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version;
 
--- name: end_secrets
--- Secrets that their token no longer holds: no command would write their rows again.
+-- name: forget_commands
+-- The commands of the stretch that recorded certain events: what they found may come true later.
 -- Returns: nothing.
--- Index: secrets_pkey.
-UPDATE ledger.secrets s SET good_until = r.good_until
-FROM unnest(%s::bytea[], %s::timestamptz[]) AS r (digest, good_until) WHERE s.digest = r.digest;
+-- Index: events_notification_id; commands_pkey.
+DELETE FROM ledger.commands c USING ledger.events e
+WHERE e.notification_id >= %s AND e.topic = ANY(%s) AND c.command_id = e.command_id;
 
 -- name: set_commands_back
 -- Commands are remembered for a day from now.

@@ -62,9 +62,9 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
     for id_, stream in streams.items():
         for r in stream:
             before, replayed[id_] = replayed.get(id_), evolve(replayed.get(id_), r)
-            gone = ended_secrets(before, replayed[id_], r.event)
             ended += [
-                (row.digest, id_, replayed[id_].stream_team, row.good_until, False) for row in gone
+                (row.digest, id_, replayed[id_].stream_team, row.good_until, False)
+                for _, row in ended_secrets(before, replayed[id_], r.event)
             ]
 
     assert heads == {

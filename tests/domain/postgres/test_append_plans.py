@@ -25,7 +25,7 @@ ASKED: Final[dict[str, tuple[LiteralString, Any]]] = {
         append.PUT_COMMANDS,
         [NOW, IDS, IDS, IDS, binary_arrays.byteas([b"request"])],
     ),
-    "store": (append.STORE, append.columns(REGISTRY, [], {})),
+    "store": (append.STORE, append.columns(REGISTRY, [], {}, [])),
 }
 
 
