@@ -2,16 +2,14 @@
 
 from api.settings.errors import SettingsError, UnusableSetting
 from api.settings.given import PLAIN, PREFIX, Given, given
+from api.settings.loading import checked, load, unknown_setting
 from api.settings.settings import (
     KNOWN,
     Settings,
-    checked,
     finish_rule,
     hosts,
-    load,
     pepper_keys,
     trusted_networks,
-    unknown_setting,
 )
 
 __all__ = [
