@@ -11,6 +11,7 @@ from api.settings.settings import (
     pepper_keys,
     trusted_networks,
 )
+from api.settings.which_ledger import check_which_ledger, misspelt
 
 __all__ = [
     "KNOWN",
@@ -20,11 +21,13 @@ __all__ = [
     "Settings",
     "SettingsError",
     "UnusableSetting",
+    "check_which_ledger",
     "checked",
     "finish_rule",
     "given",
     "hosts",
     "load",
+    "misspelt",
     "pepper_keys",
     "trusted_networks",
     "unknown_setting",

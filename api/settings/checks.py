@@ -53,6 +53,15 @@ def _check_telemetry(settings: Settings) -> None:
         raise UnusableSetting("TRACES_SAMPLE", "must be 0 to 1")
 
 
+def _check_head_file(settings: Settings) -> None:
+    if settings.head_file is not None and not settings.head_file.is_absolute():
+        raise UnusableSetting(
+            "HEAD_FILE",
+            "must be an absolute path: in another directory a new one would be made, "
+            "and what this host has known would be forgotten",
+        )
+
+
 def _check_rotations(settings: Settings) -> None:
     for name in ("rotation_used_apart_s", "rotation_silent_for_s"):
         if not 1 <= getattr(settings, name) <= _OVERLAP_MAX_S:
@@ -64,6 +73,7 @@ def check(settings: Settings) -> None:
     _check_new_secrets(settings)
     _check_leaks(settings)
     _check_telemetry(settings)
+    _check_head_file(settings)
     if not 1 <= settings.workers <= 64:  # noqa: PLR2004
         raise UnusableSetting("WORKERS", "must be 1 to 64")
     if not 0 <= settings.port <= 65535:  # noqa: PLR2004

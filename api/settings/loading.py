@@ -15,11 +15,18 @@ from api.settings.checks import check
 from api.settings.errors import SettingsError, UnusableSetting
 from api.settings.given import PREFIX, given
 from api.settings.settings import KNOWN, Settings
+from api.settings.which_ledger import check_which_ledger, misspelt
 from domain.errors import InvalidValue
 
 _AT_THE_ENDS: Final = string.whitespace + "\u0085\u00a0\u2028\u2029\ufeff"
 """What `echo`, an editor or a spreadsheet leaves around a value;
 no value of ours begins or ends with it.
+"""
+_NEVER_EMPTY: Final = {
+    *("DATABASE_URL", "OWNER_DATABASE_URL", "DATA_DIR", "PEPPER_FILE", "HEAD_FILE"),
+}
+"""What names the ledger and its files: whoever sets one means one that is there, and without it
+another is made.
 """
 
 
@@ -33,13 +40,17 @@ def load(environment: Mapping[str, str] = os.environ, /, **flags: object) -> Set
     unknown = told.keys() - KNOWN
     if unknown:
         raise unknown_setting(min(unknown))
+    for slip in misspelt(environment):
+        raise slip
     try:
-        return checked({field: each.value for field, each in told.items()})
+        settings = checked({field: each.value for field, each in told.items()})
     except UnusableSetting as error:
         name = told[error.field].name if error.field in told else f"{PREFIX}{error.field}"
         if name.startswith("--"):
             raise InvalidValue(name, error.detail) from None
         raise SettingsError(f"{name} {error.detail}") from None
+    check_which_ledger(settings, told)
+    return settings
 
 
 def unknown_setting(field: str) -> SettingsError:
@@ -60,6 +71,8 @@ def _converted(texts: Mapping[str, str]) -> Settings:
     values = {
         name: stripped for name, value in texts.items() if (stripped := value.strip(_AT_THE_ENDS))
     }
+    for name in sorted(_NEVER_EMPTY & (texts.keys() - values.keys())):
+        raise UnusableSetting(name, "is set, and empty: unset it, or give it a value")
     for name, value in values.items():
         # PEPPER is a list that may stand on several lines.
         if not ("".join(value.split()) if name == "PEPPER" else value).isprintable():
