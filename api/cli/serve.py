@@ -62,11 +62,14 @@ def _serve(settings: Settings, *, migrates: bool) -> int:
         _kept_running(settings),
     ):
         listeners = listen_on(hosts(ready), ready.port)
-        _prepare_views(ready)
+        ledger = _prepare_views(ready)
+        if settings.database_url is None:
+            ledger = f"embedded in {embedded(settings).base_dir}"
         with suppress(EventsLost, HeadFileUnusable):  # which the workers answer with, and the log
             first.hand_over(ready, url=url_of(listeners[0]))
         supervisor = Supervisor()
         programs = _programs(ready, supervisor, listeners)
+        print(f"scim-ledger serves the ledger {ledger}", file=sys.stderr, flush=True)
         for listener in listeners:
             print(f"scim-ledger listens on {url_of(listener)}", file=sys.stderr, flush=True)
         return supervisor.run(programs)
@@ -108,11 +111,13 @@ def _programs(
     return programs
 
 
-def _prepare_views(settings: Settings) -> None:
+def _prepare_views(settings: Settings) -> str:
+    """Returns the database and the server that has it; nothing of the connection string else."""
     assert settings.database_url is not None
     with open_connection(settings.database_url) as connection:
         for projection in PROJECTIONS:
             prepare(connection, projection)
+        return f"{connection.info.dbname} on {connection.info.host}:{connection.info.port}"
 
 
 def _export(settings: Settings) -> None:

@@ -16,9 +16,12 @@ from domain.postgres.sql_file import statements
 
 OLDEST: Final = 15
 NEWEST: Final = 18
-_CONNECTIONS_PER_WORKER: Final = 6
-_CONNECTIONS_BESIDES: Final = 3
-"""Two for appends and four for reads; the projections, a rebuild and a command."""
+CONNECTIONS_PER_WORKER: Final = 6
+"""Two for appends and four for reads."""
+CONNECTIONS_BESIDES: Final = 8
+"""Of each `serve`: one follows, one rebuilds, two tell what is due, one keeps the head file;
+and three of a command, such as the doctor.
+"""
 HELD_MAX: Final = timedelta(minutes=10)
 
 _SQL: Final = statements("api.doctor", "server.sql")
@@ -170,7 +173,7 @@ def room_for_connections(connection: Connection, *, workers: int) -> Finding:
     assert row is not None
     allowed, others, of_role, of_database = row
     limits = [allowed - others, *(limit for limit in (of_role, of_database) if limit >= 0)]
-    needed, left = workers * _CONNECTIONS_PER_WORKER + _CONNECTIONS_BESIDES, max(0, min(limits))
+    needed, left = workers * CONNECTIONS_PER_WORKER + CONNECTIONS_BESIDES, max(0, min(limits))
     found = f"{left} can be had, {needed} are used by {workers} worker(s)"
     if left < needed:
         return warn(

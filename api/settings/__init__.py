@@ -2,17 +2,16 @@
 
 from api.settings.errors import SettingsError, UnusableSetting
 from api.settings.given import PLAIN, PREFIX, Given, given
+from api.settings.loading import checked, load, unknown_setting
 from api.settings.settings import (
     KNOWN,
     Settings,
-    checked,
     finish_rule,
     hosts,
-    load,
     pepper_keys,
     trusted_networks,
-    unknown_setting,
 )
+from api.settings.which_ledger import check_which_ledger, misspelt
 
 __all__ = [
     "KNOWN",
@@ -22,11 +21,13 @@ __all__ = [
     "Settings",
     "SettingsError",
     "UnusableSetting",
+    "check_which_ledger",
     "checked",
     "finish_rule",
     "given",
     "hosts",
     "load",
+    "misspelt",
     "pepper_keys",
     "trusted_networks",
     "unknown_setting",

@@ -1,40 +1,19 @@
-"""Settings: the variables `SCIM_LEDGER_*`, and those of `PLAIN`.
+"""What can be set, and what of it is made of other text: the variables `SCIM_LEDGER_*`."""
 
-One that we do not know is refused.
-"""
-
-import os
-import re
-import string
-from collections.abc import Mapping
 from datetime import timedelta
-from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from api.settings.errors import SettingsError, UnusableSetting
-from api.settings.given import PREFIX, given
-from domain.errors import InvalidValue
-from domain.scim_token.rotation import OVERLAP_MAX, FinishRule
-from domain.secret import Pepper, is_prefix
+from api.settings.given import PREFIX
+from domain.scim_token.rotation import FinishRule
+from domain.secret import Pepper
 
-_AT_THE_ENDS: Final = string.whitespace + "\u0085\u00a0\u2028\u2029\ufeff"
-"""What `echo`, an editor or a spreadsheet leaves around a value;
-no value of ours begins or ends with it.
-"""
-_TIMEOUT_MAX_S: Final = 3600
 RETIRED: Final = "retired"
 """Stands in the pepper in the place of a key that was retired."""
-_RATE_MAX: Final = 1_000_000
-_OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
-_BASE_URL: Final = "must be http(s)://host[:port][/path] without user, query and fragment"
-_PLAIN_URL: Final = re.compile(r"[!-~]+").fullmatch
 
 
 class Settings(msgspec.Struct, frozen=True, rename="upper"):
@@ -115,57 +94,6 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
 KNOWN: Final = tuple(field.encode_name for field in msgspec.structs.fields(Settings))
 
 
-def load(environment: Mapping[str, str] = os.environ, /, **flags: object) -> Settings:
-    """Settings from the environment; flags that are not None win.
-
-    Raises SettingsError about a variable and InvalidValue about a flag: what was given is told by
-    the name that it was given under.
-    """
-    told = given(environment, **flags)
-    unknown = told.keys() - KNOWN
-    if unknown:
-        raise unknown_setting(min(unknown))
-    try:
-        return checked({field: each.value for field, each in told.items()})
-    except UnusableSetting as error:
-        name = told[error.field].name if error.field in told else f"{PREFIX}{error.field}"
-        if name.startswith("--"):
-            raise InvalidValue(name, error.detail) from None
-        raise SettingsError(f"{name} {error.detail}") from None
-
-
-def unknown_setting(field: str) -> SettingsError:
-    """The refusal of a name, with the nearest known one."""
-    near = get_close_matches(field.upper(), KNOWN, n=1)
-    hint = "".join(f"; do you mean {PREFIX}{each}?" for each in near)
-    return SettingsError(f"unknown setting {PREFIX}{field}{hint}")
-
-
-def checked(texts: Mapping[str, str]) -> Settings:
-    """The settings of texts by field, all known. Raises SettingsError and UnusableSetting."""
-    return _checked(_converted(texts))
-
-
-def _converted(texts: Mapping[str, str]) -> Settings:
-    values = {
-        name: stripped for name, value in texts.items() if (stripped := value.strip(_AT_THE_ENDS))
-    }
-    for name, value in values.items():
-        # PEPPER is a list that may stand on several lines.
-        if not ("".join(value.split()) if name == "PEPPER" else value).isprintable():
-            raise UnusableSetting(
-                name, "holds a character that is not printable, such as a newline"
-            )
-    try:
-        return msgspec.convert(
-            values, Settings, strict=False, dec_hook=lambda type_, value: type_(value)
-        )
-    except msgspec.ValidationError as error:
-        # The path names the setting; the rest of the message could quote its value.
-        name = str(error).rpartition("$.")[2].rstrip("`") or "value"
-        raise UnusableSetting(name, "is not a valid value") from None
-
-
 def pepper_keys(settings: Settings) -> list[bytes | None]:
     """The digest keys, newest last; None in the place of one that was retired.
 
@@ -212,87 +140,3 @@ def hosts(settings: Settings) -> list[str]:
     if not all(found):
         raise UnusableSetting("HOST", "must be addresses, such as 127.0.0.1,::1")
     return found
-
-
-def _check_connection_string(name: str, text: str | None) -> None:
-    try:
-        parts = conninfo_to_dict(text or "")
-    except psycopg.ProgrammingError:  # its message quotes the text, password included
-        raise UnusableSetting(name, "is not a connection string of PostgreSQL") from None
-    for part, value in parts.items():
-        plain = str(value)  # a URL's escapes are gone: %0A is a newline in a name
-        if part != "password" and (not plain.isprintable() or plain != plain.strip()):
-            raise UnusableSetting(name, f"holds a {part} with a blank at an end or a newline in it")
-
-
-def _check_new_secrets(settings: Settings) -> None:
-    if settings.environment not in {"live", "test"}:
-        raise UnusableSetting("ENVIRONMENT", "must be live or test")
-    if settings.secret_prefix is not None and not is_prefix(settings.secret_prefix):
-        raise UnusableSetting("SECRET_PREFIX", "must be 2 to 16 of the characters a-z and 0-9")
-
-
-def _check_leaks(settings: Settings) -> None:
-    if settings.on_leak not in {"revoke", "mark"}:
-        raise UnusableSetting("ON_LEAK", "must be revoke or mark")
-
-
-def _check_telemetry(settings: Settings) -> None:
-    if settings.log_format not in {"json", "text"}:
-        raise UnusableSetting("LOG_FORMAT", "must be json or text")
-    if settings.traces_endpoint is not None and not _is_base_url(settings.traces_endpoint):
-        raise UnusableSetting("TRACES_ENDPOINT", _BASE_URL)
-    if not 0 <= settings.traces_sample <= 1:
-        raise UnusableSetting("TRACES_SAMPLE", "must be 0 to 1")
-
-
-def _check_rotations(settings: Settings) -> None:
-    for name in ("rotation_used_apart_s", "rotation_silent_for_s"):
-        if not 1 <= getattr(settings, name) <= _OVERLAP_MAX_S:
-            raise UnusableSetting(name.upper(), f"must be 1 to {_OVERLAP_MAX_S}")
-
-
-def _checked(settings: Settings) -> Settings:
-    _check_new_secrets(settings)
-    _check_leaks(settings)
-    _check_telemetry(settings)
-    if not 1 <= settings.workers <= 64:  # noqa: PLR2004
-        raise UnusableSetting("WORKERS", "must be 1 to 64")
-    if not 0 <= settings.port <= 65535:  # noqa: PLR2004
-        raise UnusableSetting("PORT", "must be 0 to 65535")
-    _check_connection_string("DATABASE_URL", settings.database_url)
-    _check_connection_string("OWNER_DATABASE_URL", settings.owner_database_url)
-    if settings.pepper is not None and settings.pepper_file is not None:
-        raise SettingsError(f"give {PREFIX}PEPPER or {PREFIX}PEPPER_FILE, not both")
-    for name in (
-        "upstream_connect_timeout_s",
-        "upstream_head_timeout_s",
-        "upstream_idle_timeout_s",
-    ):
-        if not 0 < getattr(settings, name) <= _TIMEOUT_MAX_S:
-            raise UnusableSetting(name.upper(), f"must be more than 0 and at most {_TIMEOUT_MAX_S}")
-    for name in ("rate_per_token", "rate_per_source"):
-        rate = getattr(settings, name)
-        if rate != 0 and not 1 <= rate <= _RATE_MAX:
-            raise UnusableSetting(name.upper(), f"must be 1 to {_RATE_MAX}, or 0 for no limit")
-    _check_rotations(settings)
-    if settings.scim_upstream_url is not None and not _is_base_url(settings.scim_upstream_url):
-        raise UnusableSetting("SCIM_UPSTREAM_URL", _BASE_URL)
-    trusted_networks(settings)
-    hosts(settings)
-    return settings
-
-
-def _is_base_url(text: str) -> bool:
-    try:
-        url = urlsplit(text)
-        is_whole = url.scheme in {"http", "https"} and bool(url.hostname) and (url.port or 1) > 0
-    except ValueError:
-        return False
-    return (
-        is_whole
-        and url.username is None
-        and not url.query
-        and not url.fragment
-        and _PLAIN_URL(text) is not None
-    )

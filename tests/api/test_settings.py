@@ -243,10 +243,11 @@ def test_what_an_editor_or_echo_leaves_around_a_value_is_no_part_of_it(
 ) -> None:
     """C6: `echo` into a Kubernetes secret."""
     value = GOOD[name]
-    plain = load({f"SCIM_LEDGER_{name}": value})
+    beside = {"DATABASE_URL": GOOD["DATABASE_URL"]} if name == "OWNER_DATABASE_URL" else {}
+    plain = load({f"SCIM_LEDGER_{name}": value} | beside)
     assert plain != Settings()
-    assert load({f"SCIM_LEDGER_{name}": around.format(value)}) == plain
-    assert load({}, **{name.lower(): around.format(value)}) == plain
+    assert load({f"SCIM_LEDGER_{name}": around.format(value)} | beside) == plain
+    assert load(beside, **{name.lower(): around.format(value)}) == plain
     if name in {"DATABASE_URL", "SCIM_UPSTREAM_URL"}:
         assert load({name: around.format(value)}) == plain
 

@@ -39,7 +39,8 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
         "tests/docs/how_to/test_audit_questions.py",
     ),
     "docs/how-to/back-up-and-restore.md": dict.fromkeys(
-        ("backup", "restore", "lost", "declare", "revoke"), "tests/docs/how_to/test_backup.py"
+        ("backup", "embedded", "restore", "lost", "declare", "revoke"),
+        "tests/docs/how_to/test_backup.py",
     ),
     "docs/how-to/be-warned.md": dict.fromkeys(
         ("feed", "audit", "list", "metrics"), "tests/docs/test_how_to.py"

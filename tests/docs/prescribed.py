@@ -50,6 +50,8 @@ class Prescribed:
 
     def here(self, script: str) -> str:
         """A script with this machine's names in it."""
+        for place in ("/etc/scim-ledger", "/var/lib/scim-ledger"):
+            script = script.replace(place, str(self.directory))
         script = script.replace("'…'", f"'{PASSWORD}'").replace(":…@", f":{PASSWORD}@")
         script = re.sub(r"@db/(\w+)", rf"@/\1?host={self.server.base_dir}/data&port=5432", script)
         return re.sub(r"(DATABASE_URL)=(\S+)", r"\1='\2'", script)

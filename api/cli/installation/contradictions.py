@@ -9,7 +9,17 @@ from psycopg.conninfo import conninfo_to_dict
 from api.deployment import check_head_file
 from api.resources.leaks.signature import github_keys
 from api.resources.metrics_token import NAME, metrics_tokens
-from api.settings import PLAIN, PREFIX, Given, Settings, SettingsError, hosts, pepper_keys
+from api.settings import (
+    PLAIN,
+    PREFIX,
+    Given,
+    Settings,
+    SettingsError,
+    check_which_ledger,
+    hosts,
+    misspelt,
+    pepper_keys,
+)
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import default_base_dir
 
@@ -27,8 +37,16 @@ _THIS_MACHINE: Final = {"127.0.0.1", "::1", "localhost"}
 def contradictions(
     settings: Settings, told: Mapping[str, Given], environment: Mapping[str, str]
 ) -> Iterator[str]:
-    """What is wrong between settings. told: what was given. environment: where it was given."""
+    """What is wrong between settings. told: what was given. environment: where it was given.
+
+    Raises InvalidValue about a flag.
+    """
+    yield from map(str, misspelt(environment))
     yield from _twice(environment)
+    try:
+        check_which_ledger(settings, told)
+    except SettingsError as error:
+        yield str(error)
     yield from _database(settings)
     yield from _files(settings)
     yield from _upstream(settings, told)
@@ -45,11 +63,6 @@ def _twice(environment: Mapping[str, str]) -> Iterator[str]:
 
 def _database(settings: Settings) -> Iterator[str]:
     if settings.database_url is None:
-        if settings.owner_database_url is not None:
-            yield (
-                f"{PREFIX}OWNER_DATABASE_URL has no use for the embedded server: "
-                "set DATABASE_URL too, or remove it"
-            )
         if settings.data_dir is None:
             try:
                 default_base_dir()

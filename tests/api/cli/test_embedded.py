@@ -285,6 +285,7 @@ def test_whatever_is_started_stopped_and_killed_the_ledger_is_whole(data_dir: Pa
 def test_a_newcomer_needs_nothing_but_a_directory(data_dir: Path) -> None:
     service = Process(data_dir, "serve", "--port", "0")
     url = service.url()
+    assert f"scim-ledger serves the ledger embedded in {data_dir}\n" in service.log
     first = (data_dir / "first-api-token").read_text().strip()
     body = {"team_id": TEAM, "name": "Okta"}
 

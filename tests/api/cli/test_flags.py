@@ -98,6 +98,69 @@ def test_a_setting_is_told_by_the_flag_or_by_the_variable(
     assert by_flag.startswith(f"{flag}: ")
 
 
+OF_A_DIRECTORY: Final = [
+    (name, command) for name, command in NAMED if "--data-dir" in arguments(command)
+]
+
+
+@pytest.mark.parametrize(
+    ("variable", "name", "command"),
+    by_turns(
+        [
+            (variable, *each)
+            for variable in ("DATABASE_URL", "SCIM_LEDGER_DATABASE_URL")
+            for each in OF_A_DIRECTORY
+        ],
+        one_of=5,
+        is_kept=lambda _, name, __: name in {"restore", "recover", "serve", "doctor"},
+    ),
+)
+def test_a_directory_beside_a_server_is_refused_before_either_is_touched(
+    tmp_path: Path, variable: str, name: str, command: App
+) -> None:
+    """Whoever names an empty directory shall not reach production."""
+    line = [*name.split(), *with_value(command, "--data-dir", str(tmp_path / "ledger"))]
+    said = refused(
+        *(None, *line), exit_code=2, **{variable: "postgresql://nobody@127.0.0.1:1/nothing"}
+    )
+    assert said == (
+        f"--data-dir: has no use with {variable}, which names the ledger's server: "
+        "leave it out, or unset the variable"
+    )
+    assert [*tmp_path.iterdir()] == []
+
+
+NO_LEDGER: Final[dict[str, dict[str, str]]] = {
+    "SCIM_LEDGER_OWNER_DATABASE_URL has no use for the embedded server: set DATABASE_URL too": {
+        "SCIM_LEDGER_OWNER_DATABASE_URL": "postgresql://owner@127.0.0.1:1/nothing"
+    },
+    "DATABASE_URL is set, and empty: unset it": {"DATABASE_URL": ""},
+    "unknown setting DATABSE_URL; do you mean DATABASE_URL?": {
+        "DATABSE_URL": "postgresql://nobody@127.0.0.1:1/nothing"
+    },
+    "SCIM_LEDGER_DATA_DIR must be an absolute path": {"SCIM_LEDGER_DATA_DIR": "ledger"},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "said"),
+    by_turns(
+        [(*each, said) for said in NO_LEDGER for each in OF_A_DIRECTORY],
+        one_of=12,
+        is_kept=lambda name, *_: name in {"migrate", "serve"},
+    ),
+)
+def test_no_command_makes_a_ledger_where_another_was_meant(
+    tmp_path: Path, name: str, command: App, said: str
+) -> None:
+    """Each says so, and touches nothing."""
+    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    done = run(None, *name.split(), *with_value(command, "", ""), **home, **NO_LEDGER[said])
+    assert done.exit_code == 1
+    assert said in done.stdout + done.stderr
+    assert [*tmp_path.iterdir()] == []
+
+
 @pytest.mark.parametrize("name", ["DATABASE_URL", "SCIM_LEDGER_DATABASE_URL"])
 def test_a_variable_is_told_with_or_without_its_prefix_as_it_was_given(name: str) -> None:
     done = run(None, "token", "list", **{name: "postgres//host"})

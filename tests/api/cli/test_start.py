@@ -14,7 +14,7 @@ from typing import Final
 
 import httpx
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.secret import SECRET_PATTERN
 from tests.api.cli.test_commands import told
@@ -130,3 +130,14 @@ def test_a_second_service_on_the_ledger_makes_no_second_first_token(
     with running_service(database, workers=workers) as one, running_service(database) as other:
         assert one.first_token.exists()
         assert not other.first_token.exists()
+
+
+def test_which_ledger_is_served_is_told_without_a_secret(database: Database) -> None:
+    """Whoever meant another sees it."""
+    parts = conninfo_to_dict(database.app)
+    given = {"SCIM_LEDGER_DATABASE_URL": make_conninfo(database.app, password=OWNER_PASSWORD)}
+    with running_service(database, environment=given) as service:
+        log = service.log.read_text()
+    where = f"{parts['dbname']} on {parts['host']}:{parts['port']}"
+    assert f"scim-ledger serves the ledger {where}\n" in log
+    assert OWNER_PASSWORD not in log

@@ -165,7 +165,7 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
         "connections",
         "ALTER DATABASE {database} CONNECTION LIMIT 5",
         WARNS,
-        "5 can be had, 9 are used",
+        "5 can be had, 14 are used",
     ),
     (
         "autovacuum",

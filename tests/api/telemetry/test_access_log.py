@@ -19,7 +19,7 @@ ALWAYS: Final = {"event", "level", "timestamp", "worker"}
 PAIR: Final = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^ "=]*)(?: |$)')
 
 
-SPOKEN: Final = ("scim-ledger listens on ", "scim-ledger: ")
+SPOKEN: Final = ("scim-ledger serves the ledger ", "scim-ledger listens on ", "scim-ledger: ")
 
 
 def of_json(line: str) -> dict[str, Any]:

@@ -195,6 +195,12 @@ def test_the_embedded_ledger_goes_into_a_file_and_out_of_it(other: Prescribed) -
     assert not second.exists()
     second.mkdir(mode=0o711)
     shutil.copy(place / "pepper", second)
+    refused = other.run(f"scim-ledger restore ledger.dump --data-dir {second}")
+    assert (refused.returncode, "--data-dir: has no use with" in refused.stderr) == (2, True)
+    restored = other.directory / "restored"
+    shutil.copytree(second, restored)
+    (embedded,), (restore,) = (blocks(word, document=DOCUMENT) for word in ("embedded", "restore"))
+    assert "events: 1" in other.good(f"{embedded}\n{restore}")
     assert run("restore ledger.dump", second) == {"events": 1, "streams": 1, "damage": None}
     assert run("verify --expect-events", second)["events"] == 1
     assert [token["id"] for token in run("token list --status all", second)] == [made["id"]]
