@@ -198,3 +198,33 @@ def test_a_page_takes_three_statements_however_full_it_is(
     (one, *_) = re.findall(r'href="(/console/tokens/[0-9a-f-]{36})"', page)
     assert len(asked_for(service, secret, one, statements)) == 3
     assert len(asked_for(service, secret, "/console/tokens/new", statements)) == 1
+
+
+@pytest.mark.parametrize("asked", [{}, {"name": "Okta"}, {"state": "suspended"}])
+def test_that_no_token_is_active_is_not_told_as_if_there_were_none(
+    service: RunningService, admin: Caller, asked: dict[str, str]
+) -> None:
+    team = uuid4()
+    token = create(service, admin, team, "Okta")
+    assert service.client.delete(f"/scim-token/{token['id']}", auth=admin).status_code == 200
+    with Visitor(service.url) as visiting:
+        visiting.sign_in(service.api_token(teams=[team]).secret)
+        page = visiting.see("/console/tokens", **asked)
+        assert names(page) == []
+        assert "No token yet" not in page.text
+        if "state" in asked:
+            assert "No token is like that." in page.text
+            return
+        assert "No active token" in page.text
+        (any_state,) = re.findall(r'<a href="(\S+state=all)">', page.text)
+        assert names(visiting.see(unescape(any_state))) == ["Okta"]
+
+
+@pytest.mark.parametrize("permissions", [[READ], [READ, Permission.SCIM_TOKENS_WRITE]])
+def test_only_who_may_create_a_token_is_told_to(
+    service: RunningService, permissions: list[Permission]
+) -> None:
+    with Visitor(service.url) as visiting:
+        visiting.sign_in(service.api_token(*permissions, teams=[uuid4()]).secret)
+        page = visiting.see("/console/tokens").text
+        assert ("Create one" in page) == ("New token" in page) == (len(permissions) > 1)
