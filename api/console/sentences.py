@@ -5,7 +5,7 @@ from typing import Final
 
 from projections.audit_trail.view import AuditEvent
 
-_HAPPENED: Final[Mapping[str, str]] = {
+HAPPENED: Final[Mapping[str, str]] = {
     "scim_token.created": "Created",
     "scim_token.used": "Used",
     "scim_token.refused": "Refused",
@@ -13,6 +13,8 @@ _HAPPENED: Final[Mapping[str, str]] = {
     "scim_token.rotation_completed": "Rotation finished: the older secret ended",
     "scim_token.rotation_cancelled": "Rotation cancelled: the newer secret ended",
     "scim_token.rotation_finished": "Rotation finished by itself",
+    "scim_token.rotation_ending": "Rotation about to end",
+    "scim_token.old_secret_still_used": "Older secret still used",
     "scim_token.changed": "Changed",
     "scim_token.setup_link_created": "Setup link made",
     "scim_token.setup_link_ended": "Setup link ended",
@@ -37,16 +39,14 @@ _HAPPENED: Final[Mapping[str, str]] = {
     "ledger.loss_declared": "Events declared lost, after a restore of an older state",
     "refusal_tally.counted": "Refused, for no token that is known",
 }
-"""A kind that is missing here is told by its name."""
-_OF_NOTE: Final = frozenset(
+"""Of each kind of this release; one that a newer release has recorded is told by its name."""
+NOTE_REPEATS: Final = frozenset(
     {
-        *("scim_token.expiring", "scim_token.expired", "scim_token.unused", "policy.set"),
-        *("scim_token.rotation_finished", "scim_token.leaked", "api_token.created"),
-        *("scim_token.changed", "scim_token.setup_link_created", "scim_token.setup_link_ended"),
-        *("scim_token.rotated", "api_token.refused", "pepper.retired", "ledger.loss_declared"),
+        *("scim_token.first_used", "scim_token.used_from_new_source"),
+        *("scim_token.rekeyed", "api_token.rekeyed"),
     }
 )
-"""Kinds whose note says something that a reader needs; of others it repeats the sentence."""
+"""Kinds whose note says what the sentence says already; any other's is told."""
 _IS_CAUSE: Final = frozenset(
     {"scim_token.refused", "api_token.refused", "refusal_tally.counted", "scim_token.leaked"}
 )
@@ -55,19 +55,19 @@ _IS_CAUSE: Final = frozenset(
 
 def label(kind: str) -> str:
     """What a kind is called where one is chosen."""
-    return _HAPPENED.get(kind, kind.replace(".", " ").replace("_", " ")).partition(":")[0]
+    return HAPPENED.get(kind, kind.replace(".", " ").replace("_", " ")).partition(":")[0]
 
 
 def sentence(fact: AuditEvent) -> str:
     """Such as "Revoked by user 4f9b5c02 from 192.0.2.1 because “left the company”"."""
-    happened = _HAPPENED.get(fact.kind, fact.kind.replace(".", " ").replace("_", " "))
+    happened = HAPPENED.get(fact.kind, fact.kind.replace(".", " ").replace("_", " "))
     if fact.secret is not None:
         happened += f" ({fact.secret})"
     parts = [happened, _by(fact), _at_door(fact), _from(fact), _why(fact)]
     told = " ".join(part for part in parts if part)
     if fact.count > 1:
         told += f", {fact.count:,} times"
-    if fact.note is not None and fact.kind in _OF_NOTE:
+    if fact.note is not None and fact.kind not in NOTE_REPEATS:
         told += f": {fact.note}"
     return told
 

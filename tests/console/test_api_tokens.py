@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from api.console.pages.api_tokens.new import ALLOWS
 from domain.api_token.permissions import Permission
 from tests.console.browsing import Visitor, hidden, secrets_in
 from tests.console.test_entrance import assert_guarded
@@ -170,3 +171,7 @@ def test_pages_are_whole_and_small(service: RunningService, team: UUID) -> None:
         second = visiting.see(PATH, after=cursor)
         assert "Newest" in second.text
         assert all((id_ in first.text) != (id_ in second.text) for id_ in made)
+
+
+def test_every_permission_can_be_chosen_in_words() -> None:
+    assert ALLOWS.keys() == set(Permission)

@@ -6,10 +6,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from api.console.pages.audit import WHAT
+from api.console.sentences import HAPPENED, NOTE_REPEATS, label, sentence
 from domain.api_token.permissions import Permission
+from domain.event import Event
+from projections.audit_trail.view import KINDS, event_of, row_of
+from projections.projection import LogEntry
 from tests.console.browsing import Visitor
 from tests.console.test_entrance import assert_guarded
 from tests.console.test_tokens import create
+from tests.domain.eventstore.test_event_registry import MEANT
+from tests.domain.scenario import T1
 from tests.service import Caller, RunningService
 from tests.turns import by_turns
 
@@ -145,3 +152,24 @@ def test_a_page_stays_small_whatever_is_in_it(
     assert len(sentences(page.text)) == 25
     assert len(page.content) <= 40 * 1024
     assert "<'&" not in page.text
+
+
+def test_every_kind_has_words_of_its_own() -> None:
+    assert HAPPENED.keys() == KINDS
+    assert NOTE_REPEATS <= KINDS
+    labels = [label(kind) for kind in KINDS]
+    assert len(set(labels)) == len(labels), "two choices of the filter would look the same"
+    assert all(each[0].isupper() for each in labels)
+    assert WHAT.keys() == {"", *KINDS}
+
+
+@pytest.mark.parametrize("event", MEANT.values(), ids=MEANT)
+def test_a_note_is_told_unless_the_sentence_says_it_already(event: Event) -> None:
+    """Of every event that was ever stored."""
+    some_id = UUID(int=1)
+    entry = LogEntry(1, some_id, 1, event.topic, T1, some_id, b"", some_id)
+    fact = event_of(row_of(entry, event))
+    told = sentence(fact)
+    assert told.startswith(HAPPENED[fact.kind])
+    if fact.note is not None and fact.kind not in NOTE_REPEATS:
+        assert told.endswith(f": {fact.note}")

@@ -14,7 +14,9 @@ import psycopg
 import pytest
 
 from api.console.cookie import LOOPBACK
-from api.console.pages.system import COMMANDS
+from api.console.pages.system import BADGES, COMMANDS, REASONS
+from api.doctor.finding import Status
+from api.telemetry.catalogue import OUTCOMES
 from domain.api_token.permissions import Permission
 from projections.follow import locks
 from projections.registry import PROJECTIONS
@@ -300,3 +302,8 @@ def test_the_page_takes_three_statements(
 ) -> None:
     secret = visitor.client.cookies[LOOPBACK]
     assert len(asked_for(service, secret, PATH, statements)) == 3
+
+
+def test_every_reason_and_every_status_has_words_and_a_badge() -> None:
+    assert REASONS.keys() == {each for each, outcome in OUTCOMES.items() if outcome != "accepted"}
+    assert BADGES.keys() == set(Status)

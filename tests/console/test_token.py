@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from api.console.pages.token import COMMANDS, DONE
 from domain.api_token.permissions import Permission
 from tests.console.browsing import Visitor, hidden, secrets_in
 from tests.console.test_tokens import create, present
@@ -219,3 +220,9 @@ def test_who_may_only_read_is_shown_no_command_and_refused_each(
             answer = reader.send(at(token, command), {"key": str(uuid4())})
             assert answer.status_code == 403
             assert "scim_tokens:write" in answer.text
+
+
+def test_every_command_says_what_it_did() -> None:
+    """But `setup-link`, whose answer is the link."""
+    renamed = {"rotate": "rotated"}
+    assert {renamed.get(each, each) for each in COMMANDS} - {"setup-link"} == DONE.keys()

@@ -283,3 +283,33 @@ def test_no_text_in_a_form_is_a_fault(
             answer = visitor.client.post(action, content=body, headers=form_headers)
             assert answer.status_code < 500, (action, field, value)
     assert {"name", "reason", "teams", "user_id", "token"} <= set().union(*(f for _, _, f in found))
+
+
+@pytest.mark.parametrize("asked", [{}, {"name": "Okta"}, {"state": "suspended"}])
+def test_that_no_token_is_active_is_not_told_as_if_there_were_none(
+    service: RunningService, admin: Caller, asked: dict[str, str]
+) -> None:
+    team = uuid4()
+    token = create(service, admin, team, "Okta")
+    assert service.client.delete(f"/scim-token/{token['id']}", auth=admin).status_code == 200
+    with Visitor(service.url) as visiting:
+        visiting.sign_in(service.api_token(teams=[team]).secret)
+        page = visiting.see("/console/tokens", **asked)
+        assert names(page) == []
+        assert "No token yet" not in page.text
+        if "state" in asked:
+            assert "No token is like that." in page.text
+            return
+        assert "No active token" in page.text
+        (any_state,) = re.findall(r'<a href="(\S+state=all)">', page.text)
+        assert names(visiting.see(unescape(any_state))) == ["Okta"]
+
+
+@pytest.mark.parametrize("permissions", [[READ], [READ, Permission.SCIM_TOKENS_WRITE]])
+def test_only_who_may_create_a_token_is_told_to(
+    service: RunningService, permissions: list[Permission]
+) -> None:
+    with Visitor(service.url) as visiting:
+        visiting.sign_in(service.api_token(*permissions, teams=[uuid4()]).secret)
+        page = visiting.see("/console/tokens").text
+        assert ("Create one" in page) == ("New token" in page) == (len(permissions) > 1)

@@ -95,6 +95,7 @@ async def tokens(  # noqa: PLR0917 - a filter each
         older=older,
         is_first=after is None,
         first=f"{PATH}?{urlencode(asked)}" if asked else PATH,
+        in_any_state=f"{PATH}?{urlencode({**asked, 'state': 'all'})}",
         choices={"state": STATES, "use": USES, "ends": ENDS},
     )
 
