@@ -121,7 +121,7 @@ def test_a_directory_beside_a_server_is_refused_before_either_is_touched(
     """Whoever names an empty directory shall not reach production."""
     line = [*name.split(), *with_value(command, "--data-dir", str(tmp_path / "ledger"))]
     said = refused(
-        *(None, *line), exit_code=2, **{variable: "postgresql://nobody@127.0.0.1:1/nothing"}
+        None, *line, exit_code=2, **{variable: "postgresql://nobody@127.0.0.1:1/nothing"}
     )
     assert said == (
         f"--data-dir: has no use with {variable}, which names the ledger's server: "
