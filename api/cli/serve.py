@@ -26,7 +26,6 @@ from api.telemetry.tracing import check_tracing
 from domain.errors import EventsLost, HeadFileUnusable
 from domain.eventstore.commit_turn import new_commit_turn
 from domain.postgres.connection import open_connection
-from domain.postgres.embedded.error import EmbeddedPostgresError
 from projections.rebuild.shapes import prepare
 from projections.registry import PROJECTIONS
 
@@ -155,8 +154,9 @@ def _kept_running(settings: Settings) -> Iterator[None]:
                 if not server.is_running:
                     logger.error("embedded server died", data_dir=str(Path(server.base_dir)))
                     server.start()
-            except EmbeddedPostgresError as error:
-                logger.error("embedded server did not start", reason=str(error).splitlines()[0])  # noqa: TRY400
+            except Exception as error:  # noqa: BLE001 - a full disk, for instance: it is tried again
+                said = next(iter(str(error).splitlines()), type(error).__name__)
+                logger.error("embedded server did not start", reason=said)  # noqa: TRY400
 
     keeper = threading.Thread(target=keep, daemon=True)
     keeper.start()

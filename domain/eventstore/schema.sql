@@ -175,7 +175,7 @@ CREATE TABLE ledger.secrets (
 COMMENT ON COLUMN ledger.secrets.shown_as IS 'the id of a secret that was digested anew; NULL where its digest begins with it';
 ALTER TABLE ONLY ledger.secrets
     ADD CONSTRAINT secrets_pkey PRIMARY KEY (digest);
-CREATE INDEX secrets_live_of_team ON ledger.secrets USING btree (owner_id) WHERE ((owner_id IS NOT NULL) AND (good_until > '-infinity'::timestamp with time zone));
+CREATE INDEX secrets_good_of_team ON ledger.secrets USING btree (owner_id, good_until) WHERE ((owner_id IS NOT NULL) AND (good_until > '-infinity'::timestamp with time zone));
 CREATE INDEX secrets_originator_id ON ledger.secrets USING btree (originator_id);
 
 CREATE TABLE ledger.stream_heads (
@@ -464,8 +464,16 @@ CREATE FUNCTION ledger.skip_positions(until bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+DECLARE
+    newest bigint;
 BEGIN
     PERFORM ledger.lock_appends();
+    SELECT coalesce(max(notification_id), 0) INTO newest FROM ledger.events;
+    IF until IS NULL OR until > newest + 1000000000000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'numeric_value_out_of_range', MESSAGE = format(
+            'position %s cannot have been one of this ledger, whose last is %s', until, newest
+        );
+    END IF;
     PERFORM setval('ledger.events_notification_id_seq', greatest(until, last_value))
     FROM ledger.events_notification_id_seq;
 END $$;

@@ -76,6 +76,7 @@ def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
         if connection.execute("SELECT to_regnamespace('views')").fetchone() == (None,):
             # no backup has it
             connection.execute("CREATE SCHEMA views")
+        connection.execute(_SQL["functions_are_nobodys"])
         if app_role is not None:
             connection.execute(with_names(_SQL["app_role_rights"], role=app_role))
     return numbers

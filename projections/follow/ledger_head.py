@@ -4,6 +4,8 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
+import psycopg
+
 from domain.errors import Unavailable
 from domain.postgres.read_pool import ReadPool
 from projections.follow.read_log import HEAD
@@ -35,10 +37,10 @@ class LedgerHeadWatch:
     async def beyond(self, position: int, *, timeout_s: float) -> bool:
         """Whether the ledger got beyond `position` within `timeout_s`.
 
-        An outage counts as no news.
+        An outage counts as no news, and so does whatever else the database refuses.
         """
         self._waiting += 1
-        if self._poll is None:
+        if self._poll is None or self._poll.done():
             self._poll = asyncio.get_running_loop().create_task(self._follow())
         try:
             async with asyncio.timeout(timeout_s), self._moved:
@@ -60,10 +62,9 @@ class LedgerHeadWatch:
 
     async def _follow(self) -> None:
         while self._waiting:
-            with suppress(Unavailable):
+            with suppress(Unavailable, psycopg.Error):  # whoever asks for a row is told why
                 ledger_head = await self.now()
                 if ledger_head > self._head:
                     self._head = ledger_head
                     await self._tell()
             await asyncio.sleep(POLL_S)
-        self._poll = None

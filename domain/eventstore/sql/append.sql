@@ -81,7 +81,7 @@ WHERE command_id = ANY(%s) AND at > (SELECT ledger.ledger_time(%s)) - interval '
 -- name: live_tokens
 -- How many tokens of a team authenticate now. Asked only where a policy limits their number.
 -- Returns: team, number; a team without one has no row.
--- Index: secrets_live_of_team, the team's part.
+-- Index: secrets_good_of_team, what is good of the team's part.
 SELECT owner_id, count(DISTINCT originator_id) FROM ledger.secrets
 WHERE owner_id = ANY(%s) AND good_until > '-infinity'
     AND good_until > (SELECT ledger.ledger_time(%s))

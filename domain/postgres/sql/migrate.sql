@@ -48,6 +48,13 @@ WHERE locks.granted
 GROUP BY activity.pid, activity.usename, activity.application_name, activity.xact_start
 ORDER BY activity.xact_start;
 
+-- name: functions_are_nobodys
+-- Whoever may look into the schema could call every new function of it, also one that runs as the
+-- owner: PostgreSQL grants that to PUBLIC. Taken away by each `migrate`, in the transaction that
+-- made them; default privileges cannot, in one schema only.
+-- Locks: none on tables; rows of the catalogue.
+REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA ledger FROM PUBLIC;
+
 -- name: app_role_rights
 -- Least privilege: no UPDATE, DELETE or TRUNCATE on events, no DDL outside the schema of the views.
 -- Granted again by each `migrate`, so a new table is added here. `heads` is a name that the release
@@ -61,4 +68,4 @@ GRANT INSERT, UPDATE ON ledger.stream_heads, ledger.heads TO {role};
 GRANT INSERT, UPDATE ON ledger.aggregates, ledger.api_tokens, ledger.secrets TO {role};
 GRANT INSERT, UPDATE ON ledger.projection_rebuilds TO {role};
 GRANT INSERT, UPDATE, DELETE ON ledger.commands, ledger.projection_positions TO {role};
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ledger TO {role};
+GRANT EXECUTE ON ALL ROUTINES IN SCHEMA ledger TO {role};

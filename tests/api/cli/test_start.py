@@ -16,6 +16,9 @@ import httpx
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from api.cli import serve
+from api.settings import Settings
+from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.secret import SECRET_PATTERN
 from tests.api.cli.test_commands import told
 from tests.conftest import Database
@@ -124,6 +127,37 @@ def test_no_child_knows_the_owner_of_the_ledger(database: Database) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+class Full:
+    """Stands in for the embedded server: it has died, and its disk is full for a while."""
+
+    def __init__(self) -> None:
+        self.base_dir, self.is_running = Path("/nowhere"), False
+        self.refusals: list[Exception] = [
+            OSError(28, "No space left on device"),
+            subprocess.TimeoutExpired("initdb", 1),
+            EmbeddedPostgresError("it did not start"),
+            RuntimeError(),
+        ]
+
+    def start(self) -> None:
+        if self.refusals:
+            raise self.refusals.pop()
+        self.is_running = True
+
+    def stop(self) -> None:
+        self.is_running = False
+
+
+def test_an_embedded_server_is_started_again_whatever_has_hindered_it_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Full()
+    monkeypatch.setattr(serve, "embedded", lambda _: server)
+    monkeypatch.setattr(serve, "_KEEP_EVERY_S", 0.01)
+    with serve._kept_running(Settings()):
+        until(lambda: server.is_running, what="the server")
+
+
 def test_a_second_service_on_the_ledger_makes_no_second_first_token(
     database: Database, workers: int
 ) -> None:

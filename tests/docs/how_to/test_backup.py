@@ -10,6 +10,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 
 from projections.described import rfc3339
@@ -90,6 +91,14 @@ def test_a_backup_is_a_whole_ledger_and_lacks_what_came_after(
     assert status(fresh, later["token"]) == 401
     assert command(fresh, "verify --expect-events")["damage"] is None
     assert all(view["is_good"] for view in command(fresh, "projections verify"))
+
+    callable_by_all = """
+        SELECT p.oid::regprocedure::text FROM pg_proc p, aclexplode(
+            coalesce(p.proacl, acldefault('f', p.proowner))) AS granted
+        WHERE p.pronamespace = 'ledger'::regnamespace AND granted.grantee = 0"""
+    inside = fresh.server.conninfo(user="postgres", dbname="scim_ledger")
+    with psycopg.connect(inside) as connection:
+        assert connection.execute(callable_by_all).fetchall() == []
 
     again = fresh.run("scim-ledger restore ledger.dump")
     assert (again.returncode, again.stdout) == (1, "")

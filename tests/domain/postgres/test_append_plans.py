@@ -1,6 +1,6 @@
 """What an append asks is found by key, also where it was planned while the ledger was empty."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, LiteralString
 from uuid import uuid4
 
@@ -25,6 +25,7 @@ ASKED: Final[dict[str, tuple[LiteralString, Any]]] = {
         append.PUT_COMMANDS,
         [NOW, IDS, IDS, IDS, binary_arrays.byteas([b"request"])],
     ),
+    "live tokens": (append.LIVE_TOKENS, [IDS, NOW]),
     "store": (append.STORE, append.columns(REGISTRY, [], {}, [])),
 }
 
@@ -38,3 +39,22 @@ def test_no_table_is_read_from_end_to_end(name: str, database: Database) -> None
         plan = connection.execute(f"EXPLAIN {statement}".encode(), parameters).fetchall()
     told = "\n".join(line for (line,) in plan)
     assert "Seq Scan" not in told, told
+
+
+def test_a_count_of_live_tokens_does_not_read_what_has_expired(database: Database) -> None:
+    team, now = uuid4(), datetime.now(UTC)
+    made = "INSERT INTO ledger.secrets (digest, originator_id, owner_id, good_until) SELECT \
+        sha256((%(good)s || '-' || i)::bytea), gen_random_uuid(), %(team)s, %(good)s::timestamptz \
+        FROM generate_series(1, %(count)s) i"
+    past, future = now - timedelta(days=1), now + timedelta(days=1)
+    with psycopg.connect(database.owner, autocommit=True) as owner:
+        for good, count in ((past, 5000), (future, 3), ("infinity", 2), ("-infinity", 4)):
+            owner.execute(made, {"good": str(good), "team": team, "count": count})
+        owner.execute("VACUUM ANALYZE ledger.secrets")
+    with open_connection(database.app, session=SERVING) as connection:
+        asked = [[team], now]
+        assert connection.execute(append.LIVE_TOKENS, asked).fetchall() == [(team, 5)]
+        plan = connection.execute(f"EXPLAIN ANALYZE {append.LIVE_TOKENS}".encode(), asked)
+        told = "\n".join(line for (line,) in plan)
+    assert "secrets_good_of_team" in told, told
+    assert "Rows Removed" not in told, told

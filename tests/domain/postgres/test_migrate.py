@@ -158,6 +158,50 @@ def test_the_app_role_may_do_exactly_what_it_needs(empty_database: str) -> None:
     }
 
 
+CALLERS: Final = """
+SELECT p.oid::regprocedure::text, array_agg(coalesce(r.rolname, 'PUBLIC')::text ORDER BY r.rolname)
+FROM pg_proc p
+CROSS JOIN LATERAL aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS granted
+LEFT JOIN pg_roles r ON r.oid = granted.grantee
+WHERE p.pronamespace IN ('ledger'::regnamespace, 'views'::regnamespace)
+    AND granted.privilege_type = 'EXECUTE'
+GROUP BY p.oid
+"""
+"""Every function of ours, and the roles that may call it."""
+FUNCTIONS: Final = (
+    "CREATE FUNCTION ledger.more() RETURNS void LANGUAGE sql SECURITY DEFINER AS 'SELECT';"
+    "CREATE PROCEDURE ledger.yet_more() LANGUAGE sql AS 'SELECT'"
+)
+
+
+@pytest.mark.parametrize("app_role", [APP_ROLE, None], ids=["two roles", "one role"])
+@pytest.mark.parametrize("first", [19, max(available())], ids=["upgraded", "new"])
+def test_nobody_but_the_roles_of_the_ledger_may_call_a_function_of_it(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch, app_role: str | None, first: int
+) -> None:
+    """Also one of a later migration; one that runs as the owner could be called by any reader."""
+    every, owner = available(), "postgres"
+    for known in ({n: text for n, text in every.items() if n <= first}, {**every, 9999: FUNCTIONS}):
+        monkeypatch.setattr("domain.postgres.migrate.available", lambda known=known: known)
+        migrate(empty_database, app_role=app_role)
+    with psycopg.connect(empty_database) as connection:
+        callers: dict[str, list[str]] = dict(connection.execute(CALLERS).fetchall())
+    expected = sorted({owner, app_role or owner})
+    assert {"ledger.more()", "ledger.yet_more()", "ledger.skip_positions(bigint)"} <= {*callers}
+    assert {name: roles for name, roles in callers.items() if roles != expected} == {}
+
+
+def test_a_function_that_runs_as_the_owner_finds_only_what_is_meant(empty_database: str) -> None:
+    """Or whoever calls it could put a function of his own in the way."""
+    migrate(empty_database, app_role=APP_ROLE)
+    with psycopg.connect(empty_database) as connection:
+        rows = connection.execute(
+            "SELECT proname, proconfig FROM pg_proc "
+            "WHERE pronamespace = 'ledger'::regnamespace AND prosecdef"
+        ).fetchall()
+    assert rows == [("skip_positions", ["search_path=pg_catalog, pg_temp"])]
+
+
 def test_without_an_app_role_nothing_is_granted(empty_database: str) -> None:
     migrate(empty_database, app_role=None)
     with psycopg.connect(empty_database) as connection:

@@ -12,7 +12,7 @@ from domain.errors import EventsLost, HeadFileUnusable, InvalidValue
 from domain.eventstore.known_head.head_file import HeadFile
 from domain.eventstore.known_head.keeper import keep
 from domain.eventstore.known_head.lost import BEYOND_MAX
-from domain.losses.declared import Loss
+from domain.losses.declared import KnownEvent, Loss
 from tests.conftest import Database
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.known_head.restored import (
@@ -173,6 +173,23 @@ def test_a_collector_has_seen_more_than_any_host(database: Database, tmp_path: P
     declared(database, loss)
     assert newest(database) == 10
     assert found(database, None, 9) is None
+
+
+@pytest.mark.parametrize("position", [2 + 10**12 + 1, 10**15, 2**63 - 1])
+def test_a_damaged_head_file_does_not_use_up_the_positions(
+    database: Database, position: int
+) -> None:
+    append(database, 2)
+    loss = found(database, KnownEvent(position, uuid4(), 1, uuid4()))
+    assert loss is not None
+    for _ in range(2):  # nor a little more each time
+        with pytest.raises(psycopg.errors.NumericValueOutOfRange, match="of this ledger"):
+            closed(database, loss)
+    append(database)
+    assert newest(database) == 3
+    closed(database, Loss(after=3, until=3 + 10**12, known=None))
+    append(database)
+    assert newest(database) == 3 + 10**12 + 1
 
 
 def test_what_was_rolled_back_leaves_a_gap_and_is_no_loss(
