@@ -21,7 +21,9 @@ class Created(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fie
     user_id: the user it acts for. teams: the teams it may touch, None for all.
     created_by: None when an early release made it at the command line. expires_at: None for no end.
     reason: why, 1 to 200 characters, or None. session_of: the API token that signed in to the
-    console with it for a session, None for one that was made for anything else.
+    console with it for a session, None for one that was made for anything else. is_end_asked_for:
+    whether the caller named `expires_at`; false where it was reckoned from the creation, or where
+    an early release did not tell.
     """
 
     topic: ClassVar[str] = "api_token.created.v1"
@@ -33,6 +35,7 @@ class Created(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fie
     expires_at: datetime | None
     reason: str | None = None
     session_of: UUID | None = None
+    is_end_asked_for: bool = False
 
 
 class Used(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -25,6 +25,7 @@ from domain.event import Aggregate, Event, Recorded
 from domain.eventstore import append
 from domain.eventstore.aggregates import EndedSecret, ended_secrets, evolve
 from domain.eventstore.event_registry import REGISTRY
+from domain.eventstore.ledger_clock import AHEAD_MAX
 from domain.postgres import binary_arrays
 from domain.postgres.sql_file import statements
 from domain.scim_token import events as scim_token
@@ -69,7 +70,9 @@ class TimeRepair:
 
 
 def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeRepair | None:
-    """Bring every event that is later than the database's clock back; None where there is none.
+    """Bring back every event that is ahead of the database's clock; None where there is none.
+
+    What is ahead no further than a process may be (AHEAD_MAX) is sound.
 
     connection: the owner, in a transaction that the caller ends (rolled back, it was a trial).
     An event gets the latest instant that it is known not to be before: that of the last one before
@@ -83,7 +86,7 @@ def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeR
     # A process remembers what it refused, and until when, by the time that is about to be taken
     # back.
     require_no_service(connection)
-    row = connection.execute(_SQL["stretch"]).fetchone()
+    row = connection.execute(_SQL["stretch"], [AHEAD_MAX]).fetchone()
     assert row is not None
     first, last, until, now, since = row
     if first is None:
@@ -167,7 +170,7 @@ def _moved(event: Event, *, at: datetime, back: timedelta) -> Event:
             return msgspec.structs.replace(event, ends_at=event.ends_at - back)
         case scim_token.RotationFinished(cause="silent"):
             return msgspec.structs.replace(event, cause="mistaken")
-        case api_token.Created(expires_at=datetime()):
+        case api_token.Created(expires_at=datetime(), is_end_asked_for=False):
             assert event.expires_at is not None
             return msgspec.structs.replace(event, expires_at=event.expires_at - back)
         case _:
