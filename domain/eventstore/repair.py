@@ -1,4 +1,4 @@
-"""Repair a ledger whose time is ahead of every clock.
+"""Repair a ledger whose time is ahead of every clock, or whose states are not what its events say.
 
 Since `ledger.ledger_time` compares clocks, no process of ours can make that happen; a ledger of
 before, or one whose database's own clock was wrong for a while, may have it behind it. Its events
@@ -94,12 +94,26 @@ def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeR
     made = connection.execute(_SQL["record"], ["ledger-time", by, reason]).fetchone()
     assert made is not None
     events = _set_back(connection, made[0], first=first, since=since, now=now)
-    touched = [id_ for (id_,) in connection.execute(_SQL["touched_streams"], [first])]
-    for start in range(0, len(touched), _STREAMS):
-        _derive(connection, touched[start : start + _STREAMS])
+    streams = _derive_all(connection, first)
     connection.execute(_SQL["forget_commands"], [first, _TOLD])
     connection.execute(_SQL["set_commands_back"], {"now": now})
-    return TimeRepair(events, first, last, until, since, len(touched))
+    return TimeRepair(events, first, last, until, since, streams)
+
+
+def repair_states(connection: Connection, *, by: str, reason: str) -> int:
+    """Derive all that is stored beside the events anew: heads, states and secrets' rows;
+    returns the number of streams.
+
+    connection: the owner, in a transaction that the caller ends. No event is changed, and a row
+    that no event tells of stays: somebody put it there. Raises NotRepairable while a service runs,
+    UnreadableEvent for an event of a later release.
+    """
+    connection.execute(_SQL["take_time"])
+    connection.execute(append.LOCK)
+    # A process remembers what it refused by the states that are about to change.
+    require_no_service(connection)
+    connection.execute(_SQL["record"], ["states", by, reason])
+    return _derive_all(connection, 1)
 
 
 def require_no_service(connection: Connection) -> None:
@@ -175,6 +189,14 @@ def _moved(event: Event, *, at: datetime, back: timedelta) -> Event:
             return msgspec.structs.replace(event, expires_at=event.expires_at - back)
         case _:
             return event
+
+
+def _derive_all(connection: Connection, first: int) -> int:
+    """Every stream with an event from the position `first` on; returns how many there are."""
+    touched = [id_ for (id_,) in connection.execute(_SQL["touched_streams"], [first])]
+    for start in range(0, len(touched), _STREAMS):
+        _derive(connection, touched[start : start + _STREAMS])
+    return len(touched)
 
 
 def _derive(connection: Connection, ids: Sequence[UUID]) -> None:

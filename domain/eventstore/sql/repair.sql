@@ -65,7 +65,7 @@ FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::bytea[]) AS r (id, 
 WHERE e.notification_id = r.id;
 
 -- name: touched_streams
--- Returns: the id of each stream with an event of the stretch.
+-- Returns: the id of each stream with an event from a position on.
 -- Index: events_notification_id.
 SELECT DISTINCT originator_id FROM ledger.events WHERE notification_id >= %s;
 
