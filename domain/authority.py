@@ -210,7 +210,8 @@ def granted(
         permissions=ask.permissions,
         digest=digest,
         created_by=signed(by, caller),
-        expires_at=ask.expires_at if ask.lifetime is None else at + ask.lifetime,
+        expires_at=ask.expires_at,
+        lifetime=ask.lifetime,
         at=at,
         reason=ask.reason,
     )

@@ -12,7 +12,12 @@ from api.cli.console import AsJson, DataDir, show
 from api.clock_and_ids import operator_name
 from api.deployment import Keys, open_store, owner_conninfo
 from api.settings import load
-from domain.eventstore.repair import NotRepairable, give_up_pepper, repair_ledger_time
+from domain.eventstore.repair import (
+    NotRepairable,
+    give_up_pepper,
+    repair_ledger_time,
+    repair_states,
+)
 from domain.kept_text import kept
 from domain.postgres.connection import open_connection
 from projections.described import rfc3339
@@ -20,6 +25,8 @@ from projections.rebuild import requests as rebuild_requests
 from projections.registry import PROJECTIONS
 
 REASON_MAX: Final = 200
+_NEXT: Final = "run scim-ledger verify, then start the service: it rebuilds every view"
+_NOTHING: Final = "nothing was changed; repeat it with --confirm"
 
 app = App(
     name="repair",
@@ -47,9 +54,7 @@ def ledger_time(
     with as_owner(data_dir) as connection:
         repair = repair_ledger_time(connection, by=operator_name(), reason=_kept(reason))
         if repair is not None:
-            for projection in PROJECTIONS:
-                rebuild_requests.request(connection, projection, accepts_difference=True)
-            rebuild_requests.accept_differences(connection)
+            _rebuild_views(connection)
         if not confirm:
             connection.rollback()
     if repair is None:
@@ -58,7 +63,6 @@ def ledger_time(
             as_json=as_json,
         )
         return
-    next_ = "run scim-ledger verify, then start the service: it rebuilds every view"
     show(
         {
             "found": f"{repair.events} events, {repair.first} to "
@@ -67,8 +71,32 @@ def ledger_time(
             "goes_back_to": rfc3339(repair.since),
             "streams": repair.streams,
             "is_done": confirm,
-            "next": next_ if confirm else "nothing was changed; repeat it with --confirm",
+            "next": _NEXT if confirm else _NOTHING,
         },
+        as_json=as_json,
+    )
+
+
+@app.command(name="states")
+def states(
+    *,
+    confirm: Confirm = False,
+    reason: Reason = "",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Derive states, stream heads and the rows of secrets anew from the events, which stay.
+
+    For a ledger in which `verify` finds that one of them is not what the events lead to. Stop every
+    service first.
+    """
+    with as_owner(data_dir) as connection:
+        streams = repair_states(connection, by=operator_name(), reason=_kept(reason))
+        _rebuild_views(connection)
+        if not confirm:
+            connection.rollback()
+    show(
+        {"streams": streams, "is_done": confirm, "next": _NEXT if confirm else _NOTHING},
         as_json=as_json,
     )
 
@@ -95,7 +123,7 @@ def pepper(
             "is_done": confirm,
             "next": "start the service with a new pepper, then rotate every token"
             if confirm
-            else "nothing was changed; repeat it with --confirm",
+            else _NOTHING,
         },
         as_json=as_json,
     )
@@ -115,6 +143,13 @@ def as_owner(data_dir: Path | None) -> Iterator[psycopg.Connection]:
             raise NotRepairable(
                 "this takes the owner of the database: set SCIM_LEDGER_OWNER_DATABASE_URL"
             ) from None
+
+
+def _rebuild_views(connection: psycopg.Connection) -> None:
+    """Ask for it, for the process that leads them next."""
+    for projection in PROJECTIONS:
+        rebuild_requests.request(connection, projection, accepts_difference=True)
+    rebuild_requests.accept_differences(connection)
 
 
 def _kept(reason: str) -> str:

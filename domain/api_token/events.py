@@ -22,7 +22,9 @@ class Created(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fie
     created_by: None when an early release made it at the command line. expires_at: None for no end.
     reason: why, 1 to 200 characters, or None. session_of: the API token that signed in to the
     console with it for a session, None for one that was made for anything else. session_secret:
-    which of that one's secrets signed in; None too in events of early releases.
+    which of that one's secrets signed in; None too in events of early releases. is_end_asked_for:
+    whether the caller named `expires_at`; false where it was reckoned from the creation, or where
+    an early release did not tell.
     """
 
     topic: ClassVar[str] = "api_token.created.v1"
@@ -35,6 +37,7 @@ class Created(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fie
     reason: str | None = None
     session_of: UUID | None = None
     session_secret: SecretId | None = None
+    is_end_asked_for: bool = False
 
 
 class Used(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -75,13 +75,15 @@ class ApiToken(msgspec.Struct, frozen=True):
         created_by: Actor | None,
         expires_at: datetime | None,
         at: datetime,
+        lifetime: timedelta | None = None,
         reason: str | None = None,
     ) -> list[ApiTokenEvent]:
         """Create an API token.
 
         permissions: None for every one, and for every one but the deployment-wide where teams are
-        named. Raises InvalidValue without a permission, with an empty list of teams, and with an
-        end or a reason that `check_expiry` or `check_reason` refuses.
+        named. lifetime: from `at` on, instead of `expires_at`. Raises InvalidValue without a
+        permission, with an empty list of teams, and with an end or a reason that `check_expiry` or
+        `check_reason` refuses.
         """
         if permissions is None:
             permissions = [
@@ -92,6 +94,9 @@ class ApiToken(msgspec.Struct, frozen=True):
             raise InvalidValue("/permissions", "at least one is needed")
         if teams is not None and not teams:
             raise InvalidValue("/teams", "name at least one team, or none at all for every team")
+        is_end_asked_for = lifetime is None and expires_at is not None
+        if lifetime is not None:
+            expires_at = at + lifetime
         if expires_at is not None:
             expires_at = kept_expiry(expires_at, after=at)
         return [
@@ -103,6 +108,7 @@ class ApiToken(msgspec.Struct, frozen=True):
                 created_by=created_by,
                 expires_at=expires_at,
                 reason=reason,
+                is_end_asked_for=is_end_asked_for,
             )
         ]
 

@@ -1,4 +1,4 @@
-"""Repair a ledger whose time is ahead of every clock.
+"""Repair a ledger whose time is ahead of every clock, or whose states are not what its events say.
 
 Since `ledger.ledger_time` compares clocks, no process of ours can make that happen; a ledger of
 before, or one whose database's own clock was wrong for a while, may have it behind it. Its events
@@ -25,6 +25,7 @@ from domain.event import Aggregate, Event, Recorded
 from domain.eventstore import append
 from domain.eventstore.aggregates import EndedSecret, ended_secrets, evolve
 from domain.eventstore.event_registry import REGISTRY
+from domain.eventstore.ledger_clock import AHEAD_MAX
 from domain.postgres import binary_arrays
 from domain.postgres.sql_file import statements
 from domain.scim_token import events as scim_token
@@ -69,7 +70,9 @@ class TimeRepair:
 
 
 def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeRepair | None:
-    """Bring every event that is later than the database's clock back; None where there is none.
+    """Bring back every event that is ahead of the database's clock; None where there is none.
+
+    What is ahead no further than a process may be (AHEAD_MAX) is sound.
 
     connection: the owner, in a transaction that the caller ends (rolled back, it was a trial).
     An event gets the latest instant that it is known not to be before: that of the last one before
@@ -83,7 +86,7 @@ def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeR
     # A process remembers what it refused, and until when, by the time that is about to be taken
     # back.
     require_no_service(connection)
-    row = connection.execute(_SQL["stretch"]).fetchone()
+    row = connection.execute(_SQL["stretch"], [AHEAD_MAX]).fetchone()
     assert row is not None
     first, last, until, now, since = row
     if first is None:
@@ -91,12 +94,26 @@ def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeR
     made = connection.execute(_SQL["record"], ["ledger-time", by, reason]).fetchone()
     assert made is not None
     events = _set_back(connection, made[0], first=first, since=since, now=now)
-    touched = [id_ for (id_,) in connection.execute(_SQL["touched_streams"], [first])]
-    for start in range(0, len(touched), _STREAMS):
-        _derive(connection, touched[start : start + _STREAMS])
+    streams = _derive_all(connection, first)
     connection.execute(_SQL["forget_commands"], [first, _TOLD])
     connection.execute(_SQL["set_commands_back"], {"now": now})
-    return TimeRepair(events, first, last, until, since, len(touched))
+    return TimeRepair(events, first, last, until, since, streams)
+
+
+def repair_states(connection: Connection, *, by: str, reason: str) -> int:
+    """Derive all that is stored beside the events anew: heads, states and secrets' rows;
+    returns the number of streams.
+
+    connection: the owner, in a transaction that the caller ends. No event is changed, and a row
+    that no event tells of stays: somebody put it there. Raises NotRepairable while a service runs,
+    UnreadableEvent for an event of a later release.
+    """
+    connection.execute(_SQL["take_time"])
+    connection.execute(append.LOCK)
+    # A process remembers what it refused by the states that are about to change.
+    require_no_service(connection)
+    connection.execute(_SQL["record"], ["states", by, reason])
+    return _derive_all(connection, 1)
 
 
 def require_no_service(connection: Connection) -> None:
@@ -167,11 +184,19 @@ def _moved(event: Event, *, at: datetime, back: timedelta) -> Event:
             return msgspec.structs.replace(event, ends_at=event.ends_at - back)
         case scim_token.RotationFinished(cause="silent"):
             return msgspec.structs.replace(event, cause="mistaken")
-        case api_token.Created(expires_at=datetime()):
+        case api_token.Created(expires_at=datetime(), is_end_asked_for=False):
             assert event.expires_at is not None
             return msgspec.structs.replace(event, expires_at=event.expires_at - back)
         case _:
             return event
+
+
+def _derive_all(connection: Connection, first: int) -> int:
+    """Every stream with an event from the position `first` on; returns how many there are."""
+    touched = [id_ for (id_,) in connection.execute(_SQL["touched_streams"], [first])]
+    for start in range(0, len(touched), _STREAMS):
+        _derive(connection, touched[start : start + _STREAMS])
+    return len(touched)
 
 
 def _derive(connection: Connection, ids: Sequence[UUID]) -> None:

@@ -13,6 +13,9 @@ CREATE TABLE ledger.aggregates (
 ALTER TABLE ONLY ledger.aggregates
     ADD CONSTRAINT aggregates_pkey PRIMARY KEY (originator_id);
 CREATE INDEX aggregates_kind ON ledger.aggregates USING btree (kind, originator_id) WHERE (kind <> 'scim_token'::text);
+CREATE TRIGGER keep_api_token AFTER INSERT OR UPDATE OF state ON ledger.aggregates FOR EACH ROW WHEN ((new.kind = 'api_token'::text)) EXECUTE FUNCTION ledger.keep_api_token();
+
+ALTER TABLE ledger.aggregates ENABLE ALWAYS TRIGGER keep_api_token;
 
 CREATE TABLE ledger.api_tokens (
     originator_id uuid NOT NULL,
@@ -150,7 +153,7 @@ CREATE TABLE ledger.repairs (
     at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     by text NOT NULL,
     reason text NOT NULL,
-    CONSTRAINT repairs_kind_check CHECK ((kind = ANY (ARRAY['ledger-time'::text, 'pepper'::text])))
+    CONSTRAINT repairs_kind_check CHECK ((kind = ANY (ARRAY['ledger-time'::text, 'pepper'::text, 'states'::text])))
 );
 COMMENT ON COLUMN ledger.repairs.by IS 'user and host of the command, and the database role';
 ALTER TABLE ledger.repairs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -477,5 +480,3 @@ BEGIN
     PERFORM setval('ledger.events_notification_id_seq', greatest(until, last_value))
     FROM ledger.events_notification_id_seq;
 END $$;
-
-CREATE TRIGGER keep_api_token AFTER INSERT OR UPDATE OF state ON ledger.aggregates FOR EACH ROW WHEN ((new.kind = 'api_token'::text)) EXECUTE FUNCTION ledger.keep_api_token();

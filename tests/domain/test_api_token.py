@@ -77,6 +77,7 @@ class TestCreate:
                 digest=FIRST,
                 created_by=None,
                 expires_at=T1,
+                is_end_asked_for=True,
             )
         ]
 

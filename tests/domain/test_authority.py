@@ -1,7 +1,7 @@
 """Who may make and end which API token: nobody grants more than they have."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -89,7 +89,16 @@ class TestGranting:
             created_by=Actor(ADA, ME, source="192.0.2.1", user_agent="curl/8.5.0"),
             expires_at=T2,
             reason="for the SIEM",
+            is_end_asked_for=True,
         )
+
+    @pytest.mark.parametrize("lifetime", [None, T2 - T1])
+    def test_an_end_that_is_reckoned_was_not_asked_for(self, lifetime: timedelta | None) -> None:
+        ask = NewApiToken(FOREIGN, None, (READ,), lifetime)
+        (made,) = granted(states_of(), Operator(), T1, ask=ask, digest=Digest(bytes(32), 1))
+        assert isinstance(made, Created)
+        assert made.expires_at == (None if lifetime is None else T2)
+        assert not made.is_end_asked_for
 
     def test_the_operator_grants_whatever_there_is(self) -> None:
         made = grant(permissions=tuple(Permission), by=Operator(name="root@db1"))

@@ -19,7 +19,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
     AND application_name LIKE 'scim-ledger%';
 
 -- name: stretch
--- The events that are later than the database's clock.
+-- The events that are further ahead of the database's clock than a process may be.
 -- Returns: one row: first and last notification id and the latest instant, all NULL where there is
 --   none; the database's clock; the instant to go back to, that of the last event before the
 --   stretch.
@@ -27,7 +27,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 WITH now AS (SELECT date_trunc('milliseconds', clock_timestamp()) AS at),
 jumped AS (
     SELECT min(notification_id) AS first, max(notification_id) AS last, max(e.at) AS until
-    FROM ledger.events e, now WHERE e.at > now.at
+    FROM ledger.events e, now WHERE e.at > now.at + %s::interval
 )
 SELECT first, last, until, now.at,
     coalesce((SELECT max(at) FROM ledger.events WHERE notification_id < first), now.at)
@@ -65,7 +65,7 @@ FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::bytea[]) AS r (id, 
 WHERE e.notification_id = r.id;
 
 -- name: touched_streams
--- Returns: the id of each stream with an event of the stretch.
+-- Returns: the id of each stream with an event from a position on.
 -- Index: events_notification_id.
 SELECT DISTINCT originator_id FROM ledger.events WHERE notification_id >= %s;
 

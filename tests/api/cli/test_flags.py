@@ -26,7 +26,7 @@ FREE: Final = {
     *(("backup", "FILE"), ("restore", "FILE"), ("deploy copy", "INTO")),
     # only what can be kept is kept
     *(("token report-leak", "--url"), ("token report-leak", "--source")),
-    *(("repair ledger-time", "--reason"), ("repair pepper", "--reason")),
+    *((f"repair {what}", "--reason") for what in ("ledger-time", "states", "pepper")),
 }
 GOOD: Final[dict[Any, str]] = {UUID: str(uuid4()), str: "scim_tokens", Path: "file", int: "1"}
 GOOD_OF: Final = {"--base-url": "https://ledger.example.com"}

@@ -238,6 +238,15 @@ MEANT: dict[str, Event] = {
         session_of=UUID(int=2),
         session_secret="00010203",
     ),
+    "api_token.created.v1.asked": api_token.Created(
+        user_id=USER,
+        teams=None,
+        permissions=(Permission.AUDIT_READ,),
+        digest=DIGEST,
+        created_by=TOLD_CALLER,
+        expires_at=T2,
+        is_end_asked_for=True,
+    ),
     "api_token.rotated.v1": api_token.Rotated(rotated_by=CALLER, digest=DIGEST, overlap_until=T2),
     "api_token.rotated.v1.reason": api_token.Rotated(
         rotated_by=NAMED_OPERATOR, digest=DIGEST, overlap_until=T2, reason="the laptop was stolen"

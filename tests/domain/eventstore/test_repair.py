@@ -14,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.api_token.permissions import Permission
+from domain.api_token.session import LIFETIME
+from domain.authority import ApiCall
 from domain.commands import NewApiToken
 from domain.errors import RotatedTooSoon, RotationUnderway, TokenExpired, TokenRefused
 from domain.eventstore.event_registry import REGISTRY
+from domain.eventstore.ledger_clock import AHEAD_MAX
 from domain.eventstore.repair import NotRepairable, TimeRepair, repair_ledger_time
 from domain.ledger import TokenLedger
 from domain.postgres.migrate import available
@@ -27,7 +30,6 @@ from tests.domain.eventstore.test_ledger_time import (
     ADA,
     DAY,
     IDP,
-    SECOND,
     Drifting,
     assert_clean,
     create,
@@ -40,16 +42,19 @@ INSTANTS: Final = {
     ("scim_token.rotated.v1", "overlap_until"): "moves with the event",
     ("scim_token.changed.v1", "expires_at"): "what the caller asked for",
     ("scim_token.setup_link_created.v1", "ends_at"): "moves with the event",
-    ("scim_token.expiring.v1", "expires_at"): "the token's own, which stays",
-    ("scim_token.expired.v1", "expires_at"): "the token's own, which stays",
-    ("scim_token.unused.v1", "since"): "stays as it was told; it may be told once more",
-    ("scim_token.rotation_ending.v1", "ends_at"): "stays as it was told",
-    ("scim_token.old_secret_still_used.v1", "used_at"): "stays as it was told",
+    ("scim_token.expiring.v1", "expires_at"): "stays as it was told, and counts if it is true",
+    ("scim_token.expired.v1", "expires_at"): "stays as it was told, and counts if it is true",
+    ("scim_token.unused.v1", "since"): "stays as it was told, and counts if it is true",
+    ("scim_token.rotation_ending.v1", "ends_at"): "stays as it was told, and counts if it is true",
+    ("scim_token.old_secret_still_used.v1", "used_at"): "stays as it was told, and counts likewise",
     ("api_token.rotated.v1", "overlap_until"): "moves with the event",
-    ("api_token.created.v1", "expires_at"): "moves with the event",
+    ("api_token.created.v1", "expires_at"): "moves with the event, unless it was asked for",
     ("refusal_tally.counted.v1", "minute"): "of the clock of whoever counted; names the stream",
 }
 """What a repair does with each instant inside an event."""
+
+
+FOR_EVERYTHING: Final = NewApiToken(uuid4(), None, tuple(Permission), None)
 
 
 def comparing_clocks_again(database: Database) -> None:
@@ -161,6 +166,54 @@ def test_a_second_repair_finds_nothing_and_a_sound_ledger_is_left_alone(
     assert events(database) == was
 
 
+@pytest.mark.parametrize("ahead_ms", [200, 1000, 1900])
+def test_what_is_ahead_no_further_than_a_process_may_be_is_sound(
+    database: Database, run: Run, ahead_ms: int
+) -> None:
+    ahead = timedelta(milliseconds=ahead_ms)
+
+    async def main() -> None:
+        async with open_ledger(database.app, clock_and_ids=Drifting(ahead).clock_and_ids) as ledger:
+            await create(ledger)
+
+    run(main())
+    was = events(database)
+    assert repaired(database) is None
+    assert events(database) == was
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=4), 40 * DAY])
+def test_an_end_that_was_asked_for_stays_and_one_that_was_reckoned_moves(
+    database: Database, run: Run, ahead: timedelta
+) -> None:
+    """Of an API token; a session's is always reckoned."""
+    believing_any_clock(database)
+    asked_at = now() + 60 * DAY
+    asked = msgspec.structs.replace(FOR_EVERYTHING, expires_at=asked_at)
+    reckoned = msgspec.structs.replace(FOR_EVERYTHING, lifetime=10 * DAY)
+
+    async def main() -> None:
+        async with open_ledger(database.app) as ledger:
+            first, _ = await ledger.create_api_token(FOR_EVERYTHING)
+        async with open_ledger(database.app, clock_and_ids=Drifting(ahead).clock_and_ids) as ledger:
+            made = [
+                (await ledger.create_api_token(ask))[0].id
+                for ask in (asked, reckoned, FOR_EVERYTHING)
+            ]
+            session, _ = await ledger.open_session(by=ApiCall(first.id))
+        assert repaired(database) is not None
+        async with open_ledger(database.app) as ledger:
+            ends = [(await ledger.api_token(id_)).expires_at for id_ in (*made, session.id)]
+        assert ends[0] == asked_at
+        assert ends[2] is None
+        for end, lifetime in ((ends[1], 10 * DAY), (ends[3], LIFETIME)):
+            assert end is not None
+            assert abs(end - now() - lifetime) < timedelta(minutes=1)
+
+    run(main())
+    assert_clean(database)
+
+
 def test_nothing_is_repaired_under_a_service(database: Database, run: Run) -> None:
     asyncio.run(jumped(database))
     was = events(database)
@@ -225,7 +278,7 @@ def test_whatever_the_clocks_did_the_ledger_comes_back(server: str, seed: int) -
         was = events(database)
         repaired(database)
         assert_clean(database)
-        assert instants(database)[-1] <= now() + SECOND
+        assert instants(database)[-1] <= now() + AHEAD_MAX
         assert was | kept(database) == was
         asyncio.run(use(database, secrets))
         assert_clean(database)

@@ -71,6 +71,7 @@ DANGEROUS: Final = [
     ("exit_on_error", "on"),
     ("synchronous_commit", "off"),
     ("enable_indexscan", "off"),
+    ("session_replication_role", "replica"),
     ("tcp_user_timeout", "1"),
 ]
 BROKEN_WITHOUT: Final = {"default_transaction_isolation", "DateStyle", "search_path"}
