@@ -45,6 +45,8 @@ def _check_leaks(settings: Settings) -> None:
 
 
 def _check_telemetry(settings: Settings) -> None:
+    if settings.log_level.lower() not in {"debug", "info", "warning", "error"}:
+        raise UnusableSetting("LOG_LEVEL", "must be debug, info, warning or error")
     if settings.log_format not in {"json", "text"}:
         raise UnusableSetting("LOG_FORMAT", "must be json or text")
     if settings.traces_endpoint is not None and not _is_base_url(settings.traces_endpoint):

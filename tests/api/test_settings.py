@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from api.settings import Settings, SettingsError, load, pepper_keys, trusted_networks
+from api.settings.settings import RESTORE_PEPPER
 from domain.errors import InvalidValue
 from tests.turns import by_turns
 
@@ -92,6 +93,8 @@ def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
     ("name", "value", "said"),
     [
         ("ENVIRONMENT", SECRET, "SCIM_LEDGER_ENVIRONMENT must be live or test"),
+        ("LOG_LEVEL", SECRET, "SCIM_LEDGER_LOG_LEVEL must be debug, info, warning or error"),
+        ("LOG_LEVEL", "verbose", "SCIM_LEDGER_LOG_LEVEL must be debug, info, warning or error"),
         ("WORKERS", "0", "SCIM_LEDGER_WORKERS must be 1 to 64"),
         ("WORKERS", "65", "SCIM_LEDGER_WORKERS must be 1 to 64"),
         ("PORT", "-1", "SCIM_LEDGER_PORT must be 0 to 65535"),
@@ -152,16 +155,41 @@ def test_without_a_pepper_there_is_no_service(pepper: str | None) -> None:
         pepper_keys(Settings(pepper=pepper))
 
 
-def test_a_pepper_file_that_cannot_be_read_is_said_without_its_name_or_bytes(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b"\xff" + SECRET.encode(), "cannot be read (it is no ASCII text)"),
+        (SECRET[:31].encode(), "each key of the pepper needs at least 32 bytes"),
+        (b"retired", "the newest key of the pepper must be there"),
+        (b" ,\n", "a pepper is needed"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+    ],
+)
+def test_a_pepper_file_that_is_no_good_is_said_with_its_path_and_without_its_bytes(
+    tmp_path: Path, content: bytes | None, said: str
 ) -> None:
-    binary = tmp_path / SECRET
-    binary.write_bytes(b"\xff" + SECRET.encode())
-    for file in (binary, tmp_path / "missing", tmp_path):
-        with pytest.raises(SettingsError) as refusal:
-            pepper_keys(Settings(pepper_file=file))
-        assert str(refusal.value) == "SCIM_LEDGER_PEPPER_FILE cannot be read"
-        assert refusal.value.__suppress_context__
+    path = tmp_path / "pepper"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError) as refusal:
+        pepper_keys(Settings(pepper_file=path))
+    text = str(refusal.value)
+    assert text.startswith("SCIM_LEDGER_PEPPER_FILE: ")
+    assert f"{path}" in text
+    assert said in text
+    assert text.endswith(f": {RESTORE_PEPPER}")
+    assert SECRET[:31] not in text
+    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+
+
+def test_a_key_that_is_given_for_its_file_is_not_told() -> None:
+    """What is no absolute path; where it was looked for is told instead."""
+    with pytest.raises(SettingsError) as refusal:
+        pepper_keys(Settings(pepper_file=Path(SECRET)))
+    assert SECRET not in str(refusal.value)
+    assert f"a relative path, looked for in {Path.cwd()}" in str(refusal.value)
 
 
 @pytest.mark.parametrize(

@@ -120,9 +120,8 @@ def test_a_directory_beside_a_server_is_refused_before_either_is_touched(
 ) -> None:
     """Whoever names an empty directory shall not reach production."""
     line = [*name.split(), *with_value(command, "--data-dir", str(tmp_path / "ledger"))]
-    said = refused(
-        *(None, *line), exit_code=2, **{variable: "postgresql://nobody@127.0.0.1:1/nothing"}
-    )
+    server = {variable: "postgresql://nobody@127.0.0.1:1/nothing"}
+    said = refused(None, *line, exit_code=2, **server)
     assert said == (
         f"--data-dir: has no use with {variable}, which names the ledger's server: "
         "leave it out, or unset the variable"
