@@ -8,7 +8,7 @@ from psycopg import Connection
 
 from api.deployment import check_head_file, head_file
 from api.doctor.finding import Finding, fail, ok, warn
-from api.settings import Settings, SettingsError, pepper_keys
+from api.settings import PREFIX, Settings, SettingsError, pepper_keys
 from domain.errors import EventsLost, HeadFileUnusable, PepperMismatch
 from domain.eventstore.known_head.head_file import HeadFile
 from domain.eventstore.known_head.requirement import require_known
@@ -99,6 +99,17 @@ def rights(connection: Connection) -> Finding:
     lacking = ", ".join(what for (what,) in rows)
     if lacking:
         return fail("rights", f"the role of the service lacks {lacking}", MIGRATE)
+    row = connection.execute(_SQL["owners_of_views"]).fetchone()
+    assert row is not None
+    owners, own = row
+    if owners is not None:
+        return fail(
+            "rights",
+            f"the views belong to the role {owners}, and DATABASE_URL names {own}: "
+            f"every read is answered 503",
+            f"name {owners} in DATABASE_URL, as whom the service ran before "
+            f"({PREFIX}OWNER_DATABASE_URL is for the owner)",
+        )
     return ok("rights", "it has what it needs")
 
 
