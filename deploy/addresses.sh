@@ -7,6 +7,8 @@
 export LISTEN_HOST="${LISTEN_HOST:-127.0.0.1}" LISTEN_PORT="${LISTEN_PORT:-8000}"
 export LEDGER_HOST="${LEDGER_HOST:-127.0.0.1}" LEDGER_PORT="${LEDGER_PORT:-8080}"
 export BACKEND_HOST="${BACKEND_HOST:-127.0.0.1}" BACKEND_PORT="${BACKEND_PORT:-9000}"
+# A user's PATH lacks it on Debian, where nginx and haproxy are in it.
+export PATH="$PATH:/usr/sbin"
 export RUN_DIR="${RUN_DIR:-$(mktemp -d)}"
 
 # Fills ${LEDGER_HOST} and the like in, and leaves every other dollar sign alone.

@@ -14,7 +14,7 @@ import psycopg
 from cyclopts import Parameter
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from api.cli.console import AsJson, DataDir, show
+from api.cli.console import AsJson, DataDir, show, takes_owner
 from api.cli.recover import lost
 from api.deployment import (
     Keys,
@@ -64,13 +64,18 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
         owner = owner_conninfo(settings)
         with open_connection(owner) as connection:
             program = _program("pg_dump", connection)
-            row = connection.execute(_EVENTS).fetchone()
+            remedy = takes_owner(connection)
+            try:
+                row = connection.execute(_EVENTS).fetchone()
+            except psycopg.errors.InsufficientPrivilege:
+                raise BackupError(f"this role may not read the ledger; {remedy}") from None
         assert row is not None
         if row[0] == 0:
             raise BackupError("the ledger is empty: there is nothing to back up")
         try:
             with whole_file(file) as unfinished:
-                _run(program, owner, "--format=custom", f"--file={unfinished.name}", *WHAT)
+                arguments = ("--format=custom", f"--file={unfinished.name}", *WHAT)
+                _run(program, owner, *arguments, remedy=remedy)
         except OSError as error:
             raise BackupError(f"{file} cannot be written: {error.strerror}") from error
     show({"file": str(file), "events": row[0], "bytes": file.stat().st_size}, as_json=as_json)
@@ -89,10 +94,11 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
     with empty_store(settings):
         owner = owner_conninfo(settings)
         with open_connection(owner) as connection:
-            program = _program("pg_restore", connection)
+            program, remedy = _program("pg_restore", connection), takes_owner(connection)
             if connection.execute(_HAS_LEDGER).fetchone() == (True,):
                 raise BackupError("the database has a ledger already: restore to an empty one")
-        _run(program, owner, "--single-transaction", "--exit-on-error", str(file))
+        arguments = ("--single-transaction", "--exit-on-error", str(file))
+        _run(program, owner, *arguments, remedy=remedy)
     if settings.database_url is not None:
         migrate_given(settings)
     with open_store(settings) as ready:
@@ -126,7 +132,8 @@ def _program(name: str, connection: psycopg.Connection) -> Path:
     )
 
 
-def _run(program: Path, conninfo: str, *arguments: str) -> None:
+def _run(program: Path, conninfo: str, *arguments: str, remedy: str) -> None:
+    """remedy: of a right that is lacking."""
     # A command line is for everybody to read; the environment is not.
     parts = {
         name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None
@@ -142,5 +149,5 @@ def _run(program: Path, conninfo: str, *arguments: str) -> None:
             "it gave no reason"
         ]
         is_denied = "privilege" in reasons[0] or "permission denied" in reasons[0]
-        mend = "; it takes the owner: set SCIM_LEDGER_OWNER_DATABASE_URL" if is_denied else ""
+        mend = f"; {remedy}" if is_denied else ""
         raise BackupError(f"{reasons[0].strip()}{mend}")

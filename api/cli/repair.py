@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import psycopg
 from cyclopts import App, Parameter
 
-from api.cli.console import AsJson, DataDir, show
+from api.cli.console import AsJson, DataDir, show, takes_owner
 from api.clock_and_ids import operator_name
 from api.deployment import Keys, open_store, owner_conninfo
 from api.settings import load
@@ -140,9 +140,8 @@ def as_owner(data_dir: Path | None) -> Iterator[psycopg.Connection]:
         try:
             yield connection
         except psycopg.errors.InsufficientPrivilege:
-            raise NotRepairable(
-                "this takes the owner of the database: set SCIM_LEDGER_OWNER_DATABASE_URL"
-            ) from None
+            connection.rollback()
+            raise NotRepairable(takes_owner(connection)) from None
 
 
 def _rebuild_views(connection: psycopg.Connection) -> None:

@@ -13,16 +13,15 @@ import msgspec
 import structlog
 
 from api.cli.api_token import first
-from api.deployment import Keys, check_head_file, embedded, open_store
+from api.deployment import Keys, embedded, open_store
+from api.doctor.before_start import NEEDS
 from api.process import check_descriptor_limit
-from api.resources.leaks.signature import github_keys
 from api.server.heartbeat import Pulse
 from api.server.listening import listen_on, url_of
 from api.server.supervisor import Program, Supervisor
 from api.server.worker_process import worker_argv
 from api.settings import PLAIN, PREFIX, Settings, hosts
 from api.telemetry.pages import new_pages
-from api.telemetry.tracing import check_tracing
 from domain.errors import EventsLost, HeadFileUnusable
 from domain.eventstore.commit_turn import new_commit_turn
 from domain.postgres.connection import open_connection
@@ -53,9 +52,8 @@ def serve(settings: Settings, *, migrates: bool) -> int:
 
 def _serve(settings: Settings, *, migrates: bool) -> int:
     check_descriptor_limit()
-    github_keys(settings)  # or each worker would refuse its settings, and start again
-    check_tracing(settings)
-    check_head_file(settings)
+    for need in NEEDS.values():
+        need(settings)
     with (
         open_store(settings, migrates=migrates, keys=Keys.RECORDED) as ready,
         _kept_running(settings),

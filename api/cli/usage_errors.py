@@ -50,7 +50,8 @@ def usage_line(error: CycloptsError) -> str:
         case RepeatArgumentError():
             return f"{name}: is given twice"
         case MissingArgumentError():
-            return f"{name} requires an argument; see --help"
+            lacks = "is required" if error.keyword is None else "requires an argument"
+            return f"{name} {lacks}; see --help"
     return f"{name}: cannot be understood; see --help".removeprefix(": ")
 
 

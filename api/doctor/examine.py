@@ -32,6 +32,7 @@ def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
         return
     yield ok("settings", "every variable is known")
     yield from process.leak_reports(settings)
+    yield from process.needs(settings)
     if settings.database_url is not None:
         yield from process.pepper(settings)
         yield from _database(settings.database_url, settings)

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from psycopg import Connection
 
-from api.deployment import head_file
+from api.deployment import check_head_file, head_file
 from api.doctor.finding import Finding, fail, ok, warn
-from api.settings import Settings, SettingsError, pepper_keys
+from api.settings import PREFIX, Settings, SettingsError, pepper_keys
 from domain.errors import EventsLost, HeadFileUnusable, PepperMismatch
 from domain.eventstore.known_head.head_file import HeadFile
 from domain.eventstore.known_head.requirement import require_known
@@ -55,7 +54,7 @@ def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
     if rights_.remedy is not None:
         return
     yield from keys(connection, settings)
-    yield known_head(connection, head_file(settings))
+    yield known_head(connection, settings)
     yield clock(connection)
     yield ledger_time(connection)
     yield repairs(connection)
@@ -100,6 +99,17 @@ def rights(connection: Connection) -> Finding:
     lacking = ", ".join(what for (what,) in rows)
     if lacking:
         return fail("rights", f"the role of the service lacks {lacking}", MIGRATE)
+    row = connection.execute(_SQL["owners_of_views"]).fetchone()
+    assert row is not None
+    owners, own = row
+    if owners is not None:
+        return fail(
+            "rights",
+            f"the views belong to the role {owners}, and DATABASE_URL names {own}: "
+            f"every read is answered 503",
+            f"name {owners} in DATABASE_URL, as whom the service ran before "
+            f"({PREFIX}OWNER_DATABASE_URL is for the owner)",
+        )
     return ok("rights", "it has what it needs")
 
 
@@ -136,9 +146,9 @@ def keys(connection: Connection, settings: Settings) -> Iterator[Finding]:
         yield ok("pepper generations", found + more)
 
 
-def known_head(connection: Connection, path: Path | None) -> Finding:
+def known_head(connection: Connection, settings: Settings) -> Finding:
     """Whether the ledger is what this host has known, and whether anybody would notice."""
-    what = "head file"
+    what, path = "head file", head_file(settings)
     if path is None:
         return warn(
             what,
@@ -148,8 +158,12 @@ def known_head(connection: Connection, path: Path | None) -> Finding:
             "(docs/how-to/back-up-and-restore.md)",
         )
     try:
+        check_head_file(settings)
         known = HeadFile(path).read()
         require_known(connection, known)
+    except SettingsError as error:
+        found, _, remedy = str(error).rpartition(": ")
+        return fail(what, found, remedy)
     except (EventsLost, HeadFileUnusable) as error:
         found, _, remedy = str(error).partition("; ")
         return fail(what, found, remedy)

@@ -31,6 +31,13 @@ UNION ALL
 SELECT 'EXECUTE on ' || p.oid::regprocedure FROM pg_proc p
 WHERE p.pronamespace = 'ledger'::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE');
 
+-- name: owners_of_views
+-- Returns: the roles other than its own whose tables the views are, and its own.
+-- Order: one row.
+SELECT string_agg(DISTINCT pg_get_userbyid(relowner), ', '), current_user FROM pg_class
+WHERE relnamespace = to_regnamespace('views') AND relkind IN ('r', 'p')
+    AND NOT pg_has_role(relowner, 'USAGE');
+
 -- name: clock_and_last_instant
 -- Returns: the database's clock, and ledger time; the latter NULL where there is no event.
 -- Order: one row.

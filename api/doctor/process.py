@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from api.doctor.before_start import NEEDS
 from api.doctor.finding import Finding, fail, ok, warn
 from api.process import FEWEST, OTHER_DESCRIPTORS
-from api.resources.leaks.signature import github_keys
-from api.settings import PREFIX, Settings, SettingsError, pepper_keys
+from api.settings import PREFIX, Settings, SettingsError, UnusableFile, pepper_keys
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.secret import Pepper
@@ -49,8 +49,16 @@ def pepper(settings: Settings) -> Iterator[Finding]:
     """The keys that digest secrets, and who else can read them."""
     try:
         keys = Pepper(pepper_keys(settings))
+    except UnusableFile as error:
+        yield fail("pepper", error.found, error.remedy)
+        return
     except (SettingsError, ValueError) as error:
-        yield fail("pepper", str(error), f"set {PREFIX}PEPPER_FILE to a file with a random key")
+        yield fail(
+            "pepper",
+            str(error),
+            f"set {PREFIX}PEPPER_FILE to the file of the ledger's keys; "
+            "only a new ledger takes a new one, which is random",
+        )
         return
     if settings.pepper is not None:
         yield warn(
@@ -76,18 +84,31 @@ def pepper_file(path: Path) -> Finding:
 
 
 def leak_reports(settings: Settings) -> Iterator[Finding]:
-    """What follows when a leak is reported, and whether GitHub's reports can be understood."""
+    """What follows when a leak is reported."""
     what = "is revoked" if settings.on_leak == "revoke" else "is marked, and goes on"
     yield ok("leaks", f"a SCIM token whose leak is reported {what}")
-    if settings.github_keys_file is None:
-        return
-    try:
-        github_keys(settings)
-    except SettingsError as error:
-        found, _, remedy = str(error).partition(": ")
-        yield fail("github keys", found, remedy or "fetch them anew")
-        return
-    yield ok("github keys", "reports of leaks are taken")
+
+
+NEEDED_AS: Final = {
+    "github_keys_file": ("github keys", "reports of leaks are taken"),
+    "metrics_token_file": ("metrics tokens", "/metrics is answered to them"),
+    "traces_endpoint": ("traces", "what they need is installed"),
+}
+"""How a finding about a need of a setting is called, and what it says when it is there."""
+
+
+def needs(settings: Settings) -> Iterator[Finding]:
+    """Whether a start finds what the settings ask for; the head file is the ledger's to judge."""
+    for setting, (what, found) in NEEDED_AS.items():
+        if getattr(settings, setting) is None:
+            continue
+        try:
+            NEEDS[setting](settings)
+        except SettingsError as error:
+            said, _, remedy = str(error).rpartition(": ")
+            yield fail(what, said, remedy)
+        else:
+            yield ok(what, found)
 
 
 def embedded_server(server: EmbeddedPostgres) -> Finding:

@@ -8,7 +8,7 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from api.settings import PREFIX, SettingsError
+from api.settings import PREFIX, UnusableFile, shown, text_of
 from domain.secret import MalformedSecretError, parse
 
 if TYPE_CHECKING:  # the command line reads the file, and starts without the framework
@@ -16,6 +16,10 @@ if TYPE_CHECKING:  # the command line reads the file, and starts without the fra
 
 NAME: Final = f"{PREFIX}METRICS_TOKEN_FILE"
 MIN_LENGTH: Final = 32
+REMEDY: Final = (
+    f"write random tokens of {MIN_LENGTH} characters or more into it, "
+    "readable to the user that the service runs as"
+)
 
 
 class MetricsTokens:
@@ -36,17 +40,17 @@ class MetricsTokens:
 
 
 def metrics_tokens(file: Path | None) -> MetricsTokens:
-    """Those in the file, separated by white space; none without one. Raises SettingsError."""
+    """Those in the file, separated by white space; none without one. Raises UnusableFile."""
     if file is None:
         return MetricsTokens()
-    try:
-        tokens = file.read_text("ascii").split()
-    except (OSError, UnicodeDecodeError):
-        raise SettingsError(f"{NAME} cannot be read") from None
-    if not tokens or any(len(token) < MIN_LENGTH or not token.isprintable() for token in tokens):
-        raise SettingsError(f"{NAME} needs tokens of {MIN_LENGTH} characters or more")
+    tokens = text_of(NAME, file, remedy=REMEDY).split()
+    if any(len(token) < MIN_LENGTH or not token.isprintable() for token in tokens):
+        raise UnusableFile(f"{NAME}: {shown(file)} holds a token that is too short", REMEDY)
     if any(map(_is_of_the_ledger, tokens)):
-        raise SettingsError(f"{NAME} holds a token of a ledger, which ends by its revocation only")
+        raise UnusableFile(
+            f"{NAME}: {shown(file)} holds a token of a ledger, which ends by its revocation only",
+            REMEDY,
+        )
     return MetricsTokens(tokens)
 
 

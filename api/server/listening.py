@@ -1,6 +1,7 @@
 """Open the listening sockets once, in the supervisor; every worker inherits them."""
 
 import errno
+import os
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -52,8 +53,17 @@ def listen(host: str, port: int, backlog: int = 2048, *, is_alone: bool = True) 
         )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ListenError(f"port {port} on {host} is in use") from error
-        raise ListenError(f"cannot listen on port {port} of {host}: {error.strerror}") from error
+            raise ListenError(
+                f"port {port} on {host} is in use: end what listens there, or name another (--port)"
+            ) from error
+        if error.errno == errno.EACCES:
+            raise ListenError(
+                f"this user may not listen on port {port} of {host}: name one from 1024 on (--port)"
+            ) from error
+        # Of a socket, Python adds to the system's words what it was doing.
+        is_named = isinstance(error, socket.gaierror) or error.errno is None
+        reason = error.strerror if is_named else os.strerror(error.errno or 0)
+        raise ListenError(f"cannot listen on port {port} of {host}: {reason}") from error
     listener.set_inheritable(True)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)

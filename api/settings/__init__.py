@@ -1,6 +1,7 @@
 """What a process of the service is told."""
 
-from api.settings.errors import SettingsError, UnusableSetting
+from api.settings.errors import SettingsError, UnusableFile, UnusableSetting
+from api.settings.files import shown, text_of
 from api.settings.given import PLAIN, PREFIX, Given, given
 from api.settings.loading import checked, load, unknown_setting
 from api.settings.settings import (
@@ -20,6 +21,7 @@ __all__ = [
     "Given",
     "Settings",
     "SettingsError",
+    "UnusableFile",
     "UnusableSetting",
     "check_which_ledger",
     "checked",
@@ -29,6 +31,8 @@ __all__ = [
     "load",
     "misspelt",
     "pepper_keys",
+    "shown",
+    "text_of",
     "trusted_networks",
     "unknown_setting",
 ]

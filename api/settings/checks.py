@@ -1,8 +1,9 @@
 """Which values a setting can have, each by itself."""
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import psycopg
@@ -18,6 +19,7 @@ _TIMEOUT_MAX_S: Final = 3600
 _RATE_MAX: Final = 1_000_000
 _OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
 _BASE_URL: Final = "must be http(s)://host[:port][/path] without user, query and fragment"
+_ESCAPES: Final = ": in a URL, the characters / and @ of a password are written %2F and %40"
 _PLAIN_URL: Final = re.compile(r"[!-~]+").fullmatch
 
 
@@ -25,11 +27,22 @@ def _check_connection_string(name: str, text: str | None) -> None:
     try:
         parts = conninfo_to_dict(text or "")
     except psycopg.ProgrammingError:  # its message quotes the text, password included
-        raise UnusableSetting(name, "is not a connection string of PostgreSQL") from None
+        raise UnusableSetting(name, f"is not a connection string of PostgreSQL{_ESCAPES}") from None
+    if _is_cut(parts):
+        raise UnusableSetting(name, f"is not a connection string of PostgreSQL{_ESCAPES}")
     for part, value in parts.items():
         plain = str(value)  # a URL's escapes are gone: %0A is a newline in a name
         if part != "password" and (not plain.isprintable() or plain != plain.strip()):
             raise UnusableSetting(name, f"holds a {part} with a blank at an end or a newline in it")
+
+
+def _is_cut(parts: Mapping[str, Any]) -> bool:
+    """Whether a character of the password ended it: what follows is taken for a host, a port or a
+    database, and its beginning perhaps for a port.
+    """
+    host, port, dbname = (str(parts.get(part) or "") for part in ("host", "port", "dbname"))
+    is_port = not port or port.replace(",", "").isdecimal() or not port.strip(",")
+    return not is_port or "@" in host[1:] or ("@" in dbname and "user" not in parts)
 
 
 def _check_new_secrets(settings: Settings) -> None:
@@ -45,6 +58,8 @@ def _check_leaks(settings: Settings) -> None:
 
 
 def _check_telemetry(settings: Settings) -> None:
+    if settings.log_level.lower() not in {"debug", "info", "warning", "error"}:
+        raise UnusableSetting("LOG_LEVEL", "must be debug, info, warning or error")
     if settings.log_format not in {"json", "text"}:
         raise UnusableSetting("LOG_FORMAT", "must be json or text")
     if settings.traces_endpoint is not None and not _is_base_url(settings.traces_endpoint):

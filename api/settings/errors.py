@@ -17,3 +17,15 @@ class UnusableSetting(SettingsError):
         super().__init__(f"{PREFIX}{field} {detail}")
         self.field = field
         self.detail = detail
+
+
+class UnusableFile(SettingsError):
+    """A file that a setting names cannot be read, or does not hold what it must.
+
+    found: which file, and why, without its content. remedy: what to do.
+    """
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(f"{found}: {remedy}")
+        self.found = found
+        self.remedy = remedy

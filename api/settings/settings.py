@@ -7,13 +7,18 @@ from typing import Final
 
 import msgspec
 
-from api.settings.errors import SettingsError, UnusableSetting
+from api.settings.errors import SettingsError, UnusableFile, UnusableSetting
+from api.settings.files import shown, text_of
 from api.settings.given import PREFIX
 from domain.scim_token.rotation import FinishRule
 from domain.secret import Pepper
 
 RETIRED: Final = "retired"
 """Stands in the pepper in the place of a key that was retired."""
+RESTORE_PEPPER: Final = (
+    "restore the ledger's keys in it, or make it readable to this user; only a new ledger takes "
+    "a new key"
+)
 
 
 class Settings(msgspec.Struct, frozen=True, rename="upper"):
@@ -99,13 +104,17 @@ def pepper_keys(settings: Settings) -> list[bytes | None]:
 
     Raises SettingsError when there are none.
     """
-    if settings.pepper_file is not None:
-        try:
-            text = settings.pepper_file.read_text("ascii")
-        except (OSError, UnicodeDecodeError):
-            raise SettingsError(f"{PREFIX}PEPPER_FILE cannot be read") from None
-    else:
-        text = settings.pepper or ""
+    if settings.pepper_file is None:
+        return _keys(settings.pepper or "")
+    text = text_of(f"{PREFIX}PEPPER_FILE", settings.pepper_file, remedy=RESTORE_PEPPER)
+    try:
+        return _keys(text)
+    except SettingsError as error:
+        found = f"{PREFIX}PEPPER_FILE: {shown(settings.pepper_file)}: {error}"
+        raise UnusableFile(found, RESTORE_PEPPER) from None
+
+
+def _keys(text: str) -> list[bytes | None]:
     keys = [None if key == RETIRED else key.encode() for key in text.replace(",", " ").split()]
     if not keys:
         raise SettingsError(f"a pepper is needed: set {PREFIX}PEPPER_FILE (or {PREFIX}PEPPER)")

@@ -22,7 +22,7 @@ def check_which_ledger(settings: Settings, told: Mapping[str, Given]) -> None:
             f"{PREFIX}OWNER_DATABASE_URL has no use for the embedded server: "
             "set DATABASE_URL too, or remove it"
         )
-    if settings.data_dir is None:
+    if settings.data_dir is None or "DATA_DIR" not in told:
         return
     name = told["DATA_DIR"].name
     if not name.startswith("--"):

@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from api.settings import Settings, SettingsError, load, pepper_keys, trusted_networks
+from api.settings.settings import RESTORE_PEPPER
 from domain.errors import InvalidValue
 from tests.turns import by_turns
 
@@ -92,6 +93,8 @@ def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
     ("name", "value", "said"),
     [
         ("ENVIRONMENT", SECRET, "SCIM_LEDGER_ENVIRONMENT must be live or test"),
+        ("LOG_LEVEL", SECRET, "SCIM_LEDGER_LOG_LEVEL must be debug, info, warning or error"),
+        ("LOG_LEVEL", "verbose", "SCIM_LEDGER_LOG_LEVEL must be debug, info, warning or error"),
         ("WORKERS", "0", "SCIM_LEDGER_WORKERS must be 1 to 64"),
         ("WORKERS", "65", "SCIM_LEDGER_WORKERS must be 1 to 64"),
         ("PORT", "-1", "SCIM_LEDGER_PORT must be 0 to 65535"),
@@ -110,7 +113,7 @@ def test_a_flag_out_of_range_is_refused_like_a_variable_and_by_its_own_name() ->
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "SCIM_LEDGER_DATABASE_URL"])
 def test_a_variable_is_named_as_it_was_given(name: str) -> None:
-    assert refused({name: SECRET}) == f"{name} is not a connection string of PostgreSQL"
+    assert refused({name: SECRET}).startswith(f"{name} is not a connection string of PostgreSQL: ")
 
 
 def test_two_sources_of_the_pepper_are_one_too_many() -> None:
@@ -141,9 +144,32 @@ def test_a_short_key_is_refused_and_not_told() -> None:
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "OWNER_DATABASE_URL"])
 def test_a_connection_string_that_cannot_be_read_is_not_quoted(name: str) -> None:
-    said = f"SCIM_LEDGER_{name} is not a connection string of PostgreSQL"
-    assert refused({f"SCIM_LEDGER_{name}": f"postgres//user:{SECRET}@host/ledger"}) == said
-    assert refused({f"SCIM_LEDGER_{name}": f"host=a passwort={SECRET}"}) == said
+    said = f"SCIM_LEDGER_{name} is not a connection string of PostgreSQL: "
+    for text in (f"postgres//user:{SECRET}@host/ledger", f"host=a passwort={SECRET}"):
+        assert refused({f"SCIM_LEDGER_{name}": text}).startswith(said)
+
+
+@pytest.mark.parametrize("cut", ["/", "@"])
+@pytest.mark.parametrize("host", ["h", "h:5432", "h1,h2:1", "[::1]:1", ""])
+@pytest.mark.parametrize("before", ["", "12", SECRET])
+def test_a_password_that_cuts_its_url_is_refused_with_the_way_to_write_it(
+    before: str, host: str, cut: str
+) -> None:
+    url = f"postgresql://app:{before}{{}}{SECRET}@{host}/ledger"
+    assert refused({"DATABASE_URL": url.format(cut)}).endswith("are written %2F and %40")
+    escaped = url.format(f"%{ord(cut):X}")
+    assert load({"DATABASE_URL": escaped}).database_url == escaped
+
+
+@pytest.mark.parametrize(
+    "conninfo",
+    [
+        *("postgresql:///ledger?host=@abstract", "host=@abstract dbname=a@b user=u", "dbname=x"),
+        *("postgresql://u@h1:1,h2:2/a%40b", "postgresql://u@h1,h2/x", "service=x", "host=a,b"),
+    ],
+)
+def test_what_only_looks_cut_is_taken(conninfo: str) -> None:
+    assert load({"DATABASE_URL": conninfo}).database_url == conninfo
 
 
 @pytest.mark.parametrize("pepper", [None, "", " , \n"])
@@ -152,16 +178,41 @@ def test_without_a_pepper_there_is_no_service(pepper: str | None) -> None:
         pepper_keys(Settings(pepper=pepper))
 
 
-def test_a_pepper_file_that_cannot_be_read_is_said_without_its_name_or_bytes(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b"\xff" + SECRET.encode(), "cannot be read (it is no ASCII text)"),
+        (SECRET[:31].encode(), "each key of the pepper needs at least 32 bytes"),
+        (b"retired", "the newest key of the pepper must be there"),
+        (b" ,\n", "a pepper is needed"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+    ],
+)
+def test_a_pepper_file_that_is_no_good_is_said_with_its_path_and_without_its_bytes(
+    tmp_path: Path, content: bytes | None, said: str
 ) -> None:
-    binary = tmp_path / SECRET
-    binary.write_bytes(b"\xff" + SECRET.encode())
-    for file in (binary, tmp_path / "missing", tmp_path):
-        with pytest.raises(SettingsError) as refusal:
-            pepper_keys(Settings(pepper_file=file))
-        assert str(refusal.value) == "SCIM_LEDGER_PEPPER_FILE cannot be read"
-        assert refusal.value.__suppress_context__
+    path = tmp_path / "pepper"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError) as refusal:
+        pepper_keys(Settings(pepper_file=path))
+    text = str(refusal.value)
+    assert text.startswith("SCIM_LEDGER_PEPPER_FILE: ")
+    assert f"{path}" in text
+    assert said in text
+    assert text.endswith(f": {RESTORE_PEPPER}")
+    assert SECRET[:31] not in text
+    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+
+
+def test_a_key_that_is_given_for_its_file_is_not_told() -> None:
+    """What is no absolute path; where it was looked for is told instead."""
+    with pytest.raises(SettingsError) as refusal:
+        pepper_keys(Settings(pepper_file=Path(SECRET)))
+    assert SECRET not in str(refusal.value)
+    assert f"a relative path, looked for in {Path.cwd()}" in str(refusal.value)
 
 
 @pytest.mark.parametrize(

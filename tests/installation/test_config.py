@@ -7,6 +7,7 @@ from typing import Any, Final
 import pytest
 
 from api.cli.installation.config import HIDDEN, UNUSABLE
+from api.settings.settings import RESTORE_PEPPER
 from tests.api.cli import forked_cli
 from tests.api.cli.forked_cli import Done
 from tests.turns import by_turns
@@ -90,12 +91,13 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         SCIM_LEDGER_RATE_PER_TOKEN="-1",
         SCIM_LEDGER_LOG_LEVEL="loud",
     )
-    assert settings["WORKERS"][0] == settings["RATE_PER_TOKEN"][0] == UNUSABLE
+    for name in ("WORKERS", "RATE_PER_TOKEN", "LOG_LEVEL"):
+        assert settings[name][0] == UNUSABLE
     assert problems == [
         "unknown setting SCIM_LEDGER_PROT; do you mean SCIM_LEDGER_PORT?",
         "SCIM_LEDGER_WORKERS is not a valid value",
+        "SCIM_LEDGER_LOG_LEVEL must be debug, info, warning or error",
         "SCIM_LEDGER_RATE_PER_TOKEN must be 1 to 1000000, or 0 for no limit",
-        "SCIM_LEDGER_LOG_LEVEL is no level: set it to debug, info, warning, error",
     ]
 
 
@@ -112,7 +114,10 @@ UPSTREAM: Final = "SCIM_LEDGER_SCIM_UPSTREAM_URL"
             ),
             (
                 {"SCIM_LEDGER_PEPPER_FILE": "/nonexistent"},
-                "SCIM_LEDGER_PEPPER_FILE cannot be read: mend it, or name another file",
+                (
+                    "SCIM_LEDGER_PEPPER_FILE: /nonexistent cannot be read "
+                    f"(No such file or directory): {RESTORE_PEPPER}"
+                ),
             ),
             (
                 {"SCIM_LEDGER_OWNER_DATABASE_URL": OWNER_URL},

@@ -6,9 +6,8 @@ from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
-from api.deployment import check_head_file
-from api.resources.leaks.signature import github_keys
-from api.resources.metrics_token import NAME, metrics_tokens
+from api.doctor.before_start import NEEDS
+from api.resources.metrics_token import NAME
 from api.settings import (
     PLAIN,
     PREFIX,
@@ -29,7 +28,6 @@ _OF_THE_UPSTREAM: Final = (
     "UPSTREAM_HEAD_TIMEOUT_S",
     "UPSTREAM_IDLE_TIMEOUT_S",
 )
-_LEVELS: Final = ("debug", "info", "warning", "error")
 _EVERY_ADDRESS: Final = {"0.0.0.0", "::"}  # noqa: S104 - compared with
 _THIS_MACHINE: Final = {"127.0.0.1", "::1", "localhost"}
 
@@ -50,8 +48,6 @@ def contradictions(
     yield from _database(settings)
     yield from _files(settings)
     yield from _upstream(settings, told)
-    if settings.log_level.lower() not in _LEVELS:
-        yield f"{PREFIX}LOG_LEVEL is no level: set it to {', '.join(_LEVELS)}"
 
 
 def _twice(environment: Mapping[str, str]) -> Iterator[str]:
@@ -86,14 +82,10 @@ def _files(settings: Settings) -> Iterator[str]:
         try:
             pepper_keys(settings)
         except SettingsError as error:
-            yield f"{error}: mend it, or name another file"
-    for read in (
-        check_head_file,
-        github_keys,
-        lambda told: metrics_tokens(told.metrics_token_file),
-    ):
+            yield str(error)
+    for need in NEEDS.values():
         try:
-            read(settings)
+            need(settings)
         except SettingsError as error:
             yield str(error)
     if settings.public_metrics and settings.metrics_token_file is not None:

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from api.settings import PREFIX, Settings, SettingsError
+from api.settings import PREFIX, Settings, SettingsError, UnusableFile, shown
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 VARIABLE: Final = f"{PREFIX}GITHUB_KEYS_FILE"
 _CURVE: Final = "secp256r1"
+REMEDY: Final = (
+    "fetch them anew (docs/how-to/answer-a-leak.md#github), readable to the user that the service "
+    "runs as"
+)
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -78,15 +82,17 @@ def read_keys(path: Path) -> Signatures:
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_Keys).public_keys
         keys = {each.key_identifier: load_pem_public_key(each.key.encode()) for each in found}
-    except OSError:
-        raise SettingsError(f"{VARIABLE} cannot be read") from None
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        raise UnusableFile(f"{VARIABLE}: {shown(path)} {what}", REMEDY) from None
     except (msgspec.DecodeError, UnicodeError, ValueError, UnsupportedAlgorithm):
-        raise SettingsError(f"{VARIABLE} does not hold GitHub's public keys") from None
+        what = "does not hold GitHub's public keys"
+        raise UnusableFile(f"{VARIABLE}: {shown(path)} {what}", REMEDY) from None
     good = {
         key_id: key
         for key_id, key in keys.items()
         if isinstance(key, EllipticCurvePublicKey) and key.curve.name == _CURVE
     }
     if not good or len(good) < len(keys):
-        raise SettingsError(f"{VARIABLE} must hold keys of the curve P-256")
+        raise UnusableFile(f"{VARIABLE}: {shown(path)} must hold keys of the curve P-256", REMEDY)
     return Signatures(good)

@@ -68,6 +68,29 @@ def test_each_argument_is_told_by_its_own_name(database: Database, name: str, co
         assert said.startswith(f"{argument}: "), (name, argument)
 
 
+REQUIRED: Final = [
+    (name, command, left_out)
+    for name, command in NAMED
+    for left_out, argument in arguments(command).items()
+    if argument.required
+]
+
+
+@pytest.mark.parametrize(("name", "command", "left_out"), by_turns(REQUIRED, one_of=6))
+def test_what_is_left_out_is_required(name: str, command: App, left_out: str) -> None:
+    words = with_value(command, left_out, NOTHING)
+    at = words.index(NOTHING)
+    unreachable = "postgresql://nobody@127.0.0.1:1/nothing"
+    del words[at - 1 if left_out.startswith("--") else at : at + 1]
+    said = refused(unreachable, *name.split(), *words, exit_code=2)
+    if left_out.startswith("--"):
+        assert said == f"{left_out} is required; see --help"
+        alone = refused(unreachable, *name.split(), *words, left_out, exit_code=2)
+        assert alone == f"{left_out} requires an argument; see --help"
+    else:  # of several arguments the last one is missing
+        assert said.endswith((" is required; see --help", " is not a UUID", " asks for a secret"))
+
+
 SETTINGS: Final = [
     (name, command, argument)
     for name, command in NAMED
@@ -120,9 +143,8 @@ def test_a_directory_beside_a_server_is_refused_before_either_is_touched(
 ) -> None:
     """Whoever names an empty directory shall not reach production."""
     line = [*name.split(), *with_value(command, "--data-dir", str(tmp_path / "ledger"))]
-    said = refused(
-        None, *line, exit_code=2, **{variable: "postgresql://nobody@127.0.0.1:1/nothing"}
-    )
+    server = {variable: "postgresql://nobody@127.0.0.1:1/nothing"}
+    said = refused(None, *line, exit_code=2, **server)
     assert said == (
         f"--data-dir: has no use with {variable}, which names the ledger's server: "
         "leave it out, or unset the variable"
@@ -165,7 +187,8 @@ def test_no_command_makes_a_ledger_where_another_was_meant(
 def test_a_variable_is_told_with_or_without_its_prefix_as_it_was_given(name: str) -> None:
     done = run(None, "token", "list", **{name: "postgres//host"})
     assert done.exit_code == 1
-    assert done.stderr == f"scim-ledger: {name} is not a connection string of PostgreSQL\n"
+    said = f"scim-ledger: {name} is not a connection string of PostgreSQL: in a URL, "
+    assert done.stderr.startswith(said)
 
 
 def test_a_rule_of_the_domain_is_told_by_the_flag(database: Database) -> None:

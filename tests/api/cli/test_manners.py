@@ -137,7 +137,7 @@ def assert_not_echoed(*words: str, secret: str) -> None:
                 ("token", "show", "Okta"),
                 "TOKEN-ID: 'Okta' is not a UUID; no command asks for a secret",
             ),
-            (("token", "show"), "TOKEN-ID requires an argument; see --help"),
+            (("token", "show"), "TOKEN-ID is required; see --help"),
             (("token", "list", "--limit", "x"), "--limit: 'x' is not a whole number"),
             (("token", "list", "--limit", "0"), "--limit: must be 1 to 1000"),
             (

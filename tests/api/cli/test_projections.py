@@ -305,4 +305,4 @@ def test_a_view_that_is_not_built_yet_is_told_so(database: Database) -> None:
 def test_a_view_has_to_be_named(database: Database, command: str) -> None:
     done = run(database, "projections", command)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "requires an argument" in done.stderr
+    assert done.stderr == "scim-ledger: NAME is required; see --help\n"

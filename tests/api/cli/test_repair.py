@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Final, LiteralString
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from projections.rebuild import run as rebuild
 from projections.registry import PROJECTIONS
@@ -27,7 +29,8 @@ def test_the_command_tells_first_and_does_it_when_it_is_confirmed(database: Data
     refused = cli(database.app, "repair", "ledger-time", "--confirm")
     assert refused.exit_code == 1
     assert refused.stderr == (
-        "scim-ledger: this takes the owner of the database: set SCIM_LEDGER_OWNER_DATABASE_URL\n"
+        "scim-ledger: it takes the owner: "
+        "set SCIM_LEDGER_OWNER_DATABASE_URL to a URL of the role postgres\n"
     )
     told = json.loads(cli(database.app, "repair", "ledger-time", "--json", **owner).stdout)
     assert (told["is_done"], told["streams"], events(database) == was) == (False, 4, True)
@@ -84,3 +87,23 @@ def test_whatever_is_stored_beside_the_events_is_derived_anew(
     assert events(database) == was
     with psycopg.connect(database.app) as connection:
         assert connection.execute("SELECT kind FROM ledger.repairs").fetchall() == [("states",)]
+
+
+@pytest.mark.parametrize("owner", ["", "app"])
+def test_a_backup_by_another_role_names_the_one_that_it_takes(
+    database: Database, tmp_path: Path, owner: str
+) -> None:
+    asyncio.run(jumped(database))
+    with psycopg.connect(database.owner, autocommit=True) as connection:
+        connection.execute("CREATE ROLE scim_ledger_other LOGIN")
+    try:
+        other = make_conninfo(database.app, user="scim_ledger_other")
+        given = {"SCIM_LEDGER_OWNER_DATABASE_URL": database.app if owner else other}
+        done = cli(database.app, "backup", str(tmp_path / "dump"), **given)
+    finally:
+        with psycopg.connect(database.owner, autocommit=True) as connection:
+            connection.execute("DROP ROLE scim_ledger_other")
+    assert done.exit_code == 1
+    assert done.stderr.endswith(
+        "; it takes the owner: set SCIM_LEDGER_OWNER_DATABASE_URL to a URL of the role postgres\n"
+    )

@@ -32,6 +32,7 @@ from tests.service import COMMAND, service_environment
 from tests.turns import by_turns
 
 KEY: Final = "k" * 40
+NEEDED: Final = {what for what, _ in process.NEEDED_AS.values()}
 FAILS, WARNS, IS_OK = Status.FAIL, Status.WARN, Status.OK
 
 
@@ -74,7 +75,7 @@ def test_every_finding_is_in_the_reference(database: Database, tmp_path: Path) -
         re.sub("^view .*", "view name", what)
         for what in found(database, pepper=None, pepper_file=path)
     }
-    assert named | {"embedded server", "disk", "github keys"} == documented
+    assert named | {"embedded server", "disk", *NEEDED} == documented
 
 
 ORDER: Final = [

@@ -19,7 +19,7 @@ from tests.domain.eventstore.known_head.restored import append, copied, known_by
 
 def found(database: Database, path: Path | None) -> Finding:
     with psycopg.connect(database.app, autocommit=True) as connection:
-        return known_head(connection, path)
+        return known_head(connection, Settings(database_url=database.app, head_file=path))
 
 
 def test_who_has_none_is_told_that_nobody_would_notice(database: Database) -> None:
@@ -75,6 +75,16 @@ def test_its_place_is_beside_the_embedded_server_or_where_it_is_set(tmp_path: Pa
     check_head_file(Settings(head_file=given))
     with pytest.raises(SettingsError, match="HEAD_FILE: the service cannot write into"):
         check_head_file(Settings(head_file=tmp_path / "absent" / "head.json"))
+
+
+def test_a_place_where_none_can_be_written_fails(database: Database, tmp_path: Path) -> None:
+    """The start refuses it, so it would not help to start."""
+    finding = found(database, tmp_path / "absent" / "head.json")
+    assert (finding.status, finding.found) == (
+        *(Status.FAIL,),
+        f"SCIM_LEDGER_HEAD_FILE: the service cannot write into {tmp_path / 'absent'}",
+    )
+    assert str(finding.remedy).startswith("make the directory")
 
 
 def test_config_check_says_where_none_is_set(database: Database) -> None:

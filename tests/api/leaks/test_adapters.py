@@ -217,8 +217,9 @@ def test_keys_that_cannot_be_meant_are_told_at_the_start_and_by_the_doctor(
     database: Database, tmp_path: Path
 ) -> None:
     path = tmp_path / "none"
-    sentence = "SCIM_LEDGER_GITHUB_KEYS_FILE cannot be read"
-    assert refused(database.app, "serve", SCIM_LEDGER_GITHUB_KEYS_FILE=str(path)) == sentence
+    sentence = f"SCIM_LEDGER_GITHUB_KEYS_FILE: {path} cannot be read (No such file or directory)"
+    said = refused(database.app, "serve", SCIM_LEDGER_GITHUB_KEYS_FILE=str(path))
+    assert said.startswith(f"{sentence}: ")
     told = run(database.app, "doctor", SCIM_LEDGER_GITHUB_KEYS_FILE=str(path))
     assert (told.exit_code, sentence in told.stdout) == (1, True)
 

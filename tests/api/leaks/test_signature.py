@@ -96,4 +96,4 @@ def test_a_file_that_cannot_be_meant_is_one_sentence(
         path.write_bytes(content)
     with pytest.raises(SettingsError) as caught:
         read_keys(path)
-    assert str(caught.value) == f"SCIM_LEDGER_GITHUB_KEYS_FILE {sentence}"
+    assert f"SCIM_LEDGER_GITHUB_KEYS_FILE: {path} {sentence}" in str(caught.value)

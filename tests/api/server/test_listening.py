@@ -1,5 +1,7 @@
 """C7: the addresses that the service listens on."""
 
+import errno
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -32,7 +34,7 @@ def reached(port: int) -> set[str]:
 def test_a_port_in_use_is_named() -> None:
     with listen("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
-        with pytest.raises(ListenError, match=f"^port {port} on 127.0.0.1 is in use$"):
+        with pytest.raises(ListenError, match=f"^port {port} on 127.0.0.1 is in use: "):
             listen("127.0.0.1", port)
 
 
@@ -92,3 +94,32 @@ def test_one_address_that_cannot_be_served_leaves_none_open() -> None:
 def test_an_address_is_printed_as_a_client_writes_it(host: str, shown: str) -> None:
     with listen(host, 0) as listener:
         assert url_of(listener) == f"http://{shown}:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (
+            errno.EACCES,
+            "this user may not listen on port 80 of ::1: name one from 1024 on (--port)",
+        ),
+        (
+            errno.EADDRINUSE,
+            "port 80 on ::1 is in use: end what listens there, or name another (--port)",
+        ),
+        (
+            errno.EADDRNOTAVAIL,
+            f"cannot listen on port 80 of ::1: {os.strerror(errno.EADDRNOTAVAIL)}",
+        ),
+    ],
+)
+def test_why_an_address_cannot_be_served_is_told_in_an_operators_words(
+    monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, "… (while attempting to bind on address ('::1', 80))")
+
+    monkeypatch.setattr("socket.create_server", refuse)
+    with pytest.raises(ListenError) as refusal:
+        listen("::1", 80)
+    assert str(refusal.value) == said

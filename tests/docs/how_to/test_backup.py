@@ -141,7 +141,7 @@ def test_no_step_is_green_on_nothing(other: Prescribed) -> None:
     create(other, "a")
     denied = other.run(f"unset SCIM_LEDGER_OWNER_DATABASE_URL\n{backup}")
     assert denied.returncode == 1, "the app role may not read everything"
-    assert denied.stderr.endswith("it takes the owner: set SCIM_LEDGER_OWNER_DATABASE_URL\n")
+    assert denied.stderr.endswith("a URL of the role scim_ledger_owner\n")
     assert prescribed.PASSWORD not in denied.stderr
     assert [path.name for path in other.directory.iterdir() if "dump" in path.name] == []
     closed = other.run(backup.replace("ledger.dump", "absent/ledger.dump"))

@@ -13,11 +13,12 @@ import httpx
 import pytest
 
 from tests.api.expected import create
-from tests.docs.documents import blocks
+from tests.docs.documents import ROOT, blocks
 from tests.gateways.echo import Recorder, echo_backend
 from tests.gateways.programs import PROGRAMS, SEARCH_PATH, free_port, require
 from tests.service import RunningService, service_environment, until
 
+DEPLOY: Final = ROOT / "deploy"
 GATEWAYS: Final = "docs/how-to/gateways.md"
 
 
@@ -121,3 +122,17 @@ def test_a_gateway_starts_and_passes_on_what_the_ledger_says(
     assert "authorization" not in headers
     assert "scim_token.used" in told
     assert shlex.split(only(name, GATEWAYS))[:3] == ["scim-ledger", "deploy", "copy"]
+
+
+@pytest.mark.parametrize("recipe", sorted(each.parent.name for each in DEPLOY.glob("*/run")))
+def test_a_program_of_the_system_is_found_by_whoever_starts_a_recipe(
+    tmp_path: Path, recipe: str
+) -> None:
+    """On Debian, nginx and haproxy are where a user's PATH does not lead."""
+    lines = (DEPLOY / recipe / "run").read_text().splitlines()
+    sourced = lines.index(". ../addresses.sh")
+    assert not any(line.startswith("exec ") for line in lines[:sourced])
+    users = {"PATH": "/usr/local/bin:/usr/bin:/bin", "RUN_DIR": str(tmp_path)}
+    script = f". '{DEPLOY}/addresses.sh' && echo \"$PATH\""
+    told = subprocess.run(["sh", "-euc", script], env=users, capture_output=True, check=True)
+    assert told.stdout.decode().strip() == f"{users['PATH']}:/usr/sbin"

@@ -58,7 +58,7 @@ def rotated(database: Database) -> Database:
 
 def test_it_takes_the_owner(rotated: Database) -> None:
     assert refused(rotated.app, *RETIRE, SCIM_LEDGER_OWNER_DATABASE_URL=rotated.app) == (
-        "this takes the owner of the database: set SCIM_LEDGER_OWNER_DATABASE_URL"
+        "it takes the owner: set SCIM_LEDGER_OWNER_DATABASE_URL to a URL of the role postgres"
     )
     assert [row["retired_at"] for row in read(rotated, "keys", **BOTH)] == [None, None]
 
