@@ -60,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     metrics_token_file: tokens that are good for /metrics alone, also without the database.
     console: whether there are pages for people, at /console.
     scim_upstream_url: what stands behind /scim/v2 (also plain SCIM_UPSTREAM_URL); None for nothing.
+    scim_base_url: what identity providers are told, such as a gateway's; None for our own.
     forward_authorization: hand the client's token on to it; it has no need of it.
     upstream_connect_timeout_s, upstream_head_timeout_s, upstream_idle_timeout_s: how long it may
     take to
@@ -92,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     metrics_token_file: Path | None = None
     console: bool = True
     scim_upstream_url: str | None = None
+    scim_base_url: str | None = None
     forward_authorization: bool = False
     upstream_connect_timeout_s: float = 2.0
     upstream_head_timeout_s: float = 30.0
@@ -240,8 +242,6 @@ def _check_leaks(settings: Settings) -> None:
 def _check_telemetry(settings: Settings) -> None:
     if settings.log_format not in {"json", "text"}:
         raise UnusableSetting("LOG_FORMAT", "must be json or text")
-    if settings.traces_endpoint is not None and not _is_base_url(settings.traces_endpoint):
-        raise UnusableSetting("TRACES_ENDPOINT", _BASE_URL)
     if not 0 <= settings.traces_sample <= 1:
         raise UnusableSetting("TRACES_SAMPLE", "must be 0 to 1")
 
@@ -276,8 +276,10 @@ def _checked(settings: Settings) -> Settings:
         if rate != 0 and not 1 <= rate <= _RATE_MAX:
             raise UnusableSetting(name.upper(), f"must be 1 to {_RATE_MAX}, or 0 for no limit")
     _check_rotations(settings)
-    if settings.scim_upstream_url is not None and not _is_base_url(settings.scim_upstream_url):
-        raise UnusableSetting("SCIM_UPSTREAM_URL", _BASE_URL)
+    for name in ("scim_upstream_url", "scim_base_url", "traces_endpoint"):
+        url = getattr(settings, name)
+        if url is not None and not _is_base_url(url):
+            raise UnusableSetting(name.upper(), _BASE_URL)
     trusted_networks(settings)
     hosts(settings)
     return settings
