@@ -261,3 +261,14 @@ def test_no_page_tells_a_base_url_at_which_no_scim_service_answers(
         for page in for_administrators:
             assert ("SCIM_LEDGER_SCIM_BASE_URL" in page.text) == (told is None)
         assert not any("SCIM_LEDGER" in page.text for page in pages)
+
+
+def test_over_plain_http_no_button_promises_what_is_refused(
+    service: RunningService, admin: Caller
+) -> None:
+    _, link = linked(service, admin)
+    page = service.client.get(link, headers={"Host": "ledger.internal"})
+    assert page.status_code == 200
+    assert "<form" not in page.text
+    assert "begins with <code>https:</code>" in page.text
+    assert "<form" in service.client.get(link).text
