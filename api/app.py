@@ -55,7 +55,7 @@ from api.resources.scim_token.suspension import SuspensionController
 from api.service import Service
 from api.settings import Settings, load, pepper_keys, trusted_networks
 from api.shutdown_notice import on_leave
-from api.telemetry.instruments import Instruments
+from api.telemetry.instruments import DoorInstruments, Instruments
 from api.telemetry.logs import configure_logging
 from api.telemetry.pages import Pages
 from api.telemetry.tracing import tracing_of
@@ -211,26 +211,12 @@ def assemble(
         head_file=settings.head_file,
     )
     instruments.read_connections_max.set(ledger.reads.size)
-    refusals = RefusalCounter(
-        ledger,
-        clock=clock_and_ids.clock,
-        new_id=clock_and_ids.new_id,
-        authentications=instruments.doors.authentications,
-    )
-    clients = ClientAddresses(trusted_networks(settings))
-    limits = RateLimits(per_token=settings.rate_per_token, per_source=settings.rate_per_source)
     heads = LedgerHeadWatch(ledger.reads)
     return Service(
         ledger,
         TokenQueries(ledger.reads, waker=waker),
         Cursors(pepper.derived("cursor"), require_all_keys=ledger.require_all_keys),
-        Doors(
-            ledger,
-            client_addresses=clients,
-            limits=limits,
-            refusals=refusals,
-            instruments=instruments.doors,
-        ),
+        _doors(settings, ledger, instruments.doors, clock_and_ids),
         as_of=AsOfQueries(ledger.reads, waker=waker),
         audit=AuditQueries(ledger.reads, waker=waker),
         usage=UsageQueries(ledger.reads, waker=waker),
@@ -242,6 +228,29 @@ def assemble(
         figures=FigureQueries(ledger.reads),
         instruments=instruments,
         has_console=settings.console,
+        has_upstream=settings.scim_upstream_url is not None,
+        scim_base_url=settings.scim_base_url,
+    )
+
+
+def _doors(
+    settings: Settings,
+    ledger: TokenLedger,
+    instruments: DoorInstruments,
+    clock_and_ids: ClockAndIds,
+) -> Doors:
+    refusals = RefusalCounter(
+        ledger,
+        clock=clock_and_ids.clock,
+        new_id=clock_and_ids.new_id,
+        authentications=instruments.authentications,
+    )
+    return Doors(
+        ledger,
+        client_addresses=ClientAddresses(trusted_networks(settings)),
+        limits=RateLimits(per_token=settings.rate_per_token, per_source=settings.rate_per_source),
+        refusals=refusals,
+        instruments=instruments,
     )
 
 

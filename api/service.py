@@ -28,7 +28,8 @@ from projections.warnings.queries import WarningQueries
 class Service:
     """The ledger, the queries, and what the edge needs besides them. One per process.
 
-    has_console: whether it has pages for people.
+    has_console: whether it has pages for people. has_upstream: whether a SCIM service stands behind
+    our own /scim/v2. scim_base_url: what identity providers are told, where that was set.
     """
 
     ledger: TokenLedger
@@ -46,6 +47,8 @@ class Service:
     figures: FigureQueries
     instruments: Instruments
     has_console: bool
+    has_upstream: bool
+    scim_base_url: str | None
 
 
 InjectedService: TypeAlias = NamedDependency[SkipValidation[Service]]

@@ -20,7 +20,7 @@ LOOPBACK: Final = "scim-ledger"
 def name_of(scope: HTTPScope, addresses: ClientAddresses) -> str:
     """What the cookie is called for a request."""
     origin = addresses.origin(scope)
-    return LOOPBACK if origin.scheme == "http" and _is_loopback(origin.host) else SECURE
+    return LOOPBACK if origin.scheme == "http" and is_loopback(origin.host) else SECURE
 
 
 def secret_of(scope: HTTPScope, name: str) -> Secret | None:
@@ -60,7 +60,8 @@ def _cookie(name: str, value: str, max_age_s: int) -> Cookie:
     )
 
 
-def _is_loopback(host: str | None) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Whether a Host field names the machine that the browser is on."""
     try:
         name = urlsplit(f"//{host or ''}").hostname or ""
         return name == "localhost" or ip_address(name).is_loopback

@@ -4,11 +4,20 @@ from typing import Final
 
 from litestar.types import HTTPScope
 
+from api.console.cookie import is_loopback
 from api.doors.client_address import ClientAddresses
 from api.errors import BadRequest
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 REFUSED: Final = "The form did not come from a page of this console. Open the page again."
+UNTOLD: Final = (
+    "Nothing says which page the form came from. A proxy must hand on Sec-Fetch-Site and Origin; "
+    "a browser from before 2023 may not send them."
+)
+NEEDS_HTTPS: Final = (
+    "This page was opened over plain http from another machine. There no browser says which page a "
+    "form came from, and what is sent can be read on its way: open the page over https."
+)
 
 
 def require_same_origin(scope: HTTPScope, addresses: ClientAddresses) -> None:
@@ -22,8 +31,23 @@ def require_same_origin(scope: HTTPScope, addresses: ClientAddresses) -> None:
     site, origin = _only(scope, b"sec-fetch-site"), _only(scope, b"origin")
     told = addresses.origin(scope)
     is_ours = site == "same-origin" if site is not None else bool(origin) and origin == told.url
-    if not is_ours:
-        raise BadRequest(REFUSED, status=403)
+    if is_ours:
+        return
+    is_told = site is not None or origin not in {None, "null"}
+    if not is_told and is_plain(scope, addresses):
+        raise BadRequest(NEEDS_HTTPS, status=403)
+    raise BadRequest(REFUSED if is_told else UNTOLD, status=403)
+
+
+def is_plain(scope: HTTPScope, addresses: ClientAddresses) -> bool:
+    """Whether a browser came over plain http from another machine, whose forms are refused.
+
+    One says where its requests come from over https and on its own machine alone (Fetch Metadata
+    §2), so that whoever does came so, also through a proxy that the settings do not name.
+    """
+    told = addresses.origin(scope)
+    is_away = told.scheme == "http" and not is_loopback(told.host)
+    return is_away and _only(scope, b"sec-fetch-site") is None
 
 
 def _only(scope: HTTPScope, wanted: bytes) -> str | None:

@@ -109,8 +109,10 @@ def check(settings: Settings) -> None:
         if rate != 0 and not 1 <= rate <= _RATE_MAX:
             raise UnusableSetting(name.upper(), f"must be 1 to {_RATE_MAX}, or 0 for no limit")
     _check_rotations(settings)
-    if settings.scim_upstream_url is not None and not _is_base_url(settings.scim_upstream_url):
-        raise UnusableSetting("SCIM_UPSTREAM_URL", _BASE_URL)
+    for name in ("scim_upstream_url", "scim_base_url"):
+        url = getattr(settings, name)
+        if url is not None and not _is_base_url(url):
+            raise UnusableSetting(name.upper(), _BASE_URL)
     trusted_networks(settings)
     hosts(settings)
 

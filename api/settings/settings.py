@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     metrics_token_file: tokens that are good for /metrics alone, also without the database.
     console: whether there are pages for people, at /console.
     scim_upstream_url: what stands behind /scim/v2 (also plain SCIM_UPSTREAM_URL); None for nothing.
+    scim_base_url: what identity providers are told, such as a gateway's; None for our own.
     forward_authorization: hand the client's token on to it; it has no need of it.
     upstream_connect_timeout_s, upstream_head_timeout_s, upstream_idle_timeout_s: how long it may
     take to
@@ -76,6 +77,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     metrics_token_file: Path | None = None
     console: bool = True
     scim_upstream_url: str | None = None
+    scim_base_url: str | None = None
     forward_authorization: bool = False
     upstream_connect_timeout_s: float = 2.0
     upstream_head_timeout_s: float = 30.0

@@ -58,9 +58,11 @@ def main() -> None:
         _start(running, ["scim2-server", *arguments], environment, is_up=is_up)
 
         arguments = ["serve", "--port", str(asked.ledger_port), "--data-dir", str(data_dir)]
-        upstream = {"SCIM_LEDGER_SCIM_UPSTREAM_URL": backend} if asked.without_nginx else {}
+        told = {"SCIM_LEDGER_SCIM_BASE_URL": f"{front}/scim/v2"}
+        if asked.without_nginx:
+            told["SCIM_LEDGER_SCIM_UPSTREAM_URL"] = backend
         is_up = partial(_is, f"{ledger}/readyz", HTTPStatus.OK)
-        _start(running, ["scim-ledger", *arguments], environment | upstream, is_up=is_up)
+        _start(running, ["scim-ledger", *arguments], environment | told, is_up=is_up)
 
         if not asked.without_nginx:
             gateway = {

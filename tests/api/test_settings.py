@@ -222,10 +222,13 @@ def test_a_key_that_is_given_for_its_file_is_not_told() -> None:
         *("http://x/#f", "http://x:99999", "http://x y/", "http://[::1", "http://x/\N{SNOWMAN}"),
     ],
 )
-def test_an_upstream_that_is_no_plain_address_is_refused_and_not_quoted(url: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["SCIM_UPSTREAM_URL", "SCIM_LEDGER_SCIM_BASE_URL", "SCIM_LEDGER_TRACES_ENDPOINT"]
+)
+def test_an_address_that_is_no_plain_one_is_refused_and_not_quoted(name: str, url: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        load({"SCIM_UPSTREAM_URL": url})
-    assert "SCIM_UPSTREAM_URL must be http(s)://host[:port][/path]" in str(caught.value)
+        load({name: url})
+    assert f"{name} must be http(s)://host[:port][/path]" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
@@ -275,6 +278,7 @@ GOOD: Final = {
     "ALLOW_UNSAFE_DATABASE": "true",
     "PUBLIC_METRICS": "true",
     "SCIM_UPSTREAM_URL": "http://a:1/scim",
+    "SCIM_BASE_URL": "https://a/scim/v2",
     "FORWARD_AUTHORIZATION": "true",
     "TRUSTED_PROXIES": "10.0.0.0/8",
     "RATE_PER_TOKEN": "5",

@@ -8,6 +8,7 @@ from typing import Final, Self
 
 import httpx
 
+BASE_URL: Final = "https://tokens.example.com/scim/v2"
 SAME_ORIGIN: Final = {"Sec-Fetch-Site": "same-origin"}
 _HIDDEN: Final = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 _SECRET: Final = re.compile(r"\b(?:scim|api)_live_[0-9A-Za-z]{49}\b")

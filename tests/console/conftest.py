@@ -9,14 +9,18 @@ import pytest
 
 from domain.postgres.prepared_statement import PreparedReads
 from tests.conftest import new_database
-from tests.console.browsing import Visitor
+from tests.console.browsing import BASE_URL, Visitor
 from tests.service import Caller, RunningService, running_service
 
 
 @pytest.fixture(scope="package")
 def service(server: str) -> Iterator[RunningService]:
-    """A service for all tests that leave it as they found it."""
-    with new_database(server) as database, running_service(database) as started:
+    """A service for all tests that leave it as they found it; it stands behind a gateway."""
+    gateway = {"SCIM_LEDGER_SCIM_BASE_URL": BASE_URL}
+    with (
+        new_database(server) as database,
+        running_service(database, environment=gateway) as started,
+    ):
         yield started
 
 

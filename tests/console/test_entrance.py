@@ -11,6 +11,7 @@ import pytest
 
 import api.console
 from api.console.cookie import LOOPBACK, SECURE
+from api.console.same_origin import NEEDS_HTTPS, REFUSED, UNTOLD
 from domain.api_token.permissions import Permission
 from tests.api.cli.test_commands import told
 from tests.conftest import new_database
@@ -353,3 +354,54 @@ def test_the_console_may_be_left_out(server: str) -> None:
         link = alone.client.post(f"/scim-token/{token['id']}/setup-link", auth=caller)
         assert link.status_code == 409, "it would lead nowhere"
         assert "SCIM_LEDGER_CONSOLE" in link.json()["detail"]
+
+
+AWAY: Final = ("ledger.internal", "ledger.internal:8080", "10.1.2.3:8080", "[2001:db8::1]:8080")
+HERE: Final = ("localhost", "localhost:8080", "127.0.0.1:8080", "127.8.7.6", "[::1]:8080")
+PLAIN: Final = {"Origin": "null"}
+"""What Chromium sends with a form over plain http: no Sec-Fetch-Site, and the policy's Origin."""
+
+
+@pytest.mark.parametrize("host", [*AWAY, *HERE])
+@pytest.mark.parametrize("sent", [{}, {"Sec-Fetch-Site": "none"}], ids=["plain", "told"])
+def test_the_sign_in_asks_for_no_token_where_it_would_be_refused(
+    service: RunningService, host: str, sent: dict[str, str]
+) -> None:
+    """What says where it comes from came by https, whatever an unknown proxy made of it."""
+    page = service.client.get("/console/sign-in", headers={**sent, "Host": host})
+    assert page.status_code == 200
+    assert_guarded(page)
+    is_plain = host in AWAY and not sent
+    assert ("<form" in page.text) != is_plain
+    assert ("opened over plain http" in page.text) == is_plain
+    if is_plain:
+        port = service.url.rpartition(":")[2]
+        assert f"ssh -L {port}:127.0.0.1:{port} HOST" in page.text
+        assert "SCIM_LEDGER_TRUSTED_PROXIES" in page.text
+
+
+@pytest.mark.parametrize(
+    ("host", "sent", "said"),
+    [
+        *((host, sent, NEEDS_HTTPS) for host in AWAY for sent in ({}, PLAIN)),
+        *((host, sent, UNTOLD) for host in HERE for sent in ({}, PLAIN)),
+        *((host, {"Sec-Fetch-Site": "cross-site"}, REFUSED) for host in (*AWAY, *HERE)),
+        *((host, {"Origin": "https://evil.example"}, REFUSED) for host in (*AWAY, *HERE)),
+    ],
+)
+@pytest.mark.parametrize("path", ["/console/sign-in", f"/console/setup/{UUID(int=1)}/{'x' * 43}"])
+def test_a_refusal_says_what_is_true(
+    service: RunningService, host: str, sent: dict[str, str], said: str, path: str
+) -> None:
+    answer = service.client.post(path, headers={**sent, "Host": host})
+    assert answer.status_code == 403
+    assert said in answer.text
+
+
+def test_a_proxy_that_is_named_is_believed_about_https(server: str) -> None:
+    named = {"SCIM_LEDGER_TRUSTED_PROXIES": "127.0.0.1"}
+    with new_database(server) as database, running_service(database, environment=named) as started:
+        for scheme, has_form in (("https", True), ("http", False)):
+            by = {"X-Forwarded-Host": "ledger.internal", "X-Forwarded-Proto": scheme}
+            page = started.client.get("/console/sign-in", headers=by)
+            assert ("<form" in page.text) == has_form

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.api_token.permissions import Permission
-from tests.console.browsing import Visitor, hidden, secrets_in
+from tests.console.browsing import BASE_URL, Visitor, hidden, secrets_in
 from tests.console.test_entrance import assert_guarded
 from tests.service import RunningService
 from tests.turns import by_turns
@@ -27,7 +27,7 @@ def test_the_secret_is_in_the_answer_and_nowhere_else(
     assert shown.status_code == 200
     assert_guarded(shown)
     (secret,) = secrets_in(shown.text)
-    assert f"{service.url}/scim/v2" in shown.text
+    assert BASE_URL in shown.text
     assert "Okta" in shown.text
     assert "Entra" in shown.text
     headers = {"Authorization": f"Bearer {secret}"}

@@ -2,7 +2,7 @@
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from tests.console.browsing import SAME_ORIGIN, Visitor, hidden, secrets_in
+from tests.console.browsing import BASE_URL, SAME_ORIGIN, Visitor, hidden, secrets_in
 from tests.console.test_entrance import assert_guarded
 from tests.console.test_tokens import create
-from tests.service import Caller, RunningService
+from tests.service import Caller, RunningService, running_service
 
 PREVIEWERS = ("Slackbot-LinkExpanding 1.0", "Mozilla/5.0 (compatible; MSIE 7.0; SafeLinks)")
 
@@ -69,7 +69,7 @@ def test_the_contact_presses_sees_the_secret_and_then_that_it_works(
     page = contact.see(link)
     assert page.status_code == 200
     assert_guarded(page)
-    for text in ("Acme, Okta", f"{service.url}/scim/v2", "In Okta", "In Microsoft Entra ID"):
+    for text in ("Acme, Okta", BASE_URL, "In Okta", "In Microsoft Entra ID"):
         assert text in page.text
     assert not secrets_in(page.text)
 
@@ -235,3 +235,59 @@ def test_a_token_that_cannot_be_handed_over_offers_no_link(
     refused = visitor.send(f"{at}/setup-link", hidden(page))
     assert refused.status_code == 400
     assert "suspended" in refused.text
+
+
+UPSTREAM = {"SCIM_UPSTREAM_URL": "http://127.0.0.1:9/scim/v2"}
+GATEWAY = {"SCIM_LEDGER_SCIM_BASE_URL": BASE_URL}
+_BASE = re.compile(r'id="base"[^>]*>([^<]*)<')
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, None),
+        (UPSTREAM, "{url}/scim/v2"),
+        (GATEWAY, BASE_URL),
+        (GATEWAY | UPSTREAM, BASE_URL),
+    ],
+    ids=["nothing", "upstream", "gateway", "both"],
+)
+def test_no_page_tells_a_base_url_at_which_no_scim_service_answers(
+    service: RunningService, admin: Caller, environment: Mapping[str, str], told: str | None
+) -> None:
+    """With a gateway in front, the console's own /scim/v2 answers 501 to a good token."""
+    with (
+        running_service(service.database, environment=environment) as started,
+        Visitor(started.url) as visiting,
+    ):
+        visiting.sign_in(admin.secret)
+        new = "/console/tokens/new"
+        fields = {**hidden(visiting.see(new)), "team_id": str(uuid4()), "name": "Acme, Okta"}
+        created = visiting.send(new, fields)
+        _, link = linked(started, admin)
+        at = f"/console/tokens/{linked(started, admin)[0]['id']}"
+        pages = [visiting.see(link), visiting.send(link, {}), visiting.see(link)]
+        for_administrators = [created, visiting.send(f"{at}/rotate", hidden(visiting.see(at)))]
+        expected = [] if told is None else [told.format(url=started.url)]
+        for page in (*pages, *for_administrators):
+            assert page.status_code == 200, page.text
+            assert _BASE.findall(page.text) == expected
+            assert ("/scim/v2" in page.text) == (told is not None)
+        assert ["Ask whoever sent you the link" in page.text for page in pages] == [
+            told is None
+        ] * len(pages)
+        assert ("Here you get both" in pages[0].text) == (told is not None)
+        for page in for_administrators:
+            assert ("SCIM_LEDGER_SCIM_BASE_URL" in page.text) == (told is None)
+        assert not any("SCIM_LEDGER" in page.text for page in pages)
+
+
+def test_over_plain_http_no_button_promises_what_is_refused(
+    service: RunningService, admin: Caller
+) -> None:
+    _, link = linked(service, admin)
+    page = service.client.get(link, headers={"Host": "ledger.internal"})
+    assert page.status_code == 200
+    assert "<form" not in page.text
+    assert "begins with <code>https:</code>" in page.text
+    assert "<form" in service.client.get(link).text

@@ -152,6 +152,13 @@ UPSTREAM: Final = "SCIM_LEDGER_SCIM_UPSTREAM_URL"
                 {UPSTREAM: "http://localhost:8080/scim", "SCIM_LEDGER_HOST": "0.0.0.0"},
                 f"{UPSTREAM} leads back to this service: name your SCIM service there",
             ),
+            (
+                {"SCIM_LEDGER_SCIM_BASE_URL": "http://localhost:8080/scim/v2"},
+                (
+                    "SCIM_LEDGER_SCIM_BASE_URL leads to this service, which has no upstream: "
+                    f"name your gateway there, or set {UPSTREAM}"
+                ),
+            ),
         ],
         one_of=3,
     ),
@@ -172,6 +179,26 @@ def test_the_pepper_is_given_once(tmp_path: Path) -> None:
         is_good=False, SCIM_LEDGER_PEPPER=SECRET, SCIM_LEDGER_PEPPER_FILE=str(pepper)
     )
     assert problems == ["give SCIM_LEDGER_PEPPER or SCIM_LEDGER_PEPPER_FILE, not both"]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SCIM_LEDGER_SCIM_BASE_URL": "https://gateway.example.com/scim/v2"},
+        {"SCIM_LEDGER_SCIM_BASE_URL": "http://localhost:8000/scim/v2"},
+        {"SCIM_LEDGER_SCIM_BASE_URL": "http://localhost:8080/scim/v2", UPSTREAM: "http://a:1"},
+    ],
+)
+def test_a_base_url_where_a_scim_service_answers_is_no_contradiction(
+    variables: dict[str, str],
+) -> None:
+    settings, problems = told(is_good=True, **variables)
+    assert problems == []
+    assert settings["SCIM_BASE_URL"] == (
+        variables["SCIM_LEDGER_SCIM_BASE_URL"],
+        "environment",
+        "SCIM_LEDGER_SCIM_BASE_URL",
+    )
 
 
 def test_two_roles_of_one_database_are_no_contradiction() -> None:

@@ -94,6 +94,11 @@ def _files(settings: Settings) -> Iterator[str]:
 
 def _upstream(settings: Settings, told: Mapping[str, Given]) -> Iterator[str]:
     if settings.scim_upstream_url is None:
+        if settings.scim_base_url is not None and _leads_here(settings, settings.scim_base_url):
+            yield (
+                f"{PREFIX}SCIM_BASE_URL leads to this service, which has no upstream: "
+                f"name your gateway there, or set {PREFIX}SCIM_UPSTREAM_URL"
+            )
         for name in _OF_THE_UPSTREAM:
             if name in told:
                 yield (
@@ -101,12 +106,17 @@ def _upstream(settings: Settings, told: Mapping[str, Given]) -> Iterator[str]:
                     f"set {PREFIX}SCIM_UPSTREAM_URL, or remove it"
                 )
         return
-    url = urlsplit(settings.scim_upstream_url)
+    if _leads_here(settings, settings.scim_upstream_url):
+        yield f"{PREFIX}SCIM_UPSTREAM_URL leads back to this service: name your SCIM service there"
+
+
+def _leads_here(settings: Settings, address: str) -> bool:
+    """Whether it is one that this service listens on, as far as the settings tell."""
+    url = urlsplit(address)
     port = url.port or {"http": 80, "https": 443}[url.scheme]
     here = {*hosts(settings)}
     if here & _EVERY_ADDRESS:
         here |= _THIS_MACHINE
     if "127.0.0.1" in here or "::1" in here:
         here.add("localhost")
-    if port == settings.port and url.hostname in here:
-        yield f"{PREFIX}SCIM_UPSTREAM_URL leads back to this service: name your SCIM service there"
+    return port == settings.port and url.hostname in here

@@ -36,6 +36,11 @@ def reveal(
     )
 
 
-def base_url(request: StrictRequest, service: Service) -> str:
-    """What an identity provider is told beside the secret."""
+def base_url(request: StrictRequest, service: Service) -> str | None:
+    """What an identity provider is told beside the secret; None where only a gateway knows it.
+
+    Our own /scim/v2 is told where a SCIM service stands behind it: elsewhere it is a 501.
+    """
+    if service.scim_base_url is not None or not service.has_upstream:
+        return service.scim_base_url
     return f"{service.doors.client_addresses.base_url(request.scope)}/scim/v2"

@@ -13,6 +13,7 @@ from litestar.response import Redirect, Template
 
 from api.admission import FOR_ANYONE
 from api.console.pages.reveal import base_url
+from api.console.same_origin import is_plain
 from api.doors.decide import user_agent_of
 from api.http import problems
 from api.http.json_body import StrictRequest
@@ -94,6 +95,7 @@ async def _show(
         now=opened.at,
         first_used_at=await _first_use(service, opened),
         refused=refused,
+        needs_https=is_plain(request.scope, service.doors.client_addresses),
         here=request.scope["path"],
         base_url=base_url(request, service),
     )

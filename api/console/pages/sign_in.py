@@ -12,6 +12,7 @@ from api.authentication import ApiTokens
 from api.console import cookie, forms
 from api.console.gate import ROOT, SIGN_IN
 from api.console.layout import places_of
+from api.console.same_origin import is_plain
 from api.doors.decide import user_agent_of
 from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
@@ -24,13 +25,21 @@ NOT_SIGNED_IN: Final = "This is no API token that is valid here."
 IS_SCIM: Final = "This is a SCIM token, for an identity provider. The console needs an API token."
 _OURS: Final = re.compile(rf"{ROOT}(?:/[0-9a-z-]+)*(?:\?[!-~]*)?", re.ASCII)
 _TO_MAX_LENGTH: Final = 2000
+_PORT: Final = 8080
+"""Of the example, where the service listens on none of its own."""
 
 
 @get(SIGN_IN, include_in_schema=False, opt=FOR_ANYONE)
 async def sign_in_page(
+    request: StrictRequest,
+    service: InjectedService,
     to: Annotated[str | None, QueryParameter(required=False)] = None,
 ) -> Template:
-    """The form. to: the page that was asked for."""
+    """The form; where it would be refused, what to do instead. to: the page that was asked for."""
+    if is_plain(request.scope, service.doors.client_addresses):
+        _, port = request.scope["server"] or ("", None)
+        context = {"port": port or _PORT}
+        return Template("needs_https.html", context=context, media_type="text/html")
     return _form(to, None)
 
 

@@ -17,13 +17,13 @@ _PAINTED = """() => new Promise((found) => {
 
 
 @contextmanager
-def started() -> Iterator[Browser]:
-    """The machine's browser, never one that is fetched."""
+def started(*arguments: str) -> Iterator[Browser]:
+    """The machine's browser, never one that is fetched. arguments: more of its command line."""
     require({"chromium": "apt-get install chromium"})
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium", path=SEARCH_PATH),
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", *arguments],
         )
         yield browser
         browser.close()

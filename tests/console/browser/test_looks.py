@@ -26,7 +26,9 @@ from domain.commands import NewApiToken, NewScimToken
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from tests.conftest import new_database, open_ledger
+from tests.console.browser.chromium import sign_in
 from tests.console.browser.routes import Route, visits, watched
+from tests.console.browsing import BASE_URL
 from tests.console.test_system import VIEW, failed, rebuild_held, stopped
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.service import RunningService, running_service
@@ -101,7 +103,8 @@ def seen(server: str) -> Iterator[Seen]:
     with new_database(server) as database:
         with ThreadPoolExecutor(1) as thread:  # the browser's driver keeps a loop in this one
             thread.submit(lambda: asyncio.run(live())).result()
-        with running_service(database) as started:
+        told = {"SCIM_LEDGER_SCIM_BASE_URL": BASE_URL}
+        with running_service(database, environment=told) as started:
             yield Seen(started, secrets[0], found["rotating"], found["busy"])
 
 
@@ -265,7 +268,6 @@ def test_the_form_of_a_new_one_its_mistakes_and_the_secret(look: Page, pictures:
     look.click("main form button")
     look.wait_for_selector("[data-reveal]")
     hide(look, "secret", "scim_live_" + "x" * 49)
-    hide(look, "base", "https://tokens.example.com/scim/v2")
     assert_for_everybody(look, pictures, "reveal")
     leave(look)
     look.click("a[href='#rotate']")
@@ -456,3 +458,34 @@ def test_the_setup_page(look: Page, pictures: Path, seen: Seen) -> None:
     assert_for_everybody(look, pictures, "setup-over")
     look.goto(token)
     revoke(look)
+
+
+@pytest.mark.parametrize("width", [NARROW, 1280])
+def test_the_secrets_where_no_base_url_is_known(
+    chromium: Browser, seen: Seen, pictures: Path, width: int
+) -> None:
+    with running_service(seen.service.database) as started:
+        context = chromium.new_context(
+            base_url=started.url, viewport={"width": width, "height": 800}
+        )
+        page = context.new_page()
+        sign_in(page, seen.secret)
+        page.goto(f"/console/tokens/{create_token(page)}")
+        page.click("a[href='#rotate']")
+        page.click("#rotate button")
+        assert_at_any_width(page, pictures, "reveal-no-base")
+        leave(page)
+        revoke(page)
+        token = f"/console/tokens/{create_token(page)}"
+        page.goto(token)
+        page.click("a[href='#setup-link']")
+        page.click("#setup-link button.primary")
+        page.goto(page.inner_text("#link"))
+        assert_at_any_width(page, pictures, "setup-no-base")
+        page.click("form button")
+        page.wait_for_selector("#secret")
+        assert_at_any_width(page, pictures, "setup-secret-no-base")
+        page.check("[data-stored]")
+        page.goto(token)
+        revoke(page)
+        context.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 
 import psycopg
 import pytest
@@ -42,19 +42,14 @@ class Watched(ReadPool):
         self.breaks_with: Exception | None = None
 
     async def fetch(
-        self,
-        statement: LiteralString,
-        parameters: Sequence[Any] | Mapping[str, Any] = (),
-        *,
-        prepare: bool | None = None,
-        binary: bool = False,
+        self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
     ) -> list[TupleRow]:
         breaks_with, self.breaks_with = self.breaks_with, None
         if breaks_with is not None:
             self.has_failed.set()
             raise breaks_with
         try:
-            return await super().fetch(statement, parameters, prepare=prepare, binary=binary)
+            return await super().fetch(statement, parameters)
         except Exception:
             self.has_failed.set()
             raise
