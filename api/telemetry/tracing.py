@@ -27,5 +27,6 @@ def check_tracing(settings: Settings) -> None:
         import opentelemetry.sdk.trace  # noqa: F401, PLC0415
     except ImportError:
         raise SettingsError(
-            f'{PREFIX}TRACES_ENDPOINT needs the extra: pip install "scim-ledger[traces]"'
+            f"{PREFIX}TRACES_ENDPOINT needs the extra traces: "
+            "docs/how-to/install.md#extras installs it"
         ) from None

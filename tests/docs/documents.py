@@ -51,7 +51,7 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/clocks.md": {"repair": "tests/docs/test_how_to.py"},
     "docs/how-to/entra.md": dict.fromkeys(("test", "secrets"), "tests/docs/how_to/test_connect.py"),
     "docs/how-to/gateways.md": dict.fromkeys(
-        ("nginx", "caddy", "traefik", "haproxy", "envoy", "check"),
+        ("nginx", "fillin", "caddy", "traefik", "haproxy", "envoy", "check"),
         "tests/docs/how_to/test_connect.py",
     ),
     "docs/how-to/generate-a-client.md": dict.fromkeys(
@@ -74,8 +74,8 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/okta.md": {"test": "tests/docs/how_to/test_connect.py"},
     "docs/how-to/install.md": dict.fromkeys(
         (
-            *("wheel", "uvx", "pipx", "pinned", "check"),
-            *("systemd", "credential", "compose", "kubernetes"),
+            *("wheel", "uvx", "pipx", "pinned", "extras", "extraspinned", "check"),
+            *("systemd", "credential", "unit", "compose", "kubernetes"),
         ),
         "tests/docs/test_install.py",
     ),

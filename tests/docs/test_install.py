@@ -113,6 +113,49 @@ def test_under_systemd_it_has_its_unit_and_its_user(person: Person) -> None:
     assert "\nscim-ledger:" in (etc / "passwd").read_text()
 
 
+SYSTEMD_RUN: Final = r"""#!/bin/bash
+# What systemd-run does for a unit's settings, without a systemd.
+set -eu
+while [[ $1 == --* ]]; do
+  case $1 in
+  --property=LoadCredential=pepper:*) export CREDENTIALS_DIRECTORY="$(dirname "${1##*:}")" ;;
+  --property=EnvironmentFile=*)
+    while read -r line; do export "${line%%=*}=${line#*=}"; done <"${1#*File=}" ;;
+  --property=ReadWritePaths=* | --uid=scim-ledger | --pipe | --wait | --collect) ;;
+  *) exit 9 ;;
+  esac
+  shift
+done
+exec "$@"
+"""
+
+
+@pytest.mark.long
+def test_a_command_is_run_with_the_settings_of_the_unit() -> None:
+    (script,) = blocks("unit", document=DOCUMENT)
+    with prescribed.prescribed() as machine:
+        program = machine.directory / "systemd-run"
+        program.write_text(SYSTEMD_RUN)
+        program.chmod(0o755)
+        urls = [line for line in machine.here(machine.exports()).splitlines() if "URL=" in line]
+        told = [line.removeprefix("export ").replace("'", "") for line in urls]
+        (machine.directory / "environment").write_text("\n".join([*told, ""]))
+        script = script.replace("/opt/scim-ledger/bin", COMMANDS)
+        path = f"PATH={machine.directory}:$PATH\n"
+        said = machine.good(path + script, exports=False)
+    assert "none is pending" in said
+    assert "generation" in said, "that of keys"
+
+
+@pytest.mark.long
+def test_the_extras_are_installed_with_the_wheel(person: Person) -> None:
+    assert person.told("extras", cwd=ROOT).strip()
+    requirements = ("requirements-traces.txt", "requirements-leaks.txt")
+    (pinned,) = blocks("extraspinned", document=DOCUMENT)
+    assert [word for word in pinned.split() if word.endswith(".txt")] == [*requirements]
+    assert all((ROOT / each).is_file() for each in requirements)
+
+
 @pytest.mark.long
 def test_the_compose_file_is_copied_and_its_secrets_are_made(person: Person) -> None:
     person.told("compose")

@@ -77,7 +77,7 @@ def read_keys(path: Path) -> Signatures:
         )
     except ImportError:
         raise SettingsError(
-            f"{VARIABLE} needs what is not installed: pip install -r requirements-leaks.txt"
+            f"{VARIABLE} needs the extra leaks: docs/how-to/install.md#extras installs it"
         ) from None
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_Keys).public_keys

@@ -235,6 +235,6 @@ def test_without_the_extra_the_keys_are_refused_in_one_sentence(
     with pytest.raises(SettingsError) as caught:
         read_keys(tmp_path / "keys.json")
     assert str(caught.value) == (
-        "SCIM_LEDGER_GITHUB_KEYS_FILE needs what is not installed: "
-        "pip install -r requirements-leaks.txt"
+        "SCIM_LEDGER_GITHUB_KEYS_FILE needs the extra leaks: "
+        "docs/how-to/install.md#extras installs it"
     )

@@ -174,6 +174,6 @@ def test_without_the_extra_a_start_says_so() -> None:
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
     )
-    assert 'SCIM_LEDGER_TRACES_ENDPOINT needs the extra: pip install "scim-ledger[traces]"' in (
+    assert "SCIM_LEDGER_TRACES_ENDPOINT needs the extra traces: docs/how-to/install.md#extras" in (
         found.stderr
     )

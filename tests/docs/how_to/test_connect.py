@@ -136,3 +136,17 @@ def test_a_program_of_the_system_is_found_by_whoever_starts_a_recipe(
     script = f". '{DEPLOY}/addresses.sh' && echo \"$PATH\""
     told = subprocess.run(["sh", "-euc", script], env=users, capture_output=True, check=True)
     assert told.stdout.decode().strip() == f"{users['PATH']}:/usr/sbin"
+
+
+def test_the_site_of_nginx_is_filled_in(tmp_path: Path) -> None:
+    """As `run` fills it in, which sources the same list."""
+    environment = {"PATH": SEARCH_PATH, "HOME": str(tmp_path)}
+    for script in (only("fillin", GATEWAYS), f". '{DEPLOY}/addresses.sh'\n{FILL_IN}"):
+        subprocess.run(["bash", "-euc", script], env=environment, cwd=tmp_path, check=True)
+    site = (tmp_path / "scim.conf").read_text()
+    assert site == (tmp_path / "as-run.conf").read_text()
+    assert "${" not in site
+    assert "$http_host" in site or "$remote_addr" in site
+
+
+FILL_IN: Final = f"fill_in < '{DEPLOY}/nginx/scim.conf.template' > as-run.conf"
