@@ -1,5 +1,6 @@
 """Time in which nobody can be let in is no silence: no client's secret ends by it."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -53,13 +54,13 @@ class Client:
 
 def in_use(older: Client, newer: Client, changed_at: datetime) -> SecretsInUse:
     """As the view tells it, which knows the first use of an hour, and the last of all."""
-    silent_since = max([changed_at, *older.uses])
-    after = silent_since + DEFAULT_RULE.silent_for
-    hour = T0 + -((T0 - after) // HOUR) * HOUR
+    silent_since = max([changed_at, *older.uses[-1:]])
+    hours = -((T0 - silent_since - DEFAULT_RULE.silent_for) // HOUR)
+    again = bisect_left(newer.uses, T0 + hours * HOUR)
     return SecretsInUse(
         secret_id(SECOND.value),
         older.uses[-1] if older.uses else None,
-        next((at for at in newer.uses if at >= hour), None),
+        newer.uses[again] if again < len(newer.uses) else None,
         newer.uses[-1] if newer.uses else None,
     )
 
