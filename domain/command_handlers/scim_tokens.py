@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
 from msgspec import UNSET
 
 from domain import policy
@@ -11,7 +12,7 @@ from domain.authority import Authority, authorise, authorised, scim_token_of
 from domain.command_handlers.execution import Execution, after
 from domain.commands import CommandKey, NewScimToken, ScimTokenChange
 from domain.errors import NotFound
-from domain.event import Actor, Changes, Event, States
+from domain.event import Actor, Changes, Event, States, is_live
 from domain.scim_token import changes
 from domain.scim_token.token import ScimToken
 from domain.secret import Secret
@@ -124,7 +125,8 @@ class ScimTokenCommands(Execution):
         def decide(states: States, at: datetime) -> Changes:
             token, actor = authorised(states, by, at, token_id=token_id)
             events = changes.resume(token, by=actor, reason=reason)
-            if events:
+            # one that has expired meanwhile takes no place
+            if events and is_live(msgspec.structs.replace(token, suspended_at=None), at):
                 policy.judge_resumption(
                     policy.rules_for(states, token.team_id),
                     live_tokens=states.live_tokens.get(token.team_id),

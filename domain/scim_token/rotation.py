@@ -51,7 +51,8 @@ def rotate(
 ) -> list[ScimTokenEvent]:
     """Add a new secret; older ones go on for `overlap` (0 to 30 days).
 
-    At most two are good at a time.
+    At most two are good at a time. That an overlap before it has ended is recorded first, where
+    nobody did: afterwards nobody would know of it.
 
     Without an overlap the older ones end at once, however many there are. Raises NotFound once
     revoked, InvalidValue on an overlap out of range, a reason that `check_text` refuses or a
@@ -73,7 +74,8 @@ def rotate(
     if overlap and len(good) >= GOOD_SECRETS_MAX:
         raise RotationUnderway("the token has two good secrets; wait for the end of the older one")
     return [
-        Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap, reason=reason)
+        *_over(token, at),
+        Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap, reason=reason),
     ]
 
 
@@ -106,8 +108,9 @@ def cancel(
 class FinishRule(msgspec.Struct, frozen=True):
     """When a rotation finishes by itself.
 
-    used_apart: so far apart two uses of the newer secret must be, which is longer than a client
-    tries it before it is kept. silent_for: so long the older one must not have been used.
+    silent_for: so long the older secret must not have been used. used_apart: so far apart two uses
+    of the newer one after that must be, which is longer than any client's cycle: one that has still
+    the older one, and could not call before, has called by then.
     """
 
     used_apart: timedelta = timedelta(minutes=45)
@@ -120,14 +123,15 @@ DEFAULT_RULE: Final = FinishRule()
 class SecretsInUse(msgspec.Struct, frozen=True):
     """How the two secrets of a rotation are used, as a view knows it.
 
-    newer: the id of the newer one. newer_first_at, newer_last_at, older_last_at: their uses, None
-    where there was none.
+    newer: the id of the newer one. older_last_at, newer_last_at: their last uses, None where there
+    was none. newer_again_at: a use of the newer one when the older one had been silent for long
+    enough, the first that the view can tell; None where there was none.
     """
 
     newer: SecretId
-    newer_first_at: datetime | None
-    newer_last_at: datetime | None
     older_last_at: datetime | None
+    newer_again_at: datetime | None
+    newer_last_at: datetime | None
 
 
 def finish(
@@ -137,15 +141,21 @@ def finish(
 
     in_use: of the rotation that the caller means; of another one, it says nothing.
     """
-    outgoing = token.outgoing
-    if token.revoked_at is not None or outgoing is None or token.secrets[-1].id != in_use.newer:
+    if token.revoked_at is not None or token.secrets[-1].id != in_use.newer:
         return []
-    if _has_ended(token, outgoing, at):
-        return [RotationFinished(secret=outgoing.id, cause="over")]
-    assert token.rotated_at is not None, "an outgoing secret is of a rotation"
-    if is_silent(in_use, rotated_at=token.rotated_at, at=at, rule=rule):
+    outgoing = underway(token, at)
+    if outgoing is None:
+        return _over(token, at)
+    if token.suspended_at is None and is_silent(in_use, changed_at=token.updated_at, rule=rule):
         return [RotationFinished(secret=outgoing.id, cause="silent")]
     return []
+
+
+def _over(token: ScimToken, at: datetime) -> list[ScimTokenEvent]:
+    outgoing = token.outgoing
+    if outgoing is None or not _has_ended(token, outgoing, at):
+        return []
+    return [RotationFinished(secret=outgoing.id, cause="over")]
 
 
 def underway(token: ScimToken, at: datetime) -> HeldSecret | None:
@@ -188,12 +198,16 @@ def has_finished(event: RotationFinished, at: datetime, *, ends: Iterable[dateti
             return True
 
 
-def is_silent(
-    in_use: SecretsInUse, *, rotated_at: datetime, at: datetime, rule: FinishRule
-) -> bool:
-    """Whether the newer secret is in use for sure, and the older one is not any more."""
-    first_at, last_at = in_use.newer_first_at, in_use.newer_last_at
-    if first_at is None or last_at is None or last_at < first_at + rule.used_apart:
+def is_silent(in_use: SecretsInUse, *, changed_at: datetime, rule: FinishRule) -> bool:
+    """Whether the newer secret is in use for sure, and the older one is not any more.
+
+    The uses of the newer one show that a client could be let in: time in which nobody could be,
+    because the service was away, is no silence. changed_at: when the token was changed last, by its
+    rotation or after it. A suspension that was taken back is such a change, and silence begins anew
+    with it.
+    """
+    again_at, last_at = in_use.newer_again_at, in_use.newer_last_at
+    if again_at is None or last_at is None:
         return False
-    silent_since = max(rotated_at, in_use.older_last_at or rotated_at)
-    return at >= silent_since + rule.silent_for
+    silent_since = max(changed_at, in_use.older_last_at or changed_at)
+    return again_at >= silent_since + rule.silent_for and last_at >= again_at + rule.used_apart

@@ -39,15 +39,22 @@ def of_end(token: ScimToken, at: datetime) -> list[ScimTokenWarning]:
     return [Expiring(days=days, expires_at=token.expires_at)]
 
 
-def of_silence(token: ScimToken, at: datetime) -> list[ScimTokenWarning]:
-    """That a token which is good was not used for 90 days, once until it is used again."""
+def of_silence(
+    token: ScimToken, at: datetime, *, resumed_at: datetime | None
+) -> list[ScimTokenWarning]:
+    """That a token which is good was not used for 90 days, once until it is used again.
+
+    resumed_at: when its last suspension was taken back, as a view knows it; None where there was
+    none. Before that nobody could use it.
+    """
     since = token.last_used_at or token.created_at
     cannot_be_used = (
         token.revoked_at is not None
         or token.suspended_at is not None
         or (token.expires_at is not None and token.expires_at <= at)
     )
-    if cannot_be_used or at < since + UNUSED_AFTER or token.told.unused_since == since:
+    silent_since = max(since, resumed_at or since)
+    if cannot_be_used or at < silent_since + UNUSED_AFTER or token.told.unused_since == since:
         return []
     return [Unused(since=since)]
 

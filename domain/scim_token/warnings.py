@@ -47,7 +47,7 @@ class Expired(ScimTokenWarning, frozen=True, forbid_unknown_fields=True):
 
 
 class Unused(ScimTokenWarning, frozen=True, forbid_unknown_fields=True):
-    """The token was not used for 90 days.
+    """The token was not used for 90 days, and not suspended in them.
 
     since: its last use; where there was none, its creation.
     """

@@ -1,7 +1,7 @@
 """Query the rotations that are under way, and how their two secrets are used."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -22,22 +22,29 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class Underway(NamedTuple):
-    """A rotation, with what identifies its token and its place in a walk."""
+    """A rotation, with what identifies its token and its place in a walk.
+
+    changed_at, is_suspended: of the token. newer_again_at: as of `SecretsInUse`, where it was asked
+    for.
+    """
 
     token_id: UUID
     created_at: datetime
+    changed_at: datetime
+    is_suspended: bool
     started_at: datetime
     ends_at: datetime
     newer: str
     newer_first_at: datetime | None
     newer_last_at: datetime | None
     older_last_at: datetime | None
+    newer_again_at: datetime | None
     told_day: int | None
 
     @property
     def in_use(self) -> SecretsInUse:
         """How its secrets are used."""
-        return SecretsInUse(self.newer, self.newer_first_at, self.newer_last_at, self.older_last_at)
+        return SecretsInUse(self.newer, self.older_last_at, self.newer_again_at, self.newer_last_at)
 
 
 class RotationQueries:
@@ -60,17 +67,34 @@ class RotationQueries:
         return [_with_rotation(document, rotating.get(document[_ID])) for document in documents]
 
     async def slice(
-        self, created_at: datetime, token_id: UUID, *, limit: int, ledger_head: int
+        self,
+        created_at: datetime,
+        token_id: UUID,
+        *,
+        limit: int,
+        ledger_head: int,
+        silent_for: timedelta | None = None,
     ) -> list[Underway]:
-        """The next rotations of a walk, newest token first; also those whose overlap is over."""
+        """The next rotations of a walk, newest token first; also those whose overlap is over.
+
+        silent_for: how long of a silence `newer_again_at` is after; None where nobody asks.
+        """
         place = {"created_at": created_at, "id": token_id, "limit": limit}
-        return await self._rows(_SQL["slice"], place, ledger_head=ledger_head)
+        return await self._rows(
+            _SQL["slice"], place, ledger_head=ledger_head, silent_for=silent_for
+        )
 
     async def _rows(
-        self, rotating: str, parameters: Mapping[str, Any], *, ledger_head: int
+        self,
+        rotating: str,
+        parameters: Mapping[str, Any],
+        *,
+        ledger_head: int,
+        silent_for: timedelta | None = None,
     ) -> list[Underway]:
         select = _SQL["rotations"].replace("{rotating}", rotating.rstrip().rstrip(";"))
-        rows = await self._view.rows(select, parameters, ledger_head=ledger_head)
+        asked = {**parameters, "silent_for": silent_for}
+        rows = await self._view.rows(select, asked, ledger_head=ledger_head)
         return [Underway(*row) for row in rows]
 
 

@@ -3,17 +3,20 @@
 -- name: rotations
 -- How the two secrets of each rotation are used. Uses before it that do not say with which secret
 -- are the older one's.
--- Returns: true; token, creation; when the rotation started and when it ends, the id of its newer
---   secret, the first and last use of that one, and the last use of the older one; the last day of
---   which that use was told. One row a token.
+-- The hour is the finest that a use in the middle is found by.
+-- Returns: true; token, creation, its last change, whether it is suspended; when the rotation
+--   started and when it ends, the id of its newer secret, the first and last use of that one, and
+--   the last use of the older one; the first use of the newer one in an hour that began when the
+--   older one, and the token, had been left alone for `silent_for`, null where that is null; the
+--   last day of which the use of the older one was told. One row a token.
 -- Order: none.
 -- Locks: none.
 -- Index: that of `{rotating}`, a select of rows of scim_tokens; the primary key of `usage`, one
---   entry from either end of each secret, past hours of refusals alone, and the hour that it is in.
-SELECT true, t.id, t.created_at, t.rotated_at, least(t.rotation_ends_at, t.expires_at), newer.id,
-    newer_first.at, newer_last.at,
-    greatest(older_last.at, CASE WHEN untold_last.at <= t.rotated_at THEN untold_last.at END),
-    t.old_secret_day
+--   entry from either end of each secret, and one in the middle, past hours of refusals alone, and
+--   the hour that it is in.
+SELECT true, t.id, t.created_at, t.updated_at, t.suspended_at IS NOT NULL, t.rotated_at,
+    least(t.rotation_ends_at, t.expires_at), newer.id,
+    newer_first.at, newer_last.at, silent.since, newer_again.at, t.old_secret_day
 FROM ({rotating}) t
 CROSS JOIN LATERAL (SELECT t.secrets::jsonb -> -1 ->> 'id' AS id) newer
 CROSS JOIN LATERAL (
@@ -51,7 +54,23 @@ LEFT JOIN LATERAL (
             AND key < uuid_send(t.id) || '--------'::bytea || '\xff' AND uses > 0
         ORDER BY key DESC LIMIT 1
     ) l JOIN {usage} u ON u.key >= l.hour AND u.key < l.hour || '\xff'
-) untold_last ON true;
+) untold_last ON true
+CROSS JOIN LATERAL (
+    SELECT greatest(
+        older_last.at, CASE WHEN untold_last.at <= t.rotated_at THEN untold_last.at END
+    ) AS since
+) silent
+LEFT JOIN LATERAL (
+    SELECT min(u.first_at) AS at FROM (
+        SELECT substring(key FOR 28) AS hour FROM {usage}
+        WHERE key >= uuid_send(t.id) || convert_to(newer.id, 'UTF8') || int4send(ceil(
+                extract(epoch FROM greatest(t.updated_at, silent.since) + %(silent_for)s::interval)
+                / 3600
+            )::int)
+            AND key < uuid_send(t.id) || convert_to(newer.id, 'UTF8') || '\xff' AND uses > 0
+        ORDER BY key LIMIT 1
+    ) a JOIN {usage} u ON u.key >= a.hour AND u.key < a.hour || '\xff'
+) newer_again ON true;
 
 -- name: by_id
 -- Part of `rotations`: those of some tokens.

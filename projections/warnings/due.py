@@ -19,6 +19,7 @@ from domain.scim_token.warnings import (
     days_left,
 )
 from domain.warner import Due
+from projections.audit_trail import view as audit_trail
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.rotations import RotationQueries, Underway
 from projections.token_sources import view as token_sources
@@ -57,6 +58,7 @@ class DueWarnings:
     def __init__(self, reads: ReadPool, *, finish_rule: FinishRule = DEFAULT_RULE) -> None:
         self._tokens = ViewReader(reads, scim_tokens.PROJECTION)
         self._sources = ViewReader(reads, token_sources.PROJECTION)
+        self._pasts = ViewReader(reads, scim_tokens.PROJECTION, audit_trail.PROJECTION)
         self._rotations = RotationQueries(reads)
         self._finish_rule = finish_rule
         self._walked_to = _NEWEST
@@ -103,7 +105,7 @@ class DueWarnings:
         When each was used last stands in no index, which each use would have to write.
         """
         created_at, id_ = self._walked_to
-        rows = await self._tokens.rows(
+        rows = await self._pasts.rows(
             _SQL["silences"],
             {
                 "at": at,
@@ -116,11 +118,7 @@ class DueWarnings:
         )
         is_last = len(rows) < LIMIT
         self._walked_to = _NEWEST if is_last else rows[-1][:2]
-        due = [
-            Due(id_, f"unused/{since}", warn.of_silence)
-            for _, id_, since in rows
-            if since is not None
-        ]
+        due = [_silence(*row) for _, *row in rows if row[1] is not None]
         return Found(due, is_last)
 
     async def rotations(self, at: datetime, ledger_head: int) -> Found:
@@ -128,7 +126,10 @@ class DueWarnings:
         whose older secret is used still.
         """
         rows = await self._rotations.slice(
-            *self._rotations_walked_to, limit=ROTATIONS, ledger_head=ledger_head
+            *self._rotations_walked_to,
+            limit=ROTATIONS,
+            ledger_head=ledger_head,
+            silent_for=self._finish_rule.silent_for,
         )
         is_last = len(rows) < ROTATIONS
         self._rotations_walked_to = (
@@ -138,8 +139,9 @@ class DueWarnings:
         return Found(finished + [due for row in rows for due in _old_secret(row, at)], is_last)
 
     def _is_ripe(self, row: Underway, at: datetime) -> bool:
-        return row.ends_at <= at or is_silent(
-            row.in_use, rotated_at=row.started_at, at=at, rule=self._finish_rule
+        return row.ends_at <= at or (
+            not row.is_suspended
+            and is_silent(row.in_use, changed_at=row.changed_at, rule=self._finish_rule)
         )
 
     def _finished(self, row: Underway) -> Due:
@@ -152,6 +154,13 @@ class DueWarnings:
 def _listed(found: Iterable[Due]) -> Found:
     due = list(found)
     return Found(due, is_last=len(due) < LIMIT)
+
+
+def _silence(token_id: UUID, since: datetime, resumed_at: datetime | None) -> Due:
+    def decide(token: ScimToken, at: datetime) -> list[ScimTokenWarning]:
+        return warn.of_silence(token, at, resumed_at=resumed_at)
+
+    return Due(token_id, f"unused/{since}", decide)
 
 
 def _new_source(key: bytes, *, is_first: bool) -> Due:

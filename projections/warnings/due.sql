@@ -81,16 +81,28 @@ FROM unnest(%(days)s::int[]) AS within (days);
 
 -- name: silences
 -- A slice of all tokens that are not revoked, the newest first, and of each whether it was not used
--- for so long and nobody was told.
--- Returns: true, creation, token, and the beginning of a silence that is to be told, or null;
---   `limit` rows at most.
+-- for so long and nobody was told. As long as it was suspended, nobody could use it.
+-- Returns: true, creation, token, the beginning of a silence that is to be told, or null, and when
+--   the token was resumed last, if it was; `limit` rows at most.
 -- Order: that of the slices.
--- Index: scim_tokens_active.
-SELECT true, created_at, id,
-    CASE WHEN coalesce(last_used_at, created_at) <= %(unused_at)s
-        AND (expires_at IS NULL OR expires_at > %(at)s) AND suspended_at IS NULL
-        AND unused_since IS DISTINCT FROM coalesce(last_used_at, created_at)
-        THEN coalesce(last_used_at, created_at) END
-FROM {scim_tokens}
-WHERE revoked_at IS NULL AND (created_at, id) < (%(created_at)s, %(id)s)
-ORDER BY created_at DESC, id DESC LIMIT %(limit)s;
+-- Index: scim_tokens_active; of a silence audit_trail_rare_token, past what else was done with the
+--   token since it was resumed.
+SELECT true, t.created_at, t.id,
+    CASE WHEN coalesce(resumed.at <= %(unused_at)s, true) THEN t.silent_since END, resumed.at
+FROM (
+    SELECT created_at, id,
+        CASE WHEN coalesce(last_used_at, created_at) <= %(unused_at)s
+            AND (expires_at IS NULL OR expires_at > %(at)s) AND suspended_at IS NULL
+            AND unused_since IS DISTINCT FROM coalesce(last_used_at, created_at)
+            THEN coalesce(last_used_at, created_at) END AS silent_since
+    FROM {scim_tokens}
+    WHERE revoked_at IS NULL AND (created_at, id) < (%(created_at)s, %(id)s)
+    ORDER BY created_at DESC, id DESC LIMIT %(limit)s
+) t
+LEFT JOIN LATERAL (
+    SELECT a.at FROM {audit_trail} a
+    WHERE t.silent_since IS NOT NULL AND a.token_id = t.id AND a.kind = 'scim_token.resumed'
+        AND a.kind <> 'scim_token.used'
+    ORDER BY a.position DESC LIMIT 1
+) resumed ON true
+ORDER BY t.created_at DESC, t.id DESC;

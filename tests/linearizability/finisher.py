@@ -39,7 +39,7 @@ class Finisher:
 
         def decide(token: ScimToken, at: datetime) -> Sequence[Event]:
             nonlocal events
-            in_use = SecretsInUse(name, token.created_at, at, None)
+            in_use = SecretsInUse(name, None, at, at)
             events = self._decide(token, in_use, at)
             return events
 

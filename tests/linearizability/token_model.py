@@ -164,6 +164,8 @@ def _finish(token: Token, made: int) -> Outcome:
     """By the process that looks: it means one rotation, and records its finish once."""
     if token.is_missing or len(token.secrets) < 2 or token.made != made:
         return {"silent"}, token
+    if token.is_suspended and not token.has_expired:
+        return {"silent"}, token
     return {"finished"}, token._replace(secrets=token.secrets[1:])
 
 

@@ -85,6 +85,7 @@ T = TypeVar("T")
 TEAMS: Final = tuple(UUID(int=number) for number in range(1, 4))
 USERS: Final = tuple(Operator(UUID(int=number)) for number in range(11, 13))
 MINUTE: Final = timedelta(minutes=1)
+HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
 DOORS: Final = tuple(Presentation(door=door) for door in ("scim", "nginx"))
 STATUSES: Final = ("active", "suspended", "revoked", "expired", "all")
@@ -98,8 +99,8 @@ class ModelToken:
     """What the contract says of one token. ends: by secret, when its own overlap is over.
 
     over: the secrets whose overlap was over when the token was rotated again: of these, nothing
-    else counts. used: by secret, its first use and its last. rotating: the older secret
-    of a rotation until it is on record that it has ended.
+    else counts. used: by secret, its uses. rotating: the older secret of a rotation until it is on
+    record that it has ended.
     """
 
     id: UUID
@@ -116,13 +117,13 @@ class ModelToken:
     revoked_at: datetime | None = None
     uses: int = 0
     name: str = "Okta"
-    used: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    used: dict[str, list[datetime]] = field(default_factory=dict)
     rotating: str | None = None
 
     def use(self, secret: str, at: datetime) -> None:
         """Somebody was let in."""
-        first_at, _ = self.used.get(secret, (at, at))
-        self.used[secret], self.last_used_at = (first_at, at), at
+        self.used.setdefault(secret, []).append(at)
+        self.last_used_at = at
         self.uses += 1
 
     def refusal(self, secret: str, at: datetime) -> type[TokenRefused] | None:
@@ -165,21 +166,27 @@ class ModelToken:
         good = (text for text, end in self.ends.items() if end is not None and at < end)
         return next(good, None)
 
+    def has_ended(self, at: datetime) -> bool:
+        """Whether the overlap of a rotation is over, and nobody said so yet."""
+        if self.rotating is None:
+            return False
+        end = self.ends[self.rotating]
+        return any(each is not None and each <= at for each in (end, self.expires_at))
+
     def has_finished(self, at: datetime) -> bool:
         """Whether a rotation has finished by itself, and nobody said so yet.
 
-        Its overlap is over, or a client has moved to the newer secret for sure.
+        Its overlap is over, or a client has moved to the newer secret for sure: two hours after
+        the last use of the older one and the last change, from the next whole hour on.
         """
         if self.rotating is None or self.revoked_at is not None:
             return False
-        end = self.ends[self.rotating]
-        if any(each is not None and each <= at for each in (end, self.expires_at)):
+        if self.has_ended(at):
             return True
-        assert self.rotated_at is not None
-        first_at, last_at = self.used.get([*self.ends][-1], (at, at))
-        _, older_at = self.used.get(self.rotating, (at, self.rotated_at))
-        silent_since = max(self.rotated_at, older_at)
-        return last_at - first_at >= 45 * MINUTE and at - silent_since >= 120 * MINUTE
+        silent_since = max([self.updated_at, *self.used.get(self.rotating, [])])
+        after = T0 + -((T0 - silent_since - 2 * HOUR) // HOUR) * HOUR
+        again = [each for each in self.used.get([*self.ends][-1], []) if each >= after]
+        return self.suspended_at is None and bool(again) and again[-1] - again[0] >= 45 * MINUTE
 
     def document(self) -> dict[str, object]:
         """As the API shows it, but for a rotation."""
@@ -375,8 +382,10 @@ class LedgerMachine(RuleBasedStateMachine):
             with pytest.raises(refusal):
                 self.do(ask)
             return multiple()
+        before, is_over = self.head(), token.has_ended(self.at)
         state, secret = self.do(ask)
         at = self.recorded()
+        assert self.finishes_since(before) == ([token.id] if is_over else [])
         ended = at + overlap
         (current,) = (text for text, end in token.ends.items() if end is None)
         token.rotating = current if overlap else None
@@ -449,12 +458,12 @@ class LedgerMachine(RuleBasedStateMachine):
         """Long enough that a rotation finishes by itself, where one is under way."""
         token = self.touch(held[0])
         newer = [*token.ends][-1]
-        for _ in range(2):
+        for _ in range(4):
             if token.refusal(newer, self.at) is not None:
                 return
             self.do(self.ledger.authenticate(parse(newer), DOORS[0]))
             token.use(newer, self.recorded())
-            self.clock.advance(2 * 60 * MINUTE)
+            self.clock.advance(HOUR)
 
     @rule()
     def tell_what_is_due(self) -> None:

@@ -103,6 +103,8 @@ def reveal(
     if link.revealed_at is not None:
         raise SecretAlreadyShown(token.id)
     overlap = timedelta(0) if token.last_used_at is None else rotation.DEFAULT_OVERLAP
-    (rotated,) = rotation.rotate(token, digest=digest, overlap=overlap, rotated_by=holder, at=at)
+    *before, rotated = rotation.rotate(
+        token, digest=digest, overlap=overlap, rotated_by=holder, at=at
+    )
     assert isinstance(rotated, Rotated)
-    return [msgspec.structs.replace(rotated, setup_link=link.id)]
+    return [*before, msgspec.structs.replace(rotated, setup_link=link.id)]

@@ -209,8 +209,7 @@ async def finish(ledger: TokenLedger, token_id: UUID) -> None:
     """As the process does that tells what is due, with figures that are met at once."""
 
     def decide(token: ScimToken, at: datetime) -> Sequence[Event]:
-        used_at = token.rotated_at
-        in_use = SecretsInUse(token.secrets[-1].id, used_at, used_at, None)
+        in_use = SecretsInUse(token.secrets[-1].id, None, at, at)
         rule = FinishRule(used_apart=timedelta(0), silent_for=timedelta(0))
         return rotation.finish(token, in_use, at=at, rule=rule)
 

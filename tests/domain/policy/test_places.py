@@ -93,3 +93,30 @@ def test_a_repeat_is_answered_as_the_first_also_when_the_places_are_taken(
             await ledger.create_scim_token(NewScimToken(team, "none"), by=ADA, key=key)
 
     run(main())
+
+
+@pytest.mark.parametrize("places", [0, 1, 2])
+@pytest.mark.parametrize("lifetime", [timedelta(hours=1), timedelta(hours=3), None])
+def test_a_resumption_needs_a_place_where_it_makes_a_live_token_of_one(
+    database: Database, run: Run, lifetime: timedelta | None, places: int
+) -> None:
+    async def main() -> None:
+        clock, team = HandClock(T0), uuid4()
+        async with open_ledger(
+            believing_any_clock(database), clock_and_ids=clock.clock_and_ids
+        ) as ledger:
+            expires_at = None if lifetime is None else T0 + lifetime
+            ask = NewScimToken(team, "suspended", expires_at)
+            token, _ = await ledger.create_scim_token(ask, by=ADA)
+            await ledger.suspend_scim_token(token.id, by=ADA)
+            await ledger.create_scim_token(NewScimToken(team, "live"), by=ADA)
+            await ledger.set_policy(Rules(max_live_tokens=places), team_id=team, by=ADA)
+            clock.advance(timedelta(hours=2))
+            if (expires_at is not None and expires_at <= clock.now) or places > 1:
+                assert (await ledger.resume_scim_token(token.id, by=ADA)).suspended_at is None
+                return
+            with pytest.raises(PolicyViolated):
+                await ledger.resume_scim_token(token.id, by=ADA)
+        assert_consistent(database)
+
+    run(main())

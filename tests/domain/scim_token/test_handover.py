@@ -35,6 +35,7 @@ from tests.domain.scenario import (
     Given,
     completed,
     created,
+    finished,
     given,
     linked,
     resumed,
@@ -144,6 +145,14 @@ def test_a_secret_that_nobody_used_ends_when_the_new_one_is_shown() -> None:
 def test_a_secret_that_is_in_use_goes_on_as_in_any_rotation() -> None:
     given(created(), used(), linked()).when(revealing()).records(
         Rotated(HOLDER, SECOND, T2 + DEFAULT_OVERLAP, setup_link=secret_id(LINK))
+    )
+
+
+def test_that_an_overlap_had_ended_is_told_before_a_link_shows_a_secret() -> None:
+    past = created(), used(), rotated(T1, digest=THIRD, overlap=T2 - T1), linked(T2)
+    given(*past).when(revealing(T3)).records(
+        finished(cause="over")[0],
+        Rotated(HOLDER, SECOND, T3 + DEFAULT_OVERLAP, setup_link=secret_id(LINK)),
     )
 
 

@@ -1,6 +1,6 @@
 """Warnings about a SCIM token: told when they are true, once, and never of one that is over."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -12,6 +12,7 @@ from domain.scim_token.warnings import (
     Expired,
     Expiring,
     FirstUsed,
+    ScimTokenWarning,
     Unused,
     UsedFromNewSource,
     first_warning_at,
@@ -22,6 +23,7 @@ from tests.domain.scenario import (
     T0,
     T1,
     T2,
+    T3,
     Given,
     created,
     given,
@@ -99,7 +101,12 @@ def test_a_token_without_an_end_is_never_expiring() -> None:
     given(created()).when(lambda t: warn.of_end(t, END)).stays_silent()
 
 
-@pytest.mark.parametrize("decide", [warn.of_end, warn.of_silence])
+def silence(token: ScimToken, at: datetime) -> list[ScimTokenWarning]:
+    """Of one that was never suspended."""
+    return warn.of_silence(token, at, resumed_at=None)
+
+
+@pytest.mark.parametrize("decide", [warn.of_end, silence])
 def test_of_a_revoked_token_nothing_is_told(decide: object) -> None:
     assert callable(decide)
     given(LONG, revoked()).when(lambda t: decide(t, END - DAY)).stays_silent()
@@ -108,31 +115,29 @@ def test_of_a_revoked_token_nothing_is_told(decide: object) -> None:
 
 def test_a_token_is_unused_ninety_days_after_its_creation() -> None:
     at = T0 + UNUSED_AFTER
-    given(created()).when(lambda t: warn.of_silence(t, at - MILLISECOND)).stays_silent()
-    given(created()).when(lambda t: warn.of_silence(t, at)).records(Unused(since=T0))
+    given(created()).when(lambda t: silence(t, at - MILLISECOND)).stays_silent()
+    given(created()).when(lambda t: silence(t, at)).records(Unused(since=T0))
 
 
 def test_a_token_is_unused_ninety_days_after_its_last_use() -> None:
     at = T2 + UNUSED_AFTER
     life = created(), used(T1), used(T2)
-    given(*life).when(lambda t: warn.of_silence(t, at - MILLISECOND)).stays_silent()
-    given(*life).when(lambda t: warn.of_silence(t, at)).records(Unused(since=T2))
+    given(*life).when(lambda t: silence(t, at - MILLISECOND)).stays_silent()
+    given(*life).when(lambda t: silence(t, at)).records(Unused(since=T2))
 
 
 def test_each_silence_is_told_once() -> None:
     at = T1 + UNUSED_AFTER
     life = created(), used(T1), (Unused(since=T1), at)
-    given(*life).when(lambda t: warn.of_silence(t, at + 99 * DAY)).stays_silent()
+    given(*life).when(lambda t: silence(t, at + 99 * DAY)).stays_silent()
     again = at + DAY
-    given(*life, used(again)).when(lambda t: warn.of_silence(t, again + UNUSED_AFTER)).records(
+    given(*life, used(again)).when(lambda t: silence(t, again + UNUSED_AFTER)).records(
         Unused(since=again)
     )
 
 
 def test_that_nobody_uses_it_is_not_told_of_a_token_that_has_ended() -> None:
-    given(created(expires_at=T1)).when(
-        lambda t: warn.of_silence(t, T0 + UNUSED_AFTER)
-    ).stays_silent()
+    given(created(expires_at=T1)).when(lambda t: silence(t, T0 + UNUSED_AFTER)).stays_silent()
 
 
 def test_a_warning_is_no_use_and_no_change() -> None:
@@ -210,7 +215,24 @@ def test_what_happened_is_told_of_a_revoked_token_too() -> None:
 
 def test_that_nobody_uses_it_is_not_told_of_a_token_while_it_is_suspended() -> None:
     at = T0 + UNUSED_AFTER
-    given(created(), suspended(T1)).when(lambda t: warn.of_silence(t, at)).stays_silent()
-    given(created(), suspended(T1), resumed(T2)).when(lambda t: warn.of_silence(t, at)).records(
-        Unused(since=T0)
-    )
+    given(created(), suspended(T1)).when(lambda t: silence(t, at)).stays_silent()
+
+
+@pytest.mark.parametrize(
+    ("life", "since"), [((created(),), T0), ((created(), used(T1)), T1)], ids=["never", "once"]
+)
+def test_a_suspension_that_was_taken_back_is_no_silence(
+    life: tuple[Given, ...], since: datetime
+) -> None:
+    resumed_at = T2 + UNUSED_AFTER
+    at = resumed_at + UNUSED_AFTER
+    past = given(*life, suspended(T2), resumed(resumed_at))
+    past.when(lambda t: warn.of_silence(t, at - MILLISECOND, resumed_at=resumed_at)).stays_silent()
+    past.when(lambda t: warn.of_silence(t, at, resumed_at=resumed_at)).records(Unused(since=since))
+
+
+def test_a_use_after_a_suspension_counts_from_itself() -> None:
+    at = T3 + UNUSED_AFTER
+    past = given(created(), suspended(T1), resumed(T2), used(T3))
+    past.when(lambda t: warn.of_silence(t, at - MILLISECOND, resumed_at=T2)).stays_silent()
+    past.when(lambda t: warn.of_silence(t, at, resumed_at=T2)).records(Unused(since=T3))

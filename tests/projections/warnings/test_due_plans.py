@@ -11,6 +11,7 @@ import pytest
 from domain.postgres.connection import configure
 from domain.postgres.session import READING
 from domain.postgres.sql_file import statements
+from projections.audit_trail import view as audit_trail
 from projections.scim_tokens import view as scim_tokens
 from projections.token_sources import view as token_sources
 from tests.conftest import new_database
@@ -18,7 +19,7 @@ from tests.projections.scim_tokens.test_token_plans import make, nodes, rows_rea
 from tests.turns import by_turns
 
 VERSION: Final = 99
-VIEWS: Final = (scim_tokens.PROJECTION, token_sources.PROJECTION)
+VIEWS: Final = (scim_tokens.PROJECTION, token_sources.PROJECTION, audit_trail.PROJECTION)
 TABLES: Final[Mapping[str, str]] = {view.name: view.table(VERSION) for view in VIEWS}
 LIMIT: Final = 50
 AT: Final = datetime(2026, 6, 1, tzinfo=UTC)

@@ -25,7 +25,7 @@ from tests.conftest import Database, Run, catch_up
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.scenario import T0
 from tests.projections.history import content, given, rebuilt
-from tests.projections.warnings.weeks import ADA, DAY, HOUR, weeks
+from tests.projections.warnings.weeks import ADA, DAY, HOUR, Told, weeks
 from tests.turns import by_turns
 
 YEAR = 365 * DAY
@@ -71,6 +71,32 @@ def test_nobody_uses_it_is_told_once_a_silence(database: Database, run: Run) -> 
                 Unused(since=used_at),
                 Unused(since=again_at),
             ]
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_a_suspension_that_was_taken_back_is_no_silence(
+    database: Database, run: Run, *, is_used: bool
+) -> None:
+    async def main() -> None:
+        async with weeks(database) as w, w.teller() as teller:
+            token_id, secret = await w.create()
+            since = w.clock.now
+            w.clock.advance(10 * DAY)
+            if is_used:
+                await w.use(secret)
+                since = w.clock.now
+            for _ in range(2):
+                await w.ledger.suspend_scim_token(token_id, by=ADA)
+                await w.live(teller, UNUSED_AFTER + DAY, step=13 * DAY)
+                await w.ledger.resume_scim_token(token_id, by=ADA)
+                await w.rounds(teller)
+            resumed_at = w.clock.now
+            await w.ledger.rotate_scim_token(token_id, overlap=timedelta(0), by=ADA)
+            await w.live(teller, UNUSED_AFTER + DAY, step=DAY)
+            found = [told for told in w.told(token_id) if isinstance(told.event, Unused)]
+            assert found == [Told(token_id, resumed_at + UNUSED_AFTER, Unused(since=since))]
 
     run(main())
 

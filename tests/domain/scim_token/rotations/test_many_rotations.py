@@ -131,6 +131,7 @@ def test_a_state_that_an_earlier_release_stored_is_read_as_this_one_folds(
         row = connection.execute("SELECT state FROM ledger.aggregates").fetchone()
         assert row is not None
         state = msgspec.json.decode(row[0], type=ScimToken)
+        held[-len(state.secrets) :] = state.secrets
         stored = aggregates.encode_state(msgspec.structs.replace(state, secrets=tuple(held)))
         connection.execute("UPDATE ledger.aggregates SET state = %s", [stored])
     clock = HandClock(T0 + ROTATIONS * step + timedelta(seconds=10))

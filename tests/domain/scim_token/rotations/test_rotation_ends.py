@@ -29,16 +29,20 @@ from tests.domain.scenario import (
     THIRD,
     Given,
     cancelled,
+    changed,
     completed,
     created,
     finished,
     given,
+    resumed,
     revoked,
     rotated,
     state_after,
+    suspended,
 )
 
 HOUR = timedelta(hours=1)
+OVERLAP = timedelta(hours=24)
 AT_ONCE = timedelta(0)
 Command = Callable[[ScimToken], Sequence[ScimTokenEvent]]
 
@@ -62,8 +66,10 @@ def rotate(at: datetime, overlap: timedelta = HOUR) -> Command:
 
 
 ROTATING = (created(), rotated(T1))
-IN_USE = SecretsInUse("02020202", T1 + MINUTE, T1 + 46 * MINUTE, None)
-"""The newer secret is, for long enough; the older one was not used since the rotation."""
+IN_USE = SecretsInUse("02020202", None, T3, T3 + 45 * MINUTE)
+"""The older secret was not used since the rotation; the newer one was when two hours of that were
+over, for long enough.
+"""
 
 NOT_UNDERWAY: dict[str, tuple[Given, ...]] = {
     "never rotated": (created(),),
@@ -139,31 +145,51 @@ class TestCancel:
 
 class TestFinish:
     def test_it_finishes_when_the_newer_is_in_use_and_the_older_is_silent(self) -> None:
-        given(*ROTATING).when(finish(IN_USE, T3)).records(
+        given(*ROTATING).when(finish(IN_USE, T4)).records(
             RotationFinished(secret="01010101", cause="silent")
         )
-        token = state_after(*ROTATING, finished(T3))
-        assert token.secret_rows()[0] == SecretRow(FIRST.value, T3, is_void=False)
+        token = state_after(*ROTATING, finished(T4))
+        assert token.secret_rows()[0] == SecretRow(FIRST.value, T4, is_void=False)
         assert token.updated_at == T1, "nobody changed it"
 
     @pytest.mark.parametrize(
-        ("in_use", "at"),
+        "in_use",
         [
-            (IN_USE, T3 - MILLISECOND),  # less than two hours of silence
-            (SecretsInUse("02020202", None, None, None), T4),
-            (SecretsInUse("02020202", T1, T1, None), T4),  # used once
-            (SecretsInUse("02020202", T1, T1 + 45 * MINUTE - MILLISECOND, None), T4),
-            (SecretsInUse("02020202", T1, T1 + HOUR, T2 + MILLISECOND), T4),
-            (SecretsInUse("03030303", T1, T1 + HOUR, None), T4),  # of another rotation
+            SecretsInUse("02020202", None, T3 - MILLISECOND, T4),  # after less than two hours
+            SecretsInUse("02020202", None, None, None),
+            SecretsInUse("02020202", None, None, T3),
+            SecretsInUse("02020202", None, T3, T3),  # used once
+            SecretsInUse("02020202", None, T3, T3 + 45 * MINUTE - MILLISECOND),
+            SecretsInUse("02020202", T1 + MILLISECOND, T3, T4),
+            SecretsInUse("03030303", None, T3, T4),  # of another rotation
         ],
     )
-    def test_not_before_it_is_sure(self, in_use: SecretsInUse, at: datetime) -> None:
-        given(*ROTATING).when(finish(in_use, at)).stays_silent()
+    def test_not_before_it_is_sure(self, in_use: SecretsInUse) -> None:
+        given(*ROTATING).when(finish(in_use, T4 + HOUR)).stays_silent()
 
     def test_silence_begins_with_the_last_use(self) -> None:
-        in_use = SecretsInUse("02020202", T1, T1 + 45 * MINUTE, T2)
-        given(*ROTATING).when(finish(in_use, T4 - MILLISECOND)).stays_silent()
-        given(*ROTATING).when(finish(in_use, T4)).records(finished()[0])
+        at = T4 + 45 * MINUTE
+        too_soon = SecretsInUse("02020202", T2, T4 - MILLISECOND, at)
+        given(*ROTATING).when(finish(too_soon, at)).stays_silent()
+        in_use = SecretsInUse("02020202", T2, T4, at)
+        given(*ROTATING).when(finish(in_use, at)).records(finished()[0])
+
+    @pytest.mark.parametrize(
+        "change",
+        [(suspended(T2 - MINUTE), resumed(T2)), (changed(T2, name="Entra"),)],
+        ids=["resumed", "renamed"],
+    )
+    def test_silence_begins_anew_with_a_change(self, change: tuple[Given, ...]) -> None:
+        past, at = (*ROTATING, *change), T4 + 45 * MINUTE
+        given(*past).when(finish(IN_USE, at)).stays_silent()
+        in_use = SecretsInUse("02020202", None, T4, at)
+        given(*past).when(finish(in_use, at)).records(finished()[0])
+
+    def test_while_the_token_is_suspended_nothing_is_silence(self) -> None:
+        """Whatever a view says."""
+        past, later = (*ROTATING, suspended(T1)), SecretsInUse("02020202", None, T4, T4 + HOUR)
+        given(*past).when(finish(later, T4 + HOUR)).stays_silent()
+        given(*past).when(finish(IN_USE, T1 + OVERLAP)).records(finished(cause="over")[0])
 
     @pytest.mark.parametrize("past", [NOT_UNDERWAY["over"], NOT_UNDERWAY["expired"]])
     def test_that_its_overlap_is_over_is_told_once(self, past: tuple[Given, ...]) -> None:
@@ -190,3 +216,27 @@ def test_after_its_end_the_next_rotation_may_begin(end: Given) -> None:
     older = SECOND if end != cancelled(T2) else FIRST
     assert good == {older.value, THIRD.value}
     assert len(token.secrets) <= 3
+
+
+@pytest.mark.parametrize("overlap", [HOUR, AT_ONCE])
+@pytest.mark.parametrize("suspension", [(), (suspended(T1 + MINUTE),)], ids=["good", "suspended"])
+def test_the_next_rotation_tells_first_that_the_overlap_has_ended(
+    overlap: timedelta, suspension: tuple[Given, ...]
+) -> None:
+    past = created(), rotated(T1, overlap=T2 - T1), *suspension
+    over, rotated_again = finished(T2, cause="over"), rotated(T2, digest=THIRD, overlap=overlap)
+    given(*past).when(rotate(T2, overlap)).records(over[0], rotated_again[0])
+    given(*past, over).when(rotate(T2, overlap)).records(rotated_again[0])
+
+
+@pytest.mark.parametrize("end", [completed(T2), cancelled(T2), finished(T2)])
+def test_of_a_rotation_that_was_ended_it_tells_nothing_more(end: Given) -> None:
+    given(*ROTATING, end).when(rotate(T1 + OVERLAP)).records(
+        rotated(T1 + OVERLAP, digest=THIRD, overlap=HOUR)[0]
+    )
+
+
+def test_what_a_rotation_ends_itself_has_not_ended_by_itself() -> None:
+    given(*ROTATING).when(rotate(T2, AT_ONCE)).records(
+        rotated(T2, digest=THIRD, overlap=AT_ONCE)[0]
+    )
