@@ -1,6 +1,5 @@
 """`scim-ledger audit …`: search, follow and export the audit trail, for the operator."""
 
-import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from api.cli.console import LIST_MAX, AsJson, DataDir, printable, printable_json, show, text_of
+from api.cli.ending import to_nobody
 from api.cli.trail import ALL, Filters, Kinds, Trail, ask_trail, brief, kinds_of, show_events
 from api.resources.audit.text import csv_header, csv_rows, ndjson_rows
 from domain.errors import InvalidValue
@@ -192,5 +192,4 @@ def _reader_may_leave() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # for the interpreter's last flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        to_nobody(sys.stdout.fileno())

@@ -7,7 +7,10 @@ read them, and they are made anew from the events.
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Final, LiteralString
 
 import psycopg
@@ -15,6 +18,7 @@ from cyclopts import Parameter
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api.cli.console import AsJson, DataDir, show, takes_owner
+from api.cli.installation.config import SECRET_PARTS
 from api.cli.recover import lost
 from api.deployment import (
     Keys,
@@ -38,6 +42,7 @@ WHAT: Final = (
     "--exclude-table-data=ledger.projection_rebuilds",
 )
 _EVENTS: Final[LiteralString] = "SELECT count(*) FROM ledger.events"
+_SERVICE: Final = "scim-ledger"
 _HAS_LEDGER: Final[LiteralString] = "SELECT to_regnamespace('ledger') IS NOT NULL"
 
 File = Annotated[Path, Parameter(help="The file of the backup.")]
@@ -134,16 +139,11 @@ def _program(name: str, connection: psycopg.Connection) -> Path:
 
 def _run(program: Path, conninfo: str, *arguments: str, remedy: str) -> None:
     """remedy: of a right that is lacking."""
-    # A command line is for everybody to read; the environment is not.
-    parts = {
-        name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None
-    }
-    password = parts.pop("password", None)
-    secret = {} if password is None else {"PGPASSWORD": password}
-    done = subprocess.run(  # noqa: S603 - PostgreSQL's own program, our own arguments
-        [program, "--no-password", f"--dbname={make_conninfo(**parts)}", *arguments],
-        env={**os.environ, **secret}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    with _told(conninfo) as (dbname, environment):
+        done = subprocess.run(  # noqa: S603 - PostgreSQL's own program, our own arguments
+            [program, "--no-password", f"--dbname={dbname}", *arguments],
+            env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
     if done.returncode != 0:
         reasons = [line for line in done.stderr.splitlines() if "error" in line] or [
             "it gave no reason"
@@ -151,3 +151,34 @@ def _run(program: Path, conninfo: str, *arguments: str, remedy: str) -> None:
         is_denied = "privilege" in reasons[0] or "permission denied" in reasons[0]
         mend = f"; {remedy}" if is_denied else ""
         raise BackupError(f"{reasons[0].strip()}{mend}")
+
+
+@contextmanager
+def _told(conninfo: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """A connection string without its secrets, and the environment that has them.
+
+    A command line is for everybody to read; the environment is not, nor a file for its owner alone,
+    which is how libpq takes those that have no variable.
+    """
+    parts = {
+        name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None
+    }
+    secret = {name: parts.pop(name) for name in [*parts] if name.endswith(SECRET_PARTS)}
+    environment = {"PGPASSWORD": secret.pop("password")} if "password" in secret else {}
+    if not secret:
+        yield make_conninfo(**parts), environment
+        return
+    if "service" in parts:  # libpq takes one
+        raise BackupError(
+            f"{', '.join(secret)} cannot go with a service: put it into the service's own file"
+        )
+    lines = [f"[{_SERVICE}]", *(f"{name}={value}" for name, value in secret.items())]
+    if any(line != line.rstrip() or not line.isprintable() for line in lines):
+        raise BackupError(
+            f"{', '.join(secret)} must be printable, without a blank at its end: PostgreSQL's "
+            "programs are given it in a file, line by line"
+        )
+    with NamedTemporaryFile("w", encoding="utf-8") as file:
+        file.write("\n".join([*lines, ""]))
+        file.flush()
+        yield make_conninfo(**parts, service=_SERVICE), {**environment, "PGSERVICEFILE": file.name}

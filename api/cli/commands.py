@@ -3,7 +3,6 @@
 Every command prints one clear line on an error, and JSON with --json.
 """
 
-import os
 import re
 import signal
 import sys
@@ -25,7 +24,7 @@ from api.cli.console import (
     printable,
     show,
 )
-from api.cli.ending import end_when_told
+from api.cli.ending import end_when_told, let_readers_leave, to_nobody
 from api.cli.installation import config, recipes
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
@@ -111,6 +110,7 @@ def main() -> None:
 
     An error is one line: exit code 2 for what cannot be meant, 1 for what is refused.
     """
+    let_readers_leave()
     configure_logging(*logging_given())
     end_when_told()
     if sys.stdout is None:  # or a secret that is shown once would be shown to nobody
@@ -123,9 +123,6 @@ def _run() -> int:
     try:
         result = app(result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has had enough, as `head` has
-        _give_up_output()
-        return 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except CycloptsError as error:
@@ -140,14 +137,9 @@ def _run() -> int:
         try:
             sys.stdout.flush()
         except OSError:
-            _give_up_output()
+            to_nobody(sys.stdout.fileno())
         return 1
     return result if isinstance(result, int) else 0
-
-
-def _give_up_output() -> None:
-    """What is still buffered goes nowhere; the interpreter would try again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.command(name="serve")

@@ -1,6 +1,10 @@
-"""How a command ends that is told to: what was begun is ended, as after Ctrl-C."""
+"""How a command ends: told to, what was begun is ended, as after Ctrl-C; where nobody reads what it
+says any more, it goes on to its end.
+"""
 
 import asyncio
+import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -9,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
+_HOW: Final = ("encoding", "errors", "line_buffering", "write_through")
 
 
 def end_when_told() -> None:
@@ -16,6 +21,42 @@ def end_when_told() -> None:
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
+
+
+class _MayBeLeft(io.TextIOWrapper):
+    """A stream whose reader may leave, as `head` does: what it is given then goes nowhere.
+
+    No mistake, and no end: a command's exit code says what it has found, whoever reads the rest.
+    """
+
+    def write(self, text: str, /) -> int:
+        """As of any stream."""
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            to_nobody(self.fileno())
+            return len(text)
+
+    def flush(self) -> None:
+        """As of any stream."""
+        try:
+            super().flush()
+        except BrokenPipeError:
+            to_nobody(self.fileno())
+
+
+def let_readers_leave() -> None:
+    """From now on, of standard output and standard error."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None:
+            how = {each: getattr(stream, each) for each in _HOW}
+            setattr(sys, name, _MayBeLeft(stream.buffer, **how))
+
+
+def to_nobody(descriptor: int) -> None:
+    """What is still buffered goes nowhere; the interpreter would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

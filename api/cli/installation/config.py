@@ -31,7 +31,7 @@ HIDDEN: Final = "(hidden)"
 UNUSABLE: Final = "(unusable)"
 UNNOTICED: Final = "(none: a restore of an older state would not be noticed)"
 MISPLACED: Final = "looks like a secret, which no setting takes: revoke it if it is one"
-_SECRET_PARTS: Final = ("password", "secret", "scram_client_key", "scram_server_key")
+SECRET_PARTS: Final = ("password", "secret", "scram_client_key", "scram_server_key")
 """How the names of a connection string's secret parts end."""
 
 app = App(name="config", help="The settings, as the service would read them.")
@@ -140,7 +140,7 @@ def without_password(conninfo: str) -> str:
     for part, value in parts.items():
         # `//user:secret` without a host reads as a host and its port.
         is_password = part == "port" and not str(value).replace(",", "").isdecimal()
-        if is_password or part.endswith(_SECRET_PARTS):
+        if is_password or part.endswith(SECRET_PARTS):
             parts[part] = HIDDEN
     try:
         return make_conninfo("", **parts)

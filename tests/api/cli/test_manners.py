@@ -400,3 +400,47 @@ def test_a_secret_is_not_made_where_it_cannot_be_shown(database: Database) -> No
     )
     assert (done.returncode, done.stderr) == (1, "scim-ledger: standard output is closed\n")
     assert told(database.app, "api-token", "list") == []
+
+
+# What is found counts, whoever reads of it
+
+NOWHERE: Final = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
+LEAKS: Final = f"{SECRETS[0]}\n".encode()
+ANSWERS: Final[dict[str, tuple[str, dict[str, str], bytes, int]]] = {
+    "no leak": ("token find-leaked", {}, b"nothing\n", 0),
+    "a leak": ("token find-leaked", {}, LEAKS, 3),
+    "leaks that fill a pipe": ("token find-leaked", {}, LEAKS * 9000, 3),
+    "the last of much that is none": ("token find-leaked --json", {}, b"x\n" * 9000 + LEAKS, 3),
+    "a failure": ("doctor", NOWHERE, b"", 1),
+    "a failure as JSON": ("doctor --json", NOWHERE, b"", 1),
+    "a wrong setting": ("config check", {"SCIM_LEDGER_PROT": "1"}, b"", 1),
+    "no database": ("verify", NOWHERE, b"", 1),
+    "what cannot be meant": ("token list --limit 0", NOWHERE, b"", 2),
+    "a text": ("token pattern", {}, b"", 0),
+}
+
+
+@pytest.mark.parametrize("left", [{"stdout"}, {"stderr"}, {"stdout", "stderr"}])
+@pytest.mark.parametrize("answer", by_turns(ANSWERS, one_of=2))
+def test_an_exit_code_is_the_same_where_nobody_reads_any_more(answer: str, left: set[str]) -> None:
+    """Under pipefail a leak passed, where `head` had read enough."""
+    words, more, fed, exit_code = ANSWERS[answer]
+    environment = {**service_environment(None), **more}
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as output:
+        stdin.write(fed)
+        stdin.seek(0)
+        reading, unread = os.pipe()
+        os.close(reading)
+        try:
+            done = subprocess.run(
+                [COMMAND, *words.split()], env=environment, stdin=stdin, check=False, timeout=60,
+                stdout=unread if "stdout" in left else output,
+                stderr=unread if "stderr" in left else output,
+            )  # fmt: skip
+        finally:
+            os.close(unread)
+        output.seek(0)
+        said = output.read()
+    assert done.returncode == exit_code, said
+    assert b"Traceback" not in said
+    assert b"Exception" not in said
