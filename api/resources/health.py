@@ -1,7 +1,6 @@
 """Liveness and readiness (`/healthz`, `/readyz`), without authentication."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
@@ -20,6 +19,7 @@ from domain.errors import (
     EventsLost,
     HeadFileUnusable,
     PepperMismatch,
+    ProjectionStopped,
     StoreReadOnly,
     Unavailable,
 )
@@ -147,7 +147,10 @@ async def examine(service: Service) -> Examined:
     if any(projection.state == "building" for projection in projections):
         return Examined(Readiness("building", projections), ["building"], 5)
     has_stopped = any(projection.stopped_at is not None for projection in projections)
-    told = {"ledger_time": _jumped(at - ledger.clock()), "warnings": await _late(service, at)}
+    told = {
+        "ledger_time": _jumped(at - ledger.clock()),
+        "warnings": await _late(service, at, has_stopped=has_stopped),
+    }
     causes = ["stopped_view"] * has_stopped + [cause for cause, text in told.items() if text]
     problems = [text for text in told.values() if text]
     return Examined(Readiness("degraded" if causes else "ready", projections, problems), causes)
@@ -168,13 +171,19 @@ def _why(error: Unavailable) -> tuple[Readiness, str]:
             return Readiness("unavailable"), "database"
 
 
-async def _late(service: Service, at: datetime) -> str | None:
-    """Whether warnings are told; of a view that cannot be read, the rest of the answer tells."""
-    with suppress(Unavailable):
+async def _late(service: Service, at: datetime, *, has_stopped: bool) -> str | None:
+    """Whether warnings are told, and whether the views can be read at all.
+
+    has_stopped: the rest of the answer tells why they cannot.
+    """
+    try:
         since = await service.warnings.due_since(at)
-        if since is not None and at - since > LATE_AFTER:
-            what = f"warnings about tokens are due since {rfc3339(since)} and not told"
-            return f"{what}: restart the service, or see warnings.failed in its log"
+    except Unavailable as error:
+        is_told = has_stopped or not isinstance(error, ProjectionStopped)
+        return None if is_told else f"{error}: see scim-ledger doctor"
+    if since is not None and at - since > LATE_AFTER:
+        what = f"warnings about tokens are due since {rfc3339(since)} and not told"
+        return f"{what}: restart the service, or see warnings.failed in its log"
     return None
 
 

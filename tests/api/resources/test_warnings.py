@@ -2,9 +2,10 @@
 
 import re
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
+import psycopg
 import pytest
 from litestar.testing import TestClient
 
@@ -128,3 +129,23 @@ def test_two_services_warn_once(two_services: tuple[RunningService, RunningServi
     last = create(other, admin, expires_at=text(now() + SOON))
     until(lambda: warnings(other, admin, last["id"]) != [], what="the last warning")
     assert [len(warnings(one, admin, token["id"])) for token in tokens] == [1] * 10
+
+
+def test_views_that_the_role_may_not_read_are_told_by_readiness(database: Database) -> None:
+    """As where DATABASE_URL names another role than the one whose they are."""
+    record(database, created())
+    catch_up(database)
+    with psycopg.connect(database.owner, autocommit=True) as owner:
+        tables = owner.execute("SELECT oid::regclass::text FROM pg_class WHERE " + OF_VIEWS)
+        for (table,) in tables.fetchall():
+            owner.execute(f"ALTER TABLE {table} OWNER TO CURRENT_USER".encode())
+    settings = Settings(database_url=database.app, pepper=PEPPER_KEY)
+    with TestClient(build(settings)) as client:
+        answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert answer.json()["problems"] == [
+        "the view scim_tokens cannot be read: see scim-ledger doctor"
+    ]
+
+
+OF_VIEWS: Final = "relnamespace = 'views'::regnamespace AND relkind IN ('r', 'p')"
