@@ -31,6 +31,8 @@ def told(output: str, *, has_gateways: bool) -> None:
         "scim_token.revoked",
     ):
         assert kind in output
+    rows = re.findall(r"^\S+Z +scim_token\.(?:used|refused) .*$", output, re.MULTILINE)
+    assert {row.split()[-1] for row in rows} == {"127.0.0.1"}, "a client's address"
     if has_gateways:
         assert "urn:ietf:params:scim:api:messages:2.0:ListResponse" in output
 
@@ -39,7 +41,8 @@ def told(output: str, *, has_gateways: bool) -> None:
 def test_the_five_minutes_do_what_they_say(clone: Path) -> None:
     (clone / ".venv").symlink_to(sys.prefix)
     walk = Walk(clone, has_gateways=False)
-    service = walk.start(".venv/bin/scim-ledger serve")
+    (command,) = blocks("run")
+    service = walk.start(command.rpartition(" && ")[2])
     try:
         told(five_minutes(walk), has_gateways=False)
     finally:

@@ -37,13 +37,16 @@ def told(output: str, *, has_gateways: bool) -> None:
     assert "left the company" in revoked
     assert revoked.split()[-2:] == ["4f9b5c02-6f39-4c2f-8f6e-3f2d0d9f7a11", "127.0.0.1"]
     assert re.search(r"scim_token\.refused .* revoked ", output)
+    rows = re.findall(r"^\S+Z +scim_token\.(?:used|refused) .*$", output, re.MULTILINE)
+    assert {row.split()[-1] for row in rows} == {"127.0.0.1"}, "those were you"
 
 
 @pytest.mark.long
 def test_the_ten_minutes_do_what_they_say(clone: Path) -> None:
     (clone / ".venv").symlink_to(sys.prefix)
     walk = Walk(clone, has_gateways=False)
-    service = walk.start(".venv/bin/scim-ledger serve")
+    (command,) = blocks("start", document=DOCUMENT)
+    service = walk.start(command.rpartition(" && ")[2])
     try:
         told(ten_minutes(walk), has_gateways=False)
     finally:
