@@ -40,7 +40,7 @@ def test_no_secret_of_a_connection_is_on_a_command_line(tmp_path: Path, names: l
     program.write_text(TELLS.format(here=tmp_path))
     program.chmod(0o700)
     secrets = {name: f"{VALUE} {name} = 'x\\y" for name in names}
-    _run(program, make_conninfo("host=db user=ada", **secrets), "--file=x")
+    _run(program, make_conninfo("host=db user=ada", **secrets), "--file=x", remedy="")
     cmdline = (tmp_path / "cmdline").read_text()
     assert VALUE not in cmdline
     assert "host=db" in cmdline
@@ -62,7 +62,7 @@ def test_no_secret_of_a_connection_is_on_a_command_line(tmp_path: Path, names: l
 def test_what_libpq_could_not_read_is_refused_without_the_value(name: str) -> None:
     for value, more in ((f"{VALUE} ", ""), (f"{VALUE}\nhost=x", ""), (VALUE, "service=ours ")):
         with pytest.raises(BackupError, match=name) as refused:
-            _run(Path("/nowhere"), make_conninfo(f"{more}host=db", **{name: value}))
+            _run(Path("/nowhere"), make_conninfo(f"{more}host=db", **{name: value}), remedy="")
         assert VALUE not in str(refused.value)
 
 
@@ -71,5 +71,5 @@ def test_a_program_takes_what_it_is_told(database: Database, tmp_path: Path) -> 
     dump = shutil.which("pg_dump", path=os.fspath(postgres_programs.directory()))
     assert dump is not None
     conninfo = make_conninfo(database.owner, password=VALUE, sslpassword=VALUE)
-    _run(Path(dump), conninfo, "--schema-only", f"--file={tmp_path / 'dump'}")
+    _run(Path(dump), conninfo, "--schema-only", f"--file={tmp_path / 'dump'}", remedy="")
     assert "CREATE TABLE ledger.events" in (tmp_path / "dump").read_text()
