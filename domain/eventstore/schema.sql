@@ -13,9 +13,6 @@ CREATE TABLE ledger.aggregates (
 ALTER TABLE ONLY ledger.aggregates
     ADD CONSTRAINT aggregates_pkey PRIMARY KEY (originator_id);
 CREATE INDEX aggregates_kind ON ledger.aggregates USING btree (kind, originator_id) WHERE (kind <> 'scim_token'::text);
-CREATE TRIGGER keep_api_token AFTER INSERT OR UPDATE OF state ON ledger.aggregates FOR EACH ROW WHEN ((new.kind = 'api_token'::text)) EXECUTE FUNCTION ledger.keep_api_token();
-
-ALTER TABLE ledger.aggregates ENABLE ALWAYS TRIGGER keep_api_token;
 
 CREATE TABLE ledger.api_tokens (
     originator_id uuid NOT NULL,
@@ -480,3 +477,7 @@ BEGIN
     PERFORM setval('ledger.events_notification_id_seq', greatest(until, last_value))
     FROM ledger.events_notification_id_seq;
 END $$;
+
+CREATE TRIGGER keep_api_token AFTER INSERT OR UPDATE OF state ON ledger.aggregates FOR EACH ROW WHEN ((new.kind = 'api_token'::text)) EXECUTE FUNCTION ledger.keep_api_token();
+
+ALTER TABLE ledger.aggregates ENABLE ALWAYS TRIGGER keep_api_token;

@@ -69,7 +69,7 @@ def ordered(dump: str) -> Iterator[str]:
     for name, kind, part in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         # Behind an entry stand settings for the next ones, and the end of the dump.
         text = re.split(r"\n\n\n(?:SET |--\n-- PostgreSQL database dump complete)", part)[0].strip()
-        table = None if kind in {"FUNCTION", "FK CONSTRAINT"} else TABLE.search(text)
+        table = None if kind in {"FUNCTION", "FK CONSTRAINT", "TRIGGER"} else TABLE.search(text)
         view = None if kind == "FUNCTION" else VIEW.search(text)
         if table:
             key = ORDER.index("TABLE"), table[1]
