@@ -9,8 +9,10 @@ import psycopg
 from domain.event import Aggregate, Recorded
 from domain.eventstore.aggregates import decode_state, ended_secrets, evolve, kind_of
 from domain.eventstore.event_registry import REGISTRY
+from domain.postgres.sql_file import statements
 from domain.scim_token.events import Used
 from tests.conftest import Database
+from tests.service import until
 
 _EVENTS = """
     SELECT originator_id, originator_version, at, command_id, topic, state
@@ -21,6 +23,13 @@ _SECRETS = """
         good_until = '-infinity'
     FROM ledger.secrets
 """
+
+
+def wait_until_left(database: Database) -> None:
+    """Until the server knows that the processes of before have hung up; a repair asks for that."""
+    count = statements("domain.eventstore", "sql/repair.sql")["count_services"]
+    with psycopg.connect(database.owner, autocommit=True) as owner:
+        until(lambda: owner.execute(count).fetchone() == (0,), what="the end of their sessions")
 
 
 def assert_consistent(database: Database) -> dict[UUID, Aggregate]:

@@ -25,6 +25,7 @@ from domain.ledger import TokenLedger
 from domain.postgres.migrate import available
 from domain.secret import Secret
 from tests.conftest import Database, Run, new_database, now, open_ledger
+from tests.domain.eventstore.consistency import wait_until_left
 from tests.domain.eventstore.hand_clock import believing_any_clock
 from tests.domain.eventstore.test_ledger_time import (
     ADA,
@@ -63,7 +64,9 @@ def comparing_clocks_again(database: Database) -> None:
         owner.execute(available()[4].encode())
 
 
-def repaired(database: Database) -> TimeRepair | None:
+def repaired(database: Database, *, is_left: bool = True) -> TimeRepair | None:
+    if is_left:
+        wait_until_left(database)
     with psycopg.connect(database.owner) as owner:
         return repair_ledger_time(owner, by="ada@bastion", reason="the clock of replica 2")
 
@@ -222,7 +225,7 @@ def test_nothing_is_repaired_under_a_service(database: Database, run: Run) -> No
         async with open_ledger(database.app) as ledger:
             await ledger.time()
             with pytest.raises(NotRepairable, match="stop every one"):
-                await asyncio.to_thread(repaired, database)
+                await asyncio.to_thread(repaired, database, is_left=False)
 
     run(main())
     assert events(database) == was

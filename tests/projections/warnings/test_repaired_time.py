@@ -31,7 +31,7 @@ from projections.rebuild.run import rebuild
 from projections.registry import PROJECTIONS
 from projections.warnings.teller import Teller
 from tests.conftest import PEPPER, Database, Run, catch_up, new_database, now, open_ledger
-from tests.domain.eventstore.consistency import assert_consistent
+from tests.domain.eventstore.consistency import assert_consistent, wait_until_left
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
 from tests.domain.scenario import TEAM_ID
 from tests.projections.given_events import select
@@ -250,6 +250,7 @@ async def _meanwhile(w: Weeks, token: Token, plan: Plan) -> bool:
 
 
 def _repair(database: Database) -> None:
+    wait_until_left(database)
     with psycopg.connect(database.owner) as owner:
         assert repair_ledger_time(owner, by="ada@bastion", reason="the database's clock")
     _assert_sound(database)
