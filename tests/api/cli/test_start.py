@@ -126,7 +126,6 @@ def test_no_child_knows_the_owner_of_the_ledger(database: Database) -> None:
         )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 class Full:
     """Stands in for the embedded server: it has died, and its disk is full for a while."""
 
@@ -158,6 +157,7 @@ def test_an_embedded_server_is_started_again_whatever_has_hindered_it_before(
         until(lambda: server.is_running, what="the server")
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_second_service_on_the_ledger_makes_no_second_first_token(
     database: Database, workers: int
 ) -> None:

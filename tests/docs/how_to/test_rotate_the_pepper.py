@@ -85,7 +85,7 @@ def test_a_key_is_added_waited_for_retired_and_taken_out(machine: Prescribed) ->
         assert unused["id"] in refused.stderr
         assert "rotate or revoke" in refused.stderr
         machine.good(f"scim-ledger token rotate {unused['id']} --overlap-seconds 0")
-        assert "this takes the owner" in as_the_app_role(machine, only("retire"))
+        assert "it takes the owner" in as_the_app_role(machine, only("retire"))
         machine.good(only("retire"))
         for token in (used, newer):
             ask(machine, url, token["token"])
