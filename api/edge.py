@@ -96,19 +96,20 @@ class Edge:
         await answer_in_time(self._administer, _refuse, scope, receive, send, within_s=within_s)
 
     async def _administer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        is_path = is_normal(scope["path"])
         try:
-            if not self._is_open(scope):
+            if not (is_path and self._is_open(scope)):
                 await self._authenticate(scope)
         except Exception as error:  # noqa: BLE001 - answered like any other, from one table
             await send_problem(send, scope, answer(error))
             return
-        await self._route(scope, receive, send)
+        if is_path:
+            await self._route(scope, receive, send)
+        else:
+            await send_problem(send, scope, Answer(problem(404), {}))
 
     async def _route(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """Hand a request that may come in to its route."""
-        if not is_normal(scope["path"]):
-            await send_problem(send, scope, Answer(problem(404), {}))
-            return
+        """Hand a request that may come in to its route. Its path is in its normal form."""
         method, allowed = scope["method"], self._methods.of(scope["path"])
         if method == "OPTIONS" and allowed:
             await send_options(send, scope, allowed)
@@ -121,8 +122,6 @@ class Edge:
 
     def _is_open(self, scope: HTTPScope) -> bool:
         """Whether a request comes in without an API token."""
-        if not is_normal(scope["path"]):
-            return False
         if scope["path"] == METRICS_PATH and self._metrics_tokens.are_presented(scope):
             return True
         is_page = scope["path"] in PUBLIC_PAGES and scope["method"] in {"GET", "HEAD"}

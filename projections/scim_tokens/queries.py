@@ -186,7 +186,7 @@ def statement(
         newest = _with_new_source(index, bounds, filters, is_of_one_team=is_of_one_team)
     # One value instead of a row each: half the cost of a page of a hundred.
     select = (
-        f"SELECT true, count(*), coalesce(string_agg({DOCUMENT}, E',\\n'), ''), "
+        f"SELECT true, count(*), coalesce(string_agg({DOCUMENT}, '{BETWEEN}'), ''), "
         f"array_agg(id) FILTER (WHERE rotation_ends_at > %(at)s) FROM ({newest}) page"
     )
     return select, parameters
@@ -241,11 +241,7 @@ def _of_user(
 ) -> str:
     """A user's tokens are either few, and each is looked at, or they are met by their lives."""
     few = along(index, [*bounds, f"NOT {_MADE_MANY}"], filters, is_of_one_team=is_of_one_team)
-    shown = ", ".join(SHOWN)
-    return (
-        f"WITH {_MADE} SELECT {shown} FROM ((SELECT {shown} FROM ({few}) few) "
-        f"UNION ALL (SELECT {shown} FROM ({by_life}) by_life)) found {ORDER} LIMIT %(limit)s"
-    )
+    return _either(_MADE, few, by_life)
 
 
 def _with_new_source(
@@ -259,17 +255,22 @@ def _with_new_source(
     any_team = {True: ["team_id = %(team)s"], False: ["team_id = ANY(%(teams)s)"], None: []}[
         is_of_one_team
     ]
-    few = f"SELECT * FROM {{table}} WHERE {token_sources.IS_ONE_OF_FEW} OFFSET 0"
-    shown = ", ".join(SHOWN)
+    theirs = f"SELECT * FROM {{table}} WHERE {token_sources.IS_ONE_OF_FEW} OFFSET 0"
     of_few = " AND ".join(["true", *any_team, *index, *bounds, *filters])
+    few = f"SELECT * FROM ({theirs}) theirs WHERE {of_few} {ORDER} LIMIT %(limit)s"
     many = along(
         index,
         [*bounds, token_sources.ARE_MANY],
         [*filters, token_sources.IS_NEW_SINCE],
         is_of_one_team=is_of_one_team,
     )
+    return _either(token_sources.NEW_SINCE, few, many)
+
+
+def _either(counted: str, few: str, many: str) -> str:
+    """SQL: the newest of two walks, one of which is empty. counted: what tells which, for WITH."""
+    shown = ", ".join(SHOWN)
     return (
-        f"WITH {token_sources.NEW_SINCE} SELECT {shown} FROM ("
-        f"(SELECT {shown} FROM ({few}) few WHERE {of_few} {ORDER} LIMIT %(limit)s) "
+        f"WITH {counted} SELECT {shown} FROM ((SELECT {shown} FROM ({few}) few) "
         f"UNION ALL (SELECT {shown} FROM ({many}) many)) found {ORDER} LIMIT %(limit)s"
     )
