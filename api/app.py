@@ -149,12 +149,13 @@ def build(
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
 
-    routes = [*RESOURCES, *leak_adapters(settings)]
+    # Controllers share a path, and its OPTIONS, within one router only.
+    resources = Router("/", route_handlers=[*RESOURCES, *leak_adapters(settings)])
     pages = [root(console=CONSOLE if settings.console else None), *PAGES]
     if settings.console:
         pages.append(console.router(settings))
     admin = Litestar(
-        route_handlers=[Router("/", route_handlers=routes, after_request=_no_store), *pages],
+        route_handlers=[resources, *pages],
         dependencies={
             "service": Provide(lambda: service, sync_to_thread=False),
             "call": Provide(call_of, sync_to_thread=False),
@@ -254,11 +255,6 @@ def _doors(
     )
 
 
-async def _no_store(response: Response[Any]) -> Response[Any]:
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
-
-
 def _handle(request: Request[Any, Any, Any], error: Any) -> Response[bytes]:
     if isinstance(error, PermissionDenied):
         request.scope["state"][problems.DENIED] = error.permission
@@ -267,5 +263,5 @@ def _handle(request: Request[Any, Any, Any], error: Any) -> Response[bytes]:
         problems.encode(found.problem, request.scope["state"]["request_id"]),
         status_code=found.problem.status,
         media_type=problems.MEDIA_TYPE,
-        headers={"Cache-Control": "no-store", **found.headers},
+        headers=found.headers,
     )

@@ -16,7 +16,7 @@ from api.doors.gateways import GatewayDoors
 from api.doors.scim.door import Forward, ScimDoor
 from api.doors.scim_messages import ROOT as SCIM_ROOT
 from api.errors import BadRequest, NoGoodToken
-from api.http.asgi_answer import stamp
+from api.http.asgi_answer import stamped
 from api.http.deadline import ANSWER_WITHIN_S, AUTHENTICATE_WITHIN_S, answer_in_time
 from api.http.methods import Methods, head_only, is_normal, send_options
 from api.http.problem_types import ROOT as PROBLEMS
@@ -147,9 +147,7 @@ class Edge:
         scope["user"] = await self._api_tokens.caller(scope, secret)
 
     def _stamping(self, scope: HTTPScope, send: Send) -> Send:
-        """Adds the request's id to an answer, and records one that is given for
-        want of a permission.
-        """
+        """Stamps an answer, and records one that is given for want of a permission."""
 
         async def stamping(message: Message) -> None:
             denied = scope["state"].pop(DENIED, None)
@@ -158,7 +156,7 @@ class Edge:
                     scope, scope["user"], lacking=Permission(denied)
                 )
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], stamp(scope)]
+                message["headers"] = stamped(scope, message["headers"])
             await send(message)
 
         return stamping

@@ -1,12 +1,13 @@
 """Send a whole answer to a raw ASGI request, with its request id."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, HTTPScope, Send
 
-_ALLOWED: Final = ((b"content-length", b"0"), (b"cache-control", b"no-store"))
+NO_STORE: Final = (b"cache-control", b"no-store")
+_ALLOWED: Final = ((b"content-length", b"0"), NO_STORE)
 _EMPTY: Final[HTTPResponseBodyEvent] = {
     "type": "http.response.body",
     "body": b"",
@@ -17,6 +18,17 @@ _EMPTY: Final[HTTPResponseBodyEvent] = {
 def stamp(scope: HTTPScope) -> tuple[bytes, bytes]:
     """The id that the edge gave the request, as a header of its answer."""
     return (b"x-request-id", scope["state"]["request_id"].encode())
+
+
+def stamped(scope: HTTPScope, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """An application's headers with the request's id; no cache keeps what they do not allow it to.
+
+    headers: their names in any case.
+    """
+    found = [*headers, stamp(scope)]
+    if not any(name.lower() == NO_STORE[0] for name, _ in found):
+        found.append(NO_STORE)
+    return found
 
 
 async def allow(send: Send, scope: HTTPScope, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -52,7 +64,7 @@ async def respond(
         "headers": [
             _field("content-type", media_type),
             (b"content-length", b"%d" % len(body)),
-            (b"cache-control", b"no-store"),
+            NO_STORE,
             *[_field(name, value) for name, value in headers.items()],
             stamp(scope),
         ],

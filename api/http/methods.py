@@ -8,7 +8,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import HTTPScope, Message, Send
 from litestar.utils import normalize_path
 
-from api.http.asgi_answer import stamp
+from api.http.asgi_answer import stamped
 
 _VARIABLE: Final = re.compile(r"\\\{[^/]+\\\}")
 
@@ -66,10 +66,6 @@ def head_only(send: Send) -> Send:
 
 async def send_options(send: Send, scope: HTTPScope, allowed: Sequence[str]) -> None:
     """Answer OPTIONS: 204, which has no content and no length of one (RFC 9110 §8.6)."""
-    headers = [
-        (b"allow", ", ".join(allowed).encode()),
-        (b"cache-control", b"no-store"),
-        stamp(scope),
-    ]
+    headers = stamped(scope, [(b"allow", ", ".join(allowed).encode())])
     await send({"type": "http.response.start", "status": 204, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": False})

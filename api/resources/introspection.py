@@ -36,7 +36,6 @@ from domain.scim_token.events import USER_AGENT_MAX_LENGTH, Presentation
 from domain.secret import MalformedSecretError, Secret, parse
 from projections.described import Instant, one_of, rfc3339
 
-_NO_STORE: Final = {"Cache-Control": "no-store"}
 _TEXT_MAX_LENGTH: Final = 8192
 _METHOD: Final = re.compile(r"[A-Za-z]{1,20}")
 _IDS: Final = {
@@ -120,7 +119,7 @@ class OAuthError(msgspec.Struct, frozen=True):
 
 
 def _refuse_form(_: Request[Any, Any, Any], error: InvalidForm) -> Response[OAuthError]:
-    return Response(OAuthError(error.error, error.detail), status_code=400, headers=_NO_STORE)
+    return Response(OAuthError(error.error, error.detail), status_code=400)
 
 
 def _invalid_request(detail: str, _: Sequence[FieldError]) -> InvalidForm:

@@ -91,7 +91,9 @@ async def asset(name: FromPath[str]) -> File:
     if name not in _FILES:
         raise NotFound("no such file")
     media_type = _MEDIA_TYPES.get(_FILES[name].suffix, "text/plain")
-    return File(_FILES[name], media_type=media_type, content_disposition_type="inline")
+    return File(
+        _FILES[name], media_type=media_type, headers=_CACHED, content_disposition_type="inline"
+    )
 
 
 PAGES: Final[Sequence[Any]] = (problem_page, favicon, robots, asset)

@@ -56,6 +56,18 @@ def test_what_a_path_does_not_take_is_405_with_what_it_takes(
                     assert_problem(answer, 405, "method-not-allowed", NO_BODY)
 
 
+def test_no_cache_keeps_an_answer_that_does_not_allow_it(
+    service: RunningService, admin: Caller, table: Mapping[str, set[str]]
+) -> None:
+    for path in (*table, "/", "/favicon.ico", "/no/such/path"):
+        for method, auth in product(ALL, (admin, None)):
+            answer = service.client.request(method, path, auth=auth)
+            (said,) = answer.headers.get_list("cache-control")
+            may_keep = path in {"/", "/favicon.ico"} or path.startswith("/docs/assets/")
+            is_kept = may_keep and method in {"GET", "HEAD"}
+            assert said.startswith("public" if is_kept else "no-store"), (method, path)
+
+
 def test_options_says_what_a_path_takes(
     service: RunningService, admin: Caller, table: Mapping[str, set[str]]
 ) -> None:
