@@ -6,14 +6,19 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from api.console.pages.token import COMMANDS, DONE
+from api.console.pages.token import COMMANDS, DONE, in_rotation
 from domain.api_token.permissions import Permission
+from projections.described import rfc3339
+from projections.scim_tokens.secrets import TokenSecret
 from tests.console.browsing import Visitor, hidden, secrets_in
 from tests.console.test_tokens import create, present
 from tests.service import Caller, RunningService
 
 READ: Final = Permission.SCIM_TOKENS_READ
+AT: Final = datetime(2026, 11, 29, 10, tzinfo=UTC)
 WORDS: Final = re.compile(r"<[^>]*>")
 
 
@@ -95,6 +100,31 @@ def test_rotate_and_end_the_rotation(
         headers = {"Authorization": f"Bearer {secret}"}
         status = service.client.get("/gateway/nginx", headers=headers).status_code
         assert status == (200 if name == survivor else 401)
+
+
+@given(
+    held=st.lists(st.timedeltas(timedelta(0), timedelta(days=90)), max_size=4),
+    cancelled=st.lists(st.timedeltas(timedelta(0), timedelta(days=90)), max_size=4),
+    overlap=st.timedeltas(timedelta(milliseconds=1), timedelta(days=30)),
+    ends=st.booleans(),
+)
+def test_the_older_secret_of_a_rotation_is_the_one_that_is_good(
+    held: list[timedelta], cancelled: list[timedelta], overlap: timedelta, ends: bool
+) -> None:
+    """And not what a rotation made that was cancelled since, however many were."""
+
+    def secret(number: int, ends_at: datetime | None) -> TokenSecret:
+        return TokenSecret(
+            f"{number:08x}", rfc3339(AT), None, None, None if ends_at is None else rfc3339(ends_at)
+        )
+
+    before = [AT - ago for ago in held]
+    between = [AT - ago for ago in cancelled]
+    own_end = AT + timedelta(days=400) if ends else None
+    history = [*before, AT + overlap, *between, own_end]
+    secrets = [secret(number, ends_at) for number, ends_at in enumerate(history)]
+    assert in_rotation(secrets, AT) == [secrets[len(before)], secrets[-1]]
+    assert not in_rotation([*secrets[: len(before)], *secrets[len(before) + 1 :]], AT)
 
 
 def test_a_rotation_that_is_sent_twice_makes_one_secret_and_shows_it_once(

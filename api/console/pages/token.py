@@ -1,7 +1,7 @@
 """One token: how it stands, which of its secrets was used when, by whom, and its history."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -86,7 +86,8 @@ async def show(
     document, secrets = await service.secrets.with_token(
         token_id, teams=caller.api_token.teams, ledger_head=caller.ledger_head
     )
-    seen = _glance(document, secrets, caller)
+    rotation = in_rotation(secrets, caller.at)
+    seen = _glance(document, rotation, caller)
     return page(
         request,
         "token.html",
@@ -95,7 +96,7 @@ async def show(
         seen=seen,
         token=seen.token,
         secrets=list(reversed(secrets)),
-        rotation=secrets[-2:] if seen.state == "rotating" else (),
+        rotation=rotation if seen.state == "rotating" else (),
         done=done,
         refused=refused,
         given=given or {},
@@ -108,10 +109,18 @@ async def show(
     )
 
 
-def _glance(document: str, secrets: Sequence[TokenSecret], caller: Caller) -> TokenGlance:
+def in_rotation(secrets: Sequence[TokenSecret], at: datetime) -> Sequence[TokenSecret]:
+    """The older and the newer one where two secrets are good, the oldest first; none elsewhere.
+
+    They need not be neighbours: between them are those that cancelled rotations made.
+    """
+    good = [each for each in secrets if each.ends_at is None or read(each.ends_at) > at]
+    return good[-2:] if len(good) > 1 else ()
+
+
+def _glance(document: str, rotation: Sequence[TokenSecret], caller: Caller) -> TokenGlance:
     token = decode(document)
-    good = [each for each in secrets if each.ends_at is None or read(each.ends_at) > caller.at]
-    rotating = {token.id} if len(good) > 1 else ()
+    rotating = {token.id} if rotation else ()
     return glance(token, caller.at, rotating=rotating)
 
 
