@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from litestar.types import HTTPScope, Message, Receive, Send
 
@@ -19,6 +19,7 @@ from domain.errors import NotFound, StoreUnavailable, Unauthenticated
 
 ROOT: Final = "/console"
 SIGN_IN: Final = f"{ROOT}/sign-in"
+SIGN_OUT: Final = f"{ROOT}/sign-out"
 ASSETS: Final = f"{ROOT}/assets"
 HTML: Final = "text/html; charset=utf-8"
 POLICY: Final = (
@@ -115,9 +116,11 @@ def _guarded(scope: HTTPScope, send: Send) -> Send:
 
 
 def _sign_in_from(scope: HTTPScope) -> str:
-    """Where to sign in, and what was asked for before that."""
-    if scope["method"] not in {"GET", "HEAD"} or scope["path"] == ROOT:
+    """Where to sign in, and what was asked for before that: of a form, the page that it is of."""
+    if scope["path"] in {ROOT, SIGN_OUT}:
         return SIGN_IN
+    if scope["method"] not in {"GET", "HEAD"}:
+        return f"{SIGN_IN}?{urlencode({'to': scope['path'], 'lost': 'form'}, safe='/')}"
     query = scope["query_string"].decode("latin-1")
     asked = scope["path"] + (f"?{query}" if query else "")
     return f"{SIGN_IN}?to={quote(asked, safe='/')}"

@@ -14,8 +14,9 @@ from api.console.cookie import LOOPBACK, SECURE
 from api.console.same_origin import NEEDS_HTTPS, REFUSED, UNTOLD
 from domain.api_token.permissions import Permission
 from tests.api.cli.test_commands import told
+from tests.api.promises.test_permissions import CONSOLE
 from tests.conftest import new_database
-from tests.console.browsing import SAME_ORIGIN, Visitor
+from tests.console.browsing import SAME_ORIGIN, Visitor, hidden
 from tests.service import (
     Caller,
     RunningService,
@@ -79,6 +80,32 @@ def test_without_a_session_every_page_leads_to_the_sign_in_and_back(
         assert 'value="/console/tokens?state=all&amp;name=a%26b"' in form.text
         done = visiting.send("/console/sign-in", {"token": admin.secret, "to": asked})
         assert (done.status_code, done.headers["location"]) == (303, asked)
+
+
+SENT: Final = sorted(
+    path
+    for method, path in CONSOLE
+    if method == "POST" and not path.startswith(("/console/sign-", "/console/setup/"))
+)
+
+
+@pytest.mark.parametrize("route", by_turns(SENT, one_of=3))
+def test_a_form_that_no_session_comes_with_says_that_nothing_was_done(
+    service: RunningService, admin: Caller, visitor: Visitor, route: str
+) -> None:
+    """And whoever signs in again is led to the page that it is of."""
+    path = route.replace("{token_id:uuid}", str(uuid4())).replace("{name:str}", "usage")
+    with Visitor(service.url) as visiting:
+        answer = visiting.send(path, {"key": str(uuid4())})
+        assert answer.status_code == 303
+        form = visiting.see(answer.headers["location"])
+        assert_guarded(form)
+        assert "Nothing was done." in form.text
+        done = visiting.send("/console/sign-in", {"token": admin.secret, **hidden(form)})
+        assert (done.status_code, done.headers["location"]) == (303, path)
+        page = visitor.see(path)
+        assert page.status_code in {200, 303}
+        assert "Nothing was done." not in visiting.see("/console/sign-in").text
 
 
 @pytest.mark.parametrize(
