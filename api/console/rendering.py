@@ -11,15 +11,16 @@ from api.console import instants
 
 _HERE: Final = Path(__file__).parent
 FILES: Final = {path.name: path for path in (_HERE / "assets").iterdir()}
-_VERSION: Final = sha256(b"".join(FILES[name].read_bytes() for name in sorted(FILES))).hexdigest()[
+VERSION: Final = sha256(b"".join(FILES[name].read_bytes() for name in sorted(FILES))).hexdigest()[
     :12
 ]
+"""Of the styles, the script and the sign of this release."""
 
 
 def _asset(name: str) -> str:
     """The address of a style or script, another one with each release that changes any."""
     assert name in FILES
-    return f"/console/assets/{_VERSION}/{name}"
+    return f"/console/assets/{VERSION}/{name}"
 
 
 def _environment() -> Environment:

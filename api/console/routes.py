@@ -23,7 +23,7 @@ from api.console.pages import (
     tokens,
 )
 from api.console.pages.api_tokens import listed, new, one
-from api.console.rendering import FILES
+from api.console.rendering import FILES, VERSION
 from api.http import problems
 from api.http.json_body import READS_BODY
 from api.settings import Settings
@@ -31,18 +31,23 @@ from domain.errors import NotFound, PermissionDenied
 
 _MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Not left to a table of the machine's, which may not know them."""
+_KEPT: Final = "public, max-age=31536000, immutable"
 
 
 @get(f"{ASSETS}/{{version:str}}/{{name:str}}", include_in_schema=False, opt=FOR_ANYONE)
-async def asset(version: FromPath[str], name: FromPath[str]) -> File:  # noqa: ARG001
-    """A style, the script or the sign. version: told apart by caches alone."""
+async def asset(version: FromPath[str], name: FromPath[str]) -> File:
+    """A style, the script or the sign, which a browser keeps under the version that it is of.
+
+    While a release takes another one's place, a page of the one may ask the other: what it gets
+    then is kept nowhere, for a year of the wrong styles is worse than a minute.
+    """
     if name not in FILES:
         raise NotFound("no such file")
     return File(
         FILES[name],
         media_type=_MEDIA_TYPES[FILES[name].suffix],
         content_disposition_type="inline",
-        headers={"Cache-Control": "public, max-age=31536000, immutable"},
+        headers={"Cache-Control": _KEPT if version == VERSION else "no-store"},
     )
 
 

@@ -348,6 +348,17 @@ def test_styles_and_script_are_small_and_kept_by_the_browser(visitor: Visitor) -
     assert visitor.see("/console/assets/x/secrets.py").status_code == 404
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in ASSETS.iterdir()))
+@pytest.mark.parametrize("version", ["0" * 12, "x"])
+def test_what_another_release_asks_for_is_kept_nowhere(
+    visitor: Visitor, version: str, name: str
+) -> None:
+    """While it takes this one's place: its pages would have the wrong styles for a year."""
+    answer = visitor.see(f"/console/assets/{version}/{name}")
+    assert answer.status_code == 200
+    assert answer.headers.get_list("cache-control") == ["no-store"]
+
+
 def test_the_root_leads_a_browser_here_and_says_so_in_a_terminal(service: RunningService) -> None:
     page = service.client.get("/", headers=HTML)
     assert '<meta http-equiv="refresh" content="0; url=/console">' in page.text
