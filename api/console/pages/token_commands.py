@@ -1,13 +1,14 @@
 """What is done to a token: each command is a form, and its refusal is told on the token's page."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from litestar import Response, post
 from litestar.params import FromPath
 from litestar.response import Redirect, Template
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from api.admission import requires
 from api.console import forms
@@ -84,11 +85,10 @@ async def change(
     """Another name, another end, or none; what is left out stays as it is."""
     fields = await forms.read(request, exact=("name",))
     try:
-        last = forms.end_of_day(fields, "expires_at")
+        ends_at = _end_asked_for(fields)
     except forms.Mistakes as error:
         mistake = InvalidValue("/expires_at", error.by_field["expires_at"])
         return await refused(request, service, token_id, mistake, fields)
-    ends_at = None if fields.get("no_end") == "yes" else UNSET if last is None else last
     ask = ScimTokenChange(fields.get("name", UNSET), ends_at, fields.get("reason"))
     key = forms.key_of(fields, call, request.scope["path"])
     try:
@@ -118,6 +118,16 @@ async def revoke(
     except Refusal as error:
         return await refused(request, service, token_id, error, fields)
     return done(token_id, "revoke")
+
+
+def _end_asked_for(fields: Mapping[str, str]) -> datetime | UnsetType | None:
+    """The new end, None for none, UNSET for the one that there is. Raises Mistakes."""
+    last = forms.end_of_day(fields, "expires_at")
+    if fields.get("no_end") != "yes":
+        return UNSET if last is None else last
+    if last is not None:
+        raise forms.Mistakes({"expires_at": "is given, and that there is no end: choose one"})
+    return None
 
 
 async def _do(
