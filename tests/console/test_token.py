@@ -5,14 +5,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from api.console.pages.token import COMMANDS, DONE, in_rotation
+from api.console.pages.token import COMMANDS, DONE, in_rotation, is_so
 from domain.api_token.permissions import Permission
 from projections.described import rfc3339
 from projections.scim_tokens.secrets import TokenSecret
+from projections.scim_tokens.view import TokenDocument
 from tests.console.browsing import Visitor, hidden, secrets_in
 from tests.console.test_tokens import create, present
 from tests.service import Caller, RunningService
@@ -76,6 +79,45 @@ def test_suspend_and_resume(
     page = do(visitor, token, "resume")
     assert '<span class="state active">' in page
     present(service, token["token"])
+
+
+@pytest.mark.parametrize("command", ["suspend", "resume"])
+def test_a_form_that_is_sent_again_does_nothing_and_says_so(
+    service: RunningService, admin: Caller, visitor: Visitor, token: dict[str, Any], command: str
+) -> None:
+    """It comes back from the browser's memory, and a colleague did otherwise meanwhile."""
+
+    def told() -> str:
+        return visitor.see(visitor.send(at(token, command), form).headers["location"]).text
+
+    undo = {"suspend": "resume", "resume": "suspend"}[command]
+    if command == "resume":
+        do(visitor, token, undo)
+    form = hidden(visitor.see(at(token)))
+    assert DONE[command] in told()
+    service.client.post(f"/scim-token/{token['id']}/{undo}", auth=admin).raise_for_status()
+    page = told()
+    assert DONE[command] not in page
+    assert "If you sent a form just now, nothing was done" in page
+
+
+@pytest.mark.parametrize("rotates", [False, True])
+@pytest.mark.parametrize("is_suspended", [False, True])
+@pytest.mark.parametrize("is_revoked", [False, True])
+def test_what_was_done_is_told_only_while_it_is_so(
+    token: dict[str, Any], rotates: bool, is_suspended: bool, is_revoked: bool
+) -> None:
+    document = msgspec.convert(token, TokenDocument)
+    if is_suspended:
+        document = replace(document, suspended_at=token["created_at"])
+    if is_revoked:
+        document = replace(document, revoked_at=token["created_at"])
+    untrue = {done for done in DONE if not is_so(done, document, rotates=rotates)}
+    assert untrue == {
+        "resume" if is_suspended else "suspend",
+        *(() if is_revoked else ("revoke",)),
+        *(("complete", "cancel") if rotates else ()),
+    }
 
 
 @pytest.mark.parametrize(("command", "survivor"), [("complete", "new"), ("cancel", "old")])
@@ -161,7 +203,9 @@ def test_another_name_and_another_end(
     [
         ({"expires_at": "2020-01-01"}, "must be in the future"),
         ({"expires_at": "soon"}, "must be a day"),
+        ({"expires_at": "2999-12-31", "no_end": "yes"}, "choose one"),
         ({"name": "x" * 256}, "name must be"),
+        ({"name": "   "}, "name must"),
     ],
 )
 def test_a_change_that_cannot_be_is_told(

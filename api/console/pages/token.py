@@ -25,6 +25,7 @@ from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.view import AuditEvent
 from projections.scim_tokens.secrets import TokenSecret
+from projections.scim_tokens.view import TokenDocument
 from projections.token_activity.queries import Activity
 
 PATH: Final = "/console/tokens/{token_id:uuid}"
@@ -33,14 +34,14 @@ COMMANDS: Final = (
     *("setup-link", "end-setup-link"),
 )
 DONE: Final = {
-    "rotated": "The new secret is stored, and the older one goes on for now.",
-    "complete": "The newer secret is the only good one, everywhere, from now on.",
-    "cancel": "The older secret goes on alone, as before the rotation.",
+    "rotated": "The new secret is stored.",
+    "complete": "The older secret has ended, everywhere.",
+    "cancel": "The newer secret has ended, everywhere. The older one goes on.",
     "suspend": "Suspended, everywhere, from now on.",
-    "resume": "Good again.",
+    "resume": "No longer suspended.",
     "revoke": "Revoked, everywhere, from now on.",
     "change": "Changed.",
-    "end-setup-link": "No setup link opens this token, from now on.",
+    "end-setup-link": "The setup link that was made before opens nothing any more.",
 }
 OVERLAPS: Final = {30: "30 days", 7: "7 days", 1: "1 day", 0: "not at all"}
 BUSY_WITHIN: Final = timedelta(days=7)
@@ -58,8 +59,8 @@ async def token(
     token_id: FromPath[UUID],
     done: Annotated[str | None, QueryParameter(required=False)] = None,
 ) -> Template:
-    """Also of a revoked token. done: what was just done to it."""
-    return await show(request, service, token_id, done=DONE.get(done or ""))
+    """Also of a revoked token. done: what was just done to it, or long ago, by the same address."""
+    return await show(request, service, token_id, done=done)
 
 
 @get(
@@ -97,7 +98,8 @@ async def show(
         token=seen.token,
         secrets=list(reversed(secrets)),
         rotation=rotation if seen.state == "rotating" else (),
-        done=done,
+        done=DONE.get(done or ""),
+        is_so=is_so(done, seen.token, rotates=bool(rotation)),
         refused=refused,
         given=given or {},
         key=service.ledger.clock_and_ids.new_id(),
@@ -107,6 +109,23 @@ async def show(
         tomorrow=day_after(caller.at),
         **await _activity(service, caller, token_id),
     )
+
+
+def is_so(done: str | None, token: TokenDocument, *, rotates: bool) -> bool:
+    """Whether a token stands as `DONE` says. It does not where somebody did otherwise since: the
+    address is opened again, or a form was sent that had been sent before, which did nothing.
+    """
+    match done:
+        case "suspend":
+            return token.suspended_at is not None
+        case "resume":
+            return token.suspended_at is None
+        case "complete" | "cancel":
+            return not rotates
+        case "revoke":
+            return token.revoked_at is not None
+        case _:
+            return True
 
 
 def in_rotation(secrets: Sequence[TokenSecret], at: datetime) -> Sequence[TokenSecret]:

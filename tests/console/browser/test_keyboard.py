@@ -145,7 +145,7 @@ def test_it_is_changed_handed_over_and_its_rotation_finished(
         assert "/console/setup/" in store(page)
         ask(page, "setup-link")
         follow(page, "#setup-link button[formaction]")
-        assert "No setup link opens this token" in page.inner_text("main .good")
+        assert "The setup link that was made before opens nothing" in page.inner_text("main .good")
 
         confirm(page, "rotate", "a new year")
         store(page)
