@@ -11,16 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from api.console.pages.token import COMMANDS, DONE, in_rotation, is_so
+from api.console.pages.token import COMMANDS, DONE, SECRETS_MAX, in_rotation, is_so
 from domain.api_token.permissions import Permission
 from projections.described import rfc3339
 from projections.scim_tokens.secrets import TokenSecret
 from projections.scim_tokens.view import TokenDocument
 from tests.console.browsing import Visitor, hidden, secrets_in
+from tests.console.test_system import live_table
 from tests.console.test_tokens import create, present
 from tests.service import Caller, RunningService
 
 READ: Final = Permission.SCIM_TOKENS_READ
+WRITE: Final = Permission.SCIM_TOKENS_WRITE
 AT: Final = datetime(2026, 11, 29, 10, tzinfo=UTC)
 WORDS: Final = re.compile(r"<[^>]*>")
 
@@ -169,6 +171,38 @@ def test_the_older_secret_of_a_rotation_is_the_one_that_is_good(
     assert not in_rotation([*secrets[: len(before)], *secrets[len(before) + 1 :]], AT)
 
 
+@pytest.mark.parametrize("count", [1, SECRETS_MAX, SECRETS_MAX + 1, 500])
+@pytest.mark.parametrize("is_rotating", [False, True])
+def test_of_many_secrets_the_page_tells_the_good_and_the_newest_ones(
+    service: RunningService,
+    visitor: Visitor,
+    token: dict[str, Any],
+    count: int,
+    is_rotating: bool,
+) -> None:
+    """The good one is the oldest: every rotation since was cancelled, but one that goes on."""
+    ended = rfc3339(datetime.now(UTC) - timedelta(days=1))
+    ends = [None, *[ended] * (count - 1 - is_rotating), *[None] * (is_rotating and count > 1)]
+    days = [rfc3339(AT - timedelta(days=number)) for number in range(count, 0, -1)]
+    made = zip(days, ends, strict=True)
+    secrets = [
+        {"id": f"{number:08x}", "created_at": day, "ended_at": end}
+        for number, (day, end) in enumerate(made)
+    ]
+    assert visitor.see(at(token)).status_code == 200, "the view has it"
+    table = live_table(service, "scim_tokens")
+    text = msgspec.json.encode(secrets).decode()
+    service.query(f"UPDATE {table} SET secrets = %s WHERE id = %s", text, token["id"])
+    page = visitor.see(at(token))
+    assert len(page.content) < 40_000
+    shown = re.findall(r'<th scope="row"><code>([0-9a-f]{8})', page.text)
+    assert len(shown) == min(count, SECRETS_MAX)
+    assert shown == sorted(shown, reverse=True)
+    assert {shown[-1], shown[0]} == {secrets[0]["id"], secrets[-1]["id"]}
+    more = f"And {count - SECRETS_MAX} more that have ended."
+    assert (more in page.text) == (count > SECRETS_MAX)
+
+
 def test_a_rotation_that_is_sent_twice_makes_one_secret_and_shows_it_once(
     service: RunningService, visitor: Visitor, token: dict[str, Any]
 ) -> None:
@@ -294,6 +328,20 @@ def test_who_may_only_read_is_shown_no_command_and_refused_each(
             answer = reader.send(at(token, command), {"key": str(uuid4())})
             assert answer.status_code == 403
             assert "scim_tokens:write" in answer.text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_who_may_only_write_is_not_shown_the_page_by_a_refusal(
+    service: RunningService, token: dict[str, Any], command: str
+) -> None:
+    with Visitor(service.url) as writer:
+        writer.sign_in(service.api_token(WRITE, teams=[UUID(token["team_id"])]).secret)
+        assert writer.see(at(token)).status_code == 403
+        fields = {"key": str(uuid4()), "looked_at": token["created_at"], "reason": "x" * 201}
+        answer = writer.send(at(token, command), fields)
+        assert answer.status_code == 400
+        assert "reason" in words(answer.text)
+        assert "Okta" not in answer.text
 
 
 def test_every_command_says_what_it_did() -> None:

@@ -48,6 +48,8 @@ BUSY_WITHIN: Final = timedelta(days=7)
 """Whoever revokes a token that was used since then is asked once more."""
 HISTORY_MAX_BYTES: Final = 14_000
 """What the history may take of a page of 40 KB; the trail has all of it."""
+SECRETS_MAX: Final = 12
+"""How many of a token's secrets its page tells; `GET /scim-token/{id}/secrets` tells of all."""
 _LINE_BYTES: Final = 150
 """Of a line of the history, besides its sentence."""
 
@@ -96,7 +98,8 @@ async def show(
         status=200 if refused is None else refused.status,
         seen=seen,
         token=seen.token,
-        secrets=list(reversed(secrets)),
+        secrets=shown_secrets(secrets, caller.at),
+        more=len(secrets) - SECRETS_MAX,
         rotation=rotation if seen.state == "rotating" else (),
         done=DONE.get(done or ""),
         is_so=is_so(done, seen.token, rotates=bool(rotation)),
@@ -133,8 +136,18 @@ def in_rotation(secrets: Sequence[TokenSecret], at: datetime) -> Sequence[TokenS
 
     They need not be neighbours: between them are those that cancelled rotations made.
     """
-    good = [each for each in secrets if each.ends_at is None or read(each.ends_at) > at]
+    good = [each for each in secrets if _is_good(each, at)]
     return good[-2:] if len(good) > 1 else ()
+
+
+def shown_secrets(secrets: Sequence[TokenSecret], at: datetime) -> Sequence[TokenSecret]:
+    """Those that are good and the newest of the others, `SECRETS_MAX` at most, the newest first."""
+    by_worth = sorted(secrets, key=lambda each: _is_good(each, at))
+    return sorted(by_worth[-SECRETS_MAX:], key=lambda each: each.created_at, reverse=True)
+
+
+def _is_good(secret: TokenSecret, at: datetime) -> bool:
+    return secret.ends_at is None or read(secret.ends_at) > at
 
 
 def _glance(document: str, rotation: Sequence[TokenSecret], caller: Caller) -> TokenGlance:

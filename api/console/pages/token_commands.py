@@ -159,7 +159,12 @@ async def refused(
     error: Refusal,
     fields: Mapping[str, str],
 ) -> Template:
-    """The token's page, with what stood against the command; a token that is not there is 404."""
+    """The token's page, with what stood against the command; a token that is not there is 404.
+
+    Raises the refusal for whoever may not see that page.
+    """
+    if Permission.SCIM_TOKENS_READ not in request.user.api_token.permissions:
+        raise error
     problem = problems.answer(error).problem
     return await show(request, service, token_id, refused=problem, given=dict(fields))
 
