@@ -1,7 +1,7 @@
 """The console's entrance: whose session it is, where changes come from, what a browser may do."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote, urlencode
 
 from litestar.types import HTTPScope, Message, Receive, Send
@@ -12,7 +12,7 @@ from api.console.rendering import ENGINE
 from api.console.same_origin import require_same_origin
 from api.http.asgi_answer import respond
 from api.http.methods import is_normal
-from api.http.problems import Answer, answer
+from api.http.problems import Answer, Problem, answer
 from api.resources.scim_token.setup_link import ROOT as SETUP
 from api.service import Service
 from domain.errors import NotFound, StoreUnavailable, Unauthenticated
@@ -126,10 +126,20 @@ def _sign_in_from(scope: HTTPScope) -> str:
     return f"{SIGN_IN}?to={quote(asked, safe='/')}"
 
 
+def of_problem(scope: HTTPScope, problem: Problem) -> dict[str, Any]:
+    """What the page of a problem is made of.
+
+    Whoever came by a setup link has no console to go back to: their gateway may publish none.
+    """
+    return {
+        "problem": problem,
+        "request_id": scope["state"]["request_id"],
+        "by_link": scope["path"].startswith(f"{SETUP}/"),
+    }
+
+
 async def _show_problem(scope: HTTPScope, send: Send, found: Answer) -> None:
-    page = ENGINE.get_template("problem.html").render(
-        problem=found.problem, request_id=scope["state"]["request_id"]
-    )
+    page = ENGINE.get_template("problem.html").render(of_problem(scope, found.problem))
     await _show(scope, send, found.problem.status, page)
 
 

@@ -9,7 +9,7 @@ from litestar.params import FromPath
 from litestar.response import File, Template
 
 from api.admission import FOR_ANYONE
-from api.console.gate import ASSETS
+from api.console.gate import ASSETS, of_problem
 from api.console.pages import (
     audit,
     bulk,
@@ -57,7 +57,7 @@ def _show_problem(request: Request[Any, Any, Any], error: Any) -> Response[Any]:
     found = problems.answer(error)
     return Template(
         "problem.html",
-        context={"problem": found.problem, "request_id": request.scope["state"]["request_id"]},
+        context=of_problem(request.scope, found.problem),
         status_code=found.problem.status,
         media_type="text/html",
         headers=dict(found.headers),
