@@ -1,12 +1,13 @@
 """The console's routes: each page's, its styles and script, and how a refusal is shown."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any, Final
 
 from litestar import Request, Response, Router, get
 from litestar.di import Provide
 from litestar.params import FromPath
-from litestar.response import File, Template
+from litestar.response import Template
 
 from api.admission import FOR_ANYONE
 from api.console.gate import ASSETS, of_problem
@@ -35,7 +36,7 @@ _KEPT: Final = "public, max-age=31536000, immutable"
 
 
 @get(f"{ASSETS}/{{version:str}}/{{name:str}}", include_in_schema=False, opt=FOR_ANYONE)
-async def asset(version: FromPath[str], name: FromPath[str]) -> File:
+async def asset(version: FromPath[str], name: FromPath[str]) -> Response[bytes]:
     """A style, the script or the sign, which a browser keeps under the version that it is of.
 
     While a release takes another one's place, a page of the one may ask the other: what it gets
@@ -43,10 +44,9 @@ async def asset(version: FromPath[str], name: FromPath[str]) -> File:
     """
     if name not in FILES:
         raise NotFound("no such file")
-    return File(
+    return Response(
         FILES[name],
-        media_type=_MEDIA_TYPES[FILES[name].suffix],
-        content_disposition_type="inline",
+        media_type=_MEDIA_TYPES[PurePath(name).suffix],
         headers={"Cache-Control": _KEPT if version == VERSION else "no-store"},
     )
 

@@ -11,6 +11,7 @@ import pytest
 
 import api.console
 from api.console.cookie import LOOPBACK, SECURE
+from api.console.rendering import ENGINE
 from api.console.same_origin import NEEDS_HTTPS, REFUSED, UNTOLD
 from domain.api_token.permissions import Permission
 from tests.api.cli.test_commands import told
@@ -346,6 +347,22 @@ def test_styles_and_script_are_small_and_kept_by_the_browser(visitor: Visitor) -
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["content-security-policy"] == POLICY
     assert visitor.see("/console/assets/x/secrets.py").status_code == 404
+
+
+def test_pages_are_of_the_release_that_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade replaces the files of a process that goes on: it reads none of them any more."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a file was opened")
+
+    engine = ENGINE.engine
+    names = engine.list_templates()
+    assert set(names) == {path.name for path in (ASSETS.parent / "templates").iterdir()}
+    assert engine.cache is not None
+    engine.cache.clear()
+    monkeypatch.setattr("builtins.open", refuse)
+    for name in names:
+        engine.get_template(name)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in ASSETS.iterdir()))
