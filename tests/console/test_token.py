@@ -260,6 +260,19 @@ def test_a_name_that_nobody_changes_keeps_its_blanks(
     assert (told["name"], told["expires_at"]) == (" Okta ", "3000-01-01T00:00:00.000Z")
 
 
+@pytest.mark.parametrize(("sent", "told"), [("Okta", "of a colleague"), ("mine", "mine")])
+def test_a_form_that_was_opened_before_takes_no_other_change_back(
+    visitor: Visitor, service: RunningService, token: dict[str, Any], sent: str, told: str
+) -> None:
+    admin = service.api_token()
+    form = {**hidden(visitor.see(at(token))), "name": sent, "expires_at": "2999-12-31"}
+    path = f"/scim-token/{token['id']}"
+    service.client.patch(path, auth=admin, json={"name": "of a colleague"}).raise_for_status()
+    assert visitor.send(at(token, "change"), form).status_code == 303
+    now = service.client.get(path, auth=admin).json()
+    assert (now["name"], now["expires_at"]) == (told, "3000-01-01T00:00:00.000Z")
+
+
 def test_a_revocation_is_for_good(
     service: RunningService, visitor: Visitor, token: dict[str, Any]
 ) -> None:

@@ -82,14 +82,19 @@ async def resume(
 async def change(
     request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
 ) -> Response[Any]:
-    """Another name, another end, or none; what is left out stays as it is."""
-    fields = await forms.read(request, exact=("name",))
+    """Another name, another end, or none; what is left out stays as it is, and so does a name that
+    is the one that the page showed: somebody may have changed it since.
+    """
+    fields = await forms.read(request, exact=("name", "name_before"))
     try:
         ends_at = _end_asked_for(fields)
     except forms.Mistakes as error:
         mistake = InvalidValue("/expires_at", error.by_field["expires_at"])
         return await refused(request, service, token_id, mistake, fields)
-    ask = ScimTokenChange(fields.get("name", UNSET), ends_at, fields.get("reason"))
+    name = fields.get("name", UNSET)
+    if name == fields.get("name_before"):
+        name = UNSET
+    ask = ScimTokenChange(name, ends_at, fields.get("reason"))
     key = forms.key_of(fields, call, request.scope["path"])
     try:
         await service.ledger.change_scim_token(token_id, ask, by=call, key=key)
