@@ -203,6 +203,24 @@ def test_of_many_secrets_the_page_tells_the_good_and_the_newest_ones(
     assert (more in page.text) == (count > SECRETS_MAX)
 
 
+@pytest.mark.parametrize("command", ["complete", "cancel"])
+@pytest.mark.parametrize("shown", ["the other one", "00000000", ""])
+def test_no_other_secret_ends_than_the_one_that_the_page_named(
+    visitor: Visitor, service: RunningService, token: dict[str, Any], command: str, shown: str
+) -> None:
+    """A page that was opened during another rotation: nobody has seen what its form would end."""
+    rotated = visitor.send(at(token, "rotate"), hidden(visitor.see(at(token))))
+    form = hidden(visitor.see(at(token)))
+    field, other = ("older", "newer") if command == "complete" else ("newer", "older")
+    named = form[other] if shown == "the other one" else shown
+    refused = visitor.send(at(token, command), {**form, field: named})
+    assert refused.status_code == 400
+    assert "another rotation is under way" in words(refused.text)
+    for secret in (token["token"], *secrets_in(rotated.text)):
+        present(service, secret)
+    assert visitor.send(at(token, command), form).status_code == 303
+
+
 def test_a_rotation_that_is_sent_twice_makes_one_secret_and_shows_it_once(
     service: RunningService, visitor: Visitor, token: dict[str, Any]
 ) -> None:
