@@ -150,7 +150,7 @@ def test_it_is_changed_handed_over_and_its_rotation_finished(
         confirm(page, "rotate", "a new year")
         store(page)
         confirm(page, "complete", "it is pasted")
-        assert "The newer secret is the only good one" in page.inner_text("main .good")
+        assert "The older secret has ended" in page.inner_text("main .good")
 
 
 @visits("GET /console/tokens/revoke", "POST /console/tokens/revoke")
