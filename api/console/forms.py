@@ -30,7 +30,7 @@ class Mistakes(Exception):
 async def read(request: StrictRequest, *, exact: Collection[str] = ()) -> Mapping[str, str]:
     """The fields that have a value, without blanks around it. Raises BadRequest.
 
-    exact: those that keep their blanks, for the page showed what there is.
+    exact: those that keep their blanks, for the page showed what there is; also blanks alone.
     """
     try:
         fields = await read_form(request)
@@ -42,9 +42,9 @@ async def read(request: StrictRequest, *, exact: Collection[str] = ()) -> Mappin
 def filled(fields: Mapping[str, str | None], *, exact: Collection[str] = ()) -> dict[str, str]:
     """Those that have a value, without blanks around it. exact: as of `read`."""
     return {
-        name: value if name in exact else text
+        name: kept
         for name, value in fields.items()
-        if value and (text := value.strip())
+        if value and (kept := value if name in exact else value.strip())
     }
 
 

@@ -1,8 +1,8 @@
 """The console's entrance: whose session it is, where changes come from, what a browser may do."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
-from urllib.parse import quote
+from typing import Any, Final, TypeAlias
+from urllib.parse import quote, urlencode
 
 from litestar.types import HTTPScope, Message, Receive, Send
 
@@ -12,13 +12,14 @@ from api.console.rendering import ENGINE
 from api.console.same_origin import require_same_origin
 from api.http.asgi_answer import respond
 from api.http.methods import is_normal
-from api.http.problems import Answer, answer
+from api.http.problems import Answer, Problem, answer
 from api.resources.scim_token.setup_link import ROOT as SETUP
 from api.service import Service
 from domain.errors import NotFound, StoreUnavailable, Unauthenticated
 
 ROOT: Final = "/console"
 SIGN_IN: Final = f"{ROOT}/sign-in"
+SIGN_OUT: Final = f"{ROOT}/sign-out"
 ASSETS: Final = f"{ROOT}/assets"
 HTML: Final = "text/html; charset=utf-8"
 POLICY: Final = (
@@ -115,18 +116,30 @@ def _guarded(scope: HTTPScope, send: Send) -> Send:
 
 
 def _sign_in_from(scope: HTTPScope) -> str:
-    """Where to sign in, and what was asked for before that."""
-    if scope["method"] not in {"GET", "HEAD"} or scope["path"] == ROOT:
+    """Where to sign in, and what was asked for before that: of a form, the page that it is of."""
+    if scope["path"] in {ROOT, SIGN_OUT}:
         return SIGN_IN
+    if scope["method"] not in {"GET", "HEAD"}:
+        return f"{SIGN_IN}?{urlencode({'to': scope['path'], 'lost': 'form'}, safe='/')}"
     query = scope["query_string"].decode("latin-1")
     asked = scope["path"] + (f"?{query}" if query else "")
     return f"{SIGN_IN}?to={quote(asked, safe='/')}"
 
 
+def of_problem(scope: HTTPScope, problem: Problem) -> dict[str, Any]:
+    """What the page of a problem is made of.
+
+    Whoever came by a setup link has no console to go back to: their gateway may publish none.
+    """
+    return {
+        "problem": problem,
+        "request_id": scope["state"]["request_id"],
+        "by_link": scope["path"].startswith(f"{SETUP}/"),
+    }
+
+
 async def _show_problem(scope: HTTPScope, send: Send, found: Answer) -> None:
-    page = ENGINE.get_template("problem.html").render(
-        problem=found.problem, request_id=scope["state"]["request_id"]
-    )
+    page = ENGINE.get_template("problem.html").render(of_problem(scope, found.problem))
     await _show(scope, send, found.problem.status, page)
 
 

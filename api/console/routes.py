@@ -1,15 +1,16 @@
 """The console's routes: each page's, its styles and script, and how a refusal is shown."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any, Final
 
 from litestar import Request, Response, Router, get
 from litestar.di import Provide
 from litestar.params import FromPath
-from litestar.response import File, Template
+from litestar.response import Template
 
 from api.admission import FOR_ANYONE
-from api.console.gate import ASSETS
+from api.console.gate import ASSETS, of_problem
 from api.console.pages import (
     audit,
     bulk,
@@ -23,7 +24,7 @@ from api.console.pages import (
     tokens,
 )
 from api.console.pages.api_tokens import listed, new, one
-from api.console.rendering import FILES
+from api.console.rendering import FILES, VERSION
 from api.http import problems
 from api.http.json_body import READS_BODY
 from api.settings import Settings
@@ -31,18 +32,22 @@ from domain.errors import NotFound, PermissionDenied
 
 _MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Not left to a table of the machine's, which may not know them."""
+_KEPT: Final = "public, max-age=31536000, immutable"
 
 
 @get(f"{ASSETS}/{{version:str}}/{{name:str}}", include_in_schema=False, opt=FOR_ANYONE)
-async def asset(version: FromPath[str], name: FromPath[str]) -> File:  # noqa: ARG001
-    """A style, the script or the sign. version: told apart by caches alone."""
+async def asset(version: FromPath[str], name: FromPath[str]) -> Response[bytes]:
+    """A style, the script or the sign, which a browser keeps under the version that it is of.
+
+    While a release takes another one's place, a page of the one may ask the other: what it gets
+    then is kept nowhere, for a year of the wrong styles is worse than a minute.
+    """
     if name not in FILES:
         raise NotFound("no such file")
-    return File(
+    return Response(
         FILES[name],
-        media_type=_MEDIA_TYPES[FILES[name].suffix],
-        content_disposition_type="inline",
-        headers={"Cache-Control": "public, max-age=31536000, immutable"},
+        media_type=_MEDIA_TYPES[PurePath(name).suffix],
+        headers={"Cache-Control": _KEPT if version == VERSION else "no-store"},
     )
 
 
@@ -52,7 +57,7 @@ def _show_problem(request: Request[Any, Any, Any], error: Any) -> Response[Any]:
     found = problems.answer(error)
     return Template(
         "problem.html",
-        context={"problem": found.problem, "request_id": request.scope["state"]["request_id"]},
+        context=of_problem(request.scope, found.problem),
         status_code=found.problem.status,
         media_type="text/html",
         headers=dict(found.headers),

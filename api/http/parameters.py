@@ -20,6 +20,8 @@ from api.http.values import Value, named
 from domain.errors import InvalidValue
 
 REFUSAL: Final = "refusal"
+ANY_QUERY: Final = {"any_query": True}
+"""The `opt` of a route that has no parameter and leaves alone what others add to its address."""
 ONCE: Final = "must not be given more than once"
 UNKNOWN: Final = "is not a parameter of this resource"
 SINGLE: Final = {
@@ -48,13 +50,14 @@ def check_parameters(request: Request[Any, Any, Any]) -> None:
         errors = [FieldError(text, ONCE) for name, text in SINGLE.items() if single.count(name) > 1]
         raise _refusal(handler, "A header is given more than once.", errors)
     headers = _headers(handler)
-    if not request.scope["query_string"] and not headers:
+    asks = bool(request.scope["query_string"]) and "any_query" not in handler.opt
+    if not asks and not headers:
         return
     caller = request.scope.get("user")
     at = _NEVER if caller is None else caller.at
     sent = {name: [request.headers[name]] for name in headers if name in request.headers}
     errors = [
-        *_errors(request.query_params.dict(), _parameters(handler), at),
+        *(_errors(request.query_params.dict(), _parameters(handler), at) if asks else ()),
         *_errors(sent, headers, at),
     ]
     if errors:

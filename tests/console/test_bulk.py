@@ -51,6 +51,19 @@ def test_one_that_is_used_meanwhile_is_left_alone(
     present(service, made["token"])
 
 
+@pytest.mark.parametrize("before", ["", "8999-12-31"], ids=["any day", "a day to come"])
+def test_one_that_is_made_after_the_look_is_left_alone(
+    service: RunningService, admin: Caller, visitor: Visitor, team: UUID, before: str
+) -> None:
+    """Nobody saw it among those that would be revoked."""
+    create(service, admin, team, "there before")
+    look = visitor.see(PATH, team=str(team), created_before=before)
+    assert "1 token would be revoked" in look.text
+    made = create(service, admin, team, "made meanwhile")
+    assert "1 token revoked" in visitor.send(PATH, hidden(look)).text
+    present(service, made["token"])
+
+
 @pytest.mark.parametrize(
     "query",
     by_turns(

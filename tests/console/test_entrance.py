@@ -11,11 +11,13 @@ import pytest
 
 import api.console
 from api.console.cookie import LOOPBACK, SECURE
+from api.console.rendering import ENGINE
 from api.console.same_origin import NEEDS_HTTPS, REFUSED, UNTOLD
 from domain.api_token.permissions import Permission
 from tests.api.cli.test_commands import told
+from tests.api.promises.test_permissions import CONSOLE
 from tests.conftest import new_database
-from tests.console.browsing import SAME_ORIGIN, Visitor
+from tests.console.browsing import SAME_ORIGIN, Visitor, hidden
 from tests.service import (
     Caller,
     RunningService,
@@ -79,6 +81,32 @@ def test_without_a_session_every_page_leads_to_the_sign_in_and_back(
         assert 'value="/console/tokens?state=all&amp;name=a%26b"' in form.text
         done = visiting.send("/console/sign-in", {"token": admin.secret, "to": asked})
         assert (done.status_code, done.headers["location"]) == (303, asked)
+
+
+SENT: Final = sorted(
+    path
+    for method, path in CONSOLE
+    if method == "POST" and not path.startswith(("/console/sign-", "/console/setup/"))
+)
+
+
+@pytest.mark.parametrize("route", by_turns(SENT, one_of=3))
+def test_a_form_that_no_session_comes_with_says_that_nothing_was_done(
+    service: RunningService, admin: Caller, visitor: Visitor, route: str
+) -> None:
+    """And whoever signs in again is led to the page that it is of."""
+    path = route.replace("{token_id:uuid}", str(uuid4())).replace("{name:str}", "usage")
+    with Visitor(service.url) as visiting:
+        answer = visiting.send(path, {"key": str(uuid4())})
+        assert answer.status_code == 303
+        form = visiting.see(answer.headers["location"])
+        assert_guarded(form)
+        assert "Nothing was done." in form.text
+        done = visiting.send("/console/sign-in", {"token": admin.secret, **hidden(form)})
+        assert (done.status_code, done.headers["location"]) == (303, path)
+        page = visitor.see(path)
+        assert page.status_code in {200, 303}
+        assert "Nothing was done." not in visiting.see("/console/sign-in").text
 
 
 @pytest.mark.parametrize(
@@ -319,6 +347,33 @@ def test_styles_and_script_are_small_and_kept_by_the_browser(visitor: Visitor) -
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["content-security-policy"] == POLICY
     assert visitor.see("/console/assets/x/secrets.py").status_code == 404
+
+
+def test_pages_are_of_the_release_that_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade replaces the files of a process that goes on: it reads none of them any more."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a file was opened")
+
+    engine = ENGINE.engine
+    names = engine.list_templates()
+    assert set(names) == {path.name for path in (ASSETS.parent / "templates").iterdir()}
+    assert engine.cache is not None
+    engine.cache.clear()
+    monkeypatch.setattr("builtins.open", refuse)
+    for name in names:
+        engine.get_template(name)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in ASSETS.iterdir()))
+@pytest.mark.parametrize("version", ["0" * 12, "x"])
+def test_what_another_release_asks_for_is_kept_nowhere(
+    visitor: Visitor, version: str, name: str
+) -> None:
+    """While it takes this one's place: its pages would have the wrong styles for a year."""
+    answer = visitor.see(f"/console/assets/{version}/{name}")
+    assert answer.status_code == 200
+    assert answer.headers.get_list("cache-control") == ["no-store"]
 
 
 def test_the_root_leads_a_browser_here_and_says_so_in_a_terminal(service: RunningService) -> None:

@@ -4,6 +4,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -122,6 +123,53 @@ def test_a_previewer_spends_nothing(
     for ask in (contact.client.get, contact.client.head):
         assert ask(link, headers={"User-Agent": agent}).status_code == 200
     assert len(secrets_in(contact.send(link, {}).text)) == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["utm_source=mail&utm_medium=mail", "a=1&a=2", "=", "%ff=%00", "token=x&code=y", "?&"],
+)
+def test_what_a_mail_adds_to_the_link_is_left_alone(
+    service: RunningService, admin: Caller, contact: Visitor, query: str
+) -> None:
+    _, link = linked(service, admin)
+    page = contact.see(f"{link}?{query}")
+    assert page.status_code == 200
+    assert f'action="{link}"' in page.text
+    assert len(secrets_in(contact.send(f"{link}?{query}", {}).text)) == 1
+
+
+@pytest.mark.parametrize("more", ["/", "/x", "//"])
+@pytest.mark.parametrize("headers", [{}, SAME_ORIGIN])
+def test_no_problem_leads_a_contact_to_the_console(
+    service: RunningService,
+    admin: Caller,
+    contact: Visitor,
+    headers: dict[str, str],
+    more: str,
+) -> None:
+    """Which a gateway in front need not publish, and where nobody outside has an account."""
+    _, link = linked(service, admin)
+    refused = contact.client.post(link if not headers else link + more, headers=headers)
+    assert refused.status_code in {403, 404}
+    assert 'href="/console"' not in refused.text
+    if refused.headers["content-type"].startswith("text/html"):
+        assert "tell whoever sent it to you" in refused.text
+
+
+def test_the_end_that_is_told_is_the_token_s_where_that_comes_first(
+    service: RunningService, admin: Caller, contact: Visitor
+) -> None:
+    token, link = linked(service, admin)
+    end = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+    changed = service.client.patch(
+        f"/scim-token/{token['id']}", auth=admin, json={"expires_at": end.isoformat()}
+    )
+    assert changed.status_code == 200
+    told_end = f"{end:%Y-%m-%d %H:%M:%S} UTC"
+    assert told_end in contact.see(link).text
+    contact.send(link, {})
+    assert told_end in contact.see(link).text
 
 
 @pytest.mark.parametrize(

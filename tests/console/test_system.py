@@ -140,6 +140,7 @@ def test_a_rebuild_is_asked_for_once_and_its_progress_is_told(
         assert "data-waits" in page.text
         again = visitor.send(at, {})
         assert again.status_code == 409
+        assert "data-waits" not in again.text, "it would send the form again"
         assert 'role="alert">It is under way already' in again.text
         service.query(
             "UPDATE ledger.projection_rebuilds SET state = 'building', position = 25, target = 100,"
@@ -210,6 +211,7 @@ def test_a_difference_is_accepted_by_nobody_while_a_rebuild_is_under_way(
         assert visitor.send(f"{PATH}/{VIEW}/rebuild", {}).status_code == 303
         again = visitor.send(f"{PATH}/{VIEW}/accept-difference", {})
         assert again.status_code == 409
+        assert "data-waits" not in again.text, "it would send the form again"
         assert service.query(
             "SELECT accepts_difference FROM ledger.projection_rebuilds WHERE finished_at IS NULL"
         ) == [(False,)]

@@ -135,9 +135,8 @@ async def _carry_out(
 
 
 def _fixed(asked: Mapping[str, str], at: datetime) -> dict[str, str]:
-    """What is asked for with its instants, which do not move between the look and the word.
-
-    Raises Mistakes.
+    """What is asked for with its instants, which do not move between the look and the word: a token
+    that is made meanwhile was not shown, and is none of them. Raises Mistakes.
     """
     fixed = {field: asked[field] for field in ("ids", "team", "created_by") if field in asked}
     if "unused" in asked:
@@ -146,10 +145,12 @@ def _fixed(asked: Mapping[str, str], at: datetime) -> dict[str, str]:
         fixed["unused_since"] = _text(at - timedelta(days=int(asked["unused"])))
     if "created_before" in asked:
         try:
-            fixed["created_before"] = _text(start_of(asked["created_before"]))
+            before = min(start_of(asked["created_before"]), at)
         except ValueError as error:
             raise forms.Mistakes({"created_before": str(error)}) from None
-    return fixed
+    else:
+        before = at
+    return {**fixed, "created_before": _text(before)} if asked else fixed
 
 
 def _text(at: datetime) -> str:

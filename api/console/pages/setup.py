@@ -17,18 +17,22 @@ from api.console.same_origin import is_plain
 from api.doors.decide import user_agent_of
 from api.http import problems
 from api.http.json_body import StrictRequest
+from api.http.parameters import ANY_QUERY
 from api.http.problems import Problem
 from api.resources.scim_token.setup_link import ROOT
 from api.service import InjectedService, Service
 from domain.errors import NotFound, Refusal, SecretAlreadyShown
 from domain.eventstore.lookups.setup_links import OpenedLink
+from domain.scim_token.handover.decide import end_of
 from domain.setup_link import read_code
 
 PATH: Final = f"{ROOT}/{{token:str}}/{{code:str}}"
 _DOOR: Final = "api"
+_FOR_CONTACTS: Final = FOR_ANYONE | ANY_QUERY
+"""Mail programs and senders of newsletters add parameters of their own to a link."""
 
 
-@get(PATH, include_in_schema=False, opt=FOR_ANYONE)
+@get(PATH, include_in_schema=False, opt=_FOR_CONTACTS)
 async def setup(
     request: StrictRequest, service: InjectedService, token: FromPath[str], code: FromPath[str]
 ) -> Template:
@@ -37,7 +41,7 @@ async def setup(
     return _nothing() if opened is None else await _show(request, service, opened)
 
 
-@post(PATH, include_in_schema=False, opt=FOR_ANYONE, status_code=200)
+@post(PATH, include_in_schema=False, opt=_FOR_CONTACTS, status_code=200)
 async def show_secret(
     request: StrictRequest, service: InjectedService, token: FromPath[str], code: FromPath[str]
 ) -> Response[Any]:
@@ -92,6 +96,7 @@ async def _show(
         status=200 if refused is None else refused.status,
         name=opened.token.name,
         link=link,
+        ends_at=end_of(link, opened.token),
         now=opened.at,
         first_used_at=await _first_use(service, opened),
         refused=refused,

@@ -10,7 +10,7 @@ from litestar.response import Redirect, Template
 from api.admission import FOR_ANYONE, requires
 from api.authentication import ApiTokens
 from api.console import cookie, forms
-from api.console.gate import ROOT, SIGN_IN
+from api.console.gate import ROOT, SIGN_IN, SIGN_OUT
 from api.console.layout import places_of
 from api.console.same_origin import is_plain
 from api.doors.decide import user_agent_of
@@ -34,13 +34,17 @@ async def sign_in_page(
     request: StrictRequest,
     service: InjectedService,
     to: Annotated[str | None, QueryParameter(required=False)] = None,
+    lost: Annotated[str | None, QueryParameter(required=False)] = None,
 ) -> Template:
-    """The form; where it would be refused, what to do instead. to: the page that was asked for."""
+    """The form; where it would be refused, what to do instead.
+
+    to: the page that was asked for. lost: given where a form was sent that no session came with.
+    """
     if is_plain(request.scope, service.doors.client_addresses):
         _, port = request.scope["server"] or ("", None)
         context = {"port": port or _PORT}
         return Template("needs_https.html", context=context, media_type="text/html")
-    return _form(to, None)
+    return _form(to, None, is_lost=lost is not None)
 
 
 @post(SIGN_IN, include_in_schema=False, opt=FOR_ANYONE, status_code=303)
@@ -74,7 +78,7 @@ async def _open_session(request: StrictRequest, service: Service, secret: Secret
     return opened
 
 
-@post(f"{ROOT}/sign-out", include_in_schema=False, opt=requires(None), status_code=303)
+@post(SIGN_OUT, include_in_schema=False, opt=requires(None), status_code=303)
 async def sign_out(
     request: StrictRequest, service: InjectedService, call: InjectedCall
 ) -> Redirect:
@@ -93,11 +97,11 @@ async def console(request: StrictRequest) -> Response[Any]:
     return Redirect(places[0].path, status_code=303)
 
 
-def _form(to: str | None, mistake: str | None) -> Template:
+def _form(to: str | None, mistake: str | None, *, is_lost: bool = False) -> Template:
     """Nothing of what was sent is in the page again, but where to go afterwards."""
     return Template(
         "sign_in.html",
-        context={"to": _target(to), "mistake": mistake},
+        context={"to": _target(to), "mistake": mistake, "is_lost": is_lost},
         media_type="text/html",
         status_code=200 if mistake is None else 401,
     )

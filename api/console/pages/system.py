@@ -190,7 +190,8 @@ async def _show(
         title="System",
         status=200 if refused is None else refused.status,
         views=views,
-        waits=findings is None and any(row.is_underway for row in views),
+        # not in the answer to a form: to look again by itself would send that again
+        waits=findings is None and refused is None and any(row.is_underway for row in views),
         refusals=refusals(service.instruments.pages.sums()) if sees_all else (),
         sees_all=sees_all,
         findings=findings,

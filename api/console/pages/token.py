@@ -1,7 +1,7 @@
 """One token: how it stands, which of its secrets was used when, by whom, and its history."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.view import AuditEvent
 from projections.scim_tokens.secrets import TokenSecret
+from projections.scim_tokens.view import TokenDocument
 from projections.token_activity.queries import Activity
 
 PATH: Final = "/console/tokens/{token_id:uuid}"
@@ -33,20 +34,22 @@ COMMANDS: Final = (
     *("setup-link", "end-setup-link"),
 )
 DONE: Final = {
-    "rotated": "The new secret is stored, and the older one goes on for now.",
-    "complete": "The newer secret is the only good one, everywhere, from now on.",
-    "cancel": "The older secret goes on alone, as before the rotation.",
+    "rotated": "The new secret is stored.",
+    "complete": "The older secret has ended, everywhere.",
+    "cancel": "The newer secret has ended, everywhere. The older one goes on.",
     "suspend": "Suspended, everywhere, from now on.",
-    "resume": "Good again.",
+    "resume": "No longer suspended.",
     "revoke": "Revoked, everywhere, from now on.",
     "change": "Changed.",
-    "end-setup-link": "No setup link opens this token, from now on.",
+    "end-setup-link": "The setup link that was made before opens nothing any more.",
 }
 OVERLAPS: Final = {30: "30 days", 7: "7 days", 1: "1 day", 0: "not at all"}
 BUSY_WITHIN: Final = timedelta(days=7)
 """Whoever revokes a token that was used since then is asked once more."""
 HISTORY_MAX_BYTES: Final = 14_000
 """What the history may take of a page of 40 KB; the trail has all of it."""
+SECRETS_MAX: Final = 12
+"""How many of a token's secrets its page tells; `GET /scim-token/{id}/secrets` tells of all."""
 _LINE_BYTES: Final = 150
 """Of a line of the history, besides its sentence."""
 
@@ -58,8 +61,8 @@ async def token(
     token_id: FromPath[UUID],
     done: Annotated[str | None, QueryParameter(required=False)] = None,
 ) -> Template:
-    """Also of a revoked token. done: what was just done to it."""
-    return await show(request, service, token_id, done=DONE.get(done or ""))
+    """Also of a revoked token. done: what was just done to it, or long ago, by the same address."""
+    return await show(request, service, token_id, done=done)
 
 
 @get(
@@ -86,7 +89,8 @@ async def show(
     document, secrets = await service.secrets.with_token(
         token_id, teams=caller.api_token.teams, ledger_head=caller.ledger_head
     )
-    seen = _glance(document, secrets, caller)
+    rotation = in_rotation(secrets, caller.at)
+    seen = _glance(document, rotation, caller)
     return page(
         request,
         "token.html",
@@ -94,9 +98,11 @@ async def show(
         status=200 if refused is None else refused.status,
         seen=seen,
         token=seen.token,
-        secrets=list(reversed(secrets)),
-        rotation=secrets[-2:] if seen.state == "rotating" else (),
-        done=done,
+        secrets=shown_secrets(secrets, caller.at),
+        more=len(secrets) - SECRETS_MAX,
+        rotation=rotation if seen.state == "rotating" else (),
+        done=DONE.get(done or ""),
+        is_so=is_so(done, seen.token, rotates=bool(rotation)),
         refused=refused,
         given=given or {},
         key=service.ledger.clock_and_ids.new_id(),
@@ -108,10 +114,45 @@ async def show(
     )
 
 
-def _glance(document: str, secrets: Sequence[TokenSecret], caller: Caller) -> TokenGlance:
+def is_so(done: str | None, token: TokenDocument, *, rotates: bool) -> bool:
+    """Whether a token stands as `DONE` says. It does not where somebody did otherwise since: the
+    address is opened again, or a form was sent that had been sent before, which did nothing.
+    """
+    match done:
+        case "suspend":
+            return token.suspended_at is not None
+        case "resume":
+            return token.suspended_at is None
+        case "complete" | "cancel":
+            return not rotates
+        case "revoke":
+            return token.revoked_at is not None
+        case _:
+            return True
+
+
+def in_rotation(secrets: Sequence[TokenSecret], at: datetime) -> Sequence[TokenSecret]:
+    """The older and the newer one where two secrets are good, the oldest first; none elsewhere.
+
+    They need not be neighbours: between them are those that cancelled rotations made.
+    """
+    good = [each for each in secrets if _is_good(each, at)]
+    return good[-2:] if len(good) > 1 else ()
+
+
+def shown_secrets(secrets: Sequence[TokenSecret], at: datetime) -> Sequence[TokenSecret]:
+    """Those that are good and the newest of the others, `SECRETS_MAX` at most, the newest first."""
+    by_worth = sorted(secrets, key=lambda each: _is_good(each, at))
+    return sorted(by_worth[-SECRETS_MAX:], key=lambda each: each.created_at, reverse=True)
+
+
+def _is_good(secret: TokenSecret, at: datetime) -> bool:
+    return secret.ends_at is None or read(secret.ends_at) > at
+
+
+def _glance(document: str, rotation: Sequence[TokenSecret], caller: Caller) -> TokenGlance:
     token = decode(document)
-    good = [each for each in secrets if each.ends_at is None or read(each.ends_at) > caller.at]
-    rotating = {token.id} if len(good) > 1 else ()
+    rotating = {token.id} if rotation else ()
     return glance(token, caller.at, rotating=rotating)
 
 

@@ -1,28 +1,32 @@
 """What is done to a token: each command is a form, and its refusal is told on the token's page."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from litestar import Response, post
 from litestar.params import FromPath
 from litestar.response import Redirect, Template
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from api.admission import requires
 from api.console import forms
 from api.console.pages.reveal import reveal
-from api.console.pages.token import OVERLAPS, PATH, show
+from api.console.pages.token import OVERLAPS, PATH, in_rotation, show
 from api.errors import BadRequest
 from api.http import instants, problems
 from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
-from api.service import InjectedService
+from api.service import InjectedService, Service
 from domain.api_token.permissions import Permission
 from domain.commands import ScimTokenChange
 from domain.errors import InvalidValue, Refusal, SecretAlreadyShown
 from domain.scim_token.token import ScimToken
 
+_IN_ROTATION: Final = ("older", "newer")
+"""The fields that name the secret of a rotation which a form ends, as `in_rotation` has them."""
+_ANOTHER: Final = "another rotation is under way than the one that you saw; nothing was done"
 _MAY: Final = requires(Permission.SCIM_TOKENS_WRITE)
 
 
@@ -50,7 +54,8 @@ async def complete(
     request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
 ) -> Response[Any]:
     """The newer secret is where it belongs."""
-    return await _do(request, service, call, token_id, service.ledger.complete_rotation)
+    command = service.ledger.complete_rotation
+    return await _do(request, service, call, token_id, command, ends="older")
 
 
 @post(f"{PATH}/cancel", include_in_schema=False, opt=_MAY, status_code=303)
@@ -58,7 +63,8 @@ async def cancel(
     request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
 ) -> Response[Any]:
     """The newer secret is not used, or was lost."""
-    return await _do(request, service, call, token_id, service.ledger.cancel_rotation)
+    command = service.ledger.cancel_rotation
+    return await _do(request, service, call, token_id, command, ends="newer")
 
 
 @post(f"{PATH}/suspend", include_in_schema=False, opt=_MAY, status_code=303)
@@ -81,15 +87,19 @@ async def resume(
 async def change(
     request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
 ) -> Response[Any]:
-    """Another name, another end, or none; what is left out stays as it is."""
-    fields = await forms.read(request, exact=("name",))
+    """Another name, another end, or none; what is left out stays as it is, and so does a name that
+    is the one that the page showed: somebody may have changed it since.
+    """
+    fields = await forms.read(request, exact=("name", "name_before"))
     try:
-        last = forms.end_of_day(fields, "expires_at")
+        ends_at = _end_asked_for(fields)
     except forms.Mistakes as error:
         mistake = InvalidValue("/expires_at", error.by_field["expires_at"])
         return await refused(request, service, token_id, mistake, fields)
-    ends_at = None if fields.get("no_end") == "yes" else UNSET if last is None else last
-    ask = ScimTokenChange(fields.get("name", UNSET), ends_at, fields.get("reason"))
+    name = fields.get("name", UNSET)
+    if name == fields.get("name_before"):
+        name = UNSET
+    ask = ScimTokenChange(name, ends_at, fields.get("reason"))
     key = forms.key_of(fields, call, request.scope["path"])
     try:
         await service.ledger.change_scim_token(token_id, ask, by=call, key=key)
@@ -120,17 +130,31 @@ async def revoke(
     return done(token_id, "revoke")
 
 
+def _end_asked_for(fields: Mapping[str, str]) -> datetime | UnsetType | None:
+    """The new end, None for none, UNSET for the one that there is. Raises Mistakes."""
+    last = forms.end_of_day(fields, "expires_at")
+    if fields.get("no_end") != "yes":
+        return UNSET if last is None else last
+    if last is not None:
+        raise forms.Mistakes({"expires_at": "is given, and that there is no end: choose one"})
+    return None
+
+
 async def _do(
     request: StrictRequest,
     service: InjectedService,
     call: InjectedCall,
     token_id: UUID,
     command: Callable[..., Awaitable[ScimToken]],
+    *,
+    ends: str | None = None,
 ) -> Response[Any]:
-    """A command that takes a reason and nothing else."""
+    """A command that takes a reason and nothing else. ends: which secret of a rotation it ends."""
     fields = await forms.read(request)
     path = request.scope["path"]
     try:
+        if ends is not None:
+            await _require_shown(request, service, token_id, fields, ends)
         await command(
             token_id,
             by=call,
@@ -142,6 +166,25 @@ async def _do(
     return done(token_id, path.rpartition("/")[2])
 
 
+async def _require_shown(
+    request: StrictRequest,
+    service: Service,
+    token_id: UUID,
+    fields: Mapping[str, str],
+    ends: str,
+) -> None:
+    """Raise InvalidValue where another secret would end than the one that the page has named: since
+    then its rotation has ended, and somebody has begun another one.
+    """
+    caller = request.user
+    _, secrets = await service.secrets.with_token(
+        token_id, teams=caller.api_token.teams, ledger_head=caller.ledger_head
+    )
+    rotation = in_rotation(secrets, caller.at)
+    if rotation and rotation[_IN_ROTATION.index(ends)].id != fields.get(ends):
+        raise InvalidValue("", _ANOTHER)
+
+
 async def refused(
     request: StrictRequest,
     service: InjectedService,
@@ -149,7 +192,12 @@ async def refused(
     error: Refusal,
     fields: Mapping[str, str],
 ) -> Template:
-    """The token's page, with what stood against the command; a token that is not there is 404."""
+    """The token's page, with what stood against the command; a token that is not there is 404.
+
+    Raises the refusal for whoever may not see that page.
+    """
+    if Permission.SCIM_TOKENS_READ not in request.user.api_token.permissions:
+        raise error
     problem = problems.answer(error).problem
     return await show(request, service, token_id, refused=problem, given=dict(fields))
 

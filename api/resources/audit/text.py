@@ -10,7 +10,8 @@ import msgspec
 from projections.audit_trail.view import AuditEvent
 
 COLUMNS: Final = tuple(field.encode_name for field in msgspec.structs.fields(AuditEvent))
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The last four are the full-width forms of the first, which spreadsheets of East Asia take too."""
 _encoder: Final = msgspec.json.Encoder()
 
 

@@ -145,12 +145,12 @@ def test_it_is_changed_handed_over_and_its_rotation_finished(
         assert "/console/setup/" in store(page)
         ask(page, "setup-link")
         follow(page, "#setup-link button[formaction]")
-        assert "No setup link opens this token" in page.inner_text("main .good")
+        assert "The setup link that was made before opens nothing" in page.inner_text("main .good")
 
         confirm(page, "rotate", "a new year")
         store(page)
         confirm(page, "complete", "it is pasted")
-        assert "The newer secret is the only good one" in page.inner_text("main .good")
+        assert "The older secret has ended" in page.inner_text("main .good")
 
 
 @visits("GET /console/tokens/revoke", "POST /console/tokens/revoke")

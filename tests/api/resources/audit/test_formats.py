@@ -46,7 +46,11 @@ def test_every_format_tells_the_same(
 
 
 @pytest.mark.parametrize(
-    "agent", by_turns(["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"], one_of=3)
+    "agent",
+    by_turns(
+        ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1", "\n=1", "\uff0b1", "\uff0d1"],
+        one_of=3,
+    ),
 )
 def test_a_spreadsheet_finds_no_formula(
     service: RunningService, auditor: Caller, token: dict[str, Any], plain: httpx.Client, agent: str
