@@ -138,11 +138,12 @@ def _program(name: str, connection: psycopg.Connection) -> Path:
 
 
 def _run(program: Path, conninfo: str, *arguments: str, remedy: str) -> None:
-    """remedy: of a right that is lacking."""
+    """remedy: of a right that is lacking. What the program says is read in English."""
     with _told(conninfo) as (dbname, environment):
         done = subprocess.run(  # noqa: S603 - PostgreSQL's own program, our own arguments
             [program, "--no-password", f"--dbname={dbname}", *arguments],
-            env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+            env={**os.environ, **environment, "LC_ALL": "C"},
+            capture_output=True, text=True, errors="replace", check=False,
         )  # fmt: skip
     if done.returncode != 0:
         reasons = [line for line in done.stderr.splitlines() if "error" in line] or [

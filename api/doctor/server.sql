@@ -13,7 +13,8 @@ SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = '
 -- Order: by name.
 SELECT DISTINCT split_part(entry, '=', 1) FROM pg_db_role_setting, unnest(setconfig) AS entry
 WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-    AND setrole IN (0, current_user::regrole) AND lower(split_part(entry, '=', 1)) = ANY(%s)
+    AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))
+    AND lower(split_part(entry, '=', 1)) = ANY(%s)
 ORDER BY 1;
 
 -- name: standbys

@@ -44,7 +44,9 @@ class Program:
 
 
 class Supervisor:
-    """Runs programs until SIGTERM or SIGINT, restarting those that end.
+    """Runs programs until it is told to stop, restarting those that end.
+
+    Told by SIGTERM, SIGINT or SIGHUP, the last but where it is ignored, as nohup has it.
 
     lifeline_fd: read end of a pipe that ends when this process does, in whatever way; every child
     has it. grace_s: seconds from SIGTERM to SIGKILL.
@@ -57,17 +59,41 @@ class Supervisor:
         self._exits: dict[subprocess.Popen[bytes], asyncio.Future[int]] = {}
         # By whether a program is one of the last.
         self._stopping = {False: asyncio.Event(), True: asyncio.Event()}
+        self._told: list[signal.Signals] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, programs: Sequence[Program]) -> int:
-        """Return the exit code, 0, once all children are gone after a signal to stop."""
-        asyncio.run(self._run(programs))
+        """Return the exit code, 0, once all children are gone after a signal to stop.
+
+        Such signals are taken from before there is an event loop, in which nothing may raise, and
+        ignored from then on: a second one must not cut short how the process ends.
+        """
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
+            signal.signal(number, self._take)
+        try:
+            asyncio.run(self._run(programs))
+        finally:
+            for number in numbers:
+                signal.signal(number, signal.SIG_IGN)
         return 0
 
+    def _take(self, number: int, _: object) -> None:
+        self._told.append(signal.Signals(number))
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has just been closed
+                self._loop.call_soon_threadsafe(self._obey)
+
+    def _obey(self) -> None:
+        while self._told:
+            self._on_signal(self._told.pop(0))
+
     async def _run(self, programs: Sequence[Program]) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, number)
+        self._obey()  # what came before there was a loop
         watching = loop.create_task(self._watch())
         try:
             async with asyncio.TaskGroup() as group:

@@ -35,10 +35,10 @@ _SAID: Final = {
         "the server's pg_hba.conf does not let this user in from here, or not without TLS: "
         "add a line to it, or set sslmode=require"
     ),
-    r"role \S+ does not exist|no such user": (
+    "role .+ does not exist|no such user": (
         "the database has no such role: check the user of DATABASE_URL, or create it"
     ),
-    r"database \S+ does not exist|no such database": (
+    "database .+ does not exist|no such database": (
         "the server has no such database: check the name in DATABASE_URL, or create it"
     ),
     "permission denied for database": "the role may not connect: GRANT CONNECT ON DATABASE to it",

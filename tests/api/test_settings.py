@@ -1,12 +1,22 @@
 """Settings: what is read from where, and errors that name a variable and never tell its value."""
 
+import os
+import socket
 from itertools import product
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from api.settings import Settings, SettingsError, load, pepper_keys, trusted_networks
+from api.settings import (
+    Settings,
+    SettingsError,
+    UnusableFile,
+    load,
+    pepper_keys,
+    text_of,
+    trusted_networks,
+)
 from api.settings.settings import RESTORE_PEPPER
 from domain.errors import InvalidValue
 from tests.turns import by_turns
@@ -205,6 +215,33 @@ def test_a_pepper_file_that_is_no_good_is_said_with_its_path_and_without_its_byt
     assert text.endswith(f": {RESTORE_PEPPER}")
     assert SECRET[:31] not in text
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "directory", "device", "socket"])
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "named"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "link to a pipe":
+            os.mkfifo(tmp_path / "pipe")
+            path.symlink_to(tmp_path / "pipe")
+        case "directory":
+            path.mkdir()
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as listening:
+                listening.bind(os.fspath(path))
+    with pytest.raises(UnusableFile, match=r"^NAMED: .*named cannot be read \(it is no file\)"):
+        text_of("NAMED", path, remedy="name one")
+
+
+def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
+    """As Kubernetes mounts a secret."""
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert text_of("NAMED", tmp_path / "link", remedy="") == "text"
 
 
 def test_a_key_that_is_given_for_its_file_is_not_told() -> None:

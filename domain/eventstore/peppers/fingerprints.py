@@ -57,15 +57,17 @@ def record_pepper(connection: Connection, pepper: Pepper) -> int:
     known = require_pepper(connection, pepper)
     if known == pepper.generation:
         return 0
-    _require_new_ones(pepper, known)
+    _require_none_missing(pepper, known)
     if known == 0:
         _require_enough(connection, pepper)
+    else:
+        _require_new_ones(connection, pepper, known)
     added = connection.execute(_SQL["record"], [pepper.fingerprints]).rowcount
     require_pepper(connection, pepper)
     return added
 
 
-def _require_new_ones(pepper: Pepper, known: int) -> None:
+def _require_none_missing(pepper: Pepper, known: int) -> None:
     """A generation that the ledger does not know cannot have been retired."""
     for generation, fingerprint in enumerate(pepper.fingerprints[known:], start=known + 1):
         if fingerprint is None:
@@ -73,6 +75,23 @@ def _require_new_ones(pepper: Pepper, known: int) -> None:
                 f"the pepper is not the one of this ledger: its key of generation {generation} is "
                 "missing; only a key that scim-ledger keys retire has retired may be left out"
             )
+
+
+def _require_new_ones(connection: Connection, pepper: Pepper, known: int) -> None:
+    """A rotation to a key that the ledger has, or had, would be none, and nobody would notice.
+
+    A ledger that knows no key yet may have been run with such a list, and goes on.
+    """
+    rows = connection.execute(_SQL["fingerprints"], [known])  # none that another start has added
+    had = {bytes(fingerprint): generation for fingerprint, generation in rows}
+    for generation, fingerprint in enumerate(pepper.fingerprints[known:], start=known + 1):
+        if fingerprint in had:
+            raise PepperMismatch(
+                f"the pepper's key of generation {generation} is that of generation "
+                f"{had[fingerprint]} again: put a new one in its place"
+            )
+        if fingerprint is not None:
+            had[fingerprint] = generation
 
 
 def _require_enough(connection: Connection, pepper: Pepper) -> None:

@@ -1,4 +1,4 @@
-"""Views that belong to another role than the service's: one row says which, and what to do."""
+"""The role of DATABASE_URL: whatever it is called, and where the views belong to another."""
 
 from typing import Final, LiteralString
 
@@ -50,3 +50,25 @@ def test_views_of_another_role_are_one_failure_with_the_remedy(
         "every read is answered 503"
     )
     assert str(finding.remedy).startswith(f"name {role} in DATABASE_URL")
+
+
+@pytest.mark.parametrize(
+    "name", ["Service", "ledger@project.iam", "scim ledger", "a,b", 'it"s %s {} \\', "münchen"]
+)
+def test_a_role_is_examined_whatever_it_is_called(database: Database, name: str) -> None:
+    """A managed server calls its users by addresses of mail."""
+    role, app = sql.Identifier(name), str(conninfo_to_dict(database.app)["user"])
+    with psycopg.connect(database.owner, autocommit=True) as owner:
+        owner.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
+        try:
+            owner.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(app), role))
+            owner.execute(sql.SQL("ALTER ROLE {} SET work_mem = '64kB'").format(role))
+            owner.execute(sql.SQL("ALTER ROLE {} SET lock_timeout = 1").format(role))
+            url = make_conninfo(database.app, user=name)
+            settings = Settings(database_url=url, pepper=PEPPER_KEY, allow_unsafe_database=True)
+            found = {each.what: each for each in examine(lambda: settings)}
+        finally:
+            owner.execute(sql.SQL("DROP ROLE {}").format(role))
+    assert "lock_timeout" in found["role settings"].found
+    assert "work_mem" not in found["role settings"].found
+    assert found["rights"].status is Status.OK

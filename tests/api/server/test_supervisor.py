@@ -12,16 +12,22 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
+from api.cli.ending import end_when_told
 from api.server import heartbeat, supervisor
 from api.server.heartbeat import Pulse
 from api.server.listening import ListenError, listen
 from api.server.supervisor import Program, Supervisor
 from api.server.worker_process import worker_argv
 
+NOT_TOLD = 99
+"""Exit code of a process that has started before its moment came."""
+AGAIN = (0, 100, 300, 600, 1000)
+"""Lines after the moment in which it is told."""
 ROOT = Path(__file__).parents[3]
 THIS = "tests.api.server.test_supervisor"
 # Their handlers write without Python's buffer, in which a signal may find them.
@@ -89,6 +95,52 @@ def main(number_of_workers: int, grace_s: float, *others: str) -> int:
         programs.append(Program(f"http-{number}", argv, (listener.fileno(),), pulse))
     print(f"port {listener.getsockname()[1]} is open", flush=True)
     return supervisor.run(programs)
+
+
+def told_at_every_moment(number: signal.Signals) -> int:
+    """One process for every fifth line that a start runs, and told to stop in it.
+
+    Then told again while it ends. Prints how many lines there were.
+    """
+    for moment in range(1 + number % 5, 100_000, 5):
+        child = os.fork()
+        if child == 0:
+            _told_in_line(moment, number)
+        _, status = os.waitpid(child, 0)
+        if os.waitstatus_to_exitcode(status) == NOT_TOLD:
+            print(f"{moment - 1} moments", flush=True)
+            return 0
+        if status != 0:
+            print(f"moment {moment}: {os.waitstatus_to_exitcode(status)}", flush=True)
+    return 1
+
+
+def _told_in_line(moment: int, number: signal.Signals) -> None:
+    lines = 0
+
+    def count(_: FrameType, event: str, __: object) -> Any:
+        nonlocal lines
+        if event == "line":
+            lines += 1
+            if lines - moment in AGAIN:
+                os.kill(os.getpid(), number)
+        return count
+
+    # It waits for a signal: the start is behind it.
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(NOT_TOLD) if lines < moment else None)
+    signal.setitimer(signal.ITIMER_REAL, 1)
+    end_when_told()
+    supervisor = Supervisor()
+    code = 0
+    try:
+        sys.settrace(count)
+        code = supervisor.run([Program("other", ("/bin/sleep", "60"))])
+    except (KeyboardInterrupt, SystemExit):  # as `serve` has it
+        pass
+    finally:
+        sys.settrace(None)
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class Deployment:
@@ -176,6 +228,7 @@ def is_running(pid: int) -> bool:
     [
         (signal.SIGTERM, 2),
         pytest.param(signal.SIGINT, 1, marks=pytest.mark.long),
+        pytest.param(signal.SIGHUP, 1, marks=pytest.mark.long),
         pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
     ],
@@ -408,5 +461,24 @@ def test_a_supervisor_that_does_not_read_stops_nobody() -> None:
     assert not pulse.is_silent(1.0)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_at_any_moment_of_the_start_is_an_orderly_end(number: signal.Signals) -> None:
+    argv = [sys.executable, "-m", THIS, "moments", str(number)]
+    environment = {**os.environ, "NO_COLOR": "1"}
+    run = subprocess.run(
+        argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert run.returncode == 0
+    said = run.stdout.splitlines()
+    assert not [line for line in said if line.startswith("moment ")]
+    assert int(said[-1].split()[0]) > 100
+    assert "Traceback" not in run.stdout + run.stderr
+    assert "never retrieved" not in run.stdout + run.stderr
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "moments":
+        sys.exit(told_at_every_moment(signal.Signals(int(sys.argv[2]))))
     sys.exit(main(int(sys.argv[1]), float(sys.argv[2]), *sys.argv[3:]))

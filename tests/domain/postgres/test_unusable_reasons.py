@@ -78,6 +78,8 @@ def said(conninfo: str, *, is_unhurried: bool = True) -> str:
             ({"user": f"{CANARY}_nologin"}, "may not log in"),
             ({"user": f"{CANARY}_rejected"}, "pg_hba.conf does not let this user in"),
             ({"user": f"{CANARY}_missing"}, "has no such role"),
+            ({"user": f"of {CANARY}, missing"}, "has no such role"),
+            ({"dbname": f"of {CANARY}, missing"}, "has no such database"),
             ({"user": f"{CANARY}_limited"}, "has no connection left"),
             ({"dbname": f"{CANARY}_missing"}, "has no such database"),
             ({"dbname": f"{CANARY}_closed"}, "is closed to connections"),

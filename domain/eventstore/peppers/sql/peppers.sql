@@ -13,6 +13,12 @@ SELECT ledger.require_pepper(%s::bytea[]);
 -- Returns: how many generations the ledger has.
 SELECT count(*) FROM ledger.pepper_generations;
 
+-- name: fingerprints
+-- Returns: the fingerprint of each generation up to the given one, and its number.
+-- Order: by number, the newest first.
+SELECT fingerprint, generation FROM ledger.pepper_generations
+WHERE generation <= %s ORDER BY generation DESC;
+
 -- name: newest_generation
 -- Returns: the newest generation that the ledger has, 0 where it has none.
 SELECT coalesce(max(generation), 0) FROM ledger.pepper_generations;

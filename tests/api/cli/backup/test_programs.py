@@ -25,6 +25,14 @@ env > {here}/environment
 [ -z "$PGSERVICEFILE" ] || cp -p "$PGSERVICEFILE" {here}/service
 """
 
+SPEAKS: Final = """#!/bin/sh
+case "${LC_ALL:-${LC_MESSAGES:-$LANG}}" in
+  C) echo "pg_dump: error: the disk is full" ;;
+  *) echo "pg_dump: Fehler: kein Platz" ;;
+esac >&2
+exit 1
+"""
+
 
 def test_every_secret_part_that_libpq_knows_is_known() -> None:
     hidden = {
@@ -73,3 +81,15 @@ def test_a_program_takes_what_it_is_told(database: Database, tmp_path: Path) -> 
     conninfo = make_conninfo(database.owner, password=VALUE, sslpassword=VALUE)
     _run(Path(dump), conninfo, "--schema-only", f"--file={tmp_path / 'dump'}", remedy="")
     assert "CREATE TABLE ledger.events" in (tmp_path / "dump").read_text()
+
+
+def test_why_a_program_failed_is_told_whatever_the_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(SPEAKS)
+    program.chmod(0o700)
+    for name in ("LANG", "LC_ALL", "LC_MESSAGES", "LANGUAGE"):
+        monkeypatch.setenv(name, "de_DE.UTF-8")
+    with pytest.raises(BackupError, match="disk is full"):
+        _run(program, "host=db", remedy="")
