@@ -1,5 +1,6 @@
 """Create the first API token of a new ledger and show it to whoever started it, and nobody else."""
 
+import errno
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -40,7 +41,7 @@ def hand_over(settings: Settings, *, url: str) -> None:
             print(_welcome(*run(_create(settings)), url=url), flush=True)
             return
         try:
-            path = _place(settings)
+            path = _free_place(settings)
             if not path.parent.exists():
                 path.parent.mkdir(mode=0o700, parents=True)
             with whole_file(path) as file:
@@ -60,10 +61,17 @@ def _tell(what: str) -> None:
     print(f"scim-ledger: this ledger is new, {what}", file=sys.stderr, flush=True)
 
 
-def _place(settings: Settings) -> Path:
+def _free_place(settings: Settings) -> Path:
+    """Where the token goes.
+
+    Raises FileExistsError where nobody has named a place, and the usual one has another ledger's.
+    """
     if settings.first_token_file is not None:
         return settings.first_token_file.absolute()
-    return (settings.data_dir or default_base_dir()).absolute() / FILE_NAME
+    place = (settings.data_dir or default_base_dir()).absolute() / FILE_NAME
+    if place.exists():
+        raise FileExistsError(errno.EEXIST, f"{place} is there, of another ledger")
+    return place
 
 
 async def _create(settings: Settings) -> tuple[ApiToken, Secret]:

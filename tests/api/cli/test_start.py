@@ -17,6 +17,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api.cli import serve
+from api.cli.api_token import first
 from api.settings import Settings
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.secret import SECRET_PATTERN
@@ -24,7 +25,7 @@ from tests.api.cli.test_commands import told
 from tests.conftest import Database
 from tests.domain.files.kinds import named
 from tests.faults.own_server import process_tree
-from tests.service import COMMAND, running_service, service_environment, until
+from tests.service import COMMAND, PEPPER_KEY, running_service, service_environment, until
 
 pytestmark = pytest.mark.long
 
@@ -73,6 +74,25 @@ def test_without_a_place_for_it_no_token_is_made(
             f"nowhere to go ({reason}): "
             "scim-ledger api-token create makes one"
         )
+
+
+def test_the_first_token_of_another_ledger_is_left_where_it_is(
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two ledgers of one machine, and nobody has named a file: its token would be nobody's."""
+    monkeypatch.setattr(first, "default_base_dir", lambda: tmp_path)
+    there = tmp_path / first.FILE_NAME
+    there.write_text("of the other\n")
+    settings = Settings(database_url=database.app, pepper=PEPPER_KEY)
+    first.hand_over(settings, url="http://localhost")
+    assert f"nowhere to go ({there} is there, of another ledger): scim-ledger api-token create" in (
+        capsys.readouterr().err
+    )
+    assert there.read_text() == "of the other\n"
+    assert told(database.app, "api-token", "list") == []
 
 
 @contextmanager
