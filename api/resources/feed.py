@@ -179,7 +179,9 @@ async def _await_events(
         try:
             has_news = await service.heads.beyond(after, timeout_s=left_s)
         finally:
-            deadline.resume()
+            # A collector of rare kinds looks again at each commit of the others: that is bounded
+            # by the wait, and each look for itself.
+            deadline.start_anew()
         if not has_news:
             return page.events, after
         # Who waited half a minute may have been revoked meanwhile.
