@@ -131,7 +131,7 @@ class HeaderSections:
         codings = [value.lower() for name, value in answer.headers if name == b"transfer-encoding"]
         if codings not in ([], [b"chunked"]):
             # any other is dropped here, and the body would go on coded
-            raise BadAnswer
+            raise BadAnswer("its body has another transfer coding than chunked")
         dropped = _HOP_BY_HOP | {b"date", b"x-request-id"} | _named_by_connection(answer.headers)
         if answer.status in BODILESS or b"transfer-encoding" in names:
             dropped |= {b"content-length"}
@@ -140,7 +140,7 @@ class HeaderSections:
             if name in dropped:
                 continue
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-                raise BadAnswer
+                raise BadAnswer("one of its headers cannot be passed on")
             is_address = name in {b"location", b"content-location"}
             headers.append((name, self._our_address(value, scope) if is_address else value))
         return [*headers, stamp(scope)]
