@@ -133,6 +133,8 @@ class Pool:
             try:
                 async with asyncio.timeout(share_s):
                     return await self._connected(str(address[0]))
+            except TimeoutError:
+                error = TimeoutError("it accepted no connection in time")
             except OSError as refusal:
                 error = refusal
         raise error

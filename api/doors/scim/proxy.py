@@ -214,7 +214,7 @@ def _reason(error: Exception) -> str:
     """
     match error:
         case TimeoutError():
-            return "it was late"
+            return str(error) or "it was late"
         case ssl.SSLCertVerificationError():
             return f"its certificate is not good: {error.verify_message}"
         case OSError():

@@ -11,6 +11,7 @@ import pytest
 import uvloop
 
 from api.doors.scim.pool import Origin, Pool
+from tests.conftest import Run
 
 NAME: Final = "scim.test"
 GOOD: Final = "127.0.0.1"
@@ -56,3 +57,13 @@ def test_one_good_address_is_enough(
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,  # as the workers have it
     ):
         runner.run(story(listener.getsockname()[1]))
+
+
+def test_an_address_that_accepts_nothing_is_told_as_that(run: Run) -> None:
+    async def story(port: int) -> None:
+        pool = Pool(Origin(False, SILENT, port), connect_timeout_s=0.2)
+        with swallowing(SILENT, port), pytest.raises(TimeoutError, match="no connection in time"):
+            await pool.fresh()
+
+    with socket.create_server((GOOD, 0)) as listener:
+        run(story(listener.getsockname()[1]))
