@@ -110,7 +110,7 @@ class Pool:
         while self._idle:
             connection, timer = self._idle.popitem()
             timer.cancel()
-            if connection.is_usable:
+            if connection.is_usable and connection.is_silent:
                 return connection
             connection.close()
         return None
