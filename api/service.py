@@ -12,6 +12,9 @@ from api.bulk_revocation import BulkRevoker
 from api.doors.decide import Doors
 from api.http.cursor import Cursors
 from api.telemetry.instruments import Instruments
+from domain.api_token.permissions import Permission
+from domain.errors import Unauthenticated
+from domain.eventstore.lookups.api_tokens import Caller
 from domain.ledger import TokenLedger
 from projections.audit_trail.queries import AuditQueries
 from projections.figures.queries import FigureQueries
@@ -60,3 +63,15 @@ def visible_teams(allowed: Sequence[UUID] | None, asked: UUID | None) -> Sequenc
     if asked is None:
         return allowed
     return (asked,) if allowed is None or asked in allowed else ()
+
+
+async def admitted_again(service: Service, caller: Caller, permission: Permission) -> Caller:
+    """The same caller, as it stands now: whose answer takes long may have been revoked meanwhile.
+
+    Raises Unauthenticated, PermissionDenied, Unavailable.
+    """
+    found = await service.ledger.api_token_lookup.find(caller.digests)
+    if found is None:
+        raise Unauthenticated("the API token is not valid")
+    found.api_token.authorise(permission, at=found.at, digests=[found.digest])
+    return found

@@ -2,7 +2,8 @@
 
 Only the peer's address is known for sure. A forwarded address is believed when the proxies that
 handed it on are named in the settings; of the list they hand on, the right-most address that is not
-theirs counts: all to the left of it was written by the client. RFC 7239 `Forwarded` is never read.
+theirs counts: all to the left of it was written by the client. Of scheme and host the last element
+counts, the peer's own word. RFC 7239 `Forwarded` is never read.
 """
 
 import re
@@ -60,7 +61,7 @@ class ClientAddresses:
         peer = _peer(scope)
         if peer is None:
             return None
-        forwarded = _forwarded_for(scope) if self._trusted else b""
+        forwarded = _list(scope, b"x-forwarded-for") if self._trusted else b""
         find = self._address if len(forwarded) <= REMEMBERED_BYTES else self._find
         return find(peer, forwarded, is_relayed)
 
@@ -69,9 +70,9 @@ class ClientAddresses:
         scheme, host = scope["scheme"], _first(scope, b"host")
         peer = _peer(scope)
         if peer is not None and self._is_trusted(_parsed(peer)):
-            named = _first(scope, b"x-forwarded-proto")
+            named = _nearest(scope, b"x-forwarded-proto")
             scheme = named if named in {"http", "https"} else scheme
-            host = _first(scope, b"x-forwarded-host") or host
+            host = _nearest(scope, b"x-forwarded-host") or host
         is_told = host is not None and is_host(host)
         return Origin(self.address(scope), scheme, host if is_told else None)
 
@@ -128,9 +129,14 @@ def _peer(scope: "HTTPScope") -> str | None:
     return None if client is None else client[0]
 
 
-def _forwarded_for(scope: "HTTPScope") -> bytes:
-    """All lines as the one list that they are (RFC 9110 §5.3)."""
-    return b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+def _list(scope: "HTTPScope", wanted: bytes) -> bytes:
+    """All lines of a name as the one list that they are (RFC 9110 §5.3)."""
+    return b",".join(value for name, value in scope["headers"] if name == wanted)
+
+
+def _nearest(scope: "HTTPScope", wanted: bytes) -> str | None:
+    """What the peer says, which adds it to whatever its own client has written there."""
+    return next(_elements(_list(scope, wanted)), None)
 
 
 def _elements(list_: bytes) -> Iterator[str]:

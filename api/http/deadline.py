@@ -23,6 +23,7 @@ class Deadline:
         self, loop: asyncio.AbstractEventLoop, within_s: float, expire: Callable[[], None]
     ) -> None:
         self._loop = loop
+        self._within_s = within_s
         self._at = loop.time() + within_s
         self._expire = expire
         self._paused_at: float | None = None
@@ -35,7 +36,14 @@ class Deadline:
     def resume(self) -> None:
         """The time counts again."""
         assert self._paused_at is not None
-        self._at += self._loop.time() - self._paused_at
+        self._go_on(self._at + self._loop.time() - self._paused_at)
+
+    def start_anew(self) -> None:
+        """The time counts again, and all of it: for a request that pauses any number of times."""
+        self._go_on(self._loop.time() + self._within_s)
+
+    def _go_on(self, at: float) -> None:
+        self._at = at
         self._paused_at = None
         if self._timer is None:
             self._timer = self._loop.call_at(self._at, self._look)

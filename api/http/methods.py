@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
+from uuid import UUID
 
 from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import HTTPScope, Message, Send
@@ -11,6 +12,9 @@ from litestar.utils import normalize_path
 from api.http.asgi_answer import stamped
 
 _VARIABLE: Final = re.compile(r"\\\{[^/]+\\\}")
+
+_ID_LENGTH: Final = 32
+_ID: Final = re.compile(r"[0-9A-Fa-f]{32}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 class Methods:
@@ -40,10 +44,21 @@ class Methods:
 
 
 def is_normal(path: str) -> bool:
-    """Whether a path has neither an empty step nor a slash in the end. The framework takes any
-    other for the one that it resembles.
+    """Whether a path has neither an empty step nor a slash in the end, and no UUID in a form that
+    none has in a body or a query, such as {…} or urn:uuid:…. The framework takes any other for the
+    one that it resembles.
     """
-    return path == normalize_path(path)
+    return path == normalize_path(path) and not any(map(_is_odd_id, path.split("/")))
+
+
+def _is_odd_id(step: str) -> bool:
+    if len(step) < _ID_LENGTH or _ID.fullmatch(step):
+        return False
+    try:
+        UUID(step)
+    except ValueError:
+        return False
+    return True
 
 
 def head_only(send: Send) -> Send:

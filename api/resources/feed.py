@@ -22,9 +22,8 @@ from api.http.deadline import Deadline, deadline_of
 from api.http.json_body import StrictRequest
 from api.http.problems import documented
 from api.resources.audit.trail import EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, Kinds, kinds
-from api.service import InjectedService, Service
+from api.service import InjectedService, Service, admitted_again
 from domain.api_token.permissions import Permission
-from domain.errors import Unauthenticated
 from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent, Kind
@@ -179,24 +178,18 @@ async def _await_events(
         try:
             has_news = await service.heads.beyond(after, timeout_s=left_s)
         finally:
-            deadline.resume()
+            # A collector of rare kinds looks again at each commit of the others: that is bounded
+            # by the wait, and each look for itself.
+            deadline.start_anew()
         if not has_news:
             return page.events, after
         # Who waited half a minute may have been revoked meanwhile.
-        caller = await _again(service, caller)
+        caller = await admitted_again(service, caller, Permission.AUDIT_READ)
 
 
 def _authority(request: StrictRequest) -> str:
     """Host and port by which the client knows this ledger."""
     return request.headers.get("host") or reached(request.scope)
-
-
-async def _again(service: Service, caller: Caller) -> Caller:
-    found = await service.ledger.api_token_lookup.find(caller.digests)
-    if found is None:
-        raise Unauthenticated("the API token is not valid")
-    found.api_token.authorise(Permission.AUDIT_READ, at=found.at, digests=[found.digest])
-    return found
 
 
 def _cloud_event(event: AuditEvent, source: str) -> CloudEvent:

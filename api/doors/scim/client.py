@@ -45,7 +45,8 @@ class Client:
     whose turn it is.
 
     deadline: ends the whole exchange. is_awaited: it is the client's turn, to send the rest of its
-    body. has_left: the client hung up. is_answered: the upstream's answer has begun.
+    body or to take what came of the answer. has_left: the client hung up. is_answered: the
+    upstream's answer has begun.
     """
 
     def __init__(

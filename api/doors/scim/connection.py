@@ -7,6 +7,7 @@ end on both sides.
 """
 
 import asyncio
+import select
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from itertools import chain
@@ -172,6 +173,16 @@ class Connection(asyncio.Protocol):
             and self._is_sent
             and (self._answer is None or self._answer.is_clean)
         )
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing has come that the event loop has not read yet: bytes that nobody asked
+        for, or the end of the connection.
+        """
+        assert self._transport is not None
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
 
     @property
     def was_answered(self) -> bool:

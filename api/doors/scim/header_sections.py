@@ -24,10 +24,19 @@ _HOP_BY_HOP: Final = frozenset(
 )
 """RFC 9110 §7.6.1. Trailers could pose as headers; the server in front drops them."""
 _REPLACED: Final = frozenset(
-    b"content-length expect forwarded host via x-real-ip x-request-id".split()
+    b"content-length expect forwarded host proxy via x-real-ip x-request-id".split()
 )
-"""Of a request: set anew here, or answered by us (Expect)."""
-_OURS: Final = (b"x-scim-", b"x-forwarded-")
+"""Of a request: set anew here, answered by us (Expect), or by CGI an environment variable that
+programs take for a setting of their own (Proxy).
+"""
+_OURS: Final = (b"x-scim-", b"x-forwarded-", b"x-original-", b"x-rewrite-")
+"""A proxy's word. By the last two, some servers (IIS, Symfony, Zend) take another path for the one
+that was asked.
+"""
+_FOLDED: Final = bytes(byte if bytes([byte]).isalnum() else ord("-") for byte in range(256))
+"""Behind CGI and WSGI, X_Scim_Team_Id and X-Scim-Team-Id are one header; with some servers
+X.Scim.Team.Id is, too.
+"""
 BODILESS: Final = frozenset({204, 304})
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -88,9 +97,8 @@ class HeaderSections:
         if not self._forwards_authorization:
             dropped |= {b"authorization"}
         for name, value in scope["headers"]:
-            # Behind CGI and WSGI, X_Scim_Team_Id and X-Scim-Team-Id are one header.
-            folded = name.replace(b"_", b"-")
-            if folded not in dropped and not folded.startswith(_OURS):
+            folded = name.translate(_FOLDED)
+            if dropped.isdisjoint((name, folded)) and not folded.startswith(_OURS):
                 yield name, value
         framing = framing_of(scope)
         if framing.kind == "chunked":
@@ -123,7 +131,7 @@ class HeaderSections:
         codings = [value.lower() for name, value in answer.headers if name == b"transfer-encoding"]
         if codings not in ([], [b"chunked"]):
             # any other is dropped here, and the body would go on coded
-            raise BadAnswer
+            raise BadAnswer("its body has another transfer coding than chunked")
         dropped = _HOP_BY_HOP | {b"date", b"x-request-id"} | _named_by_connection(answer.headers)
         if answer.status in BODILESS or b"transfer-encoding" in names:
             dropped |= {b"content-length"}
@@ -132,7 +140,7 @@ class HeaderSections:
             if name in dropped:
                 continue
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-                raise BadAnswer
+                raise BadAnswer("one of its headers cannot be passed on")
             is_address = name in {b"location", b"content-location"}
             headers.append((name, self._our_address(value, scope) if is_address else value))
         return [*headers, stamp(scope)]

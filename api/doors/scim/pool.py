@@ -1,6 +1,7 @@
 """The pool of connections to the upstream, with a limit in all and one for each token."""
 
 import asyncio
+import socket
 import ssl
 from collections import Counter, deque
 from collections.abc import AsyncIterator
@@ -109,17 +110,43 @@ class Pool:
         while self._idle:
             connection, timer = self._idle.popitem()
             timer.cancel()
-            if connection.is_usable:
+            if connection.is_usable and connection.is_silent:
                 return connection
             connection.close()
         return None
 
     async def fresh(self) -> Connection:
-        """A new connection. Raises OSError, TimeoutError."""
-        async with asyncio.timeout(self._connect_timeout_s):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                Connection, self._origin.host, self._origin.port, ssl=self._tls
+        """A new connection. Raises OSError, TimeoutError.
+
+        A name may have several addresses. Each has a share of the time, so that one that swallows
+        everything leaves the rest to those behind it.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._connect_timeout_s
+        async with asyncio.timeout_at(ends_at):
+            found = await loop.getaddrinfo(
+                self._origin.host, self._origin.port, type=socket.SOCK_STREAM
             )
+        error = OSError("the name has no address")
+        for tried, (*_, address) in enumerate(found):
+            share_s = (ends_at - loop.time()) / (len(found) - tried)
+            try:
+                async with asyncio.timeout(share_s):
+                    return await self._connected(str(address[0]))
+            except TimeoutError:
+                error = TimeoutError("it accepted no connection in time")
+            except OSError as refusal:
+                error = refusal
+        raise error
+
+    async def _connected(self, address: str) -> Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            Connection,
+            address,
+            self._origin.port,
+            ssl=self._tls,
+            server_hostname=self._origin.host if self._origin.is_tls else None,
+        )
         return connection
 
     def give_back(self, connection: Connection) -> None:

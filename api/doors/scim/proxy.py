@@ -8,10 +8,12 @@ in a Location becomes ours (`location.py`). Redirects are passed on, never follo
 """
 
 import asyncio
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+import structlog
 from litestar.types import HTTPScope, Receive, Send
 
 from api.doors import scim_messages
@@ -30,7 +32,11 @@ __all__ = ["MAX_CONNECTIONS", "METHODS", "Upstream"]
 
 RETRY_AFTER_S: Final = 1
 
+_FAULTS: Final = frozenset({502, 504})
+"""Of the upstream's, or of the way there."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+logger = structlog.get_logger()
 
 
 class Upstream:
@@ -83,6 +89,13 @@ class Upstream:
         except _FAILURES as error:
             self._limited.add(_LIMITS.get(type(error), ""))
             status, detail, more = _told(error, is_client_awaited=client.is_awaited)
+            if status in _FAULTS and not client.has_left:
+                logger.warning(
+                    "upstream.failed",
+                    reason=_reason(error),
+                    is_answer_begun=answering.has_begun,
+                    request_id=scope["state"]["request_id"],
+                )
         else:
             return
         if answering.has_begun or client.has_left:
@@ -144,7 +157,7 @@ class Upstream:
         self, answer: Answer, scope: HTTPScope, client: Client, answering: Answering
     ) -> None:
         if not 200 <= answer.status <= 599:  # noqa: PLR2004 - 101 would be another protocol, 600 is none
-            raise BadAnswer
+            raise BadAnswer(f"its status is {answer.status}")
         client.is_answered = True
         is_bodiless = scope["method"] == "HEAD" or answer.status in BODILESS
         await answering.begin(answer.status, self._headers.answer(answer, scope))
@@ -154,7 +167,9 @@ class Upstream:
             piece = await answer.read()
             is_last = not piece or answer.is_read
             client.grant_idle()
+            client.is_awaited = True
             await answering.go_on(piece, is_last=is_last)
+            client.is_awaited = False
         if is_bodiless:
             await answering.go_on(b"", is_last=True)
 
@@ -162,6 +177,11 @@ class Upstream:
 _FAILURES: Final = (Unforwardable, NotPlain, ShareTaken, NoPlace, Broken, BadAnswer, OSError)
 
 _LIMITS: Final = {ShareTaken: "upstream_share", NoPlace: "upstream_connections"}
+
+
+_UNREACHED: Final = "The SCIM service behind this address cannot be reached."
+_BROKEN: Final = "The SCIM service behind this address broke off, or answered no HTTP."
+"""It was reached, and may have done what it was asked."""
 
 
 def _told(error: Exception, *, is_client_awaited: bool) -> tuple[int, str, Mapping[str, str]]:
@@ -185,4 +205,19 @@ def _told(error: Exception, *, is_client_awaited: bool) -> tuple[int, str, Mappi
                 else (504, late, {})
             )
         case _:
-            return 502, "The SCIM service behind this address cannot be reached.", {}
+            return 502, _UNREACHED if isinstance(error, OSError) else _BROKEN, {}
+
+
+def _reason(error: Exception) -> str:
+    """For the operator: what the upstream's address, its certificate or its answer is wrong with;
+    nothing of what was asked or answered.
+    """
+    match error:
+        case TimeoutError():
+            return str(error) or "it was late"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not good: {error.verify_message}"
+        case OSError():
+            return error.strerror or type(error).__qualname__
+        case _:
+            return str(error)

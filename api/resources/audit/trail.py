@@ -1,5 +1,6 @@
 """The resources of the audit trail: `/audit`, a token's events, its use over time. Read-only."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ from api.http.json_body import StrictRequest
 from api.http.problems import documented
 from api.http.values import Check
 from api.resources.audit.formats import MEDIA_TYPES, Format, InEveryFormat, csv, negotiate
-from api.service import InjectedService, Service, visible_teams
+from api.service import InjectedService, Service, admitted_again, visible_teams
 from domain.api_token.permissions import Permission
 from domain.errors import InvalidValue, NotFound
 from domain.eventstore.lookups.api_tokens import Caller
@@ -32,6 +33,8 @@ from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageStep
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
+ADMITTED_FOR_S: Final = 1.0
+"""How long an export goes on before it is asked again whether its caller is good still."""
 
 EXAMPLE: Final = AuditEvent(
     position=4711,
@@ -352,12 +355,10 @@ async def answer(  # noqa: PLR0917
     if wanted is not Format.JSON:
         whole = narrow, span
         if wanted is Format.NDJSON:
-            return await _stream(
-                service.audit.lines(*whole, limit=limit, ledger_head=caller.ledger_head), wanted
-            )
-        return await _stream(
-            csv(service.audit.stream(*whole, limit=limit, ledger_head=caller.ledger_head)), wanted
-        )
+            lines = service.audit.lines(*whole, limit=limit, ledger_head=caller.ledger_head)
+            return await _stream(_while_good(lines, service, caller), wanted)
+        rows = service.audit.stream(*whole, limit=limit, ledger_head=caller.ledger_head)
+        return await _stream(_while_good(csv(rows), service, caller), wanted)
     if limit is not None and limit > LIMIT_MAX:
         detail = f"must be at most {LIMIT_MAX}; NDJSON and CSV have no limit"
         raise BadRequest("A parameter is not valid.", [FieldError("limit", detail)])
@@ -365,6 +366,19 @@ async def answer(  # noqa: PLR0917
     page = await service.audit.page(narrow, span, limit=limit, ledger_head=caller.ledger_head)
     cursor = None if page.next is None else service.cursors.encode_position(page.next, scope=scope)
     return Response(AuditList(limit, cursor, page.events))
+
+
+async def _while_good(
+    pieces: AsyncIterator[bytes], service: Service, caller: Caller
+) -> AsyncIterator[bytes]:
+    """The pieces, until the caller may have no more: who reads slowly may read for hours."""
+    loop = asyncio.get_running_loop()
+    admitted_at = loop.time()
+    async for piece in pieces:
+        if loop.time() > admitted_at + ADMITTED_FOR_S:
+            await admitted_again(service, caller, Permission.AUDIT_READ)
+            admitted_at = loop.time()
+        yield piece
 
 
 async def _stream(pieces: AsyncIterator[bytes], format_: Format) -> Response[Any]:

@@ -95,6 +95,7 @@ async def report_leaks(
     """A token whose secret is still good ends at once, or is marked, as `ON_LEAK` says.
 
     Another team's token is unknown to a caller who is confined to teams, and nothing happens to it.
+    Repeated with its Idempotency-Key, a report does nothing more, and tells how each stands then.
     """
     teams = request.user.api_token.teams
     return await outcomes_of(service, data, by=call, teams=teams, key=key)

@@ -262,6 +262,18 @@ class TestOrigin:
             PROXY, "http", "internal"
         )
 
+    @pytest.mark.parametrize("is_one_line", [True, False])
+    def test_what_a_client_wrote_before_it_does_not_count(self, is_one_line: bool) -> None:
+        """Apache puts its word behind the client's in one line, others add a line."""
+        told = scope(PROXY, host="internal")
+        for name, forged, good in (
+            (b"x-forwarded-proto", b"http", b"https"),
+            (b"x-forwarded-host", b"evil.example", b"scim.example.com"),
+        ):
+            lines = [forged + b", " + good] if is_one_line else [forged, good]
+            told["headers"] = [*told["headers"], *((name, line) for line in lines)]
+        assert TRUSTING.origin(told).url == "https://scim.example.com"
+
     @pytest.mark.parametrize("scheme", ["ftp", "", "https, http", "javascript"])
     def test_a_scheme_that_is_none_is_not_handed_on(self, scheme: str) -> None:
         assert TRUSTING.origin(scope(PROXY, x_forwarded_proto=scheme)).scheme == "http"

@@ -67,6 +67,28 @@ def test_what_comes_after_a_slow_body_counts() -> None:
     asyncio.run(main())
 
 
+def test_what_comes_after_each_wait_has_the_whole_time() -> None:
+    async def looking(scope: Any, _: Any, send: Any) -> None:
+        for _ in range(4):
+            await asyncio.sleep(WITHIN_S / 2)
+            deadline_of(scope).pause()
+            deadline_of(scope).start_anew()
+        await send(ANSWER)
+
+    async def looking_in_vain(scope: Any, _: Any, __: Any) -> None:
+        deadline_of(scope).pause()
+        deadline_of(scope).start_anew()
+        await asyncio.sleep(10)
+
+    async def main() -> None:
+        for app, seen in ((looking, ANSWER), (looking_in_vain, REFUSAL)):
+            client = Client()
+            await asyncio.wait_for(ask(client, app), 1)
+            assert client.seen == [seen]
+
+    asyncio.run(main())
+
+
 def test_a_wait_that_was_asked_for_does_not_count() -> None:
     async def waiting(scope: Any, _: Any, send: Any) -> None:
         deadline_of(scope).pause()

@@ -3,14 +3,20 @@
 A16: a SCIM token where none belongs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import product
 from typing import Any, Final
-from uuid import uuid4
+from urllib.parse import quote
+from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from api.http.methods import is_normal
 from domain.api_token.permissions import Permission
 from tests.api.expected import assert_problem, assert_unauthenticated, create, topics
 from tests.service import Caller, RunningService
@@ -176,3 +182,54 @@ def test_an_api_token_at_a_door_is_told_what_it_is(
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == 'Bearer realm="scim", error="invalid_token"'
     assert answer.json()["detail"] == "This is an API token; here a SCIM token is presented"
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        "{{{0}}}".format,
+        "urn:uuid:{0}".format,
+        "uuid:{0}".format,
+        "{{urn:uuid:{0}}}".format,
+        "-{0}".format,
+        "{0}-".format,
+        lambda id_: id_.replace("-", "", 1),
+        lambda id_: f"{id_[0]}-{id_[1:].replace('-', '')}",
+        lambda id_: f"{id_[:3]}_{id_[3:].replace('-', '')}",
+        lambda id_: f"\N{FULLWIDTH DIGIT ONE}{id_[1:]}",
+    ],
+)
+def test_a_uuid_of_another_form_names_nothing(
+    service: RunningService, admin: Caller, spell: Callable[[str], str]
+) -> None:
+    """Neither does a body or a query take it; a path would have as many spellings as it is read."""
+    token = create(service, admin)
+    path = f"/scim-token/{quote(spell(token['id']))}"
+    assert service.client.get(path, auth=admin).status_code == 404
+    assert service.client.delete(path, auth=admin).status_code == 404
+    assert service.client.get(f"/scim-token/{token['id']}", auth=admin).status_code == 200
+
+
+@pytest.mark.parametrize("written", [str, lambda id_: id_.hex, lambda id_: str(id_).upper()])
+@given(id_=st.uuids())
+def test_any_uuid_may_stand_in_a_path_as_in_a_body(
+    written: Callable[[UUID], str], id_: UUID
+) -> None:
+    text = written(id_)
+    assert msgspec.convert(text, UUID) == id_
+    assert is_normal(f"/scim-token/{text}/events")
+
+
+@given(
+    st.text("0123456789abcdefABCDEF-{}_:+ xX", min_size=30, max_size=45)
+    | st.uuids().map(lambda id_: f"{{urn:uuid:{id_}}}")
+)
+def test_a_path_takes_no_uuid_that_a_body_does_not(text: str) -> None:
+    try:
+        msgspec.convert(text, UUID)
+    except msgspec.ValidationError:
+        with suppress(ValueError):
+            assert UUID(text)
+            assert not is_normal(f"/scim-token/{text}")
+    else:
+        assert is_normal(f"/scim-token/{text}")

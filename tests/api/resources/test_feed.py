@@ -211,6 +211,24 @@ def test_many_can_wait_at_once(
         assert all(len(answer.result()) == 1 for answer in answers)
 
 
+@pytest.mark.long
+def test_a_collector_of_rare_kinds_waits_beside_a_busy_ledger(
+    service: RunningService, collector: Caller, token: dict[str, Any]
+) -> None:
+    """Each commit of the others wakes it: what these looks take together is no late answer."""
+    _, after = follow(service, collector)
+
+    def wait() -> tuple[list[dict[str, Any]], int]:
+        return follow(service, collector, after=after, wait=15, kind="scim_token.revoked")
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(wait) for _ in range(8)]
+        while not all(answer.done() for answer in answers):
+            use(service, token["token"])
+        assert all(answer.result()[0] == [] for answer in answers)
+        assert all(answer.result()[1] > after for answer in answers)
+
+
 def test_a_collector_revoked_while_it_waits_gets_nothing(service: RunningService) -> None:
     collector = service.api_token(Permission.AUDIT_READ)
     _, after = follow(service, collector, after=head(service))

@@ -84,3 +84,26 @@ def test_exports_that_nobody_reads_cost_little(service: RunningService, format_:
 
     assert grown_kb < EXPORTS * EACH_KB, f"{grown_kb // EXPORTS} KB each"
     assert busy == []
+
+
+@pytest.mark.parametrize("format_", ["ndjson", "csv"])
+def test_an_export_ends_with_the_token_that_asked_for_it(
+    service: RunningService, format_: str
+) -> None:
+    """Who holds a stolen token reads slowly, and has what was read; not what comes behind."""
+    caller = service.api_token()
+    address = urlsplit(service.url)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        client.connect((address.hostname, address.port))
+        client.settimeout(10)
+        client.sendall(
+            f"GET /audit?format={format_} HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: Bearer {caller.secret}\r\n\r\n".encode()
+        )
+        assert client.recv(12) == b"HTTP/1.1 200"
+        service.command(lambda ledger: ledger.revoke_api_token(caller.id))
+        time.sleep(1.5)
+        rest = b"".join(iter(lambda: client.recv(64 * 1024), b""))
+    assert not rest.endswith(b"0\r\n\r\n"), "it does not look whole"
+    assert rest.count(b"\n") < ROWS / 2, "what was on its way, and nothing behind"

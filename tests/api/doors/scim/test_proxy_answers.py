@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+import structlog.testing
 from litestar.types import HTTPScope, Message
 
 from api.doors.client_address import ClientAddresses
@@ -15,6 +16,8 @@ from api.settings import Settings
 from tests.conftest import Run
 
 IDENTITY = ((b"x-scim-team-id", b"t"), (b"x-scim-token-id", b"k"), (b"x-scim-use-id", b"u"))
+
+BROKEN = "The SCIM service behind this address broke off, or answered no HTTP."
 
 
 async def answer_to(raw: bytes, **settings: Any) -> tuple[list[Message], bytes]:
@@ -87,11 +90,31 @@ def test_what_is_no_answer_is_502(run: Run, raw: bytes) -> None:
     """A4 too: a transfer coding that nobody asked for."""
 
     async def story() -> None:
-        (start, body), _ = await answer_to(raw)
+        with structlog.testing.capture_logs() as logged:
+            (start, body), _ = await answer_to(raw)
         assert start["type"] == "http.response.start"
         assert start["status"] == 502
         assert body["type"] == "http.response.body"
-        assert msgspec.json.decode(body["body"])["status"] == "502"
+        told = msgspec.json.decode(body["body"])
+        assert told["status"] == "502"
+        assert told["detail"] == BROKEN, "it was reached, and may have done what it was asked"
+        (line,) = logged
+        assert line["event"] == "upstream.failed"
+        assert line["reason"]
+        assert line["request_id"] == "r", "the id that the client has"
+        assert not line["is_answer_begun"]
+
+    run(story())
+
+
+def test_an_answer_that_is_broken_off_is_logged(run: Run) -> None:
+    async def story() -> None:
+        with structlog.testing.capture_logs() as logged:
+            await answer_to(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab")
+        (line,) = logged
+        assert line["event"] == "upstream.failed"
+        assert line["reason"] == "the upstream hung up"
+        assert line["is_answer_begun"]
 
     run(story())
 

@@ -16,6 +16,16 @@ from tests.service import until
 MEGABYTE: Final = 1024 * 1024
 
 
+def failures(proxied: Proxied, answer: httpx.Response) -> list[str]:
+    """Why a request failed, as the log says."""
+    return [
+        line["reason"]
+        for line in proxied.service.records()
+        if line["event"] == "upstream.failed"
+        and line["request_id"] == answer.headers["x-request-id"]
+    ]
+
+
 class TestBodies:
     @pytest.mark.parametrize("path", ["empty", "unchanged"])
     def test_204_and_304_have_none_and_the_connection_goes_on(
@@ -138,7 +148,9 @@ class TestBodies:
 
 class TestWhenItFails:
     def test_an_upstream_that_does_not_answer_is_504(self, proxied: Proxied) -> None:
-        assert_scim_error(proxied.request("GET", "hang"), 504)
+        answer = proxied.request("GET", "hang")
+        assert_scim_error(answer, 504)
+        assert failures(proxied, answer) == ["it was late"]
         assert proxied.upstream.was_left.wait(10)
 
     def test_nor_after_a_body(self, proxied: Proxied) -> None:
@@ -194,7 +206,11 @@ class TestWhenItFails:
         assert proxied.request("GET", "Users").is_success
         before = proxied.uses()
         with proxied.upstream.away():
-            assert_scim_error(proxied.request("GET", "Users"), 502)
+            answer = proxied.request("GET", "Users")
+            assert_scim_error(answer, 502)
+            assert "cannot be reached" in answer.text
+            (reason,) = failures(proxied, answer)
+            assert "refused" in reason.lower() or "connect call failed" in reason.lower()
             assert_scim_error(proxied.request("POST", "Users", content=b"{}"), 502)
         assert proxied.request("POST", "Users", content=b"{}").is_success
         assert proxied.uses() == before + 3, "the token was good each time"

@@ -5,11 +5,13 @@ longer than their head says come, too.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import pytest
+import uvloop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from litestar.types import HTTPScope, Message
@@ -18,6 +20,7 @@ from api.doors.client_address import ClientAddresses
 from api.doors.scim import connection as connections
 from api.doors.scim.client import Client
 from api.doors.scim.framing import Framing
+from api.doors.scim.pool import Origin, Pool
 from api.doors.scim.proxy import Upstream
 from api.settings import Settings
 from tests.api.doors.scim.raw_upstream import BEHAVIOURS, RawUpstream, raw_upstream
@@ -226,3 +229,42 @@ def test_a_connection_that_is_kept_too_long_is_found(
     plant(monkeypatch)
     with pytest.raises((AssertionError, TimeoutError, KeyError)):
         asyncio.run(story(asked))
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize(
+    ("does", "is_kept"),
+    [
+        (lambda _: None, True),
+        (lambda peer: peer.sendall(b"HTTP/1.1 299 Surplus\r\ncontent-length: 0\r\n\r\n"), False),
+        (lambda peer: peer.close(), False),
+    ],
+)
+def test_what_has_come_and_was_not_read_yet_ends_a_kept_connection(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    does: Callable[[socket.socket], None],
+    is_kept: bool,
+) -> None:
+    """A busy worker sends the next request before its loop looks at the connection."""
+
+    async def story(listener: socket.socket) -> None:
+        pool = Pool(Origin(False, *listener.getsockname()[:2]), connect_timeout_s=1)
+        connection = await pool.fresh()
+        peer, _ = listener.accept()
+        with peer:
+            asking = asyncio.create_task(connection.ask([b"GET / HTTP/1.1", b"host: x"], None))
+            await asyncio.sleep(0.01)
+            peer.recv(1000)
+            peer.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            await (await asking).read()
+            pool.give_back(connection)
+            does(peer)
+            assert pool.kept() is (connection if is_kept else None)
+            connection.close()
+            await asyncio.sleep(0.01)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        asyncio.Runner(loop_factory=new_loop) as runner,
+    ):
+        runner.run(story(listener))

@@ -1,0 +1,69 @@
+"""The upstream's name may have several addresses, of which some lead nowhere."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import permutations
+from typing import Any, Final
+
+import pytest
+import uvloop
+
+from api.doors.scim.pool import Origin, Pool
+from tests.conftest import Run
+
+NAME: Final = "scim.test"
+GOOD: Final = "127.0.0.1"
+SILENT: Final = "127.0.0.2"
+CLOSED: Final = "127.0.0.3"
+CONNECT_TIMEOUT_S: Final = 1.0
+
+
+@contextmanager
+def swallowing(address: str, port: int) -> Iterator[None]:
+    """An address that answers nothing: its queue of connections is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind((address, port))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((address, port))
+        yield
+
+
+@pytest.mark.parametrize("addresses", list(permutations([GOOD, SILENT, CLOSED])))
+def test_one_good_address_is_enough(
+    addresses: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(port: int) -> None:
+        loop = asyncio.get_running_loop()
+        resolve = loop.getaddrinfo
+
+        async def found(host: str, port: int, **options: Any) -> list[Any]:
+            names = addresses if host == NAME else (host,)
+            return [each for name in names for each in await resolve(name, port, **options)]
+
+        monkeypatch.setattr(loop, "getaddrinfo", found)
+        pool = Pool(Origin(False, NAME, port), connect_timeout_s=CONNECT_TIMEOUT_S)
+        with swallowing(SILENT, port):
+            connection = await pool.fresh()
+        connection.close()
+
+    with (
+        socket.create_server((GOOD, 0)) as listener,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,  # as the workers have it
+    ):
+        runner.run(story(listener.getsockname()[1]))
+
+
+def test_an_address_that_accepts_nothing_is_told_as_that(run: Run) -> None:
+    async def story(port: int) -> None:
+        pool = Pool(Origin(False, SILENT, port), connect_timeout_s=0.2)
+        with swallowing(SILENT, port), pytest.raises(TimeoutError, match="no connection in time"):
+            await pool.fresh()
+
+    with socket.create_server((GOOD, 0)) as listener:
+        run(story(listener.getsockname()[1]))
