@@ -39,6 +39,14 @@ def test_a_good_secret_is_digested_anew_once() -> None:
     assert not rekeying(state_after(created(), rekeyed()), ANEW)
 
 
+def test_of_two_secrets_the_one_that_was_presented_is_digested_anew() -> None:
+    token = state_after(created(), rotated())
+    for digest in (FIRST, SECOND):
+        asked = rekey(token, digest.value, anew=ANEW, at=T1 + MILLISECOND)
+        assert asked == [Rekeyed(secret=secret_id(digest.value), digest=ANEW)]
+    assert not rekey(token, NEWER.value, anew=ANEW, at=T1 + MILLISECOND), "of no secret of it"
+
+
 def test_and_again_under_the_next_key_called_as_at_first() -> None:
     token = state_after(created(), rekeyed())
     assert rekeying(token, ANEW, NEWER) == [Rekeyed(secret=NAME, digest=NEWER)]
