@@ -13,7 +13,7 @@ from domain.errors import StoreUnavailable, TokenExpired, TokenRefused, TokenRev
 from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from tests.conftest import Database, Run, open_ledger
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
-from tests.domain.scenario import FIRST, IDP, MILLISECOND, MINUTE, SECOND, T0, THIRD
+from tests.domain.scenario import FIRST, IDP, MILLISECOND, MINUTE, SECOND, T0, THIRD, UNKNOWN
 
 
 class Recording:
@@ -106,10 +106,12 @@ def test_memory_is_bounded(run: Run) -> None:
 
 def test_the_longest_remembered_is_forgotten_first(run: Run) -> None:
     async def story() -> None:
-        memory, known = RecentRefusals(max_known=2), Recording()
-        for at, digest in ((T0, FIRST), (T0, SECOND), (T0 + MINUTE, FIRST), (T0, THIRD)):
-            await memory.cause(digest.value, at=at, record=known)
-        for digest, is_known in ((FIRST, True), (THIRD, True), (SECOND, False)):
+        memory, known = RecentRefusals(max_known=3), Recording()
+        for digest in (FIRST, SECOND):
+            await memory.cause(digest.value, at=T0, record=known)
+        for digest in (FIRST, THIRD, UNKNOWN):  # the first is due, and recorded once more
+            await memory.cause(digest.value, at=T0 + MINUTE, record=known)
+        for digest, is_known in ((FIRST, True), (THIRD, True), (UNKNOWN, True), (SECOND, False)):
             asked = Recording()
             await memory.cause(digest.value, at=T0, record=asked)
             assert asked.times == (0 if is_known else 1), digest
