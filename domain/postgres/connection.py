@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from secrets import randbits
 from typing import Any, Final, Protocol
 
 import psycopg
@@ -24,8 +25,11 @@ OUT_OF_REACH: Final = (
     psycopg.errors.TransactionTimeout,
     psycopg.errors.IdleInTransactionSessionTimeout,
     psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.InvalidSqlStatementName,
 )
-"""The server is away, gave up, or takes no writes: to psycopg, not all are OperationalErrors."""
+"""The server is away, gave up, or takes no writes, or the session is another one (`name_apart`):
+to psycopg, not all are OperationalErrors.
+"""
 
 
 class Requirement(Protocol):
@@ -57,6 +61,7 @@ async def connect(
     try:
         connection = await _reach(each_host(stated(conninfo)), deadline)
         try:
+            name_apart(connection)
             with cut_after(connection, deadline - asyncio.get_running_loop().time()):
                 stating = [_statements(connection.pgconn, session)]
                 stating += [each.statement() for each in requires]
@@ -127,7 +132,17 @@ def configure(connection: psycopg.Connection[Any], session: Session = COMMAND) -
     """State what we rely on, on a connection that another's pool has made;
     it must be in autocommit mode.
     """
+    name_apart(connection)
     connection.execute(_statements(connection.pgconn, session))
+
+
+def name_apart(connection: psycopg.Connection[Any] | AsyncConnection[Any]) -> None:
+    """Let psycopg call no statement that it prepares as another connection has called one.
+
+    A pooler that has been set to another mode gives us a stranger's session: there our names must
+    find nothing, and not another statement. psycopg itself counts from 0.
+    """
+    connection._prepared._prepared_idx = randbits(48)  # noqa: SLF001 - it has no other way
 
 
 def require_utf8(pgconn: PGconn) -> None:

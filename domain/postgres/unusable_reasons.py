@@ -10,7 +10,7 @@ from typing import Final
 
 import psycopg
 
-from domain.errors import LedgerError
+from domain.errors import LedgerError, SharedSession
 
 TAKES_NO_WRITES: Final = (
     "the database takes no writes, it is a standby or default_transaction_read_only is on: "
@@ -104,5 +104,7 @@ def reason(error: BaseException) -> str:
         return TAKES_NO_WRITES
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return _LACKS_A_RIGHT
+    if isinstance(error, psycopg.errors.InvalidSqlStatementName):
+        return str(SharedSession())
     text = str(error)
     return next((means for said, means in _PATTERNS if said.search(text)), _UNKNOWN)
