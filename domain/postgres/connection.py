@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from secrets import randbits
@@ -105,7 +106,8 @@ def open_connection(
 ) -> psycopg.Connection[TupleRow]:
     """The same for a program that may wait.
 
-    timeout_s: for one host; the statements afterwards have none.
+    timeout_s: for one host, and for the first answer, which a pooler without a free connection owes
+    although it has let us in; the statements afterwards have none.
 
     is_examined: for the doctor; a standby will do, and a database in another encoding, too.
     Raises WrongEncoding, StoreReadOnly and StoreUnavailable.
@@ -117,7 +119,10 @@ def open_connection(
             connect_timeout=timeout_s,
         )
         try:
-            with suppress(*([WrongEncoding] if is_examined else [])):
+            with (
+                _answered_within(connection, timeout_s),
+                suppress(*([WrongEncoding] if is_examined else [])),
+            ):
                 configure(connection, session)
             connection.autocommit = is_autocommit
         except BaseException:
@@ -126,6 +131,26 @@ def open_connection(
     except psycopg.Error as error:
         raise unavailable(error) from error
     return connection
+
+
+@contextmanager
+def _answered_within(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[None]:
+    """Break the connection if the block takes longer, and raise StoreUnavailable."""
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        shut_down(connection)
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except psycopg.Error as error:
+        raise unavailable(TimeoutError() if is_late.is_set() else error) from error
+    finally:
+        timer.cancel()
 
 
 def configure(connection: psycopg.Connection[Any], session: Session = COMMAND) -> None:
@@ -198,7 +223,7 @@ def require_writes(connection: psycopg.Connection[Any]) -> None:
         raise StoreReadOnly(TAKES_NO_WRITES)
 
 
-def shut_down(connection: AsyncConnection[Any]) -> None:
+def shut_down(connection: AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
     """End every wait on a connection at once; the server sees the client gone."""
     with (
         suppress(OSError, psycopg.Error),

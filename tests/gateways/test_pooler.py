@@ -29,7 +29,7 @@ from domain.postgres.pooler import require_own_session
 from tests.api.cli.test_commands import refused, run
 from tests.conftest import Database
 from tests.gateways.programs import SEARCH_PATH, require
-from tests.service import running_service, until
+from tests.service import COMMAND, running_service, service_environment, until
 
 pytestmark = pytest.mark.gateway
 
@@ -160,6 +160,25 @@ def test_session_mode_is_a_database_like_any_other(database: Database) -> None:
                 assert service.client.get("/gateway/nginx", headers=bearer).status_code == 200
                 read = service.client.get(f"/scim-token/{made.json()['id']}", auth=admin)
                 assert (read.status_code, read.json()["name"]) == (200, "Zoë")
+
+
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("token", "list"), ("doctor",)])
+def test_a_pool_whose_connections_are_taken_is_told(
+    database: Database, command: tuple[str, ...]
+) -> None:
+    """PgBouncer lets everybody in, and keeps them waiting for two minutes."""
+    with (
+        pgbouncer(database, mode="session", default_pool_size="1") as through,
+        psycopg.connect(through.app, autocommit=True) as taking,
+    ):
+        taking.execute("SELECT 1")
+        done = subprocess.run(
+            [COMMAND, *command],
+            env=service_environment(through.app),
+            capture_output=True, text=True, timeout=40, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "did not answer in time" in done.stdout + done.stderr
 
 
 def test_a_mode_that_is_changed_while_the_service_runs_answers_with_no_other_statement(
