@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -45,13 +45,31 @@ class _MayBeLeft(io.TextIOWrapper):
             to_nobody(self.fileno())
 
 
+class _MayFail(_MayBeLeft):
+    """Standard error: what cannot be written, as on a full disk, is left out.
+
+    It says what happens, and is no part of it: neither a service nor a command ends for its sake.
+    """
+
+    def write(self, text: str, /) -> int:
+        """As of any stream."""
+        with suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As of any stream."""
+        with suppress(OSError):
+            super().flush()
+
+
 def let_readers_leave() -> None:
     """From now on, of standard output and standard error."""
-    for name in ("stdout", "stderr"):
+    for name, kind in (("stdout", _MayBeLeft), ("stderr", _MayFail)):
         stream = getattr(sys, name)
         if stream is not None:
             how = {each: getattr(stream, each) for each in _HOW}
-            setattr(sys, name, _MayBeLeft(stream.buffer, **how))
+            setattr(sys, name, kind(stream.buffer, **how))
 
 
 def to_nobody(descriptor: int) -> None:

@@ -20,6 +20,7 @@ from domain.errors import (
     HeadFileUnusable,
     PepperMismatch,
     ProjectionStopped,
+    SharedSession,
     StoreReadOnly,
     Unavailable,
 )
@@ -34,7 +35,10 @@ _KNOWN: Final = (
     [projection.shape for projection in PROJECTIONS],
 )
 
-_LASTING: Final = (ClockSkewed, EventsLost, HeadFileUnusable, PepperMismatch, StoreReadOnly)
+_LASTING: Final = (
+    *(ClockSkewed, EventsLost, HeadFileUnusable, PepperMismatch),
+    *(SharedSession, StoreReadOnly),
+)
 """What somebody has to mend."""
 
 
@@ -165,6 +169,8 @@ def _why(error: Unavailable) -> tuple[Readiness, str]:
             return Readiness("unavailable", problems=[str(error)]), "pepper"
         case EventsLost() | HeadFileUnusable():
             return Readiness("unavailable", problems=[str(error)]), "events_lost"
+        case SharedSession():
+            return Readiness("unavailable", problems=[str(error)]), "database"
         case StoreReadOnly():
             return Readiness("read_only", problems=[str(error)]), "read_only"
         case _:

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from secrets import randbits
 from typing import Any, Final, Protocol
 
 import psycopg
@@ -24,8 +26,11 @@ OUT_OF_REACH: Final = (
     psycopg.errors.TransactionTimeout,
     psycopg.errors.IdleInTransactionSessionTimeout,
     psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.InvalidSqlStatementName,
 )
-"""The server is away, gave up, or takes no writes: to psycopg, not all are OperationalErrors."""
+"""The server is away, gave up, or takes no writes, or the session is another one (`name_apart`):
+to psycopg, not all are OperationalErrors.
+"""
 
 
 class Requirement(Protocol):
@@ -57,6 +62,7 @@ async def connect(
     try:
         connection = await _reach(each_host(stated(conninfo)), deadline)
         try:
+            name_apart(connection)
             with cut_after(connection, deadline - asyncio.get_running_loop().time()):
                 stating = [_statements(connection.pgconn, session)]
                 stating += [each.statement() for each in requires]
@@ -100,7 +106,8 @@ def open_connection(
 ) -> psycopg.Connection[TupleRow]:
     """The same for a program that may wait.
 
-    timeout_s: for one host; the statements afterwards have none.
+    timeout_s: for one host, and for the first answer, which a pooler without a free connection owes
+    although it has let us in; the statements afterwards have none.
 
     is_examined: for the doctor; a standby will do, and a database in another encoding, too.
     Raises WrongEncoding, StoreReadOnly and StoreUnavailable.
@@ -112,7 +119,10 @@ def open_connection(
             connect_timeout=timeout_s,
         )
         try:
-            with suppress(*([WrongEncoding] if is_examined else [])):
+            with (
+                _answered_within(connection, timeout_s),
+                suppress(*([WrongEncoding] if is_examined else [])),
+            ):
                 configure(connection, session)
             connection.autocommit = is_autocommit
         except BaseException:
@@ -123,11 +133,41 @@ def open_connection(
     return connection
 
 
+@contextmanager
+def _answered_within(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[None]:
+    """Break the connection if the block takes longer, and raise StoreUnavailable."""
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        shut_down(connection)
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except psycopg.Error as error:
+        raise unavailable(TimeoutError() if is_late.is_set() else error) from error
+    finally:
+        timer.cancel()
+
+
 def configure(connection: psycopg.Connection[Any], session: Session = COMMAND) -> None:
     """State what we rely on, on a connection that another's pool has made;
     it must be in autocommit mode.
     """
+    name_apart(connection)
     connection.execute(_statements(connection.pgconn, session))
+
+
+def name_apart(connection: psycopg.Connection[Any] | AsyncConnection[Any]) -> None:
+    """Let psycopg call no statement that it prepares as another connection has called one.
+
+    A pooler that has been set to another mode gives us a stranger's session: there our names must
+    find nothing, and not another statement. psycopg itself counts from 0.
+    """
+    connection._prepared._prepared_idx = randbits(48)  # noqa: SLF001 - it has no other way
 
 
 def require_utf8(pgconn: PGconn) -> None:
@@ -183,7 +223,7 @@ def require_writes(connection: psycopg.Connection[Any]) -> None:
         raise StoreReadOnly(TAKES_NO_WRITES)
 
 
-def shut_down(connection: AsyncConnection[Any]) -> None:
+def shut_down(connection: AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
     """End every wait on a connection at once; the server sees the client gone."""
     with (
         suppress(OSError, psycopg.Error),

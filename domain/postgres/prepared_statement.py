@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
+from uuid import uuid4
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
@@ -36,6 +37,7 @@ _PLACEHOLDER: Final = re.compile(r"%%|%(?:\((\w+)\))?s")
 class PreparedStatement:
     """A statement prepared on one connection at its first call.
 
+    name: for who looks at the server; with it goes what no other statement has (`name_apart`).
     types: of the parameters, as OIDs; the server finds out those that are 0 or left out.
     Raises NotExecuted; psycopg.OperationalError when the connection breaks in the middle, and
     psycopg's own errors for the server's.
@@ -46,7 +48,7 @@ class PreparedStatement:
     ) -> None:
         self._connection = connection
         self._pgconn = connection.pgconn
-        self._name = name.encode()
+        self._name = f"{name}_{uuid4().hex}".encode()
         self._statement = statement.encode()
         self._types = types
         self._is_prepared = False

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
-from domain.errors import StoreUnavailable
+from domain.errors import SharedSession, StoreUnavailable
 from domain.instruments import ReadInstruments
 from domain.postgres.cancellable_connection import Cancellable
 from domain.postgres.connection import OUT_OF_REACH, shut_down, takes_writes
@@ -228,15 +228,18 @@ class Lease:
         self._timer.cancel()
         connection = self.pooled.connection
         is_writable = takes_writes(connection)
+        is_strange = isinstance(error, psycopg.errors.InvalidSqlStatementName)
         self.is_lost = connection.closed or not is_writable or isinstance(error, NotExecuted)
         try:
             if not is_writable and (error is None or isinstance(error, psycopg.Error)):
                 raise self._pool.primary.lost()
+            if is_strange:
+                raise SharedSession from error
             if isinstance(error, OUT_OF_REACH):
                 self._pool.instruments.timed_out.add("database")
                 raise StoreUnavailable("the database did not answer") from error
         finally:
-            await self._pool.give_back(self.pooled, is_lost=self.is_lost)
+            await self._pool.give_back(self.pooled, is_lost=self.is_lost or is_strange)
 
 
 def _give_up(lease: "asyncio.Future[None]") -> None:

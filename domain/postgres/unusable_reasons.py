@@ -10,13 +10,16 @@ from typing import Final
 
 import psycopg
 
-from domain.errors import LedgerError
+from domain.errors import LedgerError, SharedSession
 
 TAKES_NO_WRITES: Final = (
     "the database takes no writes, it is a standby or default_transaction_read_only is on: "
     "name the primary in DATABASE_URL, or all hosts of the cluster"
 )
-_NO_ANSWER: Final = "the database did not answer in time: check the server and the network"
+_NO_ANSWER: Final = (
+    "the database did not answer in time: check the server, the network, and a pooler before it, "
+    "whose connections may all be taken"
+)
 _UNKNOWN: Final = "the database does not accept connections: its log says why"
 _LACKS_A_RIGHT: Final = (
     "the role lacks a right: run scim-ledger migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)"
@@ -42,7 +45,10 @@ _SAID: Final = {
         "the server has no such database: check the name in DATABASE_URL, or create it"
     ),
     "permission denied for database": "the role may not connect: GRANT CONNECT ON DATABASE to it",
-    "too many (clients|connections)|remaining connection slots|no more connections allowed": (
+    (
+        "too many (clients|connections)|remaining connection slots|no more connections allowed|"
+        "query_wait_timeout"
+    ): (
         "the database has no connection left: raise max_connections or the role's limit, "
         "or run fewer workers"
     ),
@@ -104,5 +110,7 @@ def reason(error: BaseException) -> str:
         return TAKES_NO_WRITES
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return _LACKS_A_RIGHT
+    if isinstance(error, psycopg.errors.InvalidSqlStatementName):
+        return str(SharedSession())
     text = str(error)
     return next((means for said, means in _PATTERNS if said.search(text)), _UNKNOWN)

@@ -5,6 +5,7 @@ Its session mode is a database; any other is refused in one sentence.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,10 +13,13 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -25,15 +29,31 @@ from domain.postgres.pooler import require_own_session
 from tests.api.cli.test_commands import refused, run
 from tests.conftest import Database
 from tests.gateways.programs import SEARCH_PATH, require
-from tests.service import running_service, until
+from tests.service import COMMAND, running_service, service_environment, until
 
 pytestmark = pytest.mark.gateway
 
 SENTENCE: Final = str(SharedSession())
 
 
+@dataclass(frozen=True)
+class Pooled(Database):
+    """A database behind a pooler. configuration: of the pooler. pid: its process id."""
+
+    configuration: Path
+    pid: int
+
+    def set(self, **settings: str) -> None:
+        """Change settings while it runs."""
+        text = self.configuration.read_text()
+        for name, value in settings.items():
+            text = re.sub(rf"(?m)^{name} = .*$", f"{name} = {value}", text)
+        self.configuration.write_text(text)
+        os.kill(self.pid, signal.SIGHUP)
+
+
 @contextmanager
-def pgbouncer(database: Database, *, mode: str, **settings: str) -> Iterator[Database]:
+def pgbouncer(database: Database, *, mode: str, **settings: str) -> Iterator[Pooled]:
     """PgBouncer before the server of a database, on a Unix socket of its own;
     the database through it.
     """
@@ -69,8 +89,11 @@ def pgbouncer(database: Database, *, mode: str, **settings: str) -> Iterator[Dat
         socket = directory / ".s.PGSQL.6432"
         until(socket.exists, what="pgbouncer", tell=(directory / "log").read_text)
         through = {"host": str(directory), "port": "6432"}
-        yield Database(
-            make_conninfo(database.owner, **through), make_conninfo(database.app, **through)
+        yield Pooled(
+            make_conninfo(database.owner, **through),
+            make_conninfo(database.app, **through),
+            directory / "ini",
+            process.pid,
         )
     finally:
         process.send_signal(signal.SIGINT)
@@ -137,6 +160,67 @@ def test_session_mode_is_a_database_like_any_other(database: Database) -> None:
                 assert service.client.get("/gateway/nginx", headers=bearer).status_code == 200
                 read = service.client.get(f"/scim-token/{made.json()['id']}", auth=admin)
                 assert (read.status_code, read.json()["name"]) == (200, "Zoë")
+
+
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("token", "list"), ("doctor",)])
+def test_a_pool_whose_connections_are_taken_is_told(
+    database: Database, command: tuple[str, ...]
+) -> None:
+    """PgBouncer lets everybody in, and keeps them waiting for two minutes."""
+    with (
+        pgbouncer(database, mode="session", default_pool_size="1") as through,
+        psycopg.connect(through.app, autocommit=True) as taking,
+    ):
+        taking.execute("SELECT 1")
+        done = subprocess.run(
+            [COMMAND, *command],
+            env=service_environment(through.app),
+            capture_output=True, text=True, timeout=40, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "did not answer in time" in done.stdout + done.stderr
+
+
+def test_a_mode_that_is_changed_while_the_service_runs_answers_with_no_other_statement(
+    database: Database,
+) -> None:
+    """Each session is any connection's then: prepared statements by the same names were found."""
+    with (
+        pgbouncer(database, mode="session", server_lifetime="1") as through,
+        running_service(Database(database.owner, through.app), workers=2) as service,
+    ):
+        admin = service.api_token()
+        asked = {"team_id": str(uuid4()), "name": "x"}
+        assert service.client.post("/scim-token", json=asked, auth=admin).status_code == 201
+
+        def listed(answer: httpx.Response) -> list[str]:
+            return [found["id"] for found in answer.json()["result"]]
+
+        wanted = {
+            path: listed(service.client.get(path, auth=admin))
+            for path in ("/scim-token", "/api-token")
+        }
+        through.set(pool_mode="transaction")
+        with psycopg.connect(database.owner, autocommit=True) as beside:
+            beside.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        statuses, problems = set(), set()
+        for _ in range(40):
+            for path, ids in wanted.items():
+                answer = service.client.get(path, auth=admin)
+                statuses.add(answer.status_code)
+                if answer.status_code == HTTPStatus.OK:
+                    assert listed(answer) == ids
+            ready = service.client.get("/readyz")
+            statuses.add(ready.status_code)
+            problems |= set(ready.json()["problems"])
+        assert statuses <= {HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE}
+        assert problems == {SENTENCE}
+        examined = json.loads(run(through.app, "doctor", "--json").stdout)
+        assert SENTENCE in {f"{finding['found']}: {finding['remedy']}" for finding in examined}
+        through.set(pool_mode="session")
 
 
 def test_without_a_pooler_each_connection_has_its_own(database: Database) -> None:
