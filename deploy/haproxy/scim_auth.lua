@@ -4,7 +4,8 @@
 --
 -- 200 lets the request through with the ledger's identity headers and without its token. 401, 403, 429 and 503
 -- of the ledger go to the client as they are, and so do 400, 414 and 431: it cannot read what the client sent.
--- Everything else, and silence, is 503.
+-- Everything else, and silence, is 503. Whoever is let in has the variable txn.scim_is_let_in, which the rule after
+-- this one asks for: HAProxy takes an error in here for a yes.
 
 local IDENTITY = { "x-scim-team-id", "x-scim-token-id", "x-scim-use-id" }
 local ANSWERED = {
@@ -62,6 +63,7 @@ local function scim_auth(txn, url)
       txn.http:req_set_header(name, value)
     end
     txn.http:req_del_header("authorization")
+    txn:set_var("txn.scim_is_let_in", true)
     return
   end
 
