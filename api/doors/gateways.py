@@ -15,7 +15,7 @@ from api.doors import scim_messages
 from api.doors.decide import Asked, Doors, Refused, deny, identity
 from api.http.asgi_answer import allow, respond
 
-ROOT: Final = "/gateway"
+ROOT: Final = scim_messages.GATEWAYS
 _ENVOY: Final = f"{ROOT}/envoy"
 _METHOD: Final = re.compile(rb"[A-Za-z]{1,20}")
 _NGINX: Final = (b"x-original-method", b"x-original-uri", b"x-original-url")

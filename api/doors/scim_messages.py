@@ -7,6 +7,8 @@ from typing import Any, Final
 import msgspec
 
 ROOT: Final = "/scim/v2"
+GATEWAYS: Final = "/gateway"
+"""What gateways are told there goes on to a client that speaks SCIM."""
 MEDIA_TYPE: Final = "application/scim+json"
 ERROR: Final = "urn:ietf:params:scim:api:messages:2.0:Error"
 LIST_RESPONSE: Final = "urn:ietf:params:scim:api:messages:2.0:ListResponse"

@@ -24,7 +24,7 @@ _SLUGS = {
     501: "not-implemented",
     503: "too-many-connections",
 }
-_SCIM = scim_messages.ROOT.encode()
+_SCIM = (scim_messages.ROOT.encode(), scim_messages.GATEWAYS.encode())
 
 
 class Refusal(Exception):
@@ -79,7 +79,7 @@ def _told(status: int, detail: str, target: bytes) -> tuple[bytes, bytes]:
     (RFC 9457).
     """
     path = target.partition(b"?")[0]
-    if path == _SCIM or path.startswith(_SCIM + b"/"):
+    if any(path == root or path.startswith(root + b"/") for root in _SCIM):
         return scim_messages.MEDIA_TYPE.encode(), scim_messages.error(status, detail)
     kind = PROBLEM_TYPES[_SLUGS[status]]
     said = {"type": kind.uri, "title": kind.title, "status": status, "detail": detail}

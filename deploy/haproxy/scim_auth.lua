@@ -3,10 +3,15 @@
 --   http-request lua.scim_auth http://ledger:8080/gateway/forward
 --
 -- 200 lets the request through with the ledger's identity headers and without its token. 401, 403, 429 and 503
--- of the ledger go to the client as they are. Everything else, and silence, is 503.
+-- of the ledger go to the client as they are, and so do 400, 414 and 431: it cannot read what the client sent.
+-- Everything else, and silence, is 503. Whoever is let in has the variable txn.scim_is_let_in, which the rule after
+-- this one asks for: HAProxy takes an error in here for a yes.
 
 local IDENTITY = { "x-scim-team-id", "x-scim-token-id", "x-scim-use-id" }
-local ANSWERED = { [401] = "Unauthorized", [403] = "Forbidden", [429] = "Too Many Requests", [503] = "Service Unavailable" }
+local ANSWERED = {
+  [400] = "Bad Request", [401] = "Unauthorized", [403] = "Forbidden", [414] = "URI Too Long", [429] = "Too Many Requests",
+  [431] = "Request Header Fields Too Large", [503] = "Service Unavailable",
+}
 local KEPT = { "content-type", "www-authenticate", "retry-after", "cache-control" }
 local MEDIA_TYPE = "application/scim+json"
 local UNAVAILABLE = '{"schemas":["urn:ietf:params:scim:api:messages:2.0:Error"],"status":"503",'
@@ -33,12 +38,14 @@ end
 
 local function scim_auth(txn, url)
   local client = txn.http:req_get_headers()
+  local name = values(client, "user-agent")
   local question = {
     ["x-forwarded-method"] = { txn.sf:method() },
     ["x-forwarded-uri"] = { txn.sf:path() },
     ["x-forwarded-for"] = { txn.sf:src() },
     ["authorization"] = values(client, "authorization"),
-    ["user-agent"] = values(client, "user-agent"),
+    -- Without one, HAProxy's client would send a name of its own.
+    ["user-agent"] = name[1] and name or { "" },
   }
   local answer = core.httpclient():get({ url = url, headers = question, timeout = TIMEOUT_MS })
   local status = answer and answer.status or 0
@@ -56,6 +63,7 @@ local function scim_auth(txn, url)
       txn.http:req_set_header(name, value)
     end
     txn.http:req_del_header("authorization")
+    txn:set_var("txn.scim_is_let_in", true)
     return
   end
 

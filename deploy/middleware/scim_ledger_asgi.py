@@ -6,9 +6,10 @@ Copy it; standard library only.
 
 Every request is asked about at the ledger's /gateway/forward. Only its 200 lets one through:
 without the token, with the ledger's X-Scim-Team-Id, X-Scim-Token-Id and X-Scim-Use-Id, and without
-any X-Scim-* of the client. Its 401, 403, 429 and 503 go to the client as they are. Everything else,
-and silence, is 503. WebSockets are refused. It needs an asyncio server, such as uvicorn or
-hypercorn, and opens one connection to the ledger per request.
+any header of the client that has "scim" in its name. Its 401, 403, 429 and 503 go to the client as
+they are, and so do 400, 414 and 431: it cannot read what the client sent. Everything else, and
+silence, is 503. WebSockets are refused. It needs an asyncio server, such as uvicorn or hypercorn,
+and opens one connection to the ledger per request.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 IDENTITY = ("x-scim-team-id", "x-scim-token-id", "x-scim-use-id")
-ANSWERED = (401, 403, 429, 503)
+ANSWERED = (400, 401, 403, 414, 429, 431, 503)
 KEPT = ("content-type", "www-authenticate", "retry-after", "cache-control")
 ANSWER_MAX_BYTES = 65_536
 UNAVAILABLE_HEADERS = [(b"content-type", b"application/scim+json"), (b"retry-after", b"1")]
@@ -127,8 +128,7 @@ def _cleaned(headers: Headers) -> Headers:
     return [
         (name, value)
         for name, value in headers
-        if name.lower() != b"authorization"
-        and not name.lower().replace(b"_", b"-").startswith(b"x-scim")
+        if name.lower() != b"authorization" and b"scim" not in name.lower()
     ]
 
 

@@ -6,9 +6,9 @@ Copy it; standard library only.
 
 Every request is asked about at the ledger's /gateway/forward. Only its 200 lets one through:
 without the token, with the ledger's identity as HTTP_X_SCIM_TEAM_ID, HTTP_X_SCIM_TOKEN_ID and
-HTTP_X_SCIM_USE_ID, and without any X-Scim-* of the client. Its 401, 403, 429 and 503 go to the
-client as they are. Everything else, and silence, is 503. It opens one connection to the ledger per
-request.
+HTTP_X_SCIM_USE_ID, and without any header of the client that has "scim" in its name. Its 401, 403,
+429 and 503 go to the client as they are, and so do 400, 414 and 431: it cannot read what the client
+sent. Everything else, and silence, is 503. It opens one connection to the ledger per request.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 Answer = tuple[int, dict[str, str], bytes]
 
 IDENTITY = ("x-scim-team-id", "x-scim-token-id", "x-scim-use-id")
-ANSWERED = (401, 403, 429, 503)
+ANSWERED = (400, 401, 403, 414, 429, 431, 503)
 KEPT = ("content-type", "www-authenticate", "retry-after", "cache-control")
 ANSWER_MAX_BYTES = 65_536
 UNAVAILABLE: Answer = (
@@ -94,10 +94,9 @@ class ScimLedgerMiddleware:
 
 
 def _cleaned(environ: Environ) -> Environ:
-    """Without the token, and without our own headers: WSGI folds their spellings already."""
+    """Without the token, and without any spelling of our own headers."""
     return {
         key: value
         for key, value in environ.items()
-        if key != "HTTP_AUTHORIZATION"
-        and not key.upper().replace("-", "_").startswith("HTTP_X_SCIM")
+        if key != "HTTP_AUTHORIZATION" and not (key.startswith("HTTP_") and "SCIM" in key.upper())
     }

@@ -9,7 +9,7 @@ answers that a ledger rarely gives or should never give.
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 from uuid import uuid4
@@ -25,8 +25,34 @@ LedgerCase = Callable[[Front, Ledger], None]
 ScriptedCase = Callable[[Front], None]
 UNKNOWN: Final = "scim_live_" + "0" * 49
 EVIL: Final = "evil"
+SIGNS: Final = "-_.!#$%&'*+^`|~"
+"""What a header's name may have besides letters and digits (RFC 9110 §5.6.2)."""
 ENDS_WITHIN_S: Final = 4.5
 """The recipes say 2 s, HAProxy needs 3 s for one that is gone; a busy machine may take the rest."""
+
+_WEBSOCKET: Final = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
+TUNNELS: Final[Sequence[tuple[str, Mapping[str, str]]]] = (
+    ("CONNECT scim.example:443 HTTP/1.1", {}),
+    *(
+        (f"{method} /scim/v2/Users HTTP/1.1", {"Upgrade": protocol, "Connection": nominated} | more)
+        for method in ("GET", "DELETE")
+        for protocol, nominated, more in (
+            ("websocket", "Upgrade", _WEBSOCKET),
+            ("h2c", "Upgrade, HTTP2-Settings", {"HTTP2-Settings": "AAMAAABkAAQAAP__"}),
+            ("h2c", "upgrade", {}),
+            ("any/1", "keep-alive, Upgrade", {}),
+        )
+    ),
+)
+"""Request lines and headers by which a connection stops being HTTP/1.1 (RFC 9110 §7.8, §9.3.6)."""
+FAULTY: Final[Sequence[tuple[str, Sequence[str]]]] = (
+    ("1.0", ()),  # without a Host, as health checks ask
+    ("1.1", ("Host: scim.example:99999",)),
+    ("1.1", ("Host: scim.example", f"Authorization: {UNKNOWN}", "Authorization: Bearer another")),
+    ("1.1", ("Host: scim.example", f"Authorization: Bearer {UNKNOWN}\x01")),
+    ("1.1", ("Host: scim.example", "User-Agent: a\x7fb")),
+)
+"""Versions and headers of requests without a good token."""
 
 
 def users() -> str:
@@ -35,12 +61,14 @@ def users() -> str:
 
 
 def spoofed() -> list[tuple[str, str]]:
-    """Identity headers that a client makes up: listed, unlisted, repeated, in every spelling."""
-    listed = [(name, EVIL) for name in ("X-Scim-Team-Id", "X-Scim-Token-Id", "X-Scim-Use-Id")]
-    folded = [(name.replace("-", "_"), EVIL) for name, _ in listed]
-    mixed = [("X-Scim_Team-Id", EVIL), ("x_scim-token_id", EVIL), ("X-SCIM-USE-ID", EVIL)]
-    unlisted = [("X-Scim-Admin", EVIL), ("X_Scim_Admin", EVIL)]
-    return [*listed, *folded, *mixed, *unlisted]
+    """Identity headers that a client makes up: listed, unlisted, repeated, in every spelling.
+
+    CGI and WSGI read _ as -, PHP reads . as _, and lighttpd every sign that is no letter or digit.
+    """
+    listed = ("X-Scim-Team-Id", "X-Scim-Token-Id", "X-Scim-Use-Id")
+    folded = [name.replace("-", sign) for name in (*listed, "X-Scim-Admin") for sign in SIGNS]
+    mixed = ["X-Scim_Team-Id", "x_scim-token_id", "X-SCIM-USE-ID", "X-Scim.Team-Id"]
+    return [(name, EVIL) for name in (*folded, *mixed)]
 
 
 def without_a_token_nothing_gets_in(front: Front, _: Ledger) -> None:
@@ -123,6 +151,51 @@ def what_the_client_calls_itself_never_arrives(front: Front, ledger: Ledger) -> 
     assert [name for name, _ in reached.folded("x-scim")] == list(IDENTITY)
     assert reached.folded("x-scim")[:2] == [(IDENTITY[0], token.team_id), (IDENTITY[1], token.id)]
     assert EVIL not in str(reached.headers)
+
+
+def what_the_client_names_in_connection_arrives_all_the_same(front: Front, ledger: Ledger) -> None:
+    """A proxy drops what Connection names (RFC 9110 §7.6.1), and the next one after it, too."""
+    token = ledger.issue()
+    for name in IDENTITY:
+        path = users()
+        headers = [("Connection", f"{name}, {name.title()}")]
+        assert front.ask(path, token.secret, headers=headers).status_code == 200
+        reached = front.reached(path)
+        assert [found for found, _ in reached.folded("x-scim")] == list(IDENTITY)
+        if front.name not in {"asgi", "wsgi"}:  # behind these comes nobody who could drop it
+            assert name not in str(reached.folded("connection")).lower()
+
+
+def no_tunnel_gets_past_the_ledger(front: Front, ledger: Ledger) -> None:
+    """The backend agrees to each; what follows on the connection would be asked about by nobody."""
+    token = ledger.issue()
+    for line, offered in TUNNELS:
+        path = users()
+        opening = [
+            *(line, "Host: scim.example:443", f"Authorization: Bearer {token.secret}"),
+            *(f"{name}: {value}" for name, value in offered.items()),
+        ]
+        inside = [f"GET {path} HTTP/1.1", "Host: scim.example", "X-Scim-Team-Id: evil"]
+        front.speak(opening, inside)
+        assert not front.recorder.to(path), (line, offered)
+
+
+def a_client_without_a_name_has_none_in_the_trail(front: Front, ledger: Ledger) -> None:
+    token, path = ledger.issue(), users()
+    front.speak(
+        [f"GET {path} HTTP/1.1", "Host: scim.example", f"Authorization: Bearer {token.secret}"]
+    )
+    front.reached(path)
+    assert [use.get("user_agent") for use in ledger.uses(token)] == [None]
+
+
+def a_fault_of_the_client_is_not_told_as_ours(front: Front, _: Ledger) -> None:
+    """A 503 would be tried again for ever."""
+    path = users()
+    for version, headers in FAULTY:
+        answer = front.speak([f"GET {path} HTTP/{version}", *headers])
+        assert answer.split()[1].startswith(b"4"), (version, headers, answer)
+    assert not front.recorder.to(path)
 
 
 def what_the_client_calls_itself_does_not_let_it_in(front: Front, _: Ledger) -> None:
@@ -230,6 +303,10 @@ LEDGER_CASES: Final[Sequence[LedgerCase]] = (
     a_good_post_arrives_with_its_body,
     every_method_is_asked_about_and_passed_on,
     what_the_client_calls_itself_never_arrives,
+    what_the_client_names_in_connection_arrives_all_the_same,
+    no_tunnel_gets_past_the_ledger,
+    a_client_without_a_name_has_none_in_the_trail,
+    a_fault_of_the_client_is_not_told_as_ours,
     what_the_client_calls_itself_does_not_let_it_in,
     the_trail_holds_the_real_method_and_path,
     the_trail_holds_where_a_request_came_from,

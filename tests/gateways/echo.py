@@ -1,6 +1,7 @@
 """The backend behind every front: it answers with what reached it, and remembers it."""
 
 import json
+import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tests.served import served
 
+_SIGN: Final = re.compile("[^a-z0-9]")
 METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -27,8 +29,8 @@ class Reached:
     body: str
 
     def folded(self, prefix: str) -> list[tuple[str, str]]:
-        """Headers as a backend sees them that takes - and _ for the same, sorted."""
-        names = ((name.lower().replace("_", "-"), value) for name, value in self.headers)
+        """Headers as a backend sees them that takes every sign for the same, sorted."""
+        names = ((_SIGN.sub("-", name.lower()), value) for name, value in self.headers)
         return sorted((name, value) for name, value in names if name.startswith(prefix))
 
     def as_json(self) -> bytes:
@@ -53,7 +55,10 @@ class Recorder:
 
 @contextmanager
 def echo_backend(recorder: Recorder) -> Iterator[str]:
-    """The backend of a gateway, as an HTTP service; yields its URL."""
+    """The backend of a gateway, as an HTTP service; yields its URL.
+
+    It agrees to every tunnel and every change of protocol, and goes on in HTTP/1.1.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -63,17 +68,24 @@ def echo_backend(recorder: Recorder) -> Iterator[str]:
             body = self.rfile.read(length).decode()
             reached = Reached(self.command, self.path, list(self.headers.items()), body)
             recorder.add(reached)
+            if "Upgrade" in self.headers:
+                self.send_response(101)
+                self.send_header("Connection", "Upgrade")
+                self.send_header("Upgrade", self.headers["Upgrade"])
+                self.send_header("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+                self.end_headers()
+                return
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(reached.as_json())))
             self.end_headers()
-            if self.command != "HEAD":
+            if self.command not in {"HEAD", "CONNECT"}:
                 self.wfile.write(reached.as_json())
 
         def log_message(self, *_: object) -> None:
             pass
 
-    for method in METHODS:
+    for method in (*METHODS, "CONNECT"):
         setattr(Handler, f"do_{method}", Handler.answer)
     with serving(Handler) as url:
         yield url

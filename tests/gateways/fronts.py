@@ -1,8 +1,9 @@
 """What is under test: something that stands between an identity provider and a SCIM service."""
 
 import json
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
@@ -42,6 +43,20 @@ class Front:
         if token is not None:
             headers.append(("Authorization", f"Bearer {token}"))
         return self.client.request(method, path, headers=headers, **more)
+
+    def speak(self, *requests: Sequence[str]) -> bytes:
+        """Requests without a body on one connection, each after the answer to the one before.
+
+        A request is its lines. Returns the last answer's first bytes; empty where the front closed.
+        """
+        url = self.client.base_url
+        answer = b""
+        address = (url.host, url.port or 80)
+        with suppress(ConnectionError), socket.create_connection(address, timeout=20) as connection:
+            for lines in requests:
+                connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+                answer = connection.recv(65_536)
+        return answer
 
     def reached(self, path: str) -> Reached:
         """The one request to the path that reached the backend."""

@@ -1,5 +1,6 @@
 """One matrix: every case of the table before every gateway, run by its recipe in `deploy/`."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -11,7 +12,7 @@ import pytest
 from tests.gateways import cases
 from tests.gateways.cases import LedgerCase, ScriptedCase
 from tests.gateways.echo import Recorder, echo_backend
-from tests.gateways.fronts import Front, Ledger, front_of
+from tests.gateways.fronts import Front, Ledger, assert_refused, front_of
 from tests.gateways.programs import DEPLOY, PROGRAMS, running_gateway
 from tests.gateways.scripted import scripted_ledger
 
@@ -64,6 +65,30 @@ def test_without_a_ledger(gateway: dict[str, Any]) -> None:
             assert front.ask("/scim/v2/Users", "good").status_code == 200
             there.close()
             cases.a_ledger_that_is_gone_lets_nobody_in(front)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["error('a fault')", "local _ = nil .. 'text'", "txn.http:not_there()", "while true do end"],
+)
+def test_a_fault_in_haproxys_action_lets_nobody_in(
+    fault: str, scripted: str, tmp_path: Path
+) -> None:
+    recipes = tmp_path / "deploy"
+    shutil.copytree(DEPLOY, recipes)
+    action = recipes / "haproxy" / "scim_auth.lua"
+    good = "local client = txn.http:req_get_headers()\n"
+    assert good in action.read_text()
+    planted = f'{good}if client["x-fault"] then {fault} end\n'
+    action.write_text(action.read_text().replace(good, planted))
+    path = cases.users()
+    starting = partial(start, "haproxy", recipes=recipes)
+    with front_of(starting, scripted, name="haproxy", door="forward") as front:
+        answer = front.ask(path, "good", headers=[("X-Fault", "yes")])
+        assert_refused(answer, 503)
+        assert answer.headers.get_list("retry-after") == ["1"]
+        assert not front.recorder.to(path)
+        assert front.ask(path, "good").status_code == 200
 
 
 @contextmanager

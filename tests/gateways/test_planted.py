@@ -36,19 +36,35 @@ class Plant(NamedTuple):
 BEFORE_THE_LEDGER: Final[dict[LedgerCase, list[Plant]]] = {
     cases.what_the_client_calls_itself_never_arrives: [
         Plant(NGINX, "proxy_pass_request_headers off;", ""),
-        Plant(CADDY, "request_header -X-Scim*", ""),
+        Plant(CADDY, "request_header -*scim*", ""),
         Plant(
             TRAEFIK,
-            "authResponseHeadersRegex: '(?i)^x[-_]scim'",
+            "authResponseHeadersRegex: '(?i)scim'",
             "authResponseHeaders: [X-Scim-Team-Id]",
         ),
-        Plant(HAPROXY, "http-request del-header ^x[-_]scim -m reg", ""),
-        Plant(ENVOY, "DROP_HEADER", "ALLOW"),
+        Plant(CADDY, "request_header -*scim*", "request_header -X-Scim*"),
+        Plant(HAPROXY, "del-header scim -m sub", "del-header ^x[-_]scim -m reg"),
+        Plant(ENVOY, "contains: scim", "prefix: x-scim"),
+    ],
+    cases.what_the_client_names_in_connection_arrives_all_the_same: [
+        Plant(CADDY, "request_header -Connection", ""),
+        Plant(HAPROXY, "http-request del-header connection", ""),
+    ],
+    cases.no_tunnel_gets_past_the_ledger: [
+        Plant(CADDY, "request_header -Connection", ""),
+        Plant(TRAEFIK, "without-a-tunnel, ", ""),
+        Plant(HAPROXY, "http-request deny deny_status 405 if METH_CONNECT", ""),
+        Plant(HAPROXY, "http-request del-header upgrade", ""),
+        Plant(
+            NGINX,
+            'proxy_set_header Connection "";',
+            'proxy_set_header Connection "Upgrade"; proxy_set_header Upgrade $http_upgrade;',
+        ),
     ],
     cases.a_good_get_reaches_the_backend_with_its_identity: [
         Plant(NGINX, "proxy_set_header X-Scim-Use-Id     $scim_use_id;", ""),
         Plant(CADDY, "request_header -Authorization", ""),
-        Plant(TRAEFIK, "[ask-the-ledger, without-the-token]", "[ask-the-ledger]"),
+        Plant(TRAEFIK, "ask-the-ledger, without-the-token]", "ask-the-ledger]"),
         Plant(LUA, 'txn.http:req_del_header("authorization")', ""),
         Plant(ENVOY, "request_headers_to_remove: [authorization]", ""),
     ],
@@ -86,7 +102,7 @@ BEFORE_RARE_ANSWERS: Final[dict[ScriptedCase, list[Plant]]] = {
         Plant(ENVOY, "failure_mode_allow: false", "failure_mode_allow: true")
     ],
     cases.an_answer_that_names_nobody_lets_no_spoofed_name_in: [
-        Plant(ENVOY, "key_matcher: { prefix: x-scim,", "key_matcher: { prefix: x-none,")
+        Plant(ENVOY, "key_matcher: { contains: scim,", "key_matcher: { prefix: x-none,")
     ],
 }
 

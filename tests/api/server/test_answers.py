@@ -93,6 +93,7 @@ def test_a_body_that_breaks_off_does_not_pass_for_a_whole_one(version: bytes) ->
     [
         (b"/scim-token", b"application/problem+json"),
         (b"/scim/v2/Users", b"application/scim+json"),
+        (b"/gateway/envoy/Users", b"application/scim+json"),
     ],
 )
 @pytest.mark.parametrize("request_id", [None, "8d1e"])
