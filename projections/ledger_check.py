@@ -18,7 +18,7 @@ from psycopg.rows import args_row
 
 from domain.errors import LedgerError
 from domain.event import Aggregate, Recorded, SecretRow
-from domain.eventstore.aggregates import decode_state, ended_secrets, evolve
+from domain.eventstore.aggregates import decode_state, ended_secrets, evolve, moved_secrets
 from domain.eventstore.event_registry import REGISTRY, EventRegistry
 from domain.postgres.sql_file import statements
 from projections.kept_rows import NO_STREAM, SLICE, Damage, Damaged, check_kept_rows, snapshot
@@ -63,13 +63,15 @@ class _Stream:
     """One stream, as far as it was folded.
 
     kind: what its first topic says. position: of its last event. ended: the rows of secrets that
-    the aggregate no longer holds, because their time was over.
+    the aggregate no longer holds, because their time was over. names: by digest, what secrets that
+    were digested anew are called.
     """
 
     kind: str
     aggregate: Aggregate | None = None
     position: int = 0
     ended: list[SecretRow] = field(default_factory=list)
+    names: dict[bytes, str] = field(default_factory=dict)
 
     @property
     def folded(self) -> Aggregate:
@@ -168,6 +170,7 @@ def _fold(stream: _Stream, row: _Row, registry: EventRegistry) -> None:
             before, Recorded(row.originator_id, row.version, row.at, row.command_id, event)
         )
         stream.ended += [ended.row for ended in ended_secrets(before, after, event)]
+        stream.names |= {each.after: each.shown_as for each in moved_secrets(before, event)}
     except Exception as error:  # noqa: BLE001 - whatever a fold raises, this event does not belong here
         raise Damaged(
             where, f"it cannot follow what is before it ({type(error).__name__})"
@@ -220,7 +223,13 @@ def _check_row(stream: _Stream, stored: _Stored) -> None:
 def _check_secrets(stream: _Stream, stored: set[tuple[Any, ...]]) -> None:
     replayed = stream.folded
     expected = {
-        (row.digest, replayed.stream_team, None if row.is_void else row.good_until, row.is_void)
+        (
+            row.digest,
+            replayed.stream_team,
+            None if row.is_void else row.good_until,
+            row.is_void,
+            stream.names.get(row.digest),
+        )
         for row in (*replayed.secret_rows(), *stream.ended)
     }
     if stored == expected:

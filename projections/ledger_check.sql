@@ -22,12 +22,12 @@ LEFT JOIN ledger.stream_heads h ON h.originator_id = i.id
 LEFT JOIN ledger.aggregates a ON a.originator_id = i.id;
 
 -- name: secrets
--- Returns: one row a secret of these streams; its end, NULL where there is none, and whether it is
---   void.
+-- Returns: one row a secret of these streams; its end, NULL where there is none, whether it is
+--   void, and what it is called, NULL where its digest says so.
 -- Order: none.
 -- Index: secrets_originator_id.
 SELECT originator_id, digest, owner_id, CASE WHEN isfinite(good_until) THEN good_until END,
-    good_until = '-infinity'
+    good_until = '-infinity', shown_as
 FROM ledger.secrets WHERE originator_id = ANY(%s);
 
 -- name: instants

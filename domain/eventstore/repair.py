@@ -23,7 +23,13 @@ from domain.api_token import events as api_token
 from domain.errors import LedgerError
 from domain.event import Aggregate, Event, Recorded
 from domain.eventstore import append
-from domain.eventstore.aggregates import EndedSecret, ended_secrets, evolve
+from domain.eventstore.aggregates import (
+    EndedSecret,
+    MovedSecret,
+    ended_secrets,
+    evolve,
+    moved_secrets,
+)
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import AHEAD_MAX
 from domain.postgres import binary_arrays
@@ -205,18 +211,29 @@ def _derive(connection: Connection, ids: Sequence[UUID]) -> None:
         cursor.itersize = _BATCH
         rows = cursor.execute(_SQL["replay"], [list(ids)])
         ended: list[EndedSecret] = []
+        moved: list[MovedSecret] = []
         states = {
-            id_: _fold(stream, ended) for id_, stream in groupby(rows, key=lambda row: row[0])
+            id_: _fold(stream, ended, moved)
+            for id_, stream in groupby(rows, key=lambda row: row[0])
         }
+    held = [row for state in states.values() for row in state.secret_rows()]
+    digests = [row.digest for row in (*held, *(each.row for each in ended))]
+    # An append changes of a row what its events may change; here any of its columns may be wrong.
+    connection.execute(_SQL["forget_derived"], {"ids": list(ids), "digests": digests})
     connection.execute(append.STORE, append.columns(REGISTRY, [], states, ended))
+    _, after, shown_as = append.moves(moved)
+    connection.execute(_SQL["name_secrets"], [after, shown_as])
 
 
-def _fold(stream: Iterable[tuple[Any, ...]], ended: list[EndedSecret]) -> Aggregate:
-    """The state, and into `ended` the secrets that it let go."""
+def _fold(
+    stream: Iterable[tuple[Any, ...]], ended: list[EndedSecret], moved: list[MovedSecret]
+) -> Aggregate:
+    """The state; into `ended` the secrets that it let go, into `moved` those digested anew."""
     state: Aggregate | None = None
     for id_, version, at, command_id, topic, stored in stream:
         event = REGISTRY.decode(topic, stored)
         before, state = state, evolve(state, Recorded(id_, version, at, command_id, event))
         ended += ended_secrets(before, state, event)
+        moved += moved_secrets(before, event)
     assert state is not None
     return state

@@ -200,7 +200,7 @@ def event_of(row: AuditRow) -> AuditEvent:
 
 PROJECTION: Final = RowPerEvent(
     name="audit_trail",
-    shape=5,
+    shape=6,
     row=AuditRow,
     columns={  # the wide ones first: no padding between them
         "position": "bigint",
@@ -231,6 +231,14 @@ PROJECTION: Final = RowPerEvent(
         "secret": "(token_id, secret, position) WHERE secret IS NOT NULL",
         "user": "(user_id, position) WHERE user_id IS NOT NULL",
         "api_token": "(api_token_id, position) WHERE api_token_id IS NOT NULL",
+        # Who may see some teams only never waits for what somebody did in the others.
+        "team_user": (
+            "(team_id, user_id, position) WHERE team_id IS NOT NULL AND user_id IS NOT NULL"
+        ),
+        "team_api_token": (
+            "(team_id, api_token_id, position) "
+            "WHERE team_id IS NOT NULL AND api_token_id IS NOT NULL"
+        ),
         "at": "(at)",  # rows of one commit share an instant, and equal keys are stored once
         # likewise: identity providers come from few addresses
         "source": "(source) WHERE source IS NOT NULL",

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-_IS_ROTATING: Final = "least(rotation_ends_at, expires_at) > %(at)s"
+_IS_ROTATING: Final = "rotation_ends_at > %(at)s AND (expires_at IS NULL OR expires_at > %(at)s)"
 
 
 class TokenFilter(msgspec.Struct, frozen=True):

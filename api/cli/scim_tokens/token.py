@@ -21,7 +21,6 @@ from api.cli.console import (
     asked_at,
     aware,
     caught_up,
-    instant,
     operator,
     show,
     with_ledger,
@@ -35,11 +34,11 @@ from domain.scim_token.token import ScimToken
 from domain.scim_token.values import NAME_MAX_LENGTH, check_name
 from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent
-from projections.described import rfc3339
 from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.filters import TokenFilter
 from projections.scim_tokens.queries import TokenQueries
+from projections.scim_tokens.view import document
 from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
 
 app = App(name="token", help="SCIM tokens.")
@@ -278,16 +277,7 @@ def _of_one_token(event: AuditEvent) -> Mapping[str, Any]:
 
 
 def fields_of(token: ScimToken) -> Mapping[str, Any]:
-    """A token as the command line shows it."""
-    return {
-        "id": str(token.id),
-        "team_id": str(token.team_id),
-        "name": token.name,
-        "created_by": str(token.created_by),
-        "last_used_at": instant(token.last_used_at),
-        "created_at": rfc3339(token.created_at),
-        "updated_at": rfc3339(token.updated_at),
-        "expires_at": instant(token.expires_at),
-        "suspended_at": instant(token.suspended_at),
-        "revoked_at": instant(token.revoked_at),
-    }
+    """A token as the command line shows it: the token object, also what was never used of it."""
+    fields: dict[str, Any] = msgspec.to_builtins(msgspec.structs.asdict(document(token)))
+    del fields["rotation"]  # how its secrets are used, no event of a token says
+    return fields

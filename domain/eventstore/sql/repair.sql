@@ -77,6 +77,27 @@ SELECT DISTINCT originator_id FROM ledger.events WHERE notification_id >= %s;
 SELECT originator_id, originator_version, at, command_id, topic, state FROM ledger.events
 WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version;
 
+-- name: forget_derived
+-- What is kept beside the events of some streams, before it is stored anew. A secret that no event
+-- tells of stays.
+-- Returns: nothing.
+-- Index: stream_heads_pkey, api_tokens_pkey, secrets_pkey, aggregates_pkey.
+WITH heads AS (
+    DELETE FROM ledger.stream_heads WHERE originator_id = ANY(%(ids)s)
+), listed AS (
+    DELETE FROM ledger.api_tokens WHERE originator_id = ANY(%(ids)s)
+), secrets AS (
+    DELETE FROM ledger.secrets WHERE digest = ANY(%(digests)s)
+)
+DELETE FROM ledger.aggregates WHERE originator_id = ANY(%(ids)s);
+
+-- name: name_secrets
+-- What secrets that were digested anew are called, once their rows are there.
+-- Returns: nothing.
+-- Index: secrets_pkey.
+UPDATE ledger.secrets s SET shown_as = m.shown_as
+FROM unnest(%s::bytea[], %s::text[]) AS m (digest, shown_as) WHERE s.digest = m.digest;
+
 -- name: forget_commands
 -- The commands of the stretch that recorded certain events: what they found may come true later.
 -- Returns: nothing.

@@ -229,6 +229,16 @@ def test_a_token_is_shown_as_it_was_also_once_it_is_revoked(ledger: RunningServi
     assert at(T4) == told(ledger.database.app, "token", "show", token_id)
 
 
+def test_a_token_is_shown_with_all_that_a_list_tells_of_it(ledger: RunningService) -> None:
+    """But for a rotation that is under way; and with a null for what was never used of it."""
+    listed = told(ledger.database.app, "token", "list", "--status", "all")
+    assert any("rotated_at" in token for token in listed)
+    for token in listed:
+        token.pop("rotation", None)
+        shown = told(ledger.database.app, "token", "show", token["id"])
+        assert {name: shown[name] for name in shown if shown[name] or name in token} == token
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     by_turns(
