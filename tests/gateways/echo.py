@@ -54,7 +54,7 @@ class Recorder:
 
 
 @contextmanager
-def echo_backend(recorder: Recorder) -> Iterator[str]:
+def echo_backend(recorder: Recorder, *, host: str = "127.0.0.1") -> Iterator[str]:
     """The backend of a gateway, as an HTTP service; yields its URL.
 
     It agrees to every tunnel and every change of protocol, and goes on in HTTP/1.1.
@@ -87,7 +87,7 @@ def echo_backend(recorder: Recorder) -> Iterator[str]:
 
     for method in (*METHODS, "CONNECT"):
         setattr(Handler, f"do_{method}", Handler.answer)
-    with serving(Handler) as url:
+    with serving(Handler, host=host) as url:
         yield url
 
 
@@ -148,15 +148,16 @@ def wsgi_echo(recorder: Recorder) -> Callable[[WSGIEnvironment, StartResponse], 
 
 
 @contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve on a free port of the loopback address, from a thread; yields the URL."""
+def serving(handler: type[BaseHTTPRequestHandler], *, host: str = "127.0.0.1") -> Iterator[str]:
+    """Serve on a free port of a loopback address, from a thread; yields the URL."""
 
     class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
         request_queue_size = 64
 
         def __init__(self) -> None:
-            super().__init__(("127.0.0.1", 0), handler)
+            super().__init__((host, 0), handler)
             self.accepted: list[socket.socket] = []
 
         def get_request(self) -> tuple[socket.socket, Any]:

@@ -48,10 +48,18 @@ def require(programs: Mapping[str, str]) -> None:
 
 @contextmanager
 def running_gateway(
-    name: str, *, ledger: str, backend: str, recipes: Path = DEPLOY
+    name: str,
+    *,
+    ledger: str,
+    backend: str,
+    recipes: Path = DEPLOY,
+    host: str = "127.0.0.1",
+    more: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """Run a recipe as it is, in front of a ledger and a backend (URLs);
     yields the gateway's URL.
+
+    host: where it listens, as a URL has it. more: further variables, or others than these.
     """
     require(PROGRAMS[name])
     with tempfile.TemporaryDirectory(prefix=f"scim-ledger-{name}-") as run_dir:
@@ -65,9 +73,10 @@ def running_gateway(
             "PATH": SEARCH_PATH,
             "RUN_DIR": run_dir,
             "AUTH_PORT": str(auth_port),
-            **_address("LISTEN", f"http://127.0.0.1:{port}"),
+            **_address("LISTEN", f"http://{host}:{port}"),
             **_address("LEDGER", ledger),
             **_address("BACKEND", backend),
+            **(more or {}),
         }
         log = Path(run_dir, "log")
         with log.open("wb") as output:
@@ -79,7 +88,7 @@ def running_gateway(
                 start_new_session=True,
             )
         try:
-            url = f"http://127.0.0.1:{port}"
+            url = f"http://{host}:{port}"
             _wait_until_asking(url, process, log)
             yield url
         finally:

@@ -27,7 +27,7 @@ SCRIPT: Final[dict[str, tuple[int, dict[str, str]]]] = {
 
 
 @contextmanager
-def scripted_ledger() -> Iterator[str]:
+def scripted_ledger(*, host: str = "127.0.0.1") -> Iterator[str]:
     """Yields its URL; without a word of the script it answers 401."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,7 +53,7 @@ def scripted_ledger() -> Iterator[str]:
 
     for method in METHODS:
         setattr(Handler, f"do_{method}", Handler.answer)
-    with serving(Handler) as url:
+    with serving(Handler, host=host) as url:
         yield url
 
 

@@ -1,12 +1,15 @@
 """One matrix: every case of the table before every gateway, run by its recipe in `deploy/`."""
 
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 
 from tests.gateways import cases
@@ -65,6 +68,36 @@ def test_without_a_ledger(gateway: dict[str, Any]) -> None:
             assert front.ask("/scim/v2/Users", "good").status_code == 200
             there.close()
             cases.a_ledger_that_is_gone_lets_nobody_in(front)
+
+
+@pytest.mark.parametrize("spelling", ["::1", "[::1]"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_addresses_may_be_ipv6_with_and_without_brackets(name: str, spelling: str) -> None:
+    recorder, path = Recorder(), cases.users()
+    hosts = {f"{which}_HOST": spelling for which in ("LISTEN", "LEDGER", "BACKEND")}
+    with (
+        scripted_ledger(host="::1") as ledger,
+        echo_backend(recorder, host="::1") as backend,
+        running_gateway(name, ledger=ledger, backend=backend, host="[::1]", more=hosts) as url,
+    ):
+        good = {"Authorization": "Bearer good"}
+        assert httpx.get(f"{url}{path}", headers=good, trust_env=False).status_code == 200
+        assert len(recorder.to(path)) == 1
+
+
+@pytest.mark.parametrize("variable", ["LISTEN_PORT", "LEDGER_PORT", "BACKEND_PORT"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_port_that_is_none_is_refused_before_the_gateway_starts(name: str, variable: str) -> None:
+    done = subprocess.run(
+        [str(DEPLOY / name / "run")],
+        env={**os.environ, variable: "808O"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"{variable} is not a port: 808O. Set it to a number from 1 to 65535.\n"
 
 
 @pytest.mark.parametrize(
