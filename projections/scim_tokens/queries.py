@@ -223,12 +223,19 @@ def _by_life(
 
 _MADE_BY: Final = "created_by = %(created_by)s"
 _MADE_MANY: Final = f"(SELECT count(*) FROM made) > {token_sources.FEW}"
-_MADE: Final = f"""
-    made AS MATERIALIZED (
-        SELECT FROM {{table}} WHERE {_MADE_BY} {ORDER} LIMIT {token_sources.FEW + 1}
-    )
-"""
-"""SQL, for WITH: the tokens of a user, up to one more than few."""
+
+
+def _made(*, is_of_one_team: bool | None) -> str:
+    """SQL, for WITH: the tokens of a user, up to one more than few; of teams, only theirs, or the
+    time would tell what the user made for others.
+    """
+    team = {True: "team_id = %(team)s AND ", False: "team_id = mine.one AND ", None: ""}
+    few = f"LIMIT {token_sources.FEW + 1}"
+    made = f"SELECT FROM {{table}} WHERE {team[is_of_one_team]}{_MADE_BY} {ORDER} {few}"
+    if is_of_one_team is False:
+        each = "unnest(%(teams)s::uuid[]) AS mine (one)"
+        made = f"SELECT FROM {each} CROSS JOIN LATERAL ({made}) theirs {few}"
+    return f"made AS MATERIALIZED ({made})"
 
 
 def _of_user(
@@ -241,7 +248,7 @@ def _of_user(
 ) -> str:
     """A user's tokens are either few, and each is looked at, or they are met by their lives."""
     few = along(index, [*bounds, f"NOT {_MADE_MANY}"], filters, is_of_one_team=is_of_one_team)
-    return _either(_MADE, few, by_life)
+    return _either(_made(is_of_one_team=is_of_one_team), few, by_life)
 
 
 def _with_new_source(

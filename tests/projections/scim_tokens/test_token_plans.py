@@ -155,6 +155,18 @@ QUESTIONS: Final[Mapping[str, tuple[TokenFilter, int | None]]] = {
         TokenFilter(teams=[SMALL, BIG], created_by=ADA, expires_before=SOON),
         None,
     ),
+    "about to end, made by somebody for a small team": (
+        TokenFilter(teams=[UUID(int=20)], created_by=ADA, expires_before=SOON),
+        5,
+    ),
+    "about to end, made by somebody for two small teams": (
+        TokenFilter(teams=[UUID(int=20), UUID(int=23)], created_by=ADA, expires_before=SOON),
+        5,
+    ),
+    "no token ended, made by somebody for a small team": (
+        TokenFilter(teams=[SMALL], created_by=ADA, status="expired"),
+        5,
+    ),
     "ended, made by somebody": (TokenFilter(created_by=ADA, status="expired"), None),
     "no token about to end": (TokenFilter(expires_before=AT + timedelta(days=14)), 1),
     "no token of teams about to end": (
