@@ -60,7 +60,8 @@ def test_a_link_is_told_once_and_leads_to_the_console(
     address = re.escape(f"{service.url}/console/setup/{token['id']}/")
     assert re.fullmatch(address + CODE_PATTERN, made["url"])
     assert re.fullmatch("[0-9a-f]{8}", made["id"])
-    at = instant(service.client.get("/audit", auth=admin).json()["result"][0]["at"])
+    trail = service.client.get("/audit", auth=admin, params={"token_id": token["id"]})
+    at = instant(trail.json()["result"][0]["at"])
     assert instant(made["ends_at"]) == at + timedelta(hours=24)
     assert topics(service, token["id"])[1:] == ["scim_token.setup_link_created.v1"]
 
