@@ -1,10 +1,15 @@
 """What a process of the service settles with its system and its interpreter before it works.
 
-How many files it may open bounds the connections that a worker serves.
+How many files it may open bounds the connections that a worker serves. Whoever reads what it says
+may leave, and it goes on.
 """
 
 import gc
+import io
+import os
 import resource
+import sys
+from contextlib import suppress
 from typing import Final
 
 OTHER_DESCRIPTORS: Final = 256
@@ -18,6 +23,9 @@ YOUNG_OBJECTS: Final = 10_000
 """What the collector lets come together before it looks for cycles:
 its 700 are less than is under way.
 """
+
+_HOW: Final = ("encoding", "errors", "line_buffering", "write_through")
+"""What a text stream is made with, besides what it writes to."""
 
 
 class TooFewDescriptors(Exception):
@@ -59,3 +67,57 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
+
+
+class _MayBeLeft(io.TextIOWrapper):
+    """A stream whose reader may leave, as `head` does: what it is given then goes nowhere.
+
+    No mistake, and no end: a command's exit code says what it has found, whoever reads the rest.
+    """
+
+    def write(self, text: str, /) -> int:
+        """As of any stream."""
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            to_nobody(self.fileno())
+            return len(text)
+
+    def flush(self) -> None:
+        """As of any stream."""
+        try:
+            super().flush()
+        except BrokenPipeError:
+            to_nobody(self.fileno())
+
+
+class _MayFail(_MayBeLeft):
+    """Standard error: what cannot be written, as on a full disk, is left out.
+
+    It says what happens, and is no part of it: neither a service nor a command ends for its sake.
+    """
+
+    def write(self, text: str, /) -> int:
+        """As of any stream."""
+        with suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As of any stream."""
+        with suppress(OSError):
+            super().flush()
+
+
+def let_readers_leave() -> None:
+    """From now on, of standard output and standard error."""
+    for name, kind in (("stdout", _MayBeLeft), ("stderr", _MayFail)):
+        stream = getattr(sys, name)
+        if stream is not None:
+            how = {each: getattr(stream, each) for each in _HOW}
+            setattr(sys, name, kind(stream.buffer, **how))
+
+
+def to_nobody(descriptor: int) -> None:
+    """What is still buffered goes nowhere; the interpreter would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

@@ -10,8 +10,8 @@ import msgspec
 from cyclopts import App, Parameter
 
 from api.cli.console import LIST_MAX, AsJson, DataDir, printable, printable_json, show, text_of
-from api.cli.ending import to_nobody
 from api.cli.trail import ALL, Filters, Kinds, Trail, ask_trail, brief, kinds_of, show_events
+from api.process import to_nobody
 from api.resources.audit.text import csv_header, csv_rows, ndjson_rows
 from domain.errors import InvalidValue
 from projections.audit_trail.queries import AuditPage

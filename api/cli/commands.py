@@ -24,7 +24,7 @@ from api.cli.console import (
     printable,
     show,
 )
-from api.cli.ending import end_when_told, let_readers_leave, to_nobody
+from api.cli.ending import end_when_told
 from api.cli.installation import config, recipes
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
@@ -37,7 +37,7 @@ from api.cli.usage_errors import usage_line
 from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_store
 from api.doctor.examine import examine
 from api.doctor.finding import Status, lines
-from api.process import TooFewDescriptors
+from api.process import TooFewDescriptors, let_readers_leave, to_nobody
 from api.server.listening import ListenError
 from api.settings import Settings, SettingsError, load
 from api.telemetry.logs import configure_logging, logging_given

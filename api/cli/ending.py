@@ -1,19 +1,14 @@
-"""How a command ends: told to, what was begun is ended, as after Ctrl-C; where nobody reads what it
-says any more, it goes on to its end.
-"""
+"""How a command ends that is told to: what was begun is ended, as after Ctrl-C."""
 
 import asyncio
-import io
-import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
-_HOW: Final = ("encoding", "errors", "line_buffering", "write_through")
 
 
 def end_when_told() -> None:
@@ -21,60 +16,6 @@ def end_when_told() -> None:
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
-
-
-class _MayBeLeft(io.TextIOWrapper):
-    """A stream whose reader may leave, as `head` does: what it is given then goes nowhere.
-
-    No mistake, and no end: a command's exit code says what it has found, whoever reads the rest.
-    """
-
-    def write(self, text: str, /) -> int:
-        """As of any stream."""
-        try:
-            return super().write(text)
-        except BrokenPipeError:
-            to_nobody(self.fileno())
-            return len(text)
-
-    def flush(self) -> None:
-        """As of any stream."""
-        try:
-            super().flush()
-        except BrokenPipeError:
-            to_nobody(self.fileno())
-
-
-class _MayFail(_MayBeLeft):
-    """Standard error: what cannot be written, as on a full disk, is left out.
-
-    It says what happens, and is no part of it: neither a service nor a command ends for its sake.
-    """
-
-    def write(self, text: str, /) -> int:
-        """As of any stream."""
-        with suppress(OSError):
-            return super().write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """As of any stream."""
-        with suppress(OSError):
-            super().flush()
-
-
-def let_readers_leave() -> None:
-    """From now on, of standard output and standard error."""
-    for name, kind in (("stdout", _MayBeLeft), ("stderr", _MayFail)):
-        stream = getattr(sys, name)
-        if stream is not None:
-            how = {each: getattr(stream, each) for each in _HOW}
-            setattr(sys, name, kind(stream.buffer, **how))
-
-
-def to_nobody(descriptor: int) -> None:
-    """What is still buffered goes nowhere; the interpreter would try again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -11,7 +11,7 @@ import select
 import signal
 
 from api.clock_and_ids import CLOCK_AND_IDS
-from api.process import spare_the_collector
+from api.process import let_readers_leave, spare_the_collector
 from api.server.heartbeat import keep_beating_aside
 from api.settings import finish_rule, load
 from api.telemetry.logs import configure_logging, logging_given
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--lifeline-fd", type=int, default=None)
     parser.add_argument("--beat-fd", type=int, default=None)
     arguments = parser.parse_args()
+    let_readers_leave()
     configure_logging(*logging_given())
     stopping = False
 

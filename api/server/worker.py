@@ -20,7 +20,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from api.process import raise_descriptor_limit, spare_the_collector
+from api.process import let_readers_leave, raise_descriptor_limit, spare_the_collector
 from api.server.heartbeat import keep_beating
 from api.server.protocol import StrictHttpProtocol
 from api.settings import PREFIX
@@ -107,6 +107,7 @@ def run_worker(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    let_readers_leave()
     parser = argparse.ArgumentParser(prog="api.server.worker")
     parser.add_argument("app_factory", metavar="APP_FACTORY")
     parser.add_argument("--listen-fd", dest="listen_fds", type=int, action="append", required=True)

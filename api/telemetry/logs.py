@@ -7,8 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, Final, TextIO, cast
+from typing import Any, Final
 
 import structlog
 from structlog.typing import Processor
@@ -22,28 +21,6 @@ FORMATS: Final[Mapping[str, Processor]] = {
     ),
 }
 _access: Final = structlog.get_logger()
-
-
-class _LeavesOut:
-    """A stream for lines of the log: what cannot be written is left out.
-
-    Its disk may be full, or whoever reads it gone: no reason to refuse a request, or to end. The
-    next line is tried again.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """As of any stream."""
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """As of any stream."""
-        with suppress(OSError):
-            self._stream.flush()
 
 
 def logging_given() -> tuple[str, str]:
@@ -64,13 +41,12 @@ def configure_logging(level: str, format_: str = "json") -> None:
         structlog.processors.format_exc_info,
         FORMATS.get(format_, FORMATS["json"]),
     ]
-    stream = None if sys.stderr is None else cast("TextIO", _LeavesOut(sys.stderr))
     structlog.configure(
         processors=[*shared, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
