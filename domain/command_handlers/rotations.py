@@ -10,7 +10,7 @@ from domain.commands import CommandKey
 from domain.event import Actor, Changes, Event, States
 from domain.scim_token import rotation
 from domain.scim_token.token import ScimToken
-from domain.secret import Secret
+from domain.secret import Secret, SecretId
 
 
 class RotationCommands(Execution):
@@ -50,11 +50,15 @@ class RotationCommands(Execution):
         by: Authority,
         key: CommandKey | None = None,
         reason: str | None = None,
+        meant: SecretId | None = None,
     ) -> ScimToken:
-        """End the older secret of a rotation now. Raises NotFound, NoRotationUnderway."""
+        """End the older secret of a rotation now, where it is the one that is meant.
+
+        Raises NotFound, NoRotationUnderway, InvalidValue.
+        """
 
         def change(token: ScimToken, actor: Actor, at: datetime) -> Sequence[Event]:
-            return rotation.complete(token, completed_by=actor, at=at, reason=reason)
+            return rotation.complete(token, completed_by=actor, at=at, reason=reason, meant=meant)
 
         return await self._change(token_id, change, by=by, key=key)
 
@@ -65,10 +69,14 @@ class RotationCommands(Execution):
         by: Authority,
         key: CommandKey | None = None,
         reason: str | None = None,
+        meant: SecretId | None = None,
     ) -> ScimToken:
-        """End the newer secret of a rotation now. Raises NotFound, NoRotationUnderway."""
+        """End the newer secret of a rotation now, where it is the one that is meant.
+
+        Raises NotFound, NoRotationUnderway, InvalidValue.
+        """
 
         def change(token: ScimToken, actor: Actor, at: datetime) -> Sequence[Event]:
-            return rotation.cancel(token, cancelled_by=actor, at=at, reason=reason)
+            return rotation.cancel(token, cancelled_by=actor, at=at, reason=reason, meant=meant)
 
         return await self._change(token_id, change, by=by, key=key)

@@ -80,20 +80,33 @@ def rotate(
 
 
 def complete(
-    token: ScimToken, *, completed_by: Actor, at: datetime, reason: str | None = None
+    token: ScimToken,
+    *,
+    completed_by: Actor,
+    at: datetime,
+    reason: str | None = None,
+    meant: SecretId | None = None,
 ) -> list[ScimTokenEvent]:
     """End the older secret now: the newer one is where it belongs.
 
-    Raises InvalidValue on a reason that `check_text` refuses, NotFound once revoked, and
-    NoRotationUnderway.
+    meant: the secret that is to end, where somebody has named it; None for whichever it is.
+
+    Raises InvalidValue on a reason that `check_text` refuses and where another secret than the one
+    that was meant would end, NotFound once revoked, and NoRotationUnderway.
     """
     check_reason(reason)
-    outgoing = _require_underway(token, at)
-    return [RotationCompleted(completed_by=completed_by, secret=outgoing.id, reason=reason)]
+    older = _require_underway(token, at).id
+    _require_meant(older, meant)
+    return [RotationCompleted(completed_by=completed_by, secret=older, reason=reason)]
 
 
 def cancel(
-    token: ScimToken, *, cancelled_by: Actor, at: datetime, reason: str | None = None
+    token: ScimToken,
+    *,
+    cancelled_by: Actor,
+    at: datetime,
+    reason: str | None = None,
+    meant: SecretId | None = None,
 ) -> list[ScimTokenEvent]:
     """End the newer secret now, and let the older one go on as before. Raises what `complete` does.
 
@@ -102,6 +115,7 @@ def cancel(
     check_reason(reason)
     _require_underway(token, at)
     newer = token.secrets[-1].id
+    _require_meant(newer, meant)
     return [RotationCancelled(cancelled_by=cancelled_by, secret=newer, reason=reason)]
 
 
@@ -173,6 +187,13 @@ def _require_underway(token: ScimToken, at: datetime) -> HeldSecret:
     if outgoing is None:
         raise NoRotationUnderway("no rotation is under way")
     return outgoing
+
+
+def _require_meant(ends: SecretId, meant: SecretId | None) -> None:
+    if meant not in {ends, None}:
+        raise InvalidValue(
+            "", "another rotation is under way than the one that was meant; nothing was done"
+        )
 
 
 def _has_ended(token: ScimToken, outgoing: HeldSecret, at: datetime) -> bool:

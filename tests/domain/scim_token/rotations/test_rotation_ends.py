@@ -47,12 +47,14 @@ AT_ONCE = timedelta(0)
 Command = Callable[[ScimToken], Sequence[ScimTokenEvent]]
 
 
-def complete(at: datetime = T2, reason: str | None = None) -> Command:
-    return lambda token: rotation.complete(token, completed_by=ADA, at=at, reason=reason)
+def complete(at: datetime = T2, reason: str | None = None, meant: str | None = None) -> Command:
+    return lambda token: rotation.complete(
+        token, completed_by=ADA, at=at, reason=reason, meant=meant
+    )
 
 
-def cancel(at: datetime = T2, reason: str | None = None) -> Command:
-    return lambda token: rotation.cancel(token, cancelled_by=ADA, at=at, reason=reason)
+def cancel(at: datetime = T2, reason: str | None = None, meant: str | None = None) -> Command:
+    return lambda token: rotation.cancel(token, cancelled_by=ADA, at=at, reason=reason, meant=meant)
 
 
 def finish(in_use: SecretsInUse, at: datetime = T4) -> Command:
@@ -109,6 +111,21 @@ class TestComplete:
 
     def test_a_reason_is_text(self) -> None:
         given(*ROTATING).when(complete(reason="")).refuses(InvalidValue, pointer="/reason")
+
+
+@pytest.mark.parametrize("meant", [None, "01010101", "02020202", "03030303", ""])
+def test_nothing_ends_that_was_not_meant(meant: str | None) -> None:
+    """Whoever names a secret has seen a rotation that may be over, and another one under way."""
+    completing = given(*ROTATING).when(complete(meant=meant))
+    cancelling = given(*ROTATING).when(cancel(meant=meant))
+    if meant in {None, "01010101"}:
+        completing.records(RotationCompleted(completed_by=ADA, secret="01010101"))
+    else:
+        completing.refuses(InvalidValue, pointer="")
+    if meant in {None, "02020202"}:
+        cancelling.records(RotationCancelled(cancelled_by=ADA, secret="02020202"))
+    else:
+        cancelling.refuses(InvalidValue, pointer="")
 
 
 class TestCancel:
