@@ -17,25 +17,47 @@ LOOPBACK: Final = "scim-ledger"
 """On this machine there may be no https, and without that no browser takes the other name."""
 
 
+def name_of_new(scope: HTTPScope, addresses: ClientAddresses) -> str:
+    """What the cookie of a session is called that a form of ours asks for.
+
+    A proxy that the settings do not name, and that hands on nothing, makes a browser elsewhere look
+    like one on this machine. Its `Origin` tells that it is on https.
+    """
+    is_secure = any(
+        value.startswith(b"https:") for name, value in scope["headers"] if name == b"origin"
+    )
+    return SECURE if is_secure or not seems_local(scope, addresses) else LOOPBACK
+
+
 def name_of(scope: HTTPScope, addresses: ClientAddresses) -> str:
-    """What the cookie is called for a request."""
+    """What the cookie is called that a request's session is in."""
+    is_plain = seems_local(scope, addresses) and not _values(scope, SECURE)
+    return LOOPBACK if is_plain else SECURE
+
+
+def seems_local(scope: HTTPScope, addresses: ClientAddresses) -> bool:
+    """Whether a request came over plain http to an address of this machine, as far as is told."""
     origin = addresses.origin(scope)
-    return LOOPBACK if origin.scheme == "http" and is_loopback(origin.host) else SECURE
+    return origin.scheme == "http" and is_loopback(origin.host)
 
 
 def secret_of(scope: HTTPScope, name: str) -> Secret | None:
     """The secret in the cookie; None without a well-formed one, or where there are two."""
-    texts = [
+    texts = _values(scope, name)
+    try:
+        return parse(texts[0]) if len(texts) == 1 else None
+    except MalformedSecretError:
+        return None
+
+
+def _values(scope: HTTPScope, name: str) -> list[str]:
+    return [
         value.strip()
         for header, line in scope["headers"]
         if header == b"cookie"
         for key, _, value in (pair.partition("=") for pair in line.decode("latin-1").split(";"))
         if key.strip() == name
     ]
-    try:
-        return parse(texts[0]) if len(texts) == 1 else None
-    except MalformedSecretError:
-        return None
 
 
 def holding(name: str, secret: Secret) -> Cookie:

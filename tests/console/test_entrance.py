@@ -11,8 +11,9 @@ import pytest
 
 import api.console
 from api.console.cookie import LOOPBACK, SECURE
+from api.console.pages.sign_in import PROXY_UNKNOWN
 from api.console.rendering import ENGINE
-from api.console.same_origin import NEEDS_HTTPS, REFUSED, UNTOLD
+from api.console.same_origin import NEEDS_HTTPS, PROXY, REFUSED, UNTOLD
 from domain.api_token.permissions import Permission
 from tests.api.cli.test_commands import told
 from tests.api.promises.test_permissions import CONSOLE
@@ -411,6 +412,32 @@ def test_the_console_may_be_left_out(server: str) -> None:
         assert "SCIM_LEDGER_CONSOLE" in link.json()["detail"]
 
 
+def test_behind_a_proxy_that_is_not_known_the_cookie_needs_https_all_the_same(
+    service: RunningService, admin: Caller
+) -> None:
+    """A bare `proxy_pass http://127.0.0.1:8080`: what the browser says is all there is."""
+    sent = {**SAME_ORIGIN, "Origin": "https://ledger.example.com"}
+    answer = service.client.post("/console/sign-in", data={"token": admin.secret}, headers=sent)
+    cookie, *attributes = (part.strip() for part in answer.headers["set-cookie"].split(";"))
+    assert cookie.startswith(f"{SECURE}=api_live_")
+    assert "Secure" in attributes
+    assert f'"event": "{PROXY_UNKNOWN}"' in service.log.read_text()
+    with_session = {"Cookie": f"{LOOPBACK}={admin.secret}; {cookie}"}
+    page = service.client.get("/console/tokens", headers=with_session)
+    assert page.status_code == 200
+    assert "SCIM_LEDGER_TRUSTED_PROXIES" in page.text
+    sent |= with_session
+    gone = service.client.post("/console/sign-out", headers=sent).headers["set-cookie"]
+    assert gone.startswith(f'{SECURE}=""; ')
+    assert "Max-Age=0" in gone
+    assert "Secure" in gone
+    assert service.client.get("/console/tokens", headers=with_session).status_code == 303
+
+
+def test_without_a_proxy_nothing_is_said_of_one(visitor: Visitor) -> None:
+    assert "SCIM_LEDGER_TRUSTED_PROXIES" not in visitor.see("/console/tokens").text
+
+
 AWAY: Final = ("ledger.internal", "ledger.internal:8080", "10.1.2.3:8080", "[2001:db8::1]:8080")
 HERE: Final = ("localhost", "localhost:8080", "127.0.0.1:8080", "127.8.7.6", "[::1]:8080")
 PLAIN: Final = {"Origin": "null"}
@@ -442,6 +469,7 @@ def test_the_sign_in_asks_for_no_token_where_it_would_be_refused(
         *((host, sent, UNTOLD) for host in HERE for sent in ({}, PLAIN)),
         *((host, {"Sec-Fetch-Site": "cross-site"}, REFUSED) for host in (*AWAY, *HERE)),
         *((host, {"Origin": "https://evil.example"}, REFUSED) for host in (*AWAY, *HERE)),
+        *((host, {"Origin": "http://ledger.internal:81"}, PROXY) for host in HERE),
     ],
 )
 @pytest.mark.parametrize("path", ["/console/sign-in", f"/console/setup/{UUID(int=1)}/{'x' * 43}"])
