@@ -51,18 +51,19 @@ class ConsoleGate:
         """Answer a request for a page, or hand it `onward`."""
         send = _guarded(scope, send)
         if not is_normal(scope["path"]):
-            await _show_problem(scope, send, answer(NotFound("no such page")))
+            await show_problem(send, scope, answer(NotFound("no such page")))
             return
         try:
             require_same_origin(scope, self._addresses)
             is_in = _is_open(scope["path"]) or await self._enter(scope)
         except Exception as error:  # noqa: BLE001 - answered like any other, from one table
-            await _show_problem(scope, send, answer(error))
+            await show_problem(send, scope, answer(error))
             return
         if is_in:
             await onward(scope, receive, send)
         elif _only(scope, b"sec-fetch-site") == "cross-site":
-            await _show(scope, send, 200, ENGINE.get_template("continue.html").render())
+            page = ENGINE.get_template("continue.html").render().encode()
+            await respond(send, scope, status=200, media_type=HTML, body=page, headers={})
         else:
             await respond(
                 send,
@@ -76,7 +77,7 @@ class ConsoleGate:
     async def refuse(self, scope: HTTPScope, _: Receive, send: Send) -> None:
         """Answer a request whose time is over."""
         late = StoreUnavailable("no answer within the deadline")
-        await _show_problem(scope, _guarded(scope, send), answer(late))
+        await show_problem(_guarded(scope, send), scope, answer(late))
 
     async def _enter(self, scope: HTTPScope) -> bool:
         """Put the session into the scope as the caller, if there is one that is good."""
@@ -143,13 +144,17 @@ def of_problem(scope: HTTPScope, problem: Problem) -> dict[str, Any]:
     }
 
 
-async def _show_problem(scope: HTTPScope, send: Send, found: Answer) -> None:
+async def show_problem(send: Send, scope: HTTPScope, found: Answer) -> None:
+    """Answer with the page of a problem."""
     page = ENGINE.get_template("problem.html").render(of_problem(scope, found.problem))
-    await _show(scope, send, found.problem.status, page)
-
-
-async def _show(scope: HTTPScope, send: Send, status: int, page: str) -> None:
-    await respond(send, scope, status=status, media_type=HTML, body=page.encode(), headers={})
+    await respond(
+        send,
+        scope,
+        status=found.problem.status,
+        media_type=HTML,
+        body=page.encode(),
+        headers=found.headers,
+    )
 
 
 def _only(scope: HTTPScope, wanted: bytes) -> str | None:

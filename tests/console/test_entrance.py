@@ -69,6 +69,45 @@ def test_every_answer_says_what_a_browser_may_do_with_it(
     assert_guarded(answer)
 
 
+NOWHERE: Final = (
+    "/console/nothing",
+    "/console/tokens/xyz",
+    "/console/tokens/new/further",
+    "/console/api-tokens/xyz/rotate",
+    "/console//tokens",
+    f"/console/tokens/{UUID(int=1)}",
+    f"/console/setup/{UUID(int=1)}",
+    "/console/assets/none",
+)
+
+
+@pytest.mark.parametrize("path", NOWHERE)
+@pytest.mark.parametrize("is_in", [True, False])
+def test_what_is_not_there_is_told_on_a_page(
+    service: RunningService, visitor: Visitor, path: str, is_in: bool
+) -> None:
+    """Whoever is not signed in is led to the sign-in from wherever a page might be."""
+    with Visitor(service.url) as stranger:
+        answer = (visitor if is_in else stranger).see(path)
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        if answer.status_code == 303:
+            assert not is_in
+            assert answer.headers["location"].startswith("/console/sign-in?to=")
+            return
+        assert answer.status_code == 404
+        assert_guarded(answer)
+        assert "<h1>Not found</h1>" in answer.text
+        assert answer.headers["x-request-id"] in answer.text
+
+
+@pytest.mark.parametrize("path", ["/console/sign-out", "/console/tokens", "/console/system"])
+def test_a_method_that_a_page_does_not_take_is_told_on_a_page(visitor: Visitor, path: str) -> None:
+    answer = visitor.client.put(path, headers=SAME_ORIGIN)
+    assert (answer.status_code, answer.headers["content-type"]) == (405, "text/html; charset=utf-8")
+    assert_guarded(answer)
+    assert "OPTIONS" in answer.headers["allow"]
+
+
 def test_without_a_session_every_page_leads_to_the_sign_in_and_back(
     service: RunningService, admin: Caller
 ) -> None:
