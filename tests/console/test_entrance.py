@@ -2,23 +2,19 @@
 
 from datetime import timedelta
 from itertools import product
-from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 
-import api.console
 from api.console.cookie import LOOPBACK, SECURE
 from api.console.pages.sign_in import PROXY_UNKNOWN
-from api.console.rendering import ENGINE
 from api.console.same_origin import NEEDS_HTTPS, PROXY, REFUSED, UNTOLD
 from domain.api_token.permissions import Permission
 from tests.api.cli.test_commands import told
 from tests.api.promises.test_permissions import CONSOLE
 from tests.conftest import new_database
-from tests.console.browsing import SAME_ORIGIN, Visitor, hidden
+from tests.console.browsing import SAME_ORIGIN, Visitor, assert_guarded, hidden
 from tests.service import (
     Caller,
     RunningService,
@@ -27,21 +23,8 @@ from tests.service import (
 )
 from tests.turns import by_turns
 
-POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'"
-)
-ASSETS: Final = Path(api.console.__file__).parent / "assets"
 READ: Final = Permission.SCIM_TOKENS_READ
 HTML: Final = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-
-
-def assert_guarded(answer: httpx.Response) -> None:
-    assert answer.headers.get_list("content-security-policy") == [POLICY]
-    assert answer.headers.get_list("cache-control") == ["no-store"]
-    assert answer.headers["referrer-policy"] == "no-referrer"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "x-request-id" in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -377,45 +360,6 @@ def test_a_cookie_that_no_sign_in_made_is_none(
     assert answer.status_code == 303
 
 
-def test_styles_and_script_are_small_and_kept_by_the_browser(visitor: Visitor) -> None:
-    page = visitor.see("/console/tokens").text
-    for name, most in (("console.css", 12_288), ("console.js", 5_120), ("icon.svg", 1_000)):
-        assert (ASSETS / name).stat().st_size < most
-        (path,) = {part for part in page.split('"') if part.endswith(name)}
-        answer = visitor.see(path)
-        assert answer.status_code == 200
-        assert "immutable" in answer.headers["cache-control"]
-        assert answer.headers["content-security-policy"] == POLICY
-    assert visitor.see("/console/assets/x/secrets.py").status_code == 404
-
-
-def test_pages_are_of_the_release_that_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upgrade replaces the files of a process that goes on: it reads none of them any more."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a file was opened")
-
-    engine = ENGINE.engine
-    names = engine.list_templates()
-    assert set(names) == {path.name for path in (ASSETS.parent / "templates").iterdir()}
-    assert engine.cache is not None
-    engine.cache.clear()
-    monkeypatch.setattr("builtins.open", refuse)
-    for name in names:
-        engine.get_template(name)
-
-
-@pytest.mark.parametrize("name", sorted(path.name for path in ASSETS.iterdir()))
-@pytest.mark.parametrize("version", ["0" * 12, "x"])
-def test_what_another_release_asks_for_is_kept_nowhere(
-    visitor: Visitor, version: str, name: str
-) -> None:
-    """While it takes this one's place: its pages would have the wrong styles for a year."""
-    answer = visitor.see(f"/console/assets/{version}/{name}")
-    assert answer.status_code == 200
-    assert answer.headers.get_list("cache-control") == ["no-store"]
-
-
 def test_the_root_leads_a_browser_here_and_says_so_in_a_terminal(service: RunningService) -> None:
     page = service.client.get("/", headers=HTML)
     assert '<meta http-equiv="refresh" content="0; url=/console">' in page.text
@@ -449,32 +393,6 @@ def test_the_console_may_be_left_out(server: str) -> None:
         link = alone.client.post(f"/scim-token/{token['id']}/setup-link", auth=caller)
         assert link.status_code == 409, "it would lead nowhere"
         assert "SCIM_LEDGER_CONSOLE" in link.json()["detail"]
-
-
-def test_behind_a_proxy_that_is_not_known_the_cookie_needs_https_all_the_same(
-    service: RunningService, admin: Caller
-) -> None:
-    """A bare `proxy_pass http://127.0.0.1:8080`: what the browser says is all there is."""
-    sent = {**SAME_ORIGIN, "Origin": "https://ledger.example.com"}
-    answer = service.client.post("/console/sign-in", data={"token": admin.secret}, headers=sent)
-    cookie, *attributes = (part.strip() for part in answer.headers["set-cookie"].split(";"))
-    assert cookie.startswith(f"{SECURE}=api_live_")
-    assert "Secure" in attributes
-    assert f'"event": "{PROXY_UNKNOWN}"' in service.log.read_text()
-    with_session = {"Cookie": f"{LOOPBACK}={admin.secret}; {cookie}"}
-    page = service.client.get("/console/tokens", headers=with_session)
-    assert page.status_code == 200
-    assert "SCIM_LEDGER_TRUSTED_PROXIES" in page.text
-    sent |= with_session
-    gone = service.client.post("/console/sign-out", headers=sent).headers["set-cookie"]
-    assert gone.startswith(f'{SECURE}=""; ')
-    assert "Max-Age=0" in gone
-    assert "Secure" in gone
-    assert service.client.get("/console/tokens", headers=with_session).status_code == 303
-
-
-def test_without_a_proxy_nothing_is_said_of_one(visitor: Visitor) -> None:
-    assert "SCIM_LEDGER_TRUSTED_PROXIES" not in visitor.see("/console/tokens").text
 
 
 AWAY: Final = ("ledger.internal", "ledger.internal:8080", "10.1.2.3:8080", "[2001:db8::1]:8080")
@@ -527,3 +445,29 @@ def test_a_proxy_that_is_named_is_believed_about_https(server: str) -> None:
             by = {"X-Forwarded-Host": "ledger.internal", "X-Forwarded-Proto": scheme}
             page = started.client.get("/console/sign-in", headers=by)
             assert ("<form" in page.text) == has_form
+
+
+def test_behind_a_proxy_that_is_not_known_the_cookie_needs_https_all_the_same(
+    service: RunningService, admin: Caller
+) -> None:
+    """A bare `proxy_pass http://127.0.0.1:8080`: what the browser says is all there is."""
+    sent = {**SAME_ORIGIN, "Origin": "https://ledger.example.com"}
+    answer = service.client.post("/console/sign-in", data={"token": admin.secret}, headers=sent)
+    cookie, *attributes = (part.strip() for part in answer.headers["set-cookie"].split(";"))
+    assert cookie.startswith(f"{SECURE}=api_live_")
+    assert "Secure" in attributes
+    assert f'"event": "{PROXY_UNKNOWN}"' in service.log.read_text()
+    with_session = {"Cookie": f"{LOOPBACK}={admin.secret}; {cookie}"}
+    page = service.client.get("/console/tokens", headers=with_session)
+    assert page.status_code == 200
+    assert "SCIM_LEDGER_TRUSTED_PROXIES" in page.text
+    sent |= with_session
+    gone = service.client.post("/console/sign-out", headers=sent).headers["set-cookie"]
+    assert gone.startswith(f'{SECURE}=""; ')
+    assert "Max-Age=0" in gone
+    assert "Secure" in gone
+    assert service.client.get("/console/tokens", headers=with_session).status_code == 303
+
+
+def test_without_a_proxy_nothing_is_said_of_one(visitor: Visitor) -> None:
+    assert "SCIM_LEDGER_TRUSTED_PROXIES" not in visitor.see("/console/tokens").text
