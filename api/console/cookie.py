@@ -26,16 +26,16 @@ def name_of_new(scope: HTTPScope, addresses: ClientAddresses) -> str:
     is_secure = any(
         value.startswith(b"https:") for name, value in scope["headers"] if name == b"origin"
     )
-    return SECURE if is_secure or not seems_local(scope, addresses) else LOOPBACK
+    return SECURE if is_secure or not _seems_local(scope, addresses) else LOOPBACK
 
 
 def name_of(scope: HTTPScope, addresses: ClientAddresses) -> str:
     """What the cookie is called that a request's session is in."""
-    is_plain = seems_local(scope, addresses) and not _values(scope, SECURE)
+    is_plain = _seems_local(scope, addresses) and not _values(scope, SECURE)
     return LOOPBACK if is_plain else SECURE
 
 
-def seems_local(scope: HTTPScope, addresses: ClientAddresses) -> bool:
+def _seems_local(scope: HTTPScope, addresses: ClientAddresses) -> bool:
     """Whether a request came over plain http to an address of this machine, as far as is told."""
     origin = addresses.origin(scope)
     return origin.scheme == "http" and is_loopback(origin.host)

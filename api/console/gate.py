@@ -34,8 +34,7 @@ _HEADERS: Final = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 PROXY_UNKNOWN: Final = "is_proxy_unknown"
-"""In a request's state: its session is from https, and it came over plain http from this machine.
-"""
+"""In a request's state: its session is for https alone, and it came over plain http."""
 _NO_STORE: Final = (b"cache-control", b"no-store")
 Onward: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 
@@ -92,8 +91,8 @@ class ConsoleGate:
         if caller.api_token.session_of is None:
             return False
         scope["user"] = caller
-        is_over_https = name == cookie.SECURE
-        scope["state"][PROXY_UNKNOWN] = is_over_https and cookie.seems_local(scope, self._addresses)
+        is_plain = self._addresses.origin(scope).scheme == "http"
+        scope["state"][PROXY_UNKNOWN] = is_plain and name == cookie.SECURE
         return True
 
 

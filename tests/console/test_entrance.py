@@ -469,5 +469,17 @@ def test_behind_a_proxy_that_is_not_known_the_cookie_needs_https_all_the_same(
     assert service.client.get("/console/tokens", headers=with_session).status_code == 303
 
 
+@pytest.mark.parametrize("host", ["tokens.example.com", "10.1.2.3:8080"])
+def test_a_proxy_that_hands_on_no_scheme_is_told_of_too(
+    service: RunningService, admin: Caller, host: str
+) -> None:
+    sent = {**SAME_ORIGIN, "Host": host}
+    answer = service.client.post("/console/sign-in", data={"token": admin.secret}, headers=sent)
+    cookie = answer.headers["set-cookie"].partition(";")[0]
+    page = service.client.get("/console/tokens", headers={"Host": host, "Cookie": cookie})
+    assert page.status_code == 200
+    assert "SCIM_LEDGER_TRUSTED_PROXIES" in page.text
+
+
 def test_without_a_proxy_nothing_is_said_of_one(visitor: Visitor) -> None:
     assert "SCIM_LEDGER_TRUSTED_PROXIES" not in visitor.see("/console/tokens").text

@@ -74,7 +74,7 @@ async def sign_in(request: StrictRequest, service: InjectedService) -> Response[
         return _form(to, NOT_SIGNED_IN)
     addresses = service.doors.client_addresses
     name = cookie.name_of_new(request.scope, addresses)
-    if name == cookie.SECURE and cookie.seems_local(request.scope, addresses):
+    if name == cookie.SECURE and addresses.origin(request.scope).scheme == "http":
         _log.warning(PROXY_UNKNOWN)
     return Redirect(_target(to), status_code=303, cookies=[cookie.holding(name, opened)])
 
