@@ -1,5 +1,6 @@
 """The cookie that holds a session's secret, for the browser alone."""
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -29,10 +30,9 @@ def name_of_new(scope: HTTPScope, addresses: ClientAddresses) -> str:
     return SECURE if is_secure or not _seems_local(scope, addresses) else LOOPBACK
 
 
-def name_of(scope: HTTPScope, addresses: ClientAddresses) -> str:
-    """What the cookie is called that a request's session is in."""
-    is_plain = _seems_local(scope, addresses) and not _values(scope, SECURE)
-    return LOOPBACK if is_plain else SECURE
+def names_of(scope: HTTPScope, addresses: ClientAddresses) -> Sequence[str]:
+    """What the cookies may be called that a request's session is in, the better one first."""
+    return (SECURE, LOOPBACK) if _seems_local(scope, addresses) else (SECURE,)
 
 
 def _seems_local(scope: HTTPScope, addresses: ClientAddresses) -> bool:
@@ -43,21 +43,17 @@ def _seems_local(scope: HTTPScope, addresses: ClientAddresses) -> bool:
 
 def secret_of(scope: HTTPScope, name: str) -> Secret | None:
     """The secret in the cookie; None without a well-formed one, or where there are two."""
-    texts = _values(scope, name)
-    try:
-        return parse(texts[0]) if len(texts) == 1 else None
-    except MalformedSecretError:
-        return None
-
-
-def _values(scope: HTTPScope, name: str) -> list[str]:
-    return [
+    texts = [
         value.strip()
         for header, line in scope["headers"]
         if header == b"cookie"
         for key, _, value in (pair.partition("=") for pair in line.decode("latin-1").split(";"))
         if key.strip() == name
     ]
+    try:
+        return parse(texts[0]) if len(texts) == 1 else None
+    except MalformedSecretError:
+        return None
 
 
 def holding(name: str, secret: Secret) -> Cookie:

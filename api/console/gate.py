@@ -33,6 +33,8 @@ _HEADERS: Final = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+COOKIE: Final = "session_cookie"
+"""In a request's state: what the cookie is called that its session came in."""
 PROXY_UNKNOWN: Final = "is_proxy_unknown"
 """In a request's state: its session is for https alone, and it came over plain http."""
 _NO_STORE: Final = (b"cache-control", b"no-store")
@@ -80,7 +82,15 @@ class ConsoleGate:
 
     async def _enter(self, scope: HTTPScope) -> bool:
         """Put the session into the scope as the caller, if there is one that is good."""
-        name = cookie.name_of(scope, self._addresses)
+        for name in cookie.names_of(scope, self._addresses):
+            if await self._enter_by(name, scope):
+                is_plain = self._addresses.origin(scope).scheme == "http"
+                scope["state"][PROXY_UNKNOWN] = is_plain and name == cookie.SECURE
+                scope["state"][COOKIE] = name
+                return True
+        return False
+
+    async def _enter_by(self, name: str, scope: HTTPScope) -> bool:
         secret = cookie.secret_of(scope, name)
         if secret is None or secret.kind.startswith("scim_"):
             return False
@@ -91,8 +101,6 @@ class ConsoleGate:
         if caller.api_token.session_of is None:
             return False
         scope["user"] = caller
-        is_plain = self._addresses.origin(scope).scheme == "http"
-        scope["state"][PROXY_UNKNOWN] = is_plain and name == cookie.SECURE
         return True
 
 

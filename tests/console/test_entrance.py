@@ -481,5 +481,17 @@ def test_a_proxy_that_hands_on_no_scheme_is_told_of_too(
     assert "SCIM_LEDGER_TRUSTED_PROXIES" in page.text
 
 
+def test_what_is_left_of_a_session_over_https_keeps_nobody_out(
+    service: RunningService, admin: Caller, visitor: Visitor
+) -> None:
+    """A browser sends it to this machine over plain http, too, and to every port."""
+    good = f"{LOOPBACK}={visitor.client.cookies[LOOPBACK]}"
+    for left in ("nonsense", admin.secret):
+        both = {"Cookie": f"{SECURE}={left}; {good}"}
+        page = service.client.get("/console/tokens", headers=both)
+        assert page.status_code == 200
+        assert "SCIM_LEDGER_TRUSTED_PROXIES" not in page.text
+
+
 def test_without_a_proxy_nothing_is_said_of_one(visitor: Visitor) -> None:
     assert "SCIM_LEDGER_TRUSTED_PROXIES" not in visitor.see("/console/tokens").text

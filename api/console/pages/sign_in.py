@@ -11,7 +11,7 @@ from litestar.response import Redirect, Template
 from api.admission import FOR_ANYONE, requires
 from api.authentication import ApiTokens
 from api.console import cookie, forms
-from api.console.gate import ROOT, SIGN_IN, SIGN_OUT
+from api.console.gate import COOKIE, ROOT, SIGN_IN, SIGN_OUT
 from api.console.layout import places_of
 from api.console.same_origin import is_plain
 from api.doors.decide import user_agent_of
@@ -94,7 +94,7 @@ async def sign_out(
 ) -> Redirect:
     """End the session: its API token is revoked."""
     await service.ledger.close_session(by=call)
-    name = cookie.name_of(request.scope, service.doors.client_addresses)
+    name = request.scope["state"][COOKIE]
     return Redirect(SIGN_IN, status_code=303, cookies=[cookie.emptied(name)])
 
 
