@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from litestar import Litestar, Request, Response, Router
@@ -164,7 +165,7 @@ def build(
         request_class=StrictRequest,
         before_request=admit,
         request_max_body_size=MAX_BODY_BYTES,
-        exception_handlers={Exception: _handle},
+        exception_handlers={Exception: partial(_handle, has_console=settings.console)},
         lifespan=[lifespan],
         openapi_config=document(assets=ASSETS, opt=FOR_ANYONE),
         template_config=TemplateConfig(instance=ENGINE),
@@ -255,7 +256,9 @@ def _doors(
     )
 
 
-def _handle(request: Request[Any, Any, Any], error: Any) -> Response[bytes]:
+def _handle(request: Request[Any, Any, Any], error: Any, *, has_console: bool) -> Response[Any]:
+    if has_console and request.scope["path"].startswith(f"{CONSOLE}/"):  # no route's of its own
+        return console.show_error(request, error)
     if isinstance(error, PermissionDenied):
         request.scope["state"][problems.DENIED] = error.permission
     found = problems.answer(error)

@@ -9,7 +9,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from api.authentication import ApiTokens
 from api.console.gate import ROOT as CONSOLE
-from api.console.gate import ConsoleGate
+from api.console.gate import ConsoleGate, show_problem
 from api.doors.authorization import SCHEME, NotPresentable, read
 from api.doors.gateways import ROOT as GATEWAY_ROOT
 from api.doors.gateways import GatewayDoors
@@ -37,6 +37,7 @@ AUTHENTICATING: Final = ("/verify", "/introspect")
 BARE: Final = (GITLAB_ROOT,)
 """Where an API token may come without the word Bearer, as GitLab sends it."""
 Door: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
+Refuse: TypeAlias = Callable[[Send, HTTPScope, Answer], Awaitable[None]]
 _IS_SCIM: Final = "This is a SCIM token; the base URL ends in /scim/v2"
 """The prefix tells, so nobody is asked:
 whoever configures an identity provider forgets the path.
@@ -89,7 +90,8 @@ class Edge:
                 await door(scope, receive, send)
                 return
         if self._console is not None and _is_within(path, (CONSOLE,)):
-            show, refuse = partial(self._console.answer, self._route), self._console.refuse
+            route = partial(self._route, refuse=show_problem)
+            show, refuse = partial(self._console.answer, route), self._console.refuse
             await answer_in_time(show, refuse, scope, receive, send, within_s=ANSWER_WITHIN_S)
             return
         within_s = AUTHENTICATE_WITHIN_S if _is_within(path, AUTHENTICATING) else ANSWER_WITHIN_S
@@ -108,7 +110,9 @@ class Edge:
         else:
             await send_problem(send, scope, Answer(problem(404), {}))
 
-    async def _route(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    async def _route(
+        self, scope: HTTPScope, receive: Receive, send: Send, *, refuse: Refuse = send_problem
+    ) -> None:
         """Hand a request that may come in to its route. Its path is in its normal form."""
         method, allowed = scope["method"], self._methods.of(scope["path"])
         if method == "OPTIONS" and allowed:
@@ -118,7 +122,7 @@ class Edge:
                 scope, send = {**scope, "method": HttpMethod.GET}, head_only(send)
             await self._admin(scope, receive, self._stamping(scope, send))
         else:
-            await send_problem(send, scope, Answer(problem(405), {"Allow": ", ".join(allowed)}))
+            await refuse(send, scope, Answer(problem(405), {"Allow": ", ".join(allowed)}))
 
     def _is_open(self, scope: HTTPScope) -> bool:
         """Whether a request comes in without an API token."""

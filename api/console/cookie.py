@@ -1,5 +1,6 @@
 """The cookie that holds a session's secret, for the browser alone."""
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,10 +18,27 @@ LOOPBACK: Final = "scim-ledger"
 """On this machine there may be no https, and without that no browser takes the other name."""
 
 
-def name_of(scope: HTTPScope, addresses: ClientAddresses) -> str:
-    """What the cookie is called for a request."""
+def name_of_new(scope: HTTPScope, addresses: ClientAddresses) -> str:
+    """What the cookie of a session is called that a form of ours asks for.
+
+    A proxy that the settings do not name, and that hands on nothing, makes a browser elsewhere look
+    like one on this machine. Its `Origin` tells that it is on https.
+    """
+    is_secure = any(
+        value.startswith(b"https:") for name, value in scope["headers"] if name == b"origin"
+    )
+    return SECURE if is_secure or not _seems_local(scope, addresses) else LOOPBACK
+
+
+def names_of(scope: HTTPScope, addresses: ClientAddresses) -> Sequence[str]:
+    """What the cookies may be called that a request's session is in, the better one first."""
+    return (SECURE, LOOPBACK) if _seems_local(scope, addresses) else (SECURE,)
+
+
+def _seems_local(scope: HTTPScope, addresses: ClientAddresses) -> bool:
+    """Whether a request came over plain http to an address of this machine, as far as is told."""
     origin = addresses.origin(scope)
-    return LOOPBACK if origin.scheme == "http" and is_loopback(origin.host) else SECURE
+    return origin.scheme == "http" and is_loopback(origin.host)
 
 
 def secret_of(scope: HTTPScope, name: str) -> Secret | None:

@@ -33,6 +33,10 @@ _HEADERS: Final = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+COOKIE: Final = "session_cookie"
+"""In a request's state: what the cookie is called that its session came in."""
+PROXY_UNKNOWN: Final = "is_proxy_unknown"
+"""In a request's state: its session is for https alone, and it came over plain http."""
 _NO_STORE: Final = (b"cache-control", b"no-store")
 Onward: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 
@@ -48,18 +52,19 @@ class ConsoleGate:
         """Answer a request for a page, or hand it `onward`."""
         send = _guarded(scope, send)
         if not is_normal(scope["path"]):
-            await _show_problem(scope, send, answer(NotFound("no such page")))
+            await show_problem(send, scope, answer(NotFound("no such page")))
             return
         try:
             require_same_origin(scope, self._addresses)
             is_in = _is_open(scope["path"]) or await self._enter(scope)
         except Exception as error:  # noqa: BLE001 - answered like any other, from one table
-            await _show_problem(scope, send, answer(error))
+            await show_problem(send, scope, answer(error))
             return
         if is_in:
             await onward(scope, receive, send)
         elif _only(scope, b"sec-fetch-site") == "cross-site":
-            await _show(scope, send, 200, ENGINE.get_template("continue.html").render())
+            page = ENGINE.get_template("continue.html").render().encode()
+            await respond(send, scope, status=200, media_type=HTML, body=page, headers={})
         else:
             await respond(
                 send,
@@ -73,11 +78,19 @@ class ConsoleGate:
     async def refuse(self, scope: HTTPScope, _: Receive, send: Send) -> None:
         """Answer a request whose time is over."""
         late = StoreUnavailable("no answer within the deadline")
-        await _show_problem(scope, _guarded(scope, send), answer(late))
+        await show_problem(_guarded(scope, send), scope, answer(late))
 
     async def _enter(self, scope: HTTPScope) -> bool:
         """Put the session into the scope as the caller, if there is one that is good."""
-        name = cookie.name_of(scope, self._addresses)
+        for name in cookie.names_of(scope, self._addresses):
+            if await self._enter_by(name, scope):
+                is_plain = self._addresses.origin(scope).scheme == "http"
+                scope["state"][PROXY_UNKNOWN] = is_plain and name == cookie.SECURE
+                scope["state"][COOKIE] = name
+                return True
+        return False
+
+    async def _enter_by(self, name: str, scope: HTTPScope) -> bool:
         secret = cookie.secret_of(scope, name)
         if secret is None or secret.kind.startswith("scim_"):
             return False
@@ -138,13 +151,17 @@ def of_problem(scope: HTTPScope, problem: Problem) -> dict[str, Any]:
     }
 
 
-async def _show_problem(scope: HTTPScope, send: Send, found: Answer) -> None:
+async def show_problem(send: Send, scope: HTTPScope, found: Answer) -> None:
+    """Answer with the page of a problem."""
     page = ENGINE.get_template("problem.html").render(of_problem(scope, found.problem))
-    await _show(scope, send, found.problem.status, page)
-
-
-async def _show(scope: HTTPScope, send: Send, status: int, page: str) -> None:
-    await respond(send, scope, status=status, media_type=HTML, body=page.encode(), headers={})
+    await respond(
+        send,
+        scope,
+        status=found.problem.status,
+        media_type=HTML,
+        body=page.encode(),
+        headers=found.headers,
+    )
 
 
 def _only(scope: HTTPScope, wanted: bytes) -> str | None:

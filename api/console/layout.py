@@ -4,6 +4,7 @@ from typing import Any, Final, NamedTuple
 
 from litestar.response import Template
 
+from api.console.gate import PROXY_UNKNOWN
 from api.http.json_body import StrictRequest
 from domain.api_token.permissions import Permission
 
@@ -35,7 +36,8 @@ def page(
     """A page for whoever is signed in.
 
     A template is given `title`, `now` (ledger time), `api_token` (the session), `may` (its
-    permissions), `places` and `here` (the navigation and the request's path) besides `context`.
+    permissions), `places` and `here` (the navigation and the request's path) and
+    `is_proxy_unknown` besides `context`.
     """
     token = request.user.api_token
     may = frozenset(token.permissions)
@@ -48,6 +50,7 @@ def page(
             "may": may,
             "places": places_of(may),
             "here": request.scope["path"],
+            "is_proxy_unknown": request.scope["state"][PROXY_UNKNOWN],
             **context,
         },
         status_code=status,

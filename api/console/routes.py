@@ -8,6 +8,7 @@ from litestar import Request, Response, Router, get
 from litestar.di import Provide
 from litestar.params import FromPath
 from litestar.response import Template
+from msgspec import structs
 
 from api.admission import FOR_ANYONE
 from api.console.gate import ASSETS, of_problem
@@ -28,10 +29,16 @@ from api.console.rendering import FILES, VERSION
 from api.http import problems
 from api.http.json_body import READS_BODY
 from api.settings import Settings
-from domain.errors import NotFound, PermissionDenied
+from domain.errors import CommandIdReused, NotFound, PermissionDenied
 
 _MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Not left to a table of the machine's, which may not know them."""
+SENT_BEFORE: Final = {
+    "title": "This form was sent before",
+    "detail": "It was carried out as it stood then, and what you have changed in it since was not. "
+    "Open the page again to see how things stand.",
+}
+"""Whoever fills a form in has heard of no key of a command."""
 _KEPT: Final = "public, max-age=31536000, immutable"
 
 
@@ -51,10 +58,13 @@ async def asset(version: FromPath[str], name: FromPath[str]) -> Response[bytes]:
     )
 
 
-def _show_problem(request: Request[Any, Any, Any], error: Any) -> Response[Any]:
+def show_error(request: Request[Any, Any, Any], error: Any) -> Response[Any]:
+    """The page of what an error is answered with."""
     if isinstance(error, PermissionDenied):
         request.scope["state"][problems.DENIED] = error.permission
     found = problems.answer(error)
+    if isinstance(error, CommandIdReused):
+        found = problems.Answer(structs.replace(found.problem, **SENT_BEFORE), found.headers)
     return Template(
         "problem.html",
         context=of_problem(request.scope, found.problem),
@@ -87,6 +97,6 @@ def router(settings: Settings) -> Router:
         "/",
         route_handlers=[*PAGES, asset],
         dependencies={"settings": Provide(lambda: settings, sync_to_thread=False)},
-        exception_handlers={Exception: _show_problem},
+        exception_handlers={Exception: show_error},
         opt=READS_BODY,
     )

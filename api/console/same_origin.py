@@ -10,6 +10,13 @@ from api.errors import BadRequest
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 REFUSED: Final = "The form did not come from a page of this console. Open the page again."
+PROXY: Final = (
+    "If it did, a proxy stands before this service that it does not know: name it in "
+    "SCIM_LEDGER_TRUSTED_PROXIES, and have it hand on X-Forwarded-Host and X-Forwarded-Proto."
+)
+"""No browser of today leaves Sec-Fetch-Site out but over plain http, and tells no other Origin then
+than that of the page.
+"""
 UNTOLD: Final = (
     "Nothing says which page the form came from. A proxy must hand on Sec-Fetch-Site and Origin; "
     "a browser from before 2023 may not send them."
@@ -36,7 +43,9 @@ def require_same_origin(scope: HTTPScope, addresses: ClientAddresses) -> None:
     is_told = site is not None or origin not in {None, "null"}
     if not is_told and is_plain(scope, addresses):
         raise BadRequest(NEEDS_HTTPS, status=403)
-    raise BadRequest(REFUSED if is_told else UNTOLD, status=403)
+    if not is_told:
+        raise BadRequest(UNTOLD, status=403)
+    raise BadRequest(REFUSED if site is not None else f"{REFUSED} {PROXY}", status=403)
 
 
 def is_plain(scope: HTTPScope, addresses: ClientAddresses) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 from api.doors.client_address import is_ipv6
 from api.server.error_response import Refusal
 
+_PATH: Final = re.compile(rb"[/?#]")
 _HOST: Final = re.compile(
     rb"(?:\[([0-9A-Za-z:.%]+)\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::([0-9]{0,5}))?"
 )
@@ -41,6 +42,21 @@ def check_fields(headers: Sequence[tuple[bytes, bytes]], version: str) -> Mappin
     if b"transfer-encoding" in fields:
         _check_coding(b",".join(value for name, value in headers if name == b"transfer-encoding"))
     return fields
+
+
+def with_host_of(
+    target: bytes, headers: Sequence[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
+    """The fields of a request whose target is no path: a whole URL names the host, whatever the
+    field says (RFC 9112 §3.2.2). Raises Refusal for one that names none, or another scheme.
+    """
+    scheme, is_url, rest = target.partition(b"://")
+    if not is_url:  # of OPTIONS: *
+        return list(headers)
+    authority = _PATH.split(rest, maxsplit=1)[0]
+    if scheme.lower() not in {b"http", b"https"} or not authority or not _is_host(authority):
+        raise Refusal(400, "The request target is not valid.")
+    return [*(field for field in headers if field[0] != b"host"), (b"host", authority)]
 
 
 @lru_cache(maxsize=64)

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from api.server.ambiguous_fields import check_fields
+from api.server.ambiguous_fields import check_fields, with_host_of
 from api.server.connection_limits import TURNED_AWAY_AT_ONCE, Place, Places, places_of
 from api.server.error_response import Refusal
 from api.server.exchange import Exchange
@@ -339,26 +339,11 @@ class StrictHttpProtocol(asyncio.Protocol):
             raise Refusal(503, "Too many requests wait on this connection.")
         version = parser.get_http_version()
         is_waiting_for_continue = self._check_head(version)
-        target = httptools.parse_url(self.url)
-        path = target.path.decode("ascii")
-        scope: Any = {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": version,
-            "method": method.decode("ascii"),
-            "scheme": self._scheme,
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": target.path,
-            "query_string": target.query or b"",
-            "root_path": "",
-            "headers": self.headers,
-            "server": self._server,
-            "client": self.client,
-            "state": self._app_state.copy(),
-        }
+        if not self.url.startswith(b"/"):
+            self.headers = with_host_of(self.url, self.headers or ())
         exchange = Exchange(
             self,
-            scope,
+            self._scope(method, version),
             is_keeping_alive=version != "1.0" and parser.should_keep_alive(),
             is_waiting_for_continue=is_waiting_for_continue,
         )
@@ -375,6 +360,26 @@ class StrictHttpProtocol(asyncio.Protocol):
         # The application keeps the list it was given; trailers, which could pose as headers, go to
         # this one.
         self.headers = []
+
+    def _scope(self, method: bytes, version: str) -> Any:
+        target = httptools.parse_url(self.url)
+        raw_path = target.path or b"/"
+        path = raw_path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": method.decode("ascii"),
+            "scheme": self._scheme,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": target.query or b"",
+            "root_path": "",
+            "headers": self.headers,
+            "server": self._server,
+            "client": self.client,
+            "state": self._app_state.copy(),
+        }
 
     def on_body(self, body: bytes) -> None:
         self._newest.take(body)  # type: ignore[union-attr]

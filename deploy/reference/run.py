@@ -1,8 +1,9 @@
 """A whole installation on this machine: the ledger, a SCIM service, and nginx in front of both.
 
-    python deploy/reference/run.py                   nginx asks the ledger, and passes on to the
-    SCIM service python deploy/reference/run.py --without-nginx   the ledger itself passes /scim/v2
-    on
+    python deploy/reference/run.py
+        nginx asks the ledger, and passes on to the SCIM service
+    python deploy/reference/run.py --without-nginx
+        the ledger itself passes /scim/v2 on
 
 Prints a SCIM token and a call with it; Ctrl-C ends everything. The SCIM service is scim2-server, in
 memory. Needs: pip install -r requirements-gateways.txt, and nginx and envsubst (Debian: nginx,

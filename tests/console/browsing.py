@@ -10,6 +10,10 @@ import httpx
 
 BASE_URL: Final = "https://tokens.example.com/scim/v2"
 SAME_ORIGIN: Final = {"Sec-Fetch-Site": "same-origin"}
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
 _HIDDEN: Final = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 _SECRET: Final = re.compile(r"\b(?:scim|api)_live_[0-9A-Za-z]{49}\b")
 
@@ -51,3 +55,12 @@ def hidden(page: httpx.Response) -> dict[str, str]:
 def secrets_in(text: str) -> set[str]:
     """What is a secret of ours in a text."""
     return set(_SECRET.findall(text))
+
+
+def assert_guarded(answer: httpx.Response) -> None:
+    """It says what a browser may do with it."""
+    assert answer.headers.get_list("content-security-policy") == [POLICY]
+    assert answer.headers.get_list("cache-control") == ["no-store"]
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "x-request-id" in answer.headers

@@ -7,8 +7,7 @@ import pytest
 
 from api.console.pages.api_tokens.new import ALLOWS
 from domain.api_token.permissions import Permission
-from tests.console.browsing import Visitor, hidden, secrets_in
-from tests.console.test_entrance import assert_guarded
+from tests.console.browsing import Visitor, assert_guarded, hidden, secrets_in
 from tests.service import Caller, RunningService
 from tests.turns import by_turns
 

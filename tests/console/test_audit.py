@@ -12,8 +12,7 @@ from domain.api_token.permissions import Permission
 from domain.event import Event
 from projections.audit_trail.view import KINDS, event_of, row_of
 from projections.projection import LogEntry
-from tests.console.browsing import Visitor
-from tests.console.test_entrance import assert_guarded
+from tests.console.browsing import Visitor, assert_guarded
 from tests.console.test_tokens import create
 from tests.domain.eventstore.test_event_registry import MEANT
 from tests.domain.scenario import T1

@@ -3,20 +3,24 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 import pytest
 
+import api.console
 from api.console.cookie import LOOPBACK
+from api.console.rendering import ENGINE
 from domain.api_token.permissions import Permission
 from tests.conftest import new_database
 from tests.console.browser.routes import SHOWN
-from tests.console.browsing import Visitor
+from tests.console.browsing import POLICY, Visitor
 from tests.console.test_setup import link_of
 from tests.console.test_tokens import asked_for, present
 from tests.service import Caller, RunningService, running_service
 
+ASSETS: Final = Path(api.console.__file__).parent / "assets"
 SIZE_MAX: Final = 40 * 1024
 STATEMENTS_MAX: Final = 3
 MANY: Final = 60
@@ -138,3 +142,42 @@ def test_what_a_form_is_answered_with_is_small(full: Full, visitor: Visitor, rou
     page = visitor.send(full.path(route), {"key": str(uuid4()), **fields})
     assert page.status_code == 200, page.text
     assert len(page.content) <= SIZE_MAX
+
+
+def test_styles_and_script_are_small_and_kept_by_the_browser(visitor: Visitor) -> None:
+    page = visitor.see("/console/tokens").text
+    for name, most in (("console.css", 12_288), ("console.js", 5_120), ("icon.svg", 1_000)):
+        assert (ASSETS / name).stat().st_size < most
+        (path,) = {part for part in page.split('"') if part.endswith(name)}
+        answer = visitor.see(path)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["content-security-policy"] == POLICY
+    assert visitor.see("/console/assets/x/secrets.py").status_code == 404
+
+
+def test_pages_are_of_the_release_that_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade replaces the files of a process that goes on: it reads none of them any more."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a file was opened")
+
+    engine = ENGINE.engine
+    names = engine.list_templates()
+    assert set(names) == {path.name for path in (ASSETS.parent / "templates").iterdir()}
+    assert engine.cache is not None
+    engine.cache.clear()
+    monkeypatch.setattr("builtins.open", refuse)
+    for name in names:
+        engine.get_template(name)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in ASSETS.iterdir()))
+@pytest.mark.parametrize("version", ["0" * 12, "x"])
+def test_what_another_release_asks_for_is_kept_nowhere(
+    visitor: Visitor, version: str, name: str
+) -> None:
+    """While it takes this one's place: its pages would have the wrong styles for a year."""
+    answer = visitor.see(f"/console/assets/{version}/{name}")
+    assert answer.status_code == 200
+    assert answer.headers.get_list("cache-control") == ["no-store"]

@@ -38,6 +38,18 @@ def test_the_chosen_ones_are_shown_first_and_revoked_on_a_word(
     assert "because “clean-up”" in visitor.see(f"/console/tokens/{tokens[0]}").text
 
 
+def test_a_form_that_is_changed_and_sent_again_is_told_in_words_of_its_own(
+    visitor: Visitor, team: UUID, tokens: list[str]
+) -> None:
+    fields = {**hidden(visitor.client.get(PATH, params={"ids": tokens[:2]})), "reason": "one"}
+    visitor.send(PATH, fields)
+    again = visitor.send(PATH, fields | {"reason": "another"})
+    assert again.status_code == 422
+    assert "<h1>This form was sent before</h1>" in again.text
+    assert "Idempotency" not in again.text
+    assert names(visitor.see("/console/tokens", team=str(team))) == ["c"]
+
+
 def test_one_that_is_used_meanwhile_is_left_alone(
     service: RunningService, admin: Caller, visitor: Visitor, team: UUID
 ) -> None:

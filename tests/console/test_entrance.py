@@ -2,22 +2,19 @@
 
 from datetime import timedelta
 from itertools import product
-from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 
-import api.console
 from api.console.cookie import LOOPBACK, SECURE
-from api.console.rendering import ENGINE
-from api.console.same_origin import NEEDS_HTTPS, REFUSED, UNTOLD
+from api.console.pages.sign_in import PROXY_UNKNOWN
+from api.console.same_origin import NEEDS_HTTPS, PROXY, REFUSED, UNTOLD
 from domain.api_token.permissions import Permission
 from tests.api.cli.test_commands import told
 from tests.api.promises.test_permissions import CONSOLE
 from tests.conftest import new_database
-from tests.console.browsing import SAME_ORIGIN, Visitor, hidden
+from tests.console.browsing import SAME_ORIGIN, Visitor, assert_guarded, hidden
 from tests.service import (
     Caller,
     RunningService,
@@ -26,21 +23,8 @@ from tests.service import (
 )
 from tests.turns import by_turns
 
-POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'"
-)
-ASSETS: Final = Path(api.console.__file__).parent / "assets"
 READ: Final = Permission.SCIM_TOKENS_READ
 HTML: Final = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-
-
-def assert_guarded(answer: httpx.Response) -> None:
-    assert answer.headers.get_list("content-security-policy") == [POLICY]
-    assert answer.headers.get_list("cache-control") == ["no-store"]
-    assert answer.headers["referrer-policy"] == "no-referrer"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "x-request-id" in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -66,6 +50,45 @@ def test_every_answer_says_what_a_browser_may_do_with_it(
     answer = visitor.see(path)
     assert answer.status_code == status
     assert_guarded(answer)
+
+
+NOWHERE: Final = (
+    "/console/nothing",
+    "/console/tokens/xyz",
+    "/console/tokens/new/further",
+    "/console/api-tokens/xyz/rotate",
+    "/console//tokens",
+    f"/console/tokens/{UUID(int=1)}",
+    f"/console/setup/{UUID(int=1)}",
+    "/console/assets/none",
+)
+
+
+@pytest.mark.parametrize("path", NOWHERE)
+@pytest.mark.parametrize("is_in", [True, False])
+def test_what_is_not_there_is_told_on_a_page(
+    service: RunningService, visitor: Visitor, path: str, is_in: bool
+) -> None:
+    """Whoever is not signed in is led to the sign-in from wherever a page might be."""
+    with Visitor(service.url) as stranger:
+        answer = (visitor if is_in else stranger).see(path)
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        if answer.status_code == 303:
+            assert not is_in
+            assert answer.headers["location"].startswith("/console/sign-in?to=")
+            return
+        assert answer.status_code == 404
+        assert_guarded(answer)
+        assert "<h1>Not found</h1>" in answer.text
+        assert answer.headers["x-request-id"] in answer.text
+
+
+@pytest.mark.parametrize("path", ["/console/sign-out", "/console/tokens", "/console/system"])
+def test_a_method_that_a_page_does_not_take_is_told_on_a_page(visitor: Visitor, path: str) -> None:
+    answer = visitor.client.put(path, headers=SAME_ORIGIN)
+    assert (answer.status_code, answer.headers["content-type"]) == (405, "text/html; charset=utf-8")
+    assert_guarded(answer)
+    assert "OPTIONS" in answer.headers["allow"]
 
 
 def test_without_a_session_every_page_leads_to_the_sign_in_and_back(
@@ -337,45 +360,6 @@ def test_a_cookie_that_no_sign_in_made_is_none(
     assert answer.status_code == 303
 
 
-def test_styles_and_script_are_small_and_kept_by_the_browser(visitor: Visitor) -> None:
-    page = visitor.see("/console/tokens").text
-    for name, most in (("console.css", 12_288), ("console.js", 5_120), ("icon.svg", 1_000)):
-        assert (ASSETS / name).stat().st_size < most
-        (path,) = {part for part in page.split('"') if part.endswith(name)}
-        answer = visitor.see(path)
-        assert answer.status_code == 200
-        assert "immutable" in answer.headers["cache-control"]
-        assert answer.headers["content-security-policy"] == POLICY
-    assert visitor.see("/console/assets/x/secrets.py").status_code == 404
-
-
-def test_pages_are_of_the_release_that_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upgrade replaces the files of a process that goes on: it reads none of them any more."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a file was opened")
-
-    engine = ENGINE.engine
-    names = engine.list_templates()
-    assert set(names) == {path.name for path in (ASSETS.parent / "templates").iterdir()}
-    assert engine.cache is not None
-    engine.cache.clear()
-    monkeypatch.setattr("builtins.open", refuse)
-    for name in names:
-        engine.get_template(name)
-
-
-@pytest.mark.parametrize("name", sorted(path.name for path in ASSETS.iterdir()))
-@pytest.mark.parametrize("version", ["0" * 12, "x"])
-def test_what_another_release_asks_for_is_kept_nowhere(
-    visitor: Visitor, version: str, name: str
-) -> None:
-    """While it takes this one's place: its pages would have the wrong styles for a year."""
-    answer = visitor.see(f"/console/assets/{version}/{name}")
-    assert answer.status_code == 200
-    assert answer.headers.get_list("cache-control") == ["no-store"]
-
-
 def test_the_root_leads_a_browser_here_and_says_so_in_a_terminal(service: RunningService) -> None:
     page = service.client.get("/", headers=HTML)
     assert '<meta http-equiv="refresh" content="0; url=/console">' in page.text
@@ -442,6 +426,7 @@ def test_the_sign_in_asks_for_no_token_where_it_would_be_refused(
         *((host, sent, UNTOLD) for host in HERE for sent in ({}, PLAIN)),
         *((host, {"Sec-Fetch-Site": "cross-site"}, REFUSED) for host in (*AWAY, *HERE)),
         *((host, {"Origin": "https://evil.example"}, REFUSED) for host in (*AWAY, *HERE)),
+        *((host, {"Origin": "http://ledger.internal:81"}, PROXY) for host in HERE),
     ],
 )
 @pytest.mark.parametrize("path", ["/console/sign-in", f"/console/setup/{UUID(int=1)}/{'x' * 43}"])
@@ -460,3 +445,53 @@ def test_a_proxy_that_is_named_is_believed_about_https(server: str) -> None:
             by = {"X-Forwarded-Host": "ledger.internal", "X-Forwarded-Proto": scheme}
             page = started.client.get("/console/sign-in", headers=by)
             assert ("<form" in page.text) == has_form
+
+
+def test_behind_a_proxy_that_is_not_known_the_cookie_needs_https_all_the_same(
+    service: RunningService, admin: Caller
+) -> None:
+    """A bare `proxy_pass http://127.0.0.1:8080`: what the browser says is all there is."""
+    sent = {**SAME_ORIGIN, "Origin": "https://ledger.example.com"}
+    answer = service.client.post("/console/sign-in", data={"token": admin.secret}, headers=sent)
+    cookie, *attributes = (part.strip() for part in answer.headers["set-cookie"].split(";"))
+    assert cookie.startswith(f"{SECURE}=api_live_")
+    assert "Secure" in attributes
+    assert f'"event": "{PROXY_UNKNOWN}"' in service.log.read_text()
+    with_session = {"Cookie": f"{LOOPBACK}={admin.secret}; {cookie}"}
+    page = service.client.get("/console/tokens", headers=with_session)
+    assert page.status_code == 200
+    assert "SCIM_LEDGER_TRUSTED_PROXIES" in page.text
+    sent |= with_session
+    gone = service.client.post("/console/sign-out", headers=sent).headers["set-cookie"]
+    assert gone.startswith(f'{SECURE}=""; ')
+    assert "Max-Age=0" in gone
+    assert "Secure" in gone
+    assert service.client.get("/console/tokens", headers=with_session).status_code == 303
+
+
+@pytest.mark.parametrize("host", ["tokens.example.com", "10.1.2.3:8080"])
+def test_a_proxy_that_hands_on_no_scheme_is_told_of_too(
+    service: RunningService, admin: Caller, host: str
+) -> None:
+    sent = {**SAME_ORIGIN, "Host": host}
+    answer = service.client.post("/console/sign-in", data={"token": admin.secret}, headers=sent)
+    cookie = answer.headers["set-cookie"].partition(";")[0]
+    page = service.client.get("/console/tokens", headers={"Host": host, "Cookie": cookie})
+    assert page.status_code == 200
+    assert "SCIM_LEDGER_TRUSTED_PROXIES" in page.text
+
+
+def test_what_is_left_of_a_session_over_https_keeps_nobody_out(
+    service: RunningService, admin: Caller, visitor: Visitor
+) -> None:
+    """A browser sends it to this machine over plain http, too, and to every port."""
+    good = f"{LOOPBACK}={visitor.client.cookies[LOOPBACK]}"
+    for left in ("nonsense", admin.secret):
+        both = {"Cookie": f"{SECURE}={left}; {good}"}
+        page = service.client.get("/console/tokens", headers=both)
+        assert page.status_code == 200
+        assert "SCIM_LEDGER_TRUSTED_PROXIES" not in page.text
+
+
+def test_without_a_proxy_nothing_is_said_of_one(visitor: Visitor) -> None:
+    assert "SCIM_LEDGER_TRUSTED_PROXIES" not in visitor.see("/console/tokens").text

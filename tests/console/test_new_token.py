@@ -7,8 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.api_token.permissions import Permission
-from tests.console.browsing import BASE_URL, Visitor, hidden, secrets_in
-from tests.console.test_entrance import assert_guarded
+from tests.console.browsing import BASE_URL, Visitor, assert_guarded, hidden, secrets_in
 from tests.service import RunningService
 from tests.turns import by_turns
 

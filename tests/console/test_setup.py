@@ -11,8 +11,14 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from tests.console.browsing import BASE_URL, SAME_ORIGIN, Visitor, hidden, secrets_in
-from tests.console.test_entrance import assert_guarded
+from tests.console.browsing import (
+    BASE_URL,
+    SAME_ORIGIN,
+    Visitor,
+    assert_guarded,
+    hidden,
+    secrets_in,
+)
 from tests.console.test_tokens import create
 from tests.service import Caller, RunningService, running_service
 

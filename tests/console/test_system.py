@@ -21,8 +21,7 @@ from domain.api_token.permissions import Permission
 from projections.follow import locks
 from projections.registry import PROJECTIONS
 from tests.conftest import new_database
-from tests.console.browsing import Visitor
-from tests.console.test_entrance import assert_guarded
+from tests.console.browsing import Visitor, assert_guarded
 from tests.console.test_tokens import asked_for, create, present
 from tests.service import (
     COMMAND,

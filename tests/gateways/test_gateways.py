@@ -1,28 +1,55 @@
 """One matrix: every case of the table before every gateway, run by its recipe in `deploy/`."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 import pytest
 
+from tests.conftest import new_database
 from tests.gateways import cases
 from tests.gateways.cases import LedgerCase, ScriptedCase
 from tests.gateways.echo import Recorder, echo_backend
-from tests.gateways.fronts import Front, Ledger, assert_refused, front_of
+from tests.gateways.fronts import CLIENT_ADDRESS, Front, Ledger, assert_refused, front_of
 from tests.gateways.programs import DEPLOY, PROGRAMS, running_gateway
 from tests.gateways.scripted import scripted_ledger
+from tests.service import running_service
 
 pytestmark = pytest.mark.gateway
 
 DOORS: Final = {"nginx": "nginx", "envoy": "envoy"}
 """All others speak the forward dialect."""
+
+
+HOW_TO: Final = DEPLOY.parent / "docs/how-to/gateways.md"
+_BLOCK: Final = re.compile(r"```\w+ balancer-(\w+)\n(.*?)```", re.DOTALL)
+BALANCERS: Final = "10.1.0.0/16"
+"""Of the how-to; here the tests' client is the balancer."""
+CLIENT: Final = "198.51.100.7"
+FORWARDED: Final = ("X-Forwarded-For", f"203.0.113.66, {CLIENT}")
+"""A balancer adds the address that it sees to what the client made up."""
+
+
+class Place(NamedTuple):
+    """Where the lines of the how-to go: after the first `after` of a file of the recipe."""
+
+    file: str
+    after: str
+
+
+PLACES: Final = {
+    "nginx": Place("nginx/scim.conf.template", "nginx's own limit is 1m\n"),
+    "caddy": Place("caddy/Caddyfile", "\tpersist_config off\n"),
+    "traefik": Place("traefik/run", "exec traefik \\\n"),
+    "haproxy": Place("haproxy/haproxy.cfg", "http-request del-header connection\n"),
+}
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
@@ -122,6 +149,56 @@ def test_a_fault_in_haproxys_action_lets_nobody_in(
         assert answer.headers.get_list("retry-after") == ["1"]
         assert not front.recorder.to(path)
         assert front.ask(path, "good").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def trusting(server: str) -> Iterator[Ledger]:
+    """A ledger that trusts the gateway and the balancer before it."""
+    trusted = {"SCIM_LEDGER_TRUSTED_PROXIES": f"127.0.0.1,{CLIENT_ADDRESS}"}
+    with (
+        new_database(server) as database,
+        running_service(database, environment=trusted) as service,
+    ):
+        yield Ledger(service, service.api_token())
+
+
+@pytest.mark.parametrize(
+    ("name", "is_told"),
+    [
+        *((name, True) for name in PROGRAMS),
+        *((name, False) for name in PLACES),
+    ],
+)
+def test_whose_address_is_recorded(
+    name: str, is_told: bool, trusting: Ledger, tmp_path: Path
+) -> None:
+    recipes = tmp_path / "deploy"
+    shutil.copytree(DEPLOY, recipes)
+    if is_told and name in PLACES:
+        _tell(name, recipes)
+    starting = partial(start, name, recipes=recipes)
+    ledger_url, door = trusting.service.url, DOORS.get(name, "forward")
+    with front_of(starting, ledger_url, name=name, door=door) as front:
+        token = trusting.issue()
+        assert front.ask(cases.users(), token.secret, headers=[FORWARDED]).status_code == 200
+        (use,) = trusting.uses(token)
+        assert use["source"] == (CLIENT if is_told else CLIENT_ADDRESS)
+
+
+def _tell(name: str, recipes: Path) -> None:
+    """Put in what the how-to says, with the address of our balancer."""
+    lines = dict(_BLOCK.findall(HOW_TO.read_text()))[name]
+    lines = lines.replace(BALANCERS, f"{CLIENT_ADDRESS}/32")
+    if name == "traefik":
+        lines = lines.replace("\n", " \\\n")
+        scim = recipes / "traefik/scim.yml"
+        told = scim.read_text().replace("trustForwardHeader: false", "trustForwardHeader: true")
+        scim.write_text(told)
+    place = PLACES[name]
+    file = recipes / place.file
+    before, after, rest = file.read_text().partition(place.after)
+    assert after
+    file.write_text(f"{before}{after}{lines}{rest}")
 
 
 @contextmanager

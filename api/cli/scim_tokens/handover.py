@@ -71,8 +71,8 @@ def show_setup_link(
 
     async def ask(ledger: TokenLedger) -> "SetupLinkState":
         token = await ledger.scim_token(token_id)
-        at, head = await ledger.time(), await LedgerHeadWatch(ledger.reads).now()
-        return await link_of(token, AuditQueries(ledger.reads), at=at, ledger_head=head)
+        audit, heads = AuditQueries(ledger.reads), LedgerHeadWatch(ledger.reads)
+        return await link_of(token, ledger, audit, heads, at=await ledger.time())
 
     with caught_up(data_dir) as settings:
         found = ask_ledger(settings, ask)

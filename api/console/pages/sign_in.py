@@ -3,6 +3,7 @@
 import re
 from typing import Annotated, Any, Final
 
+import structlog
 from litestar import Response, get, post
 from litestar.params import QueryParameter
 from litestar.response import Redirect, Template
@@ -10,7 +11,7 @@ from litestar.response import Redirect, Template
 from api.admission import FOR_ANYONE, requires
 from api.authentication import ApiTokens
 from api.console import cookie, forms
-from api.console.gate import ROOT, SIGN_IN, SIGN_OUT
+from api.console.gate import COOKIE, ROOT, SIGN_IN, SIGN_OUT
 from api.console.layout import places_of
 from api.console.same_origin import is_plain
 from api.doors.decide import user_agent_of
@@ -22,9 +23,15 @@ from domain.errors import Unauthenticated
 from domain.secret import MalformedSecretError, Secret, parse
 
 NOT_SIGNED_IN: Final = "This is no API token that is valid here."
+PROXY_UNKNOWN: Final = (
+    "a browser signed in over https through a proxy that SCIM_LEDGER_TRUSTED_PROXIES does not "
+    "name, or that hands on no X-Forwarded-Host and X-Forwarded-Proto: setup links begin with a "
+    "wrong address, and the trail tells the proxy's"
+)
 IS_SCIM: Final = "This is a SCIM token, for an identity provider. The console needs an API token."
 _OURS: Final = re.compile(rf"{ROOT}(?:/[0-9a-z-]+)*(?:\?[!-~]*)?", re.ASCII)
 _TO_MAX_LENGTH: Final = 2000
+_log: Final = structlog.get_logger()
 _PORT: Final = 8080
 """Of the example, where the service listens on none of its own."""
 
@@ -65,7 +72,10 @@ async def sign_in(request: StrictRequest, service: InjectedService) -> Response[
         opened = await _open_session(request, service, secret)
     except Unauthenticated:
         return _form(to, NOT_SIGNED_IN)
-    name = cookie.name_of(request.scope, service.doors.client_addresses)
+    addresses = service.doors.client_addresses
+    name = cookie.name_of_new(request.scope, addresses)
+    if name == cookie.SECURE and addresses.origin(request.scope).scheme == "http":
+        _log.warning(PROXY_UNKNOWN)
     return Redirect(_target(to), status_code=303, cookies=[cookie.holding(name, opened)])
 
 
@@ -84,7 +94,7 @@ async def sign_out(
 ) -> Redirect:
     """End the session: its API token is revoked."""
     await service.ledger.close_session(by=call)
-    name = cookie.name_of(request.scope, service.doors.client_addresses)
+    name = request.scope["state"][COOKIE]
     return Redirect(SIGN_IN, status_code=303, cookies=[cookie.emptied(name)])
 
 

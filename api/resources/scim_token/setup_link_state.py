@@ -15,11 +15,14 @@ from api.http.json_body import StrictRequest
 from api.http.problems import documented
 from api.service import InjectedService
 from domain.api_token.permissions import Permission
+from domain.ledger import TokenLedger
 from domain.scim_token.handover.decide import end_of
 from domain.scim_token.token import ScimToken
 from projections.audit_trail.queries import AuditQueries
 from projections.audit_trail.statement import AuditFilter, Span
+from projections.audit_trail.view import AuditEvent
 from projections.described import EIGHT_HEX_DIGITS, Instant, one_of, rfc3339
+from projections.follow.ledger_head import LedgerHeadWatch
 
 _NEWEST: Final = Span()
 _AS_OF_A_SECRET: Final = msgspec.Meta(extra_json_schema={"pattern": EIGHT_HEX_DIGITS})
@@ -57,14 +60,31 @@ _NONE: Final = SetupLinkState(
 
 
 async def link_of(
-    token: ScimToken, audit: AuditQueries, *, at: datetime, ledger_head: int
+    token: ScimToken,
+    ledger: TokenLedger,
+    audit: AuditQueries,
+    heads: LedgerHeadWatch,
+    *,
+    at: datetime,
 ) -> SetupLinkState:
-    """What became of the newest link of a token: its state tells, and the trail by whom it was."""
+    """What became of the newest link of a token: its state tells, and the trail by whom it was.
+
+    Both are read until they are of one link: another may be made between the two reads.
+    """
     made = AuditFilter(token_id=token.id, kinds={"scim_token.setup_link_created"})
-    found = (await audit.page(made, _NEWEST, limit=1, ledger_head=ledger_head)).events
-    if not found:
-        return _NONE
-    link, created = token.setup_link, found[0]
+    while True:
+        page = await audit.page(made, _NEWEST, limit=1, ledger_head=await heads.now())
+        before, token = token, await ledger.scim_token(token.id)
+        if _digest(before) == _digest(token):
+            return _told(token, page.events[0], at=at) if page.events else _NONE
+
+
+def _digest(token: ScimToken) -> bytes | None:
+    return None if token.setup_link is None else token.setup_link.digest
+
+
+def _told(token: ScimToken, created: AuditEvent, *, at: datetime) -> SetupLinkState:
+    link = token.setup_link
     if link is None:
         return msgspec.structs.replace(
             _NONE, state="ended", created_at=created.at, created_by=created.user_id
@@ -108,4 +128,4 @@ class SetupLinkStateController(Controller):
         caller = request.user
         token = await service.ledger.scim_token(token_id)
         caller.api_token.require_team(token.team_id)
-        return await link_of(token, service.audit, at=caller.at, ledger_head=caller.ledger_head)
+        return await link_of(token, service.ledger, service.audit, service.heads, at=caller.at)

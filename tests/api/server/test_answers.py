@@ -1,4 +1,6 @@
-"""What an answer is framed by, and what a request is told that the application did not answer."""
+"""What an answer is framed by, what a request is told that the application did not answer, and
+which host one names.
+"""
 
 import json
 from typing import Any, Final
@@ -126,3 +128,44 @@ def test_an_application_that_answers_nothing_is_one_that_failed() -> None:
         answer = exchange(bound, head())
     assert statuses(answer) == [500]
     assert parts(answer)[0][b"x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (b"/a?b", [b"/a", b"b", b"ledger"]),
+        (b"http://other.example:81/a?b", [b"/a", b"b", b"other.example:81"]),
+        (b"HTTPS://[::1]:81/a", [b"/a", b"", b"[::1]:81"]),
+        (b"http://other.example", [b"/", b"", b"other.example"]),
+        (b"http://other.example?b", [b"/", b"b", b"other.example"]),
+        (b"http://other.example/http://third", [b"/http://third", b"", b"other.example"]),
+        (b"/http://third", [b"/http://third", b"", b"ledger"]),
+        *(
+            (refused, None)
+            for refused in (
+                b"http://user@other.example/",
+                b"http://other.example:99999/",
+                b"http://[zz]/",
+                b"http:///a",
+                b"ftp://other.example/a",
+            )
+        ),
+    ],
+)
+def test_a_whole_url_names_the_host_whatever_the_field_says(
+    target: bytes, told: list[bytes] | None
+) -> None:
+    """RFC 9112 §3.2.2: a gateway goes by the one, and we must not go by the other."""
+
+    async def app(scope: Any, _: Any, send: Any) -> None:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        body = b" ".join([scope["raw_path"], scope["query_string"], *hosts])
+        fields = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": body})
+
+    with serving(StrictHttpProtocol, app) as address:
+        answer = exchange(address, head(b"Connection: close", target=target))
+    assert statuses(answer) == [200 if told else 400]
+    if told:
+        assert parts(answer)[1] == b" ".join(told)

@@ -76,3 +76,18 @@ def test_a_form_that_is_sent_all_the_same_is_refused_with_the_reason(page: Page)
     assert headers["origin"] == "null"
     page.wait_for_load_state()
     assert NEEDS_HTTPS in page.inner_text("main")
+
+
+def test_the_sign_in_says_by_which_scheme_it_was_opened(
+    service: RunningService, chromium: Browser
+) -> None:
+    """Behind a proxy that hands on nothing, its Origin alone tells that the cookie needs https."""
+    page = chromium.new_page(base_url=service.url)
+    page.goto("/console/sign-in")
+    page.fill("#token", "x")
+    with page.expect_request(lambda request: request.method == "POST") as sent:
+        page.click("text=Sign in >> nth=-1")
+    assert sent.value.all_headers()["origin"] == service.url
+    page.wait_for_load_state()
+    assert "valid here" in page.inner_text("main")
+    page.close()

@@ -1,6 +1,7 @@
 """A link that hands a token over, as it is asked for: whole answers, the trail, the feed."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -216,6 +217,19 @@ def test_a_link_ends_with_its_token_and_a_newer_one_is_what_is_told(
     assert state(service, admin, token["id"])["id"] == second["id"] != first["id"]
     until(lambda: state(service, admin, token["id"])["state"] == "expired", what="its end")
     assert state(service, admin, token["id"])["ends_at"] == ends_at
+
+
+def test_what_is_told_is_of_one_link_while_others_are_made(
+    service: RunningService, admin: Caller
+) -> None:
+    id_ = create(service, admin)["id"]
+    link(service, admin, id_)
+    with ThreadPoolExecutor() as threads:
+        made = [threads.submit(link, service, admin, id_) for _ in range(60)]
+        while not all(each.done() for each in made):
+            told = state(service, admin, id_)
+            assert instant(told["ends_at"]) - instant(told["created_at"]) == timedelta(hours=24)
+    assert {each.result().status_code for each in made} == {201}
 
 
 @pytest.mark.parametrize("verb", ["suspend", "revoke"])
