@@ -92,6 +92,7 @@ ORDER: Final = [
     "tls",
     "checksums",
     "autovacuum",
+    "transaction ids",
     "old snapshots",
     "server log",
     "durability",
