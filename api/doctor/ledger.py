@@ -7,6 +7,7 @@ from typing import Final
 from psycopg import Connection
 
 from api.deployment import check_head_file, head_file
+from api.doctor import locks
 from api.doctor.finding import Finding, fail, ok, warn
 from api.settings import PREFIX, Settings, SettingsError, pepper_keys
 from domain.errors import EventsLost, HeadFileUnusable, PepperMismatch
@@ -53,6 +54,10 @@ def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
     yield rights_
     if rights_.remedy is not None:
         return
+    for locked in locks.appends(connection):
+        yield locked
+        if locked.remedy is not None:
+            return
     yield from keys(connection, settings)
     yield known_head(connection, settings)
     yield clock(connection)

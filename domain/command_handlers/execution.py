@@ -12,7 +12,7 @@ from domain import policy
 from domain.api_token.token import ApiToken
 from domain.authority import Authority, authorised, judged
 from domain.commands import ClockAndIds, CommandKey
-from domain.errors import SecretAlreadyShown
+from domain.errors import LedgerLocked, SecretAlreadyShown, StoreUnavailable
 from domain.event import Actor, Changes, Event, States
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_states
@@ -124,6 +124,18 @@ class Execution:
         self.clock.believed()
         assert isinstance(at, datetime)
         return at
+
+    async def require_locks(self) -> None:
+        """Raise LedgerLocked where a use would wait for longer than it may; StoreUnavailable.
+
+        It waits for as long as a read waits for a lock (`READING`), and writes nothing.
+        """
+        try:
+            await self.reads.fetch(append.MAY_APPEND)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                raise LedgerLocked from error
+            raise
 
     async def require_all_keys(self) -> None:
         """Raise PepperMismatch where the ledger has a key that this process lacks;

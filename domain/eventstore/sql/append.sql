@@ -24,6 +24,21 @@ SELECT ledger.lock_appends(),
 -- Index: events_notification_id, backwards, one entry.
 SELECT ledger.ledger_time(%s);
 
+-- name: may_append
+-- Whether an append would get its locks; it writes nothing, takes no transaction id, and lets them
+-- go at once.
+-- Returns: one row of nothing.
+-- Order: one row.
+-- Locks: the append lock and those of tables that an append writes, as an append does; waits
+--   lock_timeout at most.
+-- Index: none.
+WITH heads AS (UPDATE ledger.stream_heads SET uses = uses WHERE false),
+    aggregates AS (UPDATE ledger.aggregates SET kind = kind WHERE false),
+    secrets AS (UPDATE ledger.secrets SET good_until = good_until WHERE false),
+    commands AS (UPDATE ledger.commands SET at = at WHERE false),
+    events AS (INSERT INTO ledger.events (originator_id) SELECT NULL::uuid WHERE false)
+SELECT FROM ledger.lock_appends();
+
 -- name: time_and_retired_keys
 -- The same, for decisions that may digest a secret.
 -- Returns: ledger time; the generations of the pepper's keys that were retired.

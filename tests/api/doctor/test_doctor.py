@@ -101,6 +101,7 @@ ORDER: Final = [
     "migrations",
     "role",
     "rights",
+    "locks",
     "pepper generations",
     "head file",
     "clock",
