@@ -198,6 +198,10 @@ class LedgerLocked(StoreUnavailable):
         )
 
 
+class AppendsRefused(StoreUnavailable):
+    """The database answers, and refuses every append: a full disk, for example."""
+
+
 class StoreReadOnly(StoreUnavailable):
     """The database takes no writes: a standby, or one that its operator made read-only."""
 

@@ -17,7 +17,7 @@ from api.doctor import server
 from api.doctor.finding import Status
 from domain.authority import Operator
 from domain.commands import NewScimToken
-from domain.errors import StoreUnavailable
+from domain.errors import AppendsRefused, StoreUnavailable
 from domain.event import Recorded
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.uses import Decision
@@ -105,8 +105,7 @@ def test_ids_that_run_out_are_told_and_stop_nothing_before_postgresql_does(
 
     ended = leave(held, 2)
     assert found(ended)[0] is Status.FAIL
-    with pytest.raises(StoreUnavailable):
-        run(all_is_served(ended))
+    run(nothing_is_served(ended))
 
 
 def test_a_trigger_that_warns_stops_nothing(database: Database, run: Run) -> None:
@@ -119,6 +118,16 @@ def test_a_trigger_that_warns_stops_nothing(database: Database, run: Run) -> Non
             "CREATE TRIGGER warn AFTER INSERT ON ledger.events EXECUTE FUNCTION public.warn()"
         )
     run(all_is_served(database))
+
+
+async def nothing_is_served(database: Database) -> None:
+    """And readiness says why, once the process has seen it."""
+    async with open_ledger(database.app) as ledger:
+        await ledger.require_appends()
+        with pytest.raises(StoreUnavailable):
+            await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA)
+        with pytest.raises(AppendsRefused, match="has no transaction ids left"):
+            await ledger.require_appends()
 
 
 async def all_is_served(database: Database) -> None:
