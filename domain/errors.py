@@ -188,6 +188,20 @@ class SharedSession(StoreUnavailable):
         )
 
 
+class LedgerLocked(StoreUnavailable):
+    """Somebody holds what each append waits for: the append lock, or a table."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another session holds a lock that every use and command waits for: "
+            "scim-ledger doctor says which"
+        )
+
+
+class AppendsRefused(StoreUnavailable):
+    """The database answers, and refuses every append: a full disk, for example."""
+
+
 class StoreReadOnly(StoreUnavailable):
     """The database takes no writes: a standby, or one that its operator made read-only."""
 

@@ -43,7 +43,9 @@ WHAT: Final = (
 )
 _EVENTS: Final[LiteralString] = "SELECT count(*) FROM ledger.events"
 _SERVICE: Final = "scim-ledger"
-_HAS_LEDGER: Final[LiteralString] = "SELECT to_regnamespace('ledger') IS NOT NULL"
+_HAS: Final[LiteralString] = (
+    "SELECT to_regnamespace('ledger') IS NOT NULL, to_regnamespace('views') IS NOT NULL"
+)
 
 File = Annotated[Path, Parameter(help="The file of the backup.")]
 
@@ -100,8 +102,7 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
         owner = owner_conninfo(settings)
         with open_connection(owner) as connection:
             program, remedy = _program("pg_restore", connection), takes_owner(connection)
-            if connection.execute(_HAS_LEDGER).fetchone() == (True,):
-                raise BackupError("the database has a ledger already: restore to an empty one")
+            _require_empty(connection)
         arguments = ("--single-transaction", "--exit-on-error", str(file))
         _run(program, owner, *arguments, remedy=remedy)
     if settings.database_url is not None:
@@ -119,6 +120,18 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
     if found.events == 0:
         raise BackupError("the backup holds no event")
     return 0 if damage is None else 1
+
+
+def _require_empty(connection: psycopg.Connection) -> None:
+    """Raise BackupError where there is a ledger. No backup has views: `migrate` makes them."""
+    has_ledger, has_views = connection.execute(_HAS).fetchone() or (False, False)
+    if has_ledger and not has_views:
+        raise BackupError(
+            "the database has a ledger as a restore leaves it that was interrupted: scim-ledger "
+            "migrate finishes it, and scim-ledger verify checks it"
+        )
+    if has_ledger:
+        raise BackupError("the database has a ledger already: restore to an empty one")
 
 
 def _program(name: str, connection: psycopg.Connection) -> Path:

@@ -60,7 +60,8 @@ def retire(
     Refused while a secret that could be let in is digested under it. Services go on meanwhile.
     """
     check_reason(reason)
-    with as_owner(data_dir) as opened:
+    settings = load(data_dir=data_dir)
+    with as_owner(settings) as opened:
         retired_at = retire_key(
             opened,
             generation,
@@ -70,7 +71,6 @@ def retire(
             command_id=CLOCK_AND_IDS.new_id(),
         )
         opened.commit()
-        settings = load(data_dir=data_dir)
         keep_head_file(owner_conninfo(settings), head_file(settings))
     show(
         {"generation": generation, "retired_at": rfc3339(retired_at), "next": NEXT},

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Final
 
 import psycopg
@@ -11,7 +10,7 @@ from cyclopts import App, Parameter
 from api.cli.console import AsJson, DataDir, show, takes_owner
 from api.clock_and_ids import operator_name
 from api.deployment import Keys, open_store, owner_conninfo
-from api.settings import load
+from api.settings import Settings, load
 from domain.eventstore.repair import (
     NotRepairable,
     give_up_pepper,
@@ -51,7 +50,7 @@ def ledger_time(
 
     For a ledger in which a wrong clock has made tokens expire early. Stop every service first.
     """
-    with as_owner(data_dir) as connection:
+    with as_owner(load(data_dir=data_dir)) as connection:
         repair = repair_ledger_time(connection, by=operator_name(), reason=_kept(reason))
         if repair is not None:
             _rebuild_views(connection)
@@ -90,7 +89,7 @@ def states(
     For a ledger in which `verify` finds that one of them is not what the events lead to. Stop every
     service first.
     """
-    with as_owner(data_dir) as connection:
+    with as_owner(load(data_dir=data_dir)) as connection:
         streams = repair_states(connection, by=operator_name(), reason=_kept(reason))
         _rebuild_views(connection)
         if not confirm:
@@ -113,7 +112,7 @@ def pepper(
 
     Only where no backup has its keys. Every token then needs a new secret.
     """
-    with as_owner(data_dir) as connection:
+    with as_owner(load(data_dir=data_dir)) as connection:
         forgotten = give_up_pepper(connection, by=operator_name(), reason=_kept(reason))
         if not confirm:
             connection.rollback()
@@ -130,9 +129,8 @@ def pepper(
 
 
 @contextmanager
-def as_owner(data_dir: Path | None) -> Iterator[psycopg.Connection]:
+def as_owner(settings: Settings) -> Iterator[psycopg.Connection]:
     """A connection of the owner, in one transaction."""
-    settings = load(data_dir=data_dir)
     with (
         open_store(settings, keys=Keys.IGNORED),
         open_connection(owner_conninfo(settings), is_autocommit=False) as connection,

@@ -1,5 +1,6 @@
 """Check the ledger in its database: schema, rights, pepper keys, ledger time, views."""
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
@@ -7,13 +8,14 @@ from typing import Final
 from psycopg import Connection
 
 from api.deployment import check_head_file, head_file
+from api.doctor import locks
 from api.doctor.finding import Finding, fail, ok, warn
 from api.settings import PREFIX, Settings, SettingsError, pepper_keys
 from domain.errors import EventsLost, HeadFileUnusable, PepperMismatch
 from domain.eventstore.known_head.head_file import HeadFile
 from domain.eventstore.known_head.requirement import require_known
 from domain.eventstore.ledger_clock import AHEAD_MAX
-from domain.eventstore.peppers.fingerprints import require_pepper
+from domain.eventstore.peppers.fingerprints import require_recordable
 from domain.postgres.migrate import MigrationError, pending
 from domain.postgres.sql_file import statements
 from domain.secret import Pepper
@@ -53,6 +55,10 @@ def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
     yield rights_
     if rights_.remedy is not None:
         return
+    for locked in locks.appends(connection):
+        yield locked
+        if locked.remedy is not None:
+            return
     yield from keys(connection, settings)
     yield known_head(connection, settings)
     yield clock(connection)
@@ -120,9 +126,9 @@ def keys(connection: Connection, settings: Settings) -> Iterator[Finding]:
     except (SettingsError, ValueError):  # which is a finding of its own
         return
     try:
-        known = require_pepper(connection, pepper)
+        known = require_recordable(connection, pepper)
     except PepperMismatch as mismatch:
-        found, _, remedy = str(mismatch).partition("; ")
+        found, remedy = re.split("; |: (?=put)", str(mismatch), maxsplit=1)
         yield fail("pepper generations", found, remedy)
         return
     if known == 0:

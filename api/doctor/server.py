@@ -22,6 +22,10 @@ CONNECTIONS_BESIDES: Final = 8
 """Of each `serve`: one follows, one rebuilds, two tell what is due, one keeps the head file;
 and three of a command, such as the doctor.
 """
+IDS_MAX: Final = 1 << 31
+IDS_WARNED_OF: Final = 40_000_000
+IDS_LEFT: Final = 3_000_000
+"""PostgreSQL's own: so many before the end it warns in each transaction, and takes no writes."""
 HELD_MAX: Final = timedelta(minutes=10)
 
 _SQL: Final = statements("api.doctor", "server.sql")
@@ -199,6 +203,22 @@ def vacuum(connection: Connection) -> Finding:
     return ok("autovacuum", "on")
 
 
+def transaction_ids(connection: Connection) -> Finding:
+    """How near PostgreSQL is to taking no writes because old transaction ids were not cleared."""
+    rows = connection.execute(_SQL["oldest_ids"]).fetchall()
+    found = ", ".join(f"{used:,} {what} since the oldest of {name}" for what, name, used, _ in rows)
+    if all(used < early for _, _, used, early in rows):
+        return ok("transaction ids", found)
+    remedy = (
+        "end what keeps them (old transactions, prepared ones, replication slots), then as a "
+        "superuser VACUUM the database that is named"
+    )
+    if any(used >= IDS_MAX - IDS_WARNED_OF for _, _, used, _ in rows):
+        found += f"; nothing can be written at {IDS_MAX - IDS_LEFT:,}"
+        return fail("transaction ids", found, remedy)
+    return warn("transaction ids", found, remedy)
+
+
 def snapshots(connection: Connection, *, max_: timedelta = HELD_MAX) -> Finding:
     """What keeps dead rows and old log files from being cleared away.
 
@@ -239,6 +259,7 @@ LOOKS: Final[Sequence[Callable[[Connection], Finding]]] = (
         tls,
         checksums,
         vacuum,
+        transaction_ids,
         snapshots,
         server_log,
     ),

@@ -48,6 +48,19 @@ WHERE relnamespace IN (to_regnamespace('ledger'), to_regnamespace('views'))
     )
 ORDER BY 1;
 
+-- name: oldest_ids
+-- How far the ids have come since the oldest that is not cleared away, of the whole server: its
+-- limit is that of its oldest database. PostgreSQL's own vacuum hurries from its failsafe age on.
+-- Returns: what is counted, the database, how many, and from how many on that is late.
+-- Order: transaction ids, then multixact ids.
+(SELECT 'transaction ids', datname, age(datfrozenxid),
+    current_setting('vacuum_failsafe_age')::bigint
+FROM pg_database ORDER BY age(datfrozenxid) DESC LIMIT 1)
+UNION ALL
+(SELECT 'multixact ids', datname, mxid_age(datminmxid),
+    current_setting('vacuum_multixact_failsafe_age')::bigint
+FROM pg_database ORDER BY mxid_age(datminmxid) DESC LIMIT 1);
+
 -- name: held_back
 -- What keeps dead rows from being removed.
 -- Returns: one text each, for the operator.

@@ -15,9 +15,11 @@ from api.http.openapi import or_problem
 from api.http.problems import documented
 from api.service import InjectedService, Service
 from domain.errors import (
+    AppendsRefused,
     ClockSkewed,
     EventsLost,
     HeadFileUnusable,
+    LedgerLocked,
     PepperMismatch,
     ProjectionStopped,
     SharedSession,
@@ -58,12 +60,12 @@ class Readiness(msgspec.Struct, frozen=True):
     """How the process is.
 
     status: "ready", "degraded" (a view stopped, ledger time has jumped, or warnings are not told;
-    authentication goes on), "unavailable" (503: no database, a clock that the database does not
-    believe, another pepper, events that this host has known and the
-    ledger has not), "read_only" (503: the database takes no writes, so nothing can be
-    authenticated), or "building" (503): a view of this release is being built from the ledger for
-    the first time. Its doors answer; its reads do not, so until then the release before goes on
-    serving.
+    authentication goes on), "unavailable" (503: no database, a lock that another session holds and
+    every use waits for, a database that refuses what is to be recorded, a clock that the database
+    does not believe, another pepper, events that this host has known and the ledger has not),
+    "read_only" (503: the database takes no writes, so nothing can be authenticated), or "building"
+    (503): a view of this release is being built from the ledger for the first time. Its doors
+    answer; its reads do not, so until then the release before goes on serving.
     problems: in words, where the status is not about a view.
     """
 
@@ -140,6 +142,7 @@ async def examine(service: Service) -> Examined:
     """How this process is."""
     ledger = service.ledger
     try:
+        await ledger.require_appends()
         at = await ledger.time()
         rows = await ledger.reads.fetch(positions.STATES, _KNOWN)
     except Unavailable as error:
@@ -169,7 +172,7 @@ def _why(error: Unavailable) -> tuple[Readiness, str]:
             return Readiness("unavailable", problems=[str(error)]), "pepper"
         case EventsLost() | HeadFileUnusable():
             return Readiness("unavailable", problems=[str(error)]), "events_lost"
-        case SharedSession():
+        case SharedSession() | LedgerLocked() | AppendsRefused():
             return Readiness("unavailable", problems=[str(error)]), "database"
         case StoreReadOnly():
             return Readiness("read_only", problems=[str(error)]), "read_only"

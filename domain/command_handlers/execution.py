@@ -12,10 +12,11 @@ from domain import policy
 from domain.api_token.token import ApiToken
 from domain.authority import Authority, authorised, judged
 from domain.commands import ClockAndIds, CommandKey
-from domain.errors import SecretAlreadyShown
+from domain.errors import LedgerLocked, SecretAlreadyShown, StoreUnavailable
 from domain.event import Actor, Changes, Event, States
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_states
+from domain.eventstore.append_faults import refusal
 from domain.eventstore.command_batch import Command, Outcome
 from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate
 from domain.eventstore.ledger_clock import LedgerClock
@@ -124,6 +125,22 @@ class Execution:
         self.clock.believed()
         assert isinstance(at, datetime)
         return at
+
+    async def require_appends(self) -> None:
+        """Raise LedgerLocked where a use would wait for longer than it may, AppendsRefused where
+        the last one of this process was refused; StoreUnavailable.
+
+        It waits for as long as a read waits for a lock (`READING`), and writes nothing.
+        """
+        self.gate.faults.require_none()
+        try:
+            await self.reads.fetch(append.MAY_APPEND)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                raise LedgerLocked from error
+            raise
+        except psycopg.Error as error:
+            raise refusal(error.sqlstate) from error
 
     async def require_all_keys(self) -> None:
         """Raise PepperMismatch where the ledger has a key that this process lacks;

@@ -22,6 +22,7 @@ would decide on what was before it. The lock itself refuses any other (migration
 
 _SQL: Final = statements("domain.eventstore", "sql/append.sql")
 LOCK: Final = _SQL["lock"]
+MAY_APPEND: Final = _SQL["may_append"]
 LEDGER_TIME: Final = _SQL["ledger_time"]
 LOAD: Final = _SQL["load"]
 LIST_POLICIES: Final = _SQL["list_policies"]

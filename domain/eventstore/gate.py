@@ -20,6 +20,7 @@ from domain.errors import StoreReadOnly, StoreUnavailable
 from domain.event import States
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_states
+from domain.eventstore.append_faults import AppendFaults
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.command_batch import Command, CommandBatch, Outcome
 from domain.eventstore.commit_turn import ALONE, CommitTurn
@@ -47,6 +48,7 @@ class AppendGate:
     on_append: called after each commit that may have stored something.
     commit_turn: of the lane of uses. instruments: of both lanes.
     primary: shared by all connections of the process.
+    faults: why the database refused the last append of either lane.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class AppendGate:
         self._clock = clock
         self._on_append = on_append
         self._kept = KeptConnection(primary)
+        self.faults = AppendFaults()
         self._commands: Batcher[Command, Outcome] = Batcher(
             self._run, max_batch=200, instruments=instruments.commands
         )
@@ -77,6 +80,7 @@ class AppendGate:
             on_append=on_append,
             commit_turn=commit_turn,
             instruments=instruments.uses,
+            faults=self.faults,
         )
         self.batch_sizes: deque[int] = deque(maxlen=1000)
 
@@ -102,6 +106,7 @@ class AppendGate:
                 await self._kept.drop(error)
                 if isinstance(error, psycopg.Error):
                     self._clock.refuse(error)
+                    self.faults.failed(error)
                 elif is_last_try:
                     raise
                 if is_last_try:
@@ -122,6 +127,7 @@ class AppendGate:
         await self._store(connection, batch)
         self._instruments.append.observe((monotonic_ns() - began_at) // 1000)
         self._kept.confirm()
+        self.faults.worked()
         self._on_append()
         self.batch_sizes.append(len(jobs))
         for job, outcome in outcomes:

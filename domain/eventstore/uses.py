@@ -17,6 +17,7 @@ from psycopg.pq.abc import PGresult
 
 from domain.errors import StoreUnavailable
 from domain.eventstore.append import RECORD_USES
+from domain.eventstore.append_faults import AppendFaults
 from domain.eventstore.batcher import Batcher, Job
 from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.eventstore.event_registry import EventRegistry
@@ -84,7 +85,7 @@ class UseLane:
     """Group commit of uses for one process, on a connection of its own.
 
     clock: of this process. new_id: a fresh UUID, for a use.
-    on_append: called after each commit that stored something. commit_turn, instruments: see
+    on_append: called after each commit that stored something. commit_turn, instruments, faults: see
     `AppendGate`.
     """
 
@@ -98,7 +99,9 @@ class UseLane:
         on_append: Callable[[], None],
         commit_turn: CommitTurn = ALONE,
         instruments: LaneInstruments | None = None,
+        faults: AppendFaults | None = None,
     ) -> None:
+        self._faults = faults or AppendFaults()
         self._instruments = instruments or LaneInstruments()
         self._registry = registry
         self._clock = clock
@@ -146,11 +149,13 @@ class UseLane:
             self._clock.refuse(
                 error
             )  # before anything was written: the connection is as good as before
+            self._faults.failed(error)
             # Perhaps committed, perhaps not. No second try: it would be recorded twice.
             await self._kept.drop(error)
             raise StoreUnavailable("the database did not confirm the use") from error
         self._commit_turn.pass_on()
         self._clock.believed()
+        self._faults.worked()
         if batch.answer(result):
             self._on_append()
         self._asks_all = batch.has_older

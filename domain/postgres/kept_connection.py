@@ -11,6 +11,23 @@ from domain.postgres.primary import Primary
 from domain.postgres.session import SERVING
 
 IN_DOUBT: Final = "the database warned in a commit: it may not be on the standby"
+_SQLSTATES: Final = {"01000", "57P01"}
+_OF_OTHER_THINGS: Final = {"GetNewTransactionId", "GetNewMultiXactId", "exec_stmt_raise"}
+"""Where PostgreSQL warns that transaction ids run out, of every transaction that takes one, and
+where somebody's trigger warns. By the function in its source: the texts are translated."""
+
+
+def leaves_in_doubt(notice: psycopg.errors.Diagnostic) -> bool:
+    """Whether the commit that this was said in may be on this server and on no other.
+
+    Said by SyncRepWaitForLSN, with these SQLSTATEs and no other. Whoever else says something with
+    them, and is not known to speak of other things, is heeded, too.
+    """
+    return (
+        notice.severity_nonlocalized == "WARNING"
+        and notice.sqlstate in _SQLSTATES
+        and notice.source_function not in _OF_OTHER_THINGS
+    )
 
 
 class KeptConnection:
@@ -61,4 +78,4 @@ class KeptConnection:
             await connection.close()
 
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
-        self._is_in_doubt |= notice.severity_nonlocalized == "WARNING"
+        self._is_in_doubt |= leaves_in_doubt(notice)

@@ -26,6 +26,21 @@ _LACKS_A_RIGHT: Final = (
 )
 
 _SAID: Final = {
+    "definition of service|service file": (
+        "the service of the connection string is not known: check its name, and the service file "
+        "(PGSERVICEFILE)"
+    ),
+    (
+        "invalid \\S+ value: |invalid integer value|invalid port number|bad value for|"
+        "could not match|weak sslmode"
+    ): (
+        "an option of the connection string has a value that it cannot have: check DATABASE_URL, "
+        "the service file and the PG* variables"
+    ),
+    "channel binding required|authentication method requirement|requirepeer": (
+        "the server does not authenticate as the connection string demands: check require_auth, "
+        "channel_binding and requirepeer, and the server's pg_hba.conf"
+    ),
     "session is read-only|server is in hot standby mode": TAKES_NO_WRITES,
     "no password supplied|password authentication failed|SASL authentication failed": (
         "the database refuses the user's password: check the user and the password of DATABASE_URL"
@@ -63,10 +78,14 @@ _SAID: Final = {
         "or choose another sslmode"
     ),
     "root certificate file|certificate verify failed|server certificate for": (
-        "the server's certificate cannot be verified: set sslrootcert to the authority that "
-        "signed it, and the host of DATABASE_URL to the name that it is made out to"
+        "the server's certificate cannot be verified: renew it if it has expired, set sslrootcert "
+        "to the authority that signed it, and the host of DATABASE_URL to the name that it is made "
+        "out to"
     ),
-    "certificate|private key": "the client certificate is not accepted: check sslcert and sslkey",
+    "certificate|private key|alert unknown ca": (
+        "the client certificate is not accepted: check sslcert and whether it has expired, and "
+        "sslkey, which only its owner may read"
+    ),
     "SSL|TLS": "TLS with the server failed: check sslmode and the server's TLS settings",
     (
         "could not translate host name|name or service not known|"
@@ -95,6 +114,9 @@ _SAID: Final = {
 }
 """What the text holds, and what it means, in the order in which they are looked for."""
 
+_QUOTED: Final = re.compile(r"\"[^\"]*\"|\b(?:host|hostaddr): '[^'\n]*'")
+"""What was given: a host may be called after TLS, a role after a certificate."""
+
 _PATTERNS: Final = [(re.compile(said, re.IGNORECASE), means) for said, means in _SAID.items()]
 
 
@@ -112,5 +134,5 @@ def reason(error: BaseException) -> str:
         return _LACKS_A_RIGHT
     if isinstance(error, psycopg.errors.InvalidSqlStatementName):
         return str(SharedSession())
-    text = str(error)
+    text = _QUOTED.sub('""', str(error))
     return next((means for said, means in _PATTERNS if said.search(text)), _UNKNOWN)

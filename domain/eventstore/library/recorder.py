@@ -41,7 +41,7 @@ from domain.eventstore.ledger_clock import skew_of
 from domain.eventstore.library.mapper import LedgerEvent, LedgerMapper, LedgerNotification
 from domain.eventstore.library.subscription import PollingSubscription
 from domain.postgres.connection import configure
-from domain.postgres.kept_connection import IN_DOUBT
+from domain.postgres.kept_connection import IN_DOUBT, leaves_in_doubt
 from domain.postgres.session import stated
 
 _LOCK_TIMEOUT: Final = SQL("SET LOCAL lock_timeout = {}")
@@ -224,7 +224,7 @@ class LedgerRecorder(PostgresApplicationRecorder):
 
 
 def _heed(warnings: list[str | None], notice: Diagnostic) -> None:
-    if notice.severity_nonlocalized == "WARNING":
+    if leaves_in_doubt(notice):
         warnings.append(notice.sqlstate)
 
 

@@ -48,20 +48,30 @@ def require_pepper(connection: Connection, pepper: Pepper) -> int:
     return known
 
 
+def require_recordable(connection: Connection, pepper: Pepper) -> int:
+    """How many generations the ledger knows; a start may write down those that it does not know.
+
+    Raises PepperMismatch where the pepper is not the ledger's, or its new keys are none.
+    """
+    known = require_pepper(connection, pepper)
+    if known == pepper.generation:
+        return known
+    _require_none_missing(pepper, known)
+    if known == 0:
+        _require_enough(connection, pepper)
+    else:
+        _require_new_ones(connection, pepper, known)
+    return known
+
+
 def record_pepper(connection: Connection, pepper: Pepper) -> int:
     """Require the pepper, and write down the generations that the ledger does not know;
     returns how many.
 
     Raises PepperMismatch, also where another process has just written down another key.
     """
-    known = require_pepper(connection, pepper)
-    if known == pepper.generation:
+    if require_recordable(connection, pepper) == pepper.generation:
         return 0
-    _require_none_missing(pepper, known)
-    if known == 0:
-        _require_enough(connection, pepper)
-    else:
-        _require_new_ones(connection, pepper, known)
     added = connection.execute(_SQL["record"], [pepper.fingerprints]).rowcount
     require_pepper(connection, pepper)
     return added

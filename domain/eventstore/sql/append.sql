@@ -5,15 +5,19 @@
 -- Locks: none but those of the rows that it writes, unless a statement says so.
 
 -- name: lock
--- Orders this transaction after every earlier append, of all processes.
--- Returns: nothing of use; microseconds since the transaction began, which is how long it waited.
+-- Orders this transaction after every earlier append, of all processes. Its commit is confirmed
+-- whatever the session states (`record_uses`).
+-- Returns: nothing of use; microseconds since the transaction began, which is how long it waited;
+--   on where the commit was not to be confirmed.
 -- Order: one row.
 -- Locks: the append lock, an advisory one, to the end of the transaction; waits lock_timeout at
 --   most. It conflicts with other appends only: VACUUM and index builds go on. Refuses any
 --   isolation but READ COMMITTED (0005).
 -- Index: none.
 SELECT ledger.lock_appends(),
-    (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000000)::bigint;
+    (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000000)::bigint,
+    CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
+        THEN set_config('synchronous_commit', 'on', true) END;
 
 -- name: ledger_time
 -- After the lock no later event can exist, so the answer is the instant of this transaction.
@@ -23,6 +27,21 @@ SELECT ledger.lock_appends(),
 -- Order: one row.
 -- Index: events_notification_id, backwards, one entry.
 SELECT ledger.ledger_time(%s);
+
+-- name: may_append
+-- Whether an append would get its locks; it writes nothing, takes no transaction id, and lets them
+-- go at once.
+-- Returns: one row of nothing.
+-- Order: one row.
+-- Locks: the append lock and those of tables that an append writes, as an append does; waits
+--   lock_timeout at most.
+-- Index: none.
+WITH heads AS (UPDATE ledger.stream_heads SET uses = uses WHERE false),
+    aggregates AS (UPDATE ledger.aggregates SET kind = kind WHERE false),
+    secrets AS (UPDATE ledger.secrets SET good_until = good_until WHERE false),
+    commands AS (UPDATE ledger.commands SET at = at WHERE false),
+    events AS (INSERT INTO ledger.events (originator_id) SELECT NULL::uuid WHERE false)
+SELECT FROM ledger.lock_appends();
 
 -- name: time_and_retired_keys
 -- The same, for decisions that may digest a secret.
@@ -61,14 +80,19 @@ WHERE digest = ANY(%s) AND owner_id IS NOT NULL;
 
 -- name: record_uses
 -- The uses of one batch, decided and recorded. A transaction of its own, run by libpq itself
--- (`prepared_statement.py`).
+-- (`prepared_statement.py`). Every session of ours states that its commits are confirmed; a pooler
+-- that was set to another mode, and hands prepared statements on, gives it one that states another
+-- thing. The commit of what is recorded waits for disk and standby all the same: asked once, with
+-- the first row, and in no column of its own, which would cost a fiftieth of a use.
 -- Returns: one row for each digest that is stored; ids as text, ready for a header; last, for how
 --   many microseconds it waited for the lock, null where it did not wait (0013).
 -- Order: none. `ordinal` is the place in the arrays, from 1.
 -- Locks: the append lock, which it takes itself; rows of ledger.stream_heads.
 -- Index: secrets_pkey, stream_heads_pkey, events_notification_id.
 SELECT ordinal, token_id::text, team_id::text, is_good, used_at, is_void,
-    (SELECT nullif(current_setting('scim_ledger.lock_wait_us', true), '')::bigint)
+    (SELECT nullif(current_setting('scim_ledger.lock_wait_us', true), '')::bigint
+        WHERE current_setting('synchronous_commit') NOT IN ('off', 'local')
+            OR set_config('synchronous_commit', 'on', true) = 'on')
 FROM ledger.record_uses($1, $2, $3, $4, $5);
 
 -- name: known_commands

@@ -5,6 +5,7 @@ on a bad day, a sentence.
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,12 +40,33 @@ UNSEEN: Final = "".join(
 )
 
 
-@pytest.mark.parametrize("module", by_turns(["api.cli", "api.server.projector"], one_of=2))
+@pytest.mark.parametrize("module", by_turns(["api.cli.commands", "api.server.projector"], one_of=2))
 def test_nothing_but_a_worker_waits_for_the_framework(module: str) -> None:
     """It takes a third of a second of each command, of the supervisor and of each start."""
     code = f"import sys, {module}; print({{'litestar', 'uvicorn'}} & set(sys.modules))"
     asked = [sys.executable, "-c", code]
     assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+INTERRUPTED: Final = """
+import signal, sys
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "{module}":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+from api.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["cyclopts", "api.cli.commands", "api.doctor.examine"])
+def test_a_command_that_is_interrupted_while_it_is_loaded_says_nothing(module: str) -> None:
+    asked = [sys.executable, "-c", INTERRUPTED.format(module=module), "--version"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 ELSEWHERE: Final = """

@@ -100,6 +100,26 @@ def test_a_refusal_is_told_by_its_class(server: str, given: dict[str, str], expe
     assert ": " in found, "the remedy"
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"sslmode": CANARY}, "has a value that it cannot have"),
+        ({"port": "99999"}, "has a value that it cannot have"),
+        ({"host": "one,two", "port": "1,2,3"}, "has a value that it cannot have"),
+        ({"target_session_attrs": CANARY, "require_auth": CANARY}, "a value that it cannot have"),
+        ({"service": CANARY}, "the service of the connection string is not known"),
+        ({"require_auth": "scram-sha-256"}, "does not authenticate as the connection string"),
+        ({"host": "/tmp/service file of tls certificate"}, "nothing listens at the host and port"),
+        ({"user": "the private key of a certificate"}, "has no such role"),
+    ],
+    ids=str,
+)
+def test_what_libpq_does_not_take_is_told_by_its_words_and_not_by_what_was_given(
+    server: str, given: dict[str, str], expected: str
+) -> None:
+    assert expected in said(make_conninfo(server, **given))
+
+
 def test_a_server_without_a_free_place(server: str) -> None:
     everybodys = make_conninfo(server, user=f"{CANARY}_login")
     with ExitStack() as taken:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from typing import Any, Final
 from uuid import uuid4
@@ -17,9 +18,13 @@ from domain.errors import SecretAlreadyShown, StoreUnavailable
 from domain.event import Recorded
 from domain.eventstore import append
 from domain.eventstore.ledger_clock import LedgerClock
+from domain.eventstore.library import recorder
 from domain.eventstore.uses import Decision
 from domain.ledger import TokenLedger
+from domain.postgres import kept_connection
+from domain.postgres.connection import configure
 from domain.postgres.kept_connection import KeptConnection
+from domain.postgres.session import FOLLOWING
 from domain.scim_token.events import Presentation, Revoked
 from domain.secret import Secret
 from tests.conftest import Run, open_ledger
@@ -163,6 +168,32 @@ def test_an_append_through_the_library_is_not_confirmed_either(
             ):
                 await asyncio.to_thread(ledger.save, revoked)
             assert released[0] >= 1
+
+    run(main())
+
+
+def test_in_a_session_that_states_otherwise_nothing_is_confirmed_either(
+    known: tuple[Any, Secret], alone: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pooler that is set to another mode gives an append the session of the projections."""
+    monkeypatch.setattr(kept_connection, "SERVING", FOLLOWING)
+    monkeypatch.setattr(recorder, "configure", partial(configure, session=FOLLOWING))
+
+    async def main() -> None:
+        async with open_ledger(alone.database.app) as ledger:
+            with releasing(alone, "pg_cancel_backend") as released:
+                with pytest.raises(StoreUnavailable):
+                    await ledger.authenticate(known[1], IDP)
+                with pytest.raises(StoreUnavailable):
+                    await ledger.suspend_scim_token(known[0].id, by=ADA)
+                version = ledger.replay(known[0].id).version + 1
+                at = LedgerClock(ledger.clock_and_ids.clock)()
+                revoked = Recorded(
+                    known[0].id, version, at, uuid4(), Revoked(revoked_by=None, reason=None)
+                )
+                with pytest.raises(OperationalError):
+                    await asyncio.to_thread(ledger.save, revoked)
+            assert released[0] >= 3
 
     run(main())
 

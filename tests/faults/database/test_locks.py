@@ -1,0 +1,126 @@
+"""A lock that keeps every append waiting: readiness says that, and the doctor says whose it is."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from itertools import product
+from typing import Final, LiteralString
+
+import psycopg
+import pytest
+
+from api.doctor import locks
+from api.doctor.finding import Status
+from domain.errors import LedgerLocked
+from domain.eventstore import append
+from tests.conftest import Database, new_database
+from tests.service import RunningService, running_service, until
+from tests.stopwatch import Stopwatch
+from tests.turns import by_turns
+
+PROBED_WITHIN_S: Final = 2.0
+SHUTS_WRITERS_OUT: Final[list[LiteralString]] = ["SHARE", "EXCLUSIVE", "ACCESS EXCLUSIVE"]
+LETS_THEM_IN: Final[list[LiteralString]] = ["ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE"]
+TABLES: Final[list[LiteralString]] = ["secrets", "stream_heads", "events", "aggregates", "commands"]
+Hold = Callable[[Database], AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="module")
+def service(server: str) -> Iterator[RunningService]:
+    with new_database(server) as database, running_service(database) as running:
+        yield running
+
+
+@contextmanager
+def held(database: Database, statement: LiteralString) -> Iterator[int]:
+    """Another session executes it and does not end its transaction; its process id."""
+    with psycopg.connect(database.owner, application_name="psql") as other:
+        other.execute(statement)
+        yield other.info.backend_pid
+        other.rollback()
+
+
+@contextmanager
+def a_table(database: Database, table: LiteralString, mode: LiteralString) -> Iterator[str]:
+    with held(database, f"LOCK TABLE ledger.{table} IN {mode} MODE") as pid:
+        yield f"process {pid} of postgres (psql) holds "
+
+
+@contextmanager
+def the_append_lock(database: Database) -> Iterator[str]:
+    with held(database, append.LOCK) as pid:
+        yield f"process {pid} of postgres (psql) holds the append lock"
+
+
+@contextmanager
+def a_change_that_waits(database: Database) -> Iterator[str]:
+    """It holds nothing yet, and whoever comes later waits behind it."""
+    queued = "SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted"
+    with ExitStack() as stack:
+        reader = stack.enter_context(held(database, "SELECT FROM ledger.secrets"))
+        change = stack.enter_context(
+            closing(psycopg.connect(database.owner, application_name="psql"))
+        )
+        pid = change.info.backend_pid
+        change.pgconn.send_query(b"BEGIN; ALTER TABLE ledger.secrets ADD COLUMN more int")
+        with psycopg.connect(database.owner, autocommit=True) as third:
+            until(lambda: third.execute(queued, [pid]).fetchone() == (1,), what="a queued change")
+            yield (
+                f"process {pid} of postgres (psql) waits for AccessExclusiveLock on "
+                f"ledger.secrets, behind process {reader}"
+            )
+            third.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+def ready(service: RunningService) -> tuple[int, list[str]]:
+    watch = Stopwatch()
+    answer = service.client.get("/readyz")
+    assert watch.read_s() < PROBED_WITHIN_S
+    return answer.status_code, answer.json().get("problems", [])
+
+
+@pytest.mark.parametrize("hold", [the_append_lock, a_change_that_waits], ids=lambda h: h.__name__)
+def test_what_keeps_appends_waiting_is_told(service: RunningService, hold: Hold) -> None:
+    with hold(service.database) as who:
+        assert ready(service) == (503, [str(LedgerLocked())])
+        assert who in told(service.database)
+    assert ready(service) == (200, [])
+
+
+@pytest.mark.parametrize(("table", "mode"), by_turns(product(TABLES, SHUTS_WRITERS_OUT), one_of=5))
+def test_a_table_that_shuts_writers_out_is_told(
+    service: RunningService, table: LiteralString, mode: LiteralString
+) -> None:
+    with a_table(service.database, table, mode) as who:
+        assert ready(service) == (503, [str(LedgerLocked())])
+        assert f"{who}{mode.title().replace(' ', '')}Lock on ledger.{table}" in told(
+            service.database
+        )
+    assert ready(service) == (200, [])
+
+
+@pytest.mark.parametrize("mode", LETS_THEM_IN)
+def test_a_table_that_others_use_is_no_trouble(
+    service: RunningService, mode: LiteralString
+) -> None:
+    with ExitStack() as stack:
+        for table in TABLES:
+            stack.enter_context(a_table(service.database, table, mode))
+        assert ready(service) == (200, [])
+        assert told(service.database) == ""
+
+
+def told(database: Database) -> str:
+    """What the doctor finds, as the app role; nothing when all is well."""
+    with psycopg.connect(
+        database.app, autocommit=True, options="-c lock_timeout=300"
+    ) as connection:
+        (finding,) = locks.appends(connection)
+    return "" if finding.status is Status.OK else finding.found
+
+
+def test_to_look_takes_no_transaction_id(service: RunningService) -> None:
+    """It is asked every few seconds by each probe, for years."""
+    with psycopg.connect(service.database.app) as connection:
+        connection.execute(append.MAY_APPEND)
+        row = connection.execute("SELECT pg_current_xact_id_if_assigned()").fetchone()
+    assert row == (None,)
