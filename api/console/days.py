@@ -19,6 +19,11 @@ def day_after(at: datetime) -> str:
     return (at + timedelta(days=1)).date().isoformat()
 
 
+def last_within(span: timedelta, at: datetime) -> str:
+    """The last day that is over when `span` is, as a form gives it."""
+    return (at + span - timedelta(days=1)).date().isoformat()
+
+
 def end_of(text: str) -> datetime:
     """The first instant after a day. Raises ValueError."""
     return start_of(text) + timedelta(days=1)

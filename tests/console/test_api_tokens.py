@@ -1,5 +1,6 @@
 """The API tokens: their list with the sessions, a new one, rotate and revoke."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -7,6 +8,7 @@ import pytest
 
 from api.console.pages.api_tokens.new import ALLOWS
 from domain.api_token.permissions import Permission
+from tests.api.expected import instant
 from tests.console.browsing import Visitor, assert_guarded, hidden, secrets_in
 from tests.service import Caller, RunningService
 from tests.turns import by_turns
@@ -66,6 +68,22 @@ def test_its_secret_is_in_the_answer_and_nowhere_else(
     assert str(team) in page.text
     assert not secrets_in(page.text)
     assert secret not in service.log.read_text()
+
+
+def test_it_ends_in_90_days_unless_the_day_is_taken_out(
+    service: RunningService, visitor: Visitor
+) -> None:
+    page = visitor.see(f"{PATH}/new").text
+    (last,) = re.findall(r'name="expires_at" type="date" [^>]*value="([0-9-]+)"', page)
+    ends = []
+    for day in (last, ""):
+        (secret,) = secrets_in(visitor.send(f"{PATH}/new", filled(visitor, expires_at=day)).text)
+        who = service.client.get("/whoami", headers={"Authorization": f"Bearer {secret}"}).json()
+        ends.append(who["expires_at"])
+    assert ends[1] is None
+    assert timedelta(days=88) < instant(ends[0]) - datetime.now(UTC) <= timedelta(days=90)
+    again = visitor.send(f"{PATH}/new", filled(visitor, expires_at="", user_id="ada"))
+    assert f'value="{last}"' not in again.text, "what was taken out stays out"
 
 
 @pytest.mark.parametrize(

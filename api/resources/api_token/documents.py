@@ -21,7 +21,8 @@ from projections.described import Instant, rfc3339
 class CreateApiToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An API token to create. It may do no more than the one that creates it.
 
-    teams: left out, every team. expires_at: left out, no end. reason: for the audit trail.
+    teams: left out, every team. expires_at: left out, in 90 days; null, no end. reason: for the
+    audit trail.
     """
 
     user_id: Annotated[UUID, msgspec.Meta(description="The user who will act through it.")]
@@ -40,8 +41,9 @@ class CreateApiToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[
             datetime, msgspec.Meta(tz=True), Check(lambda ends, at: check_expiry(ends, after=at))
         ]
+        | UnsetType
         | None
-    ) = None
+    ) = UNSET
     reason: Reason | None = None
 
 

@@ -15,6 +15,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Body, FromPath, JSONBody, QueryParameter
+from msgspec import UNSET
 
 from api.admission import requires
 from api.http.json_body import OptionalBody, StrictRequest
@@ -36,7 +37,7 @@ from api.resources.scim_token.bodies import ReasonInQuery
 from api.resources.scim_token.listing import LIMIT_DEFAULT, LIMIT_MAX
 from api.service import InjectedService, Service
 from domain.api_token.permissions import Permission
-from domain.api_token.token import ApiToken
+from domain.api_token.token import DEFAULT_LIFETIME, ApiToken
 from domain.commands import NewApiToken
 from domain.eventstore.lookups.api_tokens import Caller
 from domain.eventstore.lookups.place import Place
@@ -84,8 +85,8 @@ class ApiTokenController(Controller):
             data.user_id,
             None if data.teams is None else tuple(data.teams),
             tuple(data.permissions),
-            lifetime=None,
-            expires_at=data.expires_at,
+            lifetime=DEFAULT_LIFETIME if data.expires_at is UNSET else None,
+            expires_at=data.expires_at or None,
             reason=data.reason,
         )
         return _shown_once(*await service.ledger.create_api_token(ask, by=call, key=key))

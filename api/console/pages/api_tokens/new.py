@@ -9,13 +9,14 @@ from litestar.response import Template
 
 from api.admission import requires
 from api.console import forms
-from api.console.days import day_after
+from api.console.days import day_after, last_within
 from api.console.layout import page
 from api.console.pages.api_tokens.shown import shown
 from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
 from api.service import InjectedService, Service
 from domain.api_token.permissions import Permission
+from domain.api_token.token import DEFAULT_LIFETIME
 from domain.commands import NewApiToken
 from domain.errors import CommandIdReused, InvalidValue, NotFound, SecretAlreadyShown
 
@@ -108,6 +109,7 @@ def _form(
         allows={each: told for each, told in ALLOWS.items() if each in mine.permissions},
         teams=mine.teams,
         tomorrow=day_after(request.user.at),
+        last_day=last_within(DEFAULT_LIFETIME, request.user.at),
         key=service.ledger.clock_and_ids.new_id(),
     )
 

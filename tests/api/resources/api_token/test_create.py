@@ -1,5 +1,6 @@
 """`POST /api-token`: one test per outcome, with the whole answer."""
 
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ from tests.api.expected import (
     assert_not_found,
     assert_problem,
     create,
+    instant,
     topics,
 )
 from tests.api.resources.api_token.words import (
@@ -65,11 +67,15 @@ def test_an_api_token_is_created_and_works_at_once(
     assert created["created_by"] == made["user_id"]
 
 
-def test_without_teams_and_an_end_it_is_for_every_team_and_for_good(
+def test_without_teams_it_is_for_every_team_and_without_an_end_it_ends_in_90_days(
     service: RunningService, admin: Caller
 ) -> None:
     made = make(service, admin, asked())
-    assert (made["teams"], made["expires_at"]) == (None, None)
+    assert made["teams"] is None
+    assert instant(made["expires_at"]) == instant(made["created_at"]) + timedelta(days=90)
+
+
+def test_it_is_for_good_where_that_is_said(service: RunningService, admin: Caller) -> None:
     made = make(service, admin, asked(teams=None, expires_at=None))
     assert (made["teams"], made["expires_at"]) == (None, None)
 

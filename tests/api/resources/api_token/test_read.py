@@ -143,7 +143,7 @@ def test_a_caller_is_told_what_it_has(service: RunningService, admin: Caller, te
 
 
 def test_whoever_has_everything_is_told_so(service: RunningService, admin: Caller) -> None:
-    made = make(service, admin, asked(*ALL))
+    made = make(service, admin, asked(*ALL, expires_at=None))
     found = service.client.get("/whoami", auth=as_caller(made)).json()
     assert (found["permissions"], found["teams"], found["expires_at"]) == ([*ALL], None, None)
     assert MANAGE in found["permissions"]
