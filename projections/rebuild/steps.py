@@ -150,9 +150,23 @@ class Rebuilding:
         self._apply_until(live.position)
         if digest(connection, projection, self._version) == expected:
             return None
-        with connection.transaction():
-            self._apply_until(max(self._lock_versions().values()))
-            return first_difference(connection, projection, live.version, self._version)
+        return self._first_difference(live.version)
+
+    def _first_difference(self, live: int) -> Difference | None:
+        """The same of rows that differ: in a snapshot that has both versions at one position, for
+        it takes as long as both are large. The live one is held for no longer than to get there.
+        """
+        connection, projection = self._connection, self._projection
+        while True:
+            self._catch_up()
+            with connection.transaction():
+                self._apply_until(max(self._lock_versions().values()))
+            with connection.transaction():
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                ours = self._position()
+                if ours == positions.position_of(connection, projection.name, live).position:
+                    return first_difference(connection, projection, live, self._version)
+            self._tell("comparing", ours)
 
     def _digest_of_live(self, live: int) -> str | Unreadable:
         connection, projection = self._connection, self._projection
