@@ -22,13 +22,16 @@ from domain.errors import LedgerError
 from domain.event import Event, Recorded
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.changes import change, resume, suspend
+from domain.scim_token.conditions import LongestLives, TokenConditions
 from domain.scim_token.events import Created, Presentation, Rotated, Used
 from domain.scim_token.fold import evolve
 from domain.scim_token.rotation import SecretsInUse, cancel, complete, finish, rotate, underway
 from domain.scim_token.token import ScimToken
 from domain.secret import Digest, secret_id
+from projections.scim_tokens import matching
 from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.filters import TokenFilter
+from projections.scim_tokens.matching import TokenMatches
 from projections.scim_tokens.queries import TokenQueries
 from projections.scim_tokens.secrets import SecretQueries
 from projections.scim_tokens.view import document
@@ -226,6 +229,23 @@ async def check_the_secrets(
                 assert lasts == (resumed.refusal(secret, at=at) is None), at
 
 
+async def check_the_chosen(
+    queries: TokenMatches, history: Sequence[Fact], instants: Sequence[datetime]
+) -> None:
+    """Those that conditions hold for, which the walk finds by statements of two rows each."""
+    now = states(history, history[-1][2])
+    of_user = TokenConditions(created_by=ADA.user_id)
+    short = LongestLives(general=0)
+    asked = [of_user, TokenConditions(violates_policy=True, longest_lives=short)]
+    asked += [TokenConditions(ids=frozenset(TOKENS[1:])), TokenConditions(team_id=TEAM_ID)]
+    for at in instants:
+        asked += [TokenConditions(created_before=at), TokenConditions(unused_since=at)]
+    for where in asked:
+        walk = queries.walk(where, teams=None, ledger_head=0)
+        found = [id_ async for chosen in walk for id_ in chosen]
+        assert found == [each.id for each in now if where.hold_for(each)], where
+
+
 def _text(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -244,6 +264,9 @@ def check(server: str, steps: Sequence[Step], batch: int) -> None:
             await check_the_past(AsOfQueries(pool), history, sorted(around)[1:])
             await check_the_present(TokenQueries(pool), history, later)
             await check_the_secrets(SecretQueries(pool), history, later)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(matching, "STEP", 2)
+                await check_the_chosen(TokenMatches(pool), history, sorted(around))
         finally:
             await pool.close()
 
