@@ -24,6 +24,19 @@ STOPPED_PAUSE_S: Final = 0.25
 logger = structlog.get_logger()
 
 
+class _Unreadable(Exception):
+    """A table cannot be read as it is.
+
+    versions: those that the attempt read, which are not those of the reader any more where another
+    request has looked the pointers up again.
+    """
+
+    def __init__(self, versions: Mapping[str, int], error: psycopg.Error) -> None:
+        super().__init__(told(error))
+        self.versions = versions
+        self.error = error
+
+
 class ViewReader:
     """Runs queries on the live versions of one view or several.
 
@@ -63,14 +76,13 @@ class ViewReader:
         while True:
             try:
                 rows = await attempt()
-            except psycopg.Error as error:
-                if not is_damage(error):
-                    raise
-                if self._versions == damaged:
-                    logger.error("projections.unreadable", names=self._names, error=told(error))  # noqa: TRY400
+            except _Unreadable as found:
+                if found.versions == damaged:
+                    reason = told(found.error)
+                    logger.error("projections.unreadable", names=self._names, error=reason)  # noqa: TRY400
                     raise ProjectionStopped(f"the view {self._names[0]} cannot be read") from None
                 # or was it dropped since the pointers were read?
-                rows, damaged = [], self._versions
+                rows, damaged = [], found.versions
             if rows and rows[0][0] >= ledger_head:
                 waited_us = (monotonic_ns() - began_at) // 1000
                 self._pool.instruments.view_wait.observe(waited_us)
@@ -97,15 +109,21 @@ class ViewReader:
         Positions and rows come from one statement, so from one snapshot. One row with nulls stands
         for none. Nothing where a view was switched or never made.
         """
-
-        if self._versions is None:
-            asked = [self._names, self._shapes]
-            found = await self._pool.fetch(positions.LIVE_VERSIONS, asked)
-            if len(found) < len(self._names):
-                return []
-            self._versions = dict(found)
-        versions = tuple((name, self._versions[name]) for name in self._names)
-        return await self._pool.fetch(_with_position(select, versions), parameters)
+        read: Mapping[str, int] = {}
+        try:
+            if self._versions is None:
+                asked = [self._names, self._shapes]
+                found = await self._pool.fetch(positions.LIVE_VERSIONS, asked)
+                if len(found) < len(self._names):
+                    return []
+                self._versions = dict(found)
+            read = self._versions
+            versions = tuple((name, read[name]) for name in self._names)
+            return await self._pool.fetch(_with_position(select, versions), parameters)
+        except psycopg.Error as error:
+            if is_damage(error):
+                raise _Unreadable(read, error) from error
+            raise
 
 
 @lru_cache(maxsize=256)

@@ -150,9 +150,24 @@ class Rebuilding:
         self._apply_until(live.position)
         if digest(connection, projection, self._version) == expected:
             return None
-        with connection.transaction():
-            self._apply_until(max(self._lock_versions().values()))
-            return first_difference(connection, projection, live.version, self._version)
+        return self._first_difference(live.version)
+
+    def _first_difference(self, live: int) -> Difference | None:
+        """The same of rows that differ: in a snapshot that has both versions at one position, for
+        it takes as long as both are large. The live one is held for no longer than to get there.
+        """
+        connection, projection = self._connection, self._projection
+        while True:
+            self._catch_up()
+            with connection.transaction():
+                held = self._lock_versions()
+                self._apply_until(max(held.values()))
+            with connection.transaction():
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                at = positions.position_of(connection, projection.name, live).position
+                if at == held[live]:  # it has not gone on meanwhile
+                    return first_difference(connection, projection, live, self._version)
+            self._tell("comparing", self._position())
 
     def _digest_of_live(self, live: int) -> str | Unreadable:
         connection, projection = self._connection, self._projection
@@ -180,9 +195,12 @@ class Rebuilding:
         self._tell("building", 0)
 
     def _target(self) -> int:
-        """How far to go: never beyond the live version, with which ours will be compared."""
+        """How far to go: never beyond the live version, with which ours will be compared; nor
+        beyond the ledger, should that one be damaged in this way.
+        """
         live = positions.live_position(self._connection, self._projection)
-        return read_log.head(self._connection) if live is None else live.position
+        head = read_log.head(self._connection)
+        return head if live is None else min(live.position, head)
 
     def _position(self) -> int:
         return positions.position_of(
@@ -237,7 +255,7 @@ class Rebuilding:
         with self._connection.transaction():
             self._connection.execute("SET LOCAL lock_timeout = '5s'")
             reached = self._lock_versions()
-            target = max(reached.values())
+            target = min(max(reached.values()), read_log.head(self._connection))
             if target - reached[self._version] > TAIL:
                 return False
             self._apply_until(target)

@@ -262,6 +262,13 @@ class TestOrigin:
             PROXY, "http", "internal"
         )
 
+    @pytest.mark.parametrize("addresses", [TRUSTING, TRUSTING_NOBODY])
+    def test_a_peer_without_an_address_is_trusted_with_nothing(
+        self, addresses: ClientAddresses
+    ) -> None:
+        told = scope(None, CLIENT, x_forwarded_proto="https", x_forwarded_host="a", host="b")
+        assert addresses.origin(told) == Origin(None, "http", "b")
+
     @pytest.mark.parametrize("is_one_line", [True, False])
     def test_what_a_client_wrote_before_it_does_not_count(self, is_one_line: bool) -> None:
         """Apache puts its word behind the client's in one line, others add a line."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import msgspec
 import psycopg
@@ -20,8 +21,9 @@ from projections.rebuild.steps import Progress, ViewsDiffer
 from projections.registry import PROJECTIONS
 from projections.scim_tokens.row import TokenRow
 from projections.scim_tokens.view import rotated
-from tests.conftest import Database
-from tests.projections.given_events import select
+from tests.conftest import Database, catch_up
+from tests.domain.scenario import T4, created
+from tests.projections.given_events import position, record, select
 from tests.projections.rebuild.lives import VIEW, app, history, spoil, tables
 
 
@@ -144,3 +146,24 @@ class TestAtomic:
             with pytest.raises(psycopg.OperationalError):
                 write(filling, entries[-1].position)
         return select(database, "TABLE views.scim_tokens_v2") == []
+
+
+@pytest.mark.parametrize("beyond", [1, 600, 20_000])
+def test_a_view_that_was_beyond_the_ledger_is_where_that_is(
+    database: Database, beyond: int
+) -> None:
+    """Else what comes at those positions would be missing in the new version, too."""
+    history(database)
+    spoil(
+        database,
+        f"UPDATE ledger.projection_positions SET position = position + {beyond} "
+        "WHERE name = 'scim_tokens'",
+    )
+    with app(database) as connection:
+        rebuild(connection, VIEW)
+        assert position(database).lag == 0
+        token_id = record(database, created(T4 + timedelta(days=9)))
+        catch_up(database)
+        assert check_view(connection, VIEW) is None
+    assert position(database).lag == 0
+    assert (token_id,) in select(database, "SELECT id FROM views.scim_tokens_v2")
