@@ -36,11 +36,6 @@ _PLAIN: Final = {
 is not about this socket.
 """
 
-_HANDED_ON: Final[list["subprocess.Popen[bytes]"]] = []
-"""Servers that this process started and others go on using:
-Python would warn that nobody waited for them.
-"""
-
 # Backends outlive a killed postmaster for a moment, and PostgreSQL rightly refuses to start beside
 # them.
 _PASSING_REFUSALS: Final = ("pre-existing shared memory block", "lock file")
@@ -122,7 +117,7 @@ class Postmaster:
     def hand_on(self) -> None:
         """Leave it to the others who use it."""
         if self._process is not None:
-            _HANDED_ON.append(self._process)
+            self._process.returncode = 0  # or Python warns that nobody waited for it
             self._process = None
 
     def _socket_dir(self) -> Path:
