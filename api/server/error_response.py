@@ -1,5 +1,6 @@
 """Whole error responses of the protocol itself, before or instead of an application's answer."""
 
+import re
 import secrets
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -24,6 +25,8 @@ _SLUGS = {
     501: "not-implemented",
     503: "too-many-connections",
 }
+_PATH: Final = re.compile(rb"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)")
+"""The path of a target, be it a path or a whole URL (RFC 9112 §3.2.1, §3.2.2)."""
 _SCIM = (scim_messages.ROOT.encode(), scim_messages.GATEWAYS.encode())
 
 
@@ -78,7 +81,8 @@ def _told(status: int, detail: str, target: bytes) -> tuple[bytes, bytes]:
     """Media type and body: a SCIM error (RFC 7644) to who speaks SCIM, else a problem
     (RFC 9457).
     """
-    path = target.partition(b"?")[0]
+    match = _PATH.match(target)
+    path = match[1] if match else b""
     if any(path == root or path.startswith(root + b"/") for root in _SCIM):
         return scim_messages.MEDIA_TYPE.encode(), scim_messages.error(status, detail)
     kind = PROBLEM_TYPES[_SLUGS[status]]

@@ -151,27 +151,6 @@ def test_two_authorization_headers_get_this_problem(address: tuple[str, int]) ->
     }
 
 
-@pytest.mark.parametrize("target", [b"/scim/v2", b"/scim/v2/Users?startIndex=1", b"/gateway/nginx"])
-def test_who_speaks_scim_is_refused_in_scims_words(target: bytes, address: tuple[str, int]) -> None:
-    answer_head, _, body = exchange(address, head(TWICE, TWICE, target=target)).partition(
-        b"\r\n\r\n"
-    )
-
-    assert b"content-type: application/scim+json\r\n" in answer_head
-    assert json.loads(body) == {
-        "schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"],
-        "status": "400",
-        "detail": "More than one Authorization header.",
-    }
-
-
-@pytest.mark.parametrize("target", [b"/scim/v22", b"/scim-token", b"/x?/scim/v2/Users"])
-def test_nobody_else_is(target: bytes, address: tuple[str, int]) -> None:
-    answer = exchange(address, head(TWICE, TWICE, target=target))
-
-    assert b"content-type: application/problem+json\r\n" in answer
-
-
 def test_what_a_request_before_spoke_is_forgotten(address: tuple[str, int]) -> None:
     with connect(address) as client:
         client.sendall(head(target=b"/scim/v2/Users"))
