@@ -459,7 +459,9 @@ class StrictHttpProtocol(asyncio.Protocol):
         """
         self._is_deaf = True
         self._http.refused(refusal.status)
-        logger.info("Refused a request: %d %s", refusal.status, refusal.detail)
+        logger.info(
+            "Refused a request: %d %s (%s)", refusal.status, refusal.detail, refusal.request_id
+        )
         newest = self._newest
         if self._phase == "body":
             assert newest is not None

@@ -116,7 +116,10 @@ def test_a_failure_is_told_as_any_other_and_logged_without_its_message(
     assert fields[b"content-type"] == media_type
     assert fields[b"cache-control"] == b"no-store"
     assert fields[b"x-request-id"].decode() == (request_id or fields[b"x-request-id"].decode())
-    assert str(json.loads(body)["status"]) == "500"
+    told = json.loads(body)
+    assert str(told["status"]) == "500"
+    if media_type == b"application/problem+json":
+        assert told["instance"] == f"urn:uuid:{fields[b'x-request-id'].decode()}"
     (line,) = [line for line in logged if line["event"] == "request.failed"]
     assert (line["error"], line["request_id"]) == ("ValueError", request_id)
     assert "test_answers.py" in line["where"]

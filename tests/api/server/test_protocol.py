@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -130,9 +131,11 @@ def test_a_request_that_could_harm_is_refused_and_the_connection_closed(
     assert b"connection: close" in answer_head
     assert b"content-type: application/problem+json" in answer_head
     assert b"content-length: %d\r\n" % len(body) in answer_head
-    assert re.search(rb"x-request-id: [0-9a-f]{32}\r\n", answer_head)
+    (request_id,) = re.findall(rb"x-request-id: ([0-9a-f-]{36})\r\n", answer_head)
     problem = json.loads(body)
-    assert set(problem) == {"type", "title", "status", "detail"}
+    assert list(problem) == ["type", "title", "status", "detail", "instance"]
+    assert problem["instance"] == f"urn:uuid:{request_id.decode()}"
+    assert request_id.decode() in caplog.text
     assert problem["status"] == case.status
     assert SECRET.lower() not in answer.lower()
     assert SECRET.decode().lower() not in caplog.text.lower()
@@ -143,7 +146,9 @@ def test_a_request_that_could_harm_is_refused_and_the_connection_closed(
 def test_two_authorization_headers_get_this_problem(address: tuple[str, int]) -> None:
     body = exchange(address, head(TWICE, TWICE)).partition(b"\r\n\r\n")[2]
 
-    assert json.loads(body) == {
+    problem = json.loads(body)
+    assert UUID(problem.pop("instance"))
+    assert problem == {
         "type": "/problems/bad-request",
         "title": "Bad request",
         "status": 400,
