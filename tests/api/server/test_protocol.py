@@ -135,7 +135,6 @@ def test_a_request_that_could_harm_is_refused_and_the_connection_closed(
     problem = json.loads(body)
     assert list(problem) == ["type", "title", "status", "detail", "instance"]
     assert problem["instance"] == f"urn:uuid:{request_id.decode()}"
-    assert request_id.decode() in caplog.text
     assert problem["status"] == case.status
     assert SECRET.lower() not in answer.lower()
     assert SECRET.decode().lower() not in caplog.text.lower()
