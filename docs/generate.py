@@ -50,10 +50,12 @@ def problems() -> Iterator[str]:
     yield "# Problems"
     yield (
         "Every error of the HTTP interface is a problem (RFC 9457), `application/problem+json`, "
-        "but under `/scim/v2`, where it is a SCIM error (RFC 7644 §3.12), and for `POST "
+        "but under `/scim/v2` and `/gateway`, where it is a SCIM error (RFC 7644 §3.12), under "
+        "`/console`, where it is a page, and for what is wrong with the body of `POST "
         "/introspect` and `POST /revoke`, where OAuth has errors of its own. `type` is one of "
         "the following; the service has a page at each. `instance` is the id of the request, "
-        "which the log has, too. No problem echoes a secret."
+        "which the answer's `X-Request-Id` has, too, and what the log says of it. No problem "
+        "echoes a secret."
     )
     for problem in PROBLEM_TYPES.values():
         yield f"## {problem.slug}"

@@ -6,6 +6,7 @@ from litestar.response import Template
 
 from api.console.gate import PROXY_UNKNOWN
 from api.http.json_body import StrictRequest
+from api.http.problems import Answer
 from domain.api_token.permissions import Permission
 
 
@@ -31,13 +32,19 @@ def places_of(permissions: frozenset[Permission]) -> list[Place]:
 
 
 def page(
-    request: StrictRequest, template: str, *, title: str, status: int = 200, **context: Any
+    request: StrictRequest,
+    template: str,
+    *,
+    title: str,
+    status: int = 200,
+    refused: Answer | None = None,
+    **context: Any,
 ) -> Template:
-    """A page for whoever is signed in.
+    """A page for whoever is signed in. refused: what stood against a form, in place of `status`.
 
     A template is given `title`, `now` (ledger time), `api_token` (the session), `may` (its
     permissions), `places` and `here` (the navigation and the request's path) and
-    `is_proxy_unknown` besides `context`.
+    `is_proxy_unknown`, and the problem `refused` or None, besides `context`.
     """
     token = request.user.api_token
     may = frozenset(token.permissions)
@@ -51,8 +58,10 @@ def page(
             "places": places_of(may),
             "here": request.scope["path"],
             "is_proxy_unknown": request.scope["state"][PROXY_UNKNOWN],
+            "refused": refused and refused.problem,
             **context,
         },
-        status_code=status,
+        status_code=refused.problem.status if refused else status,
         media_type="text/html",
+        headers=dict(refused.headers) if refused else None,
     )

@@ -123,12 +123,13 @@ async def healthz() -> Readiness:
     operation_class=Probe,
     responses={
         **documented(),
-        503: ResponseSpec(Readiness, description="The ledger cannot be reached."),
+        503: ResponseSpec(Readiness, description="The ledger cannot answer, and why."),
     },
 )
 async def readyz(service: InjectedService) -> Response[Readiness]:
-    """200 when the ledger can be reached; a stopped view is told,
-    and does not take the doors down.
+    """200 when the ledger lets in and answers, 503 when it cannot, and why.
+
+    A stopped view is told, and does not take the doors down.
     """
     found = await examine(service)
     if found.retry_after_s is None:

@@ -27,9 +27,25 @@ class PolicyDocument(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     and expired ones do not count.
     """
 
-    max_lifetime_days: Annotated[int, msgspec.Meta(ge=1, le=LIFETIME_MAX_DAYS)] | None = None
-    expiry_required: bool = False
-    max_live_tokens: Annotated[int, msgspec.Meta(ge=0, le=LIVE_TOKENS_MAX)] | None = None
+    max_lifetime_days: (
+        Annotated[
+            int,
+            msgspec.Meta(
+                ge=1,
+                le=LIFETIME_MAX_DAYS,
+                description="From its creation to its end: it needs one.",
+            ),
+        ]
+        | None
+    ) = None
+    expiry_required: Annotated[bool, msgspec.Meta(description="It must have an end.")] = False
+    max_live_tokens: (
+        Annotated[
+            int,
+            msgspec.Meta(ge=0, le=LIVE_TOKENS_MAX, description="Good ones of a team at a time."),
+        ]
+        | None
+    ) = None
 
 
 _EXAMPLE: Final = PolicyDocument(max_lifetime_days=365, expiry_required=True, max_live_tokens=5)

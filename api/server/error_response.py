@@ -1,6 +1,6 @@
 """Whole error responses of the protocol itself, before or instead of an application's answer."""
 
-import secrets
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
@@ -9,9 +9,11 @@ import msgspec
 
 from api.doors import scim_messages
 from api.http.problem_types import PROBLEM_TYPES
-from api.http.problems import FAILED
+from api.http.problems import FAILED, Problem
+from api.random_ids import RandomIds
 
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+_new_id = RandomIds()
 STATUS_LINE: Final = {
     status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}".encode() for status in range(100, 600)
 }
@@ -24,19 +26,23 @@ _SLUGS = {
     501: "not-implemented",
     503: "too-many-connections",
 }
+_PATH: Final = re.compile(rb"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)")
+"""The path of a target, be it a path or a whole URL (RFC 9112 §3.2.1, §3.2.2)."""
 _SCIM = (scim_messages.ROOT.encode(), scim_messages.GATEWAYS.encode())
 
 
 class Refusal(Exception):
     """What the peer is told instead of an answer; the connection ends with it.
 
-    detail: a constant text of ours, never anything the peer sent.
+    detail: a constant text of ours, never anything the peer sent. request_id: of the request,
+    for header, body and log.
     """
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(status, detail)
         self.status = status
         self.detail = detail
+        self.request_id = str(_new_id())
 
     def to_bytes(self, target: bytes = b"") -> bytes:
         """Return the whole response: a SCIM error (RFC 7644) to who speaks SCIM,
@@ -44,7 +50,7 @@ class Refusal(Exception):
 
         target: of the request, as far as it is known.
         """
-        media_type, body = _told(self.status, self.detail, target)
+        media_type, body = _told(self.status, self.detail, target, self.request_id)
         retry_after = b"retry-after: 1\r\n" if self.status == 503 else b""  # noqa: PLR2004
         return (
             b"%s\r\ncontent-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n"
@@ -53,7 +59,7 @@ class Refusal(Exception):
             STATUS_LINE[self.status],
             media_type,
             len(body),
-            secrets.token_hex(16).encode(),
+            self.request_id.encode(),
             retry_after,
             body,
         )
@@ -64,23 +70,25 @@ def failure(target: bytes, request_id: str | None) -> tuple[Sequence[tuple[bytes
 
     request_id: of the application, None where it gave none.
     """
-    media_type, body = _told(500, FAILED, target)
+    request_id = request_id or str(_new_id())
+    media_type, body = _told(500, FAILED, target, request_id)
     fields = [
         (b"content-type", media_type),
         (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", (request_id or secrets.token_hex(16)).encode()),
+        (b"x-request-id", request_id.encode()),
         (b"cache-control", b"no-store"),
     ]
     return fields, body
 
 
-def _told(status: int, detail: str, target: bytes) -> tuple[bytes, bytes]:
+def _told(status: int, detail: str, target: bytes, request_id: str) -> tuple[bytes, bytes]:
     """Media type and body: a SCIM error (RFC 7644) to who speaks SCIM, else a problem
     (RFC 9457).
     """
-    path = target.partition(b"?")[0]
+    match = _PATH.match(target)
+    path = match[1] if match else b""
     if any(path == root or path.startswith(root + b"/") for root in _SCIM):
         return scim_messages.MEDIA_TYPE.encode(), scim_messages.error(status, detail)
     kind = PROBLEM_TYPES[_SLUGS[status]]
-    said = {"type": kind.uri, "title": kind.title, "status": status, "detail": detail}
+    said = Problem(kind.uri, kind.title, status, detail, f"urn:uuid:{request_id}")
     return b"application/problem+json", msgspec.json.encode(said)

@@ -183,11 +183,10 @@ class StrictHttpProtocol(asyncio.Protocol):
 
     def _turn_away(self, places: Places) -> None:
         self._http.limited.add("connections")
-        self._http.refused(503)
+        refusal = Refusal(503, "This server has all the connections it can serve.")
+        self._http.refused(503, refusal.request_id)
         self.connections.discard(self)
-        self.transport.write(
-            Refusal(503, "This server has all the connections it can serve.").to_bytes()
-        )
+        self.transport.write(refusal.to_bytes())
         if len(places.turned_away) < TURNED_AWAY_AT_ONCE:
             places.turned_away.add(self)
             self.end()
@@ -458,7 +457,7 @@ class StrictHttpProtocol(asyncio.Protocol):
         unless that would pass for the answer to another.
         """
         self._is_deaf = True
-        self._http.refused(refusal.status)
+        self._http.refused(refusal.status, refusal.request_id)
         logger.info("Refused a request: %d %s", refusal.status, refusal.detail)
         newest = self._newest
         if self._phase == "body":

@@ -65,11 +65,11 @@ class HttpInstruments:
         if self._is_logging:
             log_answer(scope, status, duration_us)
 
-    def refused(self, status: int) -> None:
-        """What came was no request that could be read."""
+    def refused(self, status: int, request_id: str) -> None:
+        """What came was no request that could be read. request_id: what the answer calls it."""
         self._cells[self._unread + status // 100] += 1
         if self._is_logging:
-            log_refusal(status)
+            log_refusal(status, request_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,6 @@ def log_answer(scope: Mapping[str, Any], status: int, duration_us: int) -> None:
     )
 
 
-def log_refusal(status: int) -> None:
+def log_refusal(status: int, request_id: str) -> None:
     """The line of what was no request that could be read."""
-    _access.info("request", route="unread", status=status)
+    _access.info("request", request_id=request_id, route="unread", status=status)

@@ -53,7 +53,7 @@ class Used(ApiTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields
 
 
 class Refused(ApiTokenEvent, frozen=True, forbid_unknown_fields=True):
-    """A call with the token was refused; at most one a minute is recorded.
+    """A call with the token was refused; at most one a minute and reason is recorded.
 
     reason: "permission", "revoked" or "expired". permission: the one that was missing, None for the
     others. presentation: of the call; its `path_class` is the class of its route, e.g.

@@ -40,11 +40,22 @@ class Visitor:
 
     def see(self, path: str, **query: str) -> httpx.Response:
         """A page."""
-        return self.client.get(path, params=query or None)
+        return told_whole(self.client.get(path, params=query or None))
 
     def send(self, path: str, fields: Mapping[str, str]) -> httpx.Response:
         """A form."""
-        return self.client.post(path, data=dict(fields), headers=SAME_ORIGIN)
+        return told_whole(self.client.post(path, data=dict(fields), headers=SAME_ORIGIN))
+
+
+def told_whole(page: httpx.Response) -> httpx.Response:
+    """A page says in its headers what any answer of its status says: when to come again (whole
+    seconds), or what to show.
+    """
+    if page.status_code == 429:
+        assert page.headers["retry-after"].isdigit()
+    if page.status_code == 401:
+        assert page.headers["www-authenticate"].startswith("Bearer ")
+    return page
 
 
 def hidden(page: httpx.Response) -> dict[str, str]:

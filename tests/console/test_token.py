@@ -237,6 +237,16 @@ def test_a_rotation_that_is_sent_twice_makes_one_secret_and_shows_it_once(
     assert count == [(1,)]
 
 
+def test_a_rotation_that_comes_too_soon_is_told_when_to_come_again(
+    visitor: Visitor, token: dict[str, Any]
+) -> None:
+    visitor.send(at(token, "rotate"), {**hidden(visitor.see(at(token))), "overlap": "0"})
+    too_soon = visitor.send(at(token, "rotate"), {**hidden(visitor.see(at(token))), "overlap": "0"})
+    assert too_soon.status_code == 429
+    assert 0 < int(too_soon.headers["retry-after"]) <= 10
+    assert not secrets_in(too_soon.text)
+
+
 def test_another_name_and_another_end(
     service: RunningService, visitor: Visitor, token: dict[str, Any]
 ) -> None:

@@ -18,7 +18,7 @@ from api.doors.decide import user_agent_of
 from api.http import problems
 from api.http.json_body import StrictRequest
 from api.http.parameters import ANY_QUERY
-from api.http.problems import Problem
+from api.http.problems import Answer
 from api.resources.scim_token.setup_link import ROOT
 from api.service import InjectedService, Service
 from domain.errors import NotFound, Refusal, SecretAlreadyShown
@@ -61,7 +61,7 @@ async def show_secret(
     except NotFound:
         return _nothing()
     except Refusal as error:
-        return await _show(request, service, opened, refused=problems.answer(error).problem)
+        return await _show(request, service, opened, refused=problems.answer(error))
     return _page(
         "setup_secret.html",
         name=after.name,
@@ -88,12 +88,11 @@ async def _open(
 
 
 async def _show(
-    request: StrictRequest, service: Service, opened: OpenedLink, *, refused: Problem | None = None
+    request: StrictRequest, service: Service, opened: OpenedLink, *, refused: Answer | None = None
 ) -> Template:
     link = opened.link
     return _page(
         "setup.html",
-        status=200 if refused is None else refused.status,
         name=opened.token.name,
         link=link,
         ends_at=end_of(link, opened.token),
@@ -121,8 +120,16 @@ def _nothing() -> Template:
     return _page("setup_over.html", status=404)
 
 
-def _page(template: str, *, status: int = 200, **context: Any) -> Template:
-    return Template(template, context=context, status_code=status, media_type="text/html")
+def _page(
+    template: str, *, status: int = 200, refused: Answer | None = None, **context: Any
+) -> Template:
+    return Template(
+        template,
+        context={"refused": refused and refused.problem, **context},
+        status_code=refused.problem.status if refused else status,
+        media_type="text/html",
+        headers=dict(refused.headers) if refused else None,
+    )
 
 
 def _id(text: str) -> UUID | None:

@@ -16,6 +16,7 @@ from api.console.layout import places_of
 from api.console.same_origin import is_plain
 from api.doors.decide import user_agent_of
 from api.http.json_body import StrictRequest
+from api.http.problems import INVALID_TOKEN
 from api.resources.api_calls import InjectedCall
 from api.service import InjectedService, Service
 from domain.authority import ApiCall
@@ -114,6 +115,7 @@ def _form(to: str | None, mistake: str | None, *, is_lost: bool = False) -> Temp
         context={"to": _target(to), "mistake": mistake, "is_lost": is_lost},
         media_type="text/html",
         status_code=200 if mistake is None else 401,
+        headers=None if mistake is None else {"WWW-Authenticate": INVALID_TOKEN},
     )
 
 

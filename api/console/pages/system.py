@@ -170,7 +170,7 @@ async def _rebuild(
     try:
         await ask_for_rebuild(service.ledger.reads, view, accepts_difference=accepts_difference)
     except AlreadyUnderway as error:
-        return await _show(request, service, refused=problems.answer(error).problem)
+        return await _show(request, service, refused=problems.answer(error))
     return Redirect(f"{PATH}?done=rebuild", status_code=303)
 
 
@@ -180,7 +180,7 @@ async def _show(
     *,
     findings: Sequence[Finding] | None = None,
     done: str | None = None,
-    refused: problems.Problem | None = None,
+    refused: problems.Answer | None = None,
 ) -> Template:
     sees_all = sees_all_teams(request.user)
     views = await _views(service, sees_all=sees_all)
@@ -188,7 +188,6 @@ async def _show(
         request,
         "system.html",
         title="System",
-        status=200 if refused is None else refused.status,
         views=views,
         # not in the answer to a form: to look again by itself would send that again
         waits=findings is None and refused is None and any(row.is_underway for row in views),

@@ -19,7 +19,7 @@ from api.console.layout import page
 from api.console.sentences import sentence
 from api.console.token_rows import TokenGlance, decode, glance
 from api.http.json_body import StrictRequest
-from api.http.problems import Problem
+from api.http.problems import Answer
 from api.service import InjectedService, Service
 from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
@@ -81,7 +81,7 @@ async def show(
     token_id: UUID,
     *,
     done: str | None = None,
-    refused: Problem | None = None,
+    refused: Answer | None = None,
     given: dict[str, str] | None = None,
 ) -> Template:
     """The page: two statements besides the one for the session. refused: a command that was."""
@@ -95,7 +95,6 @@ async def show(
         request,
         "token.html",
         title=seen.token.name,
-        status=200 if refused is None else refused.status,
         seen=seen,
         token=seen.token,
         secrets=shown_secrets(secrets, caller.at),

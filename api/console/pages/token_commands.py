@@ -174,8 +174,8 @@ async def refused(
     """
     if Permission.SCIM_TOKENS_READ not in request.user.api_token.permissions:
         raise error
-    problem = problems.answer(error).problem
-    return await show(request, service, token_id, refused=problem, given=dict(fields))
+    told = problems.answer(error)
+    return await show(request, service, token_id, refused=told, given=dict(fields))
 
 
 def done(token_id: UUID, what: str) -> Redirect:

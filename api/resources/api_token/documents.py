@@ -39,7 +39,9 @@ class CreateApiToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
     expires_at: (
         Annotated[
-            datetime, msgspec.Meta(tz=True), Check(lambda ends, at: check_expiry(ends, after=at))
+            datetime,
+            msgspec.Meta(tz=True, description="When it ends; left out, in 90 days; null, never."),
+            Check(lambda ends, at: check_expiry(ends, after=at)),
         ]
         | UnsetType
         | None
@@ -53,9 +55,14 @@ class RotateApiToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: for the audit trail.
     """
 
-    overlap_seconds: Annotated[int, msgspec.Meta(ge=0, le=OVERLAP_MAX // timedelta(seconds=1))] = (
-        DEFAULT_OVERLAP // timedelta(seconds=1)
-    )
+    overlap_seconds: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=OVERLAP_MAX // timedelta(seconds=1),
+            description="How long the secret before goes on; a day unless given.",
+        ),
+    ] = DEFAULT_OVERLAP // timedelta(seconds=1)
     reason: Reason | None = None
 
 

@@ -82,7 +82,9 @@ class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
     expires_at: (
         Annotated[
-            datetime, msgspec.Meta(tz=True), Check(lambda ends, at: check_expiry(ends, after=at))
+            datetime,
+            msgspec.Meta(tz=True, description="An extension: when it ends; without it, never."),
+            Check(lambda ends, at: check_expiry(ends, after=at)),
         ]
         | None
     ) = None

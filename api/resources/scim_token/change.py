@@ -43,7 +43,9 @@ class ChangeScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) = UNSET
     expires_at: (
         Annotated[
-            datetime, msgspec.Meta(tz=True), Check(lambda ends, at: check_expiry(ends, after=at))
+            datetime,
+            msgspec.Meta(tz=True, description="When it ends; null takes the end away."),
+            Check(lambda ends, at: check_expiry(ends, after=at)),
         ]
         | UnsetType
         | None

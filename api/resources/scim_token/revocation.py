@@ -57,9 +57,19 @@ class Where(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     team_id: Annotated[UUID, msgspec.Meta(description="Of this team.")] | UnsetType = UNSET
     created_by: Annotated[UUID, msgspec.Meta(description="Made by this user.")] | UnsetType = UNSET
-    ids: Annotated[list[UUID], msgspec.Meta(min_length=1, max_length=IDS_MAX)] | UnsetType = UNSET
-    unused_since: _Instant | UnsetType = UNSET
-    created_before: _Instant | UnsetType = UNSET
+    ids: (
+        Annotated[
+            list[UUID],
+            msgspec.Meta(min_length=1, max_length=IDS_MAX, description="One of these."),
+        ]
+        | UnsetType
+    ) = UNSET
+    unused_since: (
+        Annotated[_Instant, msgspec.Meta(description="There then, and not used since.")] | UnsetType
+    ) = UNSET
+    created_before: (
+        Annotated[_Instant, msgspec.Meta(description="Made before this instant.")] | UnsetType
+    ) = UNSET
     violates_policy: (
         Annotated[
             bool,
@@ -90,7 +100,9 @@ class RevokeScimTokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Tokens to revoke. dry_run: say which they would be, and revoke none."""
 
     where: Annotated[Where, Check(lambda where, _: _check_given(where))]
-    dry_run: bool = False
+    dry_run: Annotated[
+        bool, msgspec.Meta(description="True: say which they would be, and revoke none.")
+    ] = False
     reason: Reason | None = None
 
 

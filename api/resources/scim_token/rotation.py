@@ -31,9 +31,14 @@ from projections.scim_tokens.view import TokenDocument, document
 class RotateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """overlap_seconds: how long the older secrets go on; 30 days unless said otherwise."""
 
-    overlap_seconds: Annotated[int, msgspec.Meta(ge=0, le=OVERLAP_MAX // timedelta(seconds=1))] = (
-        DEFAULT_OVERLAP // timedelta(seconds=1)
-    )
+    overlap_seconds: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=OVERLAP_MAX // timedelta(seconds=1),
+            description="How long the older secret goes on; 30 days unless given.",
+        ),
+    ] = DEFAULT_OVERLAP // timedelta(seconds=1)
     reason: Reason | None = None
 
 

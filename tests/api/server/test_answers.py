@@ -3,6 +3,8 @@ which host one names.
 """
 
 import json
+from collections.abc import Iterator
+from itertools import product
 from typing import Any, Final
 
 import pytest
@@ -114,7 +116,10 @@ def test_a_failure_is_told_as_any_other_and_logged_without_its_message(
     assert fields[b"content-type"] == media_type
     assert fields[b"cache-control"] == b"no-store"
     assert fields[b"x-request-id"].decode() == (request_id or fields[b"x-request-id"].decode())
-    assert str(json.loads(body)["status"]) == "500"
+    told = json.loads(body)
+    assert str(told["status"]) == "500"
+    if media_type == b"application/problem+json":
+        assert told["instance"] == f"urn:uuid:{fields[b'x-request-id'].decode()}"
     (line,) = [line for line in logged if line["event"] == "request.failed"]
     assert (line["error"], line["request_id"]) == ("ValueError", request_id)
     assert "test_answers.py" in line["where"]
@@ -169,3 +174,39 @@ def test_a_whole_url_names_the_host_whatever_the_field_says(
     assert statuses(answer) == [200 if told else 400]
     if told:
         assert parts(answer)[1] == b" ".join(told)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[tuple[str, int]]:
+    with serving(StrictHttpProtocol) as bound:
+        yield bound
+
+
+TWICE: Final = (b"Authorization: Bearer x", b"Authorization: Bearer y")
+WRONG: Final = (TWICE, (b"Host: twice",), (b"no field",))
+ORIGINS: Final = (b"", b"http://ledger.example", b"HTTPS://[::1]:8443")
+"""Of whole URLs (RFC 9112 §3.2.2), beside none."""
+SCIM: Final = (b"/scim/v2", b"/scim/v2/Users?startIndex=1", b"/scim/v2?a=b", b"/gateway/nginx")
+ELSEWHERE: Final = (b"/scim/v22", b"/scim-token", b"/x?/scim/v2/Users", b"?/scim/v2", b"")
+
+
+@pytest.mark.parametrize("target", [*map(b"".join, product(ORIGINS, SCIM))])
+@pytest.mark.parametrize("fields", WRONG)
+def test_who_speaks_scim_is_refused_in_scims_words(
+    fields: tuple[bytes, ...], target: bytes, address: tuple[str, int]
+) -> None:
+    told, body = parts(exchange(address, head(*fields, target=target)))
+    said = json.loads(body)
+    assert told[b"content-type"] == b"application/scim+json"
+    assert said.pop("detail")
+    assert said == {
+        "schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"],
+        "status": "400",
+    }
+
+
+@pytest.mark.parametrize("target", [*map(b"".join, product(ORIGINS, ELSEWHERE))])
+@pytest.mark.parametrize("fields", WRONG)
+def test_nobody_else_is(fields: tuple[bytes, ...], target: bytes, address: tuple[str, int]) -> None:
+    answer = exchange(address, head(*fields, target=target))
+    assert parts(answer)[0][b"content-type"] == b"application/problem+json"

@@ -276,7 +276,11 @@ def test_the_limits_are_those_of_the_reference() -> None:
 
 
 def test_a_refusal_is_a_whole_response() -> None:
-    answer = Refusal(503, "Enough.").to_bytes()
+    refusal = Refusal(503, "Enough.")
+    answer = refusal.to_bytes()
 
     assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-    assert answer.endswith(b',"title":"Too many connections","status":503,"detail":"Enough."}')
+    assert answer.endswith(
+        b',"title":"Too many connections","status":503,"detail":"Enough.",'
+        b'"instance":"urn:uuid:%s"}' % refusal.request_id.encode()
+    )

@@ -99,6 +99,9 @@ def check_lines(service: RunningService, parsed: Callable[[str], dict[str, Any]]
     assert last["request_id"] == answer.headers["x-request-id"]
     assert (last["method"], last["route"], str(last["status"])) == ("GET", "scim-token", "401")
     assert 0 < float(last["duration_ms"]) < 10_000
+    refused = service.client.get("/", headers=[("Authorization", "a"), ("Authorization", "b")])
+    assert refused.status_code == 400
+    until(lambda: has_line(refused), what="the line of what was not read")
 
 
 def told_of(requests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -80,15 +80,13 @@ async def _show(
 ) -> Template:
     """The page; a token that is not there is 404 whatever was refused."""
     token = await service.ledger.api_token(token_id, seen_by=request.user.api_token)
-    problem = None if refused is None else problems.answer(refused).problem
     return page(
         request,
         "api_token.html",
         title="API token",
-        status=200 if problem is None else problem.status,
         token=token,
         is_mine=token.id == request.user.api_token.id,
-        refused=problem,
+        refused=None if refused is None else problems.answer(refused),
         given=given or {},
         overlaps=OVERLAPS,
         key=service.ledger.clock_and_ids.new_id(),
