@@ -4,12 +4,13 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from psycopg import errors
+from psycopg import errors, sql
 from structlog.testing import capture_logs
 
 from domain.errors import AppendsRefused
 from domain.eventstore.append_faults import BELIEVED_S, MIXED_S, AppendFaults
 from tests.conftest import APP_ROLE, Database, Run, open_ledger
+from tests.service import running_service, until
 
 
 def test_a_refusal_is_told_until_an_append_succeeds() -> None:
@@ -114,3 +115,20 @@ def test_a_right_that_is_missing_is_told_before_anything_is_refused(
                 await ledger.require_appends()
 
     run(main())
+
+
+def test_a_database_without_a_connection_left_is_told_in_words(database: Database) -> None:
+    with running_service(database) as service, psycopg.connect(database.owner) as owner:
+        name = sql.Identifier(owner.info.dbname)
+        owner.autocommit = True
+        owner.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 0").format(name))
+        owner.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        answer = service.client.get("/readyz")
+        owner.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name))
+        assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+        (problem,) = answer.json()["problems"]
+        assert problem.startswith("the database has no connection left: raise max_connections")
+        until(lambda: service.client.get("/readyz").status_code == 200, what="readiness")
