@@ -8,7 +8,7 @@ import psycopg
 from cyclopts import App, Parameter
 
 from api.cli.console import AsJson, DataDir, show, takes_owner
-from api.clock_and_ids import operator_name
+from api.clock_and_ids import now, operator_name
 from api.deployment import Keys, open_store, owner_conninfo
 from api.settings import Settings, load
 from domain.eventstore.repair import (
@@ -51,7 +51,9 @@ def ledger_time(
     For a ledger in which a wrong clock has made tokens expire early. Stop every service first.
     """
     with as_owner(load(data_dir=data_dir)) as connection:
-        repair = repair_ledger_time(connection, by=operator_name(), reason=_kept(reason))
+        repair = repair_ledger_time(
+            connection, clock=now(), by=operator_name(), reason=_kept(reason)
+        )
         if repair is not None:
             _rebuild_views(connection)
         if not confirm:

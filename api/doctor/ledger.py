@@ -14,7 +14,7 @@ from api.settings import PREFIX, Settings, SettingsError, pepper_keys
 from domain.errors import EventsLost, HeadFileUnusable, PepperMismatch
 from domain.eventstore.known_head.head_file import HeadFile
 from domain.eventstore.known_head.requirement import require_known
-from domain.eventstore.ledger_clock import AHEAD_MAX
+from domain.eventstore.ledger_clock import AHEAD_MAX, BEHIND_MAX
 from domain.eventstore.peppers.fingerprints import require_recordable
 from domain.postgres.migrate import MigrationError, pending
 from domain.postgres.sql_file import statements
@@ -189,26 +189,35 @@ def clock(connection: Connection, *, here: Callable[[], datetime] = positions.no
     """This machine's and the database's."""
     row = connection.execute(_SQL["clock_and_last_instant"]).fetchone()
     assert row is not None
-    skew_s = (here() - row[0]).total_seconds()
+    ahead = here() - row[0]
+    skew_s = ahead.total_seconds()
     found = f"{abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} the database's"
-    if abs(skew_s) > AHEAD_MAX.total_seconds():
-        return fail(
-            "clock", f"{found}: every request is answered 503", "synchronise both clocks (NTP)"
-        )
+    remedy = "synchronise both clocks (NTP)"
+    if not -BEHIND_MAX <= ahead <= AHEAD_MAX:
+        return fail("clock", f"{found}: every request is answered 503", remedy)
+    if ahead < -AHEAD_MAX:
+        late = f"{BEHIND_MAX.total_seconds():.0f} s"
+        return warn("clock", f"{found}: from {late} on every request is answered 503", remedy)
     return ok("clock", found)
 
 
-def ledger_time(connection: Connection) -> Finding:
+def ledger_time(connection: Connection, *, here: Callable[[], datetime] = positions.now) -> Finding:
     """Whether it has jumped ahead of the clocks."""
     row = connection.execute(_SQL["clock_and_last_instant"]).fetchone()
     assert row is not None
     now, at = row
     if at is None or at - now <= AHEAD_MAX:
         return ok("ledger time", "not ahead of the database's clock")
+    ahead = f"{(at - now).total_seconds():.0f} s ahead of the database's clock"
+    if abs(here() - now) > AHEAD_MAX:
+        return fail(
+            "ledger time",
+            f"{ahead}, which may be the one that is wrong",
+            "synchronise both clocks (NTP) first, then run doctor again",
+        )
     return fail(
         "ledger time",
-        f"{(at - now).total_seconds():.0f} s ahead of the database's "
-        f"clock: tokens expire too early",
+        f"{ahead}: tokens expire too early",
         "stop the service and run scim-ledger repair ledger-time (docs/how-to/clocks.md)",
     )
 

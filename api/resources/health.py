@@ -15,11 +15,9 @@ from api.http.openapi import or_problem
 from api.http.problems import documented
 from api.service import InjectedService, Service
 from domain.errors import (
-    AppendsRefused,
     ClockSkewed,
     EventsLost,
     HeadFileUnusable,
-    LedgerLocked,
     PepperMismatch,
     ProjectionStopped,
     SharedSession,
@@ -173,12 +171,10 @@ def _why(error: Unavailable) -> tuple[Readiness, str]:
             return Readiness("unavailable", problems=[str(error)]), "pepper"
         case EventsLost() | HeadFileUnusable():
             return Readiness("unavailable", problems=[str(error)]), "events_lost"
-        case SharedSession() | LedgerLocked() | AppendsRefused():
-            return Readiness("unavailable", problems=[str(error)]), "database"
         case StoreReadOnly():
             return Readiness("read_only", problems=[str(error)]), "read_only"
         case _:
-            return Readiness("unavailable"), "database"
+            return Readiness("unavailable", problems=[str(error)]), "database"
 
 
 async def _late(service: Service, at: datetime, *, has_stopped: bool) -> str | None:

@@ -19,21 +19,51 @@ _TIMEOUT_MAX_S: Final = 3600
 _RATE_MAX: Final = 1_000_000
 _OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
 _BASE_URL: Final = "must be http(s)://host[:port][/path] without user, query and fragment"
-_ESCAPES: Final = ": in a URL, the characters / and @ of a password are written %2F and %40"
+_ESCAPES: Final = "in a URL, the characters / and @ of a password are written %2F and %40"
+_MALFORMED: Final = "is not a connection string of PostgreSQL"
+_LIBPQ_SAID: Final = {
+    "percent-encoded": "in a URL, the character % is written %25",
+    "invalid connection option|invalid URI query parameter": "it has an option that there is not",
+    "key/value separator": "each option behind the ? of a URL is written name=value",
+}
+"""What its message holds, and what may be said of it."""
 _PLAIN_URL: Final = re.compile(r"[!-~]+").fullmatch
 
 
 def _check_connection_string(name: str, text: str | None) -> None:
+    text = text or ""
     try:
-        parts = conninfo_to_dict(text or "")
-    except psycopg.ProgrammingError:  # its message quotes the text, password included
-        raise UnusableSetting(name, f"is not a connection string of PostgreSQL{_ESCAPES}") from None
+        parts = conninfo_to_dict(text)
+    except psycopg.ProgrammingError as error:  # its message quotes the text, password included
+        raise UnusableSetting(name, f"{_MALFORMED}: {_misread(text, str(error))}") from None
     if _is_cut(parts):
-        raise UnusableSetting(name, f"is not a connection string of PostgreSQL{_ESCAPES}")
+        why = _ESCAPES if "//" in text else "its port is no number"
+        raise UnusableSetting(name, f"{_MALFORMED}: {why}")
+    if not all(map(_is_host, str(parts.get("host") or "").split(","))):
+        raise UnusableSetting(name, "names a host that no host can be called: correct the name")
     for part, value in parts.items():
         plain = str(value)  # a URL's escapes are gone: %0A is a newline in a name
         if part != "password" and (not plain.isprintable() or plain != plain.strip()):
             raise UnusableSetting(name, f"holds a {part} with a blank at an end or a newline in it")
+
+
+def _misread(text: str, said: str) -> str:
+    """Why libpq cannot read a connection string, without anything of it."""
+    for pattern, why in _LIBPQ_SAID.items():
+        if re.search(pattern, said):
+            return why
+    if "//" in text:
+        return _ESCAPES
+    return "write postgresql://user@host:port/database, or name='value' with blanks between them"
+
+
+def _is_host(text: str) -> bool:
+    """Whether a name server can be asked for it; the directory of a socket is none."""
+    try:
+        text.startswith(("/", "@")) or text.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _is_cut(parts: Mapping[str, Any]) -> bool:

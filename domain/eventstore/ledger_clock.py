@@ -21,6 +21,9 @@ AHEAD_MAX: Final = timedelta(seconds=2)
 what is further is damage of before.
 """
 
+BEHIND_MAX: Final = timedelta(seconds=3)
+"""How far behind it; one second of it is for who waits for the append lock."""
+
 logger = structlog.get_logger()
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+import psycopg
 from psycopg import Connection
 
 from domain.api_token import events as api_token
@@ -31,7 +32,7 @@ from domain.eventstore.aggregates import (
     moved_secrets,
 )
 from domain.eventstore.event_registry import REGISTRY
-from domain.eventstore.ledger_clock import AHEAD_MAX
+from domain.eventstore.ledger_clock import AHEAD_MAX, skew_of
 from domain.postgres import binary_arrays
 from domain.postgres.sql_file import statements
 from domain.scim_token import events as scim_token
@@ -75,7 +76,9 @@ class TimeRepair:
     streams: int
 
 
-def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeRepair | None:
+def repair_ledger_time(
+    connection: Connection, *, clock: datetime, by: str, reason: str
+) -> TimeRepair | None:
     """Bring back every event that is ahead of the database's clock; None where there is none.
 
     What is ahead no further than a process may be (AHEAD_MAX) is sound.
@@ -84,9 +87,11 @@ def repair_ledger_time(connection: Connection, *, by: str, reason: str) -> TimeR
     An event gets the latest instant that it is known not to be before: that of the last one before
     the jump, or the arrival that a later use noted by a clock that was right. Instants that were
     reckoned from it move with it: the end of an overlap, the end of an API token's lifetime. What a
-    caller asked for stays. Raises NotRepairable while a service runs, UnreadableEvent for one of a
-    later release.
+    caller asked for stays. clock: now, of this machine. Raises NotRepairable while a service runs,
+    and where the two clocks disagree: by one that is behind, good events are ahead. Raises
+    UnreadableEvent for one of a later release.
     """
+    _require_one_time(connection, clock)
     connection.execute(_SQL["take_time"])
     connection.execute(append.LOCK)
     # A process remembers what it refused, and until when, by the time that is about to be taken
@@ -127,6 +132,15 @@ def require_no_service(connection: Connection) -> None:
     row = connection.execute(_SQL["count_services"]).fetchone()
     if row is None or row[0]:
         raise NotRepairable("a service is connected to this ledger: stop every one, then repeat")
+
+
+def _require_one_time(connection: Connection, clock: datetime) -> None:
+    try:
+        connection.execute(append.LEDGER_TIME, [clock])
+    except psycopg.Error as error:
+        if skew := skew_of(error):
+            raise NotRepairable(f"{skew}: set both right (NTP), then look again") from error
+        raise
 
 
 def give_up_pepper(connection: Connection, *, by: str, reason: str) -> int:

@@ -159,6 +159,33 @@ def test_a_connection_string_that_cannot_be_read_is_not_quoted(name: str) -> Non
         assert refused({f"SCIM_LEDGER_{name}": text}).startswith(said)
 
 
+UNREADABLE: Final = {
+    "host=h port=abc": "its port is no number",
+    "host=h port=-1": "its port is no number",
+    f"host=h password={SECRET} passwort={SECRET}": "it has an option that there is not",
+    f"postgresql://u:{SECRET}@h/x?{SECRET}=1": "it has an option that there is not",
+    f"postgresql://u:{SECRET}@h/x?sslmode": "behind the ? of a URL is written name=value",
+    f"postgresql://u:{SECRET}%zz@h/x": "the character % is written %25",
+    f"postgresql://u:{SECRET}%@h/x": "the character % is written %25",
+    f"postgresql://u:{SECRET}%00@h/x": "the character % is written %25",
+    f"host=h password={SECRET} {SECRET}": "write postgresql://user@host:port/database, or name=",
+    f"host=h password='{SECRET}": "write postgresql://user@host:port/database, or name=",
+    "localhost": "write postgresql://user@host:port/database, or name=",
+    **dict.fromkeys(
+        ("host=a..b", f"host=h,{'a' * 64}.example", "postgresql://.../x", f"host={'é' * 70}"),
+        "names a host that no host can be called",
+    ),
+}
+
+
+@pytest.mark.parametrize("conninfo", UNREADABLE)
+def test_what_is_wrong_with_a_connection_string_is_said_and_nothing_of_it(conninfo: str) -> None:
+    said = refused({"DATABASE_URL": conninfo})
+    assert UNREADABLE[conninfo] in said
+    assert SECRET not in said
+    assert "%2F" not in said
+
+
 @pytest.mark.parametrize("cut", ["/", "@"])
 @pytest.mark.parametrize("host", ["h", "h:5432", "h1,h2:1", "[::1]:1", ""])
 @pytest.mark.parametrize("before", ["", "12", SECRET])
@@ -176,6 +203,8 @@ def test_a_password_that_cuts_its_url_is_refused_with_the_way_to_write_it(
     [
         *("postgresql:///ledger?host=@abstract", "host=@abstract dbname=a@b user=u", "dbname=x"),
         *("postgresql://u@h1:1,h2:2/a%40b", "postgresql://u@h1,h2/x", "service=x", "host=a,b"),
+        *("host=zoë.example", "host=/run/a..b", "host=a.example.", "host='' dbname=x"),
+        *("host=10.0.0.1,::1", "postgresql://[::1]/x", "host=,a", "host=a_b"),
     ],
 )
 def test_what_only_looks_cut_is_taken(conninfo: str) -> None:

@@ -28,7 +28,10 @@ from domain.errors import SharedSession
 from domain.postgres.pooler import require_own_session
 from tests.api.cli.test_commands import refused, run
 from tests.conftest import Database
+from tests.faults.database.test_switchover import BACK_WITHIN_S, Client, demote
+from tests.faults.standby import cluster
 from tests.gateways.programs import SEARCH_PATH, require
+from tests.presenting import UNLIMITED
 from tests.service import COMMAND, running_service, service_environment, until
 
 pytestmark = pytest.mark.gateway
@@ -221,6 +224,38 @@ def test_a_mode_that_is_changed_while_the_service_runs_answers_with_no_other_sta
         examined = json.loads(run(through.app, "doctor", "--json").stdout)
         assert SENTENCE in {f"{finding['found']}: {finding['remedy']}" for finding in examined}
         through.set(pool_mode="session")
+
+
+@pytest.mark.parametrize("is_fenced", [True, False], ids=["fenced", "killed"])
+def test_a_pooler_that_is_pointed_at_the_promoted_server_is_followed(*, is_fenced: bool) -> None:
+    """RELOAD ends no session: those on the old server are left by us, or broken with it."""
+    with (
+        cluster() as pair,
+        pgbouncer(pair.primary.database, mode="session") as through,
+        running_service(
+            Database(pair.primary.database.owner, through.app), workers=2, environment=UNLIMITED
+        ) as service,
+    ):
+        client = Client(service)
+        client.warm()
+        pair.until_streaming()
+        if is_fenced:
+            demote(pair)
+            known = pair.primary.ask("SELECT count(*) FROM ledger.events")
+        else:
+            pair.kill_primary()
+        pair.promote()
+        old, new = (
+            str(conninfo_to_dict(server.conninfo)["host"])
+            for server in (pair.primary, pair.standby)
+        )
+        through.configuration.write_text(through.configuration.read_text().replace(old, new))
+        os.kill(through.pid, signal.SIGHUP)
+        until(client.is_well, timeout_s=BACK_WITHIN_S, what="full service")
+        for _ in range(20):  # no connection of either worker is left behind
+            assert client.is_well()
+        if is_fenced:
+            assert pair.primary.ask("SELECT count(*) FROM ledger.events") == known
 
 
 def test_without_a_pooler_each_connection_has_its_own(database: Database) -> None:

@@ -23,7 +23,7 @@ from api.settings import Settings, SettingsError
 from domain.eventstore.peppers.fingerprints import record_pepper
 from domain.secret import Pepper
 from tests.api.cli.test_commands import VALUE, _unreachable, run
-from tests.conftest import APP_ROLE, Database, catch_up, now
+from tests.conftest import APP_ROLE, Database, catch_up
 from tests.docs.documents import ROOT
 from tests.domain.postgres.test_encoding import database_in
 from tests.domain.scenario import created
@@ -339,23 +339,6 @@ def test_the_version_is_judged(
     connection: psycopg.Connection, oldest: int, newest: int, status: Status
 ) -> None:
     assert server.version(connection, oldest=oldest, newest=newest).status is status
-
-
-@pytest.mark.parametrize("hours", [-1, 1])
-def test_a_clock_that_is_wrong_fails(connection: psycopg.Connection, hours: int) -> None:
-    finding = ledger.clock(connection, here=lambda: now() + timedelta(hours=hours))
-    assert finding.status is FAILS
-    assert re.match(r"3(600|599)\.\d s (ahead of|behind) the database's", finding.found)
-
-
-def test_a_ledger_that_has_jumped_fails(database: Database) -> None:
-    record(database, created())
-    assert found(database)["ledger time"].status is IS_OK
-    as_owner(database, "UPDATE ledger.events SET at = clock_timestamp() + interval '40 days'")
-    finding = found(database)["ledger time"]
-    assert finding.status is FAILS
-    assert re.match(r"345(6000|5999) s ahead of the database's clock", finding.found)
-    assert "scim-ledger repair ledger-time" in str(finding.remedy)
 
 
 def test_a_view_that_is_far_behind_warns(

@@ -68,7 +68,9 @@ def repaired(database: Database, *, is_left: bool = True) -> TimeRepair | None:
     if is_left:
         wait_until_left(database)
     with psycopg.connect(database.owner) as owner:
-        return repair_ledger_time(owner, by="ada@bastion", reason="the clock of replica 2")
+        return repair_ledger_time(
+            owner, clock=now(), by="ada@bastion", reason="the clock of replica 2"
+        )
 
 
 def events(database: Database) -> dict[int, tuple[str, datetime, bytes]]:
@@ -215,6 +217,22 @@ def test_an_end_that_was_asked_for_stays_and_one_that_was_reckoned_moves(
 
     run(main())
     assert_clean(database)
+
+
+@pytest.mark.parametrize("away", [-DAY, -timedelta(seconds=4), timedelta(seconds=3), DAY], ids=str)
+def test_nothing_is_repaired_by_a_clock_that_may_be_wrong(
+    database: Database, away: timedelta
+) -> None:
+    """By a database's clock that is a day behind, every event of that day is ahead."""
+    asyncio.run(jumped(database))
+    wait_until_left(database)
+    was = events(database)
+    with (
+        psycopg.connect(database.owner) as owner,
+        pytest.raises(NotRepairable, match="that of the database: set both right"),
+    ):
+        repair_ledger_time(owner, clock=now() + away, by="ada@bastion", reason="it jumped")
+    assert events(database) == was
 
 
 def test_nothing_is_repaired_under_a_service(database: Database, run: Run) -> None:

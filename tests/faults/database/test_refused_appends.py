@@ -2,11 +2,15 @@
 
 import psycopg
 import pytest
-from psycopg import errors
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg import errors, sql
+from structlog.testing import capture_logs
 
 from domain.errors import AppendsRefused
-from domain.eventstore.append_faults import BELIEVED_S, AppendFaults
+from domain.eventstore.append_faults import BELIEVED_S, MIXED_S, AppendFaults
 from tests.conftest import APP_ROLE, Database, Run, open_ledger
+from tests.service import running_service, until
 
 
 def test_a_refusal_is_told_until_an_append_succeeds() -> None:
@@ -26,6 +30,61 @@ def test_it_is_told_for_a_while_since_who_is_not_ready_is_not_asked() -> None:
     with pytest.raises(AppendsRefused, match="SQLSTATE XX002"):
         faults.require_none()
     faults.require_none()
+
+
+class Watch:
+    """A clock that a test moves. at: seconds."""
+
+    at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.01, MIXED_S / 2), st.booleans(), st.booleans()),
+        min_size=2, max_size=60,
+    )
+)  # fmt: skip
+def test_a_mixed_load_is_ready_and_has_one_line_of_the_log(
+    steps: list[tuple[float, bool, bool]],
+) -> None:
+    """One works at least every second step; seconds pass before each."""
+    watch = Watch()
+    faults = AppendFaults(now=watch)
+    faults.worked()
+    with capture_logs() as logged:
+        for seconds, first_fails, second_fails in steps:
+            watch.at += seconds
+            for is_refused in (first_fails, second_fails, False):
+                faults.failed(errors.IndexCorrupted()) if is_refused else faults.worked()
+                faults.require_none()
+    assert len(logged) <= 2 + 2 * watch.at / BELIEVED_S
+
+
+def test_when_none_works_any_more_it_is_told_and_the_log_says_when_it_began_and_ended() -> None:
+    watch = Watch()
+    faults = AppendFaults(now=watch)
+    faults.worked()
+    with capture_logs() as logged:
+        faults.failed(errors.DiskFull())
+        faults.require_none()
+        watch.at += MIXED_S + 0.1
+        with pytest.raises(AppendsRefused):
+            faults.require_none()
+        for _ in range(100):
+            faults.failed(errors.DiskFull())
+            faults.worked()
+            faults.require_none()
+            watch.at += 0.1
+        watch.at += BELIEVED_S
+        faults.worked()
+        faults.worked()
+    assert [line["event"] for line in logged] == [
+        "store.refuses_appends",
+        "store.takes_appends_again",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -56,3 +115,20 @@ def test_a_right_that_is_missing_is_told_before_anything_is_refused(
                 await ledger.require_appends()
 
     run(main())
+
+
+def test_a_database_without_a_connection_left_is_told_in_words(database: Database) -> None:
+    with running_service(database) as service, psycopg.connect(database.owner) as owner:
+        name = sql.Identifier(owner.info.dbname)
+        owner.autocommit = True
+        owner.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 0").format(name))
+        owner.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        answer = service.client.get("/readyz")
+        owner.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name))
+        assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+        (problem,) = answer.json()["problems"]
+        assert problem.startswith("the database has no connection left: raise max_connections")
+        until(lambda: service.client.get("/readyz").status_code == 200, what="readiness")

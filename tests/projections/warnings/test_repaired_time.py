@@ -252,7 +252,9 @@ async def _meanwhile(w: Weeks, token: Token, plan: Plan) -> bool:
 def _repair(database: Database) -> None:
     wait_until_left(database)
     with psycopg.connect(database.owner) as owner:
-        assert repair_ledger_time(owner, by="ada@bastion", reason="the database's clock")
+        assert repair_ledger_time(
+            owner, clock=now(), by="ada@bastion", reason="the database's clock"
+        )
     _assert_sound(database)
     with psycopg.connect(database.app, autocommit=True) as connection:
         for projection in PROJECTIONS:
