@@ -58,9 +58,11 @@ def _misread(text: str, said: str) -> str:
 
 
 def _is_host(text: str) -> bool:
-    """Whether a name server can be asked for it; the directory of a socket is none."""
+    """Whether a name server can be asked for it, or need not be: for none, or for a socket."""
+    if not text or text.startswith(("/", "@")):
+        return True
     try:
-        text.startswith(("/", "@")) or text.encode("idna")
+        text.encode("idna")
     except UnicodeError:
         return False
     return True

@@ -1,17 +1,20 @@
-"""Why the database refuses appends that it was asked for, as one process has seen it."""
+"""Why the database takes no appends, as one process has seen it."""
 
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 import psycopg
 import structlog
 
-from domain.errors import AppendsRefused
+from domain.errors import AppendsRefused, StoreUnavailable
 
 BELIEVED_S: Final = 10.0
 """A process that is not ready gets no requests, and would not find out that all is well."""
+
+RECONNECTED_S: Final = 2.0
+"""Whether there are connections again, the reads of readiness find out by themselves."""
 
 MIXED_S: Final = 1.0
 """So long after one that worked, a refusal may be of one request among many."""
@@ -29,8 +32,14 @@ _SAID: Final = {
 logger = structlog.get_logger()
 
 
+class _Fault(NamedTuple):
+    error: StoreUnavailable
+    at: float
+    believed_s: float
+
+
 class AppendFaults:
-    """The last append that the database refused, while none succeeds.
+    """The last append that the database refused, or was not asked for, while none succeeds.
 
     Some may be refused and others not, by turns: that is no reason to send no requests here. The
     log has a line when that begins and one when it is over, however often it turns.
@@ -39,37 +48,44 @@ class AppendFaults:
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self._now = now
-        self._refused: tuple[str, float] | None = None
+        self._last: _Fault | None = None
         self._worked_at = -inf
         self._has_worked_since = False
 
     def failed(self, error: psycopg.Error) -> None:
         """An append ended with this."""
         sqlstate = error.sqlstate or ""
-        if not sqlstate.startswith(_LASTING):
-            return
-        if self._refused is None:
-            logger.error("store.refuses_appends", sqlstate=sqlstate)
-        self._refused = sqlstate, self._now()
-        self._has_worked_since = False
+        if sqlstate.startswith(_LASTING):
+            self._note(refusal(sqlstate), BELIEVED_S, "store.refuses_appends", sqlstate=sqlstate)
+
+    def unreachable(self, error: StoreUnavailable) -> None:
+        """No connection for appends can be had."""
+        self._note(error, RECONNECTED_S, "store.unreachable", reason=str(error))
 
     def worked(self) -> None:
         """An append is committed."""
         self._worked_at = self._now()
         self._has_worked_since = True
-        if self._refused is not None and self._worked_at - self._refused[1] > BELIEVED_S:
-            self._refused = None
+        if self._last is not None and self._worked_at - self._last.at > BELIEVED_S:
+            self._last = None
             logger.warning("store.takes_appends_again")
 
     def require_none(self) -> None:
-        """Raise AppendsRefused where an append was refused in the last seconds, and none worked."""
-        if self._refused is None or self._has_worked_since:
+        """Raise AppendsRefused where an append was refused in the last seconds, and none worked;
+        StoreUnavailable where it could not be asked for.
+        """
+        if self._last is None or self._has_worked_since:
             return
-        sqlstate, refused_at = self._refused
         now = self._now()
-        if now - refused_at > BELIEVED_S or now - self._worked_at <= MIXED_S:
+        if now - self._last.at > self._last.believed_s or now - self._worked_at <= MIXED_S:
             return
-        raise refusal(sqlstate)
+        raise self._last.error.with_traceback(None)
+
+    def _note(self, error: StoreUnavailable, believed_s: float, event: str, **why: str) -> None:
+        if self._last is None:
+            logger.error(event, **why)
+        self._last = _Fault(error, self._now(), believed_s)
+        self._has_worked_since = False
 
 
 def refusal(sqlstate: str | None) -> AppendsRefused:

@@ -162,7 +162,11 @@ class UseLane:
         return batch.missed
 
     async def _execute(self, jobs: Sequence[_Job], *, is_all: bool) -> tuple["_Batch", PGresult]:
-        connection = await self._kept.get()
+        try:
+            connection = await self._kept.get()
+        except StoreUnavailable as error:
+            self._faults.unreachable(error)
+            raise
         if self._record is None or not self._record.is_on(connection):
             self._record = PreparedStatement(connection, "record_uses", RECORD_USES)
         # Those who gave up while it connected were told that the store is unavailable.

@@ -99,9 +99,9 @@ def test_two_authorization_headers_are_refused(service: RunningService, admin: C
         "title": "Bad request",
         "status": 400,
         "detail": "More than one Authorization header.",
+        "instance": f"urn:uuid:{answer.headers['x-request-id']}",
     }
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["x-request-id"]
 
 
 def _unknown(_: RunningService) -> str:

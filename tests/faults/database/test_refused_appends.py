@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from psycopg import errors, sql
 from structlog.testing import capture_logs
 
-from domain.errors import AppendsRefused
-from domain.eventstore.append_faults import BELIEVED_S, MIXED_S, AppendFaults
+from domain.errors import AppendsRefused, StoreUnavailable
+from domain.eventstore.append_faults import BELIEVED_S, MIXED_S, RECONNECTED_S, AppendFaults
 from tests.conftest import APP_ROLE, Database, Run, open_ledger
+from tests.faults.host import created, presented
 from tests.service import running_service, until
 
 
@@ -29,6 +30,19 @@ def test_it_is_told_for_a_while_since_who_is_not_ready_is_not_asked() -> None:
     faults.failed(errors.IndexCorrupted())
     with pytest.raises(AppendsRefused, match="SQLSTATE XX002"):
         faults.require_none()
+    faults.require_none()
+
+
+def test_that_none_can_be_asked_for_is_told_until_readiness_would_see_it_by_itself() -> None:
+    watch = Watch()
+    faults = AppendFaults(now=watch)
+    with capture_logs() as logged:
+        for _ in range(3):
+            faults.unreachable(StoreUnavailable("no connection is left"))
+            with pytest.raises(StoreUnavailable, match="no connection is left"):
+                faults.require_none()
+    assert [line["event"] for line in logged] == ["store.unreachable"]
+    watch.at += RECONNECTED_S + 0.1
     faults.require_none()
 
 
@@ -132,3 +146,32 @@ def test_a_database_without_a_connection_left_is_told_in_words(database: Databas
         (problem,) = answer.json()["problems"]
         assert problem.startswith("the database has no connection left: raise max_connections")
         until(lambda: service.client.get("/readyz").status_code == 200, what="readiness")
+
+
+def test_uses_without_a_connection_are_told_though_reads_have_theirs(database: Database) -> None:
+    with running_service(database) as service, psycopg.connect(database.owner) as owner:
+        owner.autocommit = True
+        token = created(service, service.api_token())
+        in_turn = presented(service, token)
+        assert in_turn < 300
+        limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format
+        name = sql.Identifier(owner.info.dbname)
+        owner.execute(limit(name, sql.Literal(0)))
+        owner.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE '%ledger.record_uses%' "
+            "AND pid <> pg_backend_pid()"
+        )
+        answers = []
+
+        def unready() -> bool:
+            assert presented(service, token) == 503
+            answers.append(service.client.get("/readyz"))
+            return answers[-1].status_code == 503
+
+        until(unready, what="a process that is not ready")
+        owner.execute(limit(name, sql.Literal(-1)))
+        (problem,) = answers[-1].json()["problems"]
+        assert problem.startswith("the database has no connection left")
+        until(lambda: presented(service, token) == in_turn, what="a use")
+        assert service.client.get("/readyz").status_code == 200
