@@ -19,6 +19,7 @@ from domain.command_handlers.rotations import RotationCommands
 from domain.command_handlers.scim_tokens import ScimTokenCommands
 from domain.command_handlers.setup_links import SetupLinkCommands
 from domain.commands import ClockAndIds
+from domain.eventstore.append_faults import AppendProbe
 from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.gate import AppendGate
@@ -99,6 +100,7 @@ class TokenLedger(
         )
         self.reads = ReadPool(conninfo, primary=primary, instruments=instruments.reads)
         self._newer_keys = NewerPeppers(self.reads, pepper)
+        self._append_probe = AppendProbe(self.reads, self.gate.faults)
         self._link_keys = pepper.derived(KEY_PURPOSE)
         self._rekeyer = Rekeyer(self.gate, self.reads, pepper, new_id=clock_and_ids.new_id)
         self.api_token_lookup = ApiTokenLookup(

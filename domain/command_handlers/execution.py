@@ -12,11 +12,11 @@ from domain import policy
 from domain.api_token.token import ApiToken
 from domain.authority import Authority, authorised, judged
 from domain.commands import ClockAndIds, CommandKey
-from domain.errors import LedgerLocked, SecretAlreadyShown, StoreUnavailable
+from domain.errors import SecretAlreadyShown
 from domain.event import Actor, Changes, Event, States
 from domain.eventstore import append
 from domain.eventstore.aggregates import decode_states
-from domain.eventstore.append_faults import refusal
+from domain.eventstore.append_faults import AppendProbe
 from domain.eventstore.command_batch import Command, Outcome
 from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate
 from domain.eventstore.ledger_clock import LedgerClock
@@ -42,6 +42,7 @@ class Execution:
     clock: LedgerClock
     clock_and_ids: ClockAndIds
     _newer_keys: NewerPeppers
+    _append_probe: AppendProbe
     _scim_kind: SecretKind
     _secret_prefix: str | None
 
@@ -127,20 +128,8 @@ class Execution:
         return at
 
     async def require_appends(self) -> None:
-        """Raise LedgerLocked where a use would wait for longer than it may, AppendsRefused where
-        the last one of this process was refused; StoreUnavailable.
-
-        It waits for as long as a read waits for a lock (`READING`), and writes nothing.
-        """
-        self.gate.faults.require_none()
-        try:
-            await self.reads.fetch(append.MAY_APPEND)
-        except StoreUnavailable as error:
-            if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
-                raise LedgerLocked from error
-            raise
-        except psycopg.Error as error:
-            raise refusal(error.sqlstate) from error
+        """Raise LedgerLocked, AppendsRefused or StoreUnavailable where no use would be recorded."""
+        await self._append_probe.require()
 
     async def require_all_keys(self) -> None:
         """Raise PepperMismatch where the ledger has a key that this process lacks;

@@ -1,6 +1,6 @@
-"""Why the database takes no appends, as one process has seen it."""
+"""Why the database takes no appends: as one process has seen it, and as it finds when it asks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
 from typing import Final, NamedTuple
@@ -8,7 +8,10 @@ from typing import Final, NamedTuple
 import psycopg
 import structlog
 
-from domain.errors import AppendsRefused, StoreUnavailable
+from domain.errors import AppendsRefused, LedgerLocked, StoreUnavailable
+from domain.eventstore.append import MAY_APPEND
+from domain.eventstore.batcher import Batcher, Job
+from domain.postgres.read_pool import ReadPool
 
 BELIEVED_S: Final = 10.0
 """A process that is not ready gets no requests, and would not find out that all is well."""
@@ -86,6 +89,38 @@ class AppendFaults:
             logger.error(event, **why)
         self._last = _Fault(error, self._now(), believed_s)
         self._has_worked_since = False
+
+
+class AppendProbe:
+    """Whether a use would be recorded now. One look at a time, for all who ask meanwhile: it takes
+    the append lock, and anybody may ask `/readyz`.
+    """
+
+    def __init__(self, pool: ReadPool, faults: AppendFaults) -> None:
+        self._pool = pool
+        self._faults = faults
+        self._looks: Batcher[None, None] = Batcher(self._look)
+
+    async def require(self, *, timeout_s: float = 1.5) -> None:
+        """Raise LedgerLocked where a use would wait for longer than it may, AppendsRefused where
+        the last one of this process was refused; StoreUnavailable.
+
+        It waits for as long as a read waits for a lock (`READING`), and writes nothing.
+        """
+        self._faults.require_none()
+        await self._looks.submit(None, timeout_s=timeout_s)
+
+    async def _look(self, jobs: Sequence[Job[None, None]]) -> None:
+        try:
+            await self._pool.fetch(MAY_APPEND)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                raise LedgerLocked from error
+            raise
+        except psycopg.Error as error:
+            raise refusal(error.sqlstate) from error
+        for job in jobs:
+            job.resolve(None)
 
 
 def refusal(sqlstate: str | None) -> AppendsRefused:

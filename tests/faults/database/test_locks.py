@@ -1,5 +1,6 @@
 """A lock that keeps every append waiting: readiness says that, and the doctor says whose it is."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from itertools import product
@@ -10,9 +11,9 @@ import pytest
 
 from api.doctor import locks
 from api.doctor.finding import Status
-from domain.errors import LedgerLocked
+from domain.errors import LedgerLocked, StoreUnavailable
 from domain.eventstore import append
-from tests.conftest import Database, new_database
+from tests.conftest import Database, Run, new_database, open_ledger
 from tests.service import RunningService, running_service, until
 from tests.stopwatch import Stopwatch
 from tests.turns import by_turns
@@ -69,6 +70,28 @@ def a_change_that_waits(database: Database) -> Iterator[str]:
                 f"ledger.secrets, behind process {reader}"
             )
             third.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+WAITING: Final = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+def test_however_many_ask_one_waits_for_the_append_lock(database: Database, run: Run) -> None:
+    """Anybody may ask, and each who waits there stands before a use."""
+
+    async def main() -> None:
+        with the_append_lock(database):
+            async with open_ledger(database.app) as ledger:
+                asked = [asyncio.create_task(ledger.require_appends()) for _ in range(30)]
+                seen = set()
+                with psycopg.connect(database.owner, autocommit=True) as looks:
+                    while not all(task.done() for task in asked):
+                        seen.add(looks.execute(WAITING).fetchone())
+                        await asyncio.sleep(0.05)
+                for outcome in await asyncio.gather(*asked, return_exceptions=True):
+                    assert isinstance(outcome, StoreUnavailable)
+            assert seen - {(0,)} == {(1,)}
+
+    run(main())
 
 
 def ready(service: RunningService) -> tuple[int, list[str]]:
