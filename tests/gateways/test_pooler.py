@@ -231,7 +231,7 @@ def test_a_pooler_that_is_pointed_at_the_promoted_server_is_followed(*, is_fence
     """RELOAD ends no session: those on the old server are left by us, or broken with it."""
     with (
         cluster() as pair,
-        pgbouncer(pair.primary.database, mode="session") as through,
+        pgbouncer(pair.primary.database, mode="session", server_login_retry="1") as through,
         running_service(
             Database(pair.primary.database.owner, through.app), workers=2, environment=UNLIMITED
         ) as service,
@@ -244,6 +244,7 @@ def test_a_pooler_that_is_pointed_at_the_promoted_server_is_followed(*, is_fence
             known = pair.primary.ask("SELECT count(*) FROM ledger.events")
         else:
             pair.kill_primary()
+            assert not client.is_well()  # so that the pooler has asked it in vain
         pair.promote()
         old, new = (
             str(conninfo_to_dict(server.conninfo)["host"])
@@ -251,9 +252,12 @@ def test_a_pooler_that_is_pointed_at_the_promoted_server_is_followed(*, is_fence
         )
         through.configuration.write_text(through.configuration.read_text().replace(old, new))
         os.kill(through.pid, signal.SIGHUP)
-        until(client.is_well, timeout_s=BACK_WITHIN_S, what="full service")
-        for _ in range(20):  # no connection of either worker is left behind
-            assert client.is_well()
+        until(
+            lambda: all(client.is_well() for _ in range(20)),  # of both workers, by all connections
+            timeout_s=3 * BACK_WITHIN_S,  # the pooler waits between its attempts, too
+            what="full service",
+            tell=through.configuration.with_name("log").read_text,
+        )
         if is_fenced:
             assert pair.primary.ask("SELECT count(*) FROM ledger.events") == known
 
