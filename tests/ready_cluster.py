@@ -7,6 +7,8 @@ import atexit
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -41,6 +43,21 @@ def copy_cluster(base_dir: Path) -> None:
     base_dir.chmod(0o711)
     # As root the files are of the server's own account: `cp -a` keeps that.
     subprocess.run(["cp", "-a", _made() / "data", base_dir / "data"], check=True)
+
+
+@contextmanager
+def own_copy(
+    kind: str, *, is_durable: bool = False, settings: Mapping[str, str] = {}
+) -> Iterator[EmbeddedPostgres]:
+    """A server on a copy of the cluster, to be started by whoever it is for; gone afterwards."""
+    base = new_base(kind, is_durable=is_durable)
+    server = EmbeddedPostgres(base, is_durable=is_durable, settings=settings)
+    try:
+        copy_cluster(base)
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(base)
 
 
 @cache

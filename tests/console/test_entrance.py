@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from api.console.cookie import LOOPBACK, SECURE
-from api.console.pages.sign_in import PROXY_UNKNOWN
+from api.console.pages.sign_in import UNKNOWN_PROXY_SEEN
 from api.console.same_origin import NEEDS_HTTPS, PROXY, REFUSED, UNTOLD
 from domain.api_token.permissions import Permission
 from tests.api.cli.test_commands import told
@@ -456,7 +456,7 @@ def test_behind_a_proxy_that_is_not_known_the_cookie_needs_https_all_the_same(
     cookie, *attributes = (part.strip() for part in answer.headers["set-cookie"].split(";"))
     assert cookie.startswith(f"{SECURE}=api_live_")
     assert "Secure" in attributes
-    assert f'"event": "{PROXY_UNKNOWN}"' in service.log.read_text()
+    assert f'"event": "{UNKNOWN_PROXY_SEEN}"' in service.log.read_text()
     with_session = {"Cookie": f"{LOOPBACK}={admin.secret}; {cookie}"}
     page = service.client.get("/console/tokens", headers=with_session)
     assert page.status_code == 200

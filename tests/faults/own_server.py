@@ -1,7 +1,6 @@
 """A database server that a test may stop, kill and corrupt the life of: nobody else uses it."""
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from domain.postgres.embedded.server import EmbeddedPostgres
 from tests.conftest import Database
-from tests.ready_cluster import copy_cluster, new_base
+from tests.ready_cluster import own_copy
 
 
 class OwnServer:
@@ -42,15 +41,9 @@ class OwnServer:
 @contextmanager
 def own_server(*, is_durable: bool) -> Iterator[OwnServer]:
     """Started and migrated; gone afterwards."""
-    base = new_base("own", is_durable=is_durable)
-    server = EmbeddedPostgres(base, is_durable=is_durable)
-    try:
-        copy_cluster(base)
+    with own_copy("own", is_durable=is_durable) as server:
         server.start()
         yield OwnServer(server)
-    finally:
-        server.stop()
-        shutil.rmtree(base)
 
 
 def postmaster_pid(base_dir: Path) -> int:

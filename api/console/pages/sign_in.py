@@ -24,7 +24,7 @@ from domain.errors import Unauthenticated
 from domain.secret import MalformedSecretError, Secret, parse
 
 NOT_SIGNED_IN: Final = "This is no API token that is valid here."
-PROXY_UNKNOWN: Final = (
+UNKNOWN_PROXY_SEEN: Final = (
     "a browser signed in over https through a proxy that SCIM_LEDGER_TRUSTED_PROXIES does not "
     "name, or that hands on no X-Forwarded-Host and X-Forwarded-Proto: setup links begin with a "
     "wrong address, and the trail tells the proxy's"
@@ -76,7 +76,7 @@ async def sign_in(request: StrictRequest, service: InjectedService) -> Response[
     addresses = service.doors.client_addresses
     name = cookie.name_of_new(request.scope, addresses)
     if name == cookie.SECURE and addresses.origin(request.scope).scheme == "http":
-        _log.warning(PROXY_UNKNOWN)
+        _log.warning(UNKNOWN_PROXY_SEEN)
     return Redirect(_target(to), status_code=303, cookies=[cookie.holding(name, opened)])
 
 

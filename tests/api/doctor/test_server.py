@@ -1,6 +1,5 @@
 """D7: troubles of a whole server, on one that nobody else uses."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -11,27 +10,21 @@ import pytest
 from api.doctor import server
 from api.doctor.finding import Status
 from domain.postgres.embedded.server import EmbeddedPostgres
-from tests.ready_cluster import copy_cluster, new_base
+from tests.ready_cluster import own_copy
 from tests.service import until
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[EmbeddedPostgres]:
     """A server without checksums and without autovacuum, on which transactions can be prepared."""
-    base = new_base("doctor", is_durable=False)
     settings = {"max_prepared_transactions": "2", "autovacuum": "off"}
-    made = EmbeddedPostgres(base, is_durable=False, settings=settings)
-    try:
-        copy_cluster(base)
+    with own_copy("doctor", settings=settings) as made:
         done = made._account.run(
             made.programs() / "pg_checksums", "--disable", "-D", made.base_dir / "data"
         )
         assert done.returncode == 0, done.stderr
         made.start()
         yield made
-    finally:
-        made.stop()
-        shutil.rmtree(base)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ and without a value of the connection string.
 """
 
 import asyncio
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,9 +15,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.errors import StoreUnavailable
 from domain.postgres.connection import connect, open_connection
-from domain.postgres.embedded.server import EmbeddedPostgres
 from tests.api.cli.test_commands import refused
-from tests.ready_cluster import copy_cluster, new_base
+from tests.ready_cluster import own_copy
 from tests.turns import by_turns
 
 CANARY: Final = "canary_5e1f"
@@ -28,10 +26,7 @@ CANARY: Final = "canary_5e1f"
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A server that asks some for a password, and does not let others in; as its superuser."""
-    base = new_base("own", is_durable=False)
-    own = EmbeddedPostgres(base, is_durable=False, settings={"max_connections": "20"})
-    try:
-        copy_cluster(base)
+    with own_copy("own", settings={"max_connections": "20"}) as own:
         own.start()
         rules = own.base_dir / "data" / "pg_hba.conf"
         asks = f"local all {CANARY}_asked scram-sha-256\nlocal all {CANARY}_rejected reject\n"
@@ -49,9 +44,6 @@ def server() -> Iterator[str]:
         parts = conninfo_to_dict(conninfo)
         del parts["require_auth"]  # of a server that asks nobody for a password; this one does
         yield make_conninfo(**{name: str(value) for name, value in parts.items()})
-    finally:
-        own.stop()
-        shutil.rmtree(base)
 
 
 def said(conninfo: str, *, is_unhurried: bool = True) -> str:

@@ -4,7 +4,6 @@ Then the server takes no writes, and the doctor has said so before.
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from typing import Final
 from uuid import uuid4
@@ -24,7 +23,7 @@ from domain.eventstore.uses import Decision
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.scim_token.events import Presentation, Revoked
 from tests.conftest import APP_ROLE, Database, Run, open_ledger
-from tests.ready_cluster import copy_cluster, new_base
+from tests.ready_cluster import own_copy
 
 TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim")
 IDS_OF_A_SEGMENT: Final = 1 << 20
@@ -35,17 +34,11 @@ NEXT_ID: Final = "SELECT pg_current_xact_id()"
 @pytest.fixture(scope="module")
 def held() -> Iterator[EmbeddedPostgres]:
     """A server with a replication slot that nobody reads: no old id can be cleared away."""
-    base = new_base("ids", is_durable=False)
-    made = EmbeddedPostgres(base, is_durable=False, settings={"wal_level": "logical"})
-    try:
-        copy_cluster(base)
+    with own_copy("ids", settings={"wal_level": "logical"}) as made:
         made.start()
         with psycopg.connect(ledger_of(made).owner, autocommit=True) as forgetful:
             forgetful.execute("SELECT pg_create_logical_replication_slot('forgotten', 'pgoutput')")
         yield made
-    finally:
-        made.stop()
-        shutil.rmtree(base)
 
 
 def ledger_of(own: EmbeddedPostgres) -> Database:
