@@ -55,12 +55,7 @@ class Cancellable(AsyncConnection[TupleRow]):
         A server has nothing to say to who is idle but its farewell, and behind that comes the end,
         which reading the farewell does not show.
         """
-        if self.closed:
-            return False
-        if self._poll is None:
-            self._poll = select.poll()
-            self._poll.register(self.pgconn.socket, select.POLLIN)
-        return not self._poll.poll(0)
+        return not self.closed and not self._has_more()
 
     async def answer(self) -> PGresult:
         """The last result of the one call that was sent through `pgconn`, whatever it says.
@@ -85,6 +80,17 @@ class Cancellable(AsyncConnection[TupleRow]):
         finally:
             self._answer = None
 
+    def give_up(self) -> None:
+        """End the wait for an answer, whether or not the loop still hears of the socket."""
+        self._break(psycopg.OperationalError("no answer came in time"))
+
+    def _has_more(self) -> bool:
+        """Whether there is something to read, or the end."""
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.pgconn.socket, select.POLLIN)
+        return bool(self._poll.poll(0))
+
     def _stop_listening(self) -> None:
         """Leave the socket alone.
 
@@ -106,8 +112,7 @@ class Cancellable(AsyncConnection[TupleRow]):
             if not self.pgconn.flush():
                 self._stop_writing()
         except psycopg.Error as error:
-            self._stop_listening()
-            self._fail(error)
+            self._break(error)
 
     def _read(self) -> None:
         if self._answer is None:
@@ -115,22 +120,30 @@ class Cancellable(AsyncConnection[TupleRow]):
             self._stop_listening()
             return
         try:
-            self.pgconn.consume_input()
-            # Asked before every call: get_result blocks the whole loop while the rest is still
-            # under way.
-            while not self.pgconn.is_busy():
-                result = self.pgconn.get_result()
-                if result is None:
-                    self._finish()
+            # To the end of what has come. A server that left with our question unread says farewell
+            # and resets the connection: uvloop tells of both at once, and never again.
+            while True:
+                self.pgconn.consume_input()
+                # Asked before every call: get_result blocks the whole loop while the rest is still
+                # under way.
+                while not self.pgconn.is_busy():
+                    result = self.pgconn.get_result()
+                    if result is None:
+                        self._finish()
+                        return
+                    self._received = result
+                    self.results += 1
+                if not self._has_more():
                     return
-                self._received = result
-                self.results += 1
         except psycopg.Error as error:
-            self._stop_listening()
-            if self._received is not None and self._received.status == ExecStatus.FATAL_ERROR:
-                self._finish()  # the server said why it ends the connection
-            else:
-                self._fail(error)
+            self._break(error)
+
+    def _break(self, error: psycopg.Error) -> None:
+        self._stop_listening()
+        if self._received is not None and self._received.status == ExecStatus.FATAL_ERROR:
+            self._finish()  # the server said why it ends the connection
+        else:
+            self._fail(error)
 
     def _finish(self) -> None:
         if self._received is None:

@@ -230,3 +230,5 @@ def shut_down(connection: AsyncConnection[Any] | psycopg.Connection[Any]) -> Non
         socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
     ):
         duplicate.shutdown(socket.SHUT_RDWR)
+    if isinstance(connection, Cancellable):
+        connection.give_up()

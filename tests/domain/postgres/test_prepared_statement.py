@@ -4,11 +4,12 @@ connection dies.
 
 import asyncio
 import os
+import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import psycopg
 import pytest
@@ -18,8 +19,14 @@ from hypothesis import strategies as st
 from psycopg.pq import ConnStatus
 
 from domain.postgres.cancellable_connection import Cancellable
-from domain.postgres.prepared_statement import PreparedReads, PreparedStatement
+from domain.postgres.connection import cut_after
+from domain.postgres.prepared_statement import NotExecuted, PreparedReads, PreparedStatement
 from tests.conftest import Database, Run
+from tests.faults.resetting_relay import resetting_relay
+from tests.service import until
+
+NewLoop: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
+INT4: Final = 23
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop])
@@ -110,6 +117,70 @@ def test_between_two_calls_the_connection_is_the_librarys_or_another_statements(
             for _ in range(2):
                 assert (await other([])).get_value(0, 0) == b"other"
                 assert (await statement([b"thing"])).get_value(0, 0) == b"thing"
+
+    run(main())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@given(kept=st.integers(0, 40_000), length=st.sampled_from([1, 3_000, 30_000]))
+@settings(max_examples=40)
+def test_an_answer_that_is_cut_off_anywhere_by_a_reset_ends_the_wait(
+    server: str, new_loop: NewLoop, kept: int, length: int
+) -> None:
+    """Also where all of it has come before the loop looks: uvloop tells of it once."""
+
+    async def main() -> None:
+        with resetting_relay(server) as relay:
+            connection = await Cancellable.connect(relay.conninfo, autocommit=True)
+            statement = PreparedStatement(connection, "long", "SELECT repeat('x', $1)", [INT4])
+            whole = await statement([length.to_bytes(4)])
+            relay.kept = kept
+            asking = asyncio.ensure_future(statement([length.to_bytes(4)]))
+            await asyncio.sleep(0)
+            assert relay.has_reset.wait(10), "the loop stood still until then"
+            async with connection, asyncio.timeout(5):
+                (told,) = await asyncio.gather(asking, return_exceptions=True)
+            if kept > length and not isinstance(told, BaseException):
+                assert told.get_value(0, 0) == whole.get_value(0, 0)
+            else:
+                assert isinstance(told, psycopg.OperationalError)
+                assert not isinstance(told, NotExecuted), "it was carried out"
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+def test_a_farewell_that_comes_with_a_reset_is_heard(database: Database, run: Run) -> None:
+    """The server is stopped in order while a question is under way to it."""
+
+    async def main() -> None:
+        async with connected(database) as connection, asyncio.timeout(10):
+            statement = PreparedStatement(connection, "one", "SELECT 1")
+            await statement([])
+            pid = connection.info.backend_pid
+            os.kill(pid, signal.SIGSTOP)
+            asking = asyncio.ensure_future(statement([]))
+            await asyncio.sleep(0)
+            with psycopg.connect(database.owner, autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s)", [pid])
+                os.kill(pid, signal.SIGCONT)
+                gone = "SELECT FROM pg_stat_activity WHERE pid = %s"
+                until(lambda: other.execute(gone, [pid]).rowcount == 0, what="its end")
+            with pytest.raises(NotExecuted, match="administrator command"):
+                await asking
+
+    run(main())
+
+
+def test_a_wait_that_is_cut_ends_whatever_the_loop_hears(database: Database, run: Run) -> None:
+    async def main() -> None:
+        async with connected(database) as connection, asyncio.timeout(10):
+            sleeps = PreparedStatement(connection, "sleeps", "SELECT pg_sleep(60)")
+            asking = asyncio.ensure_future(sleeps([]))
+            await asyncio.sleep(0.1)
+            asyncio.get_running_loop().remove_reader(connection.fileno())
+            with cut_after(connection, 0.1), pytest.raises(psycopg.OperationalError):
+                await asking
 
     run(main())
 
