@@ -42,14 +42,24 @@ class _Fault(NamedTuple):
 
 
 class AppendFaults:
-    """The last append that the database refused, or was not asked for, while none succeeds.
+    """The last append of a lane that the database refused, or was not asked for, while none
+    succeeds.
 
     Some may be refused and others not, by turns: that is no reason to send no requests here. The
     log has a line when that begins and one when it is over, however often it turns.
-    now: seconds, of a clock that only goes on.
+    lane: its name in the log. vouches_for: another lane, whose faults alone are no reason either
+    while appends of this one succeed. now: seconds, of a clock that only goes on.
     """
 
-    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        lane: str,
+        *,
+        vouches_for: "AppendFaults | None" = None,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        self._lane = lane
+        self._vouches_for = vouches_for
         self._now = now
         self._last: _Fault | None = None
         self._worked_at = -inf
@@ -71,7 +81,9 @@ class AppendFaults:
         self._has_worked_since = True
         if self._last is not None and self._worked_at - self._last.at > BELIEVED_S:
             self._last = None
-            logger.warning("store.takes_appends_again")
+            logger.warning("store.takes_appends_again", lane=self._lane)
+        if self._vouches_for is not None:
+            self._vouches_for.worked()
 
     def require_none(self) -> None:
         """Raise AppendsRefused where an append was refused in the last seconds, and none worked;
@@ -86,7 +98,7 @@ class AppendFaults:
 
     def _note(self, error: StoreUnavailable, believed_s: float, event: str, **why: str) -> None:
         if self._last is None:
-            logger.error(event, **why)
+            logger.error(event, lane=self._lane, **why)
         self._last = _Fault(error, self._now(), believed_s)
         self._has_worked_since = False
 
@@ -96,18 +108,19 @@ class AppendProbe:
     the append lock, and anybody may ask `/readyz`.
     """
 
-    def __init__(self, pool: ReadPool, faults: AppendFaults) -> None:
+    def __init__(self, pool: ReadPool, faults: Sequence[AppendFaults]) -> None:
         self._pool = pool
         self._faults = faults
         self._looks: Batcher[None, None] = Batcher(self._look)
 
     async def require(self, *, timeout_s: float = 1.5) -> None:
         """Raise LedgerLocked where a use would wait for longer than it may, AppendsRefused where
-        the last one of this process was refused; StoreUnavailable.
+        the last append of a lane of this process was refused; StoreUnavailable.
 
         It waits for as long as a read waits for a lock (`READING`), and writes nothing.
         """
-        self._faults.require_none()
+        for lane in self._faults:
+            lane.require_none()
         await self._looks.submit(None, timeout_s=timeout_s)
 
     async def _look(self, jobs: Sequence[Job[None, None]]) -> None:

@@ -48,7 +48,8 @@ class AppendGate:
     on_append: called after each commit that may have stored something.
     commit_turn: of the lane of uses. instruments: of both lanes.
     primary: shared by all connections of the process.
-    faults: why the database refused the last append of either lane.
+    faults: why the database refused the last append, of each lane. A command that succeeds says
+    nothing of uses; a use that does is what most requests are here for.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class AppendGate:
         self._clock = clock
         self._on_append = on_append
         self._kept = KeptConnection(primary)
-        self.faults = AppendFaults()
+        self._faults = AppendFaults("commands")
         self._commands: Batcher[Command, Outcome] = Batcher(
             self._run, max_batch=200, instruments=instruments.commands
         )
@@ -80,8 +81,9 @@ class AppendGate:
             on_append=on_append,
             commit_turn=commit_turn,
             instruments=instruments.uses,
-            faults=self.faults,
+            faults=AppendFaults("uses", vouches_for=self._faults),
         )
+        self.faults: Final = (self.uses.faults, self._faults)
         self.batch_sizes: deque[int] = deque(maxlen=1000)
 
     async def execute(self, command: Command, *, timeout_s: float = COMMAND_TIMEOUT_S) -> Outcome:
@@ -106,7 +108,7 @@ class AppendGate:
                 await self._kept.drop(error)
                 if isinstance(error, psycopg.Error):
                     self._clock.refuse(error)
-                    self.faults.failed(error)
+                    self._faults.failed(error)
                 elif is_last_try:
                     raise
                 if is_last_try:
@@ -127,7 +129,7 @@ class AppendGate:
         await self._store(connection, batch)
         self._instruments.append.observe((monotonic_ns() - began_at) // 1000)
         self._kept.confirm()
-        self.faults.worked()
+        self._faults.worked()
         self._on_append()
         self.batch_sizes.append(len(jobs))
         for job, outcome in outcomes:

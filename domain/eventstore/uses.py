@@ -101,7 +101,7 @@ class UseLane:
         instruments: LaneInstruments | None = None,
         faults: AppendFaults | None = None,
     ) -> None:
-        self._faults = faults or AppendFaults()
+        self.faults = faults or AppendFaults("uses")
         self._instruments = instruments or LaneInstruments()
         self._registry = registry
         self._clock = clock
@@ -149,13 +149,13 @@ class UseLane:
             self._clock.refuse(
                 error
             )  # before anything was written: the connection is as good as before
-            self._faults.failed(error)
+            self.faults.failed(error)
             # Perhaps committed, perhaps not. No second try: it would be recorded twice.
             await self._kept.drop(error)
             raise StoreUnavailable("the database did not confirm the use") from error
         self._commit_turn.pass_on()
         self._clock.believed()
-        self._faults.worked()
+        self.faults.worked()
         if batch.answer(result):
             self._on_append()
         self._asks_all = batch.has_older
@@ -165,7 +165,7 @@ class UseLane:
         try:
             connection = await self._kept.get()
         except StoreUnavailable as error:
-            self._faults.unreachable(error)
+            self.faults.unreachable(error)
             raise
         if self._record is None or not self._record.is_on(connection):
             self._record = PreparedStatement(connection, "record_uses", RECORD_USES)

@@ -15,7 +15,7 @@ from tests.service import running_service, until
 
 
 def test_a_refusal_is_told_until_an_append_succeeds() -> None:
-    faults = AppendFaults(now=lambda: 0.0)
+    faults = AppendFaults("uses", now=lambda: 0.0)
     faults.require_none()
     faults.failed(errors.DiskFull())
     with pytest.raises(AppendsRefused, match="its disk is full"):
@@ -26,7 +26,7 @@ def test_a_refusal_is_told_until_an_append_succeeds() -> None:
 
 def test_it_is_told_for_a_while_since_who_is_not_ready_is_not_asked() -> None:
     times = iter((0.0, BELIEVED_S, BELIEVED_S + 0.1))
-    faults = AppendFaults(now=lambda: next(times))
+    faults = AppendFaults("uses", now=lambda: next(times))
     faults.failed(errors.IndexCorrupted())
     with pytest.raises(AppendsRefused, match="SQLSTATE XX002"):
         faults.require_none()
@@ -35,7 +35,7 @@ def test_it_is_told_for_a_while_since_who_is_not_ready_is_not_asked() -> None:
 
 def test_that_none_can_be_asked_for_is_told_until_readiness_would_see_it_by_itself() -> None:
     watch = Watch()
-    faults = AppendFaults(now=watch)
+    faults = AppendFaults("uses", now=watch)
     with capture_logs() as logged:
         for _ in range(3):
             faults.unreachable(StoreUnavailable("no connection is left"))
@@ -66,7 +66,7 @@ def test_a_mixed_load_is_ready_and_has_one_line_of_the_log(
 ) -> None:
     """One works at least every second step; seconds pass before each."""
     watch = Watch()
-    faults = AppendFaults(now=watch)
+    faults = AppendFaults("uses", now=watch)
     faults.worked()
     with capture_logs() as logged:
         for seconds, first_fails, second_fails in steps:
@@ -79,7 +79,7 @@ def test_a_mixed_load_is_ready_and_has_one_line_of_the_log(
 
 def test_when_none_works_any_more_it_is_told_and_the_log_says_when_it_began_and_ended() -> None:
     watch = Watch()
-    faults = AppendFaults(now=watch)
+    faults = AppendFaults("uses", now=watch)
     faults.worked()
     with capture_logs() as logged:
         faults.failed(errors.DiskFull())
@@ -101,6 +101,58 @@ def test_when_none_works_any_more_it_is_told_and_the_log_says_when_it_began_and_
     ]
 
 
+@given(
+    st.lists(
+        st.tuples(st.floats(0.0, BELIEVED_S), st.sampled_from(["commands", "uses"]), st.booleans()),
+        max_size=60,
+    )
+)
+def test_uses_speak_for_themselves_and_a_command_for_commands_alone(
+    steps: list[tuple[float, str, bool]],
+) -> None:
+    watch = Watch()
+    commands = AppendFaults("commands", now=watch)
+    uses = AppendFaults("uses", vouches_for=commands, now=watch)
+    without_commands = AppendFaults("uses", now=watch)
+    for seconds, lane, works in steps:
+        watch.at += seconds
+        told = {"commands": [commands], "uses": [uses, without_commands]}[lane]
+        for faults in told:
+            faults.worked() if works else faults.failed(errors.InsufficientPrivilege())
+        assert is_told(uses) == is_told(without_commands)
+        if works and lane == "uses":
+            assert not is_told(commands)
+
+
+def is_told(faults: AppendFaults) -> bool:
+    try:
+        faults.require_none()
+    except AppendsRefused:
+        return True
+    return False
+
+
+def test_refused_uses_are_told_though_commands_are_executed(database: Database) -> None:
+    """A right that uses alone need, and a team that goes on making tokens meanwhile."""
+    right = f"EXECUTE ON FUNCTION ledger.record_uses {'{}'} {APP_ROLE}"
+    with running_service(database) as service:
+        admin = service.api_token()
+        token = created(service, admin)
+        in_turn = presented(service, token)
+        service.query(f"REVOKE {right.format('FROM')}")
+
+        def unready() -> bool:
+            created(service, admin)
+            assert presented(service, token) == 503
+            answer = service.client.get("/readyz")
+            return answer.status_code == 503 and "lacks a right" in answer.text
+
+        until(unready, what="a process that is not ready")
+        service.query(f"GRANT {right.format('TO')}")
+        until(lambda: presented(service, token) == in_turn, what="a use")
+        assert service.client.get("/readyz").status_code == 200
+
+
 @pytest.mark.parametrize(
     "passing",
     [
@@ -112,7 +164,7 @@ def test_when_none_works_any_more_it_is_told_and_the_log_says_when_it_began_and_
     ],
 )
 def test_a_lost_connection_or_a_wait_that_ended_is_no_refusal(passing: type[psycopg.Error]) -> None:
-    faults = AppendFaults()
+    faults = AppendFaults("uses")
     faults.failed(passing())
     faults.require_none()
 
