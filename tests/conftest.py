@@ -4,7 +4,6 @@ The server is embedded unless TEST_DATABASE_URL names one (a superuser's connect
 of a parallel run share it: the first one starts it, the last one stops it.
 """
 
-import asyncio
 import fcntl
 import gc
 import os
@@ -21,6 +20,7 @@ from uuid import uuid4
 import hypothesis
 import psycopg
 import pytest
+import uvloop
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -198,8 +198,8 @@ async def open_ledger(
 
 @pytest.fixture
 def run() -> Run:
-    """Runs one coroutine to its end; tests are plain functions."""
-    return asyncio.run
+    """Runs one coroutine to its end, on the loop that workers have; tests are plain functions."""
+    return uvloop.run
 
 
 def catch_up(database: Database, *, batch: int = BATCH) -> None:

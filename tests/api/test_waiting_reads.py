@@ -2,7 +2,6 @@
 it does not wait until the next batch is due.
 """
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -10,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import pytest
+import uvloop
 
 from api.app import build
 from api.service import Service
@@ -58,7 +58,7 @@ def test_the_runner_is_told(read: str, database: Database, monkeypatch: pytest.M
 
     try:
         with pytest.raises(ProjectionBehind):
-            asyncio.run(ask())
+            uvloop.run(ask())
         assert WakeUps(told).wait(0)
     finally:
         os.close(told)

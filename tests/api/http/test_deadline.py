@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import uvloop
 from litestar.types import Message
 
 from api.http.deadline import answer_in_time, deadline_of
@@ -55,7 +56,7 @@ def test_a_body_that_takes_its_time_does_not_count() -> None:
         await ask(client, answering)
         assert client.seen == [ANSWER]
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_what_comes_after_a_slow_body_counts() -> None:
@@ -64,7 +65,7 @@ def test_what_comes_after_a_slow_body_counts() -> None:
         await asyncio.wait_for(ask(client, hanging), 1)
         assert client.seen == [REFUSAL]
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_what_comes_after_each_wait_has_the_whole_time() -> None:
@@ -86,7 +87,7 @@ def test_what_comes_after_each_wait_has_the_whole_time() -> None:
             await asyncio.wait_for(ask(client, app), 1)
             assert client.seen == [seen]
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_a_wait_that_was_asked_for_does_not_count() -> None:
@@ -101,7 +102,7 @@ def test_a_wait_that_was_asked_for_does_not_count() -> None:
         await ask(client, waiting)
         assert client.seen == [ANSWER]
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_one_that_cannot_be_cancelled_is_refused_in_time_and_heard_no_more() -> None:
@@ -121,7 +122,7 @@ def test_one_that_cannot_be_cancelled_is_refused_in_time_and_heard_no_more() -> 
         assert client.seen == [REFUSAL]
 
     let_go = asyncio.Event()
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_an_answer_that_has_begun_goes_on() -> None:
@@ -135,4 +136,4 @@ def test_an_answer_that_has_begun_goes_on() -> None:
         await ask(client, slow)
         assert client.seen == [ANSWER, ANSWER]
 
-    asyncio.run(main())
+    uvloop.run(main())

@@ -1,6 +1,5 @@
 """B1 over HTTP: a process whose clock is wrong says 503 to everybody, and nothing else."""
 
-import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 import pytest
+import uvloop
 from litestar.testing import TestClient
 
 from api.app import build
@@ -74,7 +74,7 @@ def asked(client: "TestClient[Edge]", secret: str, id_: str, api: str) -> dict[s
 def test_every_answer_of_a_process_with_a_wrong_clock_is_503(
     database: Database, ahead: timedelta
 ) -> None:
-    known, clock = asyncio.run(tokens(database)), Drifting(ahead)
+    known, clock = uvloop.run(tokens(database)), Drifting(ahead)
     with process(database, clock) as client:
         answers = asked(client, *known)
         told = client.get("/readyz").json()
@@ -90,7 +90,7 @@ def test_every_answer_of_a_process_with_a_wrong_clock_is_503(
 
 
 def test_readiness_says_that_ledger_time_has_jumped_and_the_doors_go_on(database: Database) -> None:
-    known = asyncio.run(tokens(database))
+    known = uvloop.run(tokens(database))
     with psycopg.connect(database.owner) as owner:
         owner.execute("UPDATE ledger.events SET at = at + interval '20 days'")
     with process(database, Drifting()) as client:
@@ -136,7 +136,7 @@ async def standing_tokens(database: Database) -> dict[str, str]:
 def test_a_step_of_the_clock_and_back_changes_no_answer(
     database: Database, step: timedelta
 ) -> None:
-    found, clock = asyncio.run(standing_tokens(database)), Drifting()
+    found, clock = uvloop.run(standing_tokens(database)), Drifting()
     with process(database, clock) as client:
 
         def statuses() -> dict[str, int]:

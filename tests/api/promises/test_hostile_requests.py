@@ -5,7 +5,6 @@ The routes are those of the OpenAPI document, so a new one is asked the same wit
 thinking of it.
 """
 
-import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import pytest
+import uvloop
 
 from tests.api.expected import WARNINGS, assert_invalid, assert_problem, create
 from tests.raw_http import Answer, Client, Lost
@@ -206,7 +206,7 @@ def ask(
                     answers.append(None)
         return answers
 
-    return asyncio.run(story())
+    return uvloop.run(story())
 
 
 def recorded(service: RunningService) -> list[tuple[Any, ...]]:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
+import uvloop
 from psycopg.conninfo import make_conninfo
 
 from domain.authority import Operator
@@ -134,7 +135,7 @@ def test_a_read_alone_learns_it_too(pair: Cluster) -> None:
             found = await asyncio.gather(*(reader.scim_token(new.id) for _ in range(8)))
             assert {token.id for token in found} == {new.id}
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_a_command_on_the_old_server_alone_is_not_decided_there(pair: Cluster) -> None:
@@ -154,7 +155,7 @@ def test_a_command_on_the_old_server_alone_is_not_decided_there(pair: Cluster) -
             with pytest.raises(NotFound):
                 await other.revoke_scim_token(uuid4(), by=ADA)
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 @pytest.mark.long
@@ -175,7 +176,7 @@ def test_a_standby_is_no_server_to_work_with(pair: Cluster) -> None:
             with pytest.raises(StoreReadOnly):
                 await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA)
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_the_second_of_two_hosts_is_reached_though_the_first_swallows_everything(
@@ -195,7 +196,7 @@ def test_the_second_of_two_hosts_is_reached_though_the_first_swallows_everything
                     token, _ = await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA)
                     assert (await ledger.scim_token(token.id)).id == token.id
 
-        asyncio.run(main())
+        uvloop.run(main())
 
 
 def socket_directory(conninfo: str) -> str:
@@ -300,4 +301,4 @@ def test_a_server_that_is_made_read_only_while_it_runs_is_noticed(pair: Cluster)
                     return
             pytest.fail("it did not come back")
 
-    asyncio.run(main())
+    uvloop.run(main())

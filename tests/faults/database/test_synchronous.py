@@ -10,6 +10,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import pytest
+import uvloop
 from eventsourcing.persistence import OperationalError
 
 from domain.authority import Operator
@@ -97,7 +98,7 @@ def known(pair: Cluster) -> tuple[Any, Secret]:
         async with open_ledger(pair.primary.database.app) as ledger:
             return await token(ledger)
 
-    return asyncio.run(main())
+    return uvloop.run(main())
 
 
 @pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import psycopg
 import pytest
+import uvloop
 
 from domain.eventstore.append import LOCK
 from tests.conftest import Database, new_database
@@ -136,7 +137,7 @@ def world() -> Iterator[World]:
         host, port = upstream.getsockname()
         environment = {"SCIM_LEDGER_SCIM_UPSTREAM_URL": f"http://{host}:{port}", **UNLIMITED}
         through = Database(owner=own.database.owner, app=proxy.conninfo)
-        population = asyncio.run(populate(own.database, size=TOKENS))
+        population = uvloop.run(populate(own.database, size=TOKENS))
         with running_service(through, environment=environment) as service:
             yield World(service.url, own, proxy, population, upstream)
 
@@ -207,7 +208,7 @@ def test_each_yes_of_a_hundred_thousand_calls_is_recorded_whatever_happens_to_th
 def test_an_answer_before_the_commit_would_be_found(server: str) -> None:
     """Most of these commits happen: it takes the use ids to tell which yes has no record."""
     with new_database(server) as database, proxy_thread(database.app) as proxy:
-        population = asyncio.run(populate(database, size=TOKENS))
+        population = uvloop.run(populate(database, size=TOKENS))
         through = Database(owner=database.owner, app=proxy.conninfo)
         with running_worker_with_the_bug(through) as url:
             load = Load(url, population, (NGINX, FORWARD, VERIFY))
