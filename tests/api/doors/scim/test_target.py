@@ -271,6 +271,7 @@ def check(raw_paths: list[bytes], base: str) -> None:
 @settings(max_examples=60, deadline=None)
 @given(raw_paths=st.lists(PATHS, min_size=1, max_size=8))
 @example(raw_paths=[b"/scim/v2%2f@decoy/internal", b"/scim/v2@decoy/", b"/scim/v2/Users"])
+@example(raw_paths=[b"/scim/v2//decoy/Users", b"/scim/v2//", b"/scim/v2///Users"])
 def test_origin_and_prefix_are_ours(base: str, raw_paths: list[bytes]) -> None:
     check(raw_paths, base)
 
