@@ -267,3 +267,20 @@ def test_a_statement_that_could_not_be_prepared_is_prepared_when_it_can(
             await connection.execute("DROP TABLE views.not_there")
 
     run(main())
+
+
+def test_parameters_that_no_socket_holds_at_once_are_sent_to_the_end(
+    database: Database, run: Run
+) -> None:
+    """And one call after another: the first answer is not taken for the second."""
+
+    async def main() -> None:
+        async with connected(database) as connection, asyncio.timeout(10):
+            statement = PreparedStatement(
+                connection, "long", "SELECT octet_length($1::bytea)::int8"
+            )
+            for length in (16 << 20, 1, 3 << 20, 0):
+                result = await statement([bytes(length)])
+                assert int.from_bytes(result.get_value(0, 0) or b"") == length
+
+    run(main())

@@ -5,14 +5,19 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from itertools import product
 from typing import Final, LiteralString
+from uuid import uuid4
 
 import psycopg
 import pytest
+from msgspec import DecodeError
 
 from api.doctor import locks
 from api.doctor.finding import Status
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.errors import LedgerLocked, StoreUnavailable
 from domain.eventstore import append
+from domain.scim_token.events import Presentation
 from tests.conftest import Database, Run, new_database, open_ledger
 from tests.service import RunningService, running_service, until
 from tests.stopwatch import Stopwatch
@@ -147,3 +152,25 @@ def test_to_look_takes_no_transaction_id(service: RunningService) -> None:
         connection.execute(append.MAY_APPEND)
         row = connection.execute("SELECT pg_current_xact_id_if_assigned()").fetchone()
     assert row == (None,)
+
+
+@pytest.mark.parametrize("state", [b"", b"{}", b"no JSON"])
+def test_a_command_on_a_state_that_cannot_be_read_keeps_no_lock(
+    database: Database, run: Run, state: bytes
+) -> None:
+    async def main() -> None:
+        new, by, idp = NewScimToken(uuid4(), "Okta"), Operator(uuid4()), Presentation(door="scim")
+        async with open_ledger(database.app) as one, open_ledger(database.app) as other:
+            damaged, _ = await one.create_scim_token(new, by=by)
+            _, secret = await other.create_scim_token(new, by=by)
+            await other.authenticate(secret, idp)
+            with psycopg.connect(database.owner) as owner:
+                damage = "UPDATE ledger.aggregates SET state = %s WHERE originator_id = %s"
+                owner.execute(damage, [state, damaged.id])
+            with pytest.raises(DecodeError):
+                await one.revoke_scim_token(damaged.id, by=by)
+            await other.authenticate(secret, idp)
+            await other.create_scim_token(new, by=by)
+            await one.create_scim_token(new, by=by)
+
+    run(main())

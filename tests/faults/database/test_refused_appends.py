@@ -1,5 +1,7 @@
 """An append that the database refuses makes a process not ready, until one succeeds."""
 
+from uuid import uuid4
+
 import psycopg
 import pytest
 from hypothesis import given
@@ -7,8 +9,11 @@ from hypothesis import strategies as st
 from psycopg import errors, sql
 from structlog.testing import capture_logs
 
+from domain.authority import Operator
+from domain.commands import NewScimToken
 from domain.errors import AppendsRefused, StoreUnavailable
 from domain.eventstore.append_faults import BELIEVED_S, MIXED_S, RECONNECTED_S, AppendFaults
+from domain.scim_token.events import Presentation
 from tests.conftest import APP_ROLE, Database, Run, open_ledger
 from tests.faults.host import created, presented
 from tests.service import running_service, until
@@ -179,6 +184,34 @@ def test_a_right_that_is_missing_is_told_before_anything_is_refused(
                 owner.execute(f"REVOKE INSERT ON ledger.events FROM {APP_ROLE}".encode())
             with pytest.raises(AppendsRefused, match="the role lacks a right"):
                 await ledger.require_appends()
+
+    run(main())
+
+
+@pytest.mark.parametrize("lane", ["commands", "uses"])
+def test_what_either_lane_is_refused_is_told_until_one_of_it_is_stored(
+    database: Database, run: Run, lane: str
+) -> None:
+    async def main() -> None:
+        async with open_ledger(database.app) as before, open_ledger(database.app) as ledger:
+            new, by = NewScimToken(uuid4(), "Okta"), Operator(uuid4())
+            _, secret = await before.create_scim_token(new, by=by)
+
+            async def append() -> None:
+                if lane == "commands":
+                    await ledger.create_scim_token(new, by=by)
+                else:
+                    await ledger.authenticate(secret, Presentation(door="scim"))
+
+            with psycopg.connect(database.owner, autocommit=True) as owner:
+                owner.execute(f"REVOKE INSERT ON ledger.events FROM {APP_ROLE}".encode())
+                with pytest.raises(StoreUnavailable):
+                    await append()
+                with pytest.raises(AppendsRefused, match="the role lacks a right"):
+                    ledger.gate.faults.require_none()
+                owner.execute(f"GRANT INSERT ON ledger.events TO {APP_ROLE}".encode())
+            await append()
+            ledger.gate.faults.require_none()
 
     run(main())
 

@@ -310,6 +310,14 @@ def test_the_service_provider_config_is_open(service: RunningService) -> None:
     }
 
 
+@pytest.mark.parametrize("sent", ["s", "/x", "%2Fx", "%20", ".json", ";v=1", "/../Schemas", "%00"])
+def test_what_only_begins_like_the_service_provider_config_is_not_open(
+    service: RunningService, sent: str
+) -> None:
+    answer = service.client.get(f"/scim/v2/ServiceProviderConfig{sent}")
+    assert_scim_error(answer, 401, MISSING)
+
+
 def test_the_service_provider_config_refuses_a_bad_token(
     service: RunningService, token: dict[str, Any]
 ) -> None:

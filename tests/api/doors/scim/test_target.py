@@ -149,6 +149,43 @@ def test_in_no_reading_does_any_of_many_addresses_lead_elsewhere(raw_path: bytes
     assert_leads_nowhere_else(raw_path)
 
 
+SPACES: Final = st.sampled_from([b"", b"", b"", b"%20", b"%2520"])
+DOTS: Final = st.sampled_from([b".", b"%2e", b"%2E", b"%252e", b"%25252e", b"%c0%ae", b"%e0%80%ae"])
+SLASHES: Final = st.sampled_from([b"/", b"\\", b"%2f", b"%5C", b"%252F"])
+PARAMETERS: Final = st.sampled_from([b"", b"", b";", b";x=1", b"%3b", b"%253Bx"])
+WAYS_UP: Final = st.tuples(SPACES, DOTS, SPACES, DOTS | st.just(b""), SPACES, PARAMETERS)
+UNREADABLE: Final = st.one_of(
+    st.sampled_from([b"%", b"%2", b"%g0", b"%0g", b"%%41", b"% 41", b"%u002e"]),
+    st.sampled_from([*range(0x20), 0x7F]).map(lambda byte: b"%%%02x" % byte),
+    st.sampled_from([*range(0x21), 0x23, *range(0x7F, 0x100)]).map(lambda byte: bytes([byte])),
+    st.integers(0x80, 0xFF).map(lambda byte: b"%%%02X" % byte),
+    st.integers(0x80, 0xFF).map(lambda byte: b"%%25%02X" % byte),
+)
+"""Broken escapes, control characters, what is no URL's, what is no UTF-8."""
+
+
+@given(
+    before=st.sampled_from([b"", b"Users", b"x%20y"]), slashes=st.tuples(SLASHES, SLASHES),
+    way_up=WAYS_UP, after=st.sampled_from([None, b"", b"admin"]),
+)  # fmt: skip
+def test_a_step_of_dots_is_refused_in_every_spelling(
+    before: bytes, slashes: tuple[bytes, bytes], way_up: tuple[bytes, ...], after: bytes | None
+) -> None:
+    rest = b"" if after is None else slashes[1] + after
+    with pytest.raises(NotPlain):
+        below_root(scope_of(b"/scim/v2/" + before + slashes[0] + b"".join(way_up) + rest))
+
+
+@given(
+    UNREADABLE, st.sampled_from([b"", b"/", b"/Users/", b"/Users/a"]), st.sampled_from([b"", b"/x"])
+)
+def test_what_cannot_be_read_is_refused_wherever_it_stands(
+    unreadable: bytes, before: bytes, after: bytes
+) -> None:
+    with pytest.raises(NotPlain):
+        below_root(scope_of(b"/scim/v2" + before + unreadable + after))
+
+
 @pytest.mark.parametrize(
     "below",
     [
@@ -234,6 +271,7 @@ def check(raw_paths: list[bytes], base: str) -> None:
 @settings(max_examples=60, deadline=None)
 @given(raw_paths=st.lists(PATHS, min_size=1, max_size=8))
 @example(raw_paths=[b"/scim/v2%2f@decoy/internal", b"/scim/v2@decoy/", b"/scim/v2/Users"])
+@example(raw_paths=[b"/scim/v2//decoy/Users", b"/scim/v2//", b"/scim/v2///Users"])
 def test_origin_and_prefix_are_ours(base: str, raw_paths: list[bytes]) -> None:
     check(raw_paths, base)
 

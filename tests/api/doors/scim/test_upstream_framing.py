@@ -26,6 +26,7 @@ from api.settings import Settings
 from tests.api.doors.scim.raw_upstream import BEHAVIOURS, RawUpstream, raw_upstream
 
 IDENTITY: Final = ((b"x-scim-team-id", b"t"), (b"x-scim-token-id", b"k"), (b"x-scim-use-id", b"u"))
+SLOW_S: Final = 0.003
 FORGED: Final = (
     b"POST /scim/v2/Users HTTP/1.1\r\nHost: x\r\nX-Scim-Team-Id: other\r\nContent-Length: 0\r\n\r\n"
 )
@@ -33,12 +34,15 @@ FORGED: Final = (
 
 @dataclass(frozen=True)
 class Request:
-    """pieces: as the server in front hands them on. announced: None for chunked."""
+    """pieces: as the server in front hands them on. announced: None for chunked. is_slow: an
+    answer at once is there before the last of them.
+    """
 
     pieces: Sequence[bytes]
     announced: int | None
     behaviour: str
     method: str = "POST"
+    is_slow: bool = False
 
     @property
     def is_true(self) -> bool:
@@ -84,7 +88,11 @@ def requests(draw: st.DrawFn) -> Request:
         st.sampled_from([None, length, length, length, length + 7, max(length - 3, 0)])
     )
     return Request(
-        pieces, announced, draw(st.sampled_from(BEHAVIOURS)), draw(st.sampled_from(["POST", "PUT"]))
+        pieces,
+        announced,
+        draw(st.sampled_from(BEHAVIOURS)),
+        draw(st.sampled_from(["POST", "PUT"])),
+        draw(st.sampled_from([False, False, False, True])),
     )
 
 
@@ -96,7 +104,8 @@ async def send_all(
     for number, request in enumerate(asked):
         name = f"request-{number}"
         raw.behave[name] = request.behaviour
-        answers.append(await send(upstream, request, name))
+        pause_s = SLOW_S if request.is_slow else 0
+        answers.append(await send(upstream, request, name, pause_s=pause_s))
         if request.behaviour.endswith("later"):
             # had the next been sent before, nobody could tell them apart
             await asyncio.sleep(0.05)
@@ -180,6 +189,8 @@ def assert_own_answer(
 
 @settings(max_examples=50, deadline=None)
 @example(asked=[Request([FORGED, b"x", b"y"], len(FORGED) + 1, "reads", "POST")])
+@example(asked=[Request([FORGED] * 3, 3 * len(FORGED), "answers at once", is_slow=True)] * 3)
+@example(asked=[Request([FORGED] * 3, None, "answers at once", is_slow=True)] * 3)
 @given(asked=st.lists(requests(), min_size=1, max_size=5))
 def test_the_upstream_gets_what_was_sent_and_every_answer_is_to_its_own_request(
     asked: list[Request],
@@ -229,6 +240,54 @@ def test_a_connection_that_is_kept_too_long_is_found(
     plant(monkeypatch)
     with pytest.raises((AssertionError, TimeoutError, KeyError)):
         asyncio.run(story(asked))
+
+
+WHOLE: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "is_kept"),
+    [
+        ("GET", WHOLE, True),
+        ("GET", b"HTTP/1.1 103 Early Hints\r\nlink: </>\r\n\r\n" + WHOLE, True),
+        ("GET", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", True),
+        ("GET", WHOLE.replace(b"\r\n", b"\r\nconnection: close\r\n", 1), False),
+        ("GET", WHOLE.replace(b"1.1", b"1.0", 1), False),
+        ("GET", WHOLE + WHOLE, False),
+        ("GET", WHOLE + b"x", False),
+        ("HEAD", WHOLE.removesuffix(b"ok"), False),
+        ("HEAD", WHOLE, False),
+    ],
+)
+def test_a_connection_is_kept_after_an_exchange_that_surely_came_to_its_end(
+    method: str, answer: bytes, is_kept: bool
+) -> None:
+    """What was not asked for, a body behind the answer to HEAD for instance, answers nobody."""
+
+    async def story(listener: socket.socket) -> None:
+        pool = Pool(Origin(False, *listener.getsockname()[:2]), connect_timeout_s=1)
+        connection = await pool.fresh()
+        peer, _ = listener.accept()
+        with peer:
+            head = [f"{method} / HTTP/1.1".encode(), b"host: x"]
+            asking = asyncio.create_task(connection.ask(head, None, is_head=method == "HEAD"))
+            await asyncio.sleep(0)
+            peer.sendall(answer)
+            begun = await asking
+            assert {name for name, _ in begun.headers} <= NAMES, "of no interim answer"
+            while not begun.is_read:
+                await begun.read()
+            await asyncio.sleep(0.001)
+            pool.give_back(connection)
+            assert (pool.kept() is connection) == is_kept
+            connection.close()
+            await asyncio.sleep(0)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asyncio.run(story(listener))
+
+
+NAMES: Final = {b"content-length", b"transfer-encoding", b"connection"}
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
