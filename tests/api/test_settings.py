@@ -186,6 +186,53 @@ def test_what_is_wrong_with_a_connection_string_is_said_and_nothing_of_it(connin
     assert "%2F" not in said
 
 
+NUMBERS: Final = [
+    *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval"),
+    *("keepalives_count", "tcp_user_timeout"),
+]
+CHOICES: Final = [
+    *("channel_binding", "gssencmode", "load_balance_hosts", "require_auth", "scram_client_key"),
+    *("ssl_min_protocol_version", "sslcertmode", "sslmode", "sslnegotiation"),
+    "target_session_attrs",
+]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *product(NUMBERS, (SECRET, "", "1.5", "5s", "9" * 10, "-")),
+        *product(CHOICES, (SECRET, "1")),
+        ("port", "0"),
+        ("port", "65536"),
+        ("port", "1,2,3"),
+        ("sslmode", "prefer&sslnegotiation=direct"),
+    ],
+)
+@pytest.mark.parametrize("name", ["DATABASE_URL", "SCIM_LEDGER_OWNER_DATABASE_URL"])
+def test_an_option_that_libpq_would_not_take_is_refused_by_its_name(
+    name: str, option: str, value: str
+) -> None:
+    given = {"DATABASE_URL": "host=h", name: f"postgresql://u@h,i/x?{option}={value}"}
+    assert refused(given) == f"{name} gives {option} a value that it cannot have: correct it"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "connect_timeout=10&keepalives=0&keepalives_idle=-1&tcp_user_timeout=0",
+        "sslmode=verify-full&sslrootcert=system&target_session_attrs=read-write&port=1,2",
+        "gssencmode=require&channel_binding=require&load_balance_hosts=random&sslkey=missing",
+        "service=elsewhere&hostaddr=192.0.2.1,192.0.2.2",
+    ],
+)
+def test_an_option_that_libpq_may_take_is_left_to_the_server(
+    options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSSLMODE", "no part of the setting")
+    url = f"postgresql://u@h,i/x?{options}"
+    assert load({"DATABASE_URL": url}).database_url == url
+
+
 @pytest.mark.parametrize("cut", ["/", "@"])
 @pytest.mark.parametrize("host", ["h", "h:5432", "h1,h2:1", "[::1]:1", ""])
 @pytest.mark.parametrize("before", ["", "12", SECRET])
