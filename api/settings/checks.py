@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from api.settings.connection_string import check_connection_string
+from api.settings.connection_string import check_connection_string, is_host
 from api.settings.errors import SettingsError, UnusableSetting
 from api.settings.given import PREFIX
 from api.settings.settings import Settings, hosts, trusted_networks
@@ -57,16 +57,22 @@ def _check_rotations(settings: Settings) -> None:
             raise UnusableSetting(name.upper(), f"must be 1 to {_OVERLAP_MAX_S}")
 
 
+def _check_listening(settings: Settings) -> None:
+    if not 1 <= settings.workers <= 64:  # noqa: PLR2004
+        raise UnusableSetting("WORKERS", "must be 1 to 64")
+    if not 0 <= settings.port <= 65535:  # noqa: PLR2004
+        raise UnusableSetting("PORT", "must be 0 to 65535")
+    if not all(map(is_host, hosts(settings))):
+        raise UnusableSetting("HOST", "names a host that no host can be called: correct the name")
+
+
 def check(settings: Settings) -> None:
     """Raise UnusableSetting for a value that cannot be, SettingsError for a pepper given twice."""
     _check_new_secrets(settings)
     _check_leaks(settings)
     _check_telemetry(settings)
     _check_head_file(settings)
-    if not 1 <= settings.workers <= 64:  # noqa: PLR2004
-        raise UnusableSetting("WORKERS", "must be 1 to 64")
-    if not 0 <= settings.port <= 65535:  # noqa: PLR2004
-        raise UnusableSetting("PORT", "must be 0 to 65535")
+    _check_listening(settings)
     check_connection_string("DATABASE_URL", settings.database_url)
     check_connection_string("OWNER_DATABASE_URL", settings.owner_database_url)
     if settings.pepper is not None and settings.pepper_file is not None:
@@ -88,7 +94,6 @@ def check(settings: Settings) -> None:
         if url is not None and not _is_base_url(url):
             raise UnusableSetting(name.upper(), _BASE_URL)
     trusted_networks(settings)
-    hosts(settings)
 
 
 def _is_base_url(text: str) -> bool:

@@ -48,7 +48,7 @@ def check_connection_string(name: str, text: str | None) -> None:
     if _is_cut(parts):
         why = _ESCAPES if "//" in text else "its port is no number"
         raise UnusableSetting(name, f"{_MALFORMED}: {why}")
-    if not all(map(_is_host, str(parts.get("host") or "").split(","))):
+    if not all(map(is_host, str(parts.get("host") or "").split(","))):
         raise UnusableSetting(name, "names a host that no host can be called: correct the name")
     for part, value in parts.items():
         plain = str(value)  # a URL's escapes are gone: %0A is a newline in a name
@@ -96,7 +96,7 @@ def _misread(text: str, said: str) -> str:
     return "write postgresql://user@host:port/database, or name='value' with blanks between them"
 
 
-def _is_host(text: str) -> bool:
+def is_host(text: str) -> bool:
     """Whether a name server can be asked for it, or need not be: for none, or for a socket."""
     if not text or text.startswith(("/", "@")):
         return True

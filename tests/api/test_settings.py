@@ -109,6 +109,11 @@ def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
         ("WORKERS", "65", "SCIM_LEDGER_WORKERS must be 1 to 64"),
         ("PORT", "-1", "SCIM_LEDGER_PORT must be 0 to 65535"),
         ("PORT", "65536", "SCIM_LEDGER_PORT must be 0 to 65535"),
+        (
+            "HOST",
+            "127.0.0.1,a..b",
+            "SCIM_LEDGER_HOST names a host that no host can be called: correct the name",
+        ),
     ],
 )
 def test_a_value_out_of_range_is_refused(name: str, value: str, said: str) -> None:
