@@ -41,7 +41,8 @@ from api.process import TooFewDescriptors, let_readers_leave, to_nobody
 from api.server.listening import ListenError
 from api.settings import Settings, SettingsError, load
 from api.telemetry.logs import configure_logging, logging_given
-from domain.errors import InvalidValue, LedgerError, ProjectionStopped
+from domain.errors import ClockSkewed, InvalidValue, LedgerError, ProjectionStopped
+from domain.eventstore.ledger_clock import skew_of
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.migrate import available
 from projections.projection import UnappliableEvent
@@ -209,6 +210,9 @@ def _line(error: Exception) -> str:
             )
         case OSError(strerror=str() as reason):
             return reason if error.filename is None else f"{error.filename}: {reason}"
+    skew = skew_of(error) if isinstance(error, psycopg.Error) else error
+    if isinstance(skew, ClockSkewed):
+        return f"{skew}: synchronise both clocks (NTP), then repeat it"
     said = next(iter(str(error).splitlines()), "")
     if isinstance(error, EXPECTED) and said:
         return said

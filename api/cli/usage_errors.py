@@ -48,7 +48,7 @@ def usage_line(error: CycloptsError) -> str:
             secret = "; no command asks for a secret" if error.target_type is UUID else ""
             return f"{name}: {_word(given)} is not {_kind(error.target_type)}{secret}"
         case RepeatArgumentError():
-            return f"{name}: is given twice"
+            return f"{name or error.token.keyword}: is given twice"
         case MissingArgumentError():
             lacks = "is required" if error.keyword is None else "requires an argument"
             return f"{name} {lacks}; see --help"

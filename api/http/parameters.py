@@ -117,11 +117,11 @@ def _headers(handler: BaseRouteHandler) -> Mapping[str, Value]:
     for field in handler.parsed_fn_signature.parameters.values():
         if isinstance(field.kwarg_definition, HeaderParameter):
             assert field.kwarg_definition.name is not None
-            found[field.kwarg_definition.name] = Value(field.annotation)
+            found[field.kwarg_definition.name] = Value(_typed(field, field.kwarg_definition))
     return found
 
 
-def _typed(field: FieldDefinition, bounds: QueryParameter) -> Any:
+def _typed(field: FieldDefinition, bounds: QueryParameter | HeaderParameter) -> Any:
     """The type with what the framework keeps apart from it: bounds, and rules of ours."""
     type_ = field.annotation
     if bounds.ge is not None or bounds.le is not None:

@@ -1,14 +1,11 @@
 """Which values a setting can have, each by itself."""
 
 import re
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
-
+from api.settings.connection_string import check_connection_string, is_host
 from api.settings.errors import SettingsError, UnusableSetting
 from api.settings.given import PREFIX
 from api.settings.settings import Settings, hosts, trusted_networks
@@ -19,62 +16,7 @@ _TIMEOUT_MAX_S: Final = 3600
 _RATE_MAX: Final = 1_000_000
 _OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
 _BASE_URL: Final = "must be http(s)://host[:port][/path] without user, query and fragment"
-_ESCAPES: Final = "in a URL, the characters / and @ of a password are written %2F and %40"
-_MALFORMED: Final = "is not a connection string of PostgreSQL"
-_LIBPQ_SAID: Final = {
-    "percent-encoded": "in a URL, the character % is written %25",
-    "invalid connection option|invalid URI query parameter": "it has an option that there is not",
-    "key/value separator": "each option behind the ? of a URL is written name=value",
-}
-"""What its message holds, and what may be said of it."""
 _PLAIN_URL: Final = re.compile(r"[!-~]+").fullmatch
-
-
-def _check_connection_string(name: str, text: str | None) -> None:
-    text = text or ""
-    try:
-        parts = conninfo_to_dict(text)
-    except psycopg.ProgrammingError as error:  # its message quotes the text, password included
-        raise UnusableSetting(name, f"{_MALFORMED}: {_misread(text, str(error))}") from None
-    if _is_cut(parts):
-        why = _ESCAPES if "//" in text else "its port is no number"
-        raise UnusableSetting(name, f"{_MALFORMED}: {why}")
-    if not all(map(_is_host, str(parts.get("host") or "").split(","))):
-        raise UnusableSetting(name, "names a host that no host can be called: correct the name")
-    for part, value in parts.items():
-        plain = str(value)  # a URL's escapes are gone: %0A is a newline in a name
-        if part != "password" and (not plain.isprintable() or plain != plain.strip()):
-            raise UnusableSetting(name, f"holds a {part} with a blank at an end or a newline in it")
-
-
-def _misread(text: str, said: str) -> str:
-    """Why libpq cannot read a connection string, without anything of it."""
-    for pattern, why in _LIBPQ_SAID.items():
-        if re.search(pattern, said):
-            return why
-    if "//" in text:
-        return _ESCAPES
-    return "write postgresql://user@host:port/database, or name='value' with blanks between them"
-
-
-def _is_host(text: str) -> bool:
-    """Whether a name server can be asked for it, or need not be: for none, or for a socket."""
-    if not text or text.startswith(("/", "@")):
-        return True
-    try:
-        text.encode("idna")
-    except UnicodeError:
-        return False
-    return True
-
-
-def _is_cut(parts: Mapping[str, Any]) -> bool:
-    """Whether a character of the password ended it: what follows is taken for a host, a port or a
-    database, and its beginning perhaps for a port.
-    """
-    host, port, dbname = (str(parts.get(part) or "") for part in ("host", "port", "dbname"))
-    is_port = not port or port.replace(",", "").isdecimal() or not port.strip(",")
-    return not is_port or "@" in host[1:] or ("@" in dbname and "user" not in parts)
 
 
 def _check_new_secrets(settings: Settings) -> None:
@@ -115,18 +57,24 @@ def _check_rotations(settings: Settings) -> None:
             raise UnusableSetting(name.upper(), f"must be 1 to {_OVERLAP_MAX_S}")
 
 
+def _check_listening(settings: Settings) -> None:
+    if not 1 <= settings.workers <= 64:  # noqa: PLR2004
+        raise UnusableSetting("WORKERS", "must be 1 to 64")
+    if not 0 <= settings.port <= 65535:  # noqa: PLR2004
+        raise UnusableSetting("PORT", "must be 0 to 65535")
+    if not all(map(is_host, hosts(settings))):
+        raise UnusableSetting("HOST", "names a host that no host can be called: correct the name")
+
+
 def check(settings: Settings) -> None:
     """Raise UnusableSetting for a value that cannot be, SettingsError for a pepper given twice."""
     _check_new_secrets(settings)
     _check_leaks(settings)
     _check_telemetry(settings)
     _check_head_file(settings)
-    if not 1 <= settings.workers <= 64:  # noqa: PLR2004
-        raise UnusableSetting("WORKERS", "must be 1 to 64")
-    if not 0 <= settings.port <= 65535:  # noqa: PLR2004
-        raise UnusableSetting("PORT", "must be 0 to 65535")
-    _check_connection_string("DATABASE_URL", settings.database_url)
-    _check_connection_string("OWNER_DATABASE_URL", settings.owner_database_url)
+    _check_listening(settings)
+    check_connection_string("DATABASE_URL", settings.database_url)
+    check_connection_string("OWNER_DATABASE_URL", settings.owner_database_url)
     if settings.pepper is not None and settings.pepper_file is not None:
         raise SettingsError(f"give {PREFIX}PEPPER or {PREFIX}PEPPER_FILE, not both")
     for name in (
@@ -146,7 +94,6 @@ def check(settings: Settings) -> None:
         if url is not None and not _is_base_url(url):
             raise UnusableSetting(name.upper(), _BASE_URL)
     trusted_networks(settings)
-    hosts(settings)
 
 
 def _is_base_url(text: str) -> bool:

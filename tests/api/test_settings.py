@@ -109,6 +109,11 @@ def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
         ("WORKERS", "65", "SCIM_LEDGER_WORKERS must be 1 to 64"),
         ("PORT", "-1", "SCIM_LEDGER_PORT must be 0 to 65535"),
         ("PORT", "65536", "SCIM_LEDGER_PORT must be 0 to 65535"),
+        (
+            "HOST",
+            "127.0.0.1,a..b",
+            "SCIM_LEDGER_HOST names a host that no host can be called: correct the name",
+        ),
     ],
 )
 def test_a_value_out_of_range_is_refused(name: str, value: str, said: str) -> None:
@@ -184,6 +189,53 @@ def test_what_is_wrong_with_a_connection_string_is_said_and_nothing_of_it(connin
     assert UNREADABLE[conninfo] in said
     assert SECRET not in said
     assert "%2F" not in said
+
+
+NUMBERS: Final = [
+    *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval"),
+    *("keepalives_count", "tcp_user_timeout"),
+]
+CHOICES: Final = [
+    *("channel_binding", "gssencmode", "load_balance_hosts", "require_auth", "scram_client_key"),
+    *("ssl_min_protocol_version", "sslcertmode", "sslmode", "sslnegotiation"),
+    "target_session_attrs",
+]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *product(NUMBERS, (SECRET, "", "1.5", "5s", "9" * 10, "-")),
+        *product(CHOICES, (SECRET, "1")),
+        ("port", "0"),
+        ("port", "65536"),
+        ("port", "1,2,3"),
+        ("sslmode", "prefer&sslnegotiation=direct"),
+    ],
+)
+@pytest.mark.parametrize("name", ["DATABASE_URL", "SCIM_LEDGER_OWNER_DATABASE_URL"])
+def test_an_option_that_libpq_would_not_take_is_refused_by_its_name(
+    name: str, option: str, value: str
+) -> None:
+    given = {"DATABASE_URL": "host=h", name: f"postgresql://u@h,i/x?{option}={value}"}
+    assert refused(given) == f"{name} gives {option} a value that it cannot have: correct it"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "connect_timeout=10&keepalives=0&keepalives_idle=-1&tcp_user_timeout=0",
+        "sslmode=verify-full&sslrootcert=system&target_session_attrs=read-write&port=1,2",
+        "gssencmode=require&channel_binding=require&load_balance_hosts=random&sslkey=missing",
+        "service=elsewhere&hostaddr=192.0.2.1,192.0.2.2",
+    ],
+)
+def test_an_option_that_libpq_may_take_is_left_to_the_server(
+    options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSSLMODE", "no part of the setting")
+    url = f"postgresql://u@h,i/x?{options}"
+    assert load({"DATABASE_URL": url}).database_url == url
 
 
 @pytest.mark.parametrize("cut", ["/", "@"])

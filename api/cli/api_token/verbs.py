@@ -68,8 +68,12 @@ def api_token_create(
     team: Teams = None,
     permission: Permissions = None,
     expires_in_days: Annotated[
-        int | None, Parameter(help=f"How long it is good, 1 to {LIFETIME_MAX_DAYS} days.")
-    ] = DEFAULT_LIFETIME.days,
+        int | None,
+        Parameter(
+            help=f"How long it is good, 1 to {LIFETIME_MAX_DAYS} days; {DEFAULT_LIFETIME.days} "
+            "unless given."
+        ),
+    ] = None,
     never_expires: Annotated[
         bool, Parameter(negative="", help="Good until it is revoked.")
     ] = False,
@@ -82,10 +86,13 @@ def api_token_create(
     Without --team it may touch every team; without --permission it has every permission, or with
     --team every one but those of the whole deployment: projections:manage and api_tokens:manage.
     """
-    if expires_in_days is not None and not 1 <= expires_in_days <= LIFETIME_MAX_DAYS:
+    if never_expires and expires_in_days is not None:
+        raise InvalidValue("--never-expires", "cannot go with --expires-in-days")
+    days = DEFAULT_LIFETIME.days if expires_in_days is None else expires_in_days
+    if not 1 <= days <= LIFETIME_MAX_DAYS:
         raise InvalidValue("--expires-in-days", f"must be 1 to {LIFETIME_MAX_DAYS}")
     check_reason(reason)
-    lifetime = None if never_expires or expires_in_days is None else timedelta(days=expires_in_days)
+    lifetime = None if never_expires else timedelta(days=days)
     ask = NewApiToken(
         user,
         tuple(team) if team else None,

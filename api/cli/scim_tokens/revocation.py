@@ -23,6 +23,7 @@ from api.cli.console import (
     show,
     with_ledger,
 )
+from api.clock_and_ids import now
 from domain.commands import CommandKey
 from domain.errors import InvalidValue
 from domain.ledger import TokenLedger
@@ -46,7 +47,7 @@ def revoke(
 ) -> None:
     """Revoke a SCIM token, from now on and everywhere."""
     check_reason(reason)
-    by, unused_since = operator(user), asked_at("--if-unused-since", if_unused_since)
+    by, unused_since = operator(user), _unused("--if-unused-since", if_unused_since)
     with_ledger(
         data_dir,
         lambda ledger: ledger.revoke_scim_token(
@@ -90,7 +91,7 @@ def revoke_many(
         team_id=team,
         created_by=created_by,
         ids=frozenset(token) if token else None,
-        unused_since=asked_at("--unused-since", unused_since),
+        unused_since=_unused("--unused-since", unused_since),
         created_before=asked_at("--created-before", created_before),
         violates_policy=violates_policy,
     )
@@ -122,3 +123,8 @@ def revoke_many(
     else:
         show(found["result"], as_json=False)
         show({name: found[name] for name in ("matched", "revoked", "cause")}, as_json=False)
+
+
+def _unused(name: str, since: datetime | None) -> datetime | None:
+    """Of an instant that is still to come every token is unused, whoever uses it."""
+    return asked_at(name, since, latest=now())

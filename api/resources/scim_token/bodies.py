@@ -9,7 +9,9 @@ import msgspec
 from litestar import Response
 from litestar.params import QueryParameter
 
+from api.http.instants import IN_THE_FUTURE
 from api.http.values import Check
+from domain.errors import InvalidValue
 from domain.scim_token.token import ScimToken
 from domain.scim_token.values import (
     NAME_MAX_LENGTH,
@@ -39,6 +41,15 @@ and a null is part of the contract.
 
 IsName: Final = Check(lambda name, _: check_name(name))
 IsReason: Final = Check(lambda reason, _: check_reason(reason))
+
+
+def _check_past(at: datetime, now: datetime) -> None:
+    if at > now:
+        raise InvalidValue("", IN_THE_FUTURE)
+
+
+IsPast: Final = Check(_check_past)
+"""Of an instant that is still to come every token is unused, whoever uses it."""
 
 
 Reason: TypeAlias = Annotated[

@@ -25,6 +25,7 @@ from api.resources.scim_token.bodies import (
     EXAMPLE,
     CreatedScimToken,
     CreateScimToken,
+    IsPast,
     IsReason,
     RevokedScimToken,
     shown_once,
@@ -46,6 +47,7 @@ IfUnusedSince = Annotated[
         # A string by its pattern: generators of clients take no `date-time` and no null here.
         schema_extra={"one_of": None, "type": OpenAPIType.STRING, "pattern": PATTERN},
     ),
+    IsPast,
 ]
 
 

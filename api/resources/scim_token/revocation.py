@@ -20,7 +20,7 @@ from api.http.json_body import StrictRequest
 from api.http.problems import documented
 from api.http.values import Check
 from api.resources.api_calls import InjectedCall, InjectedKey
-from api.resources.scim_token.bodies import EXAMPLE, Reason
+from api.resources.scim_token.bodies import EXAMPLE, IsPast, Reason
 from api.service import InjectedService
 from domain.api_token.permissions import Permission
 from domain.commands import CommandKey
@@ -65,7 +65,8 @@ class Where(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     unused_since: (
-        Annotated[_Instant, msgspec.Meta(description="There then, and not used since.")] | UnsetType
+        Annotated[_Instant, msgspec.Meta(description="There then, and not used since."), IsPast]
+        | UnsetType
     ) = UNSET
     created_before: (
         Annotated[_Instant, msgspec.Meta(description="Made before this instant.")] | UnsetType

@@ -164,6 +164,27 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
                 "--status: must be active, suspended, revoked, expired or all",
             ),
             (("token", "list", "--limit", "-1"), "--limit: must be 1 to 1000"),
+            (("token", "list", "--limit", "5", "--limit", "5"), "--limit: is given twice"),
+            (
+                ("token", "revoke", USER, "--if-unused-since", "2999-01-01T00:00:00Z"),
+                "--if-unused-since: is in the future",
+            ),
+            (
+                ("token", "revoke-many", "--unused-since", "2999-01-01T00:00:00Z", "--confirm"),
+                "--unused-since: is in the future",
+            ),
+            (
+                (
+                    "api-token",
+                    "create",
+                    "--user",
+                    USER,
+                    "--never-expires",
+                    "--expires-in-days",
+                    "5",
+                ),
+                "--never-expires: cannot go with --expires-in-days",
+            ),
             (
                 ("token", "create", "--team", TEAM, "--user", USER, "--name", " "),
                 "--name: must not be blank",
@@ -200,6 +221,10 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
         "absent API token",
         "status",
         "limit",
+        "twice",
+        "unused in the future",
+        "many unused in the future",
+        "no end and an end",
         "name",
         "permission",
         "lifetime",

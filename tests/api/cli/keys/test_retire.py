@@ -1,11 +1,16 @@
 """`scim-ledger keys retire`: as the owner, once nobody needs the key; then it need not be given."""
 
 import json
+import re
+from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
 import pytest
 
+from api.cli.commands import _line
+from api.clock_and_ids import now
+from domain.eventstore import append
 from tests.api.cli.test_commands import refused, run
 from tests.api.cli.test_pepper import (
     BOTH,
@@ -164,3 +169,16 @@ def test_a_pepper_that_is_given_up_takes_the_retirement_with_it(rotated: Databas
         ).fetchall()
     assert rows == [(1, None)]
     assert run(rotated.app, *CREATE, SCIM_LEDGER_PEPPER=OTHER).exit_code == 0
+
+
+@pytest.mark.parametrize(("hours", "stands"), [(-1, "behind"), (1, "ahead of")])
+def test_a_clock_that_disagrees_is_told_with_the_remedy(
+    rotated: Database, hours: int, stands: str
+) -> None:
+    with psycopg.connect(rotated.owner) as owner, pytest.raises(psycopg.Error) as refusal:
+        owner.execute(append.LEDGER_TIME, [now() + timedelta(hours=hours)])
+    assert re.fullmatch(
+        rf"the clock of this process is [0-9.]+ s {stands} that of the database: "
+        r"synchronise both clocks \(NTP\), then repeat it",
+        _line(refusal.value),
+    )

@@ -212,6 +212,11 @@ async def many(ledger: TokenLedger, team: UUID, count: int) -> set[str]:
             ({"where": {"ids": ABSENT}}, "/where/ids", NO_IDS),
             ({"where": {"ids": [ABSENT] * 1001}}, "/where/ids", NO_IDS),
             ({"where": {"unused_since": "yesterday"}}, "/where/unused_since", NO_INSTANT),
+            (
+                {"where": {"unused_since": "2999-01-01T00:00:00Z"}},
+                "/where/unused_since",
+                "is in the future",
+            ),
             ({"where": {"unused_since": 1628589600}}, "/where/unused_since", NO_INSTANT),
             (
                 {"where": {"unused_since": "2021-08-10T10:00:00"}},

@@ -90,6 +90,7 @@ def test_a_foreign_token_is_not_told_to_be_used(
             ("2021-02-30T10:00:00Z", NO_INSTANT),
             ("2021-08-10T10:00:00", "needs a time zone, such as a Z at the end"),
             ("1969-12-31T23:59:59Z", "is out of range"),
+            ("2999-01-01T00:00:00Z", "is in the future"),
             (SECRET_SHAPED, NO_INSTANT),
         ],
         one_of=3,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Thread
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -14,6 +14,7 @@ from domain.api_token.permissions import Permission
 from domain.commands import NewApiToken, NewScimToken
 from domain.errors import PepperMismatch, TokenRevoked, TokenUnknown
 from domain.event import Actor
+from domain.eventstore.ledger_clock import SKEWED
 from domain.eventstore.peppers import rekeyer, retirement
 from domain.eventstore.peppers.fingerprints import record_pepper, require_pepper
 from domain.eventstore.peppers.remaining import count_digests
@@ -48,14 +49,19 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rekeyer, "REST_S", 0.0)
 
 
-def retire(database: Database, generation: int = 1) -> None:
+def retire(
+    database: Database,
+    generation: int = 1,
+    *,
+    clock: Callable[[], datetime] = CLOCK_AND_IDS.clock,
+) -> None:
     with psycopg.connect(database.owner) as owner:
         retire_key(
             owner,
             generation,
             by=OPERATOR,
             reason="yearly",
-            clock=CLOCK_AND_IDS.clock,
+            clock=clock,
             command_id=uuid4(),
         )
 
@@ -334,3 +340,19 @@ def test_the_app_role_retires_nothing(database: Database) -> None:
         assert require_pepper(connection, BOTH) == 2
         with pytest.raises(PepperMismatch, match="generation 1 is missing"):
             require_pepper(connection, WITHOUT)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=-40), timedelta(days=40)], ids=str)
+def test_by_a_clock_that_disagrees_with_the_databases_no_key_is_retired(
+    database: Database, ahead: timedelta
+) -> None:
+    """By a database that is ahead every secret would be over."""
+    with psycopg.connect(database.app) as connection:
+        record_pepper(connection, OLD)
+        record_pepper(connection, BOTH)
+    with pytest.raises(psycopg.Error) as refusal:
+        retire(database, clock=lambda: CLOCK_AND_IDS.clock() + ahead)
+    assert refusal.value.sqlstate == SKEWED
+    with psycopg.connect(database.app) as connection:
+        assert [each.retired_at for each in count_digests(connection)] == [None, None]
+    assert_consistent(database)
