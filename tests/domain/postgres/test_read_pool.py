@@ -1,6 +1,7 @@
 """What a connection for reads forgets, and when."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -68,3 +69,43 @@ def test_a_connection_with_many_statements_is_replaced(
 
     pids = asyncio.run(main())
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [5, 5, 2]
+
+
+@pytest.mark.parametrize("asked_before", [0, 1, 2])
+def test_who_leaves_as_the_answer_comes_leaves_the_connection_as_good_as_before(
+    database: Database, asked_before: int
+) -> None:
+    """Whichever of its answers has come by then: that it is prepared, or the rows."""
+
+    async def leave(pool: ReadPool, statement: str, *, answer: int) -> None:
+        (pooled,) = pool._idle
+        connection = pooled.connection
+        asking = asyncio.create_task(pool.fetch(statement))
+        came: set[int] = set()  # answers; the task has not heard of the last one yet
+        kept = []
+        while len(came) < answer and not asking.done():
+            await asyncio.sleep(0)
+            if connection._answer is not None and connection._answer.done():
+                kept.append(connection._answer)
+                came.add(id(connection._answer))
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
+
+    async def main() -> None:
+        pool = ReadPool(database.app, size=1)
+        try:
+            await pool.fetch("SELECT 0")
+            for answer in (1, 2):
+                statement = f"SELECT {answer}"
+                for _ in range(asked_before):
+                    await pool.fetch(statement)
+                before = list(pool._idle)
+                await leave(pool, statement, answer=answer)
+                for _ in range(3):
+                    assert await pool.fetch(statement) == [(answer,)]
+                assert (pool._places, pool._idle) == (1, before)
+        finally:
+            await pool.close()
+
+    asyncio.run(main())
