@@ -9,6 +9,7 @@ import pytest
 from domain.postgres import read_pool
 from domain.postgres.read_pool import ReadPool
 from tests.conftest import Database
+from tests.faults.proxy import open_proxy
 
 _FIND: Any = "SELECT id FROM views.things WHERE kind = %s AND id > %s ORDER BY id LIMIT 10"
 
@@ -69,6 +70,29 @@ def test_a_connection_with_many_statements_is_replaced(
 
     pids = asyncio.run(main())
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [5, 5, 2]
+
+
+@pytest.mark.parametrize("reads", [1, 4])
+def test_a_connection_that_idled_and_is_never_answered_is_not_seen(
+    database: Database, reads: int
+) -> None:
+    """A pooler or a proxy holds it, and has lost what is behind it."""
+
+    async def main() -> None:
+        async with open_proxy(database.app) as proxy:
+            pool = ReadPool(proxy.conninfo, size=reads)
+            try:
+                asks = [pool.fetch("SELECT 1, pg_sleep(0.05)::text") for _ in range(reads)]
+                await asyncio.gather(*asks)
+                for pooled in pool._idle:
+                    pooled.planned_at -= read_pool.IDLED_S
+                proxy.black_hole()
+                found = await asyncio.gather(*(pool.fetch("SELECT 1") for _ in range(reads)))
+                assert found == [[(1,)]] * reads
+            finally:
+                await pool.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("asked_before", [0, 1, 2])
