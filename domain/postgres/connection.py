@@ -111,13 +111,22 @@ class Bounded(psycopg.Connection[TupleRow]):
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """The library's hook: every wait of its own for the server goes through here."""
-        if timeout is not None or self.answer_within_s is None:
-            return super().wait(gen, interval=interval, timeout=timeout)
+        is_ours = timeout is None and self.answer_within_s is not None
         try:
-            return super().wait(gen, interval=interval, timeout=self.answer_within_s)
+            return super().wait(
+                gen, interval=interval, timeout=self.answer_within_s if is_ours else timeout
+            )
         except psycopg.errors._WaitTimeout as error:  # noqa: SLF001 - to be told, says the library
+            if not is_ours:
+                raise
             self.pgconn.finish()
             raise psycopg.OperationalError("no answer came in time") from error
+        except psycopg.InternalError as error:
+            if error.sqlstate is not None:
+                raise
+            # Of the library itself: a farewell stood behind the answer, for one.
+            self.pgconn.finish()
+            raise psycopg.OperationalError("server closed the connection") from error
 
 
 @contextmanager

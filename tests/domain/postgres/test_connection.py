@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from psycopg.pq import PGconn, PollingStatus
 
 from domain.errors import StoreUnavailable
-from domain.postgres.connection import answered_within, connect, open_connection
+from domain.postgres.connection import OUT_OF_REACH, answered_within, connect, open_connection
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.session import FOLLOWING, MIGRATING, READING, SERVING, Session, stated
 from domain.postgres.unusable_reasons import reason
@@ -165,3 +165,12 @@ def test_an_answer_that_the_server_works_on_is_waited_for(database: Database) ->
         with answered_within(connection, 60):
             assert connection.execute("SELECT 1").fetchone() == (1,)
         assert not connection.closed
+
+
+def test_more_than_was_asked_for_ends_the_connection_as_any_loss_of_it(database: Database) -> None:
+    """As a farewell that stands behind an answer: the library takes it for its own mistake."""
+    with open_connection(database.app, session=SERVING) as connection:
+        with pytest.raises(OUT_OF_REACH) as lost:
+            connection.wait(connection._exec_command(b"BEGIN; SELECT 1"))
+        assert reason(lost.value) == "the database closed the connection: its log says why"
+        assert connection.broken
