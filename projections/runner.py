@@ -24,6 +24,7 @@ from projections.faults import told
 from projections.follow import locks, positions, read_log
 from projections.follow.apply import PositionMoved, apply_batch
 from projections.follow.low_priority import NICE_FOLLOWING, give_way
+from projections.follow.patience import Patience
 from projections.follow.stored_keys import StoredKeys
 from projections.follow.stream_teams import StreamTeams
 from projections.follow.wake_ups import WakeUps
@@ -91,6 +92,7 @@ class Runner:
         self._remembering = registry.remembering()
         self._wake_ups = WakeUps(wake_fd)
         self._batch = batch
+        self._patience = Patience()
         self._stream_teams = StreamTeams()
         self._stored_keys = StoredKeys()
         self._resting: dict[str, tuple[float, psycopg.Error]] = {}
@@ -121,6 +123,7 @@ class Runner:
                 logger.warning(
                     "projections.store_unavailable", reason=reason(error), retry_s=backoff_s
                 )
+                self._patience.failed()
             except Exception:
                 logger.exception("projections.runner_failed", retry_s=backoff_s)
             if time.monotonic() - started > MAX_BACKOFF_S:
@@ -149,7 +152,9 @@ class Runner:
         led: names of the views to look at, all unless given.
         """
         read: dict[int, list[LogEntry]] = {}
-        for position in positions.all_positions(connection):
+        with self._patience.within(connection):
+            at = positions.all_positions(connection)
+        for position in at:
             projection = self._projections.get(position.name)
             if projection is None or position.shape != projection.shape or position.state != "live":
                 continue
@@ -158,10 +163,11 @@ class Runner:
             if self._is_resting(position.name):
                 continue
             after = position.position
-            if after not in read:
-                read[after] = read_log.read(connection, after=after, limit=self._batch)
-            if read[after]:
-                self._apply(connection, projection, position, read[after])
+            with self._patience.within(connection, events=min(position.lag, self._batch)):
+                if after not in read:
+                    read[after] = read_log.read(connection, after=after, limit=self._batch)
+                if read[after]:
+                    self._apply(connection, projection, position, read[after])
         return max(map(len, read.values()), default=0)
 
     def _apply(
@@ -228,6 +234,7 @@ class Runner:
                 connection.execute(_SQL["forget_commands"])
             events = self.step(connection, led)
             require_writes(connection)
+            self._patience.worked(time.monotonic() - began)
             led -= self._give_up(connection, led)
             if not events:
                 self._wake_ups.wait(POLL_S)
@@ -239,7 +246,7 @@ class Runner:
         """Lead every view that nobody else does, but for those that are left to a newer release."""
         taken: set[str] = set()
         now = time.monotonic()
-        with connection.transaction():
+        with self._patience.within(connection), connection.transaction():
             # one takes all: two that start together do not share them
             connection.execute(locks.TAKE_OVER)
             for name, projection in self._projections.items():

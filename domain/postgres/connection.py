@@ -7,10 +7,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from secrets import randbits
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 
@@ -19,6 +20,7 @@ from domain.postgres.cancellable_connection import Cancellable
 from domain.postgres.session import COMMAND, SERVING, Session, each_host, stated
 from domain.postgres.unusable_reasons import TAKES_NO_WRITES, reason
 
+T = TypeVar("T")
 CONNECT_TIMEOUT_S: Final = 1.0
 
 OUT_OF_REACH: Final = (
@@ -96,6 +98,50 @@ async def _reach(hosts: Sequence[str], deadline: float) -> Cancellable:
     raise next((error for error in errors if reason(error) == TAKES_NO_WRITES), errors[-1])
 
 
+class Bounded(psycopg.Connection[TupleRow]):
+    """A connection of a program that may wait; it breaks when an answer does not come in time.
+
+    The server's time-outs end what it works on, and keep-alives find a machine that has gone.
+    Neither helps where a pooler or a proxy holds the connection and has lost what is behind it.
+
+    answer_within_s: for each call of the library, seconds; None for no limit.
+    """
+
+    answer_within_s: float | None = None
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """The library's hook: every wait of its own for the server goes through here."""
+        is_ours = timeout is None and self.answer_within_s is not None
+        try:
+            return super().wait(
+                gen, interval=interval, timeout=self.answer_within_s if is_ours else timeout
+            )
+        except psycopg.errors._WaitTimeout as error:  # noqa: SLF001 - to be told, says the library
+            if not is_ours:
+                raise
+            self.pgconn.finish()
+            raise psycopg.OperationalError("no answer came in time") from error
+        except psycopg.InternalError as error:
+            if error.sqlstate is not None:
+                raise
+            # Of the library itself: a farewell stood behind the answer, for one.
+            self.pgconn.finish()
+            raise psycopg.OperationalError("server closed the connection") from error
+
+
+@contextmanager
+def answered_within(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[None]:
+    """Each call in the block is answered within so many seconds, or breaks a `Bounded`."""
+    if not isinstance(connection, Bounded):
+        yield
+        return
+    before, connection.answer_within_s = connection.answer_within_s, timeout_s
+    try:
+        yield
+    finally:
+        connection.answer_within_s = before
+
+
 def open_connection(
     conninfo: str,
     *,
@@ -103,17 +149,18 @@ def open_connection(
     is_autocommit: bool = True,
     is_examined: bool = False,
     timeout_s: int = 5,
-) -> psycopg.Connection[TupleRow]:
+) -> Bounded:
     """The same for a program that may wait.
 
     timeout_s: for one host, and for the first answer, which a pooler without a free connection owes
-    although it has let us in; the statements afterwards have none.
+    although it has let us in; for the statements afterwards the session's limits hold on this side,
+    too.
 
     is_examined: for the doctor; a standby will do, and a database in another encoding, too.
     Raises WrongEncoding, StoreReadOnly and StoreUnavailable.
     """
     try:
-        connection = psycopg.connect(
+        connection = Bounded.connect(
             stated(conninfo, needs_writes=not is_examined),
             autocommit=True,
             connect_timeout=timeout_s,
@@ -125,6 +172,7 @@ def open_connection(
             ):
                 configure(connection, session)
             connection.autocommit = is_autocommit
+            connection.answer_within_s = session.answer_within_s
         except BaseException:
             connection.close()
             raise

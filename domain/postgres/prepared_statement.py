@@ -37,7 +37,8 @@ _PLACEHOLDER: Final = re.compile(r"%%|%(?:\((\w+)\))?s")
 class PreparedStatement:
     """A statement prepared on one connection at its first call.
 
-    name: for who looks at the server; with it goes what no other statement has (`name_apart`).
+    name: for who looks at the server; with it goes what no other statement has (`name_apart`), nor
+    another try: whoever leaves before it is told that the statement is there leaves it behind.
     types: of the parameters, as OIDs; the server finds out those that are 0 or left out.
     Raises NotExecuted; psycopg.OperationalError when the connection breaks in the middle, and
     psycopg's own errors for the server's.
@@ -48,7 +49,8 @@ class PreparedStatement:
     ) -> None:
         self._connection = connection
         self._pgconn = connection.pgconn
-        self._name = f"{name}_{uuid4().hex}".encode()
+        self._shown_as = name
+        self._name = b""
         self._statement = statement.encode()
         self._types = types
         self._is_prepared = False
@@ -65,6 +67,7 @@ class PreparedStatement:
         formats: of the parameters, binary where they are left out.
         """
         if not self._is_prepared:
+            self._name = f"{self._shown_as}_{uuid4().hex}".encode()
             try:
                 self._pgconn.send_prepare(self._name, self._statement, self._types)
                 await self._result(ExecStatus.COMMAND_OK)

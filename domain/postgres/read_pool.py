@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 from domain.errors import SharedSession, StoreUnavailable
 from domain.instruments import ReadInstruments
 from domain.postgres.cancellable_connection import Cancellable
-from domain.postgres.connection import OUT_OF_REACH, shut_down, takes_writes
+from domain.postgres.connection import OUT_OF_REACH, cut_after, shut_down, takes_writes
 from domain.postgres.prepared_statement import NotExecuted, PreparedReads
 from domain.postgres.primary import Primary
 from domain.postgres.session import READING
@@ -26,6 +26,11 @@ To plan a page costs more than to read it. But a plan that was made while a tabl
 the rows of another day, need not be the one for the rows of now.
 """
 FORGET_PLANS: LiteralString = "DISCARD PLANS"
+IDLED_S: Final = 3.0
+SOUNDED_WITHIN_S: Final = 0.5
+"""What a connection that idled may take to forget them. Where it takes longer, what holds it has
+lost the database behind it, and a fresh one is asked in the time that is left.
+"""
 STATEMENTS_MAX: Final = 200
 """Statements of a connection that is kept: of filters and their combinations there are many more.
 """
@@ -95,9 +100,13 @@ class ReadPool:
         try:
             async with first:
                 pooled = first.pooled
-                if began_at - pooled.planned_at >= PLANS_KEPT_S:
+                kept_s, within_s = began_at - pooled.planned_at, first.timeout_s
+                if kept_s >= PLANS_KEPT_S:
                     pooled.planned_at = began_at
-                    await pooled.connection.execute(FORGET_PLANS)
+                    if kept_s >= IDLED_S:
+                        within_s = min(within_s, SOUNDED_WITHIN_S)
+                    with cut_after(pooled.connection, within_s):
+                        await pooled.connection.execute(FORGET_PLANS)
                 return await pooled.statements.rows(statement, parameters)
         except StoreUnavailable:
             left_s = began_at + self.timeout_s - loop.time()
@@ -201,7 +210,7 @@ class Lease:
     third of it.
     """
 
-    __slots__ = ("_is_fresh", "_pool", "_timeout_s", "_timer", "is_lost", "pooled")
+    __slots__ = ("_is_fresh", "_pool", "_timer", "is_lost", "pooled", "timeout_s")
     pooled: Pooled
 
     def __init__(
@@ -209,14 +218,14 @@ class Lease:
     ) -> None:
         self._pool = pool
         self._is_fresh = is_fresh
-        self._timeout_s = pool.timeout_s if timeout_s is None else timeout_s
+        self.timeout_s = pool.timeout_s if timeout_s is None else timeout_s
         self.is_lost = False
 
     async def __aenter__(self) -> Cancellable:
         self.pooled = await self._pool.take(is_fresh=self._is_fresh)
         connection = self.pooled.connection
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._timeout_s, shut_down, connection)
+        self._timer = loop.call_later(self.timeout_s, shut_down, connection)
         return connection
 
     async def __aexit__(

@@ -15,6 +15,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.postgres.sql_file import statements
 
+ANSWER_SLACK_S: Final = 1.0
+"""What an answer may take beyond the time after which the server ends the statement."""
+
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _TRANSACTION_TIMEOUT_SINCE: Final = 170000
 
@@ -81,6 +84,15 @@ class Session:
     is_confirmed: bool = True
     more: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
+    @property
+    def answer_within_s(self) -> float | None:
+        """Within what time the server answers, seconds; None where it may take as long as it likes.
+
+        What takes longer has been lost on the way, by something between us that still holds the
+        connection.
+        """
+        return self.statement_ms / 1000 + ANSWER_SLACK_S if self.statement_ms else None
+
     def statements(self, server_version: int) -> bytes:
         """All that it states, for one round trip.
 
@@ -143,14 +155,18 @@ COMMAND: Final = Session()
 FOLLOWING: Final = Session(
     lock_ms=1000,
     statement_ms=30_000,
-    idle_ms=30_000,
+    idle_ms=4_000,
     transaction_ms=60_000,
     is_confirmed=False,
-    more={"enable_seqscan": "off"},
+    more={"enable_seqscan": "off", "idle_session_timeout": "4000"},
 )
 """The projections. Whoever locks one view's table holds no other view up. Rows and position are
 lost together and applied again: no view waits for the disk. All statements go by key; one that is
-prepared while a view is small would be planned as a scan and stay one."""
+prepared while a view is small would be planned as a scan and stay one.
+
+It asks several times a second, and folds a batch in a fraction of one. A session that is not asked
+for seconds has lost its client, whatever stands between them, and must not lead the views any more.
+"""
 
 REBUILDING: Final = Session(
     lock_ms=60_000,

@@ -100,6 +100,7 @@ _SAID: Final = {
     "permission denied": (
         "this operating system user may not open the server's socket: check its directory"
     ),
+    "no answer came in time": _NO_ANSWER,  # so says our own side
     "timeout expired|timed out|no route to host|network is unreachable|host is down": (
         "the host of DATABASE_URL does not answer: check the server, the network and its firewalls"
     ),

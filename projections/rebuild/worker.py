@@ -12,7 +12,12 @@ from psycopg import Connection
 
 from domain.errors import StoreUnavailable
 from domain.eventstore.event_registry import REGISTRY, EventRegistry
-from domain.postgres.connection import OUT_OF_REACH, open_connection, require_writes
+from domain.postgres.connection import (
+    OUT_OF_REACH,
+    answered_within,
+    open_connection,
+    require_writes,
+)
 from domain.postgres.session import REBUILDING
 from domain.postgres.unusable_reasons import reason
 from projections.faults import told
@@ -23,6 +28,9 @@ from projections.rebuild.run import RebuildUnderway, take_up
 from projections.rebuild.steps import Interrupted, ViewsDiffer
 
 POLL_S: Final = 0.5
+LOOKED_WITHIN_S: Final = 5.0
+"""To look for rebuilds is answered in milliseconds; what a rebuild asks takes as long as it takes.
+"""
 STOP_TIMEOUT_S: Final = 5.0
 CANCEL_EVERY_S: Final = 0.1
 """What is cancelled between two statements goes on with the next."""
@@ -68,7 +76,9 @@ class Rebuilder:
 
     def step(self, connection: Connection) -> bool:
         """Carry out the oldest rebuild that nobody else is at; whether there was one."""
-        for projection in underway(connection, self._projections):
+        with answered_within(connection, LOOKED_WITHIN_S):
+            asked_for = underway(connection, self._projections)
+        for projection in asked_for:
             try:
                 version = take_up(
                     connection,

@@ -274,6 +274,11 @@ class ProxyThread:
         self._proxy = proxy
         self.conninfo = proxy.conninfo
 
+    @property
+    def fired(self) -> int:
+        """How many faults have happened."""
+        return self._proxy.fired
+
     def tell(self, control: Callable[[Proxy], None]) -> None:
         """Use one of the proxy's controls; returns when it is in force."""
 

@@ -6,17 +6,25 @@ import asyncio
 import os
 import socket
 import sys
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
+import psycopg
 import pytest
 from psycopg import AsyncConnection
 from psycopg.pq import PGconn, PollingStatus
 
 from domain.errors import StoreUnavailable
-from domain.postgres.connection import connect
+from domain.postgres.connection import OUT_OF_REACH, answered_within, connect, open_connection
 from domain.postgres.read_pool import ReadPool
-from domain.postgres.session import Session, stated
+from domain.postgres.session import FOLLOWING, MIGRATING, READING, SERVING, Session, stated
+from domain.postgres.unusable_reasons import reason
 from tests.conftest import Database, Run
+from tests.faults.proxy import Proxy, proxy_thread
+from tests.stopwatch import Stopwatch
+
+LOADED_S: Final = 1.0
+"""What a busy machine adds."""
 
 SET = "SELECT set_config(name, %(ms)s, false) FROM pg_settings WHERE name = ANY(%(names)s)"
 """Of those that this server has: transaction_timeout is new in PostgreSQL 17."""
@@ -123,3 +131,46 @@ async def _others(owner: AsyncConnection[Any], expected: int) -> None:
     async with asyncio.timeout(10):
         while (await (await owner.execute(OTHERS)).fetchone()) != (expected,):
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("session", [SERVING, FOLLOWING, MIGRATING, READING])
+def test_a_connection_breaks_where_its_server_owes_an_answer_for_longer_than_it_works_on_one(
+    database: Database, session: Session
+) -> None:
+    """Somebody between us holds it, and has lost what is behind it; a command may take its time."""
+    quick = replace(session, statement_ms=session.statement_ms and 100)
+    with proxy_thread(database.app) as proxy:
+        with open_connection(proxy.conninfo, session=quick) as connection:
+            connection.execute("SELECT 1")
+            proxy.tell(Proxy.black_hole)
+            if quick.answer_within_s is None:
+                assert session is MIGRATING
+                with answered_within(connection, 0.1), pytest.raises(psycopg.OperationalError):
+                    connection.execute("SELECT 1")
+            else:
+                watch = Stopwatch()
+                with pytest.raises(psycopg.OperationalError) as broken:
+                    connection.execute("SELECT 1")
+                assert "did not answer in time" in reason(broken.value)
+                assert 0.1 < watch.read_s() < quick.answer_within_s + LOADED_S
+            assert connection.broken
+        with open_connection(proxy.conninfo, session=quick) as other:
+            assert other.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_an_answer_that_the_server_works_on_is_waited_for(database: Database) -> None:
+    with open_connection(database.app, session=replace(SERVING, statement_ms=300)) as connection:
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute("SELECT pg_sleep(60)")
+        with answered_within(connection, 60):
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert not connection.closed
+
+
+def test_more_than_was_asked_for_ends_the_connection_as_any_loss_of_it(database: Database) -> None:
+    """As a farewell that stands behind an answer: the library takes it for its own mistake."""
+    with open_connection(database.app, session=SERVING) as connection:
+        with pytest.raises(OUT_OF_REACH) as lost:
+            connection.wait(connection._exec_command(b"BEGIN; SELECT 1"))
+        assert reason(lost.value) == "the database closed the connection: its log says why"
+        assert connection.broken

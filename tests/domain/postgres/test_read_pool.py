@@ -1,6 +1,7 @@
 """What a connection for reads forgets, and when."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from domain.postgres import read_pool
 from domain.postgres.read_pool import ReadPool
 from tests.conftest import Database
+from tests.faults.proxy import open_proxy
 
 _FIND: Any = "SELECT id FROM views.things WHERE kind = %s AND id > %s ORDER BY id LIMIT 10"
 
@@ -68,3 +70,66 @@ def test_a_connection_with_many_statements_is_replaced(
 
     pids = asyncio.run(main())
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [5, 5, 2]
+
+
+@pytest.mark.parametrize("reads", [1, 4])
+def test_a_connection_that_idled_and_is_never_answered_is_not_seen(
+    database: Database, reads: int
+) -> None:
+    """A pooler or a proxy holds it, and has lost what is behind it."""
+
+    async def main() -> None:
+        async with open_proxy(database.app) as proxy:
+            pool = ReadPool(proxy.conninfo, size=reads)
+            try:
+                asks = [pool.fetch("SELECT 1, pg_sleep(0.05)::text") for _ in range(reads)]
+                await asyncio.gather(*asks)
+                for pooled in pool._idle:
+                    pooled.planned_at -= read_pool.IDLED_S
+                proxy.black_hole()
+                found = await asyncio.gather(*(pool.fetch("SELECT 1") for _ in range(reads)))
+                assert found == [[(1,)]] * reads
+            finally:
+                await pool.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("asked_before", [0, 1, 2])
+def test_who_leaves_as_the_answer_comes_leaves_the_connection_as_good_as_before(
+    database: Database, asked_before: int
+) -> None:
+    """Whichever of its answers has come by then: that it is prepared, or the rows."""
+
+    async def leave(pool: ReadPool, statement: str, *, answer: int) -> None:
+        (pooled,) = pool._idle
+        connection = pooled.connection
+        asking = asyncio.create_task(pool.fetch(statement))
+        came: set[int] = set()  # answers; the task has not heard of the last one yet
+        kept = []
+        while len(came) < answer and not asking.done():
+            await asyncio.sleep(0)
+            if connection._answer is not None and connection._answer.done():
+                kept.append(connection._answer)
+                came.add(id(connection._answer))
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
+
+    async def main() -> None:
+        pool = ReadPool(database.app, size=1)
+        try:
+            await pool.fetch("SELECT 0")
+            for answer in (1, 2):
+                statement = f"SELECT {answer}"
+                for _ in range(asked_before):
+                    await pool.fetch(statement)
+                before = list(pool._idle)
+                await leave(pool, statement, answer=answer)
+                for _ in range(3):
+                    assert await pool.fetch(statement) == [(answer,)]
+                assert (pool._places, pool._idle) == (1, before)
+        finally:
+            await pool.close()
+
+    asyncio.run(main())

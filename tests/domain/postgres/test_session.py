@@ -44,7 +44,7 @@ from tests.turns import by_turns
 ROOT: Final = Path(__file__).parents[3]
 TEAM, ADA, IDP = uuid4(), Operator(uuid4()), Presentation(door="scim", user_agent="Zoë ☃")
 CONNECTS: Final = re.compile(
-    r"\b(psycopg|Async\w*|Cancellable|Connection|PGconn)\.connect(_start)?\("
+    r"\b(psycopg|Async\w*|Bounded|Cancellable|Connection|PGconn)\.connect(_start)?\("
 )
 THE_ONE_PLACE: Final = Path("domain", "postgres", "connection.py")
 
@@ -325,7 +325,7 @@ def test_every_profile_states_the_same(ledger: Database, session: Session) -> No
             found: dict[str, str] = dict(
                 connection.execute("SELECT name, setting FROM pg_settings").fetchall()
             )
-        for stated, expected in STATED.items():
+        for stated, expected in {**STATED, **session.more}.items():
             assert found[stated] == expected, f"{stated}, where the role says {name} = {value}"
         assert (found["synchronous_commit"] == "off") == (session is FOLLOWING)
 

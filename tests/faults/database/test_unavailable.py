@@ -349,6 +349,12 @@ def outage_of(
         proxy.tell(end)
 
 
+def lost(proxy: Proxy) -> None:
+    """What was connected before stays so, and is never answered."""
+    proxy.black_hole()
+    proxy.resume()
+
+
 def timed(ask: Callable[[], httpx.Response], deadline_s: float) -> httpx.Response:
     watch = Stopwatch()
     answer = ask()
@@ -364,6 +370,7 @@ class TestTheService:
         [
             pytest.param(Proxy.refuse, Proxy.accept, id="stopped", marks=pytest.mark.slow),
             pytest.param(Proxy.hang, Proxy.resume, id="hung"),
+            pytest.param(Proxy.hang, lost, id="lost"),
         ],
     )
     def test_everything_is_503_in_time_and_well_again_within_5_s(

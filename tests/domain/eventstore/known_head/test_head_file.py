@@ -16,6 +16,7 @@ from domain.eventstore.known_head.keeper import HeadKeeper, keep
 from domain.losses.declared import KnownEvent
 from tests.conftest import Database
 from tests.domain.eventstore.known_head.restored import append, copied, known_by
+from tests.faults.proxy import Proxy, proxy_thread
 from tests.service import until
 
 STREAM: Final = UUID(int=1)
@@ -101,6 +102,17 @@ def test_it_is_kept_up_while_the_ledger_grows_and_once_more_at_the_end(
     assert _position(path) == 4
     with HeadKeeper(database.app, None):
         pass
+
+
+def test_it_is_kept_up_after_an_answer_that_never_came(database: Database, tmp_path: Path) -> None:
+    """Nor the end of the connection: whoever held it had lost what is behind it."""
+    path = tmp_path / "head.json"
+    with proxy_thread(database.app) as proxy, HeadKeeper(proxy.conninfo, path):
+        append(database)
+        until(path.exists, what="the file")
+        proxy.tell(Proxy.black_hole)
+        append(database)
+        until(lambda: _position(path) == 2, what="the file")
 
 
 def test_it_is_not_kept_up_with_another_ledger(

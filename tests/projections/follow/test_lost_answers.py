@@ -1,0 +1,97 @@
+"""The views go on where an answer never comes, and neither does the end of the connection.
+
+So it is where a pooler or a proxy holds the connection and has lost what is behind it: no
+keep-alive finds that out, and the leader's session lives on, with its locks.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pytest
+
+from domain.postgres.connection import open_connection
+from domain.postgres.session import FOLLOWING
+from projections.follow.patience import EACH_EVENT_S, LOOKED_WITHIN_S, Patience
+from projections.rebuild.requests import latest, request
+from projections.rebuild.worker import LOOKED_WITHIN_S as REBUILD_LOOKED_WITHIN_S
+from projections.runner import BATCH
+from tests.conftest import Database
+from tests.domain.scenario import T0, created
+from tests.faults.proxy import Fault, Proxy, ProxyThread, proxy_thread
+from tests.projections.follow.test_runner import has_caught_up, leaders, running
+from tests.projections.given_events import record, until
+from tests.projections.rebuild.lives import VIEW, app
+from tests.turns import by_turns
+
+BACK_WITHIN_S: Final = 5.0
+LOADED_S: Final = 1.5
+"""What a busy machine adds."""
+STATEMENTS: Final = [
+    "waiting_since",  # looks for news
+    "BEGIN",
+    "FROM ledger.events",
+    "INSERT INTO views",
+    "COMMIT",
+]
+"""Of the leader, those of a batch in their order."""
+
+
+@contextmanager
+def followed_through_a_proxy(database: Database) -> Iterator[ProxyThread]:
+    """A runner's only way; in the end nothing is stuck that it might wait for."""
+    with proxy_thread(database.app) as proxy, running(Database(database.owner, proxy.conninfo)):
+        try:
+            yield proxy
+        finally:
+            proxy.tell(Proxy.cut)
+
+
+@pytest.mark.parametrize("statement", by_turns(STATEMENTS, one_of=5))
+def test_the_views_are_back_within_5_s_whatever_was_not_answered(
+    database: Database, statement: str
+) -> None:
+    with followed_through_a_proxy(database) as proxy:
+        until(lambda: len(leaders(database)) == 1)
+        record(database, created(T0))
+        until(lambda: has_caught_up(database))
+        proxy.tell(lambda it: it.strike(Fault.STUCK, statement))
+        record(database, created(T0))
+        until(lambda: proxy.fired == 1)
+        until(lambda: has_caught_up(database), within_s=BACK_WITHIN_S + LOADED_S)
+
+
+@pytest.mark.long
+def test_a_rebuild_is_carried_out_by_whoever_was_lost_before_it_was_asked_for(
+    database: Database,
+) -> None:
+    with followed_through_a_proxy(database) as proxy:
+        until(lambda: len(leaders(database)) == 1)
+        record(database, created(T0))
+        until(lambda: has_caught_up(database))
+        proxy.tell(Proxy.black_hole)
+        with app(database) as connection:
+            request(connection, VIEW)
+            until(
+                lambda: getattr(latest(connection, VIEW), "state", None) == "done",
+                within_s=REBUILD_LOOKED_WITHIN_S + BACK_WITHIN_S + LOADED_S,
+            )
+
+
+def test_a_large_batch_is_waited_for_as_long_as_the_server_works_on_it(database: Database) -> None:
+    whole = LOOKED_WITHIN_S + EACH_EVENT_S * BATCH
+    assert FOLLOWING.answer_within_s is not None
+    assert FOLLOWING.statement_ms / 1000 < FOLLOWING.answer_within_s <= whole
+    patience, granted = Patience(), []
+    with open_connection(database.app, session=FOLLOWING) as connection:
+        for _ in range(3):
+            with patience.within(connection, events=10):
+                granted.append(connection.answer_within_s)
+            assert connection.answer_within_s == FOLLOWING.answer_within_s
+            patience.failed()
+        first = LOOKED_WITHIN_S + 10 * EACH_EVENT_S
+        assert granted == pytest.approx([first, 2 * first, 4 * first])
+        for took_s, factor in ((LOOKED_WITHIN_S, 8), (0.01, 1)):
+            patience.worked(took_s)
+            with patience.within(connection):
+                assert connection.answer_within_s == factor * LOOKED_WITHIN_S
