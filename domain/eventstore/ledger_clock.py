@@ -24,6 +24,9 @@ what is further is damage of before.
 BEHIND_MAX: Final = timedelta(seconds=3)
 """How far behind it; one second of it is for who waits for the append lock."""
 
+APART_MAX: Final = AHEAD_MAX + BEHIND_MAX
+"""How far an instant of the ledger, which another process's clock gave, may be ahead of ours."""
+
 logger = structlog.get_logger()
 
 

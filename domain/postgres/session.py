@@ -155,7 +155,7 @@ COMMAND: Final = Session()
 FOLLOWING: Final = Session(
     lock_ms=1000,
     statement_ms=30_000,
-    idle_ms=4_000,
+    idle_ms=15_000,
     transaction_ms=60_000,
     is_confirmed=False,
     more={"enable_seqscan": "off", "idle_session_timeout": "4000"},
@@ -164,8 +164,10 @@ FOLLOWING: Final = Session(
 lost together and applied again: no view waits for the disk. All statements go by key; one that is
 prepared while a view is small would be planned as a scan and stay one.
 
-It asks several times a second, and folds a batch in a fraction of one. A session that is not asked
-for seconds has lost its client, whatever stands between them, and must not lead the views any more.
+It asks several times a second: a session that is not asked for seconds has lost its client,
+whatever stands between them, and must not lead the views any more. Within a transaction it folds
+up to 5,000 events, a fraction of a second's work, for which a starved machine may take long: were
+it cut off then, it would never get any further.
 """
 
 REBUILDING: Final = Session(

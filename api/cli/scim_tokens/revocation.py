@@ -26,6 +26,7 @@ from api.cli.console import (
 from api.clock_and_ids import now
 from domain.commands import CommandKey
 from domain.errors import InvalidValue
+from domain.eventstore.ledger_clock import APART_MAX
 from domain.ledger import TokenLedger
 from domain.scim_token.conditions import TokenConditions
 from domain.scim_token.values import check_reason
@@ -127,4 +128,4 @@ def revoke_many(
 
 def _unused(name: str, since: datetime | None) -> datetime | None:
     """Of an instant that is still to come every token is unused, whoever uses it."""
-    return asked_at(name, since, latest=now())
+    return asked_at(name, since, latest=now() + APART_MAX)

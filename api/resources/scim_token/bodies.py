@@ -12,6 +12,7 @@ from litestar.params import QueryParameter
 from api.http.instants import IN_THE_FUTURE
 from api.http.values import Check
 from domain.errors import InvalidValue
+from domain.eventstore.ledger_clock import APART_MAX
 from domain.scim_token.token import ScimToken
 from domain.scim_token.values import (
     NAME_MAX_LENGTH,
@@ -44,12 +45,13 @@ IsReason: Final = Check(lambda reason, _: check_reason(reason))
 
 
 def _check_past(at: datetime, now: datetime) -> None:
-    if at > now:
+    if at > now + APART_MAX:
         raise InvalidValue("", IN_THE_FUTURE)
 
 
 IsPast: Final = Check(_check_past)
-"""Of an instant that is still to come every token is unused, whoever uses it."""
+"""Of an instant that is still to come every token is unused, whoever uses it. One that the ledger
+has told is none, whichever machine's clock it was."""
 
 
 Reason: TypeAlias = Annotated[
