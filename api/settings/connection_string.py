@@ -1,5 +1,6 @@
 """Whether libpq could connect as a connection string says, before anybody connects."""
 
+import encodings.idna  # noqa: F401 - a process without the right to read its library cannot later
 import re
 from collections.abc import Mapping
 from typing import Any, Final
