@@ -27,13 +27,14 @@ SELECT current_setting('synchronous_standby_names'), count(pid),
 FROM (SELECT) AS one LEFT JOIN pg_stat_replication ON true;
 
 -- name: room
--- Returns: one row: connections that the server gives to such a role, those of others, and the
---   limits of the role and of the database, -1 for none.
+-- Returns: one row: connections that the server gives to such a role, those of others, another
+--   ledger's included, and the limits of the role and of the database, -1 for none.
 SELECT current_setting('max_connections')::int
     - current_setting('superuser_reserved_connections')::int
     - coalesce(current_setting('reserved_connections', true)::int, 0),
     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
-        AND application_name NOT LIKE 'scim-ledger%'),
+        AND (datname IS DISTINCT FROM current_database()
+            OR application_name NOT LIKE 'scim-ledger%')),
     (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
     (SELECT datconnlimit FROM pg_database WHERE datname = current_database());
 

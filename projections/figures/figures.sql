@@ -55,4 +55,5 @@ SELECT
     coalesce(max(extract(epoch FROM clock_timestamp() - l.waitstart)), 0)::float8
 FROM pg_locks l
 WHERE l.locktype = 'advisory' AND NOT l.granted AND l.objsubid = 1
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND (l.classid::bigint << 32 | l.objid::bigint) = 7239075814;

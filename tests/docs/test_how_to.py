@@ -149,8 +149,8 @@ def test_a_token_is_handed_over(machine: Prescribed) -> None:
 
 
 def test_tokens_that_nobody_uses_are_looked_at_and_revoked(machine: Prescribed) -> None:
-    """The tokens of this machine are young: the instant is taken ahead of them."""
-    ahead = "SINCE=$(date -u -d '1 minute' +%Y-%m-%dT%H:%M:%SZ)"
+    """The tokens of this machine are young: the instant is the next full second."""
+    ahead = "SINCE=$(date -u -d '1 second' +%Y-%m-%dT%H:%M:%SZ)"
 
     def run(word: str, given: str = "") -> str:
         return machine.good(f"{ahead}\n{given}\n{only(word, UNUSED)}")

@@ -41,6 +41,7 @@ FROM pg_locks AS locks
 JOIN pg_stat_activity AS activity USING (pid)
 JOIN pg_class AS class ON class.oid = locks.relation
 WHERE locks.granted
+    AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND class.relnamespace = 'ledger'::regnamespace
     AND class.relkind IN ('r', 'p')
     AND activity.pid NOT IN (%s, pg_backend_pid())

@@ -36,7 +36,11 @@ def held(database: Database, statement: str) -> Iterator[Callable[[], None]]:
 
 def waits_for(service: RunningService, kind: str) -> bool:
     """Whether somebody waits for a lock that another holds."""
-    return bool(service.query("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = %s", kind))
+    waiting = (
+        "SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database "
+        "WHERE d.datname = current_database() AND NOT granted AND locktype = %s"
+    )
+    return bool(service.query(waiting, kind))
 
 
 CALLS: Final[dict[str, Callable[[httpx.Client, Caller, dict[str, Any]], httpx.Response]]] = {

@@ -77,7 +77,10 @@ def a_change_that_waits(database: Database) -> Iterator[str]:
             third.execute("SELECT pg_terminate_backend(%s)", [pid])
 
 
-WAITING: Final = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+WAITING: Final = """
+    SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 def test_however_many_ask_one_waits_for_the_append_lock(database: Database, run: Run) -> None:
