@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from secrets import randbits
@@ -167,7 +166,7 @@ def open_connection(
         )
         try:
             with (
-                _answered_within(connection, timeout_s),
+                answered_within(connection, timeout_s),
                 suppress(*([WrongEncoding] if is_examined else [])),
             ):
                 configure(connection, session)
@@ -179,26 +178,6 @@ def open_connection(
     except psycopg.Error as error:
         raise unavailable(error) from error
     return connection
-
-
-@contextmanager
-def _answered_within(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[None]:
-    """Break the connection if the block takes longer, and raise StoreUnavailable."""
-    is_late = threading.Event()
-
-    def end() -> None:
-        is_late.set()
-        shut_down(connection)
-
-    timer = threading.Timer(timeout_s, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except psycopg.Error as error:
-        raise unavailable(TimeoutError() if is_late.is_set() else error) from error
-    finally:
-        timer.cancel()
 
 
 def configure(connection: psycopg.Connection[Any], session: Session = COMMAND) -> None:

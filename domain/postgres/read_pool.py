@@ -100,11 +100,10 @@ class ReadPool:
         try:
             async with first:
                 pooled = first.pooled
-                kept_s, within_s = began_at - pooled.planned_at, first.timeout_s
+                kept_s = began_at - pooled.planned_at
                 if kept_s >= PLANS_KEPT_S:
                     pooled.planned_at = began_at
-                    if kept_s >= IDLED_S:
-                        within_s = min(within_s, SOUNDED_WITHIN_S)
+                    within_s = SOUNDED_WITHIN_S if kept_s >= IDLED_S else self.timeout_s
                     with cut_after(pooled.connection, within_s):
                         await pooled.connection.execute(FORGET_PLANS)
                 return await pooled.statements.rows(statement, parameters)
@@ -210,7 +209,7 @@ class Lease:
     third of it.
     """
 
-    __slots__ = ("_is_fresh", "_pool", "_timer", "is_lost", "pooled", "timeout_s")
+    __slots__ = ("_is_fresh", "_pool", "_timeout_s", "_timer", "is_lost", "pooled")
     pooled: Pooled
 
     def __init__(
@@ -218,14 +217,14 @@ class Lease:
     ) -> None:
         self._pool = pool
         self._is_fresh = is_fresh
-        self.timeout_s = pool.timeout_s if timeout_s is None else timeout_s
+        self._timeout_s = pool.timeout_s if timeout_s is None else timeout_s
         self.is_lost = False
 
     async def __aenter__(self) -> Cancellable:
         self.pooled = await self._pool.take(is_fresh=self._is_fresh)
         connection = self.pooled.connection
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self.timeout_s, shut_down, connection)
+        self._timer = loop.call_later(self._timeout_s, shut_down, connection)
         return connection
 
     async def __aexit__(
