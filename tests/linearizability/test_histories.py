@@ -152,7 +152,7 @@ def assert_worth_checking(histories: Sequence[History]) -> None:
     # Rare ones, such as a change that comes between an end and its revocation, need more histories.
     allowed = 0 if len(histories) >= RARE_AMONG else 3 if len(histories) >= MORE else 8
     assert len(missing) <= allowed, (missing, answers)
-    share = 4 if len(histories) >= MORE else 5
+    share = 3 if len(histories) >= MORE else 5
     assert sum(map(is_contended, histories)) > len(histories) / share
     unavailable = answers[AUTHENTICATE, None]
     assert unavailable < sum(answers.values()) / 10, "too busy a machine to tell anything"
