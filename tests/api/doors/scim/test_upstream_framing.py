@@ -6,7 +6,8 @@ longer than their head says come, too.
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -19,6 +20,7 @@ from litestar.types import HTTPScope, Message
 from api.doors.client_address import ClientAddresses
 from api.doors.scim import connection as connections
 from api.doors.scim.client import Client
+from api.doors.scim.connection import Connection
 from api.doors.scim.framing import Framing
 from api.doors.scim.pool import Origin, Pool
 from api.doors.scim.proxy import Upstream
@@ -242,6 +244,18 @@ def test_a_connection_that_is_kept_too_long_is_found(
         asyncio.run(story(asked))
 
 
+@asynccontextmanager
+async def reached(listener: socket.socket) -> AsyncIterator[tuple[Pool, Connection, socket.socket]]:
+    """A pool, a connection of it to the listener, and the other end."""
+    pool = Pool(Origin(False, *listener.getsockname()[:2]), connect_timeout_s=1)
+    connection = await pool.fresh()
+    peer, _ = listener.accept()
+    with peer:
+        yield pool, connection, peer
+        connection.close()
+        await asyncio.sleep(0.01)
+
+
 WHOLE: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -265,10 +279,7 @@ def test_a_connection_is_kept_after_an_exchange_that_surely_came_to_its_end(
     """What was not asked for, a body behind the answer to HEAD for instance, answers nobody."""
 
     async def story(listener: socket.socket) -> None:
-        pool = Pool(Origin(False, *listener.getsockname()[:2]), connect_timeout_s=1)
-        connection = await pool.fresh()
-        peer, _ = listener.accept()
-        with peer:
+        async with reached(listener) as (pool, connection, peer):
             head = [f"{method} / HTTP/1.1".encode(), b"host: x"]
             asking = asyncio.create_task(connection.ask(head, None, is_head=method == "HEAD"))
             await asyncio.sleep(0)
@@ -280,8 +291,6 @@ def test_a_connection_is_kept_after_an_exchange_that_surely_came_to_its_end(
             await asyncio.sleep(0.001)
             pool.give_back(connection)
             assert (pool.kept() is connection) == is_kept
-            connection.close()
-            await asyncio.sleep(0)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         asyncio.run(story(listener))
@@ -307,10 +316,7 @@ def test_what_has_come_and_was_not_read_yet_ends_a_kept_connection(
     """A busy worker sends the next request before its loop looks at the connection."""
 
     async def story(listener: socket.socket) -> None:
-        pool = Pool(Origin(False, *listener.getsockname()[:2]), connect_timeout_s=1)
-        connection = await pool.fresh()
-        peer, _ = listener.accept()
-        with peer:
+        async with reached(listener) as (pool, connection, peer):
             asking = asyncio.create_task(connection.ask([b"GET / HTTP/1.1", b"host: x"], None))
             await asyncio.sleep(0.01)
             peer.recv(1000)
@@ -319,8 +325,6 @@ def test_what_has_come_and_was_not_read_yet_ends_a_kept_connection(
             pool.give_back(connection)
             does(peer)
             assert pool.kept() is (connection if is_kept else None)
-            connection.close()
-            await asyncio.sleep(0.01)
 
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
