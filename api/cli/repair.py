@@ -17,13 +17,12 @@ from domain.eventstore.repair import (
     repair_ledger_time,
     repair_states,
 )
-from domain.kept_text import kept
 from domain.postgres.connection import open_connection
+from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
 from projections.described import rfc3339
 from projections.rebuild import requests as rebuild_requests
 from projections.registry import PROJECTIONS
 
-REASON_MAX: Final = 200
 _NEXT: Final = "run scim-ledger verify, then start the service: it rebuilds every view"
 _NOTHING: Final = "nothing was changed; repeat it with --confirm"
 
@@ -35,7 +34,7 @@ app = App(
 Confirm = Annotated[
     bool, Parameter(negative="", help="Do it; without this, say what would be done.")
 ]
-Reason = Annotated[str, Parameter(help=f"Why, for the record; at most {REASON_MAX} characters.")]
+Reason = Annotated[str, Parameter(help=f"Why, for the record; at most {REASON_MAX_LENGTH} characters.")]
 
 
 @app.command(name="ledger-time")
@@ -50,9 +49,10 @@ def ledger_time(
 
     For a ledger in which a wrong clock has made tokens expire early. Stop every service first.
     """
+    check_reason(reason or None)
     with as_owner(load(data_dir=data_dir)) as connection:
         repair = repair_ledger_time(
-            connection, clock=now(), by=operator_name(), reason=_kept(reason)
+            connection, clock=now(), by=operator_name(), reason=reason
         )
         if repair is not None:
             _rebuild_views(connection)
@@ -91,8 +91,9 @@ def states(
     For a ledger in which `verify` finds that one of them is not what the events lead to. Stop every
     service first.
     """
+    check_reason(reason or None)
     with as_owner(load(data_dir=data_dir)) as connection:
-        streams = repair_states(connection, by=operator_name(), reason=_kept(reason))
+        streams = repair_states(connection, by=operator_name(), reason=reason)
         _rebuild_views(connection)
         if not confirm:
             connection.rollback()
@@ -114,8 +115,9 @@ def pepper(
 
     Only where no backup has its keys. Every token then needs a new secret.
     """
+    check_reason(reason or None)
     with as_owner(load(data_dir=data_dir)) as connection:
-        forgotten = give_up_pepper(connection, by=operator_name(), reason=_kept(reason))
+        forgotten = give_up_pepper(connection, by=operator_name(), reason=reason)
         if not confirm:
             connection.rollback()
     show(
@@ -149,7 +151,3 @@ def _rebuild_views(connection: psycopg.Connection) -> None:
     for projection in PROJECTIONS:
         rebuild_requests.request(connection, projection, accepts_difference=True)
     rebuild_requests.accept_differences(connection)
-
-
-def _kept(reason: str) -> str:
-    return kept(reason, max_length=REASON_MAX) or ""

@@ -97,12 +97,16 @@ _SAID: Final = {
     "connection refused|no such file or directory": (
         "nothing listens at the host and port of DATABASE_URL: start the server, or correct them"
     ),
-    "permission denied": (
+    "failed: permission denied": (
         "this operating system user may not open the server's socket: check its directory"
     ),
     "no answer came in time": _NO_ANSWER,  # so says our own side
     "timeout expired|timed out|no route to host|network is unreachable|host is down": (
         "the host of DATABASE_URL does not answer: check the server, the network and its firewalls"
+    ),
+    "permission denied to set": (
+        "the role may not set an option of the connection string: remove it, or grant it to the "
+        "role"
     ),
     "unsupported startup parameter|unrecognized configuration parameter": (
         "the database, or a pooler before it, does not take a parameter of the "

@@ -107,3 +107,15 @@ def test_a_backup_by_another_role_names_the_one_that_it_takes(
     assert done.stderr.endswith(
         "; it takes the owner: set SCIM_LEDGER_OWNER_DATABASE_URL to a URL of the role postgres\n"
     )
+
+
+@pytest.mark.parametrize("repair", ["ledger-time", "states", "pepper"])
+@pytest.mark.parametrize("reason", ["x" * 201, "of scim_live_" + "aB3" * 15, "two\nlines"])
+def test_a_reason_that_cannot_be_kept_is_refused_and_not_cut(
+    database: Database, repair: str, reason: str
+) -> None:
+    owner = {"SCIM_LEDGER_OWNER_DATABASE_URL": database.owner}
+    refused = cli(database.app, "repair", repair, "--confirm", "--reason", reason, **owner)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "reason" in refused.stderr
+    assert reason not in refused.stderr

@@ -82,6 +82,14 @@ def said(conninfo: str, *, is_unhurried: bool = True) -> str:
             ({"host": f"/tmp/{CANARY}"}, "nothing listens at the host and port"),
             ({"host": f"{CANARY}.invalid"}, "the host of DATABASE_URL is unknown"),
             ({"options": f"-c {CANARY}=1"}, "does not take a parameter"),
+            (
+                {"user": f"{CANARY}_login", "options": "-c role=postgres"},
+                "may not set an option of the connection string",
+            ),
+            (
+                {"user": f"{CANARY}_login", "options": "-c log_statement=all"},
+                "may not set an option of the connection string",
+            ),
         ],
         one_of=3,
     ),
