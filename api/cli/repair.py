@@ -34,7 +34,9 @@ app = App(
 Confirm = Annotated[
     bool, Parameter(negative="", help="Do it; without this, say what would be done.")
 ]
-Reason = Annotated[str, Parameter(help=f"Why, for the record; at most {REASON_MAX_LENGTH} characters.")]
+Reason = Annotated[
+    str, Parameter(help=f"Why, for the record; at most {REASON_MAX_LENGTH} characters.")
+]
 
 
 @app.command(name="ledger-time")
@@ -51,9 +53,7 @@ def ledger_time(
     """
     check_reason(reason or None)
     with as_owner(load(data_dir=data_dir)) as connection:
-        repair = repair_ledger_time(
-            connection, clock=now(), by=operator_name(), reason=reason
-        )
+        repair = repair_ledger_time(connection, clock=now(), by=operator_name(), reason=reason)
         if repair is not None:
             _rebuild_views(connection)
         if not confirm:

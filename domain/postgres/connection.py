@@ -21,6 +21,8 @@ from domain.postgres.unusable_reasons import TAKES_NO_WRITES, reason
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S: Final = 1.0
+IDLED_S: Final = 3.0
+"""After so long nobody knows whether what holds a connection still has the database behind it."""
 
 OUT_OF_REACH: Final = (
     psycopg.OperationalError,

@@ -1,15 +1,20 @@
 """A connection that is kept from one transaction to the next, and no longer than it can be used."""
 
+import asyncio
 from typing import Final
 
 import psycopg
 
 from domain.errors import StoreUnavailable
 from domain.postgres.cancellable_connection import Cancellable
-from domain.postgres.connection import takes_writes
+from domain.postgres.connection import IDLED_S, cut_after, takes_writes
 from domain.postgres.primary import Primary
 from domain.postgres.session import SERVING
 
+SOUNDED_WITHIN_S: Final = 0.15
+"""What a connection that idled may take to answer. A third of a use's time: in the rest of it a
+fresh one is made, and the use recorded.
+"""
 IN_DOUBT: Final = "the database warned in a commit: it may not be on the standby"
 _SQLSTATES: Final = {"01000", "57P01"}
 _OF_OTHER_THINGS: Final = {"GetNewTransactionId", "GetNewMultiXactId", "exec_stmt_raise"}
@@ -38,14 +43,21 @@ class KeptConnection:
         self._generation = primary.generation
         self._connection: Cancellable | None = None
         self._is_in_doubt = False
+        self._lent_at = 0.0
 
     async def get(self) -> Cancellable:
-        """The connection, alive as far as its socket tells. Raises StoreUnavailable."""
+        """The connection, alive as far as its socket tells; one that idled has just answered.
+
+        Raises StoreUnavailable.
+        """
         connection = self._connection
+        asked_at = asyncio.get_running_loop().time()
+        idled_s, self._lent_at = asked_at - self._lent_at, asked_at
         if (
             connection is None
             or self._generation != self._primary.generation
             or not connection.is_alive()
+            or (idled_s >= IDLED_S and not await _answers(connection))
         ):
             await self.drop()
             self._connection = connection = await self._primary.connect(SERVING)
@@ -79,3 +91,16 @@ class KeptConnection:
 
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
         self._is_in_doubt |= leaves_in_doubt(notice)
+
+
+async def _answers(connection: Cancellable) -> bool:
+    """Whether what holds the connection still has the database behind it.
+
+    Asked before an append and not by it: one that is not answered may have been committed.
+    """
+    try:
+        with cut_after(connection, SOUNDED_WITHIN_S):
+            await connection.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True

@@ -14,7 +14,13 @@ from psycopg.rows import TupleRow
 from domain.errors import SharedSession, StoreUnavailable
 from domain.instruments import ReadInstruments
 from domain.postgres.cancellable_connection import Cancellable
-from domain.postgres.connection import OUT_OF_REACH, cut_after, shut_down, takes_writes
+from domain.postgres.connection import (
+    IDLED_S,
+    OUT_OF_REACH,
+    cut_after,
+    shut_down,
+    takes_writes,
+)
 from domain.postgres.prepared_statement import NotExecuted, PreparedReads
 from domain.postgres.primary import Primary
 from domain.postgres.session import READING
@@ -26,7 +32,6 @@ To plan a page costs more than to read it. But a plan that was made while a tabl
 the rows of another day, need not be the one for the rows of now.
 """
 FORGET_PLANS: LiteralString = "DISCARD PLANS"
-IDLED_S: Final = 3.0
 SOUNDED_WITHIN_S: Final = 0.5
 """What a connection that idled may take to forget them. Where it takes longer, what holds it has
 lost the database behind it, and a fresh one is asked in the time that is left.

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from domain.postgres import read_pool
+from domain.postgres.connection import IDLED_S
 from domain.postgres.read_pool import ReadPool
 from tests.conftest import Database
 from tests.faults.proxy import open_proxy
@@ -85,7 +86,7 @@ def test_a_connection_that_idled_and_is_never_answered_is_not_seen(
                 asks = [pool.fetch("SELECT 1, pg_sleep(0.05)::text") for _ in range(reads)]
                 await asyncio.gather(*asks)
                 for pooled in pool._idle:
-                    pooled.planned_at -= read_pool.IDLED_S
+                    pooled.planned_at -= IDLED_S
                 proxy.black_hole()
                 found = await asyncio.gather(*(pool.fetch("SELECT 1") for _ in range(reads)))
                 assert found == [[(1,)]] * reads

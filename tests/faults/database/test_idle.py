@@ -20,6 +20,7 @@ from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.errors import StoreUnavailable
 from domain.ledger import TokenLedger
+from domain.postgres import kept_connection, read_pool
 from domain.postgres.cancellable_connection import Cancellable
 from domain.postgres.read_pool import Lease, ReadPool
 from domain.scim_token.events import Presentation
@@ -27,6 +28,7 @@ from domain.secret import Secret
 from tests.conftest import Database, Run, new_database, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.faults.own_server import OwnServer, own_server
+from tests.faults.proxy import open_proxy
 from tests.patience import patient
 from tests.presenting import UNLIMITED
 from tests.service import RunningService, running_service, until
@@ -40,6 +42,7 @@ OURS: Final = """
     ORDER BY pid
 """
 READS: Final = 4
+PAUSE_S: Final = 0.2
 HOLDING: Final = "SELECT pg_sleep(0.01)"
 """A read that is long enough for others to take other connections."""
 
@@ -177,6 +180,32 @@ def test_a_use_is_recorded_once_where_the_look_was_not_enough(
                 assert kill(database) >= 1
             await ledger.authenticate(secret, IDP)
             assert ledger.replay(token.id).uses == 6
+
+    run(main())
+    assert_consistent(database)
+
+
+def test_the_first_after_a_pause_is_served_though_nothing_is_answered_any_more(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pooler or a proxy holds every connection, and has lost what is behind it."""
+    monkeypatch.setattr(read_pool, "IDLED_S", PAUSE_S)
+    monkeypatch.setattr(kept_connection, "IDLED_S", PAUSE_S)
+    monkeypatch.setattr(read_pool, "PLANS_KEPT_S", PAUSE_S)
+
+    async def main() -> None:
+        async with open_proxy(database.app) as proxy, open_ledger(proxy.conninfo) as ledger:
+            token, secret = await ledger.create_scim_token(NewScimToken(TEAM, "Okta"), by=ADA)
+            _, api_secret = await ledger.create_api_token(
+                NewApiToken(uuid4(), None, tuple(Permission), None)
+            )
+            await use_all(ledger, secret, api_secret)
+            await asyncio.sleep(PAUSE_S)
+            proxy.black_hole()
+            await use_all(ledger, secret, api_secret)
+            proxy.forget()
+        async with open_ledger(database.app) as ledger:
+            assert ledger.replay(token.id).uses == 2
 
     run(main())
     assert_consistent(database)
