@@ -71,10 +71,19 @@ def plan(random: Random) -> Plan:
         if is_changed:
             _change(random, steps, place)
         if not is_changed or random.random() < 0.6:
-            ended = random.choice(steps)
-            kind, is_newer = random.choice(_ENDINGS), random.random() < 0.5
-            ended.insert(random.choice([-1, len(ended)]), Step(kind, place, is_newer=is_newer))
+            _end(random, steps, place)
     return steps
+
+
+def _end(random: Random, steps: list[list[Step]], place: int) -> None:
+    """Somebody ends the token while a few present it, time and again, at about the same step."""
+    ended = random.choice(steps)
+    index = random.choice([max(0, len(ended) - 1), len(ended)])
+    kind, is_newer = random.choice(_ENDINGS), random.random() < 0.5
+    ended.insert(index, Step(kind, place, is_newer=is_newer))
+    for client in random.sample(steps, 2):
+        after = max(index, sum(step.kind == CREATE for step in client))
+        client[after:after] = [Step(AUTHENTICATE, place, random.choice(_DOORS)) for _ in range(3)]
 
 
 def _later_step(random: Random, tokens: Sequence[int]) -> Step:
