@@ -25,7 +25,7 @@ class Deadline:
         self._loop = loop
         self._within_s = within_s
         self._at = loop.time() + within_s
-        self._expire = expire
+        self._expire: Callable[[], None] | None = expire
         self._paused_at: float | None = None
         self._timer: asyncio.TimerHandle | None = self._loop.call_at(self._at, self._look)
 
@@ -49,7 +49,10 @@ class Deadline:
             self._timer = self._loop.call_at(self._at, self._look)
 
     def end(self) -> None:
-        """The request was answered."""
+        """The request was answered. It knows its deadline, and is not known by it any more:
+        what stands in no circle is freed at once, and not by the collector.
+        """
+        self._expire = None
         if self._timer is not None:
             self._timer.cancel()
 
@@ -59,7 +62,7 @@ class Deadline:
             return
         if self._loop.time() < self._at:
             self._timer = self._loop.call_at(self._at, self._look)
-        else:
+        elif self._expire is not None:
             self._expire()
 
 

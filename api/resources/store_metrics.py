@@ -14,6 +14,7 @@ from domain.errors import Unavailable
 from projections.figures.queries import TOKENS_COUNTED, Figures
 from projections.warnings.queries import COUNTED
 
+_BUILT: Final = (version("scim-ledger"), platform.python_version())
 _STATUSES: Final = ("ready", "degraded", "building", "read_only", "unavailable")
 
 
@@ -32,9 +33,8 @@ def of_process(found: Examined) -> Iterator[str]:
         ["cause"],
         {(each,): int(each in found.causes) for each in CAUSES},
     )
-    built = (version("scim-ledger"), platform.python_version())
     yield from gauge(
-        "scim_ledger_build_info", "What runs; always 1.", ["version", "python"], {built: 1}
+        "scim_ledger_build_info", "What runs; always 1.", ["version", "python"], {_BUILT: 1}
     )
 
 

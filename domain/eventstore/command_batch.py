@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from domain.errors import CommandIdReused, PepperMismatch
+from domain.errors import CommandIdReused, PepperMismatch, Refusal
 from domain.event import Aggregate, Changes, Event, Recorded, States
 from domain.eventstore import append
 from domain.eventstore.aggregates import (
@@ -104,8 +104,10 @@ class CommandBatch:
             return self._repeat(command)
         try:
             folded = self._fold(command.decide(self._states, self.at), command.id)
-        except Exception as refusal:  # noqa: BLE001 - a rule's no, or our own mistake: neither is the batch's
-            return refusal
+        except Refusal as refusal:
+            return refusal.with_traceback(None)  # which would keep all that the batch has loaded
+        except Exception as mistake:  # noqa: BLE001 - of ours; it is not the batch's
+            return mistake
         self.recorded += folded.recorded
         self.moved += folded.moved
         self.ended += folded.ended
