@@ -42,6 +42,8 @@ WHAT: Final = (
     "--exclude-table-data=ledger.projection_rebuilds",
 )
 _EVENTS: Final[LiteralString] = "SELECT count(*) FROM ledger.events"
+_MAGIC: Final = b"PGDMP"
+"""What a file of pg_dump's custom format begins with."""
 _SERVICE: Final = "scim-ledger"
 _HAS: Final[LiteralString] = (
     "SELECT to_regnamespace('ledger') IS NOT NULL, to_regnamespace('views') IS NOT NULL"
@@ -59,13 +61,14 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
 
     The pepper is not in it: keep that elsewhere.
 
-    The file has its name once it is whole; it is for its owner alone. Nothing but a regular file is
-    replaced.
+    The file has its name once it is whole; it is for its owner alone. Nothing but a backup of
+    before, or an empty file, is replaced.
     """
     try:
         require_file(file)
     except NotAFile as error:
         raise InvalidValue("FILE", error.strerror) from error
+    _require_backup(file)
     settings = load(data_dir=data_dir)
     with open_store(settings, keys=Keys.IGNORED):
         owner = owner_conninfo(settings)
@@ -86,6 +89,19 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
         except OSError as error:
             raise BackupError(f"{file} cannot be written: {error.strerror}") from error
     show({"file": str(file), "events": row[0], "bytes": file.stat().st_size}, as_json=as_json)
+
+
+def _require_backup(file: Path) -> None:
+    """Raise InvalidValue where the name is another file's: it could be the pepper's."""
+    try:
+        with file.open("rb") as there:
+            begins = there.read(len(_MAGIC))
+    except OSError:  # told when it is written
+        return
+    if begins not in {b"", _MAGIC}:
+        raise InvalidValue(
+            "FILE", "there is a file that is no backup, and no other is replaced: name another"
+        )
 
 
 def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> int:
