@@ -4,7 +4,6 @@ Everything that starts (serve, the command line) goes through `open_store`, whic
 which the connection string and the pepper are known.
 """
 
-import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from api.clock_and_ids import CLOCK_AND_IDS
-from api.settings import PREFIX, Settings, SettingsError, pepper_keys
+from api.settings import Settings, SettingsError, pepper_keys
 from domain.errors import PepperMismatch
 from domain.eventstore.known_head.head_file import FILE_NAME as HEAD_FILE_NAME
 from domain.eventstore.peppers.fingerprints import has_pepper, record_pepper, require_pepper
@@ -29,7 +28,7 @@ from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailabl
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import EmbeddedPostgres, default_base_dir
 from domain.postgres.migrate import migrate, pending
-from domain.postgres.pooler import require_own_session
+from domain.postgres.pooler import require_one_database, require_own_session
 from domain.postgres.session import SERVING, UNSAFE
 from domain.secret import Pepper
 
@@ -149,11 +148,18 @@ def embedded(settings: Settings) -> EmbeddedPostgres:
     return EmbeddedPostgres(settings.data_dir or default_base_dir())
 
 
-def owner_conninfo(settings: Settings) -> str:
-    """The connection string of the role that owns the schema; the embedded server is running."""
+def owner_conninfo(settings: Settings, *, needs_app: bool = True) -> str:
+    """The connection string of the role that owns the schema; the embedded server is running.
+
+    needs_app: whether the service's role has to be let in. Raises TwoDatabases where that is let
+    into another database than the owner, and StoreUnavailable.
+    """
     if settings.database_url is None:
         return embedded(settings).conninfo(user=_OWNER, dbname=_DATABASE)
-    return settings.owner_database_url or settings.database_url
+    if settings.owner_database_url is None:
+        return settings.database_url
+    require_one_database(settings.database_url, settings.owner_database_url, needs_app=needs_app)
+    return settings.owner_database_url
 
 
 def migrate_given(settings: Settings) -> list[int]:
@@ -164,7 +170,7 @@ def migrate_given(settings: Settings) -> list[int]:
     assert settings.database_url is not None
     has_keys = settings.pepper is not None or settings.pepper_file is not None
     pepper = Pepper(pepper_keys(settings)) if has_keys else None
-    owner = settings.owner_database_url or settings.database_url
+    owner = owner_conninfo(settings, needs_app=False)  # it may only be named yet
     require_own_session(owner)
     user = conninfo_to_dict(settings.database_url).get("user")
     app_role = user if owner != settings.database_url else None
@@ -215,16 +221,6 @@ def head_file(settings: Settings) -> Path | None:
     if settings.head_file is None and settings.database_url is None:
         return embedded(settings).base_dir / HEAD_FILE_NAME
     return settings.head_file
-
-
-def check_head_file(settings: Settings) -> None:
-    """Raise SettingsError where the head file that is set could never be written."""
-    path = settings.head_file
-    if path is not None and not os.access(path.parent, os.W_OK | os.X_OK):
-        raise SettingsError(
-            f"{PREFIX}HEAD_FILE: the service cannot write into {path.parent}: "
-            "make the directory, and give it to the user that the service runs as"
-        )
 
 
 def own_pepper_file(server: EmbeddedPostgres) -> Path:

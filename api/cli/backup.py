@@ -28,13 +28,13 @@ from api.deployment import (
     open_store,
     owner_conninfo,
 )
-from api.settings import load
-from domain.errors import InvalidValue, LedgerError
+from api.settings import Settings, load
+from domain.errors import InvalidValue, LedgerError, PepperMismatch
 from domain.files.whole_file import NotAFile, require_file, whole_file
-from domain.losses.declared import in_words
+from domain.losses.declared import Loss, in_words
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.programs import installed_programs
-from projections.ledger_check import check_ledger
+from projections.ledger_check import Checked, check_ledger
 
 WHAT: Final = (
     "--schema=ledger",
@@ -42,6 +42,8 @@ WHAT: Final = (
     "--exclude-table-data=ledger.projection_rebuilds",
 )
 _EVENTS: Final[LiteralString] = "SELECT count(*) FROM ledger.events"
+_MAGIC: Final = b"PGDMP"
+"""What a file of pg_dump's custom format begins with."""
 _SERVICE: Final = "scim-ledger"
 _HAS: Final[LiteralString] = (
     "SELECT to_regnamespace('ledger') IS NOT NULL, to_regnamespace('views') IS NOT NULL"
@@ -59,13 +61,14 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
 
     The pepper is not in it: keep that elsewhere.
 
-    The file has its name once it is whole; it is for its owner alone. Nothing but a regular file is
-    replaced.
+    The file has its name once it is whole; it is for its owner alone. Nothing but a backup of
+    before, or an empty file, is replaced.
     """
     try:
         require_file(file)
     except NotAFile as error:
         raise InvalidValue("FILE", error.strerror) from error
+    _require_backup(file)
     settings = load(data_dir=data_dir)
     with open_store(settings, keys=Keys.IGNORED):
         owner = owner_conninfo(settings)
@@ -88,6 +91,19 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
     show({"file": str(file), "events": row[0], "bytes": file.stat().st_size}, as_json=as_json)
 
 
+def _require_backup(file: Path) -> None:
+    """Raise InvalidValue where the name is another file's: it could be the pepper's."""
+    try:
+        with file.open("rb") as there:
+            begins = there.read(len(_MAGIC))
+    except OSError:  # told when it is written
+        return
+    if begins not in {b"", _MAGIC}:
+        raise InvalidValue(
+            "FILE", "there is a file that is no backup, and no other is replaced: name another"
+        )
+
+
 def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> int:
     """Make a ledger of a backup, in an empty database or a new data directory, and verify it.
 
@@ -105,13 +121,7 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
             _require_empty(connection)
         arguments = ("--single-transaction", "--exit-on-error", str(file))
         _run(program, owner, *arguments, remedy=remedy)
-    if settings.database_url is not None:
-        migrate_given(settings)
-    with open_store(settings) as ready:
-        assert ready.database_url is not None
-        with open_connection(ready.database_url) as connection:
-            found = check_ledger(connection)
-        loss = lost(ready)
+    found, loss = _checked(settings)
     damage = None if found.damage is None else str(found.damage)
     told = {"events": found.events, "streams": found.streams, "damage": damage}
     if loss is not None:
@@ -120,6 +130,24 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
     if found.events == 0:
         raise BackupError("the backup holds no event")
     return 0 if damage is None else 1
+
+
+def _checked(settings: Settings) -> tuple[Checked, Loss | None]:
+    """What is restored, made ready for this release, and what it lacks.
+
+    Raises BackupError where the pepper is another.
+    """
+    try:
+        if settings.database_url is not None:
+            migrate_given(settings)
+        with open_store(settings) as ready:
+            assert ready.database_url is not None
+            with open_connection(ready.database_url) as connection:
+                return check_ledger(connection), lost(ready)
+    except PepperMismatch as error:
+        raise BackupError(
+            f"{error}; the backup itself is restored: then go on with scim-ledger verify"
+        ) from error
 
 
 def _require_empty(connection: psycopg.Connection) -> None:

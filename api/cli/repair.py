@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Final
 
+import msgspec
 import psycopg
 from cyclopts import App, Parameter
 
 from api.cli.console import AsJson, DataDir, show, takes_owner
 from api.clock_and_ids import now, operator_name
-from api.deployment import Keys, open_store, owner_conninfo
-from api.settings import Settings, load
+from api.deployment import Keys, embedded, open_store, own_pepper_file, owner_conninfo
+from api.settings import Settings, SettingsError, load, pepper_keys
 from domain.eventstore.repair import (
     NotRepairable,
     give_up_pepper,
@@ -19,6 +20,7 @@ from domain.eventstore.repair import (
 )
 from domain.postgres.connection import open_connection
 from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
+from domain.secret import Pepper
 from projections.described import rfc3339
 from projections.rebuild import requests as rebuild_requests
 from projections.registry import PROJECTIONS
@@ -113,11 +115,15 @@ def pepper(
 ) -> None:
     """Give the pepper up for lost: the ledger takes a new one, and every secret so far stays void.
 
-    Only where no backup has its keys. Every token then needs a new secret.
+    Only where no backup has its keys: refused where they are set. Every token then needs a new
+    secret. Stop every service first.
     """
     check_reason(reason or None)
-    with as_owner(load(data_dir=data_dir)) as connection:
-        forgotten = give_up_pepper(connection, by=operator_name(), reason=reason)
+    settings = load(data_dir=data_dir)
+    with as_owner(settings) as connection:
+        forgotten = give_up_pepper(
+            connection, pepper=_given(settings), by=operator_name(), reason=reason
+        )
         if not confirm:
             connection.rollback()
     show(
@@ -130,6 +136,17 @@ def pepper(
         },
         as_json=as_json,
     )
+
+
+def _given(settings: Settings) -> Pepper | None:
+    """What is set, or kept with the embedded ledger; None where it cannot be read."""
+    if settings.database_url is None and settings.pepper is None and settings.pepper_file is None:
+        own = own_pepper_file(embedded(settings))
+        settings = msgspec.structs.replace(settings, pepper_file=own)
+    try:
+        return Pepper(pepper_keys(settings))
+    except SettingsError:
+        return None
 
 
 @contextmanager

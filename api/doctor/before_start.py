@@ -6,10 +6,9 @@ A worker alone would find out, refuse to start, and be started again, for ever.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from api.deployment import check_head_file
 from api.resources.leaks.signature import github_keys
 from api.resources.metrics_token import metrics_tokens
-from api.settings import Settings
+from api.settings import Settings, check_head_file
 from api.telemetry.tracing import check_tracing
 
 NEEDS: Final[Mapping[str, Callable[[Settings], object]]] = {

@@ -8,11 +8,11 @@ import psycopg
 
 from api.deployment import embedded, own_pepper_file
 from api.doctor import ledger, process, server
-from api.doctor.finding import Finding, Status, fail, ok
+from api.doctor.finding import Finding, Status, fail, ok, warn
 from api.settings import Settings, SettingsError
-from domain.errors import SharedSession, StoreUnavailable
+from domain.errors import SharedSession, StoreUnavailable, TwoDatabases
 from domain.postgres.connection import OUT_OF_REACH, open_connection
-from domain.postgres.pooler import require_own_session
+from domain.postgres.pooler import require_one_database, require_own_session
 from domain.postgres.session import SERVING
 from domain.postgres.unusable_reasons import reason
 
@@ -61,6 +61,18 @@ def _sessions(conninfo: str) -> Iterator[Finding]:
             yield fail("sessions", found, remedy)
 
 
+def _owner(conninfo: str, settings: Settings) -> Iterator[Finding]:
+    """Whether what is for the ledger's owner would be done in the service's database."""
+    if settings.owner_database_url is None:
+        return
+    try:
+        require_one_database(conninfo, settings.owner_database_url)
+        yield ok("owner", "the owner's connection leads to the same database")
+    except (TwoDatabases, StoreUnavailable) as error:
+        found, _, remedy = str(error).partition(": ")
+        yield (fail if isinstance(error, TwoDatabases) else warn)("owner", found, remedy)
+
+
 def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
     try:
         with open_connection(conninfo, session=SERVING, is_examined=True) as connection:
@@ -69,6 +81,7 @@ def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
                 if finding.status is Status.FAIL and finding.what in {"database", "encoding"}:
                     return
             yield from _sessions(conninfo)
+            yield from _owner(conninfo, settings)
             yield from ledger.examine(connection, settings)
     except (StoreUnavailable, *OUT_OF_REACH) as error:
         found, _, remedy = reason(error).partition(": ")

@@ -7,10 +7,10 @@ from typing import Final
 
 from psycopg import Connection
 
-from api.deployment import check_head_file, head_file
+from api.deployment import head_file
 from api.doctor import locks
 from api.doctor.finding import Finding, fail, ok, warn
-from api.settings import PREFIX, Settings, SettingsError, pepper_keys
+from api.settings import PREFIX, Settings, SettingsError, check_head_file, pepper_keys
 from domain.errors import EventsLost, HeadFileUnusable, PepperMismatch
 from domain.eventstore.known_head.head_file import HeadFile
 from domain.eventstore.known_head.requirement import require_known

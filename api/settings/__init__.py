@@ -3,6 +3,7 @@
 from api.settings.errors import SettingsError, UnusableFile, UnusableSetting
 from api.settings.files import shown, text_of
 from api.settings.given import PLAIN, PREFIX, Given, given
+from api.settings.head_file import check_head_file
 from api.settings.loading import checked, load, unknown_setting
 from api.settings.settings import (
     KNOWN,
@@ -23,6 +24,7 @@ __all__ = [
     "SettingsError",
     "UnusableFile",
     "UnusableSetting",
+    "check_head_file",
     "check_which_ledger",
     "checked",
     "finish_rule",

@@ -29,6 +29,8 @@ _NEVER_EMPTY: Final = {
 another is made.
 """
 
+_TYPES: Final = {field.encode_name: field.type for field in msgspec.structs.fields(Settings)}
+
 
 def load(environment: Mapping[str, str] = os.environ, /, **flags: object) -> Settings:
     """Settings from the environment; flags that are not None win.
@@ -85,5 +87,14 @@ def _converted(texts: Mapping[str, str]) -> Settings:
         )
     except msgspec.ValidationError as error:
         # The path names the setting; the rest of the message could quote its value.
-        name = str(error).rpartition("$.")[2].rstrip("`") or "value"
-        raise UnusableSetting(name, "is not a valid value") from None
+        name = str(error).rpartition("$.")[2].rstrip("`")
+        raise UnusableSetting(name, _wanted(name)) from None
+
+
+def _wanted(name: str) -> str:
+    """What a setting takes whose text has another type."""
+    unit = "of seconds, without a unit" if name.endswith("_S") else "without a unit"
+    return {
+        bool: "must be true or false",
+        float: f"must be a number {unit}",
+    }.get(_TYPES[name], f"must be a whole number {unit}")

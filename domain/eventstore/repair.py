@@ -21,7 +21,7 @@ import psycopg
 from psycopg import Connection
 
 from domain.api_token import events as api_token
-from domain.errors import LedgerError
+from domain.errors import LedgerError, PepperMismatch
 from domain.event import Aggregate, Event, Recorded
 from domain.eventstore import append
 from domain.eventstore.aggregates import (
@@ -33,10 +33,12 @@ from domain.eventstore.aggregates import (
 )
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import AHEAD_MAX, skew_of
+from domain.eventstore.peppers.fingerprints import require_pepper
 from domain.postgres import binary_arrays
 from domain.postgres.sql_file import statements
 from domain.scim_token import events as scim_token
 from domain.scim_token import warnings
+from domain.secret import Pepper
 
 _BATCH: Final = 5_000
 _STREAMS: Final = 500
@@ -143,12 +145,29 @@ def _require_one_time(connection: Connection, clock: datetime) -> None:
         raise
 
 
-def give_up_pepper(connection: Connection, *, by: str, reason: str) -> int:
+def _is_of_the_ledger(pepper: Pepper, connection: Connection) -> bool:
+    """Whether the ledger knows its keys, and these are all of them."""
+    try:
+        with connection.transaction():
+            return require_pepper(connection, pepper) > 0
+    except PepperMismatch:
+        return False
+
+
+def give_up_pepper(connection: Connection, *, pepper: Pepper | None, by: str, reason: str) -> int:
     """Let the ledger take a new pepper, its own being lost for good;
     returns how many generations it forgets.
 
     connection: the owner, in a transaction that the caller ends. Every secret so far stays void.
+    pepper: what is set now, if it can be read. Raises NotRepairable where that is the ledger's, and
+    while a service runs: it would go on under the keys that it has, beside others under new ones.
     """
+    if pepper is not None and _is_of_the_ledger(pepper, connection):
+        raise NotRepairable(
+            "the pepper that is set is the one of this ledger, so it is not lost: nothing was "
+            "changed; to take another, rotate it (docs/how-to/rotate-the-pepper.md)"
+        )
+    require_no_service(connection)
     connection.execute(_SQL["record"], ["pepper", by, reason])
     return connection.execute(_SQL["forget_peppers"]).rowcount
 

@@ -1,16 +1,22 @@
-"""Detect a pooler in transaction mode, which would break our sessions.
+"""Where connections lead that are open at once: to a session each, and to one database.
 
-What a session states would hold for whoever gets it next, and for us no longer; prepared statements
-and the locks by which one process leads the projections are of a session, too.
+A pooler in transaction mode would break our sessions: what one states would hold for whoever gets
+it next, and for us no longer; prepared statements and the locks by which one process leads the
+projections are of a session, too.
 """
 
-from typing import Final
+from secrets import randbits
+from typing import Any, Final
 
-from domain.errors import SharedSession
+import psycopg
+
+from domain.errors import SharedSession, StoreUnavailable, TwoDatabases
 from domain.postgres.connection import open_connection
 from domain.postgres.session import SERVING
 
 _SESSION: Final = "SELECT pg_backend_pid()"
+_HOLD: Final = "SELECT pg_advisory_xact_lock(%s)"
+_IS_HELD: Final = "SELECT NOT pg_try_advisory_xact_lock(%s)"
 _ROUNDS: Final = 25
 """A busy pool may give both what they had by chance, but not time and again. Ten milliseconds."""
 
@@ -30,3 +36,36 @@ def require_own_session(conninfo: str) -> None:
         seen = {(each is one, each.execute(_SESSION, prepare=False).fetchone()) for each in asked}
     if len(seen) != len((one, other)) or len({session for _, session in seen}) != len(seen):
         raise SharedSession
+
+
+def require_one_database(app: str, owner: str, *, needs_app: bool = True) -> None:
+    """Raise TwoDatabases where the connection strings of the two roles lead to two databases.
+
+    A lock that one of them holds is held for the other in the same database alone, whatever they
+    call its server: a pooler, an address, a socket. Raises StoreUnavailable: the owner's names the
+    owner's variable. needs_app: where not, an app that is not let in leads nowhere.
+    """
+    try:
+        owning = open_connection(owner, is_autocommit=False)
+    except StoreUnavailable as error:
+        told = str(error).replace("DATABASE_URL", "SCIM_LEDGER_OWNER_DATABASE_URL")
+        error.args = (told,)
+        raise
+    with owning:
+        try:
+            serving = open_connection(app, is_autocommit=False)
+        except StoreUnavailable:
+            if needs_app:
+                raise
+            return
+        with serving:
+            _require_one_database(serving, owning)
+
+
+def _require_one_database(
+    serving: psycopg.Connection[Any], owning: psycopg.Connection[Any]
+) -> None:
+    key = randbits(63)
+    serving.execute(_HOLD, [key])
+    if owning.execute(_IS_HELD, [key]).fetchone() != (True,):
+        raise TwoDatabases

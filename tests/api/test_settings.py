@@ -94,9 +94,19 @@ def test_an_unknown_variable_is_named() -> None:
     assert refused({"SCIM_LEDGER_QQQ": SECRET}) == "unknown setting SCIM_LEDGER_QQQ"
 
 
-@pytest.mark.parametrize("name", ["PORT", "WORKERS", "WAKE_FD", "TURN_FD", "ALLOW_UNSAFE_DATABASE"])
-def test_a_value_of_another_type_is_refused_by_name(name: str) -> None:
-    assert refused({f"SCIM_LEDGER_{name}": SECRET}) == f"SCIM_LEDGER_{name} is not a valid value"
+TYPED: Final = {
+    **dict.fromkeys(("PORT", "WORKERS", "WAKE_FD"), "must be a whole number without a unit"),
+    "ROTATION_SILENT_FOR_S": "must be a whole number of seconds, without a unit",
+    "UPSTREAM_HEAD_TIMEOUT_S": "must be a number of seconds, without a unit",
+    **dict.fromkeys(("RATE_PER_TOKEN", "TRACES_SAMPLE"), "must be a number without a unit"),
+    **dict.fromkeys(("CONSOLE", "ALLOW_UNSAFE_DATABASE"), "must be true or false"),
+}
+
+
+@pytest.mark.parametrize("value", [SECRET, "5s", "yes", "2,5", "1 000", "on"])
+@pytest.mark.parametrize("name", TYPED)
+def test_a_value_of_another_type_is_refused_and_told_what_it_must_be(name: str, value: str) -> None:
+    assert refused({f"SCIM_LEDGER_{name}": value}) == f"SCIM_LEDGER_{name} {TYPED[name]}"
 
 
 @pytest.mark.parametrize(

@@ -84,3 +84,14 @@ def test_every_link_between_the_documents_leads_somewhere() -> None:
     for page in documents():
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.relative_to(root)}: {target}"
+
+
+def test_a_call_that_fails_says_so() -> None:
+    """Nothing is what a revocation prints that was done: one that was refused must look unlike."""
+    calls = [
+        (page.name, options)
+        for page in documents()
+        for options in re.findall(r"\bcurl -(\w+)", page.read_text("utf-8"))
+    ]
+    assert calls
+    assert [call for call in calls if {*"sf"} <= {*call[1]} and "S" not in call[1]] == []

@@ -95,7 +95,7 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         assert settings[name][0] == UNUSABLE
     assert problems == [
         "unknown setting SCIM_LEDGER_PROT; do you mean SCIM_LEDGER_PORT?",
-        "SCIM_LEDGER_WORKERS is not a valid value",
+        "SCIM_LEDGER_WORKERS must be a whole number without a unit",
         "SCIM_LEDGER_LOG_LEVEL must be debug, info, warning or error",
         "SCIM_LEDGER_RATE_PER_TOKEN must be 1 to 1000000, or 0 for no limit",
     ]

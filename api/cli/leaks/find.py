@@ -75,8 +75,11 @@ def print_found(found: Found, whose: dict[str, str], *, as_json: bool) -> None:
 
 
 def standard_input() -> Iterator[bytes]:
-    """What stands in standard input, as it comes. Raises SettingsError where it is closed."""
+    """What stands in standard input, as it comes, without NULs: UTF-16 reads as ASCII then.
+
+    Raises SettingsError where it is closed.
+    """
     if sys.stdin is None:
         raise SettingsError("standard input is closed")
     while chunk := os.read(sys.stdin.fileno(), CHUNK_BYTES):
-        yield chunk
+        yield chunk.replace(b"\0", b"")

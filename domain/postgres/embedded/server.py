@@ -170,6 +170,11 @@ class EmbeddedPostgres:
             )
 
     def _prepare_base_dir(self) -> None:
+        if (self.base_dir / "PG_VERSION").exists():
+            raise EmbeddedPostgresError(
+                f"{self.base_dir} holds the data of a PostgreSQL server, in which no ledger is "
+                "made: name the directory above it, where that is an embedded ledger's, or another."
+            )
         self.base_dir.mkdir(parents=True, exist_ok=True)
         # A directory that holds something is not ours to open or close.
         if not any(self.base_dir.iterdir()):

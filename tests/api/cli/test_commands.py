@@ -146,7 +146,10 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
     done = run(database.app, "doctor", "--json", SCIM_LEDGER_PORT=VALUE)
     assert done.exit_code == 1
     assert VALUE not in done.stdout
-    assert json.loads(done.stdout)[-1]["found"] == "SCIM_LEDGER_PORT is not a valid value"
+    assert (
+        json.loads(done.stdout)[-1]["found"]
+        == "SCIM_LEDGER_PORT must be a whole number without a unit"
+    )
     absent = run(_unreachable(), "doctor", "--json")
     assert absent.exit_code == 1
     assert json.loads(absent.stdout)[-1]["what"] == "database"
@@ -263,7 +266,7 @@ def test_settings_that_cannot_be_meant_are_one_clear_line(database: Database) ->
     )
     assert (
         refused(database.app, "serve", SCIM_LEDGER_PORT=VALUE)
-        == "SCIM_LEDGER_PORT is not a valid value"
+        == "SCIM_LEDGER_PORT must be a whole number without a unit"
     )
     said = "with DATABASE_URL a pepper is needed: set SCIM_LEDGER_PEPPER_FILE"
     assert refused(database.app, "serve", SCIM_LEDGER_PEPPER="") == said

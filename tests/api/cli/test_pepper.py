@@ -92,6 +92,36 @@ def test_a_pepper_that_is_lost_for_good_is_given_up_by_the_owner(database: Datab
     assert (kind, reason) == ("pepper", "no backup")
 
 
+def repair_refused(database: Database, keys: str, *confirm: str) -> str:
+    return refused(
+        database.app, "repair", "pepper", *confirm,
+        SCIM_LEDGER_PEPPER=keys, SCIM_LEDGER_OWNER_DATABASE_URL=database.owner,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("confirm", [(), ("--confirm", "--reason", "I wondered")])
+@pytest.mark.parametrize("keys", [f"{FIRST},{SECOND}", f"{FIRST},{SECOND},{OTHER}"])
+def test_a_pepper_that_is_there_is_not_given_up(
+    database: Database, keys: str, confirm: tuple[str, ...]
+) -> None:
+    """Whoever repeats the how-to where nothing is lost, or on another host than they think."""
+    migrated_with(database, FIRST, SECOND)
+    assert repair_refused(database, keys, *confirm).startswith(
+        "the pepper that is set is the one of this ledger, so it is not lost"
+    )
+    assert refused(database.app, "token", "list", SCIM_LEDGER_PEPPER=OTHER) == ANOTHER.format(1)
+
+
+def test_a_pepper_is_not_given_up_beside_a_service(database: Database) -> None:
+    """It would go on under its keys, and those that start would let nobody in: 401 by turns."""
+    migrated_with(database, FIRST)
+    with psycopg.connect(database.app, application_name="scim-ledger"):
+        assert repair_refused(database, OTHER, "--confirm", "--reason", "lost") == (
+            "a service is connected to this ledger: stop every one, then repeat"
+        )
+    assert refused(database.app, "token", "list", SCIM_LEDGER_PEPPER=OTHER) == ANOTHER.format(1)
+
+
 ONE: Final = {"SCIM_LEDGER_PEPPER": FIRST}
 BOTH: Final = {"SCIM_LEDGER_PEPPER": f"{FIRST},{SECOND}"}
 

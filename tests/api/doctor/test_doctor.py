@@ -442,9 +442,9 @@ def test_a_disk_that_is_nearly_full_warns(tmp_path: Path) -> None:
 
 def test_settings_and_a_database_that_is_away_are_told_without_values() -> None:
     def refused() -> Settings:
-        raise SettingsError("SCIM_LEDGER_PORT is not a valid value")
+        raise SettingsError("SCIM_LEDGER_PORT must be a whole number without a unit")
 
-    assert examine(refused)[-1].found == "SCIM_LEDGER_PORT is not a valid value"
+    assert examine(refused)[-1].found == "SCIM_LEDGER_PORT must be a whole number without a unit"
     away = examine(lambda: Settings(database_url=_unreachable(), pepper=KEY))[-1]
     assert (away.what, away.status) == ("database", FAILS)
     assert VALUE not in str(away)

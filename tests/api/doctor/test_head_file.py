@@ -7,11 +7,11 @@ import psycopg
 import pytest
 
 from api.cli.installation.config import UNNOTICED
-from api.deployment import check_head_file, head_file
+from api.deployment import head_file
 from api.doctor import ledger
 from api.doctor.finding import Finding, Status
 from api.doctor.ledger import known_head
-from api.settings import Settings, SettingsError
+from api.settings import Settings, SettingsError, check_head_file
 from tests.api.cli.test_commands import run
 from tests.conftest import Database
 from tests.domain.eventstore.known_head.restored import append, copied, known_by
@@ -75,6 +75,8 @@ def test_its_place_is_beside_the_embedded_server_or_where_it_is_set(tmp_path: Pa
     check_head_file(Settings(head_file=given))
     with pytest.raises(SettingsError, match="HEAD_FILE: the service cannot write into"):
         check_head_file(Settings(head_file=tmp_path / "absent" / "head.json"))
+    with pytest.raises(SettingsError, match="HEAD_FILE: there is a directory, and nothing but"):
+        check_head_file(Settings(head_file=tmp_path))
 
 
 def test_a_place_where_none_can_be_written_fails(database: Database, tmp_path: Path) -> None:

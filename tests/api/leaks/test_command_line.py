@@ -51,6 +51,13 @@ def test_what_is_found_is_told_by_its_place_and_kind_without_a_ledger() -> None:
     ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_what_windows_saved_is_read(encoding: str) -> None:
+    """A redirection of PowerShell is UTF-16: none found would be the wrong answer."""
+    code, lines = find(f"first\r\n  token: {FOREIGN}\r\n".encode(encoding))
+    assert (code, lines) == (3, "2:10 scim_live\n")
+
+
 def test_with_a_ledger_it_is_told_whose_they_are_and_whether_they_are_good(
     database: Database,
 ) -> None:

@@ -83,3 +83,20 @@ def test_the_disk_is_told_and_a_replica_is_asked(service: RunningService) -> Non
     assert 'group="events"' in told
     assert json.loads(run(service, only("ready", "high-availability"), URL=service.url))
     assert "damage: -" in run(service, only("count", "high-availability"))
+
+
+def test_a_collector_that_cannot_store_does_not_go_on(
+    service: RunningService, tmp_path: Path
+) -> None:
+    """A full disk: what it could not store is asked for again. A refusal is told."""
+    create(service, service.api_token())
+    (tmp_path / "events.ndjson").symlink_to("/dev/full")
+    for token in (service.api_token(Permission.AUDIT_READ).secret, "no-token"):
+        given = environment(service, URL=service.url, API_TOKEN=token)
+        with (tmp_path / "said").open("wb") as said:
+            subprocess.run(
+                ["timeout", "4", "bash", "-eu", "-c", only("follow", "siem")],
+                cwd=tmp_path, env=given, stderr=said, check=False,
+            )  # fmt: skip
+        assert (tmp_path / "position").read_text() == "0\n"
+        assert (tmp_path / "said").read_text() != ""

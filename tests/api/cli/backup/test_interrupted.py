@@ -36,3 +36,18 @@ def test_a_second_restore_says_what_finishes_the_first(
     checked = told(empty.owner, "verify")
     assert (checked["events"], checked["damage"]) == (made["events"], None)
     assert "restore to an empty one" in refused(empty.owner, "restore", file)
+
+
+def test_a_restore_under_another_pepper_says_that_it_is_done(
+    database: Database, empty: Database, tmp_path: Path
+) -> None:
+    """Nothing has to be repeated but the check, with the right key."""
+    file = str(tmp_path / "backup")
+    record(database, created())
+    told(database.owner, "migrate")  # the pepper is written down
+    made = told(database.owner, "backup", file)
+
+    said = refused(empty.owner, "restore", file, SCIM_LEDGER_PEPPER="z" * 40)
+    assert "its key of generation 1 is another" in said
+    assert said.endswith("the backup itself is restored: then go on with scim-ledger verify")
+    assert told(empty.owner, "verify")["events"] == made["events"]

@@ -223,3 +223,13 @@ def test_root_serves_the_data_of_a_user_as_that_user(prepared: Path) -> None:
 
 
 # --- what it runs with, and what it says
+
+
+def test_no_ledger_is_made_within_the_data_of_a_server(base_dir: Path) -> None:
+    """The directory below is named: a second ledger there would be a new one, served as the old."""
+    place = base_dir / "data"
+    place.mkdir()
+    (place / "PG_VERSION").write_text("18\n")
+    with pytest.raises(EmbeddedPostgresError, match="name the directory above it"):
+        EmbeddedPostgres(place).start()
+    assert [each.name for each in place.iterdir()] == ["PG_VERSION"]
