@@ -203,6 +203,8 @@ class Connection(asyncio.Protocol):
         that. Raises Broken, and what `body` raises.
         """
         assert self._transport is not None
+        if self._transport.is_closing():  # a balancer with nobody behind it accepts and hangs up
+            raise Broken("the upstream hung up before it was asked")
         assert self.is_usable
         answer = self._answer = Answer(self._transport, is_head=is_head)
         self._transport.write(b"\r\n".join([*head, b"", b""]))
