@@ -68,7 +68,7 @@ def _serve(settings: Settings, *, migrates: bool) -> int:
             ledger = f"embedded in {embedded(settings).base_dir}"
         with suppress(EventsLost, HeadFileUnusable):  # which the workers answer with, and the log
             first.hand_over(ready, url=url_of(listeners[0]))
-        supervisor = Supervisor()
+        supervisor = Supervisor(listeners=listeners)
         programs = _programs(ready, supervisor, listeners)
         print(f"scim-ledger serves the ledger {ledger}", file=sys.stderr, flush=True)
         for listener in listeners:
