@@ -154,9 +154,10 @@ class Answer:
 
 
 class Connection(asyncio.Protocol):
-    """Made by `loop.create_connection`."""
+    """Made by `loop.create_connection`. made_at: loop time."""
 
     def __init__(self) -> None:
+        self.made_at = asyncio.get_running_loop().time()
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
         self._sending: asyncio.Task[None] | None = None
