@@ -21,6 +21,8 @@ from api.server.listening import listen_on, url_of
 from api.server.supervisor import Program, Supervisor
 from api.server.worker_process import worker_argv
 from api.settings import PLAIN, PREFIX, Settings, hosts
+from api.telemetry.log_lines import log_without_waiting
+from api.telemetry.logs import configure_logging
 from api.telemetry.pages import new_pages
 from domain.errors import EventsLost, HeadFileUnusable
 from domain.eventstore.commit_turn import new_commit_turn
@@ -44,6 +46,8 @@ logger = structlog.get_logger()
 
 def serve(settings: Settings, *, migrates: bool) -> int:
     """Run the service until SIGTERM or SIGINT; returns the exit code."""
+    log_without_waiting()
+    configure_logging(settings.log_level, settings.log_format)
     try:
         return _serve(settings, migrates=migrates)
     except (KeyboardInterrupt, SystemExit):  # told to end before the supervisor listened to signals
@@ -64,7 +68,7 @@ def _serve(settings: Settings, *, migrates: bool) -> int:
             ledger = f"embedded in {embedded(settings).base_dir}"
         with suppress(EventsLost, HeadFileUnusable):  # which the workers answer with, and the log
             first.hand_over(ready, url=url_of(listeners[0]))
-        supervisor = Supervisor()
+        supervisor = Supervisor(listeners=listeners)
         programs = _programs(ready, supervisor, listeners)
         print(f"scim-ledger serves the ledger {ledger}", file=sys.stderr, flush=True)
         for listener in listeners:

@@ -14,6 +14,7 @@ from api.clock_and_ids import CLOCK_AND_IDS
 from api.process import let_readers_leave, spare_the_collector
 from api.server.heartbeat import keep_beating_aside
 from api.settings import finish_rule, load
+from api.telemetry.log_lines import log_without_waiting
 from api.telemetry.logs import configure_logging, logging_given
 from api.telemetry.pages import warnings_since
 from domain.eventstore.known_head.keeper import HeadKeeper
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--beat-fd", type=int, default=None)
     arguments = parser.parse_args()
     let_readers_leave()
+    log_without_waiting()
     configure_logging(*logging_given())
     stopping = False
 

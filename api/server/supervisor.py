@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
 HEALTHY_AFTER_S = 10.0
 """A child that lived this long is restarted after the first back-off again."""
+REFUSES_AFTER_S = 0.5
+"""After it is told to stop; the workers accept nobody any more by then."""
 LAST_GRACE_S = 5.0
 """For programs that are told to stop when the others have ended."""
 
@@ -49,11 +52,13 @@ class Supervisor:
     Told by SIGTERM, SIGINT or SIGHUP, the last but where it is ignored, as nohup has it.
 
     lifeline_fd: read end of a pipe that ends when this process does, in whatever way; every child
-    has it. grace_s: seconds from SIGTERM to SIGKILL.
+    has it. grace_s: seconds from SIGTERM to SIGKILL. listeners: nobody accepts from them once it
+    stops, so that connections are refused then, and not left waiting until it has ended.
     """
 
-    def __init__(self, *, grace_s: float = 15.0) -> None:
+    def __init__(self, *, grace_s: float = 15.0, listeners: Sequence[socket.socket] = ()) -> None:
         self._grace_s = grace_s
+        self._listeners = listeners
         self.lifeline_fd, self._lifeline_write_fd = os.pipe()
         self._running: dict[subprocess.Popen[bytes], Program] = {}
         self._exits: dict[subprocess.Popen[bytes], asyncio.Future[int]] = {}
@@ -104,6 +109,7 @@ class Supervisor:
         finally:
             watching.cancel()
             self._signal(signal.SIGKILL)
+            self._refuse()
 
     async def _watch(self) -> None:
         """Kill whoever has a pulse and no longer beats."""
@@ -179,6 +185,7 @@ class Supervisor:
     def _on_signal(self, number: signal.Signals) -> None:
         if not self._stopping[False].is_set():
             self._stop(is_last=False, grace_s=self._grace_s)
+            asyncio.get_running_loop().call_later(REFUSES_AFTER_S, self._refuse)
             _log.info("stopping", signal=number.name)
         elif number == signal.SIGINT:
             self._stopping[True].set()
@@ -196,6 +203,12 @@ class Supervisor:
         self._signal(signal.SIGTERM, is_last=is_last)
         loop = asyncio.get_running_loop()
         loop.call_later(grace_s, lambda: self._signal(signal.SIGKILL, is_last=is_last))
+
+    def _refuse(self) -> None:
+        for listener in self._listeners:
+            # Of the socket itself, whoever else has a descriptor of it. Not every system can.
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
 
     def _signal(self, number: signal.Signals, *, is_last: bool | None = None) -> None:
         for process in self._of(is_last=is_last):

@@ -25,6 +25,7 @@ from api.server.heartbeat import keep_beating
 from api.server.protocol import StrictHttpProtocol
 from api.settings import PREFIX
 from api.shutdown_notice import leave
+from api.telemetry.log_lines import log_without_waiting
 
 GRACE_S = 10
 
@@ -108,6 +109,7 @@ def run_worker(
 
 def main(argv: Sequence[str] | None = None) -> None:
     let_readers_leave()
+    log_without_waiting()
     parser = argparse.ArgumentParser(prog="api.server.worker")
     parser.add_argument("app_factory", metavar="APP_FACTORY")
     parser.add_argument("--listen-fd", dest="listen_fds", type=int, action="append", required=True)

@@ -6,7 +6,7 @@ No bodies, no headers, no query strings, no paths, ever.
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
 import structlog
@@ -36,6 +36,7 @@ def configure_logging(level: str, format_: str = "json") -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _tell_left_out,
     ]
     rendered: list[Processor] = [
         structlog.processors.format_exc_info,
@@ -54,6 +55,11 @@ def configure_logging(level: str, format_: str = "json") -> None:
         )
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+
+
+def _tell_left_out(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    left_out = getattr(sys.stderr, "left_out", 0)  # of LogLines
+    return {**event, "lines_left_out": left_out} if left_out else event
 
 
 def log_answer(scope: Mapping[str, Any], status: int, duration_us: int) -> None:

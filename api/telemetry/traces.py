@@ -7,6 +7,7 @@ is a text of theirs and not recorded.
 """
 
 import re
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,15 +57,21 @@ class Tracing:
         self._provider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(settings.traces_sample)),
             resource=Resource.create(about),
+            shutdown_on_exit=False,  # which waits for the collector, however long
         )
         exporter = OTLPSpanExporter(settings.traces_endpoint, timeout=EXPORT_TIMEOUT_S)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("scim-ledger")
 
     def close(self) -> None:
-        """Export what is left, for as long as one export may take."""
-        self._provider.force_flush(int(EXPORT_TIMEOUT_S * 1000))
-        self._provider.shutdown()
+        """Export what is left, for as long as one export may take.
+
+        The library does not heed its own time-outs: it exports batch by batch, each for as long as
+        the collector still says something. Whatever goes on then ends with the process.
+        """
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(EXPORT_TIMEOUT_S)
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """The application, with a span for each request."""

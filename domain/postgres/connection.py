@@ -94,9 +94,22 @@ async def _reach(hosts: Sequence[str], deadline: float) -> Cancellable:
             async with asyncio.timeout(share_s):
                 return await Cancellable.connect(host, autocommit=True)
         except (TimeoutError, psycopg.Error) as error:
+            _let_go(error)
             errors.append(error)
     # That a standby answers says more than that another host does not.
     raise next((error for error in errors if reason(error) == TAKES_NO_WRITES), errors[-1])
+
+
+def _let_go(error: BaseException) -> None:
+    """Drop the frames in which an attempt failed; they have its socket.
+
+    Errors are collected there, and hold the frames in turn: only the garbage collector, which a
+    service is spared, would close it.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__context__
 
 
 class Bounded(psycopg.Connection[TupleRow]):
@@ -178,6 +191,7 @@ def open_connection(
             connection.close()
             raise
     except psycopg.Error as error:
+        _let_go(error)
         raise unavailable(error) from error
     return connection
 

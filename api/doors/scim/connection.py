@@ -154,9 +154,10 @@ class Answer:
 
 
 class Connection(asyncio.Protocol):
-    """Made by `loop.create_connection`."""
+    """Made by `loop.create_connection`. made_at: loop time."""
 
     def __init__(self) -> None:
+        self.made_at = asyncio.get_running_loop().time()
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
         self._sending: asyncio.Task[None] | None = None
@@ -203,6 +204,8 @@ class Connection(asyncio.Protocol):
         that. Raises Broken, and what `body` raises.
         """
         assert self._transport is not None
+        if self._transport.is_closing():  # a balancer with nobody behind it accepts and hangs up
+            raise Broken("the upstream hung up before it was asked")
         assert self.is_usable
         answer = self._answer = Answer(self._transport, is_head=is_head)
         self._transport.write(b"\r\n".join([*head, b"", b""]))

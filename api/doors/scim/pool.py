@@ -18,6 +18,10 @@ WAIT_S: Final = 2.0
 """For a place. Whoever waits longer had better come back."""
 KEEP_ALIVE_S: Final = 4.0
 """Less than the 5 s after which common servers close an idle connection, so that we close first."""
+LIFETIME_S: Final = 60.0
+"""Of a connection that is never idle for so long. The name of the upstream is looked up for a new
+one only: whoever moves it to another address is followed within this time, under load, too.
+"""
 
 
 class ShareTaken(Exception):
@@ -150,8 +154,9 @@ class Pool:
         return connection
 
     def give_back(self, connection: Connection) -> None:
-        """Keep it if another request may go over it; else hang up."""
-        if connection.is_usable:
+        """Keep it if another request may go over it and it is not too old; else hang up."""
+        age_s = asyncio.get_running_loop().time() - connection.made_at
+        if connection.is_usable and age_s < LIFETIME_S:
             timer = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._expire, connection)
             self._idle[connection] = timer
         else:

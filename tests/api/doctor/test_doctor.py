@@ -73,7 +73,9 @@ def test_every_finding_is_in_the_reference(database: Database, tmp_path: Path) -
     documented = set(re.findall(r"^\| `([a-z ]+)` \|", text, re.MULTILINE))
     named = {
         re.sub("^view .*", "view name", what)
-        for what in found(database, pepper=None, pepper_file=path)
+        for what in found(
+            database, pepper=None, pepper_file=path, owner_database_url=database.owner
+        )
     }
     assert named | {"embedded server", "disk", *NEEDED} == documented
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -78,7 +79,7 @@ def create_app() -> Any:
 
 def main(number_of_workers: int, grace_s: float, *others: str) -> int:
     listener = listen("127.0.0.1", 0)
-    supervisor = Supervisor(grace_s=grace_s)
+    supervisor = Supervisor(grace_s=grace_s, listeners=[listener])
     programs = [
         Program("other", (sys.executable, "-c", code), is_last=code.startswith("# last"))
         for code in others
@@ -304,6 +305,21 @@ def test_a_program_that_keeps_dying_is_restarted_ever_more_slowly(
     for restart in ("exit_code=7", "restart_in_s=0.1", "restart_in_s=0.2", "restart_in_s=0.4"):
         deployment.wait_for(restart)
     deployment.process.terminate()
+    assert deployment.wait_for_end() == 0
+
+
+def test_whoever_connects_while_others_still_end_is_refused(
+    deploy: Callable[..., Deployment],
+) -> None:
+    deployment = deploy(1, STUBBORN, grace_s=4)
+    deployment.wait_for("not listening")
+    deployment.process.terminate()
+    deployment.wait_for("program stopped")
+    address = ("127.0.0.1", deployment.port)
+    with contextlib.suppress(OSError), socket.create_connection(address, timeout=2) as early:
+        assert early.recv(1) == b"", "it waits for nobody"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=2)
     assert deployment.wait_for_end() == 0
 
 

@@ -1,9 +1,12 @@
 """Traces: off unless they are asked for; a request, its batch and its upstream are one trace."""
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 from uuid import uuid4
 
@@ -17,6 +20,7 @@ from tests.service import RunningService, running_service, until
 
 pytest.importorskip("opentelemetry.sdk", reason="pip install -r requirements-traces.txt")
 
+from api.telemetry.traces import EXPORT_TIMEOUT_S
 from tests.api.telemetry.collector import Collector, running_collector
 
 TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
@@ -152,6 +156,55 @@ def test_a_collector_that_is_away_holds_nobody_up(server: str) -> None:
     ):
         for _ in range(20):
             assert service.client.get("/healthz").elapsed.total_seconds() < 1
+
+
+ENDS: Final = """
+import sys
+from opentelemetry.trace import SpanKind
+from api.settings import Settings
+from api.telemetry.traces import Tracing
+tracing = Tracing(Settings(traces_endpoint=sys.argv[1]))
+for _ in range(2000):  # four batches
+    with tracing._span("x", SpanKind.SERVER, {}):
+        pass
+print("closing", flush=True)
+tracing.close()
+"""
+
+
+@pytest.mark.parametrize("says", [b"", b"x"], ids=["falls silent", "drips"])
+def test_a_collector_that_never_has_done_holds_no_end_up(says: bytes) -> None:
+    """Requests ends a wait for each piece of an answer, and the library one for a batch."""
+
+    def drip(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    def answer(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+            while not has_ended.wait(0.2):
+                connection.sendall(says)
+
+    has_ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/traces"
+        process = subprocess.Popen(
+            [sys.executable, "-c", ENDS, url], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"closing\n"
+            assert process.wait(EXPORT_TIMEOUT_S + 4) == 0
+        finally:
+            has_ended.set()
+            process.kill()
+            process.communicate()
+            listener.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.long

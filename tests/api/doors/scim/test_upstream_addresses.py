@@ -2,14 +2,15 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from itertools import permutations
 from typing import Any, Final
 
 import pytest
 import uvloop
 
+from api.doors.scim import pool as pools
 from api.doors.scim.pool import Origin, Pool
 from tests.conftest import Run
 
@@ -57,6 +58,62 @@ def test_one_good_address_is_enough(
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,  # as the workers have it
     ):
         runner.run(story(listener.getsockname()[1]))
+
+
+def test_a_name_that_moves_is_followed_however_busy_its_connections_are(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old address goes on to answer, as a service does that is to be switched off."""
+    monkeypatch.setattr(pools, "LIFETIME_S", 0.6)
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        resolve, leads_to = loop.getaddrinfo, GOOD
+
+        async def found(_: str, port: int, **options: Any) -> list[Any]:
+            return await resolve(leads_to, port, **options)
+
+        monkeypatch.setattr(loop, "getaddrinfo", found)
+        async with serving(GOOD, 0) as port, serving(CLOSED, port):
+            pool = Pool(Origin(False, NAME, port), connect_timeout_s=CONNECT_TIMEOUT_S)
+            assert await asked(pool) == GOOD
+            leads_to = CLOSED
+            kept_until = loop.time() + 0.1
+            while loop.time() < kept_until:
+                assert await asked(pool) == GOOD, "a new connection costs a round trip or three"
+            async with asyncio.timeout(5):
+                while await asked(pool) != CLOSED:
+                    pass
+            pool.close()
+
+    run(story())
+
+
+async def asked(pool: Pool) -> str:
+    """The address of the upstream that answers a request."""
+    connection = pool.kept() or await pool.fresh()
+    answer = await connection.ask([b"GET / HTTP/1.1", b"host: x"], None)
+    told = b""
+    while not answer.is_read:
+        told += await answer.read()
+    pool.give_back(connection)
+    return told.decode()
+
+
+@asynccontextmanager
+async def serving(address: str, port: int) -> AsyncIterator[int]:
+    """A service that answers each request with its address, and its port."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError), closing(writer):
+            while await reader.readuntil(b"\r\n\r\n"):
+                told = address.encode()
+                head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(told)
+                writer.write(head + told)
+
+    server = await asyncio.start_server(answer, address, port)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
 
 
 def test_an_address_that_accepts_nothing_is_told_as_that(run: Run) -> None:

@@ -6,6 +6,7 @@ longer than their head says come, too.
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from litestar.types import HTTPScope, Message
 from api.doors.client_address import ClientAddresses
 from api.doors.scim import connection as connections
 from api.doors.scim.client import Client
-from api.doors.scim.connection import Connection
+from api.doors.scim.connection import Broken, Connection
 from api.doors.scim.framing import Framing
 from api.doors.scim.pool import Origin, Pool
 from api.doors.scim.proxy import Upstream
@@ -256,6 +257,7 @@ async def reached(listener: socket.socket) -> AsyncIterator[tuple[Pool, Connecti
         await asyncio.sleep(0.01)
 
 
+RESETS: Final = struct.pack("ii", 1, 0)
 WHOLE: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -325,6 +327,34 @@ def test_what_has_come_and_was_not_read_yet_ends_a_kept_connection(
             pool.give_back(connection)
             does(peer)
             assert pool.kept() is (connection if is_kept else None)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        asyncio.Runner(loop_factory=new_loop) as runner,
+    ):
+        runner.run(story(listener))
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize(
+    "does",
+    [
+        lambda peer: peer.close(),
+        lambda peer: (peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS), peer.close()),
+        lambda peer: peer.sendall(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"),
+    ],
+    ids=["closes", "resets", "speaks first"],
+)
+def test_an_upstream_that_hangs_up_before_it_is_asked_has_not_answered(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], does: Callable[[socket.socket], object]
+) -> None:
+    async def story(listener: socket.socket) -> None:
+        async with reached(listener) as (_, connection, peer):
+            does(peer)
+            while connection.is_usable:
+                await asyncio.sleep(0.001)
+            with pytest.raises(Broken, match="hung up"):
+                await connection.ask([b"GET / HTTP/1.1", b"host: x"], None)
 
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,

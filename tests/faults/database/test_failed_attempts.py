@@ -1,0 +1,66 @@
+"""A connection that was not made holds no descriptor: an outage of an hour is 10,000 attempts."""
+
+import asyncio
+import gc
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from domain.errors import StoreUnavailable
+from domain.postgres.connection import connect, open_connection
+from tests.conftest import Database
+
+ATTEMPTS: Final = 10
+
+
+@pytest.fixture
+def _uncollected() -> Iterator[None]:
+    """The collector, which a service is spared, closes them in the end."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def by_command(conninfo: str) -> None:
+    with pytest.raises(StoreUnavailable):
+        open_connection(conninfo, timeout_s=1)
+
+
+def by_worker(conninfo: str) -> None:
+    async def story() -> None:
+        with pytest.raises(StoreUnavailable):
+            await connect(conninfo, timeout_s=0.1)
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("_uncollected")
+@pytest.mark.parametrize("attempt", [by_command, by_worker])
+def test_a_refusal_leaves_nothing_open(database: Database, attempt: Callable[[str], None]) -> None:
+    conninfo = make_conninfo(database.app, dbname="nothing_of_the_kind")
+    attempt(conninfo)
+    before = descriptors()
+    for _ in range(ATTEMPTS):
+        attempt(conninfo)
+    assert descriptors() <= before
+
+
+@pytest.mark.usefixtures("_uncollected")
+@pytest.mark.parametrize(("attempt", "attempts"), [(by_command, 2), (by_worker, ATTEMPTS)])
+def test_silence_leaves_nothing_open(attempt: Callable[[str], None], attempts: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        conninfo = f"host=127.0.0.1 port={silent.getsockname()[1]} dbname=x user=x"
+        attempt(conninfo)
+        before = descriptors()
+        for _ in range(attempts):
+            attempt(conninfo)
+        assert descriptors() <= before
