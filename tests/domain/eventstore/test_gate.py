@@ -336,8 +336,11 @@ class TestRepeats:
                 await ledger.gate.execute(creation(id_=id_))
                 with psycopg.connect(database.owner) as owner:
                     owner.execute("UPDATE ledger.commands SET at = %s", [T0 - age])
-                outcomes = [await ledger.gate.execute(creation(id_=id_)) for _ in range(2)]
-            assert [outcome.is_repeat for outcome in outcomes] == [is_repeat, True]
+                request = b"" if is_repeat else b"another"
+                first, last = (creation(id_=id_, request=request) for _ in range(2))
+                outcomes = [await ledger.gate.execute(each) for each in (first, first, last)]
+            assert [outcome.is_repeat for outcome in outcomes] == [is_repeat, is_repeat, True]
+            assert len({outcome.originator_id for outcome in outcomes}) == 1
 
         run(main())
         assert_consistent(database)
@@ -429,10 +432,11 @@ class TestUses:
     def test_an_api_token_opens_no_scim_door(self, database: Database, run: Run) -> None:
         async def main() -> None:
             async with open_ledger(database.app) as ledger:
-                ask = NewApiToken(uuid4(), None, (Permission.SCIM_TOKENS_READ,), None)
-                _, secret = await ledger.create_api_token(ask)
-                with pytest.raises(TokenUnknown):
-                    await ledger.authenticate(secret, IDP)
+                api_token = NewApiToken(uuid4(), None, (Permission.SCIM_TOKENS_READ,), None)
+                _, secret = await ledger.create_api_token(api_token)
+                for ask in (ledger.authenticate(secret, IDP), ledger.burn_scim_token(secret)):
+                    with pytest.raises(TokenUnknown):
+                        await ask
 
         run(main())
         assert_consistent(database)

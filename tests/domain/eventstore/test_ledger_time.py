@@ -118,6 +118,9 @@ WAYS: Final[dict[str, Callable[[TokenLedger, Known], Awaitable[object]]]] = {
 def test_a_process_is_heard_only_while_its_clock_agrees_with_the_databases(
     database: Database, run: Run, ahead: timedelta
 ) -> None:
+    side = "ahead of" if ahead > timedelta(0) else "behind"
+    reason = rf"the clock of this process is \d+\.\d s {side} that of the database"
+
     async def main() -> None:
         async with (
             open_ledger(database.app) as sane,
@@ -128,7 +131,7 @@ def test_a_process_is_heard_only_while_its_clock_agrees_with_the_databases(
             for name, ask in WAYS.items():
                 if ahead in RIGHT and name == "save through the library" and ahead < timedelta(0):
                     continue  # its instants are before the last event's, which is another refusal
-                says = pytest.raises(ClockSkewed, match="the clock of this process is")
+                says = pytest.raises(ClockSkewed, match=reason)
                 with says if ahead in WRONG else nullcontext():
                     await ask(wrong, known)
             if ahead in WRONG:
@@ -139,6 +142,20 @@ def test_a_process_is_heard_only_while_its_clock_agrees_with_the_databases(
     run(main())
     assert_clean(database)
     assert instants(database)[-1] <= now() + 2 * SECOND
+
+
+def test_a_clock_is_compared_with_that_of_the_moment_and_not_of_when_a_transaction_began(
+    database: Database,
+) -> None:
+    """An append may have waited for the lock meanwhile."""
+    with psycopg.connect(database.app) as connection:
+        connection.execute("SELECT pg_sleep(0.2)")
+        assert connection.execute(
+            "SELECT ledger.is_believed(clock_timestamp() + interval '1.9 s'),"
+            " ledger.is_believed(transaction_timestamp() - interval '2.9 s')"
+        ).fetchone() == (True, False)
+        with pytest.raises(psycopg.Error, match=r"is (?:5\.0|4\.9) s ahead"):
+            connection.execute("SELECT ledger.ledger_time(clock_timestamp() + interval '5 s')")
 
 
 def test_planted_the_ledger_time_of_before_lets_one_clock_expire_every_token(

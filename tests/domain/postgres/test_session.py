@@ -19,7 +19,6 @@ from domain.api_token.permissions import Permission
 from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.errors import StoreReadOnly, TokenRevoked, TokenUnknown
-from domain.eventstore import append
 from domain.postgres.connection import open_connection
 from domain.postgres.session import (
     COMMAND,
@@ -269,17 +268,6 @@ def test_without_what_we_state_it_is_not(ledger: Database, monkeypatch: pytest.M
                 broken.add(name)
     tell(ledger, "jit", "off")
     assert broken == BROKEN_WITHOUT
-
-
-@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_an_append_under_another_isolation_gets_no_lock(ledger: Database, level: str) -> None:
-    """B2: also where somebody appends by another path than ours."""
-    tell(ledger, "default_transaction_isolation", level)
-    with (
-        psycopg.connect(ledger.app, autocommit=True) as connection,
-        pytest.raises(psycopg.errors.ActiveSqlTransaction, match=f"read committed, not {level}"),
-    ):
-        connection.execute(append.LOCK)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""Which events a host may have known: those that are there, and those whose loss was declared."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+import psycopg
+import pytest
+
+from domain.losses.declared import LOSSES_ID
+from tests.conftest import new_database
+from tests.domain.scenario import T0
+
+
+class Event(NamedTuple):
+    position: int
+    originator_id: UUID
+    originator_version: int
+    command_id: UUID
+
+
+THERE: Final = [Event(at, UUID(int=at), at, UUID(int=100 + at)) for at in (1, 2, 3, 7, 8)]
+GAPS: Final = [(4, 5), (6, 7)]
+"""After which position, until which: in the second an event is there again."""
+LOST: Final = Event(2, UUID(int=9), 9, UUID(int=109))
+"""What the host that declared the loss had known: another event is there by now."""
+DECLARED: Final = [Event(8 + at, LOSSES_ID, at, UUID(int=108 + at)) for at in (1, 2)]
+NEWEST: Final = DECLARED[-1]
+NAMED: Final = (THERE[1], THERE[4], LOST, NEWEST)
+KNOWN: Final = [
+    Event._make(fields)
+    for fields in product(
+        range(1, 13), *({event[place] for event in NAMED} for place in range(1, len(NEWEST)))
+    )
+]
+
+
+def is_known(known: Event) -> bool:
+    there = {event.position for event in (*THERE, *DECLARED)}
+    is_lost = any(after < known.position <= until for after, until in GAPS)
+    return known in {*THERE, *DECLARED, LOST} or (is_lost and known.position not in there)
+
+
+@pytest.fixture(scope="module")
+def owner(server: str) -> Iterator[psycopg.Connection[Any]]:
+    losses = [
+        msgspec.json.encode({"known": LOST._asdict(), "after": after, "until": until})
+        for after, until in GAPS
+    ]
+    states = [*(b"{}" for _ in THERE), *losses]
+    with (
+        new_database(server) as database,
+        psycopg.connect(database.owner, autocommit=True) as connection,
+    ):
+        for event, state in zip((*THERE, *DECLARED), states, strict=True):
+            connection.execute(
+                "INSERT INTO ledger.events (notification_id, originator_id, originator_version,"
+                " command_id, topic, at, state) VALUES (%s, %s, %s, %s, 'any', %s, %s)",
+                [*event, T0, state],
+            )
+        yield connection
+
+
+def test_an_event_is_known_if_it_is_there_in_all_that_names_it_or_was_declared_lost(
+    owner: psycopg.Connection[Any],
+) -> None:
+    for known in KNOWN:
+        says = ""
+        try:
+            owner.execute("SELECT ledger.require_known(%s, %s, %s, %s)", known)
+        except psycopg.Error as error:
+            says = f"{error.sqlstate}: {error}"
+        if is_known(known):
+            assert says == "", known
+        elif known.position > NEWEST.position:
+            assert says.startswith("SL003: the ledger ends with event 10 of"), known
+        else:
+            assert says.startswith(f"SL003: event {known.position} of the ledger is not"), known
