@@ -166,16 +166,6 @@ class StoreUnavailable(Unavailable):
     """The database is away, hung, or closed the connection."""
 
 
-class TwoDatabases(LedgerError):
-    """What is for the ledger's owner would be done in another database than the service's."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "DATABASE_URL and SCIM_LEDGER_OWNER_DATABASE_URL lead to two databases: "
-            "let both name the ledger's, each with its role"
-        )
-
-
 class WrongEncoding(StoreUnavailable):
     """The database cannot hold every text that a client may send,
     and cannot be changed once it is made.

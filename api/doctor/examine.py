@@ -10,9 +10,9 @@ from api.deployment import embedded, own_pepper_file
 from api.doctor import ledger, process, server
 from api.doctor.finding import Finding, Status, fail, ok, warn
 from api.settings import Settings, SettingsError
-from domain.errors import SharedSession, StoreUnavailable, TwoDatabases
+from domain.errors import SharedSession, StoreUnavailable
 from domain.postgres.connection import OUT_OF_REACH, open_connection
-from domain.postgres.pooler import require_one_database, require_own_session
+from domain.postgres.pooler import TwoDatabases, require_one_database, require_own_session
 from domain.postgres.session import SERVING
 from domain.postgres.unusable_reasons import reason
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import psycopg
 
-from domain.errors import SharedSession, StoreUnavailable, TwoDatabases
+from domain.errors import LedgerError, SharedSession, StoreUnavailable
 from domain.postgres.connection import open_connection
 from domain.postgres.session import SERVING
 
@@ -19,6 +19,16 @@ _HOLD: Final = "SELECT pg_advisory_xact_lock(%s)"
 _IS_HELD: Final = "SELECT NOT pg_try_advisory_xact_lock(%s)"
 _ROUNDS: Final = 25
 """A busy pool may give both what they had by chance, but not time and again. Ten milliseconds."""
+
+
+class TwoDatabases(LedgerError):
+    """What is for the ledger's owner would be done in another database than the service's."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "DATABASE_URL and SCIM_LEDGER_OWNER_DATABASE_URL lead to two databases: "
+            "let both name the ledger's, each with its role"
+        )
 
 
 def require_own_session(conninfo: str) -> None:
