@@ -49,6 +49,11 @@ WHERE locks.granted
 GROUP BY activity.pid, activity.usename, activity.application_name, activity.xact_start
 ORDER BY activity.xact_start;
 
+-- name: owner
+-- Returns: one row: the role that the ledger belongs to; no row where there is none.
+-- Locks: none.
+SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'ledger';
+
 -- name: functions_are_nobodys
 -- Whoever may look into the schema could call every new function of it, also one that runs as the
 -- owner: PostgreSQL grants that to PUBLIC. Taken away by each `migrate`, in the transaction that
