@@ -80,7 +80,7 @@ def another_role(empty_database: str) -> Iterator[str]:
     with psycopg.connect(empty_database, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {ANOTHER_ROLE} LOGIN")
         yield make_conninfo(empty_database, user=ANOTHER_ROLE)
-        admin.execute(f"DROP OWNED BY {ANOTHER_ROLE}; DROP ROLE {ANOTHER_ROLE}")
+        admin.execute(f"DROP OWNED BY {ANOTHER_ROLE} CASCADE; DROP ROLE {ANOTHER_ROLE}")
 
 
 def test_who_may_not_migrate_is_told_who_may(empty_database: str, another_role: str) -> None:
@@ -102,6 +102,41 @@ def test_who_may_not_migrate_is_told_who_may(empty_database: str, another_role: 
         )
     with pytest.raises(MigrationError, match=may_not):
         migrate(another_role, app_role=APP_ROLE)
+
+
+_OWNERS: Final = """
+    SELECT DISTINCT owner::regrole::text FROM (
+        SELECT relowner FROM pg_class WHERE relnamespace = 'ledger'::regnamespace
+        UNION SELECT proowner FROM pg_proc WHERE pronamespace = 'ledger'::regnamespace
+        UNION SELECT nspowner FROM pg_namespace WHERE nspname IN ('ledger', 'views')
+    ) AS parts (owner)"""
+
+
+@pytest.mark.parametrize("upto", [1, 8, 21])
+def test_whoever_migrates_the_ledger_stays_its_owners(
+    empty_database: str, another_role: str, upto: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the owner could not migrate it any more."""
+    database = conninfo_to_dict(empty_database)["dbname"]
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute(f'GRANT CREATE ON DATABASE "{database}" TO {ANOTHER_ROLE}'.encode())
+        whole = available()
+        with monkeypatch.context() as earlier:
+            text = {number: sql for number, sql in whole.items() if number <= upto}
+            earlier.setattr("domain.postgres.migrate.available", lambda: text)
+            earlier.setattr("domain.postgres.migrate._grant", lambda *_: None)
+            migrate(another_role, app_role=APP_ROLE)
+        migrate(empty_database, app_role=APP_ROLE)
+        assert admin.execute(_OWNERS).fetchall() == [(ANOTHER_ROLE,)]
+        admin.execute("DROP SCHEMA views")
+        migrate(empty_database, app_role=APP_ROLE)
+        assert migrate(another_role, app_role=APP_ROLE) == []
+        assert admin.execute(_OWNERS).fetchall() == [(ANOTHER_ROLE,)]
+        admin.execute("ALTER TABLE ledger.events OWNER TO CURRENT_USER")
+        admin.execute("REVOKE ALL ON ledger.events FROM migrates_nothing")
+        with pytest.raises(MigrationError, match="belongs to several roles, parts of it to "):
+            migrate(another_role, app_role=APP_ROLE)
+        assert migrate(empty_database, app_role=APP_ROLE) == []
 
 
 def test_an_app_role_that_is_not_there_is_one_sentence(empty_database: str) -> None:
