@@ -193,6 +193,11 @@ def _run(program: Path, conninfo: str, *arguments: str, remedy: str) -> None:
         ]
         is_denied = "privilege" in reasons[0] or "permission denied" in reasons[0]
         mend = f"; {remedy}" if is_denied else ""
+        if "unsupported version" in reasons[0]:
+            mend = (
+                "; the backup is of a later PostgreSQL: restore it to a server of that major "
+                "version, or of a later one"
+            )
         raise BackupError(f"{reasons[0].strip()}{mend}")
 
 
