@@ -203,5 +203,6 @@ def _jumped(ahead: timedelta) -> str | None:
     if ahead <= AHEAD_MAX:
         return None
     return (
-        f"ledger time is {ahead.total_seconds():.0f} s ahead of the clocks: see scim-ledger doctor"
+        f"ledger time is {ahead.total_seconds():.0f} s ahead of this process's clock: "
+        "synchronise the clocks (NTP), and see scim-ledger doctor"
     )

@@ -62,7 +62,8 @@ class HeadFile:
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
             raise HeadFileUnusable(
                 f"the head file {self.path} cannot be written: "
-                "make the directory, and give it to the user that the service runs as"
+                "make the directory, on a disk that takes writes, and give it to the user that the "
+                "service runs as"
             )
 
     def write(self, known: KnownEvent) -> None:
