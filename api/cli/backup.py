@@ -17,7 +17,7 @@ import psycopg
 from cyclopts import Parameter
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from api.cli.console import AsJson, DataDir, show, takes_owner
+from api.cli.console import AsJson, DataDir, show
 from api.cli.installation.config import SECRET_PARTS
 from api.cli.recover import lost
 from api.deployment import (
@@ -34,6 +34,7 @@ from domain.files.whole_file import NotAFile, require_file, whole_file
 from domain.losses.declared import Loss, in_words
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.programs import installed_programs
+from domain.postgres.migrate import takes_owner
 from projections.ledger_check import Checked, check_ledger
 
 WHAT: Final = (
@@ -192,6 +193,11 @@ def _run(program: Path, conninfo: str, *arguments: str, remedy: str) -> None:
         ]
         is_denied = "privilege" in reasons[0] or "permission denied" in reasons[0]
         mend = f"; {remedy}" if is_denied else ""
+        if "unsupported version" in reasons[0]:
+            mend = (
+                "; the backup is of a later PostgreSQL: restore it to a server of that major "
+                "version, or of a later one"
+            )
         raise BackupError(f"{reasons[0].strip()}{mend}")
 
 

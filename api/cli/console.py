@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any, Final, LiteralString, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -19,7 +19,7 @@ from api.cli.ending import run
 from api.clock_and_ids import operator_name
 from api.deployment import open_ledger, open_store
 from api.http.instants import FIRST, IN_THE_FUTURE, LAST, OUT_OF_RANGE, ZONE
-from api.settings import PREFIX, Settings, load
+from api.settings import Settings, load
 from domain.authority import Operator
 from domain.errors import InvalidValue, LedgerError
 from domain.eventstore.known_head.head_file import HeadFile
@@ -38,9 +38,6 @@ T = TypeVar("T")
 DataDir = Annotated[Path | None, Parameter(help="Directory of the embedded server.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 LIST_MAX: Final = 1000
-_OWNER: Final[LiteralString] = (
-    "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'ledger'"
-)
 NOT_KEPT: Final = "this is done, but the head file does not name it"
 OnBehalf = Annotated[UUID | None, Parameter(help="The user on whose behalf; the trail names them.")]
 Reason = Annotated[str | None, Parameter(help="Why, for the trail.")]
@@ -102,13 +99,6 @@ def keep_head_file(conninfo: str, path: Path | None) -> None:
         complain(f"{NOT_KEPT}: {reason(error)}")
     except OSError as error:
         complain(f"{NOT_KEPT}: {path}: {error.strerror}")
-
-
-def takes_owner(connection: Connection) -> str:
-    """The remedy where a right is lacking that the owner of the ledger has; it names that role."""
-    row = connection.execute(_OWNER).fetchone()
-    name = "" if row is None else f" to a URL of the role {row[0]}"
-    return f"it takes the owner: set {PREFIX}OWNER_DATABASE_URL{name}"
 
 
 def with_ledger(data_dir: Path | None, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:

@@ -8,7 +8,7 @@ import msgspec
 import psycopg
 from cyclopts import App, Parameter
 
-from api.cli.console import AsJson, DataDir, show, takes_owner
+from api.cli.console import AsJson, DataDir, show
 from api.clock_and_ids import now, operator_name
 from api.deployment import Keys, embedded, open_store, own_pepper_file, owner_conninfo
 from api.settings import Settings, SettingsError, load, pepper_keys
@@ -19,6 +19,7 @@ from domain.eventstore.repair import (
     repair_states,
 )
 from domain.postgres.connection import open_connection
+from domain.postgres.migrate import takes_owner
 from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
 from domain.secret import Pepper
 from projections.described import rfc3339

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from psycopg import Connection
@@ -13,7 +13,7 @@ from api.doctor.finding import Finding, fail, ok, warn
 from api.settings import PREFIX, Settings, SettingsError, check_head_file, pepper_keys
 from domain.errors import EventsLost, HeadFileUnusable, PepperMismatch
 from domain.eventstore.known_head.head_file import HeadFile
-from domain.eventstore.known_head.requirement import require_known
+from domain.eventstore.known_head.requirement import NOT_KEPT_AFTER, require_known
 from domain.eventstore.ledger_clock import AHEAD_MAX, BEHIND_MAX
 from domain.eventstore.peppers.fingerprints import require_recordable
 from domain.postgres.migrate import MigrationError, pending
@@ -25,7 +25,6 @@ from projections.registry import PROJECTIONS
 from projections.warnings.queries import LATE_AFTER, VIEWS, due_since
 
 MAX_LAG: Final = 10_000
-LATE_HEAD_FILE: Final = timedelta(minutes=1)
 MIGRATE: Final = "run scim-ledger migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)"
 
 _SQL: Final = statements("api.doctor", "ledger.sql")
@@ -175,7 +174,7 @@ def known_head(connection: Connection, settings: Settings) -> Finding:
         return fail(what, found, remedy)
     if known is None:
         return warn(what, f"there is none yet at {path}", "start the service: it writes it")
-    row = connection.execute(_KNOWN_HEAD["is_late"], [LATE_HEAD_FILE, known.position]).fetchone()
+    row = connection.execute(_KNOWN_HEAD["is_late"], [NOT_KEPT_AFTER, known.position]).fetchone()
     if row == (True,):
         return warn(
             what,

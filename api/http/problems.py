@@ -38,6 +38,8 @@ MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
 ANYWHERE: Final = (400, 414, 431, 500, 501, 503)
 """Where a request is not understood, or nobody can answer it, whatever it asks for."""
+BROKEN_OFF: Final = "is_broken_off"
+"""Of a request's state: its answer was begun and is not ended, so that it does not look whole."""
 DENIED: Final = "denied"
 """Of a request's state: the permission that its caller lacked, for whoever records the refusal."""
 CHALLENGE: Final = 'Bearer realm="scim-ledger"'

@@ -57,10 +57,11 @@ class ProjectionHealth(msgspec.Struct, frozen=True, omit_defaults=True):
 class Readiness(msgspec.Struct, frozen=True):
     """How the process is.
 
-    status: "ready", "degraded" (a view stopped, ledger time has jumped, or warnings are not told;
-    authentication goes on), "unavailable" (503: no database, a lock that another session holds and
-    every use waits for, a database that refuses what is to be recorded, a clock that the database
-    does not believe, another pepper, events that this host has known and the ledger has not),
+    status: "ready", "degraded" (a view stopped, ledger time has jumped, warnings are not told, or
+    the head file is not kept; authentication goes on), "unavailable" (503: no database, a lock that
+    another session holds and every use waits for, a database that refuses what is to be recorded, a
+    clock that the database does not believe, another pepper, events that this host has known and
+    the ledger has not, a head file that cannot be read),
     "read_only" (503: the database takes no writes, so nothing can be authenticated), or "building"
     (503): a view of this release is being built from the ledger for the first time. Its doors
     answer; its reads do not, so until then the release before goes on serving.
@@ -74,9 +75,11 @@ class Readiness(msgspec.Struct, frozen=True):
 
 CAUSES: Final = (
     *("database", "pepper", "events_lost", "clock", "read_only", "building"),
-    *("stopped_view", "ledger_time", "warnings"),
+    *("stopped_view", "ledger_time", "warnings", "head_file"),
 )
-"""Why a process is not ready, or degraded (the last three)."""
+"""Why a process is not ready, or degraded (the last four; without a head file that can be read, no
+new connection to the database is made, and one that has none is not ready).
+"""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ async def examine(service: Service) -> Examined:
     told = {
         "ledger_time": _jumped(at - ledger.clock()),
         "warnings": await _late(service, at, has_stopped=has_stopped),
+        "head_file": next((each.not_kept for each in ledger.known_head if each.not_kept), None),
     }
     causes = ["stopped_view"] * has_stopped + [cause for cause, text in told.items() if text]
     problems = [text for text in told.values() if text]
@@ -169,8 +173,10 @@ def _why(error: Unavailable) -> tuple[Readiness, str]:
             return Readiness("unavailable", problems=[problem]), "clock"
         case PepperMismatch():
             return Readiness("unavailable", problems=[str(error)]), "pepper"
-        case EventsLost() | HeadFileUnusable():
+        case EventsLost():
             return Readiness("unavailable", problems=[str(error)]), "events_lost"
+        case HeadFileUnusable():
+            return Readiness("unavailable", problems=[str(error)]), "head_file"
         case StoreReadOnly():
             return Readiness("read_only", problems=[str(error)]), "read_only"
         case _:
@@ -197,5 +203,6 @@ def _jumped(ahead: timedelta) -> str | None:
     if ahead <= AHEAD_MAX:
         return None
     return (
-        f"ledger time is {ahead.total_seconds():.0f} s ahead of the clocks: see scim-ledger doctor"
+        f"ledger time is {ahead.total_seconds():.0f} s ahead of this process's clock: "
+        "synchronise the clocks (NTP), and see scim-ledger doctor"
     )

@@ -14,7 +14,7 @@ import structlog
 from litestar.types import ASGIApp, HTTPScope, Message
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
-from api.http.problems import where
+from api.http.problems import BROKEN_OFF, where
 from api.server.error_response import STATUS_LINE, failure
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -145,10 +145,7 @@ class Exchange:
     # What the application does
 
     async def run(self, app: ASGIApp) -> None:
-        """Have the application answer.
-
-        It may not: then this is a 500, or the end of the connection.
-        """
+        """Have the application answer; where it does not: a 500, or the connection's end."""
         try:
             try:
                 await app(self.scope, self.receive, self.send)
@@ -162,7 +159,8 @@ class Exchange:
             else:
                 if self.is_answered or self.is_gone:
                     return
-                logger.error("request.unanswered")
+                if not self.scope["state"].get(BROKEN_OFF):
+                    logger.error("request.unanswered")
             if self.is_begun and self._left is None and not self._is_chunked:
                 # In order, the end of the connection would pass for that of the body.
                 peer = self._connection.transport.get_extra_info("socket")

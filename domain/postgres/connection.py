@@ -6,9 +6,11 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from secrets import randbits
+from threading import Timer
 from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
+import structlog
 from psycopg import AsyncConnection
 from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn
@@ -19,8 +21,15 @@ from domain.postgres.cancellable_connection import Cancellable
 from domain.postgres.session import COMMAND, SERVING, Session, each_host, stated
 from domain.postgres.unusable_reasons import TAKES_NO_WRITES, reason
 
+logger = structlog.get_logger()
+
 T = TypeVar("T")
 CONNECT_TIMEOUT_S: Final = 1.0
+LATE_COMMIT_S: Final = 3.0
+_LATE_COMMIT: Final = (
+    "the commit is not confirmed yet: where synchronous_standby_names demands a standby, it waits "
+    "for it; bring that back, or take it out of the setting"
+)
 IDLED_S: Final = 3.0
 """After so long nobody knows whether what holds a connection still has the database behind it."""
 
@@ -122,6 +131,16 @@ class Bounded(psycopg.Connection[TupleRow]):
     """
 
     answer_within_s: float | None = None
+
+    def commit(self) -> None:
+        """As the library's; what hinders it for long is told: it may wait for ever, in silence."""
+        late = Timer(LATE_COMMIT_S, logger.warning, [_LATE_COMMIT])
+        late.daemon = True
+        late.start()
+        try:
+            super().commit()
+        finally:
+            late.cancel()
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """The library's hook: every wait of its own for the server goes through here."""

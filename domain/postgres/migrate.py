@@ -69,17 +69,69 @@ def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
     waits and finds nothing to do.
     """
     with open_connection(owner_conninfo, session=MIGRATING, is_autocommit=False) as connection:
-        _be_alone(connection)
-        numbers = pending(connection)
-        for number in numbers:
-            _apply(connection, number, owner_conninfo)
-        if connection.execute("SELECT to_regnamespace('views')").fetchone() == (None,):
-            # no backup has it
-            connection.execute("CREATE SCHEMA views")
-        connection.execute(_SQL["functions_are_nobodys"])
-        if app_role is not None:
-            connection.execute(with_names(_SQL["app_role_rights"], role=app_role))
+        try:
+            _be_alone(connection)
+            numbers = pending(connection)
+            owner = _owner(connection)
+            if numbers:
+                connection.execute(with_names(_SQL["act_as"], role=owner))
+            for number in numbers:
+                _apply(connection, number, owner_conninfo)
+            connection.execute(_SQL["be_ourselves"])
+            if connection.execute("SELECT to_regnamespace('views')").fetchone() == (None,):
+                connection.execute(with_names(_SQL["views_schema"], role=owner))
+            connection.execute(_SQL["functions_are_nobodys"])
+            if app_role is not None:
+                _grant(connection, app_role)
+        except psycopg.errors.InsufficientPrivilege as error:
+            connection.rollback()
+            raise MigrationError(
+                f"this role may not migrate; {takes_owner(connection)}; nothing was changed"
+            ) from error
     return numbers
+
+
+def takes_owner(connection: psycopg.Connection) -> str:
+    """The remedy where a right is lacking that the owner of the ledger has; it names that role."""
+    owners = connection.execute(_SQL["owners"]).fetchall()
+    others = [role for role, is_ours, _ in owners if not is_ours]
+    if not others:
+        return (
+            "it takes a role that may create schemas: set SCIM_LEDGER_OWNER_DATABASE_URL to a URL "
+            "of one; if that names this role, GRANT CREATE ON DATABASE to it"
+        )
+    if len(owners) > 1:
+        return (
+            f"the ledger belongs to several roles, parts of it to {others[0]}: give all of it to "
+            "one (ALTER … OWNER TO), or set SCIM_LEDGER_OWNER_DATABASE_URL to a URL of a superuser"
+        )
+    return (
+        f"it takes the owner: set SCIM_LEDGER_OWNER_DATABASE_URL to a URL of the role {others[0]}"
+    )
+
+
+def _owner(connection: psycopg.Connection) -> str:
+    """The role that what is made is to belong to: the ledger's owner, also where another migrates
+    that may act as it, such as a superuser; this role where there is no such one.
+    """
+    owners = connection.execute(_SQL["owners"]).fetchall()
+    match owners:
+        case [(str(role), _, True)]:
+            return role
+        case _:
+            row = connection.execute("SELECT current_user").fetchone()
+            assert row is not None
+            return str(row[0])
+
+
+def _grant(connection: psycopg.Connection, app_role: str) -> None:
+    try:
+        connection.execute(with_names(_SQL["app_role_rights"], role=app_role))
+    except psycopg.errors.UndefinedObject as error:
+        raise MigrationError(
+            "the server has no role as DATABASE_URL names it: correct the user of DATABASE_URL, or "
+            "create it (CREATE ROLE … LOGIN); nothing was changed"
+        ) from error
 
 
 def _be_alone(connection: psycopg.Connection) -> None:

@@ -201,8 +201,21 @@ def test_a_base_url_where_a_scim_service_answers_is_no_contradiction(
     )
 
 
-def test_two_roles_of_one_database_are_no_contradiction() -> None:
+@pytest.mark.parametrize(
+    "owner",
+    [
+        OWNER_URL,
+        OWNER_URL.replace("5433", "6432"),
+        OWNER_URL.replace("db.example:5433", "10.0.0.1"),
+        OWNER_URL.replace("db.example:5433", "a.example:5433,b.example:5433"),
+        OWNER_URL.replace("db.example", "pooler.example").replace("/ledger", "/alias"),
+        "service=owner",
+        "host=db.example port=5433 user=ledger",
+    ],
+)
+def test_what_may_be_two_roles_of_one_database_is_no_contradiction(owner: str) -> None:
+    """Two addresses may be of one server, and a pooler has its own names."""
     _, problems = told(
-        DATABASE_URL=URL, SCIM_LEDGER_OWNER_DATABASE_URL=OWNER_URL, SCIM_LEDGER_PEPPER=SECRET
+        DATABASE_URL=URL, SCIM_LEDGER_OWNER_DATABASE_URL=owner, SCIM_LEDGER_PEPPER=SECRET
     )
     assert problems == []

@@ -140,6 +140,14 @@ def events_lost(place: Place) -> Told:
             return Told(None, scrape(client))
 
 
+def head_file_not_kept(place: Place) -> Told:
+    with TemporaryDirectory() as directory:
+        path = Path(directory, "head.json")
+        path.write_text("another file's content")
+        with TestClient(build(place.settings(head_file=path))) as client:
+            return Told(None, scrape(client))
+
+
 def feed_beyond(place: Place) -> Told:
     with _service(place) as service:
         collector = service.api_token(Permission.AUDIT_READ)
@@ -442,6 +450,7 @@ TROUBLES: Final[dict[str, Callable[[Place], Told]]] = {
     "ScimLedgerDatabaseReadOnly": read_only,
     "ScimLedgerPepperMissing": pepper_missing,
     "ScimLedgerEventsLost": events_lost,
+    "ScimLedgerHeadFileNotKept": head_file_not_kept,
     "ScimLedgerFeedBeyond": feed_beyond,
     "ScimLedgerClockWrong": clock_wrong,
     "ScimLedgerDoorsFail": database_away,

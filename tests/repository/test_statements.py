@@ -28,7 +28,7 @@ VERBS: Final = (
     "ALTER BEGIN COPY CREATE DELETE DROP GRANT INSERT REVOKE SELECT SET TRUNCATE UPDATE WITH"
 )
 STATEMENT: Final = re.compile(rf"\s*\(*(?:{'|'.join(VERBS.split())})\s")
-NOT_PREPARED: Final = re.compile(r"(?:ALTER|CREATE|GRANT|REVOKE|SET)\s")
+NOT_PREPARED: Final = re.compile(r"(?:ALTER|CREATE|GRANT|REVOKE|RESET|SET)\s")
 """Utility statements, which PostgreSQL does not prepare; a test executes them."""
 NAMES: Final[dict[str, str | tuple[str, str]]] = {
     "audit_trail": ("views", "audit_trail_v1"),

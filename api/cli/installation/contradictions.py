@@ -28,6 +28,7 @@ _OF_THE_UPSTREAM: Final = (
     "UPSTREAM_HEAD_TIMEOUT_S",
     "UPSTREAM_IDLE_TIMEOUT_S",
 )
+_OF_A_SERVER: Final = ("host", "hostaddr", "port", "service")
 _EVERY_ADDRESS: Final = {"0.0.0.0", "::"}  # noqa: S104 - compared with
 _THIS_MACHINE: Final = {"127.0.0.1", "::1", "localhost"}
 
@@ -69,7 +70,10 @@ def _database(settings: Settings) -> Iterator[str]:
         yield f"with DATABASE_URL a pepper is needed: set {PREFIX}PEPPER_FILE"
     if settings.owner_database_url is not None:
         app, owner = map(conninfo_to_dict, (settings.database_url, settings.owner_database_url))
-        if any(app.get(part) != owner.get(part) for part in ("host", "port", "dbname")):
+        names = {app.get("dbname"), owner.get("dbname")}
+        # Whether two addresses lead to one server, a pooler or a list of hosts, doctor finds out.
+        is_one_server = all(app.get(part) == owner.get(part) for part in _OF_A_SERVER)
+        if is_one_server and len(names - {None}) == len((app, owner)):
             yield (
                 f"DATABASE_URL and {PREFIX}OWNER_DATABASE_URL name two databases: "
                 "let them differ in the role only"

@@ -25,6 +25,7 @@ from api.doors.scim.header_sections import BODILESS, METHODS, BadAnswer, HeaderS
 from api.doors.scim.pool import MAX_CONNECTIONS, NoPlace, Origin, Places, Pool, ShareTaken
 from api.doors.scim.target import PLAINLY, NotPlain
 from api.http.asgi_answer import respond
+from api.http.problems import BROKEN_OFF
 from api.settings import Settings
 from domain.instruments import NOT_COUNTED, Counter
 
@@ -100,6 +101,7 @@ class Upstream:
             return
         if answering.has_begun or client.has_left:
             # The server closes the connection: an answer that stops short must not look whole.
+            scope["state"][BROKEN_OFF] = True
             return
         body = scim_messages.error(status, detail)
         await respond(

@@ -16,6 +16,8 @@ from domain.losses.declared import KnownEvent
 
 FILE_NAME: Final = "head.json"
 """Of an embedded ledger, beside its key: a backup holds neither."""
+_LENGTH_MAX: Final = 4096
+"""Bytes that are read: one has some 200."""
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(KnownEvent)
@@ -34,7 +36,8 @@ class HeadFile:
         """
         try:
             require_file(self.path)  # a named pipe would be waited for
-            return _decoder.decode(self.path.read_bytes())
+            with self.path.open("rb") as file:
+                return _decoder.decode(file.read(_LENGTH_MAX))
         except FileNotFoundError:
             return None
         except NotAFile as error:
@@ -49,8 +52,19 @@ class HeadFile:
         except msgspec.DecodeError as error:
             raise HeadFileUnusable(
                 f"the head file {self.path} is not one; "
-                "compare the ledger with what collectors have stored, then move the file away"
+                "if it is there for something else, leave it, and name another place in "
+                "SCIM_LEDGER_HEAD_FILE; if it was the head file, compare the ledger with what "
+                "collectors have stored, then move it away"
             ) from error
+
+    def require_place(self) -> None:
+        """Raise HeadFileUnusable where no file can be written: the next start would refuse it."""
+        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+            raise HeadFileUnusable(
+                f"the head file {self.path} cannot be written: "
+                "make the directory, on a disk that takes writes, and give it to the user that the "
+                "service runs as"
+            )
 
     def write(self, known: KnownEvent) -> None:
         """Replace the file as a whole, on disk once this returns; for its owner alone.

@@ -7,14 +7,16 @@ one that there is. No request pays for it.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import psycopg
 import structlog
 from psycopg import Connection
 
-from domain.errors import EventsLost, LedgerError, Unavailable
+from domain.errors import EventsLost, HeadFileUnusable, LedgerError, Unavailable
 from domain.eventstore.known_head.head_file import HeadFile
 from domain.losses.declared import KnownEvent
 from domain.postgres.read_pool import ReadPool
@@ -24,6 +26,8 @@ LOST: Final = "SL003"
 """The SQLSTATE that `ledger.require_known` raises."""
 EVERY_S: Final = 1.0
 """For how long a restore beneath a running service may go unnoticed."""
+NOT_KEPT_AFTER: Final = timedelta(minutes=1)
+"""How old an event may be that the file does not know yet."""
 REMEDY: Final = (
     "restore a newer one, or stop the service and run scim-ledger recover "
     "(docs/how-to/back-up-and-restore.md)"
@@ -60,9 +64,13 @@ class KnownHeadRequirement:
     """For the connections of a process: the ledger has the event that the head file names.
 
     One line of the log tells when it does not for the first time, until it does again.
+
+    not_kept: why the file cannot be used or is not kept up, as far as `watch` has seen; empty where
+    all is well. Connections that there are go on; a new one, or the next start, may be refused.
     """
 
     def __init__(self, head_file: HeadFile) -> None:
+        self.not_kept = ""
         self._head_file = head_file
         self._is_refused = False
 
@@ -89,15 +97,32 @@ class KnownHeadRequirement:
         """Ask every `EVERY_S`, on a connection that there is; where the ledger lacks the event,
         every connection of the process is left, and each new one is refused.
         """
+        judges_age_at = monotonic() + NOT_KEPT_AFTER.total_seconds()  # the keeper begins, too
         while True:
             await asyncio.sleep(EVERY_S)
             try:
-                await reads.fetch(_SQL["require"], self._parameters())
+                await self._look(reads, judges_age=monotonic() > judges_age_at)
+                self.not_kept = ""
+            except HeadFileUnusable as error:
+                self.not_kept = str(error)
             except psycopg.Error as error:
                 if self.refusal(error) is not None:
                     reads.primary.leave()
             except Unavailable:
                 continue  # whoever asks for a connection is told why
+
+    async def _look(self, reads: ReadPool, *, judges_age: bool) -> None:
+        """Raises HeadFileUnusable, also where the file is not kept up; psycopg's, Unavailable."""
+        known = self._head_file.read()
+        await reads.fetch(_SQL["require"], parameters(known))
+        self._head_file.require_place()
+        position = 0 if known is None else known.position
+        late = _SQL["is_late"]
+        if judges_age and await reads.fetch(late, [NOT_KEPT_AFTER, position]) == [(True,)]:
+            raise HeadFileUnusable(
+                f"the head file {self._head_file.path} is not kept up, it knows of event "
+                f"{position} at most: head_file.not_kept in the log says why"
+            )
 
     def _parameters(self) -> Sequence[object]:
         return parameters(self._head_file.read())

@@ -49,6 +49,38 @@ WHERE locks.granted
 GROUP BY activity.pid, activity.usename, activity.application_name, activity.xact_start
 ORDER BY activity.xact_start;
 
+-- name: owners
+-- Whom the ledger belongs to: one role, or several where each has migrated it.
+-- Returns: (role, whether it is ours, whether we may act as it); no row where there is no ledger.
+-- Order: the schema's owner first.
+-- Locks: none.
+SELECT pg_get_userbyid(owner), owner = current_user::regrole, pg_has_role(owner, 'MEMBER')
+FROM (
+    SELECT nspowner AS owner, nspname = 'ledger' AS is_first FROM pg_namespace
+    WHERE nspname IN ('ledger', 'views') AND to_regnamespace('ledger') IS NOT NULL
+    UNION ALL
+    SELECT relowner, false FROM pg_class WHERE relnamespace = to_regnamespace('ledger')
+    UNION ALL
+    SELECT proowner, false FROM pg_proc WHERE pronamespace = to_regnamespace('ledger')
+) AS parts
+GROUP BY owner
+ORDER BY bool_or(is_first) DESC, owner;
+
+-- name: act_as
+-- What is made from now on belongs to this role, to the end of the transaction or until we are
+-- ourselves again.
+-- Locks: none.
+SET LOCAL ROLE {role};
+
+-- name: be_ourselves
+-- Locks: none.
+RESET ROLE;
+
+-- name: views_schema
+-- No backup has it.
+-- Locks: none on tables; rows of the catalogue.
+CREATE SCHEMA IF NOT EXISTS views AUTHORIZATION {role};
+
 -- name: functions_are_nobodys
 -- Whoever may look into the schema could call every new function of it, also one that runs as the
 -- owner: PostgreSQL grants that to PUBLIC. Taken away by each `migrate`, in the transaction that

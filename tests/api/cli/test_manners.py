@@ -374,7 +374,7 @@ def test_the_owner_needs_to_be_named_where_the_app_role_may_not_migrate(
 ) -> None:
     """C8."""
     app = empty_database.replace("user=postgres", "user=scim_ledger_app_test")
-    assert "as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)" in refused(app, "migrate")
+    assert "set SCIM_LEDGER_OWNER_DATABASE_URL to a URL of" in refused(app, "migrate")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_it_is_written_and_kept_up_or_the_doctor_warns(
     )
     append(database)
     assert found(database, path).status is Status.OK, "a second ago"
-    monkeypatch.setattr(ledger, "LATE_HEAD_FILE", timedelta(0))
+    monkeypatch.setattr(ledger, "NOT_KEPT_AFTER", timedelta(0))
     late = found(database, path)
     assert (late.status, late.remedy is None) == (Status.WARN, False)
     assert "head_file.not_kept" in str(late.remedy)

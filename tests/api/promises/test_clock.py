@@ -101,7 +101,8 @@ def test_readiness_says_that_ledger_time_has_jumped_and_the_doors_go_on(database
     assert readiness.json()["status"] == "degraded"
     (problem,) = readiness.json()["problems"]
     assert re.fullmatch(
-        r"ledger time is 17(28000|27999|27998) s ahead of the clocks: see scim-ledger doctor",
+        r"ledger time is 17(28000|27999|27998) s ahead of this process's clock: "
+        r"synchronise the clocks \(NTP\), and see scim-ledger doctor",
         problem,
     )
 

@@ -1,11 +1,13 @@
 """Migrations: once each, whoever comes at the same time, never onto a later release."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import Final
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.postgres.migrate import MigrationError, applied, available, migrate, pending
 from tests.conftest import APP_ROLE
@@ -67,6 +69,81 @@ def test_a_database_of_a_later_release_is_refused_and_left_alone(empty_database:
         connection.execute("INSERT INTO ledger.migrations (number) VALUES (9999)")
     with pytest.raises(MigrationError, match=r"later release: \[9999\]"):
         migrate(empty_database, app_role=APP_ROLE)
+
+
+ANOTHER_ROLE: Final = "migrates_nothing"
+
+
+@pytest.fixture
+def another_role(empty_database: str) -> Iterator[str]:
+    """Connection string of a role that may do nothing."""
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {ANOTHER_ROLE} LOGIN")
+        yield make_conninfo(empty_database, user=ANOTHER_ROLE)
+        admin.execute(f"DROP OWNED BY {ANOTHER_ROLE} CASCADE; DROP ROLE {ANOTHER_ROLE}")
+
+
+def test_who_may_not_migrate_is_told_who_may(empty_database: str, another_role: str) -> None:
+    with pytest.raises(MigrationError, match="it takes a role that may create schemas: set"):
+        migrate(another_role, app_role=APP_ROLE)
+    migrate(empty_database, app_role=APP_ROLE)
+    owner = conninfo_to_dict(empty_database)["user"]
+    may_not = f"may not migrate; it takes the owner: .* to a URL of the role {owner}; nothing was"
+    with pytest.raises(MigrationError, match=may_not):
+        migrate(another_role, app_role=APP_ROLE)
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute(f"GRANT USAGE ON SCHEMA ledger TO {ANOTHER_ROLE}")
+        admin.execute(f"GRANT SELECT ON ledger.migrations TO {ANOTHER_ROLE}")
+        with pytest.raises(MigrationError, match=may_not):
+            migrate(another_role, app_role=APP_ROLE)
+        admin.execute(
+            "DELETE FROM ledger.migrations WHERE number = (SELECT max(number) FROM\
+            ledger.migrations)"
+        )
+    with pytest.raises(MigrationError, match=may_not):
+        migrate(another_role, app_role=APP_ROLE)
+
+
+_OWNERS: Final = """
+    SELECT DISTINCT owner::regrole::text FROM (
+        SELECT relowner FROM pg_class WHERE relnamespace = 'ledger'::regnamespace
+        UNION SELECT proowner FROM pg_proc WHERE pronamespace = 'ledger'::regnamespace
+        UNION SELECT nspowner FROM pg_namespace WHERE nspname IN ('ledger', 'views')
+    ) AS parts (owner)"""
+
+
+@pytest.mark.parametrize("upto", [1, 8, 21])
+def test_whoever_migrates_the_ledger_stays_its_owners(
+    empty_database: str, another_role: str, upto: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the owner could not migrate it any more."""
+    database = conninfo_to_dict(empty_database)["dbname"]
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute(f'GRANT CREATE ON DATABASE "{database}" TO {ANOTHER_ROLE}'.encode())
+        whole = available()
+        with monkeypatch.context() as earlier:
+            text = {number: sql for number, sql in whole.items() if number <= upto}
+            earlier.setattr("domain.postgres.migrate.available", lambda: text)
+            earlier.setattr("domain.postgres.migrate._grant", lambda *_: None)
+            migrate(another_role, app_role=APP_ROLE)
+        migrate(empty_database, app_role=APP_ROLE)
+        assert admin.execute(_OWNERS).fetchall() == [(ANOTHER_ROLE,)]
+        admin.execute("DROP SCHEMA views")
+        migrate(empty_database, app_role=APP_ROLE)
+        assert migrate(another_role, app_role=APP_ROLE) == []
+        assert admin.execute(_OWNERS).fetchall() == [(ANOTHER_ROLE,)]
+        admin.execute("ALTER TABLE ledger.events OWNER TO CURRENT_USER")
+        admin.execute("REVOKE ALL ON ledger.events FROM migrates_nothing")
+        with pytest.raises(MigrationError, match="belongs to several roles, parts of it to "):
+            migrate(another_role, app_role=APP_ROLE)
+        assert migrate(empty_database, app_role=APP_ROLE) == []
+
+
+def test_an_app_role_that_is_not_there_is_one_sentence(empty_database: str) -> None:
+    with pytest.raises(MigrationError, match=r"no role as DATABASE_URL names it: .* nothing was"):
+        migrate(empty_database, app_role='no"body')
+    with psycopg.connect(empty_database) as connection:
+        assert applied(connection) == set()
 
 
 LATER: Final = 9999

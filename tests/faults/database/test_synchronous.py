@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
@@ -12,6 +13,7 @@ from uuid import uuid4
 import pytest
 import uvloop
 from eventsourcing.persistence import OperationalError
+from structlog.testing import capture_logs
 
 from domain.authority import Operator
 from domain.commands import CommandKey, NewScimToken
@@ -25,10 +27,11 @@ from domain.ledger import TokenLedger
 from domain.postgres import kept_connection
 from domain.postgres.connection import configure
 from domain.postgres.kept_connection import KeptConnection
+from domain.postgres.migrate import migrate
 from domain.postgres.session import FOLLOWING
 from domain.scim_token.events import Presentation, Revoked
 from domain.secret import Secret
-from tests.conftest import Run, open_ledger
+from tests.conftest import APP_ROLE, Run, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.faults.standby import Cluster, Server, cluster
 from tests.service import until
@@ -212,6 +215,20 @@ def test_a_server_whose_warnings_are_not_heeded_would_let_in(
                 assert isinstance(await ledger.authenticate(known[1], IDP), Decision)
 
     run(main())
+
+
+def test_a_migration_says_what_it_waits_for(alone: Server) -> None:
+    """In silence, it would look as if it hung."""
+    with (
+        capture_logs() as logged,
+        ThreadPoolExecutor() as threads,
+        releasing(alone, "pg_cancel_backend", after_s=5),
+    ):
+        migration = threads.submit(migrate, alone.database.owner, app_role=APP_ROLE)
+        until(lambda: migration.done() or logged != [], what="a word")
+        assert not migration.done()
+        assert "synchronous_standby_names" in logged[0]["event"]
+        assert migration.result(timeout=60) == []
 
 
 @pytest.mark.long

@@ -83,6 +83,18 @@ def test_a_program_takes_what_it_is_told(database: Database, tmp_path: Path) -> 
     assert "CREATE TABLE ledger.events" in (tmp_path / "dump").read_text()
 
 
+def test_a_backup_of_a_later_postgresql_is_told_with_the_remedy(
+    database: Database, tmp_path: Path
+) -> None:
+    restore = shutil.which("pg_restore", path=os.fspath(postgres_programs.directory()))
+    assert restore is not None
+    later = tmp_path / "later.dump"
+    major, minor, revision = b"\x01\x63\x00"
+    later.write_bytes(b"PGDMP" + bytes([major, minor, revision]) + bytes(100))
+    with pytest.raises(BackupError, match="restore it to a server of that major version"):
+        _run(Path(restore), database.owner, os.fspath(later), remedy="")
+
+
 def test_why_a_program_failed_is_told_whatever_the_language(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

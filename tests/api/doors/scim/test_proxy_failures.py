@@ -161,9 +161,12 @@ class TestWhenItFails:
     def test_an_answer_that_stops_short_does_not_look_whole(
         self, proxied: Proxied, path: str
     ) -> None:
+        told = len(proxied.service.records())
         with pytest.raises(httpx.RemoteProtocolError):
             proxied.request("GET", path)
         assert proxied.request("GET", "Users").is_success
+        lines = [line["event"] for line in proxied.service.records()[told:]]
+        assert lines == ["upstream.failed"], "what is wrong is told once"
 
     @pytest.mark.parametrize("path", ["hang", "stream"])
     def test_a_client_that_leaves_ends_the_upstreams_work(

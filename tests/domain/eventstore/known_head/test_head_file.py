@@ -1,6 +1,9 @@
 """The head file goes forward only, is whole or not there, and is for its owner alone."""
 
+import os
 import stat
+import tracemalloc
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Final
@@ -70,6 +73,23 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         file.read()
     with pytest.raises(HeadFileUnusable, match="is not one"):
         file.write(event(4))
+
+
+@pytest.mark.parametrize("length", [5000, 3 * 2**30])
+def test_a_long_file_is_none_whatever_it_begins_with(tmp_path: Path, length: int) -> None:
+    """It is looked at each second: what is read of it is bounded."""
+    file = HeadFile(tmp_path / "head.json")
+    file.write(event(3))
+    os.truncate(file.path, length)
+    tracemalloc.start()
+    try:
+        for use in (file.read, partial(file.write, event(4))):
+            with pytest.raises(HeadFileUnusable, match="is not one; if it is there for something"):
+                use()
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert file.path.stat().st_size == length
 
 
 def test_a_write_that_fails_leaves_the_file_as_it_was(
