@@ -20,7 +20,6 @@ from litestar.types import HTTPScope, Message
 
 from api.doors.client_address import ClientAddresses
 from api.doors.scim import connection as connections
-from api.doors.scim import pool as pools
 from api.doors.scim.client import Client
 from api.doors.scim.connection import Broken, Connection
 from api.doors.scim.framing import Framing, Unforwardable, framing_of
@@ -475,27 +474,3 @@ def test_only_what_is_safe_to_ask_twice_is(method: str, body: bytes, is_begun: b
     is_asked_twice = method in {"GET", "HEAD", "OPTIONS"} and not body and not is_begun
     assert asyncio.run(story()) == (204 if is_asked_twice else 502)
     assert heard == ["first", *["then"] * (2 if is_asked_twice else 1)]
-
-
-@pytest.mark.parametrize("is_closed", [False, True])
-def test_an_idle_connection_is_hung_up_once(
-    is_closed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After its time, or when the pool is closed; what the loop catches is a traceback."""
-    monkeypatch.setattr(pools, "KEEP_ALIVE_S", 0.02)
-    caught: list[object] = []
-
-    async def story(listener: socket.socket) -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: caught.append(context))
-        async with reached(listener) as (pool, connection, _):
-            pool.give_back(connection)
-            assert connection.is_usable
-            if is_closed:
-                pool.close()
-            await asyncio.sleep(0.1)
-            assert not connection.is_usable
-            assert pool.kept() is None
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        asyncio.run(story(listener))
-    assert caught == []

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from api.doors.client_address import ClientAddresses
 from api.doors.scim import client
+from api.doors.scim import pool as pools
 from api.doors.scim.pool import MAX_CONNECTIONS, SHARE, NoPlace, Places, ShareTaken
 from api.doors.scim.proxy import Upstream
 from api.settings import Settings
 from tests.api.doors.scim.proxied import Proxied
 from tests.api.doors.scim.raw_upstream import raw_upstream
-from tests.api.doors.scim.test_upstream_framing import Request, send
+from tests.api.doors.scim.test_upstream_framing import Request, reached, send
 from tests.api.doors.scim.upstream import running_upstream
 from tests.api.http.test_deadline import HastyLoop
 from tests.conftest import Run, new_database
@@ -265,3 +266,27 @@ def test_what_looks_like_a_request_inside_a_body_never_becomes_one(proxied: Prox
     assert {value for seen in upstream.requests for value in seen.values("x-scim-team-id")} == {
         team
     }
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_an_idle_connection_is_hung_up_once(
+    is_closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its time, or when the pool is closed; what the loop catches is a traceback."""
+    monkeypatch.setattr(pools, "KEEP_ALIVE_S", 0.02)
+    caught: list[object] = []
+
+    async def story(listener: socket.socket) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: caught.append(context))
+        async with reached(listener) as (pool, connection, _):
+            pool.give_back(connection)
+            assert connection.is_usable
+            if is_closed:
+                pool.close()
+            await asyncio.sleep(0.1)
+            assert not connection.is_usable
+            assert pool.kept() is None
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asyncio.run(story(listener))
+    assert caught == []
