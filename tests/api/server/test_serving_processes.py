@@ -1,22 +1,62 @@
 """The processes of one `serve`: how they stop, which are replaced (A23), where they listen (C7)."""
 
+import asyncio
 import os
 import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
+from api.server import supervisor
 from domain.api_token.permissions import Permission
 from tests.conftest import Database
 from tests.service import Caller, RunningService, running_service, until
 
 pytestmark = pytest.mark.long
+
+
+def test_the_pause_before_a_restart_grows_to_its_limit_and_is_short_again_after_a_long_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One program cannot be started at all: it is tried again as the other is."""
+    for name, value in (("FIRST", 0.1), ("MAX", 0.3)):
+        monkeypatch.setattr(supervisor, f"BACKOFF_{name}_S", value)
+    monkeypatch.setattr(supervisor, "HEALTHY_AFTER_S", 1.5)
+    lives = tmp_path / "lives"
+    lives_long = f"echo >> {lives}; [ $(wc -l < {lives}) != 5 ] || sleep 2; exit 7"
+    programs = [
+        supervisor.Program("dying", ("/bin/sh", "-c", lives_long)),
+        supervisor.Program("missing", ("/nowhere/program",)),
+    ]
+
+    async def story() -> None:
+        watched = supervisor.Supervisor(grace_s=1)
+        running = asyncio.create_task(watched._run(programs))
+        async with asyncio.timeout(30):
+            while len(pauses("dying")) < 6 or len(pauses("missing")) < 6:
+                await asyncio.sleep(0.02)
+            watched._on_signal(signal.SIGTERM)
+            await running
+
+    def pauses(program: str) -> list[float]:
+        return [
+            line["restart_in_s"]
+            for line in said
+            if line["event"] == "program died" and line["program"] == program
+        ]
+
+    with capture_logs() as said:
+        asyncio.run(story())
+    assert pauses("dying")[:6] == [0.1, 0.2, 0.3, 0.3, 0.1, 0.2]
+    assert pauses("missing")[:6] == [0.1, 0.2, 0.3, 0.3, 0.3, 0.3]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A log whose reader stands still holds nobody up, and what it gets are whole lines."""
 
+import fcntl
 import json
 import os
 import pty
@@ -27,6 +28,7 @@ LINE: Final = "x" * 150
 ROOM: Final = 4_000
 """Lines that no pipe and no socket holds."""
 READ_WITHIN_S: Final = 30.0
+OPEN: Final = Path("/proc/self/fd")
 
 
 def a_pipe() -> tuple[int, int]:
@@ -102,6 +104,57 @@ def test_a_line_is_written_at_once(ends: tuple[int, int]) -> None:
     assert read_all(reading) == ["half of it"]
     lines.write("\udcff\n")
     assert read_all(reading) == ["and \\udcff"]
+
+
+def test_a_line_in_many_pieces_is_one(ends: tuple[int, int]) -> None:
+    reading, writing = ends
+    lines = LogLines(writing)
+    for piece in ("a line ", "in many ", "pieces", "\n"):
+        lines.write(piece)
+    assert read_all(reading) == ["a line in many pieces"]
+
+
+def test_what_comes_behind_half_a_line_has_its_own(ends: tuple[int, int]) -> None:
+    reading, writing = ends
+    lines = LogLines(writing)
+    print("x" * 1_000_000, file=lines, flush=True)
+    assert lines.left_out == 1
+    half = "".join(read_all(reading))
+    for line in ("one", "another"):
+        print(line, file=lines, flush=True)
+    assert half == "x" * len(half)
+    assert read_all(reading) == ["", "one", "another"], "the end of the half, then whole lines"
+
+
+def test_a_reader_that_is_only_busy_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_lines, "WAIT_S", READ_WITHIN_S)
+    reading, writing = a_pipe()
+    lines, taken = LogLines(writing), bytearray()
+    filled = os.write(writing, b"y" * fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ))
+
+    def read() -> None:
+        while len(taken) < filled + len(LINE) + 1:
+            taken.extend(os.read(reading, 65536))
+
+    reader = threading.Timer(0.1, read)
+    reader.daemon = True
+    reader.start()
+    print(LINE, file=lines, flush=True)
+    assert lines.left_out == 0
+    reader.join()
+    assert taken.endswith(f"{LINE}\n".encode())
+
+
+def test_closing_it_twice_closes_nothing_of_others() -> None:
+    _, writing = a_pipe()
+    lines = LogLines(writing)
+    before = len(list(OPEN.iterdir()))
+    lines.close()
+    assert len(list(OPEN.iterdir())) == before - 1, "what it opened itself"
+    others = [os.dup(writing) for _ in range(4)]
+    lines.close()
+    for descriptor in (writing, *others):
+        os.fstat(descriptor)
 
 
 def test_the_next_line_tells_how_many_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,16 +6,26 @@ import asyncio
 import os
 import socket
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, cast
 
 import psycopg
 import pytest
 from psycopg import AsyncConnection
+from psycopg.errors import Diagnostic
 from psycopg.pq import PGconn, PollingStatus
 
 from domain.errors import StoreUnavailable
-from domain.postgres.connection import OUT_OF_REACH, answered_within, connect, open_connection
+from domain.postgres.connection import (
+    OUT_OF_REACH,
+    answered_within,
+    connect,
+    open_connection,
+    shut_down,
+)
+from domain.postgres.kept_connection import KeptConnection
+from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.session import FOLLOWING, MIGRATING, READING, SERVING, Session, stated
 from domain.postgres.unusable_reasons import reason
@@ -174,3 +184,70 @@ def test_more_than_was_asked_for_ends_the_connection_as_any_loss_of_it(database:
             connection.wait(connection._exec_command(b"BEGIN; SELECT 1"))
         assert reason(lost.value) == "the database closed the connection: its log says why"
         assert connection.broken
+
+
+def test_a_connection_for_appends_is_left_once_when_its_server_is(
+    database: Database, run: Run
+) -> None:
+    """And kept from then on: a use that connects anew costs several round trips."""
+
+    async def story() -> None:
+        primary = Primary(database.app)
+        kept = KeptConnection(primary)
+        first = await kept.get()
+        assert await kept.get() is first
+        primary.leave()
+        second = await kept.get()
+        assert second is not first
+        assert first.closed
+        assert await kept.get() is second
+        shut_down(second)  # without a word
+        third = await kept.get()
+        assert third is not second
+        await third.execute("SELECT 1")
+        await kept.drop()
+        assert third.closed
+
+    run(story())
+
+
+class Notice(NamedTuple):
+    """What psycopg tells of what a server says."""
+
+    severity_nonlocalized: str
+    sqlstate: str
+    source_function: str
+
+
+IN_DOUBT: Final = Notice("WARNING", "01000", "SyncRepWaitForLSN")
+
+
+@pytest.mark.parametrize(
+    ("said", "is_in_doubt"),
+    [
+        ([], False),
+        ([IN_DOUBT], True),
+        ([IN_DOUBT._replace(sqlstate="57P01")], True),
+        ([IN_DOUBT._replace(source_function="of_a_later_release")], True),
+        ([IN_DOUBT._replace(severity_nonlocalized="NOTICE")], False),
+        ([IN_DOUBT._replace(sqlstate="01004")], False),
+        ([IN_DOUBT._replace(source_function="exec_stmt_raise")], False),
+        ([IN_DOUBT, IN_DOUBT._replace(severity_nonlocalized="NOTICE")], True),
+    ],
+)
+def test_a_commit_is_in_doubt_whatever_is_said_besides(
+    database: Database, run: Run, said: list[Notice], is_in_doubt: bool
+) -> None:
+    async def story() -> None:
+        kept = KeptConnection(Primary(database.app))
+        connection = await kept.get()
+        for notice in said:
+            for handle in connection._notice_handlers:
+                handle(cast("Diagnostic", notice))
+        with pytest.raises(StoreUnavailable) if is_in_doubt else nullcontext():
+            kept.confirm()
+        await kept.get()
+        kept.confirm()
+        await kept.drop()
+
+    run(story())

@@ -31,7 +31,9 @@ SCHEMES: Final = (
     "\\\\",
     "/\\",
     "ht\ttp://",
+    "ht\ttp:/",
     " http://",
+    " http:\\",
 )
 HOSTS: Final = ("inside", "INSIDE", "inside.", "user@inside", "user:pass@inside", "%69nside")
 

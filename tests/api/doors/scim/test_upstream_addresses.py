@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from itertools import permutations
@@ -124,3 +125,21 @@ def test_an_address_that_accepts_nothing_is_told_as_that(run: Run) -> None:
 
     with socket.create_server((GOOD, 0)) as listener:
         run(story(listener.getsockname()[1]))
+
+
+def test_a_name_that_nobody_looks_up_in_time_is_not_waited_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async def silent(*_: object, **__: object) -> list[Any]:
+            await asyncio.sleep(60)
+            return []
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", silent)
+        async with asyncio.timeout(5):
+            with pytest.raises(TimeoutError):
+                await Pool(Origin(False, NAME, 80), connect_timeout_s=0.1).fresh()
+
+    began_at = time.monotonic()
+    run(story())
+    assert time.monotonic() - began_at < 3

@@ -8,7 +8,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -22,7 +22,8 @@ from api.doors.client_address import ClientAddresses
 from api.doors.scim import connection as connections
 from api.doors.scim.client import Client
 from api.doors.scim.connection import Broken, Connection
-from api.doors.scim.framing import Framing
+from api.doors.scim.framing import Framing, Unforwardable, framing_of
+from api.doors.scim.header_sections import METHODS
 from api.doors.scim.pool import Origin, Pool
 from api.doors.scim.proxy import Upstream
 from api.settings import Settings
@@ -259,6 +260,10 @@ async def reached(listener: socket.socket) -> AsyncIterator[tuple[Pool, Connecti
 
 RESETS: Final = struct.pack("ii", 1, 0)
 WHOLE: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+TRAILED: Final = (
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"2\r\nok\r\n0\r\nset-cookie: forged\r\n\r\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +272,7 @@ WHOLE: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
         ("GET", WHOLE, True),
         ("GET", b"HTTP/1.1 103 Early Hints\r\nlink: </>\r\n\r\n" + WHOLE, True),
         ("GET", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", True),
+        ("GET", TRAILED, True),
         ("GET", WHOLE.replace(b"\r\n", b"\r\nconnection: close\r\n", 1), False),
         ("GET", WHOLE.replace(b"1.1", b"1.0", 1), False),
         ("GET", WHOLE + WHOLE, False),
@@ -287,7 +293,9 @@ def test_a_connection_is_kept_after_an_exchange_that_surely_came_to_its_end(
             await asyncio.sleep(0)
             peer.sendall(answer)
             begun = await asking
-            assert {name for name, _ in begun.headers} <= NAMES, "of no interim answer"
+            assert {name for name, _ in begun.headers} <= NAMES, (
+                "of no interim answer, and no trailer"
+            )
             while not begun.is_read:
                 await begun.read()
             await asyncio.sleep(0.001)
@@ -327,6 +335,7 @@ def test_what_has_come_and_was_not_read_yet_ends_a_kept_connection(
             pool.give_back(connection)
             does(peer)
             assert pool.kept() is (connection if is_kept else None)
+            assert connection.is_usable == is_kept, "what is not kept is hung up"
 
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
@@ -361,3 +370,107 @@ def test_an_upstream_that_hangs_up_before_it_is_asked_has_not_answered(
         asyncio.Runner(loop_factory=new_loop) as runner,
     ):
         runner.run(story(listener))
+
+
+TOO_LONG: Final = b"x-long: %s\r\n" % (b"y" * (connections.MAX_HEAD_BYTES + 1))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\n%b\r\nno HTTP" % TOO_LONG, "too long"),
+        (b"no HTTP\r\n%b" % TOO_LONG, "not HTTP"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", None),
+    ],
+)
+def test_what_is_no_answer_is_told_by_what_was_wrong_first(
+    answer: bytes, reason: str | None
+) -> None:
+    """And to nobody but whoever asked: what the event loop catches is a traceback in the log."""
+    caught: list[object] = []
+
+    async def story(listener: socket.socket) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: caught.append(context))
+        async with reached(listener) as (pool, connection, peer):
+            asking = asyncio.create_task(connection.ask([b"GET / HTTP/1.1", b"host: x"], None))
+            await asyncio.sleep(0)
+            await asyncio.get_running_loop().run_in_executor(None, peer.sendall, answer)
+            if reason is None:
+                assert (await asking).status == 101
+            else:
+                with pytest.raises(Broken, match=reason):
+                    await asking
+            pool.give_back(connection)
+            assert pool.kept() is None
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asyncio.run(story(listener))
+    assert caught == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "framing"),
+    [
+        ([], Framing("none")),
+        ([(b"content-length", b"0")], Framing("none")),
+        ([(b"content-length", b"5")], Framing("length", 5)),
+        ([(b"transfer-encoding", b"chunked")], Framing("chunked")),
+        ([(b"transfer-encoding", b" Chunked ")], Framing("chunked")),
+        ([(b"transfer-encoding", b"gzip")], 501),
+        ([(b"transfer-encoding", b"gzip, chunked")], 501),
+        ([(b"transfer-encoding", b"chunked, chunked")], 501),
+        ([(b"transfer-encoding", b"chunked")] * 2, 501),
+        ([(b"transfer-encoding", b"chunked"), (b"content-length", b"5")], 400),
+        ([(b"content-length", b"5")] * 2, 400),
+        *(
+            ([(b"content-length", length)], 400)
+            for length in (b"", b"-1", b"+5", b"5, 5", b"0x5", b"5_0", "\u0665".encode())
+        ),
+    ],
+)
+def test_a_body_is_framed_in_one_way_or_the_request_refused(
+    headers: list[tuple[bytes, bytes]], framing: Framing | int
+) -> None:
+    """Whatever the server in front made of it."""
+    scope = cast("HTTPScope", {"headers": headers})
+    if isinstance(framing, Framing):
+        assert framing_of(scope) == framing
+    else:
+        with pytest.raises(Unforwardable) as refused:
+            framing_of(scope)
+        assert refused.value.status == framing
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+@pytest.mark.parametrize("body", [b"", b"x"])
+@pytest.mark.parametrize("method", METHODS)
+def test_only_what_is_safe_to_ask_twice_is(method: str, body: bytes, is_begun: bool) -> None:
+    """An upstream hears a request over a connection that it kept, and hangs up."""
+    heard: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError), closing(writer):
+            for is_last in (False, True):
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                heard.append(head.partition("x-name: ")[2].partition("\r\n")[0])
+                if not is_last:
+                    await reader.readexactly(len(body) if heard[-1] == "then" else 0)
+                    writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+                elif is_begun:
+                    writer.write(b"HTTP/1.1 20")
+
+    async def story() -> int:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            upstream = Upstream(
+                Settings(scim_upstream_url=f"http://127.0.0.1:{port}"), ClientAddresses()
+            )
+            await send(upstream, Request([], 0, "", "GET"), "first")
+            then: Any = await send(upstream, Request([body], len(body), "", method), "then")
+            await upstream.aclose()
+            await asyncio.sleep(0)
+        return int(then[0]["status"])
+
+    is_asked_twice = method in {"GET", "HEAD", "OPTIONS"} and not body and not is_begun
+    assert asyncio.run(story()) == (204 if is_asked_twice else 502)
+    assert heard == ["first", *["then"] * (2 if is_asked_twice else 1)]

@@ -5,22 +5,26 @@ and for how long one waits for its turn.
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from api.doors.client_address import ClientAddresses
 from api.doors.scim import client
+from api.doors.scim import pool as pools
 from api.doors.scim.pool import MAX_CONNECTIONS, SHARE, NoPlace, Places, ShareTaken
 from api.doors.scim.proxy import Upstream
 from api.settings import Settings
 from tests.api.doors.scim.proxied import Proxied
 from tests.api.doors.scim.raw_upstream import raw_upstream
-from tests.api.doors.scim.test_upstream_framing import Request, send
+from tests.api.doors.scim.test_upstream_framing import Request, reached, send
 from tests.api.doors.scim.upstream import running_upstream
+from tests.api.http.test_deadline import HastyLoop
 from tests.conftest import Run, new_database
 from tests.service import RunningService, running_service, until
 
@@ -64,6 +68,85 @@ def test_a_place_that_becomes_free_goes_to_who_waited_longest(run: Run) -> None:
             pass
 
     run(story())
+
+
+class Guests:
+    """Who comes for a place of two, is inside, leaves, or gives up."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._leaves: dict[asyncio.Task[None], asyncio.Event] = {}
+        self.inside: list[asyncio.Task[None]] = []
+
+    def come(self) -> None:
+        self._leaves[asyncio.create_task(self._visit())] = asyncio.Event()
+
+    async def _visit(self) -> None:
+        this = asyncio.current_task()
+        assert this is not None
+        with suppress(NoPlace):
+            async with self._places.taken(b"%d" % id(this)):
+                self.inside.append(this)
+                try:
+                    assert len(self.inside) <= 2
+                    await self._leaves[this].wait()
+                finally:
+                    self.inside.remove(this)
+
+    def leave(self, which: int) -> None:
+        if self.inside:
+            self._leaves[self.inside[which % len(self.inside)]].set()
+
+    def give_up(self, which: int) -> None:
+        under_way = [task for task in self._leaves if not task.done()]
+        if under_way:
+            under_way[which % len(under_way)].cancel()
+
+    async def end(self) -> None:
+        for left in self._leaves.values():
+            left.set()
+        for ended in await asyncio.gather(*self._leaves, return_exceptions=True):
+            assert ended is None or isinstance(ended, asyncio.CancelledError)
+
+
+STEPS: Final = st.tuples(
+    st.sampled_from(["come", "come", "leave", "give up", "turn", "turn", "wait"]),
+    st.integers(0, 3),
+)
+A_PLACE_COMES_TO_ONE_WHO_GIVES_UP: Final = [
+    *[("come", 0)] * 3,
+    ("turn", 0),
+    ("leave", 0),
+    ("turn", 0),
+    ("give up", 1),
+]
+
+
+@example(steps=A_PLACE_COMES_TO_ONE_WHO_GIVES_UP)
+@example(steps=[*[("come", 0)] * 3, ("wait", 0)])
+@given(steps=st.lists(STEPS, max_size=25))
+def test_no_place_is_lost_and_none_is_made(steps: list[tuple[str, int]]) -> None:
+    async def story() -> None:
+        places = Places(most=2, share=1, wait_s=1.0)
+        guests = Guests(places)
+        for does, which in steps:
+            if does == "come":
+                guests.come()
+            elif does == "leave":
+                guests.leave(which)
+            elif does == "give up":
+                guests.give_up(which)
+            else:
+                await asyncio.sleep(1.0 if does == "wait" else 0)
+        await guests.end()
+        assert not places._held
+        async with places.taken(ALICE), places.taken(BOB):
+            with pytest.raises(NoPlace):
+                async with places.taken(b"eve"):
+                    pass
+
+    with asyncio.Runner(loop_factory=HastyLoop) as runner:
+        runner.run(story())
 
 
 def test_a_body_that_trickles_is_408_in_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,3 +266,27 @@ def test_what_looks_like_a_request_inside_a_body_never_becomes_one(proxied: Prox
     assert {value for seen in upstream.requests for value in seen.values("x-scim-team-id")} == {
         team
     }
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_an_idle_connection_is_hung_up_once(
+    is_closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its time, or when the pool is closed; what the loop catches is a traceback."""
+    monkeypatch.setattr(pools, "KEEP_ALIVE_S", 0.02)
+    caught: list[object] = []
+
+    async def story(listener: socket.socket) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: caught.append(context))
+        async with reached(listener) as (pool, connection, _):
+            pool.give_back(connection)
+            assert connection.is_usable
+            if is_closed:
+                pool.close()
+            await asyncio.sleep(0.1)
+            assert not connection.is_usable
+            assert pool.kept() is None
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asyncio.run(story(listener))
+    assert caught == []
