@@ -8,8 +8,10 @@ A message here is fit for any log: it never holds a secret.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
+
+Error = TypeVar("Error", bound=BaseException)
 
 
 class LedgerError(Exception):
@@ -244,3 +246,17 @@ class ProjectionStopped(Unavailable):
     """A view stopped, or its table cannot be read:
     asking again does not help until it is mended.
     """
+
+
+def without_frames(error: Error) -> Error:
+    """The error, of which nothing is left but what it says; so with those that it came of.
+
+    For one that outlives where it was raised: its frames hold what they worked on, a socket or a
+    batch. Where they hold the error in turn, only the garbage collector, which a service is spared,
+    would free all that.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__context__
+    return error

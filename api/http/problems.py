@@ -163,7 +163,11 @@ def answer(error: Exception) -> Answer:
     Never its text, unless the text was written for clients.
     """
     told = next(_TOLD[class_] for class_ in type(error).__mro__ if class_ in _TOLD)
-    return told(error)
+    found = told(error)
+    # The framework raises what a dependency raised from a group that has it: a circle, with all of
+    # the request.
+    error.__cause__ = error.__context__ = None
+    return found
 
 
 def encode(found: Problem, request_id: str) -> bytes:

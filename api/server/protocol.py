@@ -155,7 +155,7 @@ class StrictHttpProtocol(asyncio.Protocol):
             self.transport.close()
         self._waiting.clear()
         # Else only the collector would find them.
-        self._newest = self._answering = None
+        self._newest = self._answering = self._place = None
         self.parser = None
 
     def eof_received(self) -> None:
@@ -255,10 +255,7 @@ class StrictHttpProtocol(asyncio.Protocol):
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            cause = error.__context__
-            self._refuse(
-                cause if isinstance(cause, Refusal) else Refusal(400, "This is not valid HTTP.")
-            )
+            self._refuse(_refusal_in(error))
         else:
             if self.headers is not None:
                 self._await_rest()
@@ -469,6 +466,8 @@ class StrictHttpProtocol(asyncio.Protocol):
             if self._not_begun is not None:
                 self._not_begun.cancel()  # what is refused has no effect
                 self.tasks.discard(self._not_begun)
+                self._not_begun = None
+                del newest.task  # it is going to hold an error, and that its exchange
             if not newest.is_begun:
                 self.transport.write(refusal.to_bytes(self.url))
         elif newest is not None and not newest.is_answered:
@@ -479,3 +478,12 @@ class StrictHttpProtocol(asyncio.Protocol):
         else:
             self.transport.write(refusal.to_bytes(self.url))
         self.end()
+
+
+def _refusal_in(error: httptools.HttpParserError) -> Refusal:
+    """What we raised in one of the parser's calls, or its own error.
+
+    Not looked at where it is caught: that frame is among the refusal's own.
+    """
+    cause = error.__context__
+    return cause if isinstance(cause, Refusal) else Refusal(400, "This is not valid HTTP.")

@@ -7,11 +7,11 @@ where nobody comes.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import chain
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from domain.errors import Overloaded, StoreUnavailable
+from domain.errors import LedgerError, Overloaded, StoreUnavailable, without_frames
 from domain.eventstore.commit_turn import ALONE, CommitTurn
 from domain.instruments import LaneInstruments
 
@@ -153,9 +153,11 @@ class Batcher(Generic[Ask, Answer]):
                 origins = [job.origin for job in batch]
                 with self._tracer.batch(self._instruments.name, len(batch), origins):
                     await self._run(batch)
+        except LedgerError as refusal:
+            # Its frames have the batch, whose answers are going to have it.
+            _fail(batch, without_frames(refusal))
         except Exception as error:  # noqa: BLE001 - whatever broke, every caller gets an answer
-            for job in batch:
-                job.fail(error)
+            _fail(batch, error)  # a mistake of ours: its frames tell where it is
         finally:
             self._commit_turn.pass_on()
 
@@ -167,3 +169,8 @@ class Batcher(Generic[Ask, Answer]):
         self._instruments.waiting.set(len(self._queue))
         is_idle = self._drain is None
         self._sweeper = None if is_idle else self._loop.call_later(SWEEP_EVERY_S, self._sweep)
+
+
+def _fail(batch: Iterable[Job[Any, Any]], error: Exception) -> None:
+    for job in batch:
+        job.fail(error)

@@ -53,7 +53,10 @@ class LedgerClock:
         if not self._is_refused:
             self._is_refused = True
             logger.error("clock.refused", reason=str(skew))
-        raise skew from error
+        try:
+            raise skew from error
+        finally:
+            del skew  # it has this frame, which must not have it
 
     def believed(self) -> None:
         """The database took an instant of this clock."""

@@ -79,6 +79,7 @@ class Cancellable(AsyncConnection[TupleRow]):
             raise
         finally:
             self._answer = None
+            del answer  # it may hold the error that is raised here, and that this frame
 
     def give_up(self) -> None:
         """End the wait for an answer, whether or not the loop still hears of the socket."""

@@ -16,7 +16,13 @@ from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 
-from domain.errors import LedgerError, StoreReadOnly, StoreUnavailable, WrongEncoding
+from domain.errors import (
+    LedgerError,
+    StoreReadOnly,
+    StoreUnavailable,
+    WrongEncoding,
+    without_frames,
+)
 from domain.postgres.cancellable_connection import Cancellable
 from domain.postgres.session import COMMAND, SERVING, Session, each_host, stated
 from domain.postgres.unusable_reasons import TAKES_NO_WRITES, reason
@@ -103,22 +109,12 @@ async def _reach(hosts: Sequence[str], deadline: float) -> Cancellable:
             async with asyncio.timeout(share_s):
                 return await Cancellable.connect(host, autocommit=True)
         except (TimeoutError, psycopg.Error) as error:
-            _let_go(error)
-            errors.append(error)
-    # That a standby answers says more than that another host does not.
-    raise next((error for error in errors if reason(error) == TAKES_NO_WRITES), errors[-1])
-
-
-def _let_go(error: BaseException) -> None:
-    """Drop the frames in which an attempt failed; they have its socket.
-
-    Errors are collected there, and hold the frames in turn: only the garbage collector, which a
-    service is spared, would close it.
-    """
-    each: BaseException | None = error
-    while each is not None:
-        each.__traceback__ = None
-        each = each.__context__
+            errors.append(without_frames(error))
+    try:
+        # That a standby answers says more than that another host does not.
+        raise next((error for error in errors if reason(error) == TAKES_NO_WRITES), errors[-1])
+    finally:
+        errors.clear()  # what is raised has this frame, which must not have it
 
 
 class Bounded(psycopg.Connection[TupleRow]):
@@ -210,8 +206,7 @@ def open_connection(
             connection.close()
             raise
     except psycopg.Error as error:
-        _let_go(error)
-        raise unavailable(error) from error
+        raise unavailable(error) from without_frames(error)
     return connection
 
 

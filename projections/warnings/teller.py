@@ -115,6 +115,7 @@ class Teller:
         """
         is_more = False
         errors: list[BaseException] = []
+        failed: list[BaseException] = []
         at, ledger_head = await self._time(), await self._heads.now()
         for question, ask in self.due.questions.items():
             self.stepped_at = monotonic()
@@ -124,7 +125,7 @@ class Teller:
                 errors.append(unreadable)
                 continue
             is_more |= len(due) >= LIMIT
-            failed: list[BaseException] = []
+            failed = []
             for start in range(0, len(due), TOGETHER):
                 if stopping is not None and stopping.is_set():
                     return False
@@ -132,8 +133,12 @@ class Teller:
                 failed += await self._tell(due[start : start + TOGETHER])
             self.rounds.asked(question, is_last=is_last, is_told=not failed)
             errors += failed
-        for error in errors:
-            raise error
+        try:
+            if errors:
+                raise errors[0]
+        finally:
+            for each in (errors, failed):
+                each.clear()  # what is raised has this frame, which must not have it
         return is_more
 
     async def _let_another_release_go_first(self) -> None:

@@ -173,7 +173,10 @@ async def refused(
     Raises the refusal for whoever may not see that page.
     """
     if Permission.SCIM_TOKENS_READ not in request.user.api_token.permissions:
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # it has this frame, which must not have it
     told = problems.answer(error)
     return await show(request, service, token_id, refused=told, given=dict(fields))
 

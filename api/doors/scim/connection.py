@@ -11,9 +11,11 @@ import select
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from itertools import chain
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import httptools
+
+from domain.errors import without_frames
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Of an answer, its interim answers included."""
@@ -27,7 +29,8 @@ class Broken(Exception):
     """The upstream hung up, or what it said is no answer to what was asked."""
 
 
-_TOO_LONG: Final = Broken("the head of the upstream's answer is too long")
+_TOO_LONG: Final = "the head of the upstream's answer is too long"
+_TOO_MUCH: Final = "the upstream says more than it was asked"
 
 
 class Answer:
@@ -42,12 +45,13 @@ class Answer:
         self.has_any = False
         self._transport = transport
         self._is_head = is_head
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._head_bytes = 0
         self._has_begun = self._is_whole = self._is_kept = self._ends_with_connection = False
         self._pieces: deque[bytes] = deque()
         self._held_bytes = 0
         self._error: Exception | None = None
+        self._has_failed = False
         self._news = asyncio.Event()
 
     @property
@@ -55,7 +59,7 @@ class Answer:
         """Whether it came to its end, said that the connection stays,
         and nothing came behind it.
         """
-        return self._is_whole and self._is_kept and self._error is None
+        return self._is_whole and self._is_kept and not self._has_failed
 
     @property
     def is_read(self) -> bool:
@@ -79,22 +83,32 @@ class Answer:
         return piece
 
     async def _next_news(self) -> None:
-        if self._error is not None:
-            raise self._error
+        if self._has_failed:
+            raise self._taken_error()
         self._news.clear()
         await self._news.wait()
+
+    def _taken_error(self) -> Exception:
+        """Why it failed, for whoever waits; once raised it has this answer, which lets go of it."""
+        error, self._error = self._error, None
+        return error or Broken("the upstream's answer failed")
 
     def feed(self, data: bytes) -> None:
         """What came from the upstream."""
         self.has_any = True
         if not self._has_begun:
             self._head_bytes += len(data)
+        if self._parser is None:
+            self.fail(Broken(_TOO_MUCH))
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.fail(Broken("what the upstream says is not HTTP/1.1"))
         if not self._has_begun and self._head_bytes > MAX_HEAD_BYTES:
-            self.fail(_TOO_LONG)
+            self.fail(Broken(_TOO_LONG))
+        if self._is_whole or self._has_failed:
+            self._parser = None  # it has this answer
         self._news.set()
 
     def end(self) -> None:
@@ -104,19 +118,21 @@ class Answer:
         elif not self._is_whole:
             self.fail(Broken("the upstream hung up"))
         self._is_kept = False
+        self._parser = None
         self._news.set()
 
     def fail(self, error: Exception) -> None:
         """Whoever waits for it, waits in vain."""
-        if self._error is None:
-            self._error = error
+        if not self._has_failed:
+            self._has_failed = True
+            self._error = without_frames(error)
         self._news.set()
 
     # The parser's calls
 
     def on_message_begin(self) -> None:
         if self._is_whole:  # nobody asked for another answer: whoever asks next must not get it
-            self._error = Broken("the upstream says more than it was asked")
+            self.fail(Broken(_TOO_MUCH))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._has_begun:  # behind that, trailers, which could pose as headers
@@ -127,7 +143,7 @@ class Answer:
             return
         self.status = self._parser.get_status_code()
         if sum(map(len, chain.from_iterable(self.headers))) > MAX_HEAD_BYTES:
-            self.fail(_TOO_LONG)
+            self.fail(Broken(_TOO_LONG))
             return
         if self.status in _INTERIM and self.status != _SWITCHING_PROTOCOLS:
             return
@@ -221,6 +237,7 @@ class Connection(asyncio.Protocol):
         """Hang up at once, whatever is under way."""
         if self._sending is not None:
             self._sending.cancel()
+            self._sending = None  # its error will have this connection
         if self._transport is not None:
             self._transport.abort()
 

@@ -141,7 +141,10 @@ class Pool:
                 error = TimeoutError("it accepted no connection in time")
             except OSError as refusal:
                 error = refusal
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # it has this frame, which must not have it
 
     async def _connected(self, address: str) -> Connection:
         _, connection = await asyncio.get_running_loop().create_connection(

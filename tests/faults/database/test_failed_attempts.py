@@ -1,4 +1,6 @@
-"""A connection that was not made holds no descriptor: an outage of an hour is 10,000 attempts."""
+"""A connection that was not made holds no descriptor, and one that broke nothing else: an outage of
+an hour is 10,000 attempts.
+"""
 
 import asyncio
 import gc
@@ -7,11 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from domain.errors import StoreUnavailable
-from domain.postgres.connection import connect, open_connection
+from domain.postgres.connection import connect, cut_after, open_connection
+from domain.postgres.prepared_statement import PreparedStatement
 from tests.conftest import Database
 
 ATTEMPTS: Final = 10
@@ -49,9 +53,27 @@ def test_a_refusal_leaves_nothing_open(database: Database, attempt: Callable[[st
     conninfo = make_conninfo(database.app, dbname="nothing_of_the_kind")
     attempt(conninfo)
     before = descriptors()
+    gc.collect()
     for _ in range(ATTEMPTS):
         attempt(conninfo)
     assert descriptors() <= before
+    assert gc.collect() < ATTEMPTS
+
+
+@pytest.mark.usefixtures("_uncollected")
+def test_an_answer_that_does_not_come_leaves_nothing(database: Database) -> None:
+    async def story() -> int:
+        for number in range(1 + ATTEMPTS):
+            connection = await connect(database.app)
+            sleeping = PreparedStatement(connection, "sleeping", "SELECT pg_sleep(60)")
+            with cut_after(connection, 0.05), pytest.raises(psycopg.OperationalError):
+                await sleeping([])
+            await connection.close()
+            if not number:
+                gc.collect()
+        return gc.collect()
+
+    assert asyncio.run(story()) < ATTEMPTS
 
 
 @pytest.mark.usefixtures("_uncollected")
