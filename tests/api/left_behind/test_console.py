@@ -14,6 +14,7 @@ from tests.api.left_behind.service import A_FEW, Answer, World, ask, left_by, wo
 from tests.api.server.serving import connect
 from tests.conftest import catch_up, new_database
 from tests.raw_http import request
+from tests.turns import by_turns
 
 TIMES: Final = 6
 SAME_ORIGIN: Final = "Sec-Fetch-Site: same-origin"
@@ -93,7 +94,7 @@ def browser(server: str) -> Iterator[Browser]:
         yield made
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", by_turns(PAGES, one_of=4))
 def test_a_page(browser: Browser, path: str) -> None:
     catch_up(browser.world.database)
     answers: set[int] = set()
@@ -102,8 +103,9 @@ def test_a_page(browser: Browser, path: str) -> None:
     assert left.to_collector < A_FEW
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_a_form(browser: Browser, form: Sent) -> None:
+@pytest.mark.parametrize("name", by_turns(FORMS, one_of=3))
+def test_a_form(browser: Browser, name: str) -> None:
+    form = FORMS[name]
     catch_up(browser.world.database)
     answers: set[int] = set()
 

@@ -12,6 +12,7 @@ from tests.api.server.serving import connect
 from tests.conftest import catch_up
 from tests.faults.own_server import own_server
 from tests.raw_http import request
+from tests.turns import by_turns
 
 AT_ONCE: Final = 8
 ASKED: Final[dict[str, tuple[str, str, str | None, dict[str, Any]]]] = {
@@ -79,7 +80,7 @@ def test_a_database_that_refuses(away: World) -> None:
         assert left.to_collector < A_FEW, name
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", by_turns(ASKED, one_of=len(ASKED)))
 def test_a_database_that_hangs(hung: World, name: str) -> None:
     question = questions(hung)[list(ASKED).index(name)]
     answers: set[int] = set()

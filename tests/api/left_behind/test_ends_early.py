@@ -11,6 +11,7 @@ from tests.api.left_behind.service import A_FEW, World, ask_anew, left_by, world
 from tests.api.server.serving import HOST, connect
 from tests.conftest import catch_up, new_database
 from tests.raw_http import request
+from tests.turns import by_turns
 
 _POST: Final = b"POST /scim-token HTTP/1.1\r\n" + HOST
 _JSON: Final = b"Content-Type: application/json\r\n"
@@ -61,10 +62,9 @@ def by_admin(world: World, question: bytes) -> bytes:
     return question.replace(b"AUTH", f"Authorization: Bearer {world.secrets['admin']}\r\n".encode())
 
 
-@pytest.mark.parametrize(("status", "question"), REFUSED.values(), ids=REFUSED)
-def test_a_connection_that_ends_behind_its_answer(
-    world: World, status: int, question: bytes
-) -> None:
+@pytest.mark.parametrize("refused", by_turns(REFUSED, one_of=3))
+def test_a_connection_that_ends_behind_its_answer(world: World, refused: str) -> None:
+    status, question = REFUSED[refused]
     asked = by_admin(world, question)
     answers: set[int] = set()
     left = left_by(lambda: answers.add(ask_anew(world, asked)))
@@ -73,9 +73,9 @@ def test_a_connection_that_ends_behind_its_answer(
 
 
 @pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
-@pytest.mark.parametrize("question", LEFT.values(), ids=LEFT)
-def test_a_client_that_leaves(world: World, question: bytes, *, is_reset: bool) -> None:
-    asked = by_admin(world, question)
+@pytest.mark.parametrize("left", by_turns(LEFT, one_of=3))
+def test_a_client_that_leaves(world: World, left: str, *, is_reset: bool) -> None:
+    asked = by_admin(world, LEFT[left])
     health = request("GET", "/healthz")
 
     def leave() -> None:

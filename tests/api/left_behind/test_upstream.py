@@ -13,6 +13,7 @@ from tests.api.left_behind.service import A_FEW, World, ask_anew, left_by, world
 from tests.api.server.serving import connect
 from tests.conftest import new_database
 from tests.raw_http import request
+from tests.turns import by_turns
 
 TIMES: Final = 6
 KEPT: Final = 20
@@ -105,7 +106,7 @@ def proxied(server: str) -> Iterator[Proxied]:
         upstream.listener.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.mark.parametrize("says", SAYS)
+@pytest.mark.parametrize("says", by_turns(SAYS, one_of=len(SAYS)))
 def test_whatever_the_upstream_says(proxied: Proxied, says: str) -> None:
     for proxied.upstream.ends in ENDS:
         for name, body in BODIES.items():
@@ -117,7 +118,7 @@ def test_whatever_the_upstream_says(proxied: Proxied, says: str) -> None:
 
 
 @pytest.mark.parametrize("body", [BODIES["no body"], HALF], ids=["whole", "half"])
-@pytest.mark.parametrize("says", ["an answer", "half of it", "nothing"])
+@pytest.mark.parametrize("says", by_turns(["an answer", "half of it", "nothing"], one_of=3))
 def test_a_client_that_leaves(proxied: Proxied, says: str, body: bytes) -> None:
     proxied.upstream.says, proxied.upstream.ends = SAYS[says], "stays"
     question, health = proxied.question(body), request("GET", "/healthz")

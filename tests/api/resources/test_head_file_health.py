@@ -54,6 +54,7 @@ def readiness(client: httpx.Client) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json()
 
 
+@pytest.mark.long
 def test_each_harm_is_told_while_the_doors_go_on_and_its_end_too(
     database: Database, tmp_path: Path
 ) -> None:

@@ -308,9 +308,8 @@ def test_a_program_that_keeps_dying_is_restarted_ever_more_slowly(
     assert deployment.wait_for_end() == 0
 
 
-def test_whoever_connects_while_others_still_end_is_refused(
-    deploy: Callable[..., Deployment],
-) -> None:
+@pytest.mark.long
+def test_whoever_connects_while_others_end_is_refused(deploy: Callable[..., Deployment]) -> None:
     deployment = deploy(1, STUBBORN, grace_s=4)
     deployment.wait_for("not listening")
     deployment.process.terminate()

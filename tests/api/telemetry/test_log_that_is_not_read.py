@@ -23,6 +23,7 @@ from api.telemetry.logs import configure_logging
 from tests.conftest import Database
 from tests.service import COMMAND, STOP_TIMEOUT_S, service_environment
 from tests.stopwatch import Stopwatch
+from tests.turns import by_turns
 
 LINE: Final = "x" * 150
 ROOM: Final = 4_000
@@ -183,7 +184,7 @@ def test_where_nobody_reads_or_nothing_fits_nothing_fails() -> None:
             assert lines.left_out == 1
 
 
-@pytest.mark.parametrize("log_format", ["json", "text"])
+@pytest.mark.parametrize("log_format", by_turns(["json", "text"], one_of=2))
 def test_a_service_answers_and_ends_while_nobody_reads(
     database: Database, tmp_path: Path, log_format: str
 ) -> None:

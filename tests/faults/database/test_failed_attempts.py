@@ -17,6 +17,7 @@ from domain.errors import StoreUnavailable
 from domain.postgres.connection import connect, cut_after, open_connection
 from domain.postgres.prepared_statement import PreparedStatement
 from tests.conftest import Database
+from tests.turns import by_turns
 
 ATTEMPTS: Final = 10
 
@@ -77,7 +78,9 @@ def test_an_answer_that_does_not_come_leaves_nothing(database: Database) -> None
 
 
 @pytest.mark.usefixtures("_uncollected")
-@pytest.mark.parametrize(("attempt", "attempts"), [(by_command, 2), (by_worker, ATTEMPTS)])
+@pytest.mark.parametrize(
+    ("attempt", "attempts"), by_turns([(by_worker, ATTEMPTS), (by_command, 2)], one_of=2)
+)
 def test_silence_leaves_nothing_open(attempt: Callable[[str], None], attempts: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         conninfo = f"host=127.0.0.1 port={silent.getsockname()[1]} dbname=x user=x"

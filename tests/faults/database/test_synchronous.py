@@ -217,6 +217,7 @@ def test_a_server_whose_warnings_are_not_heeded_would_let_in(
     run(main())
 
 
+@pytest.mark.long
 def test_a_migration_says_what_it_waits_for(alone: Server) -> None:
     """In silence, it would look as if it hung."""
     with (
