@@ -285,6 +285,6 @@ def warnings(connection: Connection, *, max_lag: int = MAX_LAG) -> Finding:
     return fail(
         what,
         f"due since {rfc3339(since)} and not told: nobody is warned of what happens to tokens",
-        "start the service, whose projection process tells them; "
-        "if it runs, warnings.failed in its log says why it cannot",
+        "start the service, whose projection process tells them; if it runs, they wait for the end "
+        "of another release's processes, or warnings.failed in its log says why it cannot",
     )

@@ -195,7 +195,8 @@ async def _late(service: Service, at: datetime, *, has_stopped: bool) -> str | N
         return None if is_told else f"{error}: see scim-ledger doctor"
     if since is not None and at - since > LATE_AFTER:
         what = f"warnings about tokens are due since {rfc3339(since)} and not told"
-        return f"{what}: restart the service, or see warnings.failed in its log"
+        why = "they wait while a process of another release runs"
+        return f"{what}: {why}; else restart the service, or see warnings.failed in its log"
     return None
 
 
