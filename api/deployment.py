@@ -154,12 +154,17 @@ def owner_conninfo(settings: Settings, *, needs_app: bool = True) -> str:
     needs_app: whether the service's role has to be let in. Raises TwoDatabases where that is let
     into another database than the owner, and StoreUnavailable.
     """
+    if settings.database_url is not None and settings.owner_database_url is not None:
+        owner = settings.owner_database_url
+        require_one_database(settings.database_url, owner, needs_app=needs_app)
+    return owner_as_given(settings)
+
+
+def owner_as_given(settings: Settings) -> str:
+    """The same, not compared: for who has worked as the owner already, and is done."""
     if settings.database_url is None:
         return embedded(settings).conninfo(user=_OWNER, dbname=_DATABASE)
-    if settings.owner_database_url is None:
-        return settings.database_url
-    require_one_database(settings.database_url, settings.owner_database_url, needs_app=needs_app)
-    return settings.owner_database_url
+    return settings.owner_database_url or settings.database_url
 
 
 def migrate_given(settings: Settings) -> list[int]:

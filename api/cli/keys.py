@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 from api.cli.console import AsJson, DataDir, connection, keep_head_file, show
 from api.cli.repair import as_owner
 from api.clock_and_ids import CLOCK_AND_IDS, operator_name
-from api.deployment import head_file, owner_conninfo
+from api.deployment import head_file, owner_as_given
 from api.settings import load
 from domain.event import Actor
 from domain.eventstore.peppers.remaining import count_digests
@@ -71,7 +71,7 @@ def retire(
             command_id=CLOCK_AND_IDS.new_id(),
         )
         opened.commit()
-        keep_head_file(owner_conninfo(settings), head_file(settings))
+        keep_head_file(owner_as_given(settings), head_file(settings))
     show(
         {"generation": generation, "retired_at": rfc3339(retired_at), "next": NEXT},
         as_json=as_json,

@@ -1,11 +1,9 @@
 """Whether the head file that is set could ever be written."""
 
-import os
-
 from api.settings.errors import SettingsError
 from api.settings.given import PREFIX
 from api.settings.settings import Settings
-from domain.files.whole_file import NotAFile, require_file
+from domain.files.whole_file import NotAFile, is_place, require_file
 
 
 def check_head_file(settings: Settings) -> None:
@@ -13,7 +11,7 @@ def check_head_file(settings: Settings) -> None:
     path = settings.head_file
     if path is None:
         return
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    if not is_place(path.parent):
         raise SettingsError(
             f"{PREFIX}HEAD_FILE: the service cannot write into {path.parent}: "
             "make the directory, and give it to the user that the service runs as"

@@ -48,6 +48,11 @@ def require_file(path: Path) -> None:
         )
 
 
+def is_place(directory: Path) -> bool:
+    """Whether a file can be made there, as far as rights and a disk that takes writes tell."""
+    return os.access(directory, os.W_OK | os.X_OK)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A new file, at `path` and on disk once the block has ended; gone where the block raises.

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from domain.errors import HeadFileUnusable
-from domain.files.whole_file import NotAFile, require_file, whole_file
+from domain.files.whole_file import NotAFile, is_place, require_file, whole_file
 from domain.losses.declared import KnownEvent
 
 FILE_NAME: Final = "head.json"
@@ -59,7 +59,7 @@ class HeadFile:
 
     def require_place(self) -> None:
         """Raise HeadFileUnusable where no file can be written: the next start would refuse it."""
-        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+        if not is_place(self.path.parent):
             raise HeadFileUnusable(
                 f"the head file {self.path} cannot be written: "
                 "make the directory, on a disk that takes writes, and give it to the user that the "

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 import psycopg
@@ -16,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 from domain.errors import StoreUnavailable
 from domain.postgres.connection import connect, cut_after, open_connection
 from domain.postgres.prepared_statement import PreparedStatement
+from tests.api.left_behind.service import descriptors
 from tests.conftest import Database
 from tests.turns import by_turns
 
@@ -29,10 +29,6 @@ def _uncollected() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-
-
-def descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def by_command(conninfo: str) -> None:
