@@ -29,7 +29,7 @@ from api.http import problems
 from api.http.cursor import Cursors
 from api.http.json_body import StrictRequest
 from api.http.methods import Methods
-from api.http.openapi import DescribedStrings, document
+from api.http.openapi import Described, document
 from api.resources import introspection
 from api.resources.api_calls import call_of, command_key
 from api.resources.api_token.resource import ApiTokenController
@@ -169,7 +169,7 @@ def build(
         lifespan=[lifespan],
         openapi_config=document(assets=ASSETS, opt=FOR_ANYONE),
         template_config=TemplateConfig(instance=ENGINE),
-        plugins=[DescribedStrings()],
+        plugins=[Described()],
         logging_config=None,
     )
     require_declarations(admin.routes)

@@ -1,6 +1,7 @@
 """Complete the OpenAPI document where the handlers' types do not say enough."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import (
     Components,
     License,
+    OpenAPI,
     OpenAPIMediaType,
     OpenAPIResponse,
     OpenAPIType,
@@ -19,11 +21,13 @@ from litestar.openapi.spec import (
     Schema,
     SecurityScheme,
 )
+from litestar.params import KwargDefinition
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
 from api.http.problems import MEDIA_TYPE
 
+_UNBOUNDED: Final = (None, None)
 _PROBLEM: Final = Reference(ref="#/components/schemas/Problem")
 
 DESCRIPTION: Final = """
@@ -36,7 +40,7 @@ def document(*, assets: str, opt: Mapping[str, Any]) -> OpenAPIConfig:
     """How the document is made and shown. assets: path of what its page loads. opt: of its
     routes.
     """
-    return OpenAPIConfig(
+    return _Config(
         title="SCIM token ledger",
         version=version("scim-ledger"),
         description=DESCRIPTION.strip(),
@@ -68,11 +72,15 @@ def document(*, assets: str, opt: Mapping[str, Any]) -> OpenAPIConfig:
     )
 
 
-class DescribedStrings(OpenAPISchemaPlugin):
-    """Tells of a string what its `msgspec.Meta` tells: see `projections.described`."""
+class Described(OpenAPISchemaPlugin):
+    """Tells of a value what its type tells, where the framework tells less: of a string, see
+    `projections.described`; of a whole number its bounds, which are whole numbers, too.
+    """
 
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
-        """Whether it is such a string."""
+        """Whether it is such a value."""
+        if field_definition.annotation is int:
+            return _bounds(field_definition) != _UNBOUNDED
         return field_definition.annotation is str and bool(_told(field_definition))
 
     def to_openapi_schema(
@@ -81,6 +89,9 @@ class DescribedStrings(OpenAPISchemaPlugin):
         schema_creator: object,  # noqa: ARG002
     ) -> Schema:
         """Its schema."""
+        if field_definition.annotation is int:
+            least, most = _bounds(field_definition)
+            return Schema(type=OpenAPIType.INTEGER, minimum=least, maximum=most)
         told = _told(field_definition)
         return Schema(
             type=OpenAPIType.STRING,
@@ -90,6 +101,14 @@ class DescribedStrings(OpenAPISchemaPlugin):
         )
 
 
+def _bounds(field_definition: FieldDefinition) -> tuple[Any, Any]:
+    said = (field_definition.kwarg_definition, *field_definition.metadata)
+    found = (
+        (each.ge, each.le) for each in said if isinstance(each, KwargDefinition | msgspec.Meta)
+    )
+    return next((bounds for bounds in found if bounds != _UNBOUNDED), _UNBOUNDED)
+
+
 def _told(field_definition: FieldDefinition) -> Mapping[str, Any]:
     found = (
         meta.extra_json_schema
@@ -97,6 +116,36 @@ def _told(field_definition: FieldDefinition) -> Mapping[str, Any]:
         if isinstance(meta, msgspec.Meta)
     )
     return next(filter(None, found), {})
+
+
+class _Config(OpenAPIConfig):
+    def to_openapi_schema(self) -> OpenAPI:
+        found = super().to_openapi_schema()
+        return _Document(**{each.name: getattr(found, each.name) for each in fields(found)})
+
+
+class _Document(OpenAPI):
+    """A document in which no parameter is null: that is a value of JSON, and to the handler's type
+    what stands for a parameter that was left out.
+    """
+
+    def to_schema(self) -> dict[str, Any]:
+        document = super().to_schema()
+        for path in document["paths"].values():
+            for operation in path.values():
+                for parameter in operation.get("parameters", ()):
+                    parameter["schema"] = _without_null(parameter["schema"])
+        return document
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    match schema:
+        case {"oneOf": [kind, {"type": "null"}], **rest}:
+            return {**kind, **rest}
+        case {"type": ["null", kind], "enum": words, **rest}:
+            return {"type": kind, "enum": [word for word in words if word is not None], **rest}
+        case _:
+            return schema
 
 
 def or_problem(operation: Operation, status: int) -> None:

@@ -62,6 +62,11 @@ IdempotencyKey = Annotated[
         description=f"Up to {KEY_MAX_LENGTH} printable characters: "
         "for a day, a repeated call has no second effect.",
         required=False,
+        schema_extra={
+            "minLength": 1,
+            "maxLength": KEY_MAX_LENGTH,
+            "pattern": r"^[ -~\xa1-\xac\xae-\xff]*$",  # as `str.isprintable`, in a field
+        },
     ),
 ]
 

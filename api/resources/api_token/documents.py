@@ -132,7 +132,6 @@ ASK_EXAMPLE: Final = {
     "user_id": str(EXAMPLE.user_id),
     "permissions": [str(permission) for permission in EXAMPLE.permissions],
     "teams": ["05daecaf-4365-42e8-8370-8127de5dd717"],
-    "expires_at": EXAMPLE.expires_at,
 }
 WHOAMI_EXAMPLE: Final = WhoAmI(
     EXAMPLE.id, EXAMPLE.user_id, EXAMPLE.permissions, EXAMPLE.teams, EXAMPLE.expires_at

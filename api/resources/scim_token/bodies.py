@@ -40,6 +40,8 @@ and a null is part of the contract.
 """
 
 
+READABLE: Final = {"pattern": r"^[^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"}
+"""What a client is told of a text that `check_text` takes; no pattern says its other rules."""
 IsName: Final = Check(lambda name, _: check_name(name))
 IsReason: Final = Check(lambda reason, _: check_reason(reason))
 
@@ -54,10 +56,24 @@ IsPast: Final = Check(_check_past)
 has told is none, whichever machine's clock it was."""
 
 
+Name: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=NAME_MAX_LENGTH,
+        description="A descriptive name.",
+        extra_json_schema=READABLE,
+    ),
+    IsName,
+]
+
 Reason: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        min_length=1, max_length=REASON_MAX_LENGTH, description="Why, for the audit trail."
+        min_length=1,
+        max_length=REASON_MAX_LENGTH,
+        description="Why, for the audit trail.",
+        extra_json_schema=READABLE,
     ),
     IsReason,
 ]
@@ -69,6 +85,7 @@ ReasonInQuery: TypeAlias = Annotated[
         max_length=REASON_MAX_LENGTH,
         description="Why, for the audit trail.",
         required=False,
+        schema_extra=READABLE,
     ),
     IsReason,
 ]
@@ -88,11 +105,7 @@ class CreateScimToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     team_id: Annotated[UUID, msgspec.Meta(description="The team that will own the token.")]
-    name: Annotated[
-        str,
-        msgspec.Meta(min_length=1, max_length=NAME_MAX_LENGTH, description="A descriptive name."),
-        IsName,
-    ]
+    name: Name
     expires_at: (
         Annotated[
             datetime,

@@ -19,9 +19,10 @@ from api.errors import BadRequest, FieldError
 from api.http.instants import instant
 from api.http.json_body import StrictRequest
 from api.http.problems import documented
-from api.resources.scim_token.bodies import EXAMPLE, IsName, ScimTokenList
+from api.resources.scim_token.bodies import EXAMPLE, READABLE, IsName, ScimTokenList
 from api.service import InjectedService, visible_teams
 from domain.api_token.permissions import Permission
+from domain.scim_token.values import NAME_MAX_LENGTH
 from projections.scim_tokens.filters import TokenFilter
 from projections.scim_tokens.view import TokenDocument
 
@@ -70,8 +71,11 @@ class ScimTokenListController(Controller):
         name: Annotated[
             str | None,
             QueryParameter(
+                min_length=1,
+                max_length=NAME_MAX_LENGTH,
                 description="Only of exactly this name; with `as_of`, the one that it has now.",
                 required=False,
+                schema_extra=READABLE,
             ),
             IsName,
         ] = None,
