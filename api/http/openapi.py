@@ -20,6 +20,7 @@ from litestar.openapi.spec import (
     Reference,
     Schema,
     SecurityScheme,
+    Tag,
 )
 from litestar.params import KwargDefinition
 from litestar.plugins import OpenAPISchemaPlugin
@@ -36,6 +37,27 @@ and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
 """
 
 
+TAGS: Final = (
+    Tag(
+        "SCIM tokens",
+        "Issue, change, rotate and revoke them, one or many; hand one over by a link.",
+    ),
+    Tag(
+        "Authentication",
+        "Whether a presented token is good, and whose it is: for your own services.",
+    ),
+    Tag(
+        "Audit trail",
+        "What happened, when, by whom and from where; use over time; a feed to follow.",
+    ),
+    Tag("Policies", "How long tokens live at most, and how many a team may have."),
+    Tag("Leaks", "Reports of secrets that were found where they do not belong."),
+    Tag("API tokens", "Who may call this API, and what they may do."),
+    Tag("Operations", "Health, readiness, metrics, and the views and their rebuilds."),
+)
+"""The groups of the document, in the order in which somebody new needs them."""
+
+
 def document(*, assets: str, opt: Mapping[str, Any]) -> OpenAPIConfig:
     """How the document is made and shown. assets: path of what its page loads. opt: of its
     routes.
@@ -49,6 +71,7 @@ def document(*, assets: str, opt: Mapping[str, Any]) -> OpenAPIConfig:
             "/docs", route_handlers=[], include_in_schema=False, dto=None, return_dto=None, opt=opt
         ),
         use_handler_docstrings=True,
+        tags=[*TAGS],
         components=Components(
             security_schemes={
                 "apiToken": SecurityScheme(
@@ -125,8 +148,8 @@ class _Config(OpenAPIConfig):
 
 
 class _Document(OpenAPI):
-    """A document in which no parameter is null: that is a value of JSON, and to the handler's type
-    what stands for a parameter that was left out.
+    """A document without what stands, in our types, for a value that is left out: None of a
+    parameter, which is null to JSON, and UNSET of a body's field, which leaves a choice of one.
     """
 
     def to_schema(self) -> dict[str, Any]:
@@ -135,6 +158,9 @@ class _Document(OpenAPI):
             for operation in path.values():
                 for parameter in operation.get("parameters", ()):
                     parameter["schema"] = _without_null(parameter["schema"])
+        for schema in document["components"]["schemas"].values():
+            for name, property_ in schema.get("properties", {}).items():
+                schema["properties"][name] = _without_choice_of_one(property_)
         return document
 
 
@@ -144,6 +170,14 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
             return {**kind, **rest}
         case {"type": ["null", kind], "enum": words, **rest}:
             return {"type": kind, "enum": [word for word in words if word is not None], **rest}
+        case _:
+            return schema
+
+
+def _without_choice_of_one(schema: dict[str, Any]) -> dict[str, Any]:
+    match schema:
+        case {"oneOf": [kind], **rest}:
+            return {**kind, **rest}
         case _:
             return schema
 

@@ -341,8 +341,23 @@ def test_no_parameter_is_null(document: dict[str, Any]) -> None:
         assert None not in schema.get("enum", ()), parameter
 
 
+def test_there_is_no_choice_of_one(document: dict[str, Any]) -> None:
+    choices = [*_under("oneOf", document)]
+    assert len(choices) > 30
+    assert min(map(len, choices)) == 2
+
+
+def test_every_tag_is_described(
+    document: dict[str, Any], operations: dict[str, dict[str, Any]]
+) -> None:
+    described = [tag["name"] for tag in document["tags"] if tag["description"]]
+    assert sorted(described) == sorted(
+        {tag for operation in operations.values() for tag in operation["tags"]}
+    )
+
+
 def test_the_bounds_of_whole_numbers_are_whole_and_all_there(document: dict[str, Any]) -> None:
-    bounds = [*_numbers(document)]
+    bounds = [*_under("minimum", document), *_under("maximum", document)]
     assert len(bounds) > 20
     assert {type(bound) for bound in bounds} == {int}
     assert POSITION_MAX in bounds
@@ -350,14 +365,16 @@ def test_the_bounds_of_whole_numbers_are_whole_and_all_there(document: dict[str,
     assert policy["max_live_tokens"]["oneOf"][0]["minimum"] == 0
 
 
-def _numbers(node: Any) -> Iterator[Any]:
+def _under(key: str, node: Any) -> Iterator[Any]:
+    """Everything that stands under a key."""
     if isinstance(node, list):
         for child in node:
-            yield from _numbers(child)
+            yield from _under(key, child)
     elif isinstance(node, dict):
-        yield from (node[key] for key in ("minimum", "maximum") if key in node)
+        if key in node:
+            yield node[key]
         for child in node.values():
-            yield from _numbers(child)
+            yield from _under(key, child)
 
 
 def test_what_is_shown_as_an_example_of_a_request_is_taken(
