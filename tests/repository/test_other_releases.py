@@ -52,8 +52,8 @@ def test_a_release_that_is_not_here_is_no_success() -> None:
     )
 
 
-def test_the_gate_runs_the_oldest_release_that_is_promised() -> None:
-    """On the newest, the embedded server's own, every other test runs."""
+def test_the_gate_runs_every_release_that_is_promised() -> None:
+    """On the newest, the embedded server's own, every other test runs; on the oldest the sample."""
     promised = re.search(
         r"^PostgreSQL (\d+) to (\d+),",
         (ROOT / "docs/how-to/own-postgresql.md").read_text(),
@@ -61,7 +61,14 @@ def test_the_gate_runs_the_oldest_release_that_is_promised() -> None:
     )
     assert promised is not None
     gate = (ROOT / ".ci" / "run").read_text()
-    assert f"\n.ci/postgresql {promised[1]} ||" in gate
+    (whole,) = re.findall(
+        r"^for release in ([\d ]+); do\n  \.ci/postgresql \$release \|\|", gate, re.MULTILINE
+    )
+    others = re.findall(r"^\.ci/postgresql (\d+) tests/", gate, re.MULTILINE)
+    assert promised[1] in whole.split()
+    assert sorted([*whole.split(), *others, promised[2]]) == [
+        str(release) for release in range(int(promised[1]), int(promised[2]) + 1)
+    ]
 
 
 def test_the_sample_names_files_that_are_there() -> None:
