@@ -12,8 +12,14 @@ from api.doctor.finding import Finding, Status, fail, ok, warn
 from api.settings import Settings, SettingsError
 from domain.errors import SharedSession, StoreUnavailable
 from domain.postgres.connection import OUT_OF_REACH, open_connection
-from domain.postgres.pooler import TwoDatabases, require_one_database, require_own_session
-from domain.postgres.session import SERVING
+from domain.postgres.pooler import (
+    TwoDatabases,
+    TwoPrimaries,
+    require_one_database,
+    require_one_primary,
+    require_own_session,
+)
+from domain.postgres.session import SERVING, each_host
 from domain.postgres.unusable_reasons import reason
 
 
@@ -61,6 +67,19 @@ def _sessions(conninfo: str) -> Iterator[Finding]:
             yield fail("sessions", found, remedy)
 
 
+def _hosts(conninfo: str) -> Iterator[Finding]:
+    """Whether an old primary came back beside the new one: which of them is reached is chance."""
+    count = len(each_host(conninfo))
+    if count == 1:
+        return
+    try:
+        require_one_primary(conninfo)
+        yield ok("hosts", f"not more than one of {count} takes writes")
+    except TwoPrimaries as two:
+        found, _, remedy = str(two).partition(": ")
+        yield fail("hosts", found, remedy)
+
+
 def _owner(conninfo: str, settings: Settings) -> Iterator[Finding]:
     """Whether what is for the ledger's owner would be done in the service's database."""
     if settings.owner_database_url is None:
@@ -80,6 +99,7 @@ def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
                 yield finding
                 if finding.status is Status.FAIL and finding.what in {"database", "encoding"}:
                     return
+            yield from _hosts(conninfo)
             yield from _sessions(conninfo)
             yield from _owner(conninfo, settings)
             yield from ledger.examine(connection, settings)
