@@ -1,6 +1,7 @@
 """Run the doctor's checks in order, and stop where the rest depends on what is wrong."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -9,7 +10,7 @@ import psycopg
 from api.deployment import embedded, own_pepper_file
 from api.doctor import ledger, process, server
 from api.doctor.finding import Finding, Status, fail, ok, warn
-from api.settings import Settings, SettingsError
+from api.settings import Settings, SettingsError, given_twice
 from domain.errors import SharedSession, StoreUnavailable
 from domain.postgres.connection import OUT_OF_REACH, open_connection
 from domain.postgres.pooler import (
@@ -36,7 +37,7 @@ def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
     except SettingsError as error:
         yield fail("settings", str(error), "correct or remove the variable")
         return
-    yield ok("settings", "every variable is known")
+    yield from _settings(os.environ)
     yield from process.leak_reports(settings)
     yield from process.needs(settings)
     if settings.database_url is not None:
@@ -56,6 +57,15 @@ def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
         yield from _database(own.conninfo(user="scim_ledger", dbname="scim_ledger"), settings)
 
 
+def _settings(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether a shell's variable, not the service's, decides which ledger is looked at."""
+    twice = [sentence.partition(": ") for sentence in given_twice(environment)]
+    if twice:
+        yield warn("settings", "; ".join(found for found, _, _ in twice), twice[0][-1])
+    else:
+        yield ok("settings", "every variable is known")
+
+
 def _sessions(conninfo: str) -> Iterator[Finding]:
     """Whether each connection has one. What else is wrong with the database the others tell."""
     with suppress(StoreUnavailable):
@@ -70,11 +80,10 @@ def _sessions(conninfo: str) -> Iterator[Finding]:
 def _hosts(conninfo: str) -> Iterator[Finding]:
     """Whether an old primary came back beside the new one: which of them is reached is chance."""
     count = len(each_host(conninfo))
-    if count == 1:
-        return
     try:
         require_one_primary(conninfo)
-        yield ok("hosts", f"not more than one of {count} takes writes")
+        several = f"not more than one of {count} takes writes"
+        yield ok("hosts", "one is named" if count == 1 else several)
     except TwoPrimaries as two:
         found, _, remedy = str(two).partition(": ")
         yield fail("hosts", found, remedy)
