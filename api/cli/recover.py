@@ -18,6 +18,7 @@ from domain.eventstore.known_head.lost import close_positions, find_loss
 from domain.eventstore.repair import require_no_service
 from domain.losses.declared import Loss, in_words
 from domain.postgres.connection import open_connection
+from domain.postgres.pooler import require_one_primary
 from domain.scim_token.values import check_reason
 
 NEXT: Final = (
@@ -55,6 +56,8 @@ def recover(
         raise InvalidValue("/reason", "must be given: it stays in the audit trail")
     settings = load(data_dir=data_dir)
     with open_store(settings) as ready:
+        assert ready.database_url is not None
+        require_one_primary(ready.database_url)  # what this one lacks the other may have
         loss = _found(ready, seen)
         if declare_loss:
             assert reason is not None

@@ -1,6 +1,7 @@
 """Run the doctor's checks in order, and stop where the rest depends on what is wrong."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -9,11 +10,17 @@ import psycopg
 from api.deployment import embedded, own_pepper_file
 from api.doctor import ledger, process, server
 from api.doctor.finding import Finding, Status, fail, ok, warn
-from api.settings import Settings, SettingsError
+from api.settings import Settings, SettingsError, given_twice
 from domain.errors import SharedSession, StoreUnavailable
 from domain.postgres.connection import OUT_OF_REACH, open_connection
-from domain.postgres.pooler import TwoDatabases, require_one_database, require_own_session
-from domain.postgres.session import SERVING
+from domain.postgres.pooler import (
+    TwoDatabases,
+    TwoPrimaries,
+    require_one_database,
+    require_one_primary,
+    require_own_session,
+)
+from domain.postgres.session import SERVING, each_host
 from domain.postgres.unusable_reasons import reason
 
 
@@ -30,7 +37,7 @@ def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
     except SettingsError as error:
         yield fail("settings", str(error), "correct or remove the variable")
         return
-    yield ok("settings", "every variable is known")
+    yield from _settings(os.environ)
     yield from process.leak_reports(settings)
     yield from process.needs(settings)
     if settings.database_url is not None:
@@ -50,6 +57,15 @@ def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
         yield from _database(own.conninfo(user="scim_ledger", dbname="scim_ledger"), settings)
 
 
+def _settings(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether a shell's variable, not the service's, decides which ledger is looked at."""
+    twice = [sentence.partition(": ") for sentence in given_twice(environment)]
+    if twice:
+        yield warn("settings", "; ".join(found for found, _, _ in twice), twice[0][-1])
+    else:
+        yield ok("settings", "every variable is known")
+
+
 def _sessions(conninfo: str) -> Iterator[Finding]:
     """Whether each connection has one. What else is wrong with the database the others tell."""
     with suppress(StoreUnavailable):
@@ -59,6 +75,18 @@ def _sessions(conninfo: str) -> Iterator[Finding]:
         except SharedSession as shared:
             found, _, remedy = str(shared).partition(": ")
             yield fail("sessions", found, remedy)
+
+
+def _hosts(conninfo: str) -> Iterator[Finding]:
+    """Whether an old primary came back beside the new one: which of them is reached is chance."""
+    count = len(each_host(conninfo))
+    try:
+        require_one_primary(conninfo)
+        several = f"not more than one of {count} takes writes"
+        yield ok("hosts", "one is named" if count == 1 else several)
+    except TwoPrimaries as two:
+        found, _, remedy = str(two).partition(": ")
+        yield fail("hosts", found, remedy)
 
 
 def _owner(conninfo: str, settings: Settings) -> Iterator[Finding]:
@@ -80,6 +108,7 @@ def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
                 yield finding
                 if finding.status is Status.FAIL and finding.what in {"database", "encoding"}:
                     return
+            yield from _hosts(conninfo)
             yield from _sessions(conninfo)
             yield from _owner(conninfo, settings)
             yield from ledger.examine(connection, settings)

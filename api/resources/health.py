@@ -57,8 +57,9 @@ class ProjectionHealth(msgspec.Struct, frozen=True, omit_defaults=True):
 class Readiness(msgspec.Struct, frozen=True):
     """How the process is.
 
-    status: "ready", "degraded" (a view stopped, ledger time has jumped, warnings are not told, or
-    the head file is not kept; authentication goes on), "unavailable" (503: no database, a lock that
+    status: "ready", "degraded" (a view stopped, ledger time has jumped, warnings are not told, the
+    head file is not kept, or a key was added to the pepper since this process began; authentication
+    goes on, but for secrets under that key), "unavailable" (503: no database, a lock that
     another session holds and every use waits for, a database that refuses what is to be recorded, a
     clock that the database does not believe, another pepper, events that this host has known and
     the ledger has not, a head file that cannot be read),
@@ -77,8 +78,9 @@ CAUSES: Final = (
     *("database", "pepper", "events_lost", "clock", "read_only", "building"),
     *("stopped_view", "ledger_time", "warnings", "head_file"),
 )
-"""Why a process is not ready, or degraded (the last four; without a head file that can be read, no
-new connection to the database is made, and one that has none is not ready).
+"""Why a process is not ready, or degraded (the last four, and the pepper where a key was added
+since the process began; without a head file that can be read, no new connection to the database is
+made, and one that has none is not ready).
 """
 
 
@@ -160,6 +162,7 @@ async def examine(service: Service) -> Examined:
         "ledger_time": _jumped(at - ledger.clock()),
         "warnings": await _late(service, at, has_stopped=has_stopped),
         "head_file": next((each.not_kept for each in ledger.known_head if each.not_kept), None),
+        "pepper": await _lacks_key(service),
     }
     causes = ["stopped_view"] * has_stopped + [cause for cause, text in told.items() if text]
     problems = [text for text in told.values() if text]
@@ -197,6 +200,17 @@ async def _late(service: Service, at: datetime, *, has_stopped: bool) -> str | N
         what = f"warnings about tokens are due since {rfc3339(since)} and not told"
         why = "they wait while a process of another release runs"
         return f"{what}: {why}; else restart the service, or see warnings.failed in its log"
+    return None
+
+
+async def _lacks_key(service: Service) -> str | None:
+    """Whether a key was added elsewhere: the doors answer 503 for each secret under it."""
+    try:
+        await service.ledger.require_all_keys()
+    except PepperMismatch as error:
+        return str(error)
+    except Unavailable:  # which the next question tells
+        return None
     return None
 
 

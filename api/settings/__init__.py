@@ -13,7 +13,7 @@ from api.settings.settings import (
     pepper_keys,
     trusted_networks,
 )
-from api.settings.which_ledger import check_which_ledger, misspelt
+from api.settings.which_ledger import check_which_ledger, given_twice, misspelt
 
 __all__ = [
     "KNOWN",
@@ -29,6 +29,7 @@ __all__ = [
     "checked",
     "finish_rule",
     "given",
+    "given_twice",
     "hosts",
     "load",
     "misspelt",

@@ -52,6 +52,14 @@ def misspelt(environment: Mapping[str, str]) -> Iterator[SettingsError]:
                 yield SettingsError(f"unknown setting {name}; do you mean {meant}?")
 
 
+def given_twice(environment: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each variable that is set with the prefix and, to something else, without."""
+    for name in sorted(PLAIN):
+        plain, prefixed = environment.get(name), environment.get(PREFIX + name)
+        if plain and prefixed and plain != prefixed:
+            yield f"{name} differs from {PREFIX}{name}, which is used: remove one of them"
+
+
 def _is_slip(text: str, meant: str) -> bool:
     """Whether one character is missing, added or another, or two neighbours are swapped."""
     pairs = enumerate(zip_longest(text, meant))

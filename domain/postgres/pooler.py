@@ -5,6 +5,7 @@ it next, and for us no longer; prepared statements and the locks by which one pr
 projections are of a session, too.
 """
 
+from contextlib import ExitStack, suppress
 from secrets import randbits
 from typing import Any, Final
 
@@ -12,11 +13,12 @@ import psycopg
 
 from domain.errors import LedgerError, SharedSession, StoreUnavailable
 from domain.postgres.connection import open_connection
-from domain.postgres.session import SERVING
+from domain.postgres.session import SERVING, each_host
 
 _SESSION: Final = "SELECT pg_backend_pid()"
 _HOLD: Final = "SELECT pg_advisory_xact_lock(%s)"
 _IS_HELD: Final = "SELECT NOT pg_try_advisory_xact_lock(%s)"
+_HOST_TIMEOUT_S: Final = 2
 _ROUNDS: Final = 25
 """A busy pool may give both what they had by chance, but not time and again. Ten milliseconds."""
 
@@ -28,6 +30,16 @@ class TwoDatabases(LedgerError):
         super().__init__(
             "DATABASE_URL and SCIM_LEDGER_OWNER_DATABASE_URL lead to two databases: "
             "let both name the ledger's, each with its role"
+        )
+
+
+class TwoPrimaries(LedgerError):
+    """Of several hosts, two take writes: one was the primary before, and came back."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "two hosts of DATABASE_URL take writes and are two databases: "
+            "stop the one that was the primary before the other was promoted"
         )
 
 
@@ -69,13 +81,32 @@ def require_one_database(app: str, owner: str, *, needs_app: bool = True) -> Non
                 raise
             return
         with serving:
-            _require_one_database(serving, owning)
+            if not _is_one_database(serving, owning):
+                raise TwoDatabases
 
 
-def _require_one_database(
-    serving: psycopg.Connection[Any], owning: psycopg.Connection[Any]
-) -> None:
+def require_one_primary(conninfo: str) -> None:
+    """Raise TwoPrimaries where two of its hosts take writes and do not lead to one database.
+
+    What is found on the first of them, and only there, may be missing on it alone. A host that does
+    not let us in, or is a standby, does not count: two seconds each at most.
+    """
+    hosts = each_host(conninfo)
+    if len(hosts) == 1:
+        return
+    with ExitStack() as opened:
+        primaries = []
+        for host in hosts:
+            with suppress(StoreUnavailable):
+                connection = open_connection(
+                    host, is_autocommit=False, timeout_s=_HOST_TIMEOUT_S, session=SERVING
+                )
+                primaries.append(opened.enter_context(connection))
+        if not all(_is_one_database(primaries[0], other) for other in primaries[1:]):
+            raise TwoPrimaries
+
+
+def _is_one_database(one: psycopg.Connection[Any], other: psycopg.Connection[Any]) -> bool:
     key = randbits(63)
-    serving.execute(_HOLD, [key])
-    if owning.execute(_IS_HELD, [key]).fetchone() != (True,):
-        raise TwoDatabases
+    one.execute(_HOLD, [key])
+    return other.execute(_IS_HELD, [key]).fetchone() == (True,)

@@ -18,7 +18,8 @@ LETS_NOBODY_IN: Final = dict.fromkeys(
     ("nginx", "forward", "scim", "introspect", "verify", "list", "create", "readiness"), 503
 )
 NEXT: Final = (
-    "; restore a newer one, or stop the service and run scim-ledger recover "
+    "; if another server has it, stop this one; if none has, restore a newer one, or stop the "
+    "service and run scim-ledger recover "
     "(docs/how-to/back-up-and-restore.md)"
 )
 
@@ -73,15 +74,13 @@ class Host:
             check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def doctor(self) -> Any:
-        """What the doctor finds of the head file."""
+    def doctor(self, what: str = "head file") -> Any:
+        """What the doctor finds of it."""
         done = subprocess.run(
             [COMMAND, "doctor", "--json"], capture_output=True, text=True, check=False, timeout=60,
             env=service_environment(self.database.app, **self.environment),
         )  # fmt: skip
-        (finding,) = (
-            each for each in msgspec.json.decode(done.stdout) if each["what"] == "head file"
-        )
+        (finding,) = (each for each in msgspec.json.decode(done.stdout) if each["what"] == what)
         return finding
 
 

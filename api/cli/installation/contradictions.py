@@ -9,12 +9,12 @@ from psycopg.conninfo import conninfo_to_dict
 from api.doctor.before_start import NEEDS
 from api.resources.metrics_token import NAME
 from api.settings import (
-    PLAIN,
     PREFIX,
     Given,
     Settings,
     SettingsError,
     check_which_ledger,
+    given_twice,
     hosts,
     misspelt,
     pepper_keys,
@@ -41,7 +41,7 @@ def contradictions(
     Raises InvalidValue about a flag.
     """
     yield from map(str, misspelt(environment))
-    yield from _twice(environment)
+    yield from given_twice(environment)
     try:
         check_which_ledger(settings, told)
     except SettingsError as error:
@@ -49,13 +49,6 @@ def contradictions(
     yield from _database(settings)
     yield from _files(settings)
     yield from _upstream(settings, told)
-
-
-def _twice(environment: Mapping[str, str]) -> Iterator[str]:
-    for name in sorted(PLAIN):
-        plain, prefixed = environment.get(name), environment.get(PREFIX + name)
-        if plain and prefixed and plain != prefixed:
-            yield f"{name} differs from {PREFIX}{name}, which is used: remove one of them"
 
 
 def _database(settings: Settings) -> Iterator[str]:

@@ -29,7 +29,8 @@ EVERY_S: Final = 1.0
 NOT_KEPT_AFTER: Final = timedelta(minutes=1)
 """How old an event may be that the file does not know yet."""
 REMEDY: Final = (
-    "restore a newer one, or stop the service and run scim-ledger recover "
+    "if another server has it, stop this one; if none has, restore a newer one, or stop the "
+    "service and run scim-ledger recover "
     "(docs/how-to/back-up-and-restore.md)"
 )
 

@@ -99,6 +99,7 @@ ORDER: Final = [
     "server log",
     "durability",
     "connections",
+    "hosts",
     "sessions",
     "migrations",
     "role",
@@ -440,6 +441,19 @@ def test_few_descriptors_are_told(limit: int, status: str) -> None:
 def test_a_disk_that_is_nearly_full_warns(tmp_path: Path) -> None:
     assert process.disk(tmp_path, room=1).status is IS_OK
     assert process.disk(tmp_path / "not" / "made", room=1 << 60).status is WARNS
+
+
+def test_a_plain_variable_that_says_another_thing_than_the_one_that_is_used_is_told(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCIM_LEDGER_DATABASE_URL", database.app)
+    monkeypatch.setenv("DATABASE_URL", database.app)
+    assert found(database)["settings"].status is IS_OK
+    monkeypatch.setenv("DATABASE_URL", database.owner)
+    finding = found(database)["settings"]
+    assert finding.status is WARNS
+    assert finding.found == "DATABASE_URL differs from SCIM_LEDGER_DATABASE_URL, which is used"
+    assert finding.remedy == "remove one of them"
 
 
 def test_settings_and_a_database_that_is_away_are_told_without_values() -> None:

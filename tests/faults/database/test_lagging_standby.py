@@ -1,5 +1,6 @@
 """A standby without the last commits takes over from a primary that is gone: nobody is let in
 before the loss is declared. One that has them all takes over, and the service goes on by itself.
+A primary of before that comes back beside it is no reason to declare anything.
 """
 
 from collections.abc import Iterator, Mapping
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 
+from domain.postgres.pooler import TwoPrimaries, require_one_primary
 from tests.faults.host import (
     LETS_NOBODY_IN,
     NEXT,
@@ -27,6 +29,10 @@ pytestmark = pytest.mark.long
 WITHIN_S: Final = 10.0
 NEWEST: Final = "SELECT max(notification_id) FROM ledger.events"
 REASON: Final = "db1 is gone, and db2 was behind"
+TOLD: Final = (
+    "two hosts of DATABASE_URL take writes and are two databases: "
+    "stop the one that was the primary before the other was promoted"
+)
 
 
 @pytest.fixture
@@ -136,3 +142,46 @@ def test_a_standby_that_has_received_all_takes_over_and_the_service_goes_on(
         until(lambda: host.known() == host.newest(), what="the head file")
         assert not [each for each in service.records() if each["event"] == "ledger.events_lost"]
     assert "nothing is lost" in host.command("recover", is_good=False)
+
+
+def both_take_writes(pair: Cluster) -> None:
+    """As after a primary that hung, was taken over from, and goes on."""
+    pair.until_streaming()
+    pair.cut_off_standby()
+    pair.promote()
+
+
+def test_what_the_new_primary_has_is_not_declared_lost_on_the_old_one(
+    pair: Cluster, host: Host
+) -> None:
+    environment = {**UNLIMITED, **host.environment}
+    both_take_writes(pair)
+    with running_service(pair.standby.database, environment=environment) as service:
+        caller = service.api_token()
+        revoked, good = created(service, caller), created(service, caller)
+        service.client.delete(f"/scim-token/{revoked['id']}", auth=caller)
+        known = "SELECT max(notification_id) FROM ledger.events"
+        until(lambda: [(host.known(),)] == pair.standby.ask(known), what="the head file")
+
+    with running_service(pair.database, environment=environment, readiness=503) as service:
+        assert NEXT in problems(service)[0], "the old one is reached, and lets nobody in"
+        for words in (["recover"], ["recover", "--declare-loss", "--reason", "db1 broke"]):
+            assert TOLD in host.command(*words, is_good=False)
+        found = host.doctor("hosts")
+        assert (found["status"], f"{found['found']}: {found['remedy']}") == ("fail", TOLD)
+
+        pair.kill_primary()
+        until(lambda: presented(service, good) == 200, what="the service on the new one")
+        assert presented(service, revoked) == 401
+    assert host.doctor("hosts")["status"] == "ok"
+    assert "nothing is lost" in host.command("recover", is_good=False)
+
+
+def test_one_primary_is_one_by_whatever_names_it_is_called(pair: Cluster) -> None:
+    require_one_primary(pair.database.app)  # the other one is a standby
+    both_take_writes(pair)
+    with pytest.raises(TwoPrimaries):
+        require_one_primary(pair.database.app)
+    require_one_primary(pair.primary.database.app)
+    twice = Cluster(pair.primary, pair.primary)
+    require_one_primary(twice.database.app)

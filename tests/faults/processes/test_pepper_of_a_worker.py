@@ -9,12 +9,15 @@ from typing import Final
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 
-from domain.secret import SecretKind, mint
+from domain.eventstore.peppers.fingerprints import record_pepper
+from domain.secret import Pepper, SecretKind, mint
 from tests.conftest import Database
 from tests.service import PEPPER_KEY, Caller, RunningService, running_service, until
 
+ADDED: Final = "a key was added to the pepper since this process began: restart it with all"
 ANOTHER: Final = "another-key-of-forty-characters-or-more-"
 UNKNOWN: Final = mint(SecretKind.SCIM_LIVE, bytes(32)).reveal()
 SENTENCE: Final = (
@@ -95,3 +98,33 @@ def test_planted_a_worker_that_compares_nothing_says_401(
         path.write_text(ANOTHER)
         restarted(service)
         assert service.client.get("/scim-token", auth=caller).status_code == 401
+
+
+@pytest.mark.long
+def test_a_service_that_lacks_a_key_which_another_host_has_added_says_so(
+    database: Database, tmp_path: Path
+) -> None:
+    """It knows no secret under that key, and answers 503 for each."""
+    path = tmp_path / "pepper"
+    path.write_text(PEPPER_KEY)
+    environment = {
+        "SCIM_LEDGER_PEPPER": "",
+        "SCIM_LEDGER_PEPPER_FILE": str(path),
+        "SCIM_LEDGER_PUBLIC_METRICS": "true",
+    }
+
+    def told() -> tuple[int, str, list[str], bool]:
+        answer = service.client.get("/readyz")
+        metrics = service.client.get("/metrics").text.splitlines()
+        is_metric = 'scim_ledger_problem{cause="pepper"} 1' in metrics
+        return answer.status_code, answer.json()["status"], answer.json()["problems"], is_metric
+
+    with running_service(database, environment=environment) as service:
+        assert told() == (200, "ready", [], False)
+        with psycopg.connect(database.owner, autocommit=True) as owner:
+            record_pepper(owner, Pepper([PEPPER_KEY.encode(), ANOTHER.encode()]))
+        until(lambda: told() == (200, "degraded", [ADDED], True), timeout_s=10, what="its word")
+
+        path.write_text(f"{PEPPER_KEY}\n{ANOTHER}\n")
+        restarted(service)
+        until(lambda: told() == (200, "ready", [], False), timeout_s=10, what="the end of it")
