@@ -16,7 +16,7 @@ from psycopg import sql
 
 from api.doctor import locks, server
 from domain.eventstore import append
-from domain.postgres.session import stated_names
+from domain.postgres.session import UNSAFE, stated_names
 from tests.conftest import Database, new_database
 from tests.service import until
 
@@ -299,7 +299,7 @@ def test_what_may_lose_a_confirmed_event_is_told(
     owner: psycopg.Connection[Any], chosen: str
 ) -> None:
     owner.execute("SELECT set_config('synchronous_commit', %s, true)", [chosen])
-    told = [row[0] for row in owner.execute(server.UNSAFE)]
+    told = [row[0] for row in owner.execute(UNSAFE)]
     shown = {
         name: owner.execute("SELECT current_setting(%s)", [name]).fetchall()[0][0]
         for name in ("fsync", "full_page_writes", "synchronous_commit")

@@ -1,8 +1,9 @@
-"""The pointer rows: each statement finds, or changes, those that it says, whatever others are
+"""The pointer rows, and who leads: each statement finds, or changes, what it says, whatever else is
 there.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.postgres.sql_file import statements
-from projections.follow import positions
+from projections.follow import locks, positions
 from tests.conftest import Database, new_database
 from tests.domain.scenario import T0
 
@@ -78,6 +79,13 @@ COLUMNS: Final = ", ".join(Row._fields)
 
 @pytest.fixture(scope="module")
 def ledger(server: str) -> Iterator[Database]:
+    with new_database(server) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def neighbour(server: str) -> Iterator[Database]:
+    """Another ledger of the same server."""
     with new_database(server) as database:
         yield database
 
@@ -248,3 +256,44 @@ def test_a_new_version_has_a_number_that_none_has_had(
     owner.rollback()
     taken = [row.version for row in rows if row.name == "one"] + [TABLES[each] for each in tables]
     assert row == (1 + max(taken, default=0),)
+
+
+HELD: Final = st.tuples(
+    st.booleans(),
+    st.sampled_from([locks.LEADER, locks.LEADER, locks.REBUILD]),
+    st.sampled_from(["one/1", "one/2", "other/1"]),
+    st.booleans(),
+)
+"""Whether it is of a neighbour; what for, and the lock's name; whether it has one number or two."""
+
+
+@settings(max_examples=40)
+@given(
+    held=st.lists(HELD, max_size=3),
+    known=st.lists(st.sampled_from(["one/1", "one/2", "other/1"]), unique=True),
+)
+def test_another_release_leads_where_somebody_leads_what_this_one_does_not_know(
+    ledger: Database,
+    neighbour: Database,
+    owner: psycopg.Connection[Any],
+    held: list[tuple[bool, int, str, bool]],
+    known: list[str],
+) -> None:
+    with ExitStack() as stack:
+        for is_neighbour, purpose, name, has_two in held:
+            database = neighbour if is_neighbour else ledger
+            holder = stack.enter_context(psycopg.connect(database.owner))
+            numbers = (
+                "%s, hashtext(%s)"
+                if has_two
+                else "(%s::bigint << 32) | (hashtext(%s)::bigint & 4294967295)"
+            )
+            holder.execute(f"SELECT pg_advisory_xact_lock_shared({numbers})", [purpose, name])
+        row = owner.execute(locks.ANOTHER_RELEASE_LEADS, [known]).fetchone()
+        owner.rollback()
+    assert row == (
+        any(
+            (is_neighbour, purpose, has_two) == (False, locks.LEADER, True) and name not in known
+            for is_neighbour, purpose, name, has_two in held
+        ),
+    )
