@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domain.postgres.sql_file import with_names
@@ -68,6 +68,8 @@ def test_the_columns_of_a_table_are_told_as_they_are(
 
 
 @settings(max_examples=80)
+@example(live={1: ("x", "x"), 2: ("y", "y")}, new={1: ("x", "y"), 2: ("y", "x")})
+@example(live={1: ("x", None), 2: (None, "x")}, new={1: (None, "x"), 2: ("x", None)})
 @given(live=ROWS, new=ROWS)
 def test_the_first_row_that_differs_is_named(
     owner: psycopg.Connection[Any],
@@ -104,7 +106,8 @@ def test_the_first_row_that_differs_is_named(
     assert [each[0][0] for each in digests] == [len(live), len(new)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
+@example(made=[Rebuild(VIEWS[0], False, False)], asked=VIEWS, begun=VIEWS[0], accepts=True)
 @given(
     made=st.lists(
         st.builds(Rebuild, st.sampled_from(VIEWS), st.booleans(), st.booleans()), max_size=6
