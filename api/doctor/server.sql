@@ -44,8 +44,8 @@ SELECT current_setting('max_connections')::int
 SELECT relnamespace::regnamespace || '.' || relname FROM pg_class
 WHERE relnamespace IN (to_regnamespace('ledger'), to_regnamespace('views'))
     AND EXISTS (
-        SELECT FROM unnest(reloptions) AS entry
-        WHERE entry ~* '^autovacuum_enabled=(false|off|no|0)$'
+        SELECT FROM pg_options_to_table(reloptions)
+        WHERE CASE option_name WHEN 'autovacuum_enabled' THEN NOT option_value::boolean END
     )
 ORDER BY 1;
 

@@ -208,20 +208,27 @@ def filled(server: str) -> Database:  # type: ignore[misc]
         yield database
 
 
+def read_in_slices_of(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (ledger_check, kept_rows):
+        monkeypatch.setattr(module, "SLICE", rows)
+    monkeypatch.setattr(ledger_check, "STREAMS", rows)
+
+
 @pytest.mark.parametrize("streams", [1, 2, 1000])
 def test_a_good_ledger_is_found_good(
     filled: Database, monkeypatch: pytest.MonkeyPatch, streams: int
 ) -> None:
-    for module in (ledger_check, kept_rows):
-        monkeypatch.setattr(module, "SLICE", streams)
-    monkeypatch.setattr(ledger_check, "STREAMS", streams)
+    read_in_slices_of(streams, monkeypatch)
     with psycopg.connect(filled.app, autocommit=True) as connection:
         verified = check_ledger(connection)
     assert (verified.events, verified.streams, verified.damage) == (8, 5, None)
 
 
 @pytest.mark.parametrize("damage", by_turns(DAMAGES, one_of=3))
-def test_each_damage_is_found_and_named(filled: Database, damage: str) -> None:
+def test_each_damage_is_found_and_named(
+    filled: Database, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """Wherever the slices end in which the ledger is read."""
     statement, expected = DAMAGES[damage]
     ((token,),) = select(filled, f"SELECT {TOKEN}")
     with psycopg.connect(filled.owner, autocommit=True) as owner:
@@ -229,6 +236,9 @@ def test_each_damage_is_found_and_named(filled: Database, damage: str) -> None:
         try:
             with psycopg.connect(filled.app, autocommit=True) as connection:
                 found = check_ledger(connection).damage
+                for rows in (1, 2):
+                    read_in_slices_of(rows, monkeypatch)
+                    assert check_ledger(connection).damage == found
         finally:
             for table in TABLES:
                 owner.execute(f"TRUNCATE ledger.{table}")

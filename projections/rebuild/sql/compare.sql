@@ -15,11 +15,14 @@ WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY at
 SELECT has_table_privilege(%s, 'SELECT');
 
 -- name: digest
--- The sum of the hashes of all rows, in whatever order they lie, in constant memory.
+-- The sum of the hashes of all rows, in whatever order they lie, in constant memory. PostgreSQL's
+-- hash of a row is a sum over its columns, so that values which two rows exchange would leave the
+-- total as it was: it is hashed once more.
 -- Returns: the count of rows, and the sum.
 -- Order: one row.
 -- Index: none; reads every row.
-SELECT count(*), coalesce(sum(hash_record_extended(t, 0)), 0) FROM {table} t;
+SELECT count(*), coalesce(sum(hashtextextended(hash_record_extended(t, 0)::text, 0)), 0)
+FROM {table} t;
 
 -- name: first_difference
 -- Names places, and never shows what is there.
