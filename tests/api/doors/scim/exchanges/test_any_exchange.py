@@ -1,0 +1,59 @@
+"""Whatever upstream and client do in an exchange, and however long they take for it: the client
+gets what it must, in time; the operator is told of what is the upstream's fault; and a connection
+is kept if it surely carries another request.
+"""
+
+from typing import Final
+
+import pytest
+from hypothesis import example, given, settings
+
+from tests.api.doors.scim.exchanges.model import expected
+from tests.api.doors.scim.exchanges.running import PAYLOAD, framed, run
+from tests.api.doors.scim.exchanges.script import NEVER, Asks, Says, exchanges
+
+
+def check(exchange: tuple[Asks, Says]) -> None:
+    asks, says = exchange
+    must, found = expected(asks, says), run(asks, says)
+    if found.is_hung_up_on and not found.outcome.is_body_sent:
+        must = must._replace(is_body_sent=False)  # whoever hung up did not read it
+    assert found.outcome._replace(at=0) == must._replace(at=0)
+    assert found.outcome.at == pytest.approx(must.at, abs=1e-6)
+    if must.length:
+        assert found.body == PAYLOAD[: must.length]
+    assert framed(asks).startswith(found.sent)
+
+
+def asked(takes: list[int], leaves_at: float = NEVER) -> Asks:
+    return Asks("GET", None, None, takes, leaves_at)
+
+
+SLOWLY: Final = [(0, 1), (1, 0)]
+UNTRUE: Final = [(1, 1), (5, 1)]
+WHOLE: Final = Says("length", [1], True, [], "whole", 0, "stays", 0.125)
+TO_THE_END: Final = Says("end of connection", [1], True, [(4, 7)], "whole", 3, "stays", 0.125)
+RESET: Final = Says("end of connection", [1], True, [], "resets", 1, "stays", NEVER)
+OF_A_HEAD: Final = (Asks("HEAD", None, None, [5], NEVER), WHOLE)
+NOT_TAKEN: Final = (Asks("POST", SLOWLY, None, [5], NEVER), WHOLE)
+LEAVES_WITH_THE_LAST_PIECE: Final = (Asks("POST", [(0, 1), (3, 0)], None, [1], 1.25), WHOLE)
+UNTRUE_MEANWHILE: Final = (Asks("POST", UNTRUE, 7, [4], NEVER), TO_THE_END)
+IS_RESET: Final = (asked([]), RESET)
+
+
+@settings(max_examples=150, deadline=None)
+@example(exchange=OF_A_HEAD)
+@example(exchange=NOT_TAKEN)
+@example(exchange=LEAVES_WITH_THE_LAST_PIECE)
+@example(exchange=UNTRUE_MEANWHILE)
+@example(exchange=IS_RESET)
+@given(exchange=exchanges())
+def test_each_side_gets_what_the_other_said_in_its_time(exchange: tuple[Asks, Says]) -> None:
+    check(exchange)
+
+
+@pytest.mark.long
+@settings(max_examples=3000, deadline=None)
+@given(exchange=exchanges())
+def test_so_it_is_in_many_exchanges(exchange: tuple[Asks, Says]) -> None:
+    check(exchange)
