@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
 
@@ -195,7 +195,7 @@ def test_each_commit_passes_the_turn_on_and_what_it_stored_is_told(
             commit_turn=told,
         ) as ledger:
             token, secret = await ledger.create_scim_token(NewScimToken(TEAM, "A", None), by=ADA)
-            doings = {
+            doings: dict[str, Callable[[], Awaitable[object]]] = {
                 "use": lambda: ledger.authenticate(secret, IDP),
                 "unknown": lambda: ledger.authenticate(
                     mint(SecretKind.SCIM_LIVE, entropy=bytes(32)), IDP

@@ -4,7 +4,7 @@ plainest words. It knows of no bytes, connections or tasks, only of when somethi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from api.doors.scim.client import BODY_WITHIN_S
 from tests.api.doors.scim.exchanges.script import (
@@ -17,20 +17,22 @@ from tests.api.doors.scim.exchanges.script import (
     Says,
 )
 
+LATE: Final = "it was late"
+HUNG_UP: Final = "the upstream hung up"
 Who: TypeAlias = Literal["client", "upstream"]
 
 
 class Outcome(NamedTuple):
     """status: None where the client left before there was one. length: of the answer's body, where
-    it is the upstream's. is_told: whether the operator hears of a failure. is_kept: whether the
-    connection to the upstream serves another request.
+    it is the upstream's. told: what the operator hears of a failure of the upstream. is_kept:
+    whether the connection to the upstream serves another request.
     """
 
     at: float
     status: int | None
     length: int
     is_whole: bool
-    is_told: bool
+    told: str | None
     is_kept: bool
     is_body_sent: bool
 
@@ -102,17 +104,15 @@ def expected(asks: Asks, says: Says) -> Outcome:
         return relayed(asks, says, body, left_at)
     is_sent = body.sent_at <= at
     if what == "left":
-        return Outcome(
-            at, None, 0, is_whole=False, is_told=False, is_kept=False, is_body_sent=is_sent
-        )
+        return Outcome(at, None, 0, is_whole=False, told=None, is_kept=False, is_body_sent=is_sent)
     status = {"client": 408, "upstream": 504, "fault": 400, "broken": 502}[what]
-    is_told = status >= 500
+    told = {504: LATE, 502: HUNG_UP}.get(status)
     return Outcome(
         at + asks.take_s(0),
         status,
         0,
         is_whole=True,
-        is_told=is_told,
+        told=told,
         is_kept=False,
         is_body_sent=is_sent,
     )
@@ -131,7 +131,7 @@ def relayed(asks: Asks, says: Says, body: Body, left_at: float) -> Outcome:
     length = number = 0
     arrivals = [] if is_bodiless else [came for came in says.arrivals if came[0] < faulty_at]
 
-    def outcome(at: float, *, is_told: bool = False, is_whole: bool = False) -> Outcome:
+    def outcome(at: float, *, told: str | None = None, is_whole: bool = False) -> Outcome:
         is_kept = (
             whole_at <= at
             and body_sent_at <= at
@@ -139,7 +139,7 @@ def relayed(asks: Asks, says: Says, body: Body, left_at: float) -> Outcome:
             and asks.method != "HEAD"
             and says.afterwards == "stays"
         )
-        return Outcome(at, status, length, is_whole, is_told, is_kept, body_sent_at <= at)
+        return Outcome(at, status, length, is_whole, told, is_kept, body_sent_at <= at)
 
     body_sent_at = 0 if asks.pieces is None else body.sent_at
     while True:
@@ -148,11 +148,11 @@ def relayed(asks: Asks, says: Says, body: Body, left_at: float) -> Outcome:
         if left_at < min(max(comes_at, now), until):
             return outcome(left_at)
         if comes_at > until:
-            return outcome(until, is_told=body.who_awaits(until) == "upstream")
+            return outcome(until, told=LATE if body.who_awaits(until) == "upstream" else None)
         now = max(now, comes_at)
         came = [size for at, size in arrivals if at <= now]
         if not came and whole_at > now:
-            return outcome(now, is_told=broken_at <= now)
+            return outcome(now, told=HUNG_UP if broken_at <= now else None)
         del arrivals[: len(came)]
         is_last = whole_at <= now
         taken = now + asks.take_s(number)

@@ -282,7 +282,7 @@ def run(asks: Asks, says: Says) -> Run:
             status=status,
             length=len(body) if first.is_answered_by_upstream else 0,
             is_whole=is_whole,
-            is_told=len(told) == 1,
+            told="; ".join(record["reason"] for record in told) or None,
             is_kept=is_kept,
             is_body_sent=sent == framed(asks) and asks.announced in {None, len(sent)},
         )

@@ -3,11 +3,14 @@ gets what it must, in time; the operator is told of what is the upstream's fault
 is kept if it surely carries another request.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import pytest
 from hypothesis import example, given, settings
 
+from api.doors.scim.client import Client
+from api.doors.scim.connection import Answer
 from tests.api.doors.scim.exchanges.model import expected
 from tests.api.doors.scim.exchanges.running import PAYLOAD, framed, run
 from tests.api.doors.scim.exchanges.script import NEVER, Asks, Says, exchanges
@@ -41,7 +44,7 @@ UNTRUE_MEANWHILE: Final = (Asks("POST", UNTRUE, 7, [4], NEVER), TO_THE_END)
 IS_RESET: Final = (asked([]), RESET)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @example(exchange=OF_A_HEAD)
 @example(exchange=NOT_TAKEN)
 @example(exchange=LEAVES_WITH_THE_LAST_PIECE)
@@ -57,3 +60,28 @@ def test_each_side_gets_what_the_other_said_in_its_time(exchange: tuple[Asks, Sa
 @given(exchange=exchanges())
 def test_so_it_is_in_many_exchanges(exchange: tuple[Asks, Says]) -> None:
     check(exchange)
+
+
+DRIPS: Final = (asked([]), Says("length", [1], True, [(4, 1)] * 4, "whole", 0, "stays", 0.125))
+SAYS_MORE: Final = (asked([]), Says("length", [1], True, [], "whole", 0, "says more", 0.125))
+ENDS: Final = Answer.end
+PLANTED: Final[list[tuple[Any, str, object, tuple[Asks, Says]]]] = [
+    (Client, "grant_idle", lambda _: None, DRIPS),
+    (Client, "is_awaited", property(lambda _: False), NOT_TAKEN),
+    (Answer, "is_clean", property(lambda _: True), SAYS_MORE),
+    (Answer, "end", lambda self, is_cut: ENDS(self, is_cut=is_cut and False), IS_RESET),
+]
+
+
+@pytest.mark.parametrize(("where", "what", "wrong", "exchange"), PLANTED)
+def test_planted_what_differs_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+    where: Any,
+    what: str,
+    wrong: Callable[..., Any],
+    exchange: tuple[Asks, Says],
+) -> None:
+    check(exchange)
+    monkeypatch.setattr(where, what, wrong)
+    with pytest.raises(AssertionError):
+        check(exchange)
