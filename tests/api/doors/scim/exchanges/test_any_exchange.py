@@ -41,6 +41,8 @@ OF_A_HEAD: Final = (Asks("HEAD", None, None, [5], NEVER), WHOLE)
 NOT_TAKEN: Final = (Asks("POST", SLOWLY, None, [5], NEVER), WHOLE)
 LEAVES_WITH_THE_LAST_PIECE: Final = (Asks("POST", [(0, 1), (3, 0)], None, [1], 1.25), WHOLE)
 UNTRUE_MEANWHILE: Final = (Asks("POST", UNTRUE, 7, [4], NEVER), TO_THE_END)
+SILENT: Final = Says("length", [1], False, [], "silent", 1, "stays", 0.125)
+TRICKLES: Final = (Asks("POST", [(0, 1), (61, 1)], None, [], NEVER), SILENT)
 IS_RESET: Final = (asked([]), RESET)
 
 
@@ -50,6 +52,7 @@ IS_RESET: Final = (asked([]), RESET)
 @example(exchange=LEAVES_WITH_THE_LAST_PIECE)
 @example(exchange=UNTRUE_MEANWHILE)
 @example(exchange=IS_RESET)
+@example(exchange=TRICKLES)
 @given(exchange=exchanges())
 def test_each_side_gets_what_the_other_said_in_its_time(exchange: tuple[Asks, Says]) -> None:
     check(exchange)
