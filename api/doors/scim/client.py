@@ -44,9 +44,8 @@ class Client:
     """The client's side of one exchange: its body in pieces, whether it is still there,
     whose turn it is.
 
-    deadline: ends the whole exchange. is_awaited: it is the client's turn, to send the rest of its
-    body or to take what came of the answer. has_left: the client hung up. is_answered: the
-    upstream's answer has begun.
+    deadline: ends the whole exchange. is_taking: it is the client's turn to take what came of the
+    answer. has_left: the client hung up. is_answered: the upstream's answer has begun.
     """
 
     def __init__(
@@ -57,9 +56,15 @@ class Client:
         self._idle_s = idle_s
         self._head_s = head_s
         self._has_sent_all = asyncio.Event()
-        self.is_awaited = False
+        self._is_sending = False
+        self.is_taking = False
         self.has_left = False
         self.is_answered = False
+
+    @property
+    def is_awaited(self) -> bool:
+        """It is the client's turn: to send the rest of its body, or to take what came."""
+        return self._is_sending or self.is_taking
 
     @asynccontextmanager
     async def watched(self, *, has_body: bool) -> AsyncIterator[None]:
@@ -85,11 +90,11 @@ class Client:
             while is_more:
                 if not self.is_answered:
                     self._end_at(ends_at)
-                self.is_awaited = True
+                self._is_sending = True
                 message = await self._receive()
-                self.is_awaited = False
+                self._is_sending = False
                 if message["type"] != "http.request":
-                    self.has_left = True
+                    self._leave()
                     raise ConnectionResetError("the client left")
                 is_more = message["more_body"]
                 if not self.is_answered:
@@ -128,5 +133,8 @@ class Client:
         await self._has_sent_all.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._leave()
+
+    def _leave(self) -> None:
         self._grant(0)
         self.has_left = True

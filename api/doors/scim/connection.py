@@ -98,7 +98,7 @@ class Answer:
         self.has_any = True
         if not self._has_begun:
             self._head_bytes += len(data)
-        if self._parser is None:
+        if self._parser is None or self._has_failed:
             self.fail(Broken(_TOO_MUCH))
             return
         try:
@@ -111,9 +111,12 @@ class Answer:
             self._parser = None  # it has this answer
         self._news.set()
 
-    def end(self) -> None:
-        """The upstream says no more."""
-        if self._has_begun and not self._is_whole and self._ends_with_connection:
+    def end(self, *, is_cut: bool) -> None:
+        """The upstream says no more.
+
+        is_cut: the connection broke. A body that only its end frames has lost its rest then.
+        """
+        if self._ends_with_connection and not is_cut and not self._has_failed:
             self._is_whole = True
         elif not self._is_whole:
             self.fail(Broken("the upstream hung up"))
@@ -269,10 +272,10 @@ class Connection(asyncio.Protocol):
             self._answer.feed(data)
 
     def eof_received(self) -> None:
-        self._end()
+        self._end(is_cut=False)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
-        self._end()
+        self._end(is_cut=True)  # where `eof_received` came before, that has said how it ended
 
     def pause_writing(self) -> None:
         self._can_write.clear()
@@ -280,7 +283,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._can_write.set()
 
-    def _end(self) -> None:
+    def _end(self, *, is_cut: bool) -> None:
         self._can_write.set()
         if self._answer is not None:
-            self._answer.end()
+            self._answer.end(is_cut=is_cut)

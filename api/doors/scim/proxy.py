@@ -163,17 +163,15 @@ class Upstream:
         client.is_answered = True
         is_bodiless = scope["method"] == "HEAD" or answer.status in BODILESS
         await answering.begin(answer.status, self._headers.answer(answer, scope))
-        is_last = is_bodiless
+        is_last = False
         while not is_last:
             client.grant_idle()
-            piece = await answer.read()
+            piece = b"" if is_bodiless else await answer.read()
             is_last = not piece or answer.is_read
             client.grant_idle()
-            client.is_awaited = True
+            client.is_taking = True
             await answering.go_on(piece, is_last=is_last)
-            client.is_awaited = False
-        if is_bodiless:
-            await answering.go_on(b"", is_last=True)
+            client.is_taking = False
 
 
 _FAILURES: Final = (Unforwardable, NotPlain, ShareTaken, NoPlace, Broken, BadAnswer, OSError)

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import selectors
 import weakref
 from contextlib import suppress
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from litestar.types import HTTPScope, Message
 
 from api.http.deadline import answer_in_time, deadline_of
+from tests.api.http.hasty_loop import HastyLoop
 
 WITHIN_S = 0.1
 ANSWER: Message = {"type": "http.response.start", "status": 200, "headers": []}
@@ -209,28 +209,6 @@ def test_what_comes_after_a_body_that_failed_counts() -> None:
         assert client.seen == [REFUSAL]
 
     uvloop.run(main())
-
-
-class HastyLoop(asyncio.SelectorEventLoop):
-    """Does not wait: where nothing is to be done, its clock goes on to what is due next."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        super().__init__(HastySelector(self))
-
-    def time(self) -> float:
-        return self.now_s
-
-
-class HastySelector(selectors.DefaultSelector):
-    def __init__(self, loop: HastyLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "nothing would ever happen"
-        self._loop.now_s += max(timeout, 0)
-        return super().select(0)
 
 
 TICK_S: Final = 1 / 128

@@ -410,8 +410,8 @@ def worker_pids(deployment: Deployment) -> list[int]:
 
 @pytest.mark.long
 def test_a_worker_that_stands_still_is_replaced(deploy: Callable[..., Deployment]) -> None:
-    """A23."""
-    deployment = deploy(2)
+    """A23. Whoever has no pulse is none of them, and keeps nobody from being watched."""
+    deployment = deploy(2, UNHURRIED)
     stopped = deployment.get()
     os.kill(stopped, signal.SIGSTOP)
     began = time.monotonic()

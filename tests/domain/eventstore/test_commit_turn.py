@@ -3,14 +3,21 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from uuid import uuid4
 
 import pytest
 
+from domain.commands import CommandKey, NewScimToken
+from domain.errors import Refusal
 from domain.eventstore import commit_turn
 from domain.eventstore.batcher import Batcher, Job
-from domain.eventstore.commit_turn import SharedCommitTurn, new_commit_turn
+from domain.eventstore.commit_turn import CommitTurn, SharedCommitTurn, new_commit_turn
+from domain.ledger import TokenLedger
+from domain.secret import SecretKind, mint
+from tests.conftest import CLOCK_AND_IDS, PEPPER, Database, Run
+from tests.domain.eventstore.test_gate import ADA, IDP, TEAM, select
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel has no eventfd")
 
@@ -43,6 +50,22 @@ class Lane:
         self.batches.append(len(jobs))
         for job in jobs:
             job.resolve(job.ask)
+
+
+class Told(CommitTurn):
+    """What one process tells the others and its own followers of, in order."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+
+    async def take(self) -> None:
+        self.order = ["taken"]
+
+    def pass_on(self) -> None:
+        self.order.append("passed on")
+
+    def appended(self) -> None:
+        self.order.append("appended")
 
 
 @pytest.fixture
@@ -147,3 +170,59 @@ def test_a_batch_that_fails_passes_the_turn_on(fd: int) -> None:
             assert min([await seconds(one) for _ in range(10)]) < commit_turn.PATIENCE_S
 
     asyncio.run(run())
+
+
+def test_each_commit_passes_the_turn_on_and_what_it_stored_is_told(
+    database: Database, run: Run
+) -> None:
+    """A use passes it on before anything else: others commit while its callers are answered. What
+    stores nothing of its own tells nothing. And a repeat writes, so that its answer waits for the
+    standbys which the first one waited for.
+    """
+
+    def stored() -> tuple[object, object]:
+        ((events,),) = select(database, "SELECT count(*) FROM ledger.events")
+        marks = select(database, "SELECT xmin::text FROM ledger.commands ORDER BY command_id")
+        return events, marks
+
+    async def main() -> None:
+        told, key = Told(), CommandKey(uuid4(), b"request")
+        async with TokenLedger(
+            database.app,
+            pepper=PEPPER,
+            clock_and_ids=CLOCK_AND_IDS,
+            on_append=told.appended,
+            commit_turn=told,
+        ) as ledger:
+            token, secret = await ledger.create_scim_token(NewScimToken(TEAM, "A", None), by=ADA)
+            doings: dict[str, Callable[[], Awaitable[object]]] = {
+                "use": lambda: ledger.authenticate(secret, IDP),
+                "unknown": lambda: ledger.authenticate(
+                    mint(SecretKind.SCIM_LIVE, entropy=bytes(32)), IDP
+                ),
+                "create": lambda: ledger.create_scim_token(
+                    NewScimToken(TEAM, "B", None), by=ADA, key=key
+                ),
+                "repeat": lambda: ledger.create_scim_token(
+                    NewScimToken(TEAM, "B", None), by=ADA, key=key
+                ),
+                "revoke": lambda: ledger.revoke_scim_token(token.id, by=ADA),
+                "use what is revoked": lambda: ledger.authenticate(secret, IDP),
+                "use it again": lambda: ledger.authenticate(secret, IDP),
+            }
+            for name, does in doings.items():
+                told.order.clear()
+                before = stored()
+                with suppress(Refusal):
+                    await does()
+                order = list(told.order)
+                after = stored()
+                if "use" in name or name == "unknown":
+                    assert order[:2] == ["taken", "passed on"], name
+                if after[0] != before[0]:
+                    assert "appended" in order, name
+                if name in {"unknown", "use it again"}:
+                    assert "appended" not in order, name
+                assert name != "repeat" or after[1] != before[1]
+
+    run(main())

@@ -24,7 +24,7 @@ from tests.api.doors.scim.proxied import Proxied
 from tests.api.doors.scim.raw_upstream import raw_upstream
 from tests.api.doors.scim.test_upstream_framing import Request, reached, send
 from tests.api.doors.scim.upstream import running_upstream
-from tests.api.http.test_deadline import HastyLoop
+from tests.api.http.hasty_loop import HastyLoop
 from tests.conftest import Run, new_database
 from tests.service import RunningService, running_service, until
 
