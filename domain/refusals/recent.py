@@ -51,7 +51,10 @@ class RecentRefusals:
             task = self._recording.get(asked)
             if task is None:
                 task = self._recording[asked] = asyncio.create_task(self._record(asked, record))
-            known = await asyncio.shield(task)
+            try:
+                known = await asyncio.shield(task)
+            finally:
+                del task  # its failure has this frame, which must not have it
         return known.cause()
 
     async def _record(

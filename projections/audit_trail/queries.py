@@ -107,6 +107,7 @@ class AuditQueries:
             if ahead is not None:  # whoever read has left
                 ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
                 ahead.cancel()
+            del ahead  # its failure has this frame, which must not have it
 
     def _ahead(
         self, narrow: AuditFilter, span: Span, left: int | None, *, ledger_head: int

@@ -1,6 +1,8 @@
 """What a process remembers of refused secrets: a flood of a bad one is recorded once a minute."""
 
 import asyncio
+import gc
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -76,6 +78,29 @@ def test_what_was_not_recorded_is_tried_again(run: Run) -> None:
                 await memory.cause(FIRST.value, at=T0, record=failing)
         assert failing.times == 2
         assert type(await memory.cause(FIRST.value, at=T0, record=Recording())) is TokenRevoked
+
+    run(story())
+
+
+def test_a_failure_leaves_nothing_to_the_garbage_collector(run: Run) -> None:
+    async def unavailable() -> RecordedRefusal:
+        raise StoreUnavailable("away")
+
+    async def fail(memory: RecentRefusals) -> None:
+        with suppress(StoreUnavailable):
+            await memory.cause(FIRST.value, at=T0, record=unavailable)
+
+    async def story() -> None:
+        memory = RecentRefusals()
+        await fail(memory)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                await fail(memory)
+            assert gc.collect() < 10
+        finally:
+            gc.enable()
 
     run(story())
 
