@@ -1,4 +1,4 @@
-"""Refuse header sections that two readers could understand differently."""
+"""Refuse request targets and header sections that two readers could understand differently."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,14 @@ _HOST: Final = re.compile(
 )
 """RFC 9110 §7.2, RFC 3986 §3.2.2: a name or an address, and a port."""
 _PORT_MAX: Final = 65535
+
+
+def check_target(target: bytes) -> None:
+    """Raise Refusal for one with a fragment (RFC 9112 §3.2): the parser would cut it off, and
+    a filter, or the id of what is to be deleted, would go on as another one.
+    """
+    if b"#" in target:
+        raise Refusal(400, "The request target has a # in it: write it as %23.")
 
 
 def check_fields(headers: Sequence[tuple[bytes, bytes]], version: str) -> Mapping[bytes, bytes]:

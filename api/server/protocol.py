@@ -23,7 +23,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from api.server.ambiguous_fields import check_fields, with_host_of
+from api.server.ambiguous_fields import check_fields, check_target, with_host_of
 from api.server.connection_limits import TURNED_AWAY_AT_ONCE, Place, Places, places_of
 from api.server.error_response import Refusal
 from api.server.exchange import Exchange
@@ -429,6 +429,7 @@ class StrictHttpProtocol(asyncio.Protocol):
         """
         headers = self.headers
         assert headers is not None
+        check_target(self.url)
         if len(self.url) > self.max_target_bytes or len(headers) > self.max_headers:
             raise self._too_large()
         # Fields are only added up where the reads that brought them do not show that they are

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 import httptools
 
+from api.doors.scim import tls
 from domain.errors import without_frames
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -111,15 +112,16 @@ class Answer:
             self._parser = None  # it has this answer
         self._news.set()
 
-    def end(self, *, is_cut: bool) -> None:
+    def end(self, cut_off: str | None = None) -> None:
         """The upstream says no more.
 
-        is_cut: the connection broke. A body that only its end frames has lost its rest then.
+        cut_off: what happened, where it did not say itself that this is the end: a body without a
+        length may lack its rest then (RFC 9112 §9.8).
         """
-        if self._ends_with_connection and not is_cut and not self._has_failed:
+        if self._ends_with_connection and cut_off is None and not self._has_failed:
             self._is_whole = True
         elif not self._is_whole:
-            self.fail(Broken("the upstream hung up"))
+            self.fail(Broken(cut_off or "the upstream hung up"))
         self._is_kept = False
         self._parser = None
         self._news.set()
@@ -272,10 +274,12 @@ class Connection(asyncio.Protocol):
             self._answer.feed(data)
 
     def eof_received(self) -> None:
-        self._end(is_cut=False)
+        assert self._transport is not None
+        self._end(None if tls.is_ended(self._transport) else tls.NO_END)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
-        self._end(is_cut=True)  # where `eof_received` came before, that has said how it ended
+    def connection_lost(self, exc: Exception | None) -> None:
+        # Without an error: behind eof_received, or a session of TLS without an end.
+        self._end(tls.NO_END if exc is None else tls.told(exc))
 
     def pause_writing(self) -> None:
         self._can_write.clear()
@@ -283,7 +287,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._can_write.set()
 
-    def _end(self, *, is_cut: bool) -> None:
+    def _end(self, cut_off: str | None) -> None:
         self._can_write.set()
         if self._answer is not None:
-            self._answer.end(is_cut=is_cut)
+            self._answer.end(cut_off)

@@ -24,6 +24,10 @@ one only: whoever moves it to another address is followed within this time, unde
 """
 
 
+_CONNECTION_IS_LATE: Final = "it accepted no connection in time"
+_TLS_IS_LATE: Final = "it accepted no connection, or ended no handshake of TLS, in time"
+
+
 class ShareTaken(Exception):
     """The token has as many requests under way as one may have."""
 
@@ -138,7 +142,7 @@ class Pool:
                 async with asyncio.timeout(share_s):
                     return await self._connected(str(address[0]))
             except TimeoutError:
-                error = TimeoutError("it accepted no connection in time")
+                error = TimeoutError(_TLS_IS_LATE if self._tls else _CONNECTION_IS_LATE)
             except OSError as refusal:
                 error = refusal
         try:

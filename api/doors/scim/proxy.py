@@ -18,6 +18,7 @@ from litestar.types import HTTPScope, Receive, Send
 
 from api.doors import scim_messages
 from api.doors.client_address import ClientAddresses
+from api.doors.scim import tls
 from api.doors.scim.client import Answering, Client
 from api.doors.scim.connection import Answer, Broken, Connection
 from api.doors.scim.framing import Framing, Unforwardable, framing_of
@@ -215,8 +216,10 @@ def _reason(error: Exception) -> str:
     match error:
         case TimeoutError():
             return str(error) or "it was late"
-        case ssl.SSLCertVerificationError():
-            return f"its certificate is not good: {error.verify_message}"
+        case ssl.SSLError():
+            return tls.told(error)
+        case ConnectionError() if not error.strerror:
+            return "it hung up in the handshake of TLS"
         case OSError():
             return error.strerror or type(error).__qualname__
         case _:

@@ -54,6 +54,9 @@ REFUSED = [
     Case("two Authorization", head(TWICE, TWICE), 400),
     Case("two Authorization, other case", head(TWICE, TWICE.upper()), 400),
     Case("two Host", head(b"host: elsewhere"), 400),
+    Case("# in the path", b"GET /a#b HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    Case("# in the query", b'GET /?filter=a%20eq%20"b#c" HTTP/1.1\r\nHost: x\r\n\r\n', 400),
+    Case("# in a whole URL", b"GET http://x/a#b HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     Case("no Host", b"GET / HTTP/1.1\r\nX: " + SECRET + b"\r\n\r\n", 400),
     Case(
         "two Content-Length",

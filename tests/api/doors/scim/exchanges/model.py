@@ -19,6 +19,7 @@ from tests.api.doors.scim.exchanges.script import (
 
 LATE: Final = "it was late"
 HUNG_UP: Final = "the upstream hung up"
+CUT_OFF: Final = "the connection was cut off: Connection reset by peer"
 Who: TypeAlias = Literal["client", "upstream"]
 
 
@@ -106,7 +107,7 @@ def expected(asks: Asks, says: Says) -> Outcome:
     if what == "left":
         return Outcome(at, None, 0, is_whole=False, told=None, is_kept=False, is_body_sent=is_sent)
     status = {"client": 408, "upstream": 504, "fault": 400, "broken": 502}[what]
-    told = {504: LATE, 502: HUNG_UP}.get(status)
+    told = {504: LATE, 502: broken(says)}.get(status)
     return Outcome(
         at + asks.take_s(0),
         status,
@@ -116,6 +117,11 @@ def expected(asks: Asks, says: Says) -> Outcome:
         is_kept=False,
         is_body_sent=is_sent,
     )
+
+
+def broken(says: Says) -> str:
+    """How the upstream broke off, in the operator's words."""
+    return CUT_OFF if says.ends == "resets" else HUNG_UP
 
 
 def relayed(asks: Asks, says: Says, body: Body, left_at: float) -> Outcome:
@@ -152,7 +158,7 @@ def relayed(asks: Asks, says: Says, body: Body, left_at: float) -> Outcome:
         now = max(now, comes_at)
         came = [size for at, size in arrivals if at <= now]
         if not came and whole_at > now:
-            return outcome(now, told=HUNG_UP if broken_at <= now else None)
+            return outcome(now, told=broken(says) if broken_at <= now else None)
         del arrivals[: len(came)]
         is_last = whole_at <= now
         taken = now + asks.take_s(number)
