@@ -2,6 +2,7 @@
 
 import os
 import socket
+from datetime import timedelta
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from api.settings import (
     Settings,
     SettingsError,
     UnusableFile,
+    finish_rule,
     load,
     pepper_keys,
     text_of,
@@ -19,6 +21,7 @@ from api.settings import (
 )
 from api.settings.settings import RESTORE_PEPPER
 from domain.errors import InvalidValue
+from domain.scim_token.rotation import DEFAULT_RULE, FinishRule
 from tests.turns import by_turns
 
 SECRET: Final = "hunter2-hunter2-hunter2-hunter2-hunter2"
@@ -62,6 +65,19 @@ def test_variables_are_converted() -> None:
         allow_unsafe_database=True,
         wake_fd=7,
         turn_fd=8,
+    )
+
+
+def test_when_a_rotation_finishes_is_set_in_seconds() -> None:
+    assert finish_rule(load({})) == DEFAULT_RULE
+    settings = load(
+        {
+            "SCIM_LEDGER_ROTATION_USED_APART_S": "60",
+            "SCIM_LEDGER_ROTATION_SILENT_FOR_S": "7200",
+        }
+    )
+    assert finish_rule(settings) == FinishRule(
+        used_apart=timedelta(minutes=1), silent_for=timedelta(hours=2)
     )
 
 

@@ -1,7 +1,8 @@
 """Who may make and end which API token: nobody grants more than they have."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -17,6 +18,10 @@ from domain.authority import (
     ApiCall,
     Authority,
     Operator,
+    SignedReport,
+    authorise,
+    authorise_policy,
+    authorised,
     granted,
     judged,
     managed,
@@ -26,6 +31,7 @@ from domain.authority import (
 )
 from domain.commands import NewApiToken
 from domain.errors import (
+    Confined,
     InvalidValue,
     LastManager,
     NotFound,
@@ -35,7 +41,18 @@ from domain.errors import (
 )
 from domain.event import Actor, Recorded, States
 from domain.secret import Digest
-from tests.domain.scenario import COMMAND_ID, FIRST, SECOND, T0, T1, T2, TEAM_ID
+from tests.domain.scenario import (
+    COMMAND_ID,
+    FIRST,
+    SECOND,
+    T0,
+    T1,
+    T2,
+    TEAM_ID,
+    TOKEN_ID,
+    created,
+    state_after,
+)
 
 MANAGE, READ = Permission.API_TOKENS_MANAGE, Permission.SCIM_TOKENS_READ
 ME, OTHER = UUID(int=21), UUID(int=22)
@@ -274,3 +291,77 @@ def test_nobody_grants_more_than_they_have(
 def test_planted_a_model_that_forgot_teams_would_be_found() -> None:
     assert not reach([READ], None) <= reach([READ], [FOREIGN])
     assert reach([READ], [FOREIGN]) <= reach([READ], None)
+
+
+CALL: Final = ApiCall(ME, source="192.0.2.1", user_agent="curl", digests=[FIRST.value])
+CALLED: Final = Actor(ADA, ME, "192.0.2.1", "curl")
+SIGNED: Final[Mapping[Authority, Actor]] = {
+    Operator(FOREIGN, "root@db1"): Actor(FOREIGN, None, operator="root@db1"),
+    SignedReport("192.0.2.2", "GitHub"): Actor(None, None, "192.0.2.2", "GitHub"),
+    ME: Actor(ADA, ME),
+    OTHER: Actor(None, None),
+}
+"""By whom a command may be given, besides `CALL`, and how it is signed then; of OTHER is nothing
+known.
+"""
+WRITE, POLICIES = Permission.SCIM_TOKENS_WRITE, Permission.POLICIES_MANAGE
+
+
+def expected(
+    caller: ApiToken, by: Authority, permission: Permission, *, team_id: UUID | None
+) -> Actor | type[Refusal]:
+    """Who signs, or what is refused; of a policy above all teams, `Confined` besides."""
+    if isinstance(by, Operator):
+        return SIGNED[by]
+    if isinstance(by, SignedReport):
+        return SIGNED[by] if permission is Permission.LEAKS_REPORT else PermissionDenied
+    if by == OTHER or caller.expires_at == T1 or caller.revoked_at is not None:
+        return Unauthenticated
+    if permission not in caller.permissions:
+        return PermissionDenied
+    if team_id is not None and caller.teams is not None and team_id not in caller.teams:
+        return NotFound
+    return CALLED if isinstance(by, ApiCall) else SIGNED[by]
+
+
+def outcome(decide: Callable[[], Actor]) -> Actor | type[Refusal]:
+    try:
+        return decide()
+    except Refusal as refused:
+        return type(refused)
+
+
+def changing(states: States, by: Authority, *, team_id: UUID | None) -> Actor:
+    """Who signs a change of the SCIM token of a team; None where there is no such token."""
+    scim_token = state_after(created())
+    if team_id is not None:
+        states[TOKEN_ID] = replace(scim_token, team_id=team_id)
+    changed, actor = authorised(states, by, T1, token_id=TOKEN_ID)
+    assert changed == states[TOKEN_ID]
+    return actor
+
+
+@pytest.mark.parametrize("team_id", [None, TEAM_ID, FOREIGN])
+@pytest.mark.parametrize("teams", [None, (TEAM_ID,)])
+@pytest.mark.parametrize("permissions", [(), (WRITE,), (POLICIES,), tuple(Permission)])
+def test_who_may_change_what_and_signs_it(
+    permissions: tuple[Permission, ...], teams: Teams, team_id: UUID | None
+) -> None:
+    good = token(*permissions, teams=teams)
+    for caller in (good, replace(good, expires_at=T1), replace(good, revoked_at=T0)):
+        states = states_of(caller)
+        for by in (*SIGNED, CALL):
+            for asked in (WRITE, Permission.LEAKS_REPORT):
+                found = outcome(
+                    partial(authorise, states, by, T1, team_id=team_id, permission=asked)
+                )
+                assert found == expected(caller, by, asked, team_id=team_id), (by, asked)
+            change = expected(caller, by, WRITE, team_id=team_id)
+            changed = outcome(partial(changing, States(states), by, team_id=team_id))
+            is_missing = isinstance(change, Actor) and team_id is None
+            assert changed == (NotFound if is_missing else change), by
+            found = outcome(partial(authorise_policy, states, by, T1, team_id=team_id))
+            policy = expected(caller, by, POLICIES, team_id=team_id)
+            if policy in {SIGNED[ME], CALLED} and team_id is None and teams is not None:
+                policy = Confined
+            assert found == policy, by

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domain.kept_text import kept, kept_bytes, looks_like_a_secret, without_secrets
-from domain.secret import SecretKind, mint
+from domain.secret import BODY_LENGTH, CHECKSUM_LENGTH, SecretKind, mint
 from tests.turns import by_turns
 
 MAX: Final = 200
@@ -83,6 +83,14 @@ def test_what_is_left_of_one_that_was_cut_short_is_cut_out_too(secret: str, leng
     assert kept(cut, max_length=MAX) == f"Okta {prefix}{separator}***"
 
 
+@given(secret=secrets, times=st.integers(0, 3))
+def test_it_is_cut_out_however_often_it_was_percent_encoded(secret: str, times: int) -> None:
+    text = f"Okta {secret}"
+    for _ in range(times):
+        text = quote(text).replace("_", "%5F")
+    assert kept(text, max_length=MAX) == f"Okta {secret[: -BODY_LENGTH - CHECKSUM_LENGTH]}***"
+
+
 def test_what_is_remembered_is_cut_to_the_length_that_is_asked_for() -> None:
     for max_length in (150, 100, 150):
         assert kept("y" * 150, max_length=max_length) == "y" * max_length
@@ -102,6 +110,7 @@ def test_without_its_prefix_it_is_no_word_either(secret: str, before: str) -> No
         ("API_TEST_abcd", "api_test_***"),
         ("a scim_live_ token", "a scim_live_ token"),
         ("x=%73cim_live_abc123def456", "x=scim_live_***"),
+        (f"Okta {'Ab1' * 15} 1.0", "Okta *** 1.0"),
     ],
 )
 def test_stars_say_what_was_cut_out(text: str, left: str) -> None:

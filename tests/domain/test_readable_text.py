@@ -3,6 +3,7 @@
 import sys
 import unicodedata
 from typing import Final
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from domain.errors import InvalidValue
 from domain.readable_text import check_text
+from tests.domain.test_kept_text import secrets
 
 OVERRIDES: Final = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 BLANK_LETTERS: Final = "\u115f\u1160\u2800\u3164\uffa0\U00013441\U00013442\U0001d159"
@@ -69,3 +71,15 @@ def test_an_override_is_refused_wherever_it_stands(before: str, override: str, a
 )
 def test_joiners_stay(text: str) -> None:
     assert refusal(text) is None
+
+
+@given(before=joining, secret=secrets, times=st.integers(0, 3), after=joining)
+def test_a_secret_is_refused_wherever_it_stands(
+    before: str, secret: str, times: int, after: str
+) -> None:
+    for _ in range(times):
+        secret = quote(secret).replace("_", "%5F")
+    with pytest.raises(InvalidValue) as refused:
+        check_text(f"{before} {secret} {after}", "/name", max_length=1000)
+    assert (refused.value.pointer, refused.value.detail) == ("/name", "must not hold a secret")
+    assert secret not in str(refused.value)

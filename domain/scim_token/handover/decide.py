@@ -54,7 +54,7 @@ def withdraw(
     if token.revoked_at is not None:
         raise NotFound("no such token")
     link = token.setup_link
-    if link is None or link.ends_at <= at:
+    if link is None or end_of(link, token) <= at:
         return []
     return [SetupLinkEnded(ended_by, link.id, reason)]
 

@@ -17,7 +17,7 @@ from domain.leaks.report import LeakAnswer, decide
 from domain.scim_token.events import Leaked, Revoked, ScimTokenEvent
 from domain.scim_token.leak import PLACES_MAX, Leak, leak
 from domain.scim_token.token import ScimToken
-from domain.secret import SecretKind, mint, secret_id
+from domain.secret import Digest, SecretKind, mint, secret_id
 from tests.domain.scenario import (
     ADA,
     COMMAND_ID,
@@ -119,6 +119,16 @@ class TestMark:
             report(digest=SECOND.value, revokes=False)
         ).records(Leaked(ADA, secret_id(SECOND.value), PUBLIC.url, PUBLIC.source))
         given(created(), leaked(), rotated(T2)).when(report(revokes=False)).stays_silent()
+
+    @pytest.mark.parametrize(("found", "other"), [(FIRST, SECOND), (SECOND, FIRST)])
+    def test_what_is_found_of_one_of_two_secrets_is_not_found_of_the_other(
+        self, found: Digest, other: Digest
+    ) -> None:
+        past = given(created(), rotated(T1), leaked(T2, digest=found.value))
+        past.when(report(digest=found.value, revokes=False)).stays_silent()
+        past.when(report(digest=other.value, revokes=False)).records(
+            Leaked(ADA, secret_id(other.value), PUBLIC.url, PUBLIC.source)
+        )
 
 
 def api(*events: Event) -> ApiToken:
