@@ -60,7 +60,8 @@ class BackupError(LedgerError):
 def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Write the whole ledger to a file, while the service runs.
 
-    The pepper is not in it: keep that elsewhere.
+    The pepper is not in it: keep that elsewhere. A ledger of an earlier release is not migrated: a
+    backup is made before that.
 
     The file has its name once it is whole; it is for its owner alone. Nothing but a backup of
     before, or an empty file, is replaced.
@@ -71,7 +72,7 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
         raise InvalidValue("FILE", error.strerror) from error
     _require_backup(file)
     settings = load(data_dir=data_dir)
-    with open_store(settings, keys=Keys.IGNORED):
+    with open_store(settings, keys=Keys.IGNORED, keeps_schema=True):
         owner = owner_conninfo(settings)
         with open_connection(owner) as connection:
             program = _program("pg_dump", connection)
