@@ -27,7 +27,7 @@ from domain.ledger import TokenLedger
 from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailable
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import EmbeddedPostgres, default_base_dir
-from domain.postgres.migrate import migrate, pending
+from domain.postgres.migrate import applied, migrate, pending
 from domain.postgres.pooler import require_one_database, require_own_session
 from domain.postgres.session import SERVING, UNSAFE
 from domain.secret import Pepper
@@ -60,19 +60,23 @@ class Keys(Enum):
 
 @contextmanager
 def open_store(
-    settings: Settings, *, migrates: bool = False, keys: Keys = Keys.COMPARED
+    settings: Settings,
+    *,
+    migrates: bool = False,
+    keys: Keys = Keys.COMPARED,
+    keeps_schema: bool = False,
 ) -> Iterator[Settings]:
     """Settings with `database_url` and a pepper; the embedded server runs for the block at least.
 
-    migrates: apply pending migrations to a server that DATABASE_URL names. The embedded one always
-    has them. Raises SettingsError, EmbeddedPostgresError, StoreUnavailable, SharedSession,
-    NotMigrated, UnsafeDatabase, WrongEncoding and PepperMismatch.
+    migrates: apply pending migrations to a server that DATABASE_URL names; the embedded one always
+    has them. keeps_schema: an earlier release's stays. Raises SettingsError, EmbeddedPostgresError,
+    StoreUnavailable, SharedSession, NotMigrated, UnsafeDatabase, WrongEncoding and PepperMismatch.
     """
     if settings.database_url is not None:
         if migrates:
             migrate_given(settings)
         require_own_session(settings.database_url)
-        yield _checked(settings, keys)
+        yield _checked(settings, keys, keeps_schema=keeps_schema)
         return
     server = embedded(settings)
     if keys is not Keys.RECORDED and not server.has_cluster:
@@ -80,8 +84,8 @@ def open_store(
     server.start()
     try:
         with server.alone():
-            prepared = _prepared(settings, server, keys)
-        yield _checked(prepared, keys)
+            prepared = _prepared(settings, server, keys, keeps_schema=keeps_schema)
+        yield _checked(prepared, keys, keeps_schema=keeps_schema)
     finally:
         with _undisturbed():
             server.stop()
@@ -89,9 +93,7 @@ def open_store(
 
 @contextmanager
 def empty_store(settings: Settings) -> Iterator[None]:
-    """The server runs for the block and has the database;
-    nothing is made in it, for a restore will.
-    """
+    """The server runs for the block and has the database, in which nothing is made yet."""
     if settings.database_url is not None:
         yield
         return
@@ -108,9 +110,7 @@ def empty_store(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C does not cut short what the first has begun:
-    it would leave the server behind.
-    """
+    """No second Ctrl-C cuts short what the first began: it would leave the server behind."""
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
@@ -205,11 +205,14 @@ def _make_database(server: EmbeddedPostgres, *, makes: bool) -> None:
                 admin.execute(statement.format(sql.Identifier(_DATABASE)))
 
 
-def _prepared(settings: Settings, server: EmbeddedPostgres, keys: Keys) -> Settings:
+def _prepared(
+    settings: Settings, server: EmbeddedPostgres, keys: Keys, *, keeps_schema: bool
+) -> Settings:
     """The embedded server's role, database, schema and pepper; made once, kept with its data."""
     _make_database(server, makes=keys is Keys.RECORDED)
     owner = server.conninfo(user=_OWNER, dbname=_DATABASE)
-    migrate(owner, app_role=_APP_ROLE)
+    if not keeps_schema:
+        migrate(owner, app_role=_APP_ROLE)
     pepper_file = settings.pepper_file
     if pepper_file is None and settings.pepper is None and keys is not Keys.IGNORED:
         pepper_file = _own_pepper(server, owner)
@@ -263,13 +266,13 @@ def _own_pepper(server: EmbeddedPostgres, owner: str) -> Path:
     return path
 
 
-def _checked(settings: Settings, keys: Keys) -> Settings:
+def _checked(settings: Settings, keys: Keys, *, keeps_schema: bool) -> Settings:
     assert settings.database_url is not None
     if settings.pepper is None and settings.pepper_file is None and keys is not Keys.IGNORED:
         raise SettingsError("with DATABASE_URL a pepper is needed: set SCIM_LEDGER_PEPPER_FILE")
     try:
         with open_connection(settings.database_url, session=SERVING) as connection:
-            if pending(connection):
+            if pending(connection) and not (keeps_schema and applied(connection)):
                 raise NotMigrated(
                     "the database lacks migrations of this release: run scim-ledger migrate"
                 )

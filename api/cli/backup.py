@@ -7,8 +7,9 @@ read them, and they are made anew from the events.
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Annotated, Final, LiteralString
@@ -32,9 +33,10 @@ from api.settings import Settings, load
 from domain.errors import InvalidValue, LedgerError, PepperMismatch
 from domain.files.whole_file import NotAFile, require_file, whole_file
 from domain.losses.declared import Loss, in_words
-from domain.postgres.connection import open_connection
+from domain.postgres.connection import open_connection, waits_for_standby
 from domain.postgres.embedded.programs import installed_programs
 from domain.postgres.migrate import takes_owner
+from domain.postgres.unusable_reasons import LateCommit
 from projections.ledger_check import Checked, check_ledger
 
 WHAT: Final = (
@@ -46,6 +48,7 @@ _EVENTS: Final[LiteralString] = "SELECT count(*) FROM ledger.events"
 _MAGIC: Final = b"PGDMP"
 """What a file of pg_dump's custom format begins with."""
 _SERVICE: Final = "scim-ledger"
+_LOOKED_EVERY_S: Final = 0.5
 _HAS: Final[LiteralString] = (
     "SELECT to_regnamespace('ledger') IS NOT NULL, to_regnamespace('views') IS NOT NULL"
 )
@@ -60,7 +63,8 @@ class BackupError(LedgerError):
 def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Write the whole ledger to a file, while the service runs.
 
-    The pepper is not in it: keep that elsewhere.
+    The pepper is not in it: keep that elsewhere. A ledger of an earlier release is not migrated: a
+    backup is made before that.
 
     The file has its name once it is whole; it is for its owner alone. Nothing but a backup of
     before, or an empty file, is replaced.
@@ -71,7 +75,7 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
         raise InvalidValue("FILE", error.strerror) from error
     _require_backup(file)
     settings = load(data_dir=data_dir)
-    with open_store(settings, keys=Keys.IGNORED):
+    with open_store(settings, keys=Keys.IGNORED, keeps_schema=True):
         owner = owner_conninfo(settings)
         with open_connection(owner) as connection:
             program = _program("pg_dump", connection)
@@ -182,15 +186,13 @@ def _program(name: str, connection: psycopg.Connection) -> Path:
 def _run(program: Path, conninfo: str, *arguments: str, remedy: str) -> None:
     """remedy: of a right that is lacking. What the program says is read in English."""
     with _told(conninfo) as (dbname, environment):
-        done = subprocess.run(  # noqa: S603 - PostgreSQL's own program, our own arguments
+        said, code = _ended(
             [program, "--no-password", f"--dbname={dbname}", *arguments],
-            env={**os.environ, **environment, "LC_ALL": "C"},
-            capture_output=True, text=True, errors="replace", check=False,
-        )  # fmt: skip
-    if done.returncode != 0:
-        reasons = [line for line in done.stderr.splitlines() if "error" in line] or [
-            "it gave no reason"
-        ]
+            {**os.environ, **environment, "LC_ALL": "C"},
+            LateCommit(partial(waits_for_standby, conninfo)),
+        )
+    if code != 0:
+        reasons = [line for line in said.splitlines() if "error" in line] or ["it gave no reason"]
         is_denied = "privilege" in reasons[0] or "permission denied" in reasons[0]
         mend = f"; {remedy}" if is_denied else ""
         if "unsupported version" in reasons[0]:
@@ -199,6 +201,25 @@ def _run(program: Path, conninfo: str, *arguments: str, remedy: str) -> None:
                 "version, or of a later one"
             )
         raise BackupError(f"{reasons[0].strip()}{mend}")
+
+
+def _ended(
+    arguments: Sequence[str | Path], environment: Mapping[str, str], late: LateCommit
+) -> tuple[str, int]:
+    """What a program says that is to end by itself, and its exit code."""
+    with subprocess.Popen(  # noqa: S603 - PostgreSQL's own program, our own arguments
+        arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True, errors="replace",
+    ) as process:  # fmt: skip
+        try:
+            while True:
+                late.look()
+                with suppress(subprocess.TimeoutExpired):
+                    _, said = process.communicate(timeout=_LOOKED_EVERY_S)
+                    return said, process.returncode
+        except BaseException:  # told to end: nor does it go on
+            process.kill()
+            raise
 
 
 @contextmanager

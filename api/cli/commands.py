@@ -34,7 +34,14 @@ from api.cli.scim_tokens import change, handover, policy, revocation, rotation, 
 from api.cli.scim_tokens import token as cli_token
 from api.cli.serve import serve
 from api.cli.usage_errors import usage_line
-from api.deployment import Keys, NotMigrated, UnsafeDatabase, migrate_given, open_store
+from api.deployment import (
+    Keys,
+    NotMigrated,
+    UnsafeDatabase,
+    migrate_given,
+    open_store,
+    owner_as_given,
+)
 from api.doctor.examine import examine
 from api.doctor.finding import Status, lines
 from api.process import TooFewDescriptors, let_readers_leave, to_nobody
@@ -43,8 +50,9 @@ from api.settings import Settings, SettingsError, load
 from api.telemetry.logs import configure_logging, logging_given
 from domain.errors import ClockSkewed, InvalidValue, LedgerError, ProjectionStopped
 from domain.eventstore.ledger_clock import skew_of
+from domain.postgres.connection import open_connection
 from domain.postgres.embedded.error import EmbeddedPostgresError
-from domain.postgres.migrate import available
+from domain.postgres.migrate import applied
 from projections.projection import UnappliableEvent
 
 T = TypeVar("T")
@@ -172,11 +180,19 @@ def migrate(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Apply pending migrations as the owner role (SCIM_LEDGER_OWNER_DATABASE_URL)."""
     settings = load(data_dir=data_dir)
     if settings.database_url is None:
-        with open_store(settings, keys=Keys.RECORDED):
-            numbers: list[int] = []
+        with open_store(settings, keys=Keys.RECORDED) as ready:
+            assert ready.database_url is not None
+            numbers, version = [], _version(ready.database_url)
     else:
         numbers = migrate_given(settings)
-    show({"applied": numbers, "version": max(available())}, as_json=as_json)
+        version = _version(owner_as_given(settings))
+    show({"applied": numbers, "version": version}, as_json=as_json)
+
+
+def _version(conninfo: str) -> int:
+    """The last migration that the database has, which may be of a later release that only added."""
+    with open_connection(conninfo) as connection:
+        return max(applied(connection))
 
 
 @app.command

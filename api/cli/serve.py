@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -68,12 +69,17 @@ def _serve(settings: Settings, *, migrates: bool) -> int:
             ledger = f"embedded in {embedded(settings).base_dir}"
         with suppress(EventsLost, HeadFileUnusable):  # which the workers answer with, and the log
             first.hand_over(ready, url=url_of(listeners[0]))
-        supervisor = Supervisor(listeners=listeners)
+        supervisor = Supervisor(
+            listeners=listeners, on_listening=partial(_tell_listening, listeners)
+        )
         programs = _programs(ready, supervisor, listeners)
         print(f"scim-ledger serves the ledger {ledger}", file=sys.stderr, flush=True)
-        for listener in listeners:
-            print(f"scim-ledger listens on {url_of(listener)}", file=sys.stderr, flush=True)
         return supervisor.run(programs)
+
+
+def _tell_listening(listeners: Sequence[socket.socket]) -> None:
+    for listener in listeners:
+        print(f"scim-ledger listens on {url_of(listener)}", file=sys.stderr, flush=True)
 
 
 def _programs(

@@ -16,7 +16,7 @@ from domain.eventstore.known_head.head_file import HeadFile
 from domain.eventstore.known_head.requirement import NOT_KEPT_AFTER, require_known
 from domain.eventstore.ledger_clock import AHEAD_MAX, BEHIND_MAX
 from domain.eventstore.peppers.fingerprints import require_recordable
-from domain.postgres.migrate import MigrationError, pending
+from domain.postgres.migrate import LaterRelease, pending
 from domain.postgres.sql_file import statements
 from domain.secret import Pepper
 from projections.described import rfc3339
@@ -73,8 +73,8 @@ def migrations(connection: Connection) -> Finding:
         return fail("migrations", "the role may not look into the schema of the ledger", MIGRATE)
     try:
         missing = pending(connection)
-    except MigrationError as error:
-        return fail("migrations", str(error), "run the release that made them, or a later one")
+    except LaterRelease as error:
+        return fail("migrations", error.found, error.remedy)
     if missing:
         return fail("migrations", f"pending: {', '.join(map(str, missing))}", MIGRATE)
     return ok("migrations", "none is pending")
@@ -231,10 +231,10 @@ def repairs(connection: Connection) -> Finding:
 
 def views(connection: Connection, *, max_lag: int = MAX_LAG) -> Iterator[Finding]:
     """Each view that this release reads, and what older ones have left."""
-    live = {at.name: at for at in positions.all_positions(connection) if at.role == "live"}
+    live = positions.live_of(connection, PROJECTIONS)
     for projection in PROJECTIONS:
         what, at = f"view {projection.name}", live.get(projection.name)
-        if at is None or not at.is_live_of(projection):
+        if at is None:
             yield warn(
                 what,
                 "not built yet in the shape of this release",
@@ -255,7 +255,7 @@ def views(connection: Connection, *, max_lag: int = MAX_LAG) -> Iterator[Finding
         yield warn(
             "old views",
             f"tables that this release does not read: {old}",
-            "scim-ledger projections drop-old",
+            "once no process of the release before runs: scim-ledger projections drop-old",
         )
     else:
         yield ok("old views", "none")
@@ -264,10 +264,10 @@ def views(connection: Connection, *, max_lag: int = MAX_LAG) -> Iterator[Finding
 def warnings(connection: Connection, *, max_lag: int = MAX_LAG) -> Finding:
     """Whether somebody tells what is due of tokens: the views know what is, and what was told."""
     what = "warnings"
-    known = {at.name: at for at in positions.all_positions(connection) if at.role == "live"}
+    known = positions.live_of(connection, VIEWS)
     for view in VIEWS:
         at = known.get(view.name)
-        if at is None or not at.is_live_of(view):
+        if at is None:
             found = f"what is due is not known: the view {view.name} is not built yet"
             return warn(what, found, "start the service: it builds the view")
         if at.stopped_at is not None:

@@ -57,8 +57,12 @@ SELECT kind, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM ledger.repairs OR
 SELECT count(*) FROM ledger.pepper_generations WHERE retired_at IS NOT NULL;
 
 -- name: old_versions
--- Returns: the versions of views that this release does not read, as <name>_v<version>.
+-- Returns: the versions of views that this release does not read and no later one made, as
+-- <name>_v<version>.
 -- Order: by name.
-SELECT name || '_v' || version FROM ledger.projection_positions p
-WHERE role = 'retired' OR (name, shape) NOT IN (SELECT * FROM unnest(%s::text[], %s::int[]))
+SELECT name || '_v' || version
+FROM ledger.projection_positions
+JOIN unnest(%s::text[], %s::int[]) AS known (name, shape) USING (name)
+WHERE projection_positions.shape < known.shape
+    OR (projection_positions.shape = known.shape AND role = 'retired')
 ORDER BY 1;

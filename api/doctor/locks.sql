@@ -14,6 +14,8 @@ SELECT coalesce('process ' || pid, 'a prepared transaction')
     || CASE WHEN granted THEN ' holds ' ELSE ' waits for ' END || what
     || CASE WHEN granted THEN '' ELSE coalesce(
         ', behind process ' || array_to_string(pg_blocking_pids(pid), ', '), '') END
+    || CASE WHEN wait_event = 'SyncRep'
+        THEN ', and waits for the synchronous standby: to end it confirms nothing' ELSE '' END
 FROM (
     SELECT l.pid, l.granted, l.waitstart, coalesce(
         l.mode || ' on ' || string_agg(r.name, ', ' ORDER BY r.name), 'the append lock') AS what

@@ -1,10 +1,15 @@
-"""Open the listening sockets once, in the supervisor; every worker inherits them."""
+"""Bind the listening sockets once, in the supervisor; every worker inherits them.
+
+They listen as soon as the first worker does, which is when it can answer. Until then a client is
+refused, and a gateway goes to the next host at once, instead of waiting for an answer.
+"""
 
 import errno
 import os
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 _EVERY_IPV4 = "0.0.0.0"  # noqa: S104 - what an operator may ask for
 _EVERY_IPV6 = "::"
@@ -19,20 +24,23 @@ class ListenError(Exception):
 
 
 def listen_on(hosts: Sequence[str], port: int) -> list[socket.socket]:
-    """A listening socket for each host, all on one port; 0 takes a free one. Raises ListenError."""
+    """A socket to listen on for each host, all on one port; 0 takes a free one.
+
+    Raises ListenError.
+    """
     listeners: list[socket.socket] = []
     with ExitStack() as opened:
         for host in dict.fromkeys(hosts):
             # Beside a socket for every IPv4 address, the one for IPv6 must not claim them too.
-            listener = listen(host, port, is_alone=_EVERY_IPV4 not in hosts)
+            listener = bind(host, port, is_alone=_EVERY_IPV4 not in hosts)
             listeners.append(opened.enter_context(listener))
             port = listener.getsockname()[1]
         opened.pop_all()
     return listeners
 
 
-def listen(host: str, port: int, backlog: int = 2048, *, is_alone: bool = True) -> socket.socket:
-    """Return an inheritable listening socket, IPv4 or IPv6 as the host asks;
+def bind(host: str, port: int, *, is_alone: bool = True) -> socket.socket:
+    """Return an inheritable socket to listen on, IPv4 or IPv6 as the host asks;
     port 0 takes a free one.
 
     `::` means every address of both families where the system has it so (net.ipv6.bindv6only is 0,
@@ -48,9 +56,7 @@ def listen(host: str, port: int, backlog: int = 2048, *, is_alone: bool = True) 
             and is_alone
             and _is_dual_stack()
         )
-        listener = socket.create_server(
-            address, family=family, backlog=backlog, dualstack_ipv6=is_dual
-        )
+        listener = _bound(family, address, is_dual=is_dual)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ListenError(
@@ -70,10 +76,29 @@ def listen(host: str, port: int, backlog: int = 2048, *, is_alone: bool = True) 
     return listener
 
 
+def is_listening(listener: socket.socket) -> bool:
+    """Whether a worker accepts from it, or did: one that is replaced leaves it as it is."""
+    return bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
 def url_of(listener: socket.socket) -> str:
     """Where a client finds it."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _bound(family: int, address: Any, *, is_dual: bool) -> socket.socket:
+    """As `socket.create_server` makes it, but for listening."""
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not is_dual))
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _is_dual_stack() -> bool:

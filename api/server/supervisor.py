@@ -1,8 +1,8 @@
 """The supervisor: it starts, watches, replaces and stops the child processes.
 
-It knows nothing of what they do. HTTP workers share the listening sockets, which this process opens
-and never reads from: while a worker is being replaced, connections wait in the backlog instead of
-being refused.
+It knows nothing of what they do. HTTP workers share the listening sockets, which this process binds
+and never reads from; the first worker that is ready listens. While one is being replaced,
+connections wait in the backlog instead of being refused.
 """
 
 import asyncio
@@ -11,17 +11,19 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from api.server.heartbeat import EVERY_S, Pulse
+from api.server.listening import is_listening
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
 HEALTHY_AFTER_S = 10.0
 """A child that lived this long is restarted after the first back-off again."""
+LISTENING_EVERY_S = 0.02
 REFUSES_AFTER_S = 0.5
 """After it is told to stop; the workers accept nobody any more by then."""
 LAST_GRACE_S = 5.0
@@ -54,10 +56,18 @@ class Supervisor:
     lifeline_fd: read end of a pipe that ends when this process does, in whatever way; every child
     has it. grace_s: seconds from SIGTERM to SIGKILL. listeners: nobody accepts from them once it
     stops, so that connections are refused then, and not left waiting until it has ended.
+    on_listening: called once a worker accepts from all of them.
     """
 
-    def __init__(self, *, grace_s: float = 15.0, listeners: Sequence[socket.socket] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        grace_s: float = 15.0,
+        listeners: Sequence[socket.socket] = (),
+        on_listening: Callable[[], None] = lambda: None,
+    ) -> None:
         self._grace_s = grace_s
+        self._on_listening = on_listening
         self._listeners = listeners
         self.lifeline_fd, self._lifeline_write_fd = os.pipe()
         self._running: dict[subprocess.Popen[bytes], Program] = {}
@@ -100,6 +110,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         self._obey()  # what came before there was a loop
         watching = loop.create_task(self._watch())
+        self._look_for_listening()
         try:
             async with asyncio.TaskGroup() as group:
                 # The last come up first as well: the others need them.
@@ -110,6 +121,12 @@ class Supervisor:
             watching.cancel()
             self._signal(signal.SIGKILL)
             self._refuse()
+
+    def _look_for_listening(self) -> None:
+        if all(map(is_listening, self._listeners)):
+            self._on_listening()
+        elif not self._stopping[False].is_set():
+            asyncio.get_running_loop().call_later(LISTENING_EVERY_S, self._look_for_listening)
 
     async def _watch(self) -> None:
         """Kill whoever has a pulse and no longer beats."""

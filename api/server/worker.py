@@ -22,12 +22,15 @@ import uvicorn
 
 from api.process import let_readers_leave, raise_descriptor_limit, spare_the_collector
 from api.server.heartbeat import keep_beating
+from api.server.listening import is_listening, url_of
 from api.server.protocol import StrictHttpProtocol
 from api.settings import PREFIX
 from api.shutdown_notice import leave
 from api.telemetry.log_lines import log_without_waiting
 
 GRACE_S = 10
+
+_log = structlog.get_logger()
 
 
 class _WorkerServer(uvicorn.Server):
@@ -38,9 +41,19 @@ class _WorkerServer(uvicorn.Server):
         self._beating: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """The application is loaded: open the sockets."""
+        """The application is loaded: open the sockets, which listen from the first worker on.
+
+        Since they were bound, another program may have taken the port, of which the loop says
+        nothing: then leave, to be started again until it is free.
+        """
         spare_the_collector()
+        addresses = [(each, url_of(each)) for each in sockets or ()]
         await super().startup(sockets)
+        for listener, address in addresses:
+            # One that cannot listen has been closed, or left as it was.
+            if listener.fileno() < 0 or not is_listening(listener):
+                _log.error("port in use", address=address)
+                asyncio.get_running_loop().call_soon(self.handle_exit, signal.SIGTERM, None)
         if self._beat_fd is not None:
             self._beating = asyncio.create_task(keep_beating(self._beat_fd))
 

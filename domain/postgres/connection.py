@@ -5,12 +5,11 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from secrets import randbits
-from threading import Timer
 from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
-import structlog
 from psycopg import AsyncConnection
 from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn
@@ -25,17 +24,13 @@ from domain.errors import (
 )
 from domain.postgres.cancellable_connection import Cancellable
 from domain.postgres.session import COMMAND, SERVING, Session, each_host, stated
-from domain.postgres.unusable_reasons import TAKES_NO_WRITES, reason
+from domain.postgres.sql_file import statements
+from domain.postgres.unusable_reasons import TAKES_NO_WRITES, LateCommit, reason
 
-logger = structlog.get_logger()
+_SQL: Final = statements("domain.postgres", "sql/session.sql")
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S: Final = 1.0
-LATE_COMMIT_S: Final = 3.0
-_LATE_COMMIT: Final = (
-    "the commit is not confirmed yet: where synchronous_standby_names demands a standby, it waits "
-    "for it; bring that back, or take it out of the setting"
-)
 IDLED_S: Final = 3.0
 """After so long nobody knows whether what holds a connection still has the database behind it."""
 
@@ -123,24 +118,18 @@ class Bounded(psycopg.Connection[TupleRow]):
     The server's time-outs end what it works on, and keep-alives find a machine that has gone.
     Neither helps where a pooler or a proxy holds the connection and has lost what is behind it.
 
-    answer_within_s: for each call of the library, seconds; None for no limit.
+    answer_within_s: for each call of the library, seconds; None for no limit: then it is told where
+    a commit waits for a standby. conninfo: of its server, to be asked that beside it.
     """
 
     answer_within_s: float | None = None
-
-    def commit(self) -> None:
-        """As the library's; what hinders it for long is told: it may wait for ever, in silence."""
-        late = Timer(LATE_COMMIT_S, logger.warning, [_LATE_COMMIT])
-        late.daemon = True
-        late.start()
-        try:
-            super().commit()
-        finally:
-            late.cancel()
+    conninfo: str | None = None
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """The library's hook: every wait of its own for the server goes through here."""
         is_ours = timeout is None and self.answer_within_s is not None
+        if timeout is None and not is_ours and self.conninfo is not None:
+            gen = LateCommit(partial(waits_for_standby, self.conninfo)).during(gen)
         try:
             return super().wait(
                 gen, interval=interval, timeout=self.answer_within_s if is_ours else timeout
@@ -202,12 +191,25 @@ def open_connection(
                 configure(connection, session)
             connection.autocommit = is_autocommit
             connection.answer_within_s = session.answer_within_s
+            connection.conninfo = conninfo
         except BaseException:
             connection.close()
             raise
     except psycopg.Error as error:
         raise unavailable(error) from without_frames(error)
     return connection
+
+
+def waits_for_standby(conninfo: str) -> bool:
+    """Whether a commit of this role waits for a standby: one that waits so holds up every other.
+
+    False where the server cannot be asked.
+    """
+    try:
+        with open_connection(conninfo, session=SERVING, timeout_s=2) as beside:
+            return beside.execute(_SQL["waits_for_standby"]).fetchone() is not None
+    except (LedgerError, psycopg.Error):
+        return False
 
 
 def configure(connection: psycopg.Connection[Any], session: Session = COMMAND) -> None:

@@ -1,6 +1,8 @@
 """Forward-only SQL migrations, applied once each, in order, under a lock, by the owner role."""
 
 import re
+import time
+from collections.abc import Collection
 from importlib.resources import files
 from typing import Final
 
@@ -18,6 +20,9 @@ _CONTRACTS: Final = re.compile(r"^-- contract: ", re.MULTILINE)
 _TOLD_SINCE: Final = 14
 """The migration that tells which of those after it only add."""
 
+_HELD_S: Final = 0.3
+"""Who still holds a table after as long as a migration waits for it."""
+
 _SQL: Final = statements("domain.postgres", "sql/migrate.sql")
 
 
@@ -26,6 +31,18 @@ logger = structlog.get_logger()
 
 class MigrationError(LedgerError):
     """The schema cannot be brought to what this release needs."""
+
+
+class LaterRelease(MigrationError):
+    """The schema has no way down; the text says which releases can use it.
+
+    found, remedy: its two parts.
+    """
+
+    def __init__(self, numbers: Collection[int]) -> None:
+        self.found = f"the database has migrations of a later release: {sorted(numbers)}"
+        self.remedy = "run the release that made them, or a later one"
+        super().__init__(f"{self.found}: {self.remedy}")
 
 
 def available() -> dict[int, str]:
@@ -48,15 +65,15 @@ def applied(connection: psycopg.Connection) -> set[int]:
 def pending(connection: psycopg.Connection) -> list[int]:
     """What is to be applied.
 
-    Raises MigrationError when the database is of a later release, unless that has only added: then
-    this release can be started again.
+    Raises LaterRelease when the database is of one, unless that has only added: then this release
+    can be started again.
     """
     done = applied(connection)
     later = done - available().keys()
     if later:
         later -= {number for (number,) in connection.execute(_SQL["expansions"])}
     if later:
-        raise MigrationError(f"the database has migrations of a later release: {sorted(later)}")
+        raise LaterRelease(later)
     return sorted(available().keys() - done)
 
 
@@ -159,11 +176,19 @@ def _apply(connection: psycopg.Connection, number: int, owner_conninfo: str) -> 
 
 
 def _holders(owner_conninfo: str, own_pid: int) -> str:
-    """Who holds tables of the ledger, asked beside the transaction that has failed."""
+    """Who else holds tables of the ledger, asked beside the transaction that has failed.
+
+    Asked twice: since when another role's transaction runs, such as a superuser's dump, is not for
+    everybody to see.
+    """
     with open_connection(owner_conninfo, session=MIGRATING) as beside:
+        before = {row[:2] for row in beside.execute(_SQL["holders"], [own_pid])}
+        time.sleep(_HELD_S)
         rows = beside.execute(_SQL["holders"], [own_pid]).fetchall()
     told = [
-        f"process {pid} of {user}{f', {name}' if name else ''}, for {seconds} s, {relations}"
-        for pid, user, name, seconds, relations in rows
+        f"process {pid} of {user}{f', {name}' if name else ''}"
+        f"{'' if seconds is None else f', for {seconds} s'}, {relations}"
+        for pid, transaction, user, name, seconds, relations in rows
+        if (pid, transaction) in before
     ]
     return f" ({'; '.join(told)})" if told else ""

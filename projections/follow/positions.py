@@ -3,6 +3,7 @@
 A view has one live version per shape: while a release is deployed over another, each reads its own.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -85,7 +86,15 @@ def position_of(connection: Connection, name: str, version: int) -> Position:
 
 def live_position(connection: Connection, projection: Projection) -> Position | None:
     """The live version in the shape that this release knows, None where there is none."""
-    return next((at for at in all_positions(connection) if at.is_live_of(projection)), None)
+    return live_of(connection, [projection]).get(projection.name)
+
+
+def live_of(connection: Connection, projections: Collection[Projection]) -> dict[str, Position]:
+    """The live versions in the shapes that this release knows, by the view's name: beside one of
+    them there is another release's, of an earlier shape or of a later one.
+    """
+    found = all_positions(connection)
+    return {at.name: at for at in found if any(map(at.is_live_of, projections))}
 
 
 def ensure_live(connection: Connection, projection: Projection) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from api.server.listening import listen
+from api.server.listening import bind
 from api.server.worker_process import worker_argv
 
 ROOT: Final = Path(__file__).parents[2]
@@ -107,7 +107,8 @@ def floor(factory: str, *, log: Path, environment: Mapping[str, str] = {}) -> It
     """One worker of ours that runs an application of `floors` or `naive`,
     given as module:function.
     """
-    listener = listen("127.0.0.1", 0)
+    listener = bind("127.0.0.1", 0)
+    listener.listen()
     lifeline_read, lifeline_write = os.pipe()
     argv = worker_argv(
         f"tests.benchmarks.{factory}",

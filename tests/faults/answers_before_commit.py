@@ -13,7 +13,7 @@ import psycopg
 
 from api import app
 from api.edge import Edge
-from api.server.listening import listen
+from api.server.listening import bind
 from api.server.worker_process import worker_argv
 from api.settings import load
 from domain.errors import StoreUnavailable
@@ -70,7 +70,8 @@ def create_app() -> Edge:
 def running_worker_with_the_bug(database: Database) -> Iterator[str]:
     """One worker process without its supervisor; its address."""
     lifeline, held = os.pipe()
-    with listen("127.0.0.1", 0) as listener:
+    with bind("127.0.0.1", 0) as listener:
+        listener.listen()
         host, port = listener.getsockname()
         argv = worker_argv(
             f"{__name__}:create_app",

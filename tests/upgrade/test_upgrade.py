@@ -206,6 +206,18 @@ def test_one_release_after_another_without_a_stop(before: Release) -> None:
     checks.is_whole(after)
 
 
+def test_a_backup_by_the_newer_one_leaves_the_ledger_to_the_older(before: Release) -> None:
+    """That one refuses every later schema: had its embedded server been migrated, it would not
+    start.
+    """
+    old = {each["what"]: kept.presented(each) for each in kept.told()["secrets"]}
+    after = Release(Path(COMMAND), before.data_dir)
+    events = after.told("backup", str(before.data_dir.with_name("dump")))["events"]
+    assert events == kept.told()["verified"]["events"]
+    with before.serving("before") as older:
+        used(older, old["busy"])
+
+
 class used_all_the_while:  # noqa: N801 - reads as a phrase
     """Present a secret a hundred times a second; each time it is let in."""
 

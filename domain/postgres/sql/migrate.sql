@@ -27,15 +27,17 @@ UPDATE ledger.migrations SET is_expansion = true WHERE number = %s;
 SELECT number FROM ledger.migrations AS each WHERE (to_jsonb(each) ->> 'is_expansion')::boolean;
 
 -- name: holders
--- Who else holds tables of the ledger, for longer than a migration waits.
--- Returns: (pid, user, application, seconds, tables), the longest first.
+-- Who else holds tables of the ledger.
+-- Returns: (pid, transaction, user, application, seconds, tables), the longest first. Application
+-- and seconds are NULL where the role may not see them of another's.
 -- Order: by the age of the transaction.
 -- Locks: none.
 SELECT
     activity.pid,
+    locks.virtualtransaction,
     coalesce(activity.usename::text, 'another role'),
     activity.application_name,
-    extract(epoch FROM now() - activity.xact_start)::int,
+    extract(epoch FROM clock_timestamp() - activity.xact_start)::int,
     string_agg(DISTINCT locks.relation::regclass::text, ' ')
 FROM pg_locks AS locks
 JOIN pg_stat_activity AS activity USING (pid)
@@ -45,8 +47,8 @@ WHERE locks.granted
     AND class.relnamespace = 'ledger'::regnamespace
     AND class.relkind IN ('r', 'p')
     AND activity.pid NOT IN (%s, pg_backend_pid())
-    AND activity.xact_start < now() - interval '250 ms'
-GROUP BY activity.pid, activity.usename, activity.application_name, activity.xact_start
+GROUP BY activity.pid, locks.virtualtransaction, activity.usename, activity.application_name,
+    activity.xact_start
 ORDER BY activity.xact_start;
 
 -- name: owners

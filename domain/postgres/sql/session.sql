@@ -10,6 +10,13 @@
 SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') IN ('off', 'local');
 
+-- name: waits_for_standby
+-- Whether a commit of this role, in this database, waits for a synchronous standby. What another
+-- role waits for is not told.
+-- Returns: a row where one does.
+SELECT FROM pg_stat_activity
+WHERE wait_event = 'SyncRep' AND datname = current_database() LIMIT 1;
+
 -- name: unsafe
 -- Settings by which the server may lose what it has confirmed.
 -- Returns: name=value, one text each.

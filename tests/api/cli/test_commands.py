@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 from uuid import uuid4
 
+import psycopg
 import pytest
 from cyclopts import App
 
@@ -140,6 +141,12 @@ def test_migrate_is_done_once(empty_database: str) -> None:
     assert first["applied"] == sorted(available())
     assert first["version"] == max(available())
     assert second == {"applied": [], "version": first["version"]}
+
+
+def test_migrate_tells_how_far_the_database_is_and_not_this_release(database: Database) -> None:
+    with psycopg.connect(database.owner, autocommit=True) as owner:
+        owner.execute("INSERT INTO ledger.migrations (number, is_expansion) VALUES (9999, true)")
+    assert told(database.owner, "migrate") == {"applied": [], "version": 9999}
 
 
 def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:

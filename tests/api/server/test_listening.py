@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from api.server.listening import ListenError, listen, listen_on, url_of
+from api.server.listening import ListenError, bind, is_listening, listen_on, url_of
 
 pytestmark = pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 
@@ -32,15 +32,16 @@ def reached(port: int) -> set[str]:
 
 
 def test_a_port_in_use_is_named() -> None:
-    with listen("127.0.0.1", 0) as first:
+    with bind("127.0.0.1", 0) as first:
+        first.listen()
         port = first.getsockname()[1]
         with pytest.raises(ListenError, match=f"^port {port} on 127.0.0.1 is in use: "):
-            listen("127.0.0.1", port)
+            bind("127.0.0.1", port)
 
 
 def test_an_unknown_host_is_named() -> None:
     with pytest.raises(ListenError, match=r"^cannot listen on port 8080 of host\.invalid: "):
-        listen("host.invalid", 8080)
+        bind("host.invalid", 8080)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_an_unknown_host_is_named() -> None:
 def test_the_listening_socket_is_of_the_family_of_its_host_and_inheritable(
     host: str, family: socket.AddressFamily
 ) -> None:
-    with listen(host, 0) as listener:
+    with bind(host, 0) as listener:
         assert listener.family == family
         assert listener.get_inheritable()
 
@@ -77,11 +78,17 @@ def test_every_address_that_was_asked_for_is_served_on_one_port(
     listeners = [opened.enter_context(listener) for listener in listen_on(hosts, 0)]
 
     (port,) = {listener.getsockname()[1] for listener in listeners}
+    assert reached(port) == set(), "nobody could answer yet"
+    assert not any(map(is_listening, listeners))
+    for listener in listeners:
+        listener.listen()
+    assert all(map(is_listening, listeners))
     assert reached(port) == found
 
 
 def test_one_address_that_cannot_be_served_leaves_none_open() -> None:
-    with listen("127.0.0.2", 0) as taken:
+    with bind("127.0.0.2", 0) as taken:
+        taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ListenError, match=r"127\.0\.0\.2 is in use"):
             listen_on(["127.0.0.1", "127.0.0.2"], port)
@@ -92,7 +99,7 @@ def test_one_address_that_cannot_be_served_leaves_none_open() -> None:
     ("host", "shown"), [("::", "[::]"), ("::1", "[::1]"), ("127.0.0.1", "127.0.0.1")]
 )
 def test_an_address_is_printed_as_a_client_writes_it(host: str, shown: str) -> None:
-    with listen(host, 0) as listener:
+    with bind(host, 0) as listener:
         assert url_of(listener) == f"http://{shown}:{listener.getsockname()[1]}"
 
 
@@ -119,7 +126,7 @@ def test_why_an_address_cannot_be_served_is_told_in_an_operators_words(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, "… (while attempting to bind on address ('::1', 80))")
 
-    monkeypatch.setattr("socket.create_server", refuse)
+    monkeypatch.setattr("socket.socket.bind", refuse)
     with pytest.raises(ListenError) as refusal:
-        listen("::1", 80)
+        bind("::1", 80)
     assert str(refusal.value) == said

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from api.server import supervisor
+from api.server.listening import bind, url_of
+from api.server.worker_process import worker_argv
 from domain.api_token.permissions import Permission
 from tests.conftest import Database
-from tests.service import Caller, RunningService, running_service, until
+from tests.service import Caller, RunningService, running_service, service_environment, until
 
 pytestmark = pytest.mark.long
 
@@ -139,6 +142,41 @@ def test_one_service_listens_on_several_addresses(
         for _ in range(6):
             answer = httpx.get(f"http://[::1]:{port}/readyz", trust_env=False)
             assert answer.status_code == 200
+
+
+def test_it_is_told_to_listen_once_it_answers_and_a_new_worker_lets_nobody_be_refused(
+    database: Database,
+) -> None:
+    """So a gateway goes to another host at once, and loses nothing where a worker is replaced."""
+    with running_service(database, workers=1) as service:
+        said = service.log.read_text()
+        assert said.index("program started") < said.index("listens on")
+        os.kill(service.program_pids()["worker-1"], signal.SIGKILL)
+        answer = httpx.get(f"{service.url}/healthz", timeout=20, trust_env=False)
+        assert answer.status_code == 200
+
+
+def test_a_port_that_is_taken_while_it_starts_is_told_and_waited_for(database: Database) -> None:
+    """It is bound, and another program listens before a worker does."""
+    with bind("127.0.0.1", 0) as ours, bind("127.0.0.1", ours.getsockname()[1]) as theirs:
+        theirs.listen()
+        address = url_of(ours)
+        lifeline, held = os.pipe()
+        argv = worker_argv(
+            "api.app:create_app",
+            listen_fds=[ours.fileno()],
+            lifeline_fd=lifeline,
+            worker_number=1,
+        )
+        ended = subprocess.run(
+            argv, env=service_environment(database.app), pass_fds=(ours.fileno(), lifeline),
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        os.close(lifeline)
+        os.close(held)
+    assert ended.returncode == 0, ended.stderr
+    (told,) = (line for line in ended.stderr.splitlines() if "port in use" in line)
+    assert address in told
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")

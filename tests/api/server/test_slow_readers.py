@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 import pytest
 
-from api.server.listening import UNSENT_BYTES, listen
+from api.server.listening import UNSENT_BYTES, bind
 from api.server.protocol import StrictHttpProtocol
 from tests.api.server.serving import head, read_to_end, serving, statuses
 
@@ -135,7 +135,8 @@ def test_a_slow_reader_gets_the_whole_of_an_answer_that_is_long_complete(
 
 def test_little_is_held_for_a_reader_that_takes_nothing(sender: Sender) -> None:
     """By the kernel too, which by default takes up to 4 MB."""
-    listener = listen("127.0.0.1", 0)
+    listener = bind("127.0.0.1", 0)
+    listener.listen()
     with serving(StrictHttpProtocol, sender, listener) as address, connect(address) as client:
         client.sendall(head(target=b"/endless"))
         before = -1

@@ -21,7 +21,7 @@ import pytest
 from api.cli.ending import end_when_told
 from api.server import heartbeat, supervisor
 from api.server.heartbeat import Pulse
-from api.server.listening import ListenError, listen
+from api.server.listening import ListenError, bind
 from api.server.supervisor import Program, Supervisor
 from api.server.worker_process import worker_argv
 
@@ -78,7 +78,8 @@ def create_app() -> Any:
 
 
 def main(number_of_workers: int, grace_s: float, *others: str) -> int:
-    listener = listen("127.0.0.1", 0)
+    listener = bind("127.0.0.1", 0)
+    listener.listen()
     supervisor = Supervisor(grace_s=grace_s, listeners=[listener])
     programs = [
         Program("other", (sys.executable, "-c", code), is_last=code.startswith("# last"))
@@ -213,7 +214,7 @@ def eventually(is_true: Callable[[], bool], timeout_s: float) -> None:
 
 def is_free(port: int) -> bool:
     with contextlib.suppress(ListenError):
-        listen("127.0.0.1", port).close()
+        bind("127.0.0.1", port).close()
         return True
     return False
 

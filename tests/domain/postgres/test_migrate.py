@@ -1,5 +1,6 @@
 """Migrations: once each, whoever comes at the same time, never onto a later release."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
@@ -67,7 +68,7 @@ def test_a_database_of_a_later_release_is_refused_and_left_alone(empty_database:
     migrate(empty_database, app_role=APP_ROLE)
     with psycopg.connect(empty_database) as connection:
         connection.execute("INSERT INTO ledger.migrations (number) VALUES (9999)")
-    with pytest.raises(MigrationError, match=r"later release: \[9999\]"):
+    with pytest.raises(MigrationError, match=r"later release: \[9999\]: run the release that made"):
         migrate(empty_database, app_role=APP_ROLE)
 
 
@@ -205,6 +206,22 @@ def test_a_migration_that_would_hold_up_the_doors_gives_up(
         with pytest.raises(MigrationError, match=told):
             migrate(empty_database, app_role=APP_ROLE)
     assert migrate(empty_database, app_role=APP_ROLE) == [9999]
+
+
+def test_a_dump_of_a_role_that_the_owner_may_not_watch_is_named_too(
+    empty_database: str, another_role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pg_dumpall runs: since when, and under what name, PostgreSQL keeps to itself."""
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute(f"GRANT CREATE ON DATABASE {admin.info.dbname} TO {ANOTHER_ROLE}")
+    migrate(another_role, app_role=APP_ROLE)
+    more = {**available(), 9999: "ALTER TABLE ledger.stream_heads ADD COLUMN more int"}
+    monkeypatch.setattr("domain.postgres.migrate.available", lambda: more)
+    with psycopg.connect(empty_database) as dump:
+        dump.execute("SELECT count(*) FROM ledger.stream_heads")
+        held = f"process {dump.info.backend_pid} of {dump.info.user}, ledger.stream_heads"
+        with pytest.raises(MigrationError, match=re.escape(f"such as a dump ({held}): nothing")):
+            migrate(another_role, app_role=APP_ROLE)
 
 
 def test_the_app_role_may_do_exactly_what_it_needs(empty_database: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -13,8 +13,10 @@ from uuid import uuid4
 import pytest
 import uvloop
 from eventsourcing.persistence import OperationalError
+from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
+from api.cli.backup import _run
 from domain.authority import Operator
 from domain.commands import CommandKey, NewScimToken
 from domain.errors import SecretAlreadyShown, StoreUnavailable
@@ -25,15 +27,17 @@ from domain.eventstore.library import recorder
 from domain.eventstore.uses import Decision
 from domain.ledger import TokenLedger
 from domain.postgres import kept_connection
-from domain.postgres.connection import configure
+from domain.postgres.connection import configure, open_connection
 from domain.postgres.kept_connection import KeptConnection
 from domain.postgres.migrate import migrate
 from domain.postgres.session import FOLLOWING
+from domain.postgres.unusable_reasons import LATE_COMMIT
 from domain.scim_token.events import Presentation, Revoked
 from domain.secret import Secret
 from tests.conftest import APP_ROLE, Run, open_ledger
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.faults.standby import Cluster, Server, cluster
+from tests.postgres_programs import directory
 from tests.service import until
 from tests.turns import by_turns
 
@@ -217,19 +221,47 @@ def test_a_server_whose_warnings_are_not_heeded_would_let_in(
     run(main())
 
 
+def by_migration(server: Server) -> None:
+    assert migrate(server.database.owner, app_role=APP_ROLE) == []
+
+
+def by_itself(server: Server) -> None:
+    """As a rebuild's steps, a view that is dropped, a key that is written down."""
+    with open_connection(server.database.owner) as connection:
+        connection.execute("COMMENT ON SCHEMA views IS 'known'")
+
+
+def by_a_program(server: Server) -> None:
+    """As pg_restore's."""
+    said = "COMMENT ON SCHEMA ledger IS 'restored'"
+    # As a server has it that is nobody's test.
+    owner = make_conninfo(server.database.owner, options="-c synchronous_commit=on")
+    _run(directory() / "psql", owner, f"--command={said}", remedy="")
+
+
 @pytest.mark.long
-def test_a_migration_says_what_it_waits_for(alone: Server) -> None:
+@pytest.mark.parametrize("commits", [by_migration, by_itself, by_a_program])
+def test_who_may_wait_for_ever_says_what_for(
+    alone: Server, commits: Callable[[Server], None]
+) -> None:
     """In silence, it would look as if it hung."""
     with (
         capture_logs() as logged,
         ThreadPoolExecutor() as threads,
-        releasing(alone, "pg_cancel_backend", after_s=5),
+        releasing(alone, "pg_cancel_backend", after_s=8),
     ):
-        migration = threads.submit(migrate, alone.database.owner, app_role=APP_ROLE)
-        until(lambda: migration.done() or logged != [], what="a word")
-        assert not migration.done()
-        assert "synchronous_standby_names" in logged[0]["event"]
-        assert migration.result(timeout=60) == []
+        working = threads.submit(commits, alone)
+        until(lambda: working.done() or logged != [], what="a word")
+        assert not working.done()
+        assert [each["event"] for each in logged] == [LATE_COMMIT]
+        working.result(timeout=60)
+
+
+@pytest.mark.long
+def test_who_waits_for_something_else_says_nothing_of_a_standby(pair: Cluster) -> None:
+    with capture_logs() as logged, open_connection(pair.primary.database.owner) as connection:
+        connection.execute("SELECT pg_sleep(4)")
+    assert logged == []
 
 
 @pytest.mark.long
