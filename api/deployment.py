@@ -25,10 +25,10 @@ from domain.eventstore.peppers.fingerprints import has_pepper, record_pepper, re
 from domain.files.whole_file import whole_file
 from domain.ledger import TokenLedger
 from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailable
+from domain.postgres.destinations import require_one_database, require_own_session
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import EmbeddedPostgres, default_base_dir
 from domain.postgres.migrate import applied, migrate, pending
-from domain.postgres.pooler import require_one_database, require_own_session
 from domain.postgres.session import SERVING, UNSAFE
 from domain.secret import Pepper
 

@@ -19,7 +19,7 @@ from domain.eventstore.event_registry import REGISTRY, EventRegistry
 from domain.postgres.connection import OUT_OF_REACH, open_connection, require_writes
 from domain.postgres.session import FOLLOWING
 from domain.postgres.sql_file import statements
-from domain.postgres.unusable_reasons import reason
+from domain.postgres.trouble.unusable_reasons import reason
 from projections.faults import told
 from projections.follow import locks, positions, read_log
 from projections.follow.apply import PositionMoved, apply_batch

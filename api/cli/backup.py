@@ -36,7 +36,7 @@ from domain.losses.declared import Loss, in_words
 from domain.postgres.connection import open_connection, waits_for_standby
 from domain.postgres.embedded.programs import installed_programs
 from domain.postgres.migrate import takes_owner
-from domain.postgres.unusable_reasons import LateCommit
+from domain.postgres.trouble.late_commit import LateCommit
 from projections.ledger_check import Checked, check_ledger
 
 WHAT: Final = (

@@ -27,7 +27,7 @@ from domain.eventstore.known_head.keeper import keep
 from domain.kept_text import without_secrets
 from domain.ledger import TokenLedger
 from domain.postgres.connection import open_connection
-from domain.postgres.unusable_reasons import reason
+from domain.postgres.trouble.unusable_reasons import reason
 from projections.described import rfc3339
 from projections.follow.positions import ensure_live
 from projections.registry import PROJECTIONS

@@ -18,7 +18,7 @@ from domain.eventstore.known_head.lost import close_positions, find_loss
 from domain.eventstore.repair import require_no_service
 from domain.losses.declared import Loss, in_words
 from domain.postgres.connection import open_connection
-from domain.postgres.pooler import require_one_primary
+from domain.postgres.destinations import require_one_primary
 from domain.scim_token.values import check_reason
 
 NEXT: Final = (

@@ -13,7 +13,7 @@ from api.doctor.finding import Finding, Status, fail, ok, warn
 from api.settings import Settings, SettingsError, given_twice
 from domain.errors import SharedSession, StoreUnavailable
 from domain.postgres.connection import OUT_OF_REACH, open_connection
-from domain.postgres.pooler import (
+from domain.postgres.destinations import (
     TwoDatabases,
     TwoPrimaries,
     require_one_database,
@@ -21,7 +21,7 @@ from domain.postgres.pooler import (
     require_own_session,
 )
 from domain.postgres.session import SERVING, each_host
-from domain.postgres.unusable_reasons import reason
+from domain.postgres.trouble.unusable_reasons import reason
 
 
 def examine(load: Callable[[], Settings]) -> list[Finding]:

@@ -25,7 +25,8 @@ from domain.errors import (
 from domain.postgres.cancellable_connection import Cancellable
 from domain.postgres.session import COMMAND, SERVING, Session, each_host, stated
 from domain.postgres.sql_file import statements
-from domain.postgres.unusable_reasons import TAKES_NO_WRITES, LateCommit, reason
+from domain.postgres.trouble.late_commit import LateCommit
+from domain.postgres.trouble.unusable_reasons import TAKES_NO_WRITES, reason
 
 _SQL: Final = statements("domain.postgres", "sql/session.sql")
 

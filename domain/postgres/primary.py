@@ -8,7 +8,7 @@ from domain.errors import StoreReadOnly
 from domain.postgres.cancellable_connection import Cancellable
 from domain.postgres.connection import Requirement, connect
 from domain.postgres.session import Session
-from domain.postgres.unusable_reasons import TAKES_NO_WRITES
+from domain.postgres.trouble.unusable_reasons import TAKES_NO_WRITES
 
 logger = structlog.get_logger()
 

@@ -19,7 +19,7 @@ from domain.postgres.connection import (
     require_writes,
 )
 from domain.postgres.session import REBUILDING
-from domain.postgres.unusable_reasons import reason
+from domain.postgres.trouble.unusable_reasons import reason
 from projections.faults import told
 from projections.follow.low_priority import give_way
 from projections.projection import Projection, UnappliableEvent

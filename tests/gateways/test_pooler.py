@@ -25,7 +25,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.errors import SharedSession
-from domain.postgres.pooler import require_own_session
+from domain.postgres.destinations import require_own_session
 from tests.api.cli.test_commands import refused, run
 from tests.conftest import Database
 from tests.faults.database.test_switchover import BACK_WITHIN_S, Client, demote

@@ -16,7 +16,7 @@ from domain.losses.declared import KnownEvent
 from domain.postgres.connection import open_connection
 from domain.postgres.session import SERVING
 from domain.postgres.sql_file import statements
-from domain.postgres.unusable_reasons import reason
+from domain.postgres.trouble.unusable_reasons import reason
 
 EVERY_S: Final = 1.0
 """How old the file may be while the service runs. What was appended after the last turn before the

@@ -28,7 +28,7 @@ from domain.postgres.kept_connection import KeptConnection
 from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.session import FOLLOWING, MIGRATING, READING, SERVING, Session, stated
-from domain.postgres.unusable_reasons import reason
+from domain.postgres.trouble.unusable_reasons import reason
 from tests.conftest import Database, Run
 from tests.faults.proxy import Proxy, proxy_thread
 from tests.stopwatch import Stopwatch

@@ -29,7 +29,7 @@ from domain.postgres.session import (
     SERVING,
     Session,
 )
-from domain.postgres.unusable_reasons import TAKES_NO_WRITES
+from domain.postgres.trouble.unusable_reasons import TAKES_NO_WRITES
 from domain.scim_token.events import Presentation
 from domain.secret import SecretKind, mint
 from projections.ledger_check import check_ledger

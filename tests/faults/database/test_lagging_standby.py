@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from domain.postgres.pooler import TwoPrimaries, require_one_primary
+from domain.postgres.destinations import TwoPrimaries, require_one_primary
 from tests.faults.host import (
     LETS_NOBODY_IN,
     NEXT,

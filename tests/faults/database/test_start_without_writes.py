@@ -11,7 +11,7 @@ import pytest
 from api.doctor.examine import examine
 from api.doctor.finding import Finding, Status
 from api.settings import Settings
-from domain.postgres.unusable_reasons import TAKES_NO_WRITES
+from domain.postgres.trouble.unusable_reasons import TAKES_NO_WRITES
 from tests.api.cli.test_commands import refused, run
 from tests.conftest import Database
 from tests.faults.standby import Cluster, cluster

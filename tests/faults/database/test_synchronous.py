@@ -31,7 +31,7 @@ from domain.postgres.connection import configure, open_connection
 from domain.postgres.kept_connection import KeptConnection
 from domain.postgres.migrate import migrate
 from domain.postgres.session import FOLLOWING
-from domain.postgres.unusable_reasons import LATE_COMMIT
+from domain.postgres.trouble.late_commit import LATE_COMMIT
 from domain.scim_token.events import Presentation, Revoked
 from domain.secret import Secret
 from tests.conftest import APP_ROLE, Run, open_ledger

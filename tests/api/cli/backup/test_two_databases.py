@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from domain.postgres.pooler import TwoDatabases, require_one_database
+from domain.postgres.destinations import TwoDatabases, require_one_database
 from tests.api.cli.test_commands import refused, run
 from tests.conftest import Database, catch_up, new_database
 

@@ -5,28 +5,13 @@ connection strings. libpq gives no SQLSTATE for a connection that was refused, s
 apart by its words.
 """
 
-import math
 import re
-import time
-from collections.abc import Callable, Generator
-from typing import Final, TypeVar
+from typing import Final
 
 import psycopg
-import structlog
 
 from domain.errors import LedgerError, SharedSession
 
-logger = structlog.get_logger()
-
-T = TypeVar("T")
-Sent = TypeVar("Sent")
-Said = TypeVar("Said")
-LATE_COMMIT: Final = (
-    "the commit waits for a synchronous standby, which synchronous_standby_names demands: "
-    "bring that back, or take it out of the setting"
-)
-_LATE_S: Final = 3.0
-_ASKED_EVERY_MAX_S: Final = 60.0
 TAKES_NO_WRITES: Final = (
     "the database takes no writes, it is a standby or default_transaction_read_only is on: "
     "name the primary in DATABASE_URL, or all hosts of the cluster"
@@ -156,40 +141,3 @@ def reason(error: BaseException) -> str:
         return str(SharedSession())
     text = _QUOTED.sub('""', str(error))
     return next((means for said, means in _PATTERNS if said.search(text)), _UNKNOWN)
-
-
-class LateCommit:
-    """Tells where a program waits for a commit that waits for a standby: the server says nothing,
-    and may wait for ever. For one wait of one that may take as long as it likes.
-
-    is_waiting: whether a commit of ours waits for a standby, asked of the server beside the wait:
-    after _LATE_S, and in ever longer intervals. One line of the log tells it.
-    """
-
-    def __init__(self, is_waiting: Callable[[], bool]) -> None:
-        self._is_waiting = is_waiting
-        self._pause_s = _LATE_S
-        self._due = time.monotonic() + _LATE_S
-
-    def look(self) -> None:
-        """To be called several times a second."""
-        if time.monotonic() < self._due:
-            return
-        if self._is_waiting():
-            logger.warning(LATE_COMMIT)
-            self._due = math.inf
-            return
-        self._pause_s = min(2 * self._pause_s, _ASKED_EVERY_MAX_S)
-        self._due = time.monotonic() + self._pause_s
-
-    def during(self, work: Generator[Said, Sent, T]) -> Generator[Said, Sent, T]:
-        """The same generator of the library's; it is sent something several times a second."""
-        sent = None
-        while True:
-            try:
-                said = work.send(sent)  # type: ignore[arg-type]  # nothing, to begin with
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            sent = yield said
-            if not sent:  # nothing has come
-                self.look()
