@@ -222,8 +222,9 @@ def _shared_server(run: Path) -> Iterator[str]:
         server = EmbeddedPostgres(base, is_durable=False, settings=settings)
         server.start()
         conninfo = server.conninfo(user="postgres", dbname="postgres")
-        _prepare(conninfo)
     try:
+        with _locked(run / "postgres.lock"):
+            _prepare(conninfo)
         yield conninfo
     finally:
         with _locked(run / "postgres.lock"):
