@@ -9,7 +9,7 @@ import psycopg
 
 from api.deployment import embedded, own_pepper_file
 from api.doctor import ledger, process, server
-from api.doctor.finding import Finding, Status, fail, ok, warn
+from api.doctor.finding import Finding, Status, fail, ok, parts, warn
 from api.settings import Settings, SettingsError, given_twice
 from domain.errors import SharedSession, StoreUnavailable
 from domain.postgres.connection import OUT_OF_REACH, open_connection
@@ -59,9 +59,9 @@ def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
 
 def _settings(environment: Mapping[str, str]) -> Iterator[Finding]:
     """Whether a shell's variable, not the service's, decides which ledger is looked at."""
-    twice = [sentence.partition(": ") for sentence in given_twice(environment)]
+    twice = [parts(sentence) for sentence in given_twice(environment)]
     if twice:
-        yield warn("settings", "; ".join(found for found, _, _ in twice), twice[0][-1])
+        yield warn("settings", "; ".join(found for found, _ in twice), twice[0][1])
     else:
         yield ok("settings", "every variable is known")
 
@@ -73,8 +73,7 @@ def _sessions(conninfo: str) -> Iterator[Finding]:
             require_own_session(conninfo)
             yield ok("sessions", "each connection has one of its own")
         except SharedSession as shared:
-            found, _, remedy = str(shared).partition(": ")
-            yield fail("sessions", found, remedy)
+            yield fail("sessions", *parts(str(shared)))
 
 
 def _hosts(conninfo: str) -> Iterator[Finding]:
@@ -85,8 +84,7 @@ def _hosts(conninfo: str) -> Iterator[Finding]:
         several = f"not more than one of {count} takes writes"
         yield ok("hosts", "one is named" if count == 1 else several)
     except TwoPrimaries as two:
-        found, _, remedy = str(two).partition(": ")
-        yield fail("hosts", found, remedy)
+        yield fail("hosts", *parts(str(two)))
 
 
 def _owner(conninfo: str, settings: Settings) -> Iterator[Finding]:
@@ -97,8 +95,8 @@ def _owner(conninfo: str, settings: Settings) -> Iterator[Finding]:
         require_one_database(conninfo, settings.owner_database_url)
         yield ok("owner", "the owner's connection leads to the same database")
     except (TwoDatabases, StoreUnavailable) as error:
-        found, _, remedy = str(error).partition(": ")
-        yield (fail if isinstance(error, TwoDatabases) else warn)("owner", found, remedy)
+        finding = fail if isinstance(error, TwoDatabases) else warn
+        yield finding("owner", *parts(str(error)))
 
 
 def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
@@ -113,8 +111,7 @@ def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
             yield from _owner(conninfo, settings)
             yield from ledger.examine(connection, settings)
     except (StoreUnavailable, *OUT_OF_REACH) as error:
-        found, _, remedy = reason(error).partition(": ")
-        yield fail("database", found, remedy)
+        yield fail("database", *parts(reason(error)))
     except psycopg.errors.InsufficientPrivilege:
         yield fail(
             "rights", "the role of the service may not read all that it has to", ledger.MIGRATE

@@ -45,6 +45,12 @@ def fail(what: str, found: str, remedy: str) -> Finding:
     return Finding(what, Status.FAIL, found, remedy)
 
 
+def parts(sentence: str) -> tuple[str, str]:
+    """What was found, and what to do: a refusal of ours says both, with a colon between."""
+    found, _, remedy = sentence.partition(": ")
+    return found, remedy
+
+
 _WIDTH: Final = 22
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from psycopg import Connection
 
-from api.doctor.finding import Finding, fail, ok, warn
+from api.doctor.finding import Finding, fail, ok, parts, warn
 from api.settings import PREFIX, Settings
 from domain.errors import WrongEncoding
 from domain.postgres.connection import require_utf8
@@ -56,8 +56,7 @@ def encoding(connection: Connection) -> Finding:
     try:
         require_utf8(connection.pgconn)
     except WrongEncoding as wrong:
-        found, _, remedy = str(wrong).partition(": ")
-        return fail("encoding", found, remedy)
+        return fail("encoding", *parts(str(wrong)))
     return ok("encoding", "UTF8")
 
 
