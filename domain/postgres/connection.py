@@ -23,12 +23,16 @@ from domain.errors import (
     without_frames,
 )
 from domain.postgres.cancellable_connection import Cancellable
-from domain.postgres.session import COMMAND, SERVING, Session, each_host, stated
-from domain.postgres.sql_file import statements
+from domain.postgres.session import (
+    COMMAND,
+    SERVING,
+    WAITS_FOR_STANDBY,
+    Session,
+    each_host,
+    stated,
+)
 from domain.postgres.trouble.late_commit import LateCommit
 from domain.postgres.trouble.unusable_reasons import TAKES_NO_WRITES, reason
-
-_SQL: Final = statements("domain.postgres", "sql/session.sql")
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S: Final = 1.0
@@ -208,7 +212,7 @@ def waits_for_standby(conninfo: str) -> bool:
     """
     try:
         with open_connection(conninfo, session=SERVING, timeout_s=2) as beside:
-            return beside.execute(_SQL["waits_for_standby"]).fetchone() is not None
+            return beside.execute(WAITS_FOR_STANDBY).fetchone() is not None
     except (LedgerError, psycopg.Error):
         return False
 

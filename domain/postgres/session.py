@@ -67,6 +67,7 @@ _STATED: Final = {
 
 _SQL: Final = statements("domain.postgres", "sql/session.sql")
 UNSAFE: Final = _SQL["unsafe"]
+WAITS_FOR_STANDBY: Final = _SQL["waits_for_standby"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,16 @@ _UNTRUSTED: Final = frozenset({18, 19, 20, 21})
 _ELSEWHERE: Final = frozenset({62, 64})
 """X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH."""
 
+_NO_TLS: Final = "it speaks no TLS; without TLS, SCIM_UPSTREAM_URL begins with http://"
+_OLD_TLS: Final = "it speaks no TLS of version 1.2 or newer"
 _REASONS: Final = {
-    "HTTP_REQUEST": "it speaks no TLS; without TLS, SCIM_UPSTREAM_URL begins with http://",
-    "WRONG_VERSION_NUMBER": "it speaks no TLS; without TLS, SCIM_UPSTREAM_URL begins with http://",
-    "UNSUPPORTED_PROTOCOL": "it speaks no TLS of version 1.2 or newer",
-    "TLSV1_ALERT_PROTOCOL_VERSION": "it speaks no TLS of version 1.2 or newer",
+    "HTTP_REQUEST": _NO_TLS,
+    "WRONG_VERSION_NUMBER": _NO_TLS,
+    "UNSUPPORTED_PROTOCOL": _OLD_TLS,
+    "TLSV1_ALERT_PROTOCOL_VERSION": _OLD_TLS,
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client's certificate, and there is none here",
 }
 """By what OpenSSL calls them."""
-
 
 NO_END: Final = "the upstream hung up, and did not end TLS before (close_notify)"
 
