@@ -57,7 +57,7 @@ from tests.domain.scenario import (
 MANAGE, READ = Permission.API_TOKENS_MANAGE, Permission.SCIM_TOKENS_READ
 ME, OTHER = UUID(int=21), UUID(int=22)
 FOREIGN: Final = UUID(int=3)
-ADA: Final = UUID(int=4)
+USER: Final = UUID(int=4)
 Teams = tuple[UUID, ...] | None
 
 
@@ -68,7 +68,7 @@ def token(
     expires_at: datetime | None = None,
 ) -> ApiToken:
     made = Created(
-        user_id=ADA,
+        user_id=USER,
         teams=teams,
         permissions=permissions,
         digest=FIRST,
@@ -103,7 +103,7 @@ class TestGranting:
             teams=(TEAM_ID,),
             permissions=(READ,),
             digest=Digest(bytes(32), 1),
-            created_by=Actor(ADA, ME, source="192.0.2.1", user_agent="curl/8.5.0"),
+            created_by=Actor(USER, ME, source="192.0.2.1", user_agent="curl/8.5.0"),
             expires_at=T2,
             reason="for the SIEM",
             is_end_asked_for=True,
@@ -172,7 +172,7 @@ class TestManaging:
         assert not sees(caller, other)
 
     def test_the_operator_manages_every_token(self) -> None:
-        found, actor = managed(states_of(token(READ)), Operator(ADA, "root@db1"), T1, token_id=ME)
+        found, actor = managed(states_of(token(READ)), Operator(USER, "root@db1"), T1, token_id=ME)
         assert (found.id, actor.operator) == (ME, "root@db1")
 
 
@@ -294,11 +294,11 @@ def test_planted_a_model_that_forgot_teams_would_be_found() -> None:
 
 
 CALL: Final = ApiCall(ME, source="192.0.2.1", user_agent="curl", digests=[FIRST.value])
-CALLED: Final = Actor(ADA, ME, "192.0.2.1", "curl")
+CALLED: Final = Actor(USER, ME, "192.0.2.1", "curl")
 SIGNED: Final[Mapping[Authority, Actor]] = {
     Operator(FOREIGN, "root@db1"): Actor(FOREIGN, None, operator="root@db1"),
     SignedReport("192.0.2.2", "GitHub"): Actor(None, None, "192.0.2.2", "GitHub"),
-    ME: Actor(ADA, ME),
+    ME: Actor(USER, ME),
     OTHER: Actor(None, None),
 }
 """By whom a command may be given, besides `CALL`, and how it is signed then; of OTHER is nothing
