@@ -21,7 +21,7 @@ from api.clock_and_ids import CLOCK_AND_IDS
 from api.settings import Settings, SettingsError, pepper_keys
 from domain.errors import PepperMismatch
 from domain.eventstore.known_head.head_file import FILE_NAME as HEAD_FILE_NAME
-from domain.eventstore.peppers.fingerprints import has_pepper, record_pepper, require_pepper
+from domain.eventstore.peppers.fingerprints import compare_pepper, has_pepper, record_pepper
 from domain.files.whole_file import whole_file
 from domain.ledger import TokenLedger
 from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailable
@@ -58,25 +58,32 @@ class Keys(Enum):
     IGNORED = "ignored"
 
 
+class Schema(Enum):
+    """What is done about pending migrations.
+
+    REQUIRED: they are refused on a server that DATABASE_URL names, and applied to the embedded one.
+    MIGRATED: applied to both. KEPT: an earlier release's schema is taken as it is.
+    """
+
+    REQUIRED = "required"
+    MIGRATED = "migrated"
+    KEPT = "kept"
+
+
 @contextmanager
 def open_store(
-    settings: Settings,
-    *,
-    migrates: bool = False,
-    keys: Keys = Keys.COMPARED,
-    keeps_schema: bool = False,
+    settings: Settings, *, keys: Keys = Keys.COMPARED, schema: Schema = Schema.REQUIRED
 ) -> Iterator[Settings]:
     """Settings with `database_url` and a pepper; the embedded server runs for the block at least.
 
-    migrates: apply pending migrations to a server that DATABASE_URL names; the embedded one always
-    has them. keeps_schema: an earlier release's stays. Raises SettingsError, EmbeddedPostgresError,
-    StoreUnavailable, SharedSession, NotMigrated, UnsafeDatabase, WrongEncoding and PepperMismatch.
+    Raises SettingsError, EmbeddedPostgresError, StoreUnavailable, SharedSession, NotMigrated,
+    UnsafeDatabase, WrongEncoding and PepperMismatch.
     """
     if settings.database_url is not None:
-        if migrates:
-            migrate_given(settings)
+        if schema is Schema.MIGRATED:
+            migrate_store(settings)
         require_own_session(settings.database_url)
-        yield _checked(settings, keys, keeps_schema=keeps_schema)
+        yield _checked(settings, keys, schema)
         return
     server = embedded(settings)
     if keys is not Keys.RECORDED and not server.has_cluster:
@@ -84,8 +91,8 @@ def open_store(
     server.start()
     try:
         with server.alone():
-            prepared = _prepared(settings, server, keys, keeps_schema=keeps_schema)
-        yield _checked(prepared, keys, keeps_schema=keeps_schema)
+            prepared = _prepared(settings, server, keys, schema)
+        yield _checked(prepared, keys, schema)
     finally:
         with _undisturbed():
             server.stop()
@@ -93,7 +100,7 @@ def open_store(
 
 @contextmanager
 def empty_store(settings: Settings) -> Iterator[None]:
-    """The server runs for the block and has the database, in which nothing is made yet."""
+    """The server runs for the block and has the database, in which nothing need be made yet."""
     if settings.database_url is not None:
         yield
         return
@@ -167,12 +174,14 @@ def owner_as_given(settings: Settings) -> str:
     return settings.owner_database_url or settings.database_url
 
 
-def migrate_given(settings: Settings) -> list[int]:
-    """Migrate the server that DATABASE_URL names, as the owner; returns the numbers applied.
+def migrate_store(settings: Settings) -> list[int]:
+    """Migrate the database as the owner; returns the numbers applied. The server is running.
 
-    Where a pepper is given, too, its keys are recorded. Raises as `open_store`, and MigrationError.
+    Where one that DATABASE_URL names is given a pepper, too, its keys are recorded. Raises as
+    `open_store`, and MigrationError.
     """
-    assert settings.database_url is not None
+    if settings.database_url is None:
+        return migrate(owner_as_given(settings), app_role=_APP_ROLE)
     has_keys = settings.pepper is not None or settings.pepper_file is not None
     pepper = Pepper(pepper_keys(settings)) if has_keys else None
     owner = owner_conninfo(settings, needs_app=False)  # it may only be named yet
@@ -205,17 +214,14 @@ def _make_database(server: EmbeddedPostgres, *, makes: bool) -> None:
                 admin.execute(statement.format(sql.Identifier(_DATABASE)))
 
 
-def _prepared(
-    settings: Settings, server: EmbeddedPostgres, keys: Keys, *, keeps_schema: bool
-) -> Settings:
+def _prepared(settings: Settings, server: EmbeddedPostgres, keys: Keys, schema: Schema) -> Settings:
     """The embedded server's role, database, schema and pepper; made once, kept with its data."""
     _make_database(server, makes=keys is Keys.RECORDED)
-    owner = server.conninfo(user=_OWNER, dbname=_DATABASE)
-    if not keeps_schema:
-        migrate(owner, app_role=_APP_ROLE)
+    if schema is not Schema.KEPT:
+        migrate_store(settings)
     pepper_file = settings.pepper_file
     if pepper_file is None and settings.pepper is None and keys is not Keys.IGNORED:
-        pepper_file = _own_pepper(server, owner)
+        pepper_file = _own_pepper(server)
     return msgspec.structs.replace(
         settings,
         database_url=server.conninfo(user=_APP_ROLE, dbname=_DATABASE),
@@ -247,14 +253,14 @@ def needs_pepper(settings: Settings) -> None:
         raise SettingsError(f"put the pepper of the backup in its place first, {kept}")
 
 
-def _own_pepper(server: EmbeddedPostgres, owner: str) -> Path:
+def _own_pepper(server: EmbeddedPostgres) -> Path:
     """The file of the embedded ledger's key, made with the ledger.
 
     Raises PepperMismatch where it is lost.
     """
     path = own_pepper_file(server)
     if not path.exists():
-        with open_connection(owner) as connection:
+        with open_connection(server.conninfo(user=_OWNER, dbname=_DATABASE)) as connection:
             if has_pepper(connection):
                 raise PepperMismatch(
                     f"the key of this ledger's secrets is lost, {path}: "
@@ -266,13 +272,13 @@ def _own_pepper(server: EmbeddedPostgres, owner: str) -> Path:
     return path
 
 
-def _checked(settings: Settings, keys: Keys, *, keeps_schema: bool) -> Settings:
+def _checked(settings: Settings, keys: Keys, schema: Schema) -> Settings:
     assert settings.database_url is not None
     if settings.pepper is None and settings.pepper_file is None and keys is not Keys.IGNORED:
         raise SettingsError("with DATABASE_URL a pepper is needed: set SCIM_LEDGER_PEPPER_FILE")
     try:
         with open_connection(settings.database_url, session=SERVING) as connection:
-            if pending(connection) and not (keeps_schema and applied(connection)):
+            if pending(connection) and not (schema is Schema.KEPT and applied(connection)):
                 raise NotMigrated(
                     "the database lacks migrations of this release: run scim-ledger migrate"
                 )
@@ -288,13 +294,5 @@ def _checked(settings: Settings, keys: Keys, *, keeps_schema: bool) -> Settings:
 def _check_keys(connection: psycopg.Connection, settings: Settings, keys: Keys) -> None:
     if keys is Keys.IGNORED:
         return
-    pepper = Pepper(pepper_keys(settings))
-    known = require_pepper(connection, pepper)
-    if keys is Keys.RECORDED or known == 0:
-        record_pepper(connection, pepper)
-    elif known < pepper.generation:
-        # A secret under a key that no running service knows would be unknown to all of them.
-        raise PepperMismatch(
-            f"the pepper has a key of generation {known + 1}, which this ledger does not know yet: "
-            "start the service with it first"
-        )
+    check = record_pepper if keys is Keys.RECORDED else compare_pepper
+    check(connection, Pepper(pepper_keys(settings)))

@@ -23,8 +23,8 @@ from api.cli.installation.config import SECRET_PARTS
 from api.cli.recover import lost
 from api.deployment import (
     Keys,
+    Schema,
     empty_store,
-    migrate_given,
     needs_pepper,
     open_store,
     owner_conninfo,
@@ -75,7 +75,7 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
         raise InvalidValue("FILE", error.strerror) from error
     _require_backup(file)
     settings = load(data_dir=data_dir)
-    with open_store(settings, keys=Keys.IGNORED, keeps_schema=True):
+    with open_store(settings, keys=Keys.IGNORED, schema=Schema.KEPT):
         owner = owner_conninfo(settings)
         with open_connection(owner) as connection:
             program = _program("pg_dump", connection)
@@ -143,9 +143,7 @@ def _checked(settings: Settings) -> tuple[Checked, Loss | None]:
     Raises BackupError where the pepper is another.
     """
     try:
-        if settings.database_url is not None:
-            migrate_given(settings)
-        with open_store(settings) as ready:
+        with open_store(settings, schema=Schema.MIGRATED) as ready:
             assert ready.database_url is not None
             with open_connection(ready.database_url) as connection:
                 return check_ledger(connection), lost(ready)

@@ -37,8 +37,10 @@ from api.cli.usage_errors import usage_line
 from api.deployment import (
     Keys,
     NotMigrated,
+    Schema,
     UnsafeDatabase,
-    migrate_given,
+    empty_store,
+    migrate_store,
     open_store,
     owner_as_given,
 )
@@ -64,6 +66,7 @@ EXPECTED: Final = (
     TooFewDescriptors,
     LedgerError,
     NotMigrated,
+    Schema,
     UnsafeDatabase,
     UnappliableEvent,
     psycopg.Error,
@@ -172,19 +175,18 @@ def serve_command(
     """Run the service: on its embedded PostgreSQL, or on the server that DATABASE_URL names."""
     hosts = ",".join(host) if host else None
     settings = load(host=hosts, port=port, workers=workers, data_dir=data_dir)
-    return serve(settings, migrates=migrate)
+    return serve(settings, schema=Schema.MIGRATED if migrate else Schema.REQUIRED)
 
 
 @app.command
 def migrate(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Apply pending migrations as the owner role (SCIM_LEDGER_OWNER_DATABASE_URL)."""
     settings = load(data_dir=data_dir)
-    if settings.database_url is None:
-        with open_store(settings, keys=Keys.RECORDED) as ready:
-            assert ready.database_url is not None
-            numbers, version = [], _version(ready.database_url)
-    else:
-        numbers = migrate_given(settings)
+    with empty_store(settings):
+        numbers = migrate_store(settings)
+        if settings.database_url is None:
+            with open_store(settings, keys=Keys.RECORDED):  # an embedded ledger has its pepper, too
+                pass
         version = _version(owner_as_given(settings))
     show({"applied": numbers, "version": version}, as_json=as_json)
 

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from api.cli.api_token import first
-from api.deployment import Keys, embedded, open_store
+from api.deployment import Keys, Schema, embedded, open_store
 from api.doctor.before_start import NEEDS
 from api.process import check_descriptor_limit
 from api.server.heartbeat import Pulse
@@ -45,22 +45,22 @@ _KEPT_HERE: Final = {
 logger = structlog.get_logger()
 
 
-def serve(settings: Settings, *, migrates: bool) -> int:
+def serve(settings: Settings, *, schema: Schema) -> int:
     """Run the service until SIGTERM or SIGINT; returns the exit code."""
     log_without_waiting()
     configure_logging(settings.log_level, settings.log_format)
     try:
-        return _serve(settings, migrates=migrates)
+        return _serve(settings, schema)
     except (KeyboardInterrupt, SystemExit):  # told to end before the supervisor listened to signals
         return 0
 
 
-def _serve(settings: Settings, *, migrates: bool) -> int:
+def _serve(settings: Settings, schema: Schema) -> int:
     check_descriptor_limit()
     for need in NEEDS.values():
         need(settings)
     with (
-        open_store(settings, migrates=migrates, keys=Keys.RECORDED) as ready,
+        open_store(settings, keys=Keys.RECORDED, schema=schema) as ready,
         _kept_running(settings),
     ):
         listeners = listen_on(hosts(ready), ready.port)

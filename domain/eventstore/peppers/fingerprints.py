@@ -77,6 +77,22 @@ def record_pepper(connection: Connection, pepper: Pepper) -> int:
     return added
 
 
+def compare_pepper(connection: Connection, pepper: Pepper) -> None:
+    """Require the pepper of what is no start: its generations are those that the ledger knows.
+
+    One that knows none yet has them written down. Raises PepperMismatch, also for a new generation:
+    a secret under a key that no running service knows would be unknown to all of them.
+    """
+    known = require_pepper(connection, pepper)
+    if known == 0:
+        record_pepper(connection, pepper)
+    elif known < pepper.generation:
+        raise PepperMismatch(
+            f"the pepper has a key of generation {known + 1}, which this ledger does not know yet: "
+            "start the service with it first"
+        )
+
+
 def _require_none_missing(pepper: Pepper, known: int) -> None:
     """A generation that the ledger does not know cannot have been retired."""
     for generation, fingerprint in enumerate(pepper.fingerprints[known:], start=known + 1):

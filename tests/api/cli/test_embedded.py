@@ -20,6 +20,7 @@ import pytest
 from cyclopts import App
 
 from api.cli.commands import app
+from domain.postgres.migrate import available
 from tests.api.cli import forked_cli
 from tests.api.cli.test_commands import commands
 from tests.api.cli.test_flags import arguments
@@ -176,6 +177,13 @@ def test_a_command_on_a_directory_of_something_else_leaves_it_alone(data_dir: Pa
 
 
 # C11: one server, however many use it
+
+
+def test_migrate_tells_what_it_applied(data_dir: Path) -> None:
+    """It had told of none, whatever it did."""
+    first, second = (told(data_dir, "migrate") for _ in range(2))
+    assert first == {"applied": sorted(available()), "version": max(available())}
+    assert second == {"applied": [], "version": max(available())}
 
 
 def test_services_and_commands_that_start_at_once_on_a_new_directory_share_one_ledger(
