@@ -162,6 +162,8 @@ class Upstream:
         if not 200 <= answer.status <= 599:  # noqa: PLR2004 - 101 would be another protocol, 600 is none
             raise BadAnswer(f"its status is {answer.status}")
         client.is_answered = True
+        if answer.status == 401:  # noqa: PLR2004 - the provider takes its good token for bad
+            logger.warning("upstream.unauthorized", request_id=scope["state"]["request_id"])
         is_bodiless = scope["method"] == "HEAD" or answer.status in BODILESS
         await answering.begin(answer.status, self._headers.answer(answer, scope))
         is_last = False

@@ -119,6 +119,21 @@ def test_an_answer_that_is_broken_off_is_logged(run: Run) -> None:
     run(story())
 
 
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 500])
+def test_a_401_of_the_upstreams_is_logged(run: Run, status: int) -> None:
+    """The provider is told that its good token is bad, and nothing of ours has said so."""
+
+    async def story() -> None:
+        with structlog.testing.capture_logs() as logged:
+            (start, _), _ = await answer_to(b"HTTP/1.1 %d\r\nContent-Length: 0\r\n\r\n" % status)
+        assert start["type"] == "http.response.start"
+        assert start["status"] == status
+        told = {"event": "upstream.unauthorized", "log_level": "warning", "request_id": "r"}
+        assert logged == ([told] if status == 401 else [])
+
+    run(story())
+
+
 @pytest.mark.parametrize(
     ("location", "passed"),
     [
