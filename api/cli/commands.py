@@ -66,7 +66,6 @@ EXPECTED: Final = (
     TooFewDescriptors,
     LedgerError,
     NotMigrated,
-    Schema,
     UnsafeDatabase,
     UnappliableEvent,
     psycopg.Error,
