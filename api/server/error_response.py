@@ -1,7 +1,7 @@
 """Whole error responses of the protocol itself, before or instead of an application's answer."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -44,19 +44,21 @@ class Refusal(Exception):
         self.detail = detail
         self.request_id = str(_new_id())
 
-    def to_bytes(self, target: bytes = b"") -> bytes:
+    def to_bytes(self, fields: Iterable[tuple[bytes, bytes]], target: bytes = b"") -> bytes:
         """Return the whole response: a SCIM error (RFC 7644) to who speaks SCIM,
         else a problem (RFC 9457).
 
-        target: of the request, as far as it is known.
+        fields: of every answer, as the server keeps them. target: of the request, as far as it is
+        known.
         """
         media_type, body = _told(self.status, self.detail, target, self.request_id)
         retry_after = b"retry-after: 1\r\n" if self.status == 503 else b""  # noqa: PLR2004
         return (
-            b"%s\r\ncontent-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n"
+            b"%s\r\n%scontent-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n"
             b"cache-control: no-store\r\n%sconnection: close\r\n\r\n%s"
         ) % (
             STATUS_LINE[self.status],
+            b"".join(b"%s: %s\r\n" % field for field in fields),
             media_type,
             len(body),
             self.request_id.encode(),

@@ -186,7 +186,7 @@ class StrictHttpProtocol(asyncio.Protocol):
         refusal = Refusal(503, "This server has all the connections it can serve.")
         self._http.refused(503, refusal.request_id)
         self.connections.discard(self)
-        self.transport.write(refusal.to_bytes())
+        self.transport.write(refusal.to_bytes(self.default_headers))
         if len(places.turned_away) < TURNED_AWAY_AT_ONCE:
             places.turned_away.add(self)
             self.end()
@@ -470,14 +470,14 @@ class StrictHttpProtocol(asyncio.Protocol):
                 self._not_begun = None
                 del newest.task  # it is going to hold an error, and that its exchange
             if not newest.is_begun:
-                self.transport.write(refusal.to_bytes(self.url))
+                self.transport.write(refusal.to_bytes(self.default_headers, self.url))
         elif newest is not None and not newest.is_answered:
             # Earlier requests are answered first, and the connection ends with the last of these
             # answers.
             self.shutdown()
             return
         else:
-            self.transport.write(refusal.to_bytes(self.url))
+            self.transport.write(refusal.to_bytes(self.default_headers, self.url))
         self.end()
 
 

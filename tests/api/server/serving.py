@@ -14,6 +14,7 @@ import uvicorn
 HOST = b"Host: ledger\r\n"
 GOOD = b"GET /good HTTP/1.1\r\n" + HOST + b"\r\n"
 LAST = b"GET /last HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+_FINAL = re.compile(rb"HTTP/1\.1 [2-5]\d\d .*?\r\n\r\n", re.DOTALL)
 CHUNKED = b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -84,10 +85,14 @@ def read_to_end(client: socket.socket) -> bytes:
 
 
 def exchange(address: tuple[str, int], *pieces: bytes) -> bytes:
+    """All that is answered; each answer says when it was made (RFC 9110 §6.6.1)."""
     with connect(address) as client:
         for piece in pieces:
             client.sendall(piece)
-        return read_to_end(client)
+        answer = read_to_end(client)
+    for told in _FINAL.findall(answer):
+        assert b"\r\ndate: " in told, told
+    return answer
 
 
 def head(

@@ -280,9 +280,11 @@ def test_the_limits_are_those_of_the_reference() -> None:
 
 def test_a_refusal_is_a_whole_response() -> None:
     refusal = Refusal(503, "Enough.")
-    answer = refusal.to_bytes()
+    answer = refusal.to_bytes([(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")])
 
-    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert answer.startswith(
+        b"HTTP/1.1 503 Service Unavailable\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+    )
     assert answer.endswith(
         b',"title":"Too many connections","status":503,"detail":"Enough.",'
         b'"instance":"urn:uuid:%s"}' % refusal.request_id.encode()
