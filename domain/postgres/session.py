@@ -18,9 +18,10 @@ from domain.postgres.sql_file import statements
 ANSWER_SLACK_S: Final = 1.0
 """What an answer may take beyond the time after which the server ends the statement."""
 
-PROGRAM_UNSENT_MS: Final = 60_000
-"""A dump or a restore waits for disks, on both sides: neither may take the other's for a network
-that has gone.
+UNSENT_MS: Final = 3000
+PATIENT_UNSENT_MS: Final = 60_000
+"""What may take as long as it likes waits for disks, on both sides: neither may take the other's
+for a network that has gone. Linux counts the time in which a living peer takes nothing, too.
 """
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
@@ -98,6 +99,11 @@ class Session:
         connection.
         """
         return self.statement_ms / 1000 + ANSWER_SLACK_S if self.statement_ms else None
+
+    @property
+    def unsent_ms(self) -> int:
+        """How long the server may take nothing of what is sent to it."""
+        return UNSENT_MS if self.statement_ms else PATIENT_UNSENT_MS
 
     def statements(self, server_version: int) -> bytes:
         """All that it states, for one round trip.
@@ -192,7 +198,7 @@ def stated(
     *,
     needs_writes: bool = True,
     application_name: str = "scim-ledger",
-    unsent_ms: int = 3000,
+    unsent_ms: int = UNSENT_MS,
 ) -> str:
     """The same connection string with what must be said before the session begins.
 
@@ -218,11 +224,11 @@ def stated_for_program(conninfo: str, program: str, *, is_told_to_server: bool) 
     is_told_to_server: that the server gives the session up, too, when this machine has gone, with
     all that it has locked. By libpq's `options`, which not every pooler takes.
     """
-    told = stated(conninfo, application_name=program, unsent_ms=PROGRAM_UNSENT_MS)
+    told = stated(conninfo, application_name=program, unsent_ms=PATIENT_UNSENT_MS)
     if not is_told_to_server:
         return told
     limits = {name: value for name, value in _STATED.items() if name.startswith("tcp_")}
-    limits["tcp_user_timeout"] = str(PROGRAM_UNSENT_MS)
+    limits["tcp_user_timeout"] = str(PATIENT_UNSENT_MS)
     given = conninfo_to_dict(conninfo).get("options") or ""
     ours = " ".join(f"-c {name}={value}" for name, value in limits.items())
     return make_conninfo(told, options=f"{given} {ours}".strip())
