@@ -30,13 +30,15 @@ from api.deployment import (
     owner_conninfo,
 )
 from api.settings import Settings, load
-from domain.errors import InvalidValue, LedgerError, PepperMismatch
+from domain.errors import InvalidValue, LedgerError, PepperMismatch, StoreUnavailable
 from domain.files.whole_file import NotAFile, require_file, whole_file
 from domain.losses.declared import Loss, in_words
 from domain.postgres.connection import open_connection, waits_for_standby
 from domain.postgres.embedded.programs import installed_programs
 from domain.postgres.migrate import takes_owner
+from domain.postgres.session import stated_for_program
 from domain.postgres.trouble.late_commit import LateCommit
+from domain.postgres.trouble.unusable_reasons import is_lost, loss_in, reason
 from projections.ledger_check import Checked, check_ledger
 
 WHAT: Final = (
@@ -49,6 +51,7 @@ _MAGIC: Final = b"PGDMP"
 """What a file of pg_dump's custom format begins with."""
 _SERVICE: Final = "scim-ledger"
 _LOOKED_EVERY_S: Final = 0.5
+_REFUSED_BY_POOLER: Final = "unsupported startup parameter"
 _HAS: Final[LiteralString] = (
     "SELECT to_regnamespace('ledger') IS NOT NULL, to_regnamespace('views') IS NOT NULL"
 )
@@ -140,7 +143,7 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
 def _checked(settings: Settings) -> tuple[Checked, Loss | None]:
     """What is restored, made ready for this release, and what it lacks.
 
-    Raises BackupError where the pepper is another.
+    Raises BackupError where the pepper is another, or the database is lost meanwhile.
     """
     try:
         with open_store(settings, schema=Schema.MIGRATED) as ready:
@@ -150,6 +153,13 @@ def _checked(settings: Settings) -> tuple[Checked, Loss | None]:
     except PepperMismatch as error:
         raise BackupError(
             f"{error}; the backup itself is restored: then go on with scim-ledger verify"
+        ) from error
+    except (StoreUnavailable, psycopg.Error) as error:
+        if not (isinstance(error, StoreUnavailable) or is_lost(error)):
+            raise
+        raise BackupError(
+            f"{reason(error)}; the backup itself is restored: "
+            "then go on with scim-ledger migrate, and scim-ledger verify"
         ) from error
 
 
@@ -183,22 +193,34 @@ def _program(name: str, connection: psycopg.Connection) -> Path:
 
 def _run(program: Path, conninfo: str, *arguments: str, remedy: str) -> None:
     """remedy: of a right that is lacking. What the program says is read in English."""
-    with _told(conninfo) as (dbname, environment):
-        said, code = _ended(
-            [program, "--no-password", f"--dbname={dbname}", *arguments],
-            {**os.environ, **environment, "LC_ALL": "C"},
-            LateCommit(partial(waits_for_standby, conninfo)),
-        )
+    said, code = _said(program, conninfo, *arguments, is_told_to_server=True)
+    if code != 0 and _REFUSED_BY_POOLER in said:
+        said, code = _said(program, conninfo, *arguments, is_told_to_server=False)
     if code != 0:
         reasons = [line for line in said.splitlines() if "error" in line] or ["it gave no reason"]
         is_denied = "privilege" in reasons[0] or "permission denied" in reasons[0]
         mend = f"; {remedy}" if is_denied else ""
+        if (lost := loss_in(said)) is not None:
+            mend = f"; {lost}; then repeat it"
         if "unsupported version" in reasons[0]:
             mend = (
                 "; the backup is of a later PostgreSQL: restore it to a server of that major "
                 "version, or of a later one"
             )
         raise BackupError(f"{reasons[0].strip()}{mend}")
+
+
+def _said(
+    program: Path, conninfo: str, *arguments: str, is_told_to_server: bool
+) -> tuple[str, int]:
+    """As `_ended`. is_told_to_server: as of `stated_for_program`."""
+    stated = stated_for_program(conninfo, program.name, is_told_to_server=is_told_to_server)
+    with _told(stated) as (dbname, environment):
+        return _ended(
+            [program, "--no-password", f"--dbname={dbname}", *arguments],
+            {**os.environ, **environment, "LC_ALL": "C"},
+            LateCommit(partial(waits_for_standby, conninfo)),
+        )
 
 
 def _ended(

@@ -55,6 +55,7 @@ from domain.eventstore.ledger_clock import skew_of
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.migrate import applied
+from domain.postgres.trouble.unusable_reasons import is_lost, reason
 from projections.projection import UnappliableEvent
 
 T = TypeVar("T")
@@ -225,8 +226,10 @@ def _line(error: Exception) -> str:
             return (
                 f"{error}; it has stopped: scim-ledger projections list says at which event and why"
             )
-        case OSError(strerror=str() as reason):
-            return reason if error.filename is None else f"{error.filename}: {reason}"
+        case OSError(strerror=str() as said):
+            return said if error.filename is None else f"{error.filename}: {said}"
+        case psycopg.Error() if is_lost(error):
+            return f"{reason(error)}; then repeat it"
     skew = skew_of(error) if isinstance(error, psycopg.Error) else error
     if isinstance(skew, ClockSkewed):
         return f"{skew}: synchronise both clocks (NTP), then repeat it"

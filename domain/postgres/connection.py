@@ -184,7 +184,7 @@ def open_connection(
     """
     try:
         connection = Bounded.connect(
-            stated(conninfo, needs_writes=not is_examined),
+            stated(conninfo, needs_writes=not is_examined, unsent_ms=session.unsent_ms),
             autocommit=True,
             connect_timeout=timeout_s,
         )

@@ -18,6 +18,12 @@ from domain.postgres.sql_file import statements
 ANSWER_SLACK_S: Final = 1.0
 """What an answer may take beyond the time after which the server ends the statement."""
 
+UNSENT_MS: Final = 3000
+PATIENT_UNSENT_MS: Final = 60_000
+"""What may take as long as it likes waits for disks, on both sides: neither may take the other's
+for a network that has gone. Linux counts the time in which a living peer takes nothing, too.
+"""
+
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _TRANSACTION_TIMEOUT_SINCE: Final = 170000
 
@@ -93,6 +99,11 @@ class Session:
         connection.
         """
         return self.statement_ms / 1000 + ANSWER_SLACK_S if self.statement_ms else None
+
+    @property
+    def unsent_ms(self) -> int:
+        """How long the server may take nothing of what is sent to it."""
+        return UNSENT_MS if self.statement_ms else PATIENT_UNSENT_MS
 
     def statements(self, server_version: int) -> bytes:
         """All that it states, for one round trip.
@@ -182,23 +193,45 @@ MIGRATING: Final = Session(more={"check_function_bodies": "on"})
 """DDL as the owner. How long it waits for those who use the tables is told with each migration."""
 
 
-def stated(conninfo: str, *, needs_writes: bool = True) -> str:
+def stated(
+    conninfo: str,
+    *,
+    needs_writes: bool = True,
+    application_name: str = "scim-ledger",
+    unsent_ms: int = UNSENT_MS,
+) -> str:
     """The same connection string with what must be said before the session begins.
 
     It breaks when the server's machine has been gone for 8 s: one that only waits for an answer
     would wait for two hours. needs_writes: of several hosts it is the one that takes writes, and
-    none where none does.
+    none where none does. unsent_ms: how long the server may take nothing of what is sent to it.
     """
     return make_conninfo(
         conninfo,
-        application_name="scim-ledger",
+        application_name=application_name,
         target_session_attrs="read-write" if needs_writes else "any",
         keepalives=1,
         keepalives_idle=5,
         keepalives_interval=1,
         keepalives_count=3,
-        tcp_user_timeout=3000,
+        tcp_user_timeout=unsent_ms,
     )
+
+
+def stated_for_program(conninfo: str, program: str, *, is_told_to_server: bool) -> str:
+    """The same for a program of PostgreSQL's own, which gives no session of its settings to us.
+
+    is_told_to_server: that the server gives the session up, too, when this machine has gone, with
+    all that it has locked. By libpq's `options`, which not every pooler takes.
+    """
+    told = stated(conninfo, application_name=program, unsent_ms=PATIENT_UNSENT_MS)
+    if not is_told_to_server:
+        return told
+    limits = {name: value for name, value in _STATED.items() if name.startswith("tcp_")}
+    limits["tcp_user_timeout"] = str(PATIENT_UNSENT_MS)
+    given = conninfo_to_dict(conninfo).get("options") or ""
+    ours = " ".join(f"-c {name}={value}" for name, value in limits.items())
+    return make_conninfo(told, options=f"{given} {ours}".strip())
 
 
 def each_host(conninfo: str) -> list[str]:

@@ -20,6 +20,10 @@ _NO_ANSWER: Final = (
     "the database did not answer in time: check the server, the network, and a pooler before it, "
     "whose connections may all be taken"
 )
+_SILENT: Final = (
+    "the host of DATABASE_URL does not answer: check the server, the network and its firewalls"
+)
+_CLOSED: Final = "the database closed the connection: its log says why"
 _UNKNOWN: Final = "the database does not accept connections: its log says why"
 _LACKS_A_RIGHT: Final = (
     "the role lacks a right: run scim-ledger migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)"
@@ -86,6 +90,9 @@ _SAID: Final = {
         "the client certificate is not accepted: check sslcert and whether it has expired, and "
         "sslkey, which only its owner may read"
     ),
+    # One that was made, and lost: that is no matter of TLS.
+    "SSL SYSCALL error: connection timed out": _SILENT,
+    "consuming input failed: SSL|SSL connection has been closed": _CLOSED,
     "SSL|TLS": "TLS with the server failed: check sslmode and the server's TLS settings",
     (
         "could not translate host name|name or service not known|"
@@ -101,9 +108,7 @@ _SAID: Final = {
         "this operating system user may not open the server's socket: check its directory"
     ),
     "no answer came in time": _NO_ANSWER,  # so says our own side
-    "timeout expired|timed out|no route to host|network is unreachable|host is down": (
-        "the host of DATABASE_URL does not answer: check the server, the network and its firewalls"
-    ),
+    "timeout expired|timed out|no route to host|network is unreachable|host is down": _SILENT,
     "permission denied to set": (
         "the role may not set an option of the connection string: remove it, or grant it to the "
         "role"
@@ -112,9 +117,10 @@ _SAID: Final = {
         "the database, or a pooler before it, does not take a parameter of the "
         "connection string: remove it"
     ),
-    "server closed the connection|connection reset|broken pipe|terminating connection": (
-        "the database closed the connection: its log says why"
-    ),
+    (
+        "server closed the connection|connection reset|broken pipe|terminating connection|"
+        "connection is (closed|lost)"
+    ): _CLOSED,
     "FATAL|authentication": "the database refuses the connection: its log says why",
 }
 """What the text holds, and what it means, in the order in which they are looked for."""
@@ -123,6 +129,13 @@ _QUOTED: Final = re.compile(r"\"[^\"]*\"|\b(?:host|hostaddr): '[^'\n]*'")
 """What was given: a host may be called after TLS, a role after a certificate."""
 
 _PATTERNS: Final = [(re.compile(said, re.IGNORECASE), means) for said, means in _SAID.items()]
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether it is the end of a connection: what was under way may be done, or not."""
+    return isinstance(error, psycopg.OperationalError) and (
+        error.sqlstate is None or error.sqlstate.startswith("57P")
+    )
 
 
 def reason(error: BaseException) -> str:
@@ -141,3 +154,9 @@ def reason(error: BaseException) -> str:
         return str(SharedSession())
     text = _QUOTED.sub('""', str(error))
     return next((means for said, means in _PATTERNS if said.search(text)), _UNKNOWN)
+
+
+def loss_in(text: str) -> str | None:
+    """What is wrong where a program of PostgreSQL's own tells of a connection that is lost."""
+    said = reason(psycopg.OperationalError(text))
+    return said if said in {_SILENT, _CLOSED} else None
