@@ -177,6 +177,7 @@ AT_THE_HOUR: Final = [
 
 @settings(max_examples=10)
 @example(AT_THE_HOUR)
+@example([Step(0, "rotate", timedelta(0), 2), *[Step(0, "use", MINUTE, 0)] * 2])
 @given_any(steps=STEPS)
 def test_a_rotation_is_told_as_it_went(server: str, steps: list[Step]) -> None:
     check_lives(server, steps)
