@@ -16,12 +16,12 @@ FROM (
     SELECT 'presenter', to_jsonb(presenter) FROM (
         SELECT door, source, user_agent, sum(count)::bigint AS uses, max(at) AS last_used_at
         FROM (
-            SELECT door, source, user_agent, count, at FROM {audit_trail}
+            SELECT door, source, user_agent, count, at, position FROM {audit_trail}
             WHERE token_id = %(token)s AND kind = 'scim_token.used'
             ORDER BY position DESC LIMIT %(uses)s
         ) newest
         GROUP BY door, source, user_agent
-        ORDER BY max(at) DESC LIMIT %(presenters)s
+        ORDER BY max(position) DESC LIMIT %(presenters)s
     ) presenter
     UNION ALL
     SELECT 'fact', to_jsonb(fact) FROM (

@@ -9,6 +9,7 @@ import msgspec
 
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
+from projections.addresses import address_text
 from projections.audit_trail import view as audit_trail
 from projections.audit_trail.view import AuditEvent, outcome_of, secret_digits
 from projections.described import rfc3339
@@ -72,7 +73,7 @@ class ActivityQueries:
         counted = [(token_id.bytes, row["day"], row["uses"]) for row in told["day"]]
         return Activity(
             uses_by_day(counted, [token_id], days=days, to_at=to_at)[token_id],
-            [msgspec.convert(row, Presenter) for row in told["presenter"]],
+            [msgspec.convert(_spelled(row), Presenter) for row in told["presenter"]],
             [_fact(row) for row in told["fact"]],
         )
 
@@ -84,4 +85,9 @@ def _fact(row: dict[str, Any]) -> AuditEvent:
         "outcome": outcome_of(row["kind"]),
         "secret": secret_digits(row["secret"]),
     }
-    return msgspec.convert({**row, **told}, AuditEvent)
+    return msgspec.convert({**_spelled(row), **told}, AuditEvent)
+
+
+def _spelled(row: dict[str, Any]) -> dict[str, Any]:
+    """Its address as every other answer spells it, which is not always the database's way."""
+    return {**row, "source": address_text(row["source"]) or None}

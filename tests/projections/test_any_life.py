@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from hashlib import sha256
+from itertools import cycle
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from domain.event import Event, Recorded
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.changes import change, resume, suspend
 from domain.scim_token.conditions import LongestLives, TokenConditions
-from domain.scim_token.events import Created, Presentation, Rotated, Used
+from domain.scim_token.events import Created, Presentation, Refused, Rotated, Used
 from domain.scim_token.fold import evolve
 from domain.scim_token.rotation import SecretsInUse, cancel, complete, finish, rotate, underway
 from domain.scim_token.token import ScimToken
@@ -39,10 +40,12 @@ from tests.conftest import Database, new_database
 from tests.domain.scenario import ADA, COMMAND_ID, MILLISECOND, MINUTE, T0, TEAM_ID
 from tests.projections.history import Fact, given
 
-TOKENS: Final = tuple(UUID(int=number) for number in (1, 2, 3))
+TOKENS: Final = tuple(UUID(int=number) for number in (2, 3, 1))
+"""As they are created."""
+OTHER_TEAM: Final = UUID(int=9)
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
-IDP: Final = Presentation(door="scim", source="192.0.2.1")
+SOURCES: Final = ("192.0.2.1", "2001:db8::1", None)
 ENDS: Final = (None, HOUR, 3 * HOUR)
 OVERLAPS: Final = (timedelta(0), HOUR, 2 * HOUR)
 
@@ -63,12 +66,19 @@ def digest(number: int) -> Digest:
     return Digest(sha256(bytes([number])).digest(), 1)
 
 
-def _use(token: ScimToken, step: Step, at: datetime, _: int) -> Sequence[Event]:
+def _use(token: ScimToken, step: Step, at: datetime, number: int) -> Sequence[Event]:
     held = token.secrets[step.choice % len(token.secrets)].digest.value
-    (event,) = token.use(held, presentation=IDP, count=1, first_at=at, at=at)
+    how = Presentation(door="scim", source=SOURCES[number % len(SOURCES)])
+    (event,) = token.use(held, presentation=how, count=1, first_at=at, at=at)
     if token.rotated_at is None and step.choice == 2:
         return [msgspec.structs.replace(event, secret=None)]
     return [event]
+
+
+def _refuse(token: ScimToken, step: Step, _: datetime, number: int) -> Sequence[Event]:
+    secret = token.secrets[step.choice % len(token.secrets)].id
+    how = Presentation(door="scim", source=SOURCES[number % len(SOURCES)])
+    return [Refused("expired", how, (secret, None)[number % 2])]
 
 
 def _rotate(token: ScimToken, step: Step, at: datetime, number: int) -> Sequence[Event]:
@@ -90,6 +100,7 @@ def _end(token: ScimToken, step: Step, at: datetime, _: int) -> Sequence[Event]:
 
 DECISIONS: Final[Mapping[str, Callable[[ScimToken, Step, datetime, int], Sequence[Event]]]] = {
     "use": _use,
+    "refuse": _refuse,
     "rotate": _rotate,
     "complete": lambda token, _, at, __: complete(token, completed_by=ADA, at=at),
     "cancel": lambda token, _, at, __: cancel(token, cancelled_by=ADA, at=at),
@@ -102,7 +113,12 @@ DECISIONS: Final[Mapping[str, Callable[[ScimToken, Step, datetime, int], Sequenc
     "resume": lambda token, *_: resume(token, by=ADA, reason=None),
     "revoke": lambda token, *_: token.revoke(by=ADA, reason=None),
 }
-OFTEN: Final = (*("use", "rotate") * 4, *("complete", "resume") * 2, *("cancel",) * 4)
+OFTEN: Final = (
+    *("use", "rotate") * 4,
+    *("complete", "resume") * 2,
+    *("cancel",) * 4,
+    *("name",) * 2,
+)
 """Beside each of them once: what most of the others need, and what seldom finds what it needs."""
 STEPS: Final = st.lists(
     st.builds(
@@ -285,13 +301,17 @@ async def check_the_chosen(
     of_user = TokenConditions(created_by=ADA.user_id)
     short = LongestLives(general=0)
     asked = [of_user, TokenConditions(violates_policy=True, longest_lives=short)]
-    asked += [TokenConditions(ids=frozenset(TOKENS[1:])), TokenConditions(team_id=TEAM_ID)]
+    asked += [TokenConditions(team_id=team) for team in (TEAM_ID, OTHER_TEAM, TEAM_ID)]
+    asked += [TokenConditions(ids=frozenset(TOKENS[1:]))]
     for at in instants:
         asked += [TokenConditions(created_before=at), TokenConditions(unused_since=at)]
-    for where in asked:
-        walk = queries.walk(where, teams=None, ledger_head=0)
+    for where, teams in zip(
+        asked, cycle([None, [OTHER_TEAM], [OTHER_TEAM, TEAM_ID]]), strict=False
+    ):
+        walk = queries.walk(where, teams=teams, ledger_head=0)
         found = [id_ async for chosen in walk for id_ in chosen]
-        assert found == [each.id for each in now if where.hold_for(each)], where
+        mine = now if teams is None or TEAM_ID in teams else []
+        assert found == [each.id for each in mine if where.hold_for(each)], (where, teams)
 
 
 def _text(at: datetime) -> str:

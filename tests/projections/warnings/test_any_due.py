@@ -86,7 +86,7 @@ class Source(NamedTuple):
 
     @property
     def key(self) -> bytes:
-        return UUID(int=self.token).bytes + b"192.0.2.%d" % self.address
+        return UUID(int=self.token).bytes + b"%d.0.2.1" % self.address
 
 
 class Fact(NamedTuple):
