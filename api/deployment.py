@@ -25,7 +25,7 @@ from domain.eventstore.peppers.fingerprints import has_pepper, record_pepper, re
 from domain.files.whole_file import whole_file
 from domain.ledger import TokenLedger
 from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailable
-from domain.postgres.destinations import require_one_database, require_own_session
+from domain.postgres.destinations import require_one_database, require_place
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import EmbeddedPostgres, default_base_dir
 from domain.postgres.migrate import applied, migrate, pending
@@ -69,13 +69,13 @@ def open_store(
     """Settings with `database_url` and a pepper; the embedded server runs for the block at least.
 
     migrates: apply pending migrations to a server that DATABASE_URL names; the embedded one always
-    has them. keeps_schema: an earlier release's stays. Raises SettingsError, EmbeddedPostgresError,
-    StoreUnavailable, SharedSession, NotMigrated, UnsafeDatabase, WrongEncoding and PepperMismatch.
+    has them. keeps_schema: an earlier release's stays. Raises as `require_place`; SettingsError,
+    EmbeddedPostgresError, NotMigrated, UnsafeDatabase, WrongEncoding and PepperMismatch.
     """
     if settings.database_url is not None:
         if migrates:
             migrate_given(settings)
-        require_own_session(settings.database_url)
+        require_place(settings.database_url, may_be_two=keys is Keys.RECORDED)
         yield _checked(settings, keys, keeps_schema=keeps_schema)
         return
     server = embedded(settings)
@@ -176,7 +176,7 @@ def migrate_given(settings: Settings) -> list[int]:
     has_keys = settings.pepper is not None or settings.pepper_file is not None
     pepper = Pepper(pepper_keys(settings)) if has_keys else None
     owner = owner_conninfo(settings, needs_app=False)  # it may only be named yet
-    require_own_session(owner)
+    require_place(owner)
     user = conninfo_to_dict(settings.database_url).get("user")
     app_role = user if owner != settings.database_url else None
     try:
