@@ -25,7 +25,7 @@ from domain.eventstore.peppers.fingerprints import compare_pepper, has_pepper, r
 from domain.files.whole_file import whole_file
 from domain.ledger import TokenLedger
 from domain.postgres.connection import OUT_OF_REACH, open_connection, unavailable
-from domain.postgres.destinations import require_one_database, require_own_session
+from domain.postgres.destinations import require_one_database, require_place
 from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.embedded.server import EmbeddedPostgres, default_base_dir
 from domain.postgres.migrate import applied, migrate, pending
@@ -76,13 +76,13 @@ def open_store(
 ) -> Iterator[Settings]:
     """Settings with `database_url` and a pepper; the embedded server runs for the block at least.
 
-    Raises SettingsError, EmbeddedPostgresError, StoreUnavailable, SharedSession, NotMigrated,
-    UnsafeDatabase, WrongEncoding and PepperMismatch.
+    Raises as `require_place`; SettingsError, EmbeddedPostgresError, NotMigrated, UnsafeDatabase,
+    WrongEncoding and PepperMismatch.
     """
     if settings.database_url is not None:
         if schema is Schema.MIGRATED:
             migrate_store(settings)
-        require_own_session(settings.database_url)
+        require_place(settings.database_url, may_be_two=keys is Keys.RECORDED)
         yield _checked(settings, keys, schema)
         return
     server = embedded(settings)
@@ -185,7 +185,7 @@ def migrate_store(settings: Settings) -> list[int]:
     has_keys = settings.pepper is not None or settings.pepper_file is not None
     pepper = Pepper(pepper_keys(settings)) if has_keys else None
     owner = owner_conninfo(settings, needs_app=False)  # it may only be named yet
-    require_own_session(owner)
+    require_place(owner)
     user = conninfo_to_dict(settings.database_url).get("user")
     app_role = user if owner != settings.database_url else None
     try:

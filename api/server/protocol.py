@@ -66,6 +66,8 @@ class StrictHttpProtocol(asyncio.Protocol):
     """For how long a connection that ended for us waits for the peer to end it, or to send on,
     unheard.
     """
+    leaving_timeout_s: ClassVar[float] = 0.5
+    """For how long one without a request is still heard when the worker leaves."""
     linger_at_most_s: ClassVar[float] = 30.0
 
     def __init__(
@@ -93,6 +95,7 @@ class StrictHttpProtocol(asyncio.Protocol):
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._is_deaf = False
+        self._is_leaving = False
         self._ended_at: float | None = None
         # Of the request that is being received. `headers` is a list meanwhile, and None between
         # two.
@@ -168,11 +171,20 @@ class StrictHttpProtocol(asyncio.Protocol):
         self.flow.resume_writing()
 
     def shutdown(self) -> None:
-        """End after the answer that is under way, or now: the worker leaves."""
-        if self._newest is None or self._newest.is_answered:
-            self.transport.close()
-        else:
+        """End after the next answer, or soon where nothing is asked: the worker leaves.
+
+        A gateway sends on while it cannot know. What it has sent on a connection that is closed at
+        once is lost, and may have been done for all that it knows (RFC 9112 §9.3.1): so an idle one
+        is heard for a moment, and the answer says that it was the last.
+        """
+        self._is_leaving = True
+        if self._newest is not None and not self._newest.is_answered:
             self._newest.is_keeping_alive = False
+        elif not self.is_closing():
+            self._deadline = min(self._deadline, self.loop.time() + self.leaving_timeout_s)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._enforce_deadline()
 
     def give_way(self) -> None:
         """Leave the place to a newcomer."""
@@ -340,7 +352,9 @@ class StrictHttpProtocol(asyncio.Protocol):
         exchange = Exchange(
             self,
             self._scope(method, version),
-            is_keeping_alive=version != "1.0" and parser.should_keep_alive(),
+            is_keeping_alive=not self._is_leaving
+            and version != "1.0"
+            and parser.should_keep_alive(),
             is_waiting_for_continue=is_waiting_for_continue,
         )
         before, self._newest = self._newest, exchange

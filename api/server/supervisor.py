@@ -24,8 +24,6 @@ BACKOFF_MAX_S = 5.0
 HEALTHY_AFTER_S = 10.0
 """A child that lived this long is restarted after the first back-off again."""
 LISTENING_EVERY_S = 0.02
-REFUSES_AFTER_S = 0.5
-"""After it is told to stop; the workers accept nobody any more by then."""
 LAST_GRACE_S = 5.0
 """For programs that are told to stop when the others have ended."""
 
@@ -54,8 +52,8 @@ class Supervisor:
     Told by SIGTERM, SIGINT or SIGHUP, the last but where it is ignored, as nohup has it.
 
     lifeline_fd: read end of a pipe that ends when this process does, in whatever way; every child
-    has it. grace_s: seconds from SIGTERM to SIGKILL. listeners: nobody accepts from them once it
-    stops, so that connections are refused then, and not left waiting until it has ended.
+    has it. grace_s: seconds from SIGTERM to SIGKILL. listeners: they refuse connections from
+    the moment it stops, so that a load balancer asks elsewhere and nobody waits for what has ended.
     on_listening: called once a worker accepts from all of them.
     """
 
@@ -201,8 +199,9 @@ class Supervisor:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if not self._stopping[False].is_set():
+            # First of all: whoever is refused asks elsewhere; what nobody takes in is lost.
+            self._refuse()
             self._stop(is_last=False, grace_s=self._grace_s)
-            asyncio.get_running_loop().call_later(REFUSES_AFTER_S, self._refuse)
             _log.info("stopping", signal=number.name)
         elif number == signal.SIGINT:
             self._stopping[True].set()

@@ -29,7 +29,7 @@ from domain.eventstore.ledger_clock import LedgerClock
 from domain.eventstore.uses import UseLane
 from domain.instruments import LedgerInstruments
 from domain.postgres import binary_arrays
-from domain.postgres.connection import cut_after
+from domain.postgres.cancellable_connection import cut_after
 from domain.postgres.kept_connection import KeptConnection
 from domain.postgres.primary import Primary
 

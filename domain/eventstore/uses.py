@@ -24,7 +24,7 @@ from domain.eventstore.event_registry import EventRegistry
 from domain.eventstore.ledger_clock import LedgerClock
 from domain.instruments import LaneInstruments
 from domain.postgres import binary_arrays
-from domain.postgres.connection import cut_after
+from domain.postgres.cancellable_connection import cut_after
 from domain.postgres.kept_connection import KeptConnection
 from domain.postgres.prepared_statement import NotExecuted, PreparedStatement
 from domain.postgres.primary import Primary

@@ -1,8 +1,14 @@
-"""A connection that closes its socket when a call is cancelled, and that answers libpq's calls."""
+"""A connection that closes its socket when a call is cancelled, and that answers libpq's calls;
+and how any is cut off.
+"""
 
 import asyncio
+import os
 import select
-from typing import TypeVar
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -155,3 +161,28 @@ class Cancellable(AsyncConnection[TupleRow]):
     def _fail(self, error: psycopg.Error) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
+
+
+@contextmanager
+def cut_after(connection: AsyncConnection[Any], timeout_s: float) -> Iterator[None]:
+    """Break the connection if the block takes longer than `timeout_s`.
+
+    Cancelling a psycopg call asks the server to cancel and waits for it, which a hung server never
+    answers. Shutting the socket down ends every wait at once, and the server sees the client gone.
+    """
+    timer = asyncio.get_running_loop().call_later(timeout_s, shut_down, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def shut_down(connection: AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
+    """End every wait on a connection at once; the server sees the client gone."""
+    with (
+        suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
+    ):
+        duplicate.shutdown(socket.SHUT_RDWR)
+    if isinstance(connection, Cancellable):
+        connection.give_up()

@@ -1,13 +1,11 @@
 """Connections to PostgreSQL with a bound on every wait."""
 
 import asyncio
-import os
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from secrets import randbits
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, LiteralString, Protocol, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -22,9 +20,11 @@ from domain.errors import (
     WrongEncoding,
     without_frames,
 )
-from domain.postgres.cancellable_connection import Cancellable
+from domain.postgres.cancellable_connection import Cancellable, cut_after
 from domain.postgres.session import (
     COMMAND,
+    HAS_SESSION,
+    OWN_SESSION,
     SERVING,
     WAITS_FOR_STANDBY,
     Session,
@@ -32,6 +32,7 @@ from domain.postgres.session import (
     stated,
 )
 from domain.postgres.trouble.late_commit import LateCommit
+from domain.postgres.trouble.lost_session import LostSession, SessionLost
 from domain.postgres.trouble.unusable_reasons import TAKES_NO_WRITES, reason
 
 T = TypeVar("T")
@@ -124,23 +125,27 @@ class Bounded(psycopg.Connection[TupleRow]):
     Neither helps where a pooler or a proxy holds the connection and has lost what is behind it.
 
     answer_within_s: for each call of the library, seconds; None for no limit: then it is told where
-    a commit waits for a standby. conninfo: of its server, to be asked that beside it.
+    a commit waits for a standby, and breaks when its session is gone. conninfo: of its server, to
+    be asked that beside it. session: which it is there; known where there is no limit.
     """
 
     answer_within_s: float | None = None
     conninfo: str | None = None
+    session: TupleRow | None = None
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """The library's hook: every wait of its own for the server goes through here."""
         is_ours = timeout is None and self.answer_within_s is not None
         if timeout is None and not is_ours and self.conninfo is not None:
             gen = LateCommit(partial(waits_for_standby, self.conninfo)).during(gen)
+            if self.session is not None:
+                gen = LostSession(partial(is_gone, self.conninfo, self.session)).during(gen)
         try:
             return super().wait(
                 gen, interval=interval, timeout=self.answer_within_s if is_ours else timeout
             )
-        except psycopg.errors._WaitTimeout as error:  # noqa: SLF001 - to be told, says the library
-            if not is_ours:
+        except (psycopg.errors._WaitTimeout, SessionLost) as error:  # noqa: SLF001 - to be told, says the library
+            if not is_ours and not isinstance(error, SessionLost):
                 raise
             self.pgconn.finish()
             raise psycopg.OperationalError("no answer came in time") from error
@@ -194,6 +199,8 @@ def open_connection(
                 suppress(*([WrongEncoding] if is_examined else [])),
             ):
                 configure(connection, session)
+                if session.answer_within_s is None:
+                    connection.session = connection.execute(OWN_SESSION, prepare=False).fetchone()
             connection.autocommit = is_autocommit
             connection.answer_within_s = session.answer_within_s
             connection.conninfo = conninfo
@@ -210,11 +217,24 @@ def waits_for_standby(conninfo: str) -> bool:
 
     False where the server cannot be asked.
     """
+    return _has_row(conninfo, WAITS_FOR_STANDBY) is True
+
+
+def is_gone(conninfo: str, session: TupleRow) -> bool:
+    """Whether the server that takes writes has no such session. False where none can be asked.
+
+    session: as OWN_SESSION tells it.
+    """
+    return _has_row(conninfo, HAS_SESSION, session) is False
+
+
+def _has_row(conninfo: str, statement: LiteralString, given: TupleRow = ()) -> bool | None:
+    """Asked on a connection of its own; None where the server cannot be asked."""
     try:
         with open_connection(conninfo, session=SERVING, timeout_s=2) as beside:
-            return beside.execute(WAITS_FOR_STANDBY).fetchone() is not None
+            return beside.execute(statement, given).fetchone() is not None
     except (LedgerError, psycopg.Error):
-        return False
+        return None
 
 
 def configure(connection: psycopg.Connection[Any], session: Session = COMMAND) -> None:
@@ -256,20 +276,6 @@ def unavailable(error: BaseException) -> StoreUnavailable:
     return (StoreReadOnly if said == TAKES_NO_WRITES else StoreUnavailable)(said)
 
 
-@contextmanager
-def cut_after(connection: AsyncConnection[Any], timeout_s: float) -> Iterator[None]:
-    """Break the connection if the block takes longer than `timeout_s`.
-
-    Cancelling a psycopg call asks the server to cancel and waits for it, which a hung server never
-    answers. Shutting the socket down ends every wait at once, and the server sees the client gone.
-    """
-    timer = asyncio.get_running_loop().call_later(timeout_s, shut_down, connection)
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
 def takes_writes(connection: AsyncConnection[Any] | psycopg.Connection[Any]) -> bool:
     """What the server last reported, with its answers: no round trip.
 
@@ -285,14 +291,3 @@ def require_writes(connection: psycopg.Connection[Any]) -> None:
     """Raise StoreReadOnly where the server has told this connection that it takes no writes."""
     if not takes_writes(connection):
         raise StoreReadOnly(TAKES_NO_WRITES)
-
-
-def shut_down(connection: AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
-    """End every wait on a connection at once; the server sees the client gone."""
-    with (
-        suppress(OSError, psycopg.Error),
-        socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
-    ):
-        duplicate.shutdown(socket.SHUT_RDWR)
-    if isinstance(connection, Cancellable):
-        connection.give_up()

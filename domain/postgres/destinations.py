@@ -43,6 +43,18 @@ class TwoPrimaries(LedgerError):
         )
 
 
+def require_place(conninfo: str, *, may_be_two: bool = False) -> None:
+    """Raise SharedSession and TwoPrimaries where what is done there would not hold, or not for all.
+
+    A backup, a check or a revocation on the first of two primaries says nothing of the other.
+    may_be_two: for a service, which finds out by its head file and goes on. Raises
+    StoreUnavailable.
+    """
+    require_own_session(conninfo)
+    if not may_be_two:
+        require_one_primary(conninfo)
+
+
 def require_own_session(conninfo: str) -> None:
     """Raise SharedSession where two connections that are open at once do not have a session each.
 

@@ -6,8 +6,8 @@ from typing import Final
 import psycopg
 
 from domain.errors import StoreUnavailable
-from domain.postgres.cancellable_connection import Cancellable
-from domain.postgres.connection import IDLED_S, cut_after, takes_writes
+from domain.postgres.cancellable_connection import Cancellable, cut_after
+from domain.postgres.connection import IDLED_S, takes_writes
 from domain.postgres.primary import Primary
 from domain.postgres.session import SERVING
 

@@ -13,14 +13,8 @@ from psycopg.rows import TupleRow
 
 from domain.errors import SharedSession, StoreUnavailable
 from domain.instruments import ReadInstruments
-from domain.postgres.cancellable_connection import Cancellable
-from domain.postgres.connection import (
-    IDLED_S,
-    OUT_OF_REACH,
-    cut_after,
-    shut_down,
-    takes_writes,
-)
+from domain.postgres.cancellable_connection import Cancellable, cut_after, shut_down
+from domain.postgres.connection import IDLED_S, OUT_OF_REACH, takes_writes
 from domain.postgres.prepared_statement import NotExecuted, PreparedReads
 from domain.postgres.primary import Primary
 from domain.postgres.session import READING

@@ -74,6 +74,8 @@ _STATED: Final = {
 _SQL: Final = statements("domain.postgres", "sql/session.sql")
 UNSAFE: Final = _SQL["unsafe"]
 WAITS_FOR_STANDBY: Final = _SQL["waits_for_standby"]
+OWN_SESSION: Final = _SQL["own_session"]
+HAS_SESSION: Final = _SQL["has_session"]
 
 
 @dataclass(frozen=True, slots=True)

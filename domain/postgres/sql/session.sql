@@ -17,6 +17,17 @@ WHERE current_setting('synchronous_commit') IN ('off', 'local');
 SELECT FROM pg_stat_activity
 WHERE wait_event = 'SyncRep' AND datname = current_database() LIMIT 1;
 
+-- name: own_session
+-- Which session this is, for whoever asks after it from another.
+-- Returns: pid, backend_start.
+SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid();
+
+-- name: has_session
+-- Whether a session is this server's still.
+-- Parameters: those that own_session returns.
+-- Returns: a row where it is.
+SELECT FROM pg_stat_activity WHERE pid = %s AND backend_start = %s;
+
 -- name: unsafe
 -- Settings by which the server may lose what it has confirmed.
 -- Returns: name=value, one text each.

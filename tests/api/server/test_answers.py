@@ -2,16 +2,26 @@
 which host one names.
 """
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from itertools import product
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import pytest
 import structlog
 
 from api.server.protocol import StrictHttpProtocol
-from tests.api.server.serving import connect, exchange, head, read_to_end, serving, statuses
+from tests.api.server.serving import (
+    GOOD,
+    connect,
+    exchange,
+    head,
+    read_to_end,
+    serving,
+    statuses,
+)
 
 PIECES: Final = ((), (b"whole",), (b"a", b"", b"bc" * 70_000), (b"a\r\n", b"0\r\n\r\n", b"tail"))
 CHUNKED: Final = (b"transfer-encoding", b"chunked")
@@ -210,3 +220,33 @@ def test_who_speaks_scim_is_refused_in_scims_words(
 def test_nobody_else_is(fields: tuple[bytes, ...], target: bytes, address: tuple[str, int]) -> None:
     answer = exchange(address, head(*fields, target=target))
     assert parts(answer)[0][b"content-type"] == b"application/problem+json"
+
+
+class Held(StrictHttpProtocol):
+    """It can be told that the worker leaves."""
+
+    newest: ClassVar["Held"]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        Held.newest = self
+
+    def leave(self) -> None:
+        """Return once it knows."""
+        known = threading.Event()
+        self.loop.call_soon_threadsafe(self.shutdown)
+        self.loop.call_soon_threadsafe(known.set)
+        assert known.wait(5)
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_an_idle_connection_is_heard_for_a_moment_when_the_worker_leaves(asked: int) -> None:
+    """What a gateway sends meanwhile is answered, and the answer is the last."""
+    with serving(Held) as bound, connect(bound) as client:
+        client.sendall(GOOD)
+        assert statuses(client.recv(65536)) == [200]
+        Held.newest.leave()
+        client.sendall(GOOD * asked)
+        answer = read_to_end(client)
+    assert statuses(answer) == [200] * asked
+    assert answer.count(b"connection: close") == asked

@@ -271,8 +271,8 @@ def test_the_limits_are_those_of_the_reference() -> None:
         f"| an answer that the client does not take | {of.send_timeout_s:.0f} s ",
         f"| an event loop or a process that stands still | {heartbeat.SILENT_S:.0f} s |",
         (
-            f"then {supervisor.LAST_GRACE_S:.0f} s for the projection process; connections are "
-            f"refused after {supervisor.REFUSES_AFTER_S:g} s |"
+            f"then {supervisor.LAST_GRACE_S:.0f} s for the projection process; new connections are "
+            f"refused at once, and one that is idle is closed after {of.leaving_timeout_s:g} s |"
         ),
     ):
         assert row in reference

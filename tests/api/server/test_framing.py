@@ -217,7 +217,7 @@ class GoesDeaf(SkipsTheBody):
             self.parser = self._new_parser()
             self.parser.feed_data(plain_head)
             self._is_deaf = True
-            self.shutdown()
+            self.transport.close()
 
 
 @pytest.mark.parametrize("bug", [SkipsTheBody, GoesDeaf])

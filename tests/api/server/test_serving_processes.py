@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from api.server.listening import bind, url_of
 from api.server.worker_process import worker_argv
 from domain.api_token.permissions import Permission
 from tests.conftest import Database
+from tests.presenting import UNLIMITED
 from tests.service import Caller, RunningService, running_service, service_environment, until
 
 pytestmark = pytest.mark.long
@@ -101,6 +103,33 @@ def test_a_read_that_waits_for_its_view_is_answered_while_the_service_ends(
         found = answer.result(10)
         assert found.status_code == 200, found.text
         assert [token["id"] for token in found.json()["result"]] == [again["id"], made["id"]]
+
+
+def test_each_request_is_answered_or_its_connection_refused_while_the_service_ends(
+    database: Database,
+) -> None:
+    """So a load balancer may send it elsewhere: what is sent and then cut off it may not repeat."""
+    refused: list[str] = []
+    with running_service(database, workers=2, environment=UNLIMITED) as service:
+        admin = service.api_token()
+
+        def ask(team: str) -> str:
+            """Until it fails, by connections that are kept as long as the service likes."""
+            asked = {"team_id": team, "name": "x"}
+            with httpx.Client(base_url=service.url, timeout=10, trust_env=False) as client:
+                while True:
+                    try:
+                        answer = client.post("/scim-token", json=asked, auth=admin)
+                    except httpx.HTTPError as error:
+                        return type(error).__name__
+                    assert answer.status_code in {201, 503}
+
+        with ThreadPoolExecutor(8) as threads:
+            asking = [threads.submit(ask, str(uuid4())) for _ in range(8)]
+            time.sleep(1.0)  # all of them are at it
+            os.kill(service.pid, signal.SIGTERM)
+            refused += [each.result() for each in asking]
+    assert set(refused) == {"ConnectError"}
 
 
 def test_processes_that_stand_still_are_replaced(database: Database) -> None:

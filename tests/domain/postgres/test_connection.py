@@ -17,13 +17,8 @@ from psycopg.errors import Diagnostic
 from psycopg.pq import PGconn, PollingStatus
 
 from domain.errors import StoreUnavailable
-from domain.postgres.connection import (
-    OUT_OF_REACH,
-    answered_within,
-    connect,
-    open_connection,
-    shut_down,
-)
+from domain.postgres.cancellable_connection import shut_down
+from domain.postgres.connection import OUT_OF_REACH, answered_within, connect, open_connection
 from domain.postgres.kept_connection import KeptConnection
 from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool

@@ -18,8 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.pq import ConnStatus
 
-from domain.postgres.cancellable_connection import Cancellable
-from domain.postgres.connection import cut_after
+from domain.postgres.cancellable_connection import Cancellable, cut_after
 from domain.postgres.prepared_statement import NotExecuted, PreparedReads, PreparedStatement
 from tests.conftest import Database, Run
 from tests.faults.resetting_relay import resetting_relay

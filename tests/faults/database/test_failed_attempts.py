@@ -13,7 +13,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from domain.errors import StoreUnavailable
-from domain.postgres.connection import connect, cut_after, open_connection
+from domain.postgres.cancellable_connection import cut_after
+from domain.postgres.connection import connect, open_connection
 from domain.postgres.prepared_statement import PreparedStatement
 from tests.api.left_behind.service import descriptors
 from tests.conftest import Database

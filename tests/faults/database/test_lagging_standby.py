@@ -6,6 +6,7 @@ A primary of before that comes back beside it is no reason to declare anything.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 
@@ -33,6 +34,16 @@ TOLD: Final = (
     "two hosts of DATABASE_URL take writes and are two databases: "
     "stop the one that was the primary before the other was promoted"
 )
+OF_ONE_LEDGER: Final = (
+    ("recover",),
+    ("recover", "--declare-loss", "--reason", "db1 broke"),
+    ("backup", "ledger.dump"),
+    ("verify",),
+    ("keys",),
+    ("token", "revoke", str(uuid4())),
+    ("migrate",),
+)
+"""Commands that would do it, or tell of it, on the first of the two alone."""
 
 
 @pytest.fixture
@@ -165,7 +176,7 @@ def test_what_the_new_primary_has_is_not_declared_lost_on_the_old_one(
 
     with running_service(pair.database, environment=environment, readiness=503) as service:
         assert NEXT in problems(service)[0], "the old one is reached, and lets nobody in"
-        for words in (["recover"], ["recover", "--declare-loss", "--reason", "db1 broke"]):
+        for words in OF_ONE_LEDGER:
             assert TOLD in host.command(*words, is_good=False)
         found = host.doctor("hosts")
         assert (found["status"], f"{found['found']}: {found['remedy']}") == ("fail", TOLD)
