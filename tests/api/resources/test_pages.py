@@ -93,7 +93,7 @@ def test_no_problem_is_told_that_has_no_page() -> None:
     for status in statuses - {414, 431, 501}:
         assert problem(status).type.removeprefix("/problems/") in PROBLEM_TYPES
     for status in (400, 414, 431, 501, 503):
-        assert TYPE.findall(Refusal(status, "x").to_bytes().decode())[0] in PROBLEM_TYPES
+        assert TYPE.findall(Refusal(status, "x").to_bytes(()).decode())[0] in PROBLEM_TYPES
 
 
 def test_no_page_is_for_a_problem_that_nobody_is_told() -> None:
