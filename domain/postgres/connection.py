@@ -31,6 +31,7 @@ from domain.postgres.session import (
     each_host,
     stated,
 )
+from domain.postgres.trouble.beside_wait import looked_after
 from domain.postgres.trouble.late_commit import LateCommit
 from domain.postgres.trouble.lost_session import LostSession, SessionLost
 from domain.postgres.trouble.unusable_reasons import TAKES_NO_WRITES, reason
@@ -137,9 +138,10 @@ class Bounded(psycopg.Connection[TupleRow]):
         """The library's hook: every wait of its own for the server goes through here."""
         is_ours = timeout is None and self.answer_within_s is not None
         if timeout is None and not is_ours and self.conninfo is not None:
-            gen = LateCommit(partial(waits_for_standby, self.conninfo)).during(gen)
+            looks = [LateCommit(partial(waits_for_standby, self.conninfo)).look]
             if self.session is not None:
-                gen = LostSession(partial(is_gone, self.conninfo, self.session)).during(gen)
+                looks.append(LostSession(partial(is_gone, self.conninfo, self.session)).look)
+            gen = looked_after(gen, *looks)
         try:
             return super().wait(
                 gen, interval=interval, timeout=self.answer_within_s if is_ours else timeout
@@ -199,7 +201,7 @@ def open_connection(
                 suppress(*([WrongEncoding] if is_examined else [])),
             ):
                 configure(connection, session)
-                if session.answer_within_s is None:
+                if session.answer_within_s is None and not is_examined:
                     connection.session = connection.execute(OWN_SESSION, prepare=False).fetchone()
             connection.autocommit = is_autocommit
             connection.answer_within_s = session.answer_within_s

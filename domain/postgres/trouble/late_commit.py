@@ -1,17 +1,12 @@
-"""Tell of a commit that waits for a synchronous standby: the server says nothing, and may wait for
-ever.
-"""
+"""Tell of a commit that waits for a synchronous standby."""
 
 import math
 import time
-from collections.abc import Callable, Generator
-from typing import Final, TypeVar
+from collections.abc import Callable
+from typing import Final
 
 import structlog
 
-T = TypeVar("T")
-Sent = TypeVar("Sent")
-Said = TypeVar("Said")
 LATE_COMMIT: Final = (
     "the commit waits for a synchronous standby, which synchronous_standby_names demands: "
     "bring that back, or take it out of the setting"
@@ -45,15 +40,3 @@ class LateCommit:
             return
         self._pause_s = min(2 * self._pause_s, _ASKED_EVERY_MAX_S)
         self._due = time.monotonic() + self._pause_s
-
-    def during(self, work: Generator[Said, Sent, T]) -> Generator[Said, Sent, T]:
-        """The same generator of the library's; it is sent something several times a second."""
-        sent = None
-        while True:
-            try:
-                said = work.send(sent)  # type: ignore[arg-type]  # nothing, to begin with
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            sent = yield said
-            if not sent:  # nothing has come
-                self.look()

@@ -3,12 +3,9 @@ has not said so.
 """
 
 import time
-from collections.abc import Callable, Generator
-from typing import Final, TypeVar
+from collections.abc import Callable
+from typing import Final
 
-T = TypeVar("T")
-Sent = TypeVar("Sent")
-Said = TypeVar("Said")
 _LATE_S: Final = 5.0
 _ASKED_EVERY_S: Final = 10.0
 
@@ -30,19 +27,10 @@ class LostSession:
         self._is_gone = is_gone
         self._due = time.monotonic() + _LATE_S
 
-    def during(self, work: Generator[Said, Sent, T]) -> Generator[Said, Sent, T]:
-        """The same generator of the library's; it is sent something several times a second.
-
-        Raises SessionLost.
-        """
-        sent = None
-        while True:
-            try:
-                said = work.send(sent)  # type: ignore[arg-type]  # nothing, to begin with
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            sent = yield said
-            if not sent and time.monotonic() >= self._due:
-                if self._is_gone():
-                    raise SessionLost
-                self._due = time.monotonic() + _ASKED_EVERY_S
+    def look(self) -> None:
+        """To be called several times a second. Raises SessionLost."""
+        if time.monotonic() < self._due:
+            return
+        if self._is_gone():
+            raise SessionLost
+        self._due = time.monotonic() + _ASKED_EVERY_S
