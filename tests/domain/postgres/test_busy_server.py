@@ -14,7 +14,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from domain.postgres.connection import open_connection
 from domain.postgres.session import COMMAND, FOLLOWING, MIGRATING, REBUILDING, UNSENT_MS, Session
 from tests.conftest import Database
-from tests.turns import by_turns
+
+pytestmark = pytest.mark.long
 
 BUSY_S: Final = UNSENT_MS / 1000 + 3
 ROWS: Final = 200_000
@@ -78,14 +79,13 @@ def relay(upstream: str) -> Iterator[Relay]:
             thread.join()
 
 
-@pytest.mark.parametrize("session", by_turns([REBUILDING, COMMAND, MIGRATING], one_of=3))
+@pytest.mark.parametrize("session", [REBUILDING, COMMAND, MIGRATING])
 def test_what_may_take_as_long_as_it_likes_waits_for_it(
     database: Database, session: Session
 ) -> None:
     assert copied(database, session) == ROWS
 
 
-@pytest.mark.long
 def test_what_is_bounded_gives_up(database: Database) -> None:
     """So this test would see a network that is taken for gone."""
     with pytest.raises(psycopg.OperationalError):

@@ -101,6 +101,7 @@ def test_a_command_says_why_and_is_repeated(
     told(database.owner, "verify")
 
 
+@pytest.mark.long
 def test_a_restore_is_gone_on_with_as_it_says(
     server: str, database: Database, tmp_path: Path
 ) -> None:
