@@ -10,7 +10,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from api.authentication import ApiTokens
 from api.console.gate import ROOT as CONSOLE
 from api.console.gate import ConsoleGate, show_problem
-from api.doors.authorization import SCHEME, NotPresentable, read
+from api.doors.authorization import SCHEME, NotPresentable, is_basic, read
 from api.doors.gateways import ROOT as GATEWAY_ROOT
 from api.doors.gateways import GatewayDoors
 from api.doors.scim.door import Forward, ScimDoor
@@ -36,8 +36,11 @@ AUTHENTICATING: Final = ("/verify", "/introspect")
 """What a service asks while its own client waits to be let in."""
 BARE: Final = (GITLAB_ROOT,)
 """Where an API token may come without the word Bearer, as GitLab sends it."""
+OF_OAUTH: Final = ("/introspect",)
+"""Where an API token may come as a client's password, as clients of RFC 7662 send it."""
 Door: TypeAlias = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 Refuse: TypeAlias = Callable[[Send, HTTPScope, Answer], Awaitable[None]]
+_BASIC: Final = 'Basic realm="scim-ledger", charset="UTF-8"'
 _IS_SCIM: Final = "This is a SCIM token; the base URL ends in /scim/v2"
 """The prefix tells, so nobody is asked:
 whoever configures an identity provider forgets the path.
@@ -103,7 +106,7 @@ class Edge:
             if not (is_path and self._is_open(scope)):
                 await self._authenticate(scope)
         except Exception as error:  # noqa: BLE001 - answered like any other, from one table
-            await send_problem(send, scope, answer(error))
+            await send_problem(send, scope, _in_the_callers_scheme(scope, answer(error)))
             return
         if is_path:
             await self._route(scope, receive, send)
@@ -137,8 +140,11 @@ class Edge:
         Raises NoGoodToken, BadRequest, Unauthenticated, Unavailable.
         """
         try:
-            is_bare = _is_within(scope["path"], BARE)
-            secret = read(scope, is_bare_accepted=is_bare).secret
+            secret = read(
+                scope,
+                is_bare_accepted=_is_within(scope["path"], BARE),
+                is_basic_accepted=_is_within(scope["path"], OF_OAUTH),
+            ).secret
         except NotPresentable as refusal:
             self._service.doors.refusals.count(refusal.reason, "api")
             if refusal.reason == "ambiguous":
@@ -164,6 +170,16 @@ class Edge:
             await send(message)
 
         return stamping
+
+
+def _in_the_callers_scheme(scope: HTTPScope, refusal: Answer) -> Answer:
+    """Challenged by the scheme that it spoke (RFC 6749 §5.2), and nobody else by that: a browser
+    would ask for a password, and send it along for ever.
+    """
+    is_spoken = _is_within(scope["path"], OF_OAUTH) and is_basic(scope)
+    if not is_spoken or refusal.problem.status != 401:  # noqa: PLR2004
+        return refusal
+    return Answer(refusal.problem, {**refusal.headers, "WWW-Authenticate": _BASIC})
 
 
 async def _refuse(scope: HTTPScope, _: Receive, send: Send) -> None:

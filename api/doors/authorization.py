@@ -6,6 +6,7 @@ A token in a query string or a body is never read.
 """
 
 import re
+from base64 import b64decode
 from typing import Final
 
 import msgspec
@@ -20,7 +21,9 @@ BLANKS: Final = "There are blanks around or inside the token; remove them."
 SPACE: Final = "Between Bearer and the token stands one space, and nothing else."
 SCHEME: Final = "The scheme must be Bearer."
 SEVERAL: Final = "The request carries more than one Authorization header."
+IN_BASIC: Final = "With Basic, the password is the API token; the user name is not looked at."
 _BEARER: Final = "bearer"
+_BASIC: Final = "basic"
 _BLANK: Final = re.compile(r"\s")
 
 
@@ -39,18 +42,21 @@ class NotPresentable(Exception):
 class Credentials(msgspec.Struct, frozen=True):
     """A well-formed secret as it was presented.
 
-    form: "bearer", or "bare" without the scheme word.
+    form: "bearer", "basic", or "bare" without the scheme word.
     """
 
     secret: Secret
     form: str
 
 
-def read(scope: HTTPScope, *, is_bare_accepted: bool = False) -> Credentials:
+def read(
+    scope: HTTPScope, *, is_bare_accepted: bool = False, is_basic_accepted: bool = False
+) -> Credentials:
     """The secret that a request presents. Raises NotPresentable.
 
     is_bare_accepted: take a secret of exactly our format without the scheme word, as Okta's
-    "Header" mode sends it.
+    "Header" mode sends it. is_basic_accepted: take one that is the password of Basic (RFC 7617), as
+    clients of OAuth authenticate themselves (RFC 6749 §2.3.1).
     """
     value: bytes | None = None
     for name, found in scope["headers"]:
@@ -63,15 +69,35 @@ def read(scope: HTTPScope, *, is_bare_accepted: bool = False) -> Credentials:
     text = value.decode("latin-1")
     scheme, blank, rest = text.partition(" ")
     is_bearer = scheme.lower() == _BEARER
+    is_basic = is_basic_accepted and scheme.lower() == _BASIC
     try:
+        if is_basic:
+            return Credentials(parse(_password(rest)), "basic")
         if not blank and is_bare_accepted:
             return Credentials(parse(text), "bare")
         if is_bearer:
             return Credentials(parse(rest.lstrip(" ")), "bearer")
     except MalformedSecretError:
-        pass
+        if is_basic:
+            raise NotPresentable("malformed", IN_BASIC) from None
     detail = _advice(rest) if is_bearer else _advice_on_scheme(text, is_bare_accepted)
     raise NotPresentable("malformed", detail)
+
+
+def is_basic(scope: HTTPScope) -> bool:
+    """Whether a request speaks Basic, whatever it says."""
+    return any(
+        name == b"authorization" and value[: len(_BASIC)].lower() == _BASIC.encode()
+        for name, value in scope["headers"]
+    )
+
+
+def _password(text: str) -> str:
+    """Of a user name and a password (RFC 7617 §2). Raises MalformedSecretError."""
+    try:
+        return b64decode(text.strip(" "), validate=True).decode("latin-1").partition(":")[2]
+    except ValueError:
+        raise MalformedSecretError from None
 
 
 def _advice(text: str) -> str:

@@ -31,6 +31,10 @@ from api.http.problems import MEDIA_TYPE
 _UNBOUNDED: Final = (None, None)
 _PROBLEM: Final = Reference(ref="#/components/schemas/Problem")
 
+BEARER: Final = "apiToken"
+CLIENT: Final = "client"
+"""Security schemes: the same token as a bearer's, and as the password of a client of OAuth."""
+
 DESCRIPTION: Final = """
 Issues SCIM bearer tokens (shown once), answers whose they are, revokes with immediate effect,
 and keeps a ledger of everything that happened. Errors are RFC 9457 problems.
@@ -74,14 +78,19 @@ def document(*, assets: str, opt: Mapping[str, Any]) -> OpenAPIConfig:
         tags=[*TAGS],
         components=Components(
             security_schemes={
-                "apiToken": SecurityScheme(
+                BEARER: SecurityScheme(
                     type="http",
                     scheme="bearer",
                     description="An API token: scim-ledger api-token create.",
-                )
+                ),
+                CLIENT: SecurityScheme(
+                    type="http",
+                    scheme="basic",
+                    description="The password is an API token; the user name is not looked at.",
+                ),
             }
         ),
-        security=[{"apiToken": []}],
+        security=[{BEARER: []}],
         render_plugins=[
             SwaggerRenderPlugin(
                 path="/",

@@ -23,6 +23,7 @@ from api.doors.decide import path_class, user_agent_of
 from api.errors import FieldError, InvalidForm
 from api.http.form_body import TokenFormOperation, read_form
 from api.http.json_body import READS_BODY, StrictRequest
+from api.http.openapi import BEARER, CLIENT
 from api.http.parameters import REFUSAL
 from api.http.problems import documented
 from api.http.values import Check
@@ -195,6 +196,7 @@ async def verify(
     operation_class=TokenFormOperation,
     exception_handlers={InvalidForm: _refuse_form},
     opt=requires(Permission.SCIM_TOKENS_READ) | {REFUSAL: _invalid_request} | READS_BODY,
+    security=[{BEARER: []}, {CLIENT: []}],
     responses={
         **_responses(
             ResponseSpec(
@@ -222,7 +224,10 @@ async def verify(
     },
 )
 async def introspect(request: StrictRequest, service: InjectedService) -> Introspection:
-    """A yes is a use of the token: "active" means that it was let in just now."""
+    """A yes is a use of the token: "active" means that it was let in just now.
+
+    The API token may come as a client's password, by Basic.
+    """
     text = await _token_of(request)
     try:
         decision = await _decide(

@@ -2,6 +2,7 @@
 what is taken, and what is told about the rest.
 """
 
+from base64 import b64encode
 from typing import Any, Final
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from api.doors.authorization import (
     BLANKS,
     DOUBLED,
+    IN_BASIC,
     MALFORMED,
     MISSING,
     SCHEME,
@@ -136,3 +138,20 @@ def test_any_bytes_are_refused_with_a_text_of_ours(header: bytes, is_bare_accept
     reason, detail = refused(header, is_bare_accepted=is_bare_accepted)
     assert reason == "malformed"
     assert detail in {DOUBLED, BLANKS, MALFORMED, SCHEME, SPACE}
+
+
+@given(user=st.text().filter(lambda name: ":" not in name))
+def test_a_password_of_basic_is_read_where_it_is_accepted(user: str) -> None:
+    """RFC 7617 §2: whatever the user name is, the password stands behind the first colon."""
+    sent = b"basic " + b64encode(f"{user}:{TEXT}".encode())
+    found = read(scope(sent), is_basic_accepted=True)
+    assert (found.secret, found.form) == (SECRET, "basic")
+    assert refused(sent) == ("malformed", SCHEME)
+
+
+@given(rest=st.binary() | st.binary().map(b64encode))
+def test_whatever_else_is_said_by_basic_is_no_secret(rest: bytes) -> None:
+    with pytest.raises(NotPresentable) as refusal:
+        read(scope(b"Basic " + rest), is_basic_accepted=True)
+    assert (refusal.value.reason, refusal.value.detail) == ("malformed", IN_BASIC)
+    assert refusal.value.__cause__ is None
