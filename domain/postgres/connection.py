@@ -22,8 +22,8 @@ from domain.errors import (
 )
 from domain.postgres.cancellable_connection import Cancellable, cut_after
 from domain.postgres.session import (
+    AT_WORK,
     COMMAND,
-    HAS_SESSION,
     OWN_SESSION,
     SERVING,
     WAITS_FOR_STANDBY,
@@ -31,12 +31,13 @@ from domain.postgres.session import (
     each_host,
     stated,
 )
-from domain.postgres.trouble.beside_wait import looked_after
+from domain.postgres.trouble.beside_wait import Looker, looked_after
 from domain.postgres.trouble.late_commit import LateCommit
-from domain.postgres.trouble.lost_session import LostSession, SessionLost
+from domain.postgres.trouble.lost_session import AnswerLost, LostSession
 from domain.postgres.trouble.unusable_reasons import TAKES_NO_WRITES, reason
 
 T = TypeVar("T")
+_NO_ROW: Final[TupleRow] = ()
 CONNECT_TIMEOUT_S: Final = 1.0
 IDLED_S: Final = 3.0
 """After so long nobody knows whether what holds a connection still has the database behind it."""
@@ -138,19 +139,22 @@ class Bounded(psycopg.Connection[TupleRow]):
         """The library's hook: every wait of its own for the server goes through here."""
         is_ours = timeout is None and self.answer_within_s is not None
         if timeout is None and not is_ours and self.conninfo is not None:
-            looks = [LateCommit(partial(waits_for_standby, self.conninfo)).look]
+            lookers: list[Looker] = [LateCommit(partial(waits_for_standby, self.conninfo))]
             if self.session is not None:
-                looks.append(LostSession(partial(is_gone, self.conninfo, self.session)).look)
-            gen = looked_after(gen, *looks)
+                lookers.append(LostSession(partial(is_at_work, self.conninfo, self.session)))
+            gen = looked_after(gen, *lookers)
         try:
             return super().wait(
                 gen, interval=interval, timeout=self.answer_within_s if is_ours else timeout
             )
-        except (psycopg.errors._WaitTimeout, SessionLost) as error:  # noqa: SLF001 - to be told, says the library
-            if not is_ours and not isinstance(error, SessionLost):
+        except psycopg.errors._WaitTimeout as error:  # noqa: SLF001 - to be told, says the library
+            if not is_ours:
                 raise
             self.pgconn.finish()
             raise psycopg.OperationalError("no answer came in time") from error
+        except AnswerLost:
+            self.pgconn.finish()
+            raise
         except psycopg.InternalError as error:
             if error.sqlstate is not None:
                 raise
@@ -219,22 +223,23 @@ def waits_for_standby(conninfo: str) -> bool:
 
     False where the server cannot be asked.
     """
-    return _has_row(conninfo, WAITS_FOR_STANDBY) is True
+    return _row_of(conninfo, WAITS_FOR_STANDBY) == (True,)
 
 
-def is_gone(conninfo: str, session: TupleRow) -> bool:
-    """Whether the server that takes writes has no such session. False where none can be asked.
+def is_at_work(conninfo: str, session: TupleRow) -> bool | None:
+    """Whether the server that takes writes works for a session, which OWN_SESSION told.
 
-    session: as OWN_SESSION tells it.
+    False also where it has no such session; None where none can be asked.
     """
-    return _has_row(conninfo, HAS_SESSION, session) is False
+    row = _row_of(conninfo, AT_WORK, session)
+    return None if row is None else row == (True,)
 
 
-def _has_row(conninfo: str, statement: LiteralString, given: TupleRow = ()) -> bool | None:
+def _row_of(conninfo: str, statement: LiteralString, given: TupleRow = ()) -> TupleRow | None:
     """Asked on a connection of its own; None where the server cannot be asked."""
     try:
         with open_connection(conninfo, session=SERVING, timeout_s=2) as beside:
-            return beside.execute(statement, given).fetchone() is not None
+            return beside.execute(statement, given).fetchone() or _NO_ROW
     except (LedgerError, psycopg.Error):
         return None
 

@@ -75,7 +75,7 @@ _SQL: Final = statements("domain.postgres", "sql/session.sql")
 UNSAFE: Final = _SQL["unsafe"]
 WAITS_FOR_STANDBY: Final = _SQL["waits_for_standby"]
 OWN_SESSION: Final = _SQL["own_session"]
-HAS_SESSION: Final = _SQL["has_session"]
+AT_WORK: Final = _SQL["at_work"]
 
 
 @dataclass(frozen=True, slots=True)

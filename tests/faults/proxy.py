@@ -30,11 +30,14 @@ class Fault(Enum):
     REPLY_LOST: the server carries it out, its answer is swallowed, and the connection ends.
     NEVER_SENT: the connection ends before the server sees it.
     STUCK: it is withheld, the connection stays open, and nothing passes any more.
+    SWALLOWED: the server carries it out, and whatever it says from then on is swallowed; the
+    connection stays open.
     """
 
     REPLY_LOST = auto()
     NEVER_SENT = auto()
     STUCK = auto()
+    SWALLOWED = auto()
 
 
 @dataclass
@@ -83,7 +86,7 @@ class Proxy:
         """Strike no more, and end every connection that is stuck."""
         self._orders.clear()
         for link in list(self._links):
-            if link.is_stuck:
+            if link.is_stuck or link.is_held:
                 link.end()
 
     def hang(self) -> None:
@@ -183,6 +186,7 @@ class _Link:
         self._answered = 0
         self._swallow_from: int | None = None
         self.is_stuck = False
+        self.is_held = False
 
     def end(self) -> None:
         """Close both sides."""
@@ -203,8 +207,9 @@ class _Link:
                     break
                 if fault is Fault.STUCK:
                     self.is_stuck = True
-                if fault is Fault.REPLY_LOST:
+                if fault in {Fault.REPLY_LOST, Fault.SWALLOWED}:
                     self._swallow_from = self._asked
+                    self.is_held = fault is Fault.SWALLOWED
                 if kind in {_SYNC, _QUERY}:
                     self._asked += 1
                 await self._send(self._server, message)
@@ -219,12 +224,13 @@ class _Link:
                     if self._proxy.delay_s and kind == _READY_FOR_QUERY:
                         await asyncio.sleep(self._proxy.delay_s)
                     await self._send(self._client, message)
-                elif kind == _READY_FOR_QUERY:
+                elif kind == _READY_FOR_QUERY and not self.is_held:
                     break
                 if kind == _READY_FOR_QUERY:
                     self._answered += 1
                     self._proxy.answers += 1
-        self.end()
+        if not self.is_held:
+            self.end()
 
     async def _send(self, writer: asyncio.StreamWriter, message: bytes) -> None:
         await self._proxy.flow()

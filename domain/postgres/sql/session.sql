@@ -13,8 +13,8 @@ WHERE current_setting('synchronous_commit') IN ('off', 'local');
 -- name: waits_for_standby
 -- Whether a commit of this role, in this database, waits for a synchronous standby. What another
 -- role waits for is not told.
--- Returns: a row where one does.
-SELECT FROM pg_stat_activity
+-- Returns: true; no row where none does.
+SELECT true FROM pg_stat_activity
 WHERE wait_event = 'SyncRep' AND datname = current_database() LIMIT 1;
 
 -- name: own_session
@@ -22,11 +22,11 @@ WHERE wait_event = 'SyncRep' AND datname = current_database() LIMIT 1;
 -- Returns: pid, backend_start.
 SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid();
 
--- name: has_session
--- Whether a session is this server's still.
+-- name: at_work
+-- Whether this server works for a session; true where it does not track what sessions do.
 -- Parameters: those that own_session returns.
--- Returns: a row where it is.
-SELECT FROM pg_stat_activity WHERE pid = %s AND backend_start = %s;
+-- Returns: true or false; no row where the session is gone.
+SELECT coalesce(state, '') !~ '^idle' FROM pg_stat_activity WHERE pid = %s AND backend_start = %s;
 
 -- name: unsafe
 -- Settings by which the server may lose what it has confirmed.

@@ -1,6 +1,6 @@
 """Look at the server beside a wait for its answer, which may take as long as it takes."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -8,13 +8,19 @@ Sent = TypeVar("Sent")
 Said = TypeVar("Said")
 
 
-def looked_after(
-    work: Generator[Said, Sent, T], *looks: Callable[[], None]
-) -> Generator[Said, Sent, T]:
-    """The same generator of the library's: it is sent something several times a second.
+class Looker:
+    """Looks at something beside one wait."""
 
-    looks: called each time that nothing has come; what one raises ends the wait.
-    """
+    def look(self) -> None:
+        """Called several times a second while nothing comes; what it raises ends the wait."""
+        raise NotImplementedError
+
+    def heard(self) -> None:
+        """Called when something has come, and the wait goes on."""
+
+
+def looked_after(work: Generator[Said, Sent, T], *lookers: Looker) -> Generator[Said, Sent, T]:
+    """The same generator of the library's: it is sent something several times a second."""
     sent = None
     while True:
         try:
@@ -22,6 +28,8 @@ def looked_after(
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         sent = yield said
-        if not sent:
-            for look in looks:
-                look()
+        for looker in lookers:
+            if sent:
+                looker.heard()
+            else:
+                looker.look()

@@ -7,6 +7,8 @@ from typing import Final
 
 import structlog
 
+from domain.postgres.trouble.beside_wait import Looker
+
 LATE_COMMIT: Final = (
     "the commit waits for a synchronous standby, which synchronous_standby_names demands: "
     "bring that back, or take it out of the setting"
@@ -17,7 +19,7 @@ _ASKED_EVERY_MAX_S: Final = 60.0
 logger = structlog.get_logger()
 
 
-class LateCommit:
+class LateCommit(Looker):
     """Tells where a program waits for a commit that waits for a standby: the server says nothing,
     and may wait for ever. For one wait of one that may take as long as it likes.
 

@@ -20,6 +20,10 @@ _NO_ANSWER: Final = (
     "the database did not answer in time: check the server, the network, and a pooler before it, "
     "whose connections may all be taken"
 )
+_LOST: Final = (
+    "the database has nothing of this at work any more, and its answer did not arrive: check what "
+    "lies before it, such as a proxy, a pooler or a firewall"
+)
 _SILENT: Final = (
     "the host of DATABASE_URL does not answer: check the server, the network and its firewalls"
 )
@@ -107,7 +111,9 @@ _SAID: Final = {
     "failed: permission denied": (
         "this operating system user may not open the server's socket: check its directory"
     ),
-    "no answer came in time": _NO_ANSWER,  # so says our own side
+    # So says our own side.
+    "no answer came in time": _NO_ANSWER,
+    "works on nothing, and no answer came": _LOST,
     "timeout expired|timed out|no route to host|network is unreachable|host is down": _SILENT,
     "permission denied to set": (
         "the role may not set an option of the connection string: remove it, or grant it to the "
