@@ -10,7 +10,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from api.authentication import ApiTokens
 from api.console.gate import ROOT as CONSOLE
 from api.console.gate import ConsoleGate, show_problem
-from api.doors.authorization import SCHEME, NotPresentable, is_basic, read
+from api.doors.authorization import SCHEME, NotPresentable, read, speaks_basic
 from api.doors.gateways import ROOT as GATEWAY_ROOT
 from api.doors.gateways import GatewayDoors
 from api.doors.scim.door import Forward, ScimDoor
@@ -176,7 +176,7 @@ def _in_the_callers_scheme(scope: HTTPScope, refusal: Answer) -> Answer:
     """Challenged by the scheme that it spoke (RFC 6749 §5.2), and nobody else by that: a browser
     would ask for a password, and send it along for ever.
     """
-    is_spoken = _is_within(scope["path"], OF_OAUTH) and is_basic(scope)
+    is_spoken = _is_within(scope["path"], OF_OAUTH) and speaks_basic(scope)
     if not is_spoken or refusal.problem.status != 401:  # noqa: PLR2004
         return refusal
     return Answer(refusal.problem, {**refusal.headers, "WWW-Authenticate": _BASIC})

@@ -84,7 +84,7 @@ def read(
     raise NotPresentable("malformed", detail)
 
 
-def is_basic(scope: HTTPScope) -> bool:
+def speaks_basic(scope: HTTPScope) -> bool:
     """Whether a request speaks Basic, whatever it says."""
     return any(
         name == b"authorization" and value[: len(_BASIC)].lower() == _BASIC.encode()
