@@ -50,7 +50,13 @@ from api.process import TooFewDescriptors, let_readers_leave, to_nobody
 from api.server.listening import ListenError
 from api.settings import Settings, SettingsError, load
 from api.telemetry.logs import configure_logging, logging_given
-from domain.errors import ClockSkewed, InvalidValue, LedgerError, ProjectionStopped
+from domain.errors import (
+    ClockSkewed,
+    InvalidValue,
+    LedgerError,
+    ProjectionStopped,
+    StoreUnavailable,
+)
 from domain.eventstore.ledger_clock import skew_of
 from domain.postgres.connection import open_connection
 from domain.postgres.embedded.error import EmbeddedPostgresError
@@ -228,8 +234,9 @@ def _line(error: Exception) -> str:
             )
         case OSError(strerror=str() as said):
             return said if error.filename is None else f"{error.filename}: {said}"
-        case psycopg.Error() if is_lost(error):
-            return f"{reason(error)}; then repeat it"
+        case _ if is_lost(error) or type(error) is StoreUnavailable:
+            said = reason(error)
+            return f"{said}; then repeat it" if ": " in said else f"{said}: repeat it"
     skew = skew_of(error) if isinstance(error, psycopg.Error) else error
     if isinstance(skew, ClockSkewed):
         return f"{skew}: synchronise both clocks (NTP), then repeat it"

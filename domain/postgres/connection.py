@@ -34,7 +34,7 @@ from domain.postgres.session import (
 from domain.postgres.trouble.beside_wait import Looker, looked_after
 from domain.postgres.trouble.late_commit import LateCommit
 from domain.postgres.trouble.lost_session import AnswerLost, LostSession
-from domain.postgres.trouble.unusable_reasons import TAKES_NO_WRITES, reason
+from domain.postgres.trouble.unusable_reasons import TAKES_NO_WRITES, is_lost, reason
 
 T = TypeVar("T")
 _NO_ROW: Final[TupleRow] = ()
@@ -76,20 +76,22 @@ async def connect(
 ) -> Cancellable:
     """A connection in autocommit mode that has stated all we rely on.
 
-    Raises what `requires` refuses, WrongEncoding, StoreReadOnly and StoreUnavailable within
-    `timeout_s`.
+    Raises what `requires` refuses, WrongEncoding, StoreReadOnly, StoreUnavailable in `timeout_s`.
     """
-    deadline = asyncio.get_running_loop().time() + timeout_s
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
     try:
         connection = await _reach(each_host(stated(conninfo)), deadline)
         try:
             name_apart(connection)
-            with cut_after(connection, deadline - asyncio.get_running_loop().time()):
+            with cut_after(connection, deadline - loop.time()):
                 stating = [_statements(connection.pgconn, session)]
                 stating += [each.statement() for each in requires]
                 await connection.execute(b";".join(stating))
-        except BaseException:  # also of a caller who no longer waits
+        except BaseException as error:  # also of a caller who no longer waits
             await connection.close()
+            if is_lost(error) and loop.time() >= deadline:  # cut by us, which libpq cannot tell
+                raise TimeoutError from without_frames(error)
             raise
     except (TimeoutError, psycopg.Error) as error:
         refusals = (each.refusal(error) for each in requires)
@@ -126,9 +128,8 @@ class Bounded(psycopg.Connection[TupleRow]):
     The server's time-outs end what it works on, and keep-alives find a machine that has gone.
     Neither helps where a pooler or a proxy holds the connection and has lost what is behind it.
 
-    answer_within_s: for each call of the library, seconds; None for no limit: then it is told where
-    a commit waits for a standby, and breaks when its session is gone. conninfo: of its server, to
-    be asked that beside it. session: which it is there; known where there is no limit.
+    answer_within_s: for each call of the library, seconds; None for no limit: then `LateCommit` and
+    `LostSession` look. conninfo: of its server, to be asked beside it. session: which it is there.
     """
 
     answer_within_s: float | None = None
@@ -245,9 +246,7 @@ def _row_of(conninfo: str, statement: LiteralString, given: TupleRow = ()) -> Tu
 
 
 def configure(connection: psycopg.Connection[Any], session: Session = COMMAND) -> None:
-    """State what we rely on, on a connection that another's pool has made;
-    it must be in autocommit mode.
-    """
+    """State what we rely on, on a connection of another's pool, which is in autocommit mode."""
     name_apart(connection)
     connection.execute(_statements(connection.pgconn, session))
 

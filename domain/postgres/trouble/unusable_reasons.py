@@ -27,7 +27,11 @@ _LOST: Final = (
 _SILENT: Final = (
     "the host of DATABASE_URL does not answer: check the server, the network and its firewalls"
 )
-_CLOSED: Final = "the database closed the connection: its log says why"
+_CLOSED: Final = (
+    "the database closed the connection, or the network lost it: the log of the database says which"
+)
+"""libpq has one text for both."""
+
 _UNKNOWN: Final = "the database does not accept connections: its log says why"
 _LACKS_A_RIGHT: Final = (
     "the role lacks a right: run scim-ledger migrate as the owner (SCIM_LEDGER_OWNER_DATABASE_URL)"

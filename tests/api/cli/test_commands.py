@@ -284,7 +284,10 @@ def test_settings_that_cannot_be_meant_are_one_clear_line(database: Database) ->
 def test_a_database_that_cannot_be_used_is_one_clear_line(
     database: Database, empty_database: str
 ) -> None:
-    said = "nothing listens at the host and port of DATABASE_URL: start the server, or correct them"
+    said = (
+        "nothing listens at the host and port of DATABASE_URL: start the server, or correct them; "
+        "then repeat it"
+    )
     assert refused(_unreachable(), "serve") == said
     assert refused(_unreachable(), "migrate") == said
     said = "the database lacks migrations of this release: run scim-ledger migrate"

@@ -61,7 +61,8 @@ def test_what_is_wrong_with_the_owners_url_is_told_of_it(
     Path("kept.dump").write_bytes(b"")
     nowhere = make_conninfo(database.owner, host="127.0.0.1", port=1)
     assert refused(database.app, *AS_OWNER[command], SCIM_LEDGER_OWNER_DATABASE_URL=nowhere) == (
-        f"nothing listens at the host and port of {OWNER}: start the server, or correct them"
+        f"nothing listens at the host and port of {OWNER}: start the server, or correct them; "
+        "then repeat it"
     )
 
 
