@@ -19,7 +19,7 @@ from domain.eventstore.event_registry import REGISTRY, EventRegistry
 from domain.postgres.connection import OUT_OF_REACH, open_connection, require_writes
 from domain.postgres.session import FOLLOWING
 from domain.postgres.sql_file import statements
-from domain.postgres.trouble.unusable_reasons import reason
+from domain.postgres.trouble.told_once import ToldOnce
 from projections.faults import told
 from projections.follow import locks, positions, read_log
 from projections.follow.apply import PositionMoved, apply_batch
@@ -93,6 +93,7 @@ class Runner:
         self._wake_ups = WakeUps(wake_fd)
         self._batch = batch
         self._patience = Patience()
+        self._store = ToldOnce("projections.store_unavailable", "projections.store_available_again")
         self._stream_teams = StreamTeams()
         self._stored_keys = StoredKeys()
         self._resting: dict[str, tuple[float, psycopg.Error]] = {}
@@ -120,9 +121,7 @@ class Runner:
                     give_way(connection, nice=NICE_FOLLOWING)
                     self._lead(connection, should_stop)
             except (StoreUnavailable, *OUT_OF_REACH) as error:
-                logger.warning(
-                    "projections.store_unavailable", reason=reason(error), retry_s=backoff_s
-                )
+                self._store.lost(error)
                 self._patience.failed()
             except Exception:
                 logger.exception("projections.runner_failed", retry_s=backoff_s)
@@ -227,6 +226,7 @@ class Runner:
                 led |= self._take_over(connection, led)
                 require_writes(connection)
             if not led:
+                self._store.works()
                 self._wake_ups.wait(STANDBY_S)
                 continue
             if began - kept_house_at >= HOUSEKEEPING_S:
@@ -235,6 +235,7 @@ class Runner:
             events = self.step(connection, led)
             require_writes(connection)
             self._patience.worked(time.monotonic() - began)
+            self._store.works()
             led -= self._give_up(connection, led)
             if not events:
                 self._wake_ups.wait(POLL_S)

@@ -19,7 +19,7 @@ from domain.postgres.connection import (
     require_writes,
 )
 from domain.postgres.session import REBUILDING
-from domain.postgres.trouble.unusable_reasons import reason
+from domain.postgres.trouble.told_once import ToldOnce
 from projections.faults import told
 from projections.follow.low_priority import give_way
 from projections.projection import Projection, UnappliableEvent
@@ -57,6 +57,9 @@ class Rebuilder:
         self._projections = projections
         self._registry = registry
         self._stopping = threading.Event()
+        self._store = ToldOnce(
+            "projections.rebuilder_disconnected", "projections.rebuilder_connected_again"
+        )
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="rebuilder", daemon=True)
 
@@ -75,9 +78,14 @@ class Rebuilder:
             self._thread.join(CANCEL_EVERY_S)
 
     def step(self, connection: Connection) -> bool:
-        """Carry out the oldest rebuild that nobody else is at; whether there was one."""
+        """Carry out the oldest rebuild that nobody else is at; whether there was one.
+
+        Raises StoreReadOnly, and what a connection that is lost does.
+        """
         with answered_within(connection, LOOKED_WITHIN_S):
             asked_for = underway(connection, self._projections)
+        require_writes(connection)
+        self._store.works()
         for projection in asked_for:
             try:
                 version = take_up(
@@ -109,11 +117,10 @@ class Rebuilder:
                     give_way(connection)
                     while not self._stopping.is_set():
                         if not self.step(connection):
-                            require_writes(connection)
                             self._stopping.wait(POLL_S)
             except (Interrupted, StoreUnavailable, *OUT_OF_REACH) as error:
                 if not self._stopping.is_set():
-                    logger.warning("projections.rebuilder_disconnected", reason=reason(error))
+                    self._store.lost(error)
             except Exception:
                 logger.exception("projections.rebuilder_failed")
             finally:

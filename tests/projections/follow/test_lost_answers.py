@@ -4,11 +4,14 @@ So it is where a pooler or a proxy holds the connection and has lost what is beh
 keep-alive finds that out, and the leader's session lives on, with its locks.
 """
 
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import pytest
+from structlog.testing import capture_logs
 
 from domain.postgres.connection import open_connection
 from domain.postgres.session import FOLLOWING
@@ -28,6 +31,9 @@ BACK_WITHIN_S: Final = 5.0
 LOADED_S: Final = 1.5
 """What a busy machine adds."""
 IN_A_BATCH_S: Final = FOLLOWING.idle_ms / 1000
+AWAY_S: Final = 2.0
+LOST: Final = ("projections.store_unavailable", "projections.rebuilder_disconnected")
+OVER: Final = ("projections.store_available_again", "projections.rebuilder_connected_again")
 STATEMENTS: Final = [
     ("waiting_since", BACK_WITHIN_S),  # looks for news
     ("BEGIN", BACK_WITHIN_S),
@@ -96,3 +102,15 @@ def test_a_large_batch_is_waited_for_as_long_as_the_server_works_on_it(database:
             patience.worked(took_s)
             with patience.within(connection):
                 assert connection.answer_within_s == factor * LOOKED_WITHIN_S
+
+
+def test_a_database_that_is_away_is_told_once_and_so_is_its_return(database: Database) -> None:
+    with capture_logs() as logged, followed_through_a_proxy(database) as proxy:
+        until(lambda: len(leaders(database)) == 1)
+        proxy.tell(Proxy.refuse)
+        until(lambda: {line["event"] for line in logged} >= {*LOST})
+        time.sleep(AWAY_S)  # several attempts
+        proxy.tell(Proxy.accept)
+        until(lambda: {line["event"] for line in logged} >= {*OVER})
+        told = Counter(line["event"] for line in logged)
+    assert {event: told[event] for event in (*LOST, *OVER)} == dict.fromkeys((*LOST, *OVER), 1)
