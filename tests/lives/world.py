@@ -5,6 +5,7 @@ and views.
 import io
 import json
 import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime, timedelta
@@ -37,6 +38,18 @@ T = TypeVar("T")
 INSTANT: Final = timedelta(milliseconds=1)
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
+
+
+class _Printed(io.StringIO):
+    """What this thread prints; what another one logs meanwhile is no part of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        """The library's."""
+        return super().write(text) if threading.get_ident() == self._thread else len(text)
 
 
 class World:
@@ -96,7 +109,7 @@ class World:
 
     def command(self, *arguments: str) -> Any:
         """What a command prints with --json."""
-        printed = io.StringIO()
+        printed = _Printed()
         with redirect_stdout(printed):
             command_line(
                 [*arguments, "--json"],
