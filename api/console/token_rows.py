@@ -17,7 +17,9 @@ _documents: Final = msgspec.json.Decoder(list[TokenDocument])
 
 
 class Ending(NamedTuple):
-    """When a token ends. urgency: "soon" within 30 days, "urgent" within 7, "over", or None."""
+    """When a token ends. urgency: "soon" within 30 days, "urgent" within 7, "over", or None; of a
+    token that is revoked, None.
+    """
 
     at: str
     told: str
@@ -58,8 +60,10 @@ def _state(token: TokenDocument, now: datetime, rotating: Collection[UUID]) -> s
 
 
 def _ending(token: TokenDocument, now: datetime) -> Ending | None:
-    if token.expires_at is None or token.revoked_at is not None:
+    if token.expires_at is None:
         return None
+    if token.revoked_at is not None:
+        return Ending(token.expires_at, relative(token.expires_at, now), None)
     away = read(token.expires_at) - now
     if away <= timedelta(0):
         return Ending(token.expires_at, f"ended {relative(token.expires_at, now)}", "over")

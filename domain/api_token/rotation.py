@@ -5,7 +5,7 @@ from math import ceil
 from typing import Final
 
 from domain.api_token.events import ApiTokenEvent, Rotated
-from domain.api_token.token import ApiToken
+from domain.api_token.token import ApiToken, OlderSecret
 from domain.errors import InvalidValue, NotFound, RotatedTooSoon, RotationUnderway
 from domain.event import Actor
 from domain.scim_token.rotation import OVERLAP_MAX, ROTATE_EVERY
@@ -42,8 +42,15 @@ def rotate(
         raise InvalidValue("/overlap_seconds", f"must be 0 to {most}")
     if token.rotated_at is not None and at < token.rotated_at + ROTATE_EVERY:
         raise RotatedTooSoon(ceil((token.rotated_at + ROTATE_EVERY - at).total_seconds()))
-    if overlap and any(at < old.good_until for old in token.older):
+    if overlap and underway(token, at) is not None:
         raise RotationUnderway("the token has two good secrets; wait for the end of the older one")
     return [
         Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap, reason=reason)
     ]
+
+
+def underway(token: ApiToken, at: datetime) -> OlderSecret | None:
+    """The older of two secrets that are good at `at`; None where one is, or none."""
+    if not token.is_good(at=at):
+        return None
+    return next((old for old in reversed(token.older) if at < old.good_until), None)

@@ -70,8 +70,7 @@ class Holder(msgspec.Struct, frozen=True):
         if isinstance(self.token, ApiToken):
             return self.token.revoke(by=by, reason=REASON)
         held = self.token.lasting_secret(self.digest, at=at)
-        if held is None:
-            return []  # while the token is suspended, its state does not tell that
+        assert held is not None, "what has ended is not open"
         events: list[Event] = []
         if leak.place not in held.leaks and len(held.leaks) < PLACES_MAX:
             events.append(Leaked(by, self.secret_id, leak.url, leak.source))

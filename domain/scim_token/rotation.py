@@ -72,7 +72,9 @@ def rotate(
         raise RotatedTooSoon(ceil((token.rotated_at + ROTATE_EVERY - at).total_seconds()))
     good = [held for held in token.secrets if held.overlap_until is None or at < held.overlap_until]
     if overlap and len(good) >= GOOD_SECRETS_MAX:
-        raise RotationUnderway("the token has two good secrets; wait for the end of the older one")
+        raise RotationUnderway(
+            "the token has two good secrets; complete or cancel its rotation, or wait for its end"
+        )
     return [
         *_over(token, at),
         Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap, reason=reason),

@@ -118,19 +118,18 @@ class ScimToken(msgspec.Struct, frozen=True):
     def refusal(self, digest: bytes, *, at: datetime) -> TokenRefused | None:
         """Why the secret of `digest` would be refused at `at`; None when it authenticates.
 
-        Of a token that was rotated, a digest that it does not hold (any more) is one whose time is
-        over: its row outlives it, and the gate asks for no digest that names another token.
+        What ended for good comes before a suspension, which can be taken back, and to no avail
+        then. Of a token that was rotated, a digest that it does not hold (any more) is one whose
+        time is over: its row outlives it, and the gate asks for no digest that names another token.
         """
         row = next((row for row in self.secret_rows() if row.digest == digest), None)
         if row is None:
             return TokenUnknown() if self.rotated_at is None else TokenExpired()
         if row.is_void:
             return TokenRevoked()
-        if self.suspended_at is not None:
-            return TokenSuspended()
-        if row.good_until is not None and row.good_until <= at:
+        if self.lasting_secret(digest, at=at) is None:
             return TokenExpired()
-        return None
+        return None if self.suspended_at is None else TokenSuspended()
 
     def refuse(
         self, digest: bytes, *, presentation: Presentation, at: datetime

@@ -4,19 +4,18 @@
 
 -- name: tokens
 -- How many tokens are in which state, of the `limit` newest that are not revoked, and of as many
--- that are. For a `ViewReader`.
+-- that are: the first of revoked, expired and suspended that is true. For a `ViewReader`.
 -- Returns: true, state, count; four rows.
 -- Order: none.
 -- Index: scim_tokens_active, scim_tokens_revoked.
 WITH living AS (
     SELECT
-        count(*) FILTER (WHERE suspended_at IS NOT NULL) AS suspended,
-        count(*) FILTER (WHERE suspended_at IS NULL AND expires_at <= %(at)s) AS expired,
-        count(*) FILTER (
-            WHERE suspended_at IS NULL AND (expires_at IS NULL OR expires_at > %(at)s)
-        ) AS active
+        count(*) FILTER (WHERE is_over) AS expired,
+        count(*) FILTER (WHERE NOT is_over AND suspended_at IS NOT NULL) AS suspended,
+        count(*) FILTER (WHERE NOT is_over AND suspended_at IS NULL) AS active
     FROM (
-        SELECT suspended_at, expires_at FROM {scim_tokens} WHERE revoked_at IS NULL
+        SELECT suspended_at, coalesce(expires_at <= %(at)s, false) AS is_over
+        FROM {scim_tokens} WHERE revoked_at IS NULL
         ORDER BY created_at DESC, id DESC LIMIT %(limit)s
     ) newest
 ), revoked AS (

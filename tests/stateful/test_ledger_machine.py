@@ -132,9 +132,9 @@ class ModelToken:
             return TokenExpired
         if self.revoked_at is not None:
             return TokenRevoked
-        if self.suspended_at is not None:
-            return TokenSuspended
-        return TokenExpired if self._has_ended(secret, at) else None
+        if self._has_ended(secret, at):
+            return TokenExpired
+        return None if self.suspended_at is None else TokenSuspended
 
     def refusals(self, secret: str, at: datetime) -> tuple[type[TokenRefused], ...]:
         """The reasons that may be told: why not is remembered for up to a minute, so of a secret

@@ -99,7 +99,7 @@ async def show(
         token=seen.token,
         secrets=shown_secrets(secrets, caller.at),
         more=len(secrets) - SECRETS_MAX,
-        rotation=rotation if seen.state == "rotating" else (),
+        rotation=rotation if seen.state in {"rotating", "suspended"} else (),
         done=DONE.get(done or ""),
         is_so=is_so(done, seen.token, rotates=bool(rotation)),
         refused=refused,

@@ -5,12 +5,20 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from domain.errors import InvalidValue, NotFound, TokenRevoked, TokenSuspended
+from domain.errors import InvalidValue, NotFound, TokenExpired, TokenRevoked, TokenSuspended
+from domain.leaks.holder import Holder
 from domain.scim_token.changes import resume, suspend
-from domain.scim_token.events import Resumed, Revoked, Rotated, ScimTokenEvent, Suspended
+from domain.scim_token.events import (
+    Refused,
+    Resumed,
+    Revoked,
+    Rotated,
+    ScimTokenEvent,
+    Suspended,
+)
 from domain.scim_token.rotation import rotate
 from domain.scim_token.token import ScimToken
-from domain.secret import secret_id
+from domain.secret import Digest, secret_id
 from tests.domain.scenario import (
     ADA,
     FIRST,
@@ -22,6 +30,7 @@ from tests.domain.scenario import (
     T2,
     T3,
     T4,
+    Given,
     created,
     given,
     resumed,
@@ -93,6 +102,25 @@ def test_while_suspended_a_token_is_rotated_and_revoked_as_ever() -> None:
     )
     gone = state_after(created(), suspended(), revoked(T2))
     assert isinstance(gone.refusal(FIRST.value, at=T3), TokenRevoked)
+
+
+@pytest.mark.parametrize(
+    ("past", "digest"),
+    [
+        ([created(expires_at=T2)], FIRST),
+        ([created(), rotated(T1, overlap=T2 - T1)], FIRST),
+        ([created(expires_at=T2), rotated(T1, overlap=timedelta(days=30))], SECOND),
+    ],
+)
+def test_what_is_over_for_good_is_not_told_as_suspended(past: list[Given], digest: Digest) -> None:
+    """Or somebody resumes the token, and to no avail."""
+    token = state_after(*past, suspended(T1))
+    assert isinstance(token.refusal(digest.value, at=T2 - MILLISECOND), TokenSuspended)
+    assert isinstance(token.refusal(digest.value, at=T2), TokenExpired)
+    (refused,) = token.refuse(digest.value, presentation=IDP, at=T2)
+    assert isinstance(refused, Refused)
+    assert refused.reason == "expired"
+    assert Holder(token, (digest.value,)).state(at=T2) == "expired"
 
 
 def test_whoever_holds_a_suspended_secret_can_burn_the_token() -> None:

@@ -1,6 +1,7 @@
 """One API token: what it allows, rotate it, revoke it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,7 +18,11 @@ from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
 from api.service import InjectedService, Service
 from domain.api_token.permissions import Permission
+from domain.api_token.rotation import underway
+from domain.api_token.token import ApiToken
+from domain.authority import require_grantable
 from domain.errors import Refusal, SecretAlreadyShown
+from domain.eventstore.lookups.api_tokens import Caller
 
 PATH: Final = "/console/api-tokens/{token_id:uuid}"
 OVERLAPS: Final = {1: "1 day", 7: "7 days", 30: "30 days", 0: "not at all"}
@@ -79,18 +84,32 @@ async def _show(
     given: Mapping[str, str] | None = None,
 ) -> Template:
     """The page; a token that is not there is 404 whatever was refused."""
-    token = await service.ledger.api_token(token_id, seen_by=request.user.api_token)
+    caller = request.user
+    token = await service.ledger.api_token(token_id, seen_by=caller.api_token)
     return page(
         request,
         "api_token.html",
         title="API token",
         token=token,
-        is_mine=token.id == request.user.api_token.id,
+        is_mine=token.id == caller.api_token.id,
+        is_over=not token.is_good(at=caller.at),
+        older=underway(token, caller.at),
         refused=None if refused is None else problems.answer(refused),
         given=given or {},
-        overlaps=OVERLAPS,
+        overlaps=_overlaps(token, caller),
         key=service.ledger.clock_and_ids.new_id(),
     )
+
+
+def _overlaps(token: ApiToken, caller: Caller) -> Mapping[int, str]:
+    """How long the secret before can go on after a rotation by the caller; none where it cannot
+    rotate the token. A third good secret is never to be had.
+    """
+    if token.session_of is None and token.is_good(at=caller.at):
+        with suppress(Refusal):
+            require_grantable(caller.api_token, token.permissions, token.teams)
+            return OVERLAPS if underway(token, caller.at) is None else {0: OVERLAPS[0]}
+    return {}
 
 
 ROUTES: Final = (api_token, after_an_api_command, rotate_api_token, revoke_api_token)
