@@ -7,9 +7,11 @@ refused, and a gateway goes to the next host at once, instead of waiting for an 
 import errno
 import os
 import socket
+import sys
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import Any
+from contextlib import ExitStack, suppress
+from typing import Any, Final
 
 _EVERY_IPV4 = "0.0.0.0"  # noqa: S104 - what an operator may ask for
 _EVERY_IPV6 = "::"
@@ -17,6 +19,11 @@ UNSENT_BYTES = 128 * 1024
 """What the kernel takes of an answer that has not left yet;
 by default up to 4 MB, of each slow reader.
 """
+TAKEN_IN_WITHIN_S: Final = 0.05
+"""Who has connected when nobody may any more. Workers with much to do took 2 to 20 ms."""
+_LOOKED_EVERY_S: Final = 0.0002
+_UNACKED: Final = slice(24, 28)
+"""Of `struct tcp_info`, linux/tcp.h; of a socket that listens: how many wait to be accepted."""
 
 
 class ListenError(Exception):
@@ -79,6 +86,24 @@ def bind(host: str, port: int, *, is_alone: bool = True) -> socket.socket:
 def is_listening(listener: socket.socket) -> bool:
     """Whether a worker accepts from it, or did: one that is replaced leaves it as it is."""
     return bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def refuse(listener: socket.socket) -> None:
+    """Let nobody connect any more, once the workers have taken in who has; in 50 ms at most.
+
+    Of the socket itself, whoever else has a descriptor of it. A connection that is not accepted by
+    then is reset, with the request that was sent on it.
+    """
+    until = time.monotonic() + TAKEN_IN_WITHIN_S
+    with suppress(OSError):  # not every system can
+        while _has_waiting(listener) and time.monotonic() < until:
+            time.sleep(_LOOKED_EVERY_S)
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def _has_waiting(listener: socket.socket) -> bool:
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED.stop)
+    return int.from_bytes(info[_UNACKED], sys.byteorder) > 0
 
 
 def url_of(listener: socket.socket) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import structlog
 
 from api.server.heartbeat import EVERY_S, Pulse
-from api.server.listening import is_listening
+from api.server.listening import is_listening, refuse
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
@@ -222,9 +222,7 @@ class Supervisor:
 
     def _refuse(self) -> None:
         for listener in self._listeners:
-            # Of the socket itself, whoever else has a descriptor of it. Not every system can.
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+            refuse(listener)
 
     def _signal(self, number: signal.Signals, *, is_last: bool | None = None) -> None:
         for process in self._of(is_last=is_last):

@@ -3,12 +3,13 @@
 import errno
 import os
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
 
-from api.server.listening import ListenError, bind, is_listening, listen_on, url_of
+from api.server.listening import ListenError, bind, is_listening, listen_on, refuse, url_of
 
 pytestmark = pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 
@@ -84,6 +85,37 @@ def test_every_address_that_was_asked_for_is_served_on_one_port(
         listener.listen()
     assert all(map(is_listening, listeners))
     assert reached(port) == found
+
+
+def test_who_has_connected_when_nobody_may_any_more_is_taken_in(opened: ExitStack) -> None:
+    listener = opened.enter_context(bind("127.0.0.1", 0))
+    listener.listen()
+    address = listener.getsockname()
+    clients = [opened.enter_context(socket.create_connection(address)) for _ in range(20)]
+    taken: list[socket.socket] = []
+
+    def take_in() -> None:
+        for _ in clients:
+            taken.append(opened.enter_context(listener.accept()[0]))  # noqa: PERF401 - as they come
+
+    worker = threading.Timer(0.005, take_in)
+    worker.start()
+    refuse(listener)
+    worker.join()
+    for each in taken:
+        each.sendall(b"x")
+    assert [client.recv(1) for client in clients] == [b"x"] * len(clients)
+    assert not reached(address[1])
+
+
+def test_who_is_not_taken_in_is_refused_all_the_same(opened: ExitStack) -> None:
+    listener = opened.enter_context(bind("::1", 0))
+    listener.listen()
+    client = opened.enter_context(socket.create_connection(listener.getsockname()[:2]))
+    refuse(listener)
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    assert not reached(listener.getsockname()[1])
 
 
 def test_one_address_that_cannot_be_served_leaves_none_open() -> None:
