@@ -178,13 +178,18 @@ class StrictHttpProtocol(asyncio.Protocol):
         is heard for a moment, and the answer says that it was the last.
         """
         self._is_leaving = True
-        if self._newest is not None and not self._newest.is_answered:
+        if self._newest is None or self._newest.is_answered:
+            self._leave_soon()
+        elif not self._newest.is_begun:  # else what says so has gone out
             self._newest.is_keeping_alive = False
-        elif not self.is_closing():
-            self._deadline = min(self._deadline, self.loop.time() + self.leaving_timeout_s)
-            if self._timer is not None:
-                self._timer.cancel()
-            self._enforce_deadline()
+
+    def _leave_soon(self) -> None:
+        if self.is_closing():
+            return
+        self._deadline = min(self._deadline, self.loop.time() + self.leaving_timeout_s)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._enforce_deadline()
 
     def give_way(self) -> None:
         """Leave the place to a newcomer."""
@@ -432,6 +437,8 @@ class StrictHttpProtocol(asyncio.Protocol):
         else:
             assert self._place is not None
             self._place.idle()
+            if self._is_leaving:
+                self._leave_soon()
 
     # Refusals
 

@@ -22,6 +22,7 @@ from tests.api.server.serving import (
     serving,
     statuses,
 )
+from tests.service import until
 
 PIECES: Final = ((), (b"whole",), (b"a", b"", b"bc" * 70_000), (b"a\r\n", b"0\r\n\r\n", b"tail"))
 CHUNKED: Final = (b"transfer-encoding", b"chunked")
@@ -231,6 +232,10 @@ class Held(StrictHttpProtocol):
         super().connection_made(transport)
         Held.newest = self
 
+    @property
+    def is_answer_begun(self) -> bool:
+        return self._newest is not None and self._newest.is_begun
+
     def leave(self) -> None:
         """Return once it knows."""
         known = threading.Event()
@@ -246,6 +251,21 @@ def test_an_idle_connection_is_heard_for_a_moment_when_the_worker_leaves(asked: 
         client.sendall(GOOD)
         assert statuses(client.recv(65536)) == [200]
         Held.newest.leave()
+        client.sendall(GOOD * asked)
+        answer = read_to_end(client)
+    assert statuses(answer) == [200] * asked
+    assert answer.count(b"connection: close") == asked
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_so_is_one_whose_answer_had_begun(asked: int) -> None:
+    """Its head is out, and did not say that it was the last."""
+    with serving(Held) as bound, connect(bound) as client:
+        client.sendall(head(target=b"/late-body"))
+        until(lambda: Held.newest.is_answer_begun, what="the answer")
+        Held.newest.leave()
+        answer = client.recv(65536)
+        assert (statuses(answer), b"connection: close" in answer) == ([200], False)
         client.sendall(GOOD * asked)
         answer = read_to_end(client)
     assert statuses(answer) == [200] * asked
