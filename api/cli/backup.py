@@ -33,11 +33,13 @@ from api.settings import Settings, load
 from domain.errors import InvalidValue, LedgerError, PepperMismatch, StoreUnavailable
 from domain.files.whole_file import NotAFile, require_file, whole_file
 from domain.losses.declared import Loss, in_words
-from domain.postgres.connection import open_connection, waits_for_standby
+from domain.postgres.connection import is_true, open_connection
 from domain.postgres.embedded.programs import installed_programs
 from domain.postgres.migrate import takes_owner
-from domain.postgres.session import stated_for_program
+from domain.postgres.session import HAS_PROGRAM, WAITS_FOR_STANDBY, stated_for_program
+from domain.postgres.trouble.beside_wait import Looker
 from domain.postgres.trouble.late_commit import LateCommit
+from domain.postgres.trouble.lost_session import LostSession, of_program
 from domain.postgres.trouble.unusable_reasons import is_lost, loss_in, reason
 from projections.ledger_check import Checked, check_ledger
 
@@ -219,21 +221,25 @@ def _said(
         return _ended(
             [program, "--no-password", f"--dbname={dbname}", *arguments],
             {**os.environ, **environment, "LC_ALL": "C"},
-            LateCommit(partial(waits_for_standby, conninfo)),
+            LateCommit(partial(is_true, conninfo, WAITS_FOR_STANDBY)),
+            LostSession(of_program(partial(is_true, conninfo, HAS_PROGRAM, (program.name,)))),
         )
 
 
 def _ended(
-    arguments: Sequence[str | Path], environment: Mapping[str, str], late: LateCommit
+    arguments: Sequence[str | Path],
+    environment: Mapping[str, str],
+    *lookers: Looker,
 ) -> tuple[str, int]:
-    """What a program says that is to end by itself, and its exit code."""
+    """What a program says that is to end by itself, and its exit code. Raises AnswerLost."""
     with subprocess.Popen(  # noqa: S603 - PostgreSQL's own program, our own arguments
         arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True, errors="replace",
     ) as process:  # fmt: skip
         try:
             while True:
-                late.look()
+                for looker in lookers:
+                    looker.look()
                 with suppress(subprocess.TimeoutExpired):
                     _, said = process.communicate(timeout=_LOOKED_EVERY_S)
                     return said, process.returncode

@@ -37,7 +37,6 @@ from domain.postgres.trouble.lost_session import AnswerLost, LostSession
 from domain.postgres.trouble.unusable_reasons import TAKES_NO_WRITES, is_lost, reason
 
 T = TypeVar("T")
-_NO_ROW: Final[TupleRow] = ()
 CONNECT_TIMEOUT_S: Final = 1.0
 IDLED_S: Final = 3.0
 """After so long nobody knows whether what holds a connection still has the database behind it."""
@@ -140,9 +139,9 @@ class Bounded(psycopg.Connection[TupleRow]):
         """The library's hook: every wait of its own for the server goes through here."""
         is_ours = timeout is None and self.answer_within_s is not None
         if timeout is None and not is_ours and self.conninfo is not None:
-            lookers: list[Looker] = [LateCommit(partial(waits_for_standby, self.conninfo))]
+            lookers: list[Looker] = [LateCommit(partial(is_true, self.conninfo, WAITS_FOR_STANDBY))]
             if self.session is not None:
-                lookers.append(LostSession(partial(is_at_work, self.conninfo, self.session)))
+                lookers.append(LostSession(partial(is_true, self.conninfo, AT_WORK, self.session)))
             gen = looked_after(gen, *lookers)
         try:
             return super().wait(
@@ -219,28 +218,14 @@ def open_connection(
     return connection
 
 
-def waits_for_standby(conninfo: str) -> bool:
-    """Whether a commit of this role waits for a standby: one that waits so holds up every other.
+def is_true(conninfo: str, statement: LiteralString, given: TupleRow = ()) -> bool | None:
+    """Whether the server that takes writes says so, asked on a connection of its own.
 
-    False where the server cannot be asked.
+    False also where it returns no row; None where it cannot be asked.
     """
-    return _row_of(conninfo, WAITS_FOR_STANDBY) == (True,)
-
-
-def is_at_work(conninfo: str, session: TupleRow) -> bool | None:
-    """Whether the server that takes writes works for a session, which OWN_SESSION told.
-
-    False also where it has no such session; None where none can be asked.
-    """
-    row = _row_of(conninfo, AT_WORK, session)
-    return None if row is None else row == (True,)
-
-
-def _row_of(conninfo: str, statement: LiteralString, given: TupleRow = ()) -> TupleRow | None:
-    """Asked on a connection of its own; None where the server cannot be asked."""
     try:
         with open_connection(conninfo, session=SERVING, timeout_s=2) as beside:
-            return beside.execute(statement, given).fetchone() or _NO_ROW
+            return beside.execute(statement, given).fetchone() == (True,)
     except (LedgerError, psycopg.Error):
         return None
 

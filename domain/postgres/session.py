@@ -76,6 +76,7 @@ UNSAFE: Final = _SQL["unsafe"]
 WAITS_FOR_STANDBY: Final = _SQL["waits_for_standby"]
 OWN_SESSION: Final = _SQL["own_session"]
 AT_WORK: Final = _SQL["at_work"]
+HAS_PROGRAM: Final = _SQL["has_program"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,13 @@ SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid();
 -- Returns: true or false; no row where the session is gone.
 SELECT coalesce(state, '') !~ '^idle' FROM pg_stat_activity WHERE pid = %s AND backend_start = %s;
 
+-- name: has_program
+-- Whether a program that says its name has a session in this database.
+-- Parameters: the name.
+-- Returns: true; no row where none of this role has.
+SELECT true FROM pg_stat_activity
+WHERE application_name = %s AND datname = current_database() LIMIT 1;
+
 -- name: unsafe
 -- Settings by which the server may lose what it has confirmed.
 -- Returns: name=value, one text each.

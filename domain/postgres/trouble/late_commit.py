@@ -27,7 +27,7 @@ class LateCommit(Looker):
     after _LATE_S, and in ever longer intervals. One line of the log tells it.
     """
 
-    def __init__(self, is_waiting: Callable[[], bool]) -> None:
+    def __init__(self, is_waiting: Callable[[], bool | None]) -> None:
         self._is_waiting = is_waiting
         self._pause_s = _LATE_S
         self._due = time.monotonic() + _LATE_S

@@ -51,3 +51,20 @@ class LostSession(Looker):
     def heard(self) -> None:
         """Something has come: what the server has said is under way."""
         self._is_found_idle = False
+
+
+def of_program(has_session: Callable[[], bool | None]) -> Callable[[], bool | None]:
+    """Whether the server works for a program of PostgreSQL's own, which tells us nothing.
+
+    has_session: whether it has a session by the program's name; None where it cannot be asked.
+    Where a pooler tells the server another name, it never had one, and that says nothing.
+    """
+    has_been_seen = False
+
+    def is_at_work() -> bool | None:
+        nonlocal has_been_seen
+        has_one = has_session()
+        has_been_seen |= has_one is True
+        return has_one if has_been_seen else None
+
+    return is_at_work

@@ -11,6 +11,7 @@ import pytest
 
 from domain.postgres.connection import Bounded, open_connection
 from domain.postgres.trouble import lost_session
+from domain.postgres.trouble.lost_session import of_program
 from tests.faults.own_server import OwnServer, own_server, postmaster_pid, process_tree, send
 from tests.faults.standby import cluster
 
@@ -79,3 +80,19 @@ def test_a_server_that_hangs_alone_is_waited_for(own: OwnServer) -> None:
             assert asking.is_alive()
         asking.join(WITHIN_S)
         assert asking.answer == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("told", "answers"),
+    [
+        ((True, False, False), [True, False, False]),
+        ((True, None, False), [True, None, False]),
+        ((False, None, False), [None, None, None]),
+        ((False, True, False), [None, True, False]),
+    ],
+)
+def test_a_program_is_missed_once_it_was_seen(
+    told: tuple[bool | None, ...], answers: list[bool | None]
+) -> None:
+    is_at_work = of_program(iter(told).__next__)
+    assert [is_at_work() for _ in told] == answers
