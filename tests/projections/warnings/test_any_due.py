@@ -59,9 +59,12 @@ class Token(NamedTuple):
 
     @property
     def state(self) -> str:
-        if self.revoked_at or self.suspended_at:
-            return "revoked" if self.revoked_at else "suspended"
-        return "active" if self.has_no_end_until(AT) else "expired"
+        """The first that is true: what ended for good comes before what may be taken back."""
+        if self.revoked_at:
+            return "revoked"
+        if not self.has_no_end_until(AT):
+            return "expired"
+        return "suspended" if self.suspended_at else "active"
 
     def has_no_end_until(self, at: datetime) -> bool:
         return self.expires_at is None or self.expires_at > at
