@@ -10,20 +10,20 @@ import pytest
 from authlib.integrations.httpx_client import OAuth2Client
 
 from domain.api_token.permissions import Permission
-from tests.conftest import Database
+from tests.conftest import new_database
 from tests.service import Caller, RunningService, running_service
 
 NAMES: Final = ["gateway", "", "häuser der IT", "a%3Ab c+d", str(uuid4())]
 """Of clients: whoever asks is known by the API token alone."""
 
 
-@pytest.fixture
-def service(database: Database) -> Iterator[RunningService]:
-    with running_service(database) as started:
+@pytest.fixture(scope="module")
+def service(server: str) -> Iterator[RunningService]:
+    with new_database(server) as database, running_service(database) as started:
         yield started
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def caller(service: RunningService) -> Caller:
     return service.api_token()
 

@@ -254,9 +254,8 @@ def test_a_database_that_answers_late_is_not_told_to_have_hung_up(
     async def main() -> None:
         async with open_proxy(database.app) as proxy:
             proxy.strike(Fault.STUCK, "SET")
-            with pytest.raises(StoreUnavailable) as late:
-                await connect(proxy.conninfo)
-            assert "did not answer in time" in str(late.value)
+            with pytest.raises(StoreUnavailable, match="did not answer in time"):
+                await connect(proxy.conninfo, timeout_s=0.5)
             proxy.cut()
 
     run(main())

@@ -23,6 +23,7 @@ WITHIN_S: Final = 30.0
 AT_IT: Final = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'pg_dump'"
 
 
+@pytest.mark.long
 def test_it_ends_once_another_server_has_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

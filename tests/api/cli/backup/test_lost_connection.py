@@ -104,7 +104,8 @@ def test_a_command_says_why_and_is_repeated(
     told(database.owner, "verify")
 
 
-@pytest.mark.parametrize("command", by_turns(COMMANDS, one_of=2))
+@pytest.mark.long
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_that_finds_no_database_is_repeated_too(proxy: ProxyThread, command: str) -> None:
     proxy.tell(Proxy.refuse)
     assert refused(proxy.conninfo, *command.split()) == LOST

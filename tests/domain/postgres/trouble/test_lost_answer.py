@@ -19,7 +19,7 @@ from tests.conftest import Database
 from tests.faults.proxy import Fault, Proxy, ProxyThread, proxy_thread
 from tests.turns import by_turns
 
-LONG_S: Final = 3.0
+LONG_S: Final = 1.2
 """Many looks."""
 LOCK: Final = 4711
 

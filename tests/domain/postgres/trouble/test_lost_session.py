@@ -48,6 +48,7 @@ class Asking(threading.Thread):
             self.answer = error
 
 
+@pytest.mark.long
 def test_it_ends_once_another_server_has_taken_over_from_one_that_hangs() -> None:
     with cluster() as pair, open_connection(pair.database.app) as connection:
         asking = Asking(connection, takes_s=600)
