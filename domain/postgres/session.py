@@ -205,9 +205,10 @@ def stated(
 ) -> str:
     """The same connection string with what must be said before the session begins.
 
-    It breaks when the server's machine has been gone for 8 s: one that only waits for an answer
-    would wait for two hours. needs_writes: of several hosts it is the one that takes writes, and
-    none where none does. unsent_ms: how long the server may take nothing of what is sent to it.
+    It breaks when the server's machine has been gone for 5 s and `unsent_ms`: one that only waits
+    for an answer would wait for two hours. needs_writes: of several hosts it is the one that takes
+    writes, and none where none does. unsent_ms: how long the server may take nothing of what is
+    sent to it; on Linux a keep-alive, too, whatever their count.
     """
     return make_conninfo(
         conninfo,
