@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 from uuid import uuid4
 
-import httpx
 import pytest
-from authlib.integrations.httpx_client import OAuth2Client
+import requests
+from authlib.integrations.requests_client import OAuth2Session
 
 from domain.api_token.permissions import Permission
 from tests.conftest import new_database
@@ -36,12 +36,14 @@ def create(service: RunningService, caller: Caller) -> dict[str, Any]:
     return token
 
 
-def client(secret: str, name: str = "gateway") -> OAuth2Client:
-    return OAuth2Client(name, secret, trust_env=False, verify=False)
+def client(secret: str, name: str = "gateway") -> OAuth2Session:
+    made = OAuth2Session(name, secret)
+    made.trust_env = False
+    return made
 
 
-def introspected(service: RunningService, asking: OAuth2Client, token: str) -> httpx.Response:
-    answer: httpx.Response = asking.introspect_token(f"{service.url}/introspect", token=token)
+def introspected(service: RunningService, asking: OAuth2Session, token: str) -> requests.Response:
+    answer: requests.Response = asking.introspect_token(f"{service.url}/introspect", token=token)
     return answer
 
 
