@@ -30,7 +30,7 @@ class Relay:
 
     def __init__(self, upstream: str, listener: socket.socket) -> None:
         parts = conninfo_to_dict(upstream)
-        self._upstream = f"{parts['host']}/.s.PGSQL.{parts['port']}"
+        self._upstream = f"{parts['host']}/.s.PGSQL.{parts.get('port', 5432)}"
         self._listener = listener
         self.conninfo = make_conninfo(
             upstream, host="127.0.0.1", port=listener.getsockname()[1], sslmode="disable"
