@@ -1,5 +1,6 @@
 """Look at the server beside a wait for its answer, which may take as long as it takes."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from typing import TypeVar
 
@@ -8,14 +9,14 @@ Sent = TypeVar("Sent")
 Said = TypeVar("Said")
 
 
-class Looker:
+class Looker(ABC):
     """Looks at something beside one wait."""
 
+    @abstractmethod
     def look(self) -> None:
         """Called several times a second while nothing comes; what it raises ends the wait."""
-        raise NotImplementedError
 
-    def heard(self) -> None:
+    def heard(self) -> None:  # noqa: B027 - not everybody minds
         """Called when something has come, and the wait goes on."""
 
 
