@@ -2,7 +2,6 @@
 and that is enough.
 """
 
-import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from typing import Final
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import PGconn, PollingStatus
 
 from api.cli.backup import _run
 from domain.postgres.trouble.unusable_reasons import reason
 from tests.api.cli.test_commands import refused, run, told
 from tests.conftest import Database, new_database
+from tests.domain.postgres.test_connection import silence_limits
 from tests.domain.scenario import created
 from tests.faults.proxy import Fault, Proxy, ProxyThread, proxy_thread
 from tests.projections.given_events import record
@@ -179,25 +178,7 @@ class TestPrograms:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="the options have other names elsewhere")
     def test_one_notices_a_machine_that_is_gone(self, conninfo: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            there = make_conninfo(
-                conninfo, host="127.0.0.1", port=listener.getsockname()[1], sslmode="disable"
-            )
-            connection = PGconn.connect_start(there.encode())
-            while (status := connection.connect_poll()) == PollingStatus.WRITING:
-                pass
-            assert status == PollingStatus.READING
-            with socket.socket(fileno=os.dup(connection.socket)) as ours:
-                idle_s, interval_s, count, unsent_ms = (
-                    ours.getsockopt(socket.IPPROTO_TCP, option)
-                    for option in (
-                        socket.TCP_KEEPIDLE,
-                        socket.TCP_KEEPINTVL,
-                        socket.TCP_KEEPCNT,
-                        socket.TCP_USER_TIMEOUT,
-                    )
-                )
-            connection.finish()
+        idle_s, interval_s, count, unsent_ms = silence_limits(conninfo)
         assert idle_s + interval_s * count <= 8
         assert 30_000 <= unsent_ms <= 60_000, "a disk that is busy is no network that is gone"
 
