@@ -129,7 +129,9 @@ class LastManager(Refusal):
 
 
 class RotationUnderway(Refusal):
-    """The token has two good secrets already; a third has to wait until the older one has ended."""
+    """The token has two good secrets already: what would make a third good, or show one, has to
+    wait. Its text says what can be done.
+    """
 
 
 class NoRotationUnderway(Refusal):

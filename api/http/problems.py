@@ -114,10 +114,6 @@ ALREADY_SHOWN: Final = (
     "This request was carried out before; its secret was shown then. Revoke or rotate the token."
 )
 FINISHED: Final = "No rotation is under way: it has finished, or there was none."
-TWO_SECRETS: Final = (
-    "The token has two good secrets already. Wait until the older one ends, or rotate it with "
-    "overlap_seconds 0, which ends both at once."
-)
 LAST_MANAGER: Final = (
     "It is the last API token that may manage API tokens where it can. It was not revoked."
 )
@@ -197,6 +193,12 @@ async def send_problem(send: Send, scope: HTTPScope, found: Answer) -> None:
 def _challenged(status: int, detail: str, challenge: str) -> Answer:
     """RFC 6750 §3."""
     return Answer(problem(status, detail), {"WWW-Authenticate": challenge})
+
+
+def _sentence(error: RotationUnderway) -> str:
+    """What the ledger says of it: it knows what can be done about it there."""
+    said = str(error)
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def _again(found: Problem, after_s: int) -> Answer:
@@ -280,7 +282,9 @@ _TOLD: Final[Mapping[type, Callable[[Any], Answer]]] = {
         problem(409, ALREADY_SHOWN, token_id=error.originator_id), {}
     ),
     LastManager: lambda _: Answer(problem(409, LAST_MANAGER, slug="last-manager"), {}),
-    RotationUnderway: lambda _: Answer(problem(409, TWO_SECRETS, slug="rotation-underway"), {}),
+    RotationUnderway: lambda error: Answer(
+        problem(409, _sentence(error), slug="rotation-underway"), {}
+    ),
     NoRotationUnderway: lambda _: Answer(problem(409, FINISHED, slug="rotation-finished"), {}),
     RotatedTooSoon: lambda error: _again(problem(429, JUST_ROTATED), error.retry_after_s),
     UsedSince: lambda error: Answer(

@@ -43,7 +43,10 @@ def rotate(
     if token.rotated_at is not None and at < token.rotated_at + ROTATE_EVERY:
         raise RotatedTooSoon(ceil((token.rotated_at + ROTATE_EVERY - at).total_seconds()))
     if overlap and underway(token, at) is not None:
-        raise RotationUnderway("the token has two good secrets; wait for the end of the older one")
+        raise RotationUnderway(
+            "the token has two good secrets; wait for the end of the older one, or rotate it "
+            "without an overlap, which ends both at once"
+        )
     return [
         Rotated(rotated_by=rotated_by, digest=digest, overlap_until=at + overlap, reason=reason)
     ]

@@ -73,7 +73,8 @@ def rotate(
     good = [held for held in token.secrets if held.overlap_until is None or at < held.overlap_until]
     if overlap and len(good) >= GOOD_SECRETS_MAX:
         raise RotationUnderway(
-            "the token has two good secrets; complete or cancel its rotation, or wait for its end"
+            "the token has two good secrets; complete or cancel its rotation, wait for the end of "
+            "the older one, or rotate it without an overlap, which ends both at once"
         )
     return [
         *_over(token, at),

@@ -87,7 +87,13 @@ def test_a_third_secret_waits_or_ends_both_before(service: RunningService, admin
     assert (answer.status_code, answer.json()["type"]) == (429, "/problems/too-many-requests")
     assert int(answer.headers["retry-after"]) in range(1, 11)
     a_while_later(service, made["id"])
-    assert rotate(service, admin, made["id"]).json()["type"] == "/problems/rotation-underway"
+    assert_problem(
+        rotate(service, admin, made["id"]),
+        409,
+        "rotation-underway",
+        "The token has two good secrets; wait for the end of the older one, or rotate it without "
+        "an overlap, which ends both at once.",
+    )
     third = rotate(service, admin, made["id"], {"overlap_seconds": 0}).json()
     assert [is_good(service, as_caller(each)) for each in (made, second, third)] == [
         *(False, False, True),

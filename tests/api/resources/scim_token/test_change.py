@@ -208,8 +208,8 @@ def test_a_third_good_secret_is_refused(service: RunningService, admin: Caller, 
         again,
         409,
         "rotation-underway",
-        "The token has two good secrets already. Wait until the older one ends, or rotate it with "
-        "overlap_seconds 0, which ends both at once.",
+        "The token has two good secrets; complete or cancel its rotation, wait for the end of the "
+        "older one, or rotate it without an overlap, which ends both at once.",
     )
     assert service.client.post(path, auth=admin, json={"overlap_seconds": 0}).status_code == 200
 

@@ -12,7 +12,7 @@ import pytest
 from domain.errors import NotFound, SecretAlreadyShown
 from domain.setup_link import CODE_PATTERN, SetupCode, read_code
 from projections.described import rfc3339
-from tests.api.expected import assert_not_found, create, instant, topics, use
+from tests.api.expected import assert_not_found, assert_problem, create, instant, topics, use
 from tests.conftest import now
 from tests.service import Caller, RunningService, until
 
@@ -88,8 +88,12 @@ def test_a_secret_in_use_goes_on_for_an_overlap(service: RunningService, admin: 
     for good in (secret, token["token"]):
         assert use(service, good).status_code == 501
     answer = link(service, admin, token["id"])
-    assert answer.status_code == 409
-    assert answer.json()["type"] == "/problems/rotation-underway"
+    assert_problem(
+        answer,
+        409,
+        "rotation-underway",
+        "The token has two good secrets; complete or cancel its rotation.",
+    )
 
 
 def test_a_new_link_an_end_a_suspension_and_a_revocation_each_end_a_link(
