@@ -96,8 +96,18 @@ def running_gateway(
 
 
 def free_port() -> int:
-    """A port of the loopback address that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    """A port of the loopback address that the system gives to nobody else for a minute.
+
+    A connection that ended on it stays in TIME_WAIT as long: only who names the port gets it, with
+    SO_REUSEADDR, as servers do.
+    """
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as peer,
+    ):
+        accepted, _ = listener.accept()
+        accepted.close()  # first, so that the waiting is on this side
+        peer.recv(1)
         port: int = listener.getsockname()[1]
         return port
 
