@@ -21,6 +21,7 @@ from domain.errors import (
     without_frames,
 )
 from domain.postgres.cancellable_connection import Cancellable, cut_after
+from domain.postgres.hosts import reach, reach_by
 from domain.postgres.session import (
     AT_WORK,
     COMMAND,
@@ -28,7 +29,6 @@ from domain.postgres.session import (
     SERVING,
     WAITS_FOR_STANDBY,
     Session,
-    each_host,
     stated,
 )
 from domain.postgres.trouble.beside_wait import Looker, looked_after
@@ -80,7 +80,9 @@ async def connect(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     try:
-        connection = await _reach(each_host(stated(conninfo)), deadline)
+        connection = await reach_by(
+            deadline, conninfo, lambda host: Cancellable.connect(stated(host), autocommit=True)
+        )
         try:
             name_apart(connection)
             with cut_after(connection, deadline - loop.time()):
@@ -98,27 +100,6 @@ async def connect(
     for each in requires:
         each.is_met()
     return connection
-
-
-async def _reach(hosts: Sequence[str], deadline: float) -> Cancellable:
-    """A connection to the first host that takes writes.
-
-    Each has its share of the time: one that swallows everything must not use up that of the next.
-    """
-    loop = asyncio.get_running_loop()
-    errors: list[Exception] = []
-    for number, host in enumerate(hosts):
-        share_s = (deadline - loop.time()) / (len(hosts) - number)
-        try:
-            async with asyncio.timeout(share_s):
-                return await Cancellable.connect(host, autocommit=True)
-        except (TimeoutError, psycopg.Error) as error:
-            errors.append(without_frames(error))
-    try:
-        # That a standby answers says more than that another host does not.
-        raise next((error for error in errors if reason(error) == TAKES_NO_WRITES), errors[-1])
-    finally:
-        errors.clear()  # what is raised has this frame, which must not have it
 
 
 class Bounded(psycopg.Connection[TupleRow]):
@@ -194,10 +175,13 @@ def open_connection(
     Raises WrongEncoding, StoreReadOnly and StoreUnavailable.
     """
     try:
-        connection = Bounded.connect(
-            stated(conninfo, needs_writes=not is_examined, unsent_ms=session.unsent_ms),
-            autocommit=True,
-            connect_timeout=timeout_s,
+        connection = reach(
+            conninfo,
+            lambda host: Bounded.connect(
+                stated(host, needs_writes=not is_examined, unsent_ms=session.unsent_ms),
+                autocommit=True,
+                connect_timeout=timeout_s,
+            ),
         )
         try:
             with (

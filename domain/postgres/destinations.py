@@ -13,6 +13,7 @@ import psycopg
 
 from domain.errors import LedgerError, SharedSession, StoreUnavailable
 from domain.postgres.connection import open_connection
+from domain.postgres.hosts import remember
 from domain.postgres.session import SERVING, each_host
 
 _SESSION: Final = "SELECT pg_backend_pid()"
@@ -50,9 +51,9 @@ def require_place(conninfo: str, *, may_be_two: bool = False) -> None:
     may_be_two: for a service, which finds out by its head file and goes on. Raises
     StoreUnavailable.
     """
-    require_own_session(conninfo)
     if not may_be_two:
         require_one_primary(conninfo)
+    require_own_session(conninfo)
 
 
 def require_own_session(conninfo: str) -> None:
@@ -101,7 +102,8 @@ def require_one_primary(conninfo: str) -> None:
     """Raise TwoPrimaries where two of its hosts take writes and do not lead to one database.
 
     What is found on the first of them, and only there, may be missing on it alone. A host that does
-    not let us in, or is a standby, does not count: two seconds each at most.
+    not let us in, or is a standby, does not count: two seconds each at most, and who connects
+    afterwards does not wait for it.
     """
     hosts = each_host(conninfo)
     if len(hosts) == 1:
@@ -113,9 +115,12 @@ def require_one_primary(conninfo: str) -> None:
                 connection = open_connection(
                     host, is_autocommit=False, timeout_s=_HOST_TIMEOUT_S, session=SERVING
                 )
-                primaries.append(opened.enter_context(connection))
-        if not all(_is_one_database(primaries[0], other) for other in primaries[1:]):
-            raise TwoPrimaries
+                primaries.append((host, opened.enter_context(connection)))
+        if primaries:
+            (host, one), *others = primaries
+            if not all(_is_one_database(one, other) for _, other in others):
+                raise TwoPrimaries
+            remember(conninfo, host)
 
 
 def _is_one_database(one: psycopg.Connection[Any], other: psycopg.Connection[Any]) -> bool:

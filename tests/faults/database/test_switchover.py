@@ -3,8 +3,10 @@
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -12,13 +14,15 @@ import httpx
 import psycopg
 import pytest
 import uvloop
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.errors import NotFound, StoreReadOnly, StoreUnavailable
 from domain.postgres import read_pool
+from domain.postgres.connection import connect, open_connection
 from domain.scim_token.events import Presentation
+from tests.api.cli.test_commands import run
 from tests.conftest import Database, new_database, open_ledger
 from tests.faults.standby import Cluster, cluster
 from tests.presenting import UNLIMITED
@@ -185,10 +189,8 @@ def test_the_second_of_two_hosts_is_reached_though_the_first_swallows_everything
     """A machine that is gone without a word, or behind a firewall:
     half of the time is for the other host.
     """
-    with socket.create_server(("127.0.0.1", 0), backlog=1) as silent:
-        port = str(silent.getsockname()[1])
-        host = f"127.0.0.1,{socket_directory(pair.primary.conninfo)}"
-        conninfo = make_conninfo(pair.primary.database.app, host=host, port=f"{port},5432")
+    with silent_host() as (port, _):
+        conninfo = behind_silent(port, pair.primary.database.app)
 
         async def main() -> None:
             async with open_ledger(conninfo) as ledger:
@@ -199,9 +201,71 @@ def test_the_second_of_two_hosts_is_reached_though_the_first_swallows_everything
         uvloop.run(main())
 
 
-def socket_directory(conninfo: str) -> str:
-    """The directory of the socket."""
-    return str(psycopg.conninfo.conninfo_to_dict(conninfo)["host"])
+@contextmanager
+def silent_host() -> Iterator[tuple[int, list[socket.socket]]]:
+    """A port that lets everybody connect and says nothing; and who has connected."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as held:
+        waiting: list[socket.socket] = []
+
+        def take_in() -> None:
+            with suppress(OSError):  # closed
+                while True:
+                    waiting.append(held.enter_context(listener.accept()[0]))
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(take_in)
+            try:
+                yield listener.getsockname()[1], waiting
+            finally:
+                listener.shutdown(socket.SHUT_RDWR)
+
+
+def behind_silent(port: int, conninfo: str) -> str:
+    """The same server, named after one that says nothing."""
+    directory = conninfo_to_dict(conninfo)["host"]
+    return make_conninfo(conninfo, host=f"127.0.0.1,{directory}", port=f"{port},5432")
+
+
+def test_a_process_waits_once_for_a_host_that_says_nothing(pair: Cluster) -> None:
+    with silent_host() as (port, waiting):
+        conninfo = behind_silent(port, pair.primary.database.app)
+
+        async def main() -> None:
+            for _ in range(3):
+                await (await connect(conninfo)).close()
+
+        uvloop.run(main())
+        for _ in range(3):
+            open_connection(conninfo).close()
+        assert len(waiting) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "roles"),
+    [
+        (("token", "list"), 1),
+        pytest.param(("token", "revoke", str(uuid4()), "--reason", "x"), 1, marks=pytest.mark.long),
+        pytest.param(("verify",), 1, marks=pytest.mark.long),
+        pytest.param(("backup", "ledger.dump"), 2, marks=pytest.mark.long),
+    ],
+)
+def test_a_command_waits_once_for_each_role(
+    pair: Cluster,
+    words: Sequence[str],
+    roles: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waited for each connection that it made: eighteen seconds for a revocation."""
+    monkeypatch.chdir(tmp_path)
+    with silent_host() as (port, waiting):
+        app, owner = (
+            behind_silent(port, of)
+            for of in (pair.primary.database.app, pair.primary.database.owner)
+        )
+        done = run(app, *words, SCIM_LEDGER_OWNER_DATABASE_URL=owner)
+        assert "database" not in done.stderr
+        assert len(waiting) == roles
 
 
 @pytest.fixture(scope="module")
