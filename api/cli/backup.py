@@ -35,6 +35,7 @@ from domain.files.whole_file import NotAFile, require_file, whole_file
 from domain.losses.declared import Loss, in_words
 from domain.postgres.connection import is_true, open_connection
 from domain.postgres.embedded.programs import installed_programs
+from domain.postgres.hosts import hosts_in_turn
 from domain.postgres.migrate import takes_owner
 from domain.postgres.session import HAS_PROGRAM, WAITS_FOR_STANDBY, stated_for_program
 from domain.postgres.trouble.beside_wait import Looker
@@ -215,8 +216,12 @@ def _run(program: Path, conninfo: str, *arguments: str, remedy: str) -> None:
 def _said(
     program: Path, conninfo: str, *arguments: str, is_told_to_server: bool
 ) -> tuple[str, int]:
-    """As `_ended`. is_told_to_server: as of `stated_for_program`."""
-    stated = stated_for_program(conninfo, program.name, is_told_to_server=is_told_to_server)
+    """As `_ended`, on the host that this process works with.
+
+    is_told_to_server: as of `stated_for_program`.
+    """
+    host, *_ = hosts_in_turn(conninfo)
+    stated = stated_for_program(host, program.name, is_told_to_server=is_told_to_server)
     with _told(stated) as (dbname, environment):
         return _ended(
             [program, "--no-password", f"--dbname={dbname}", *arguments],

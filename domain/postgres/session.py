@@ -24,6 +24,7 @@ PATIENT_UNSENT_MS: Final = 60_000
 for a network that has gone. Linux counts the time in which a living peer takes nothing, too.
 """
 
+_PROGRAM_LET_IN_S: Final = 10
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _TRANSACTION_TIMEOUT_SINCE: Final = 170000
 
@@ -223,12 +224,16 @@ def stated(
 
 
 def stated_for_program(conninfo: str, program: str, *, is_told_to_server: bool) -> str:
-    """The same for a program of PostgreSQL's own, which gives no session of its settings to us.
+    """The same for a program of PostgreSQL's own, which gives no session of its settings to us, and
+    would wait for ever to be let in.
 
     is_told_to_server: that the server gives the session up, too, when this machine has gone, with
     all that it has locked. By libpq's `options`, which not every pooler takes.
     """
-    told = stated(conninfo, application_name=program, unsent_ms=PATIENT_UNSENT_MS)
+    told = make_conninfo(
+        stated(conninfo, application_name=program, unsent_ms=PATIENT_UNSENT_MS),
+        connect_timeout=_PROGRAM_LET_IN_S,
+    )
     if not is_told_to_server:
         return told
     limits = {name: value for name, value in _STATED.items() if name.startswith("tcp_")}

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from api.cli.backup import _run
+from api.cli.backup import BackupError, _program, _run
 from domain.postgres.trouble.unusable_reasons import reason
 from tests.api.cli.test_commands import refused, run, told
 from tests.conftest import Database, new_database
@@ -200,6 +200,15 @@ class TestPrograms:
         told = conninfo_to_dict(conninfo)
         assert told["target_session_attrs"] == "read-write"
         assert told["application_name"] == "pg_dump"
+
+    @pytest.mark.long
+    def test_one_does_not_wait_to_be_let_in(self, database: Database) -> None:
+        with psycopg.connect(database.owner) as connection:
+            program = _program("pg_dump", connection)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            there = make_conninfo(host="127.0.0.1", port=silent.getsockname()[1], dbname="x")
+            with pytest.raises(BackupError, match=r"does not answer: .*; then repeat it"):
+                _run(program, there, "--file=x", remedy="")
 
     def test_a_pooler_that_takes_no_options_is_given_none(
         self, database: Database, tmp_path: Path
