@@ -11,8 +11,9 @@ import psycopg
 
 from domain.event import Recorded
 from domain.eventstore.event_registry import REGISTRY
+from domain.eventstore.library.factory import LedgerFactory
 from domain.eventstore.library.mapper import LedgerMapper
-from domain.eventstore.library.recorder import LedgerFactory, LedgerRecorder
+from domain.eventstore.library.recorder import LedgerRecorder
 from domain.scim_token.events import Created
 from domain.secret import Digest
 from projections.follow.positions import Position, all_positions

@@ -6,15 +6,16 @@ from typing import Any
 from uuid import UUID
 
 from eventsourcing.application import AggregateNotFoundError, Application, Repository
-from eventsourcing.persistence import Mapper
+from eventsourcing.persistence import InterfaceError, Mapper, OperationalError
 from eventsourcing.utils import Environment
 
 from domain.errors import NotFound
 from domain.event import Aggregate
 from domain.eventstore.aggregates import evolve
 from domain.eventstore.event_registry import REGISTRY
+from domain.eventstore.library.factory import LedgerFactory
 from domain.eventstore.library.mapper import LedgerMapper
-from domain.eventstore.library.recorder import LedgerFactory
+from domain.postgres.connection import unavailable
 
 
 class LedgerApplication(Application[UUID]):
@@ -31,7 +32,7 @@ class LedgerApplication(Application[UUID]):
     def replay(
         self, aggregate_id: UUID, *, version: int | None = None, until: datetime | None = None
     ) -> Aggregate:
-        """Fold a stream from its first event. Raises NotFound.
+        """Fold a stream from its first event. Raises NotFound and StoreUnavailable.
 
         version, until: the last event that counts, by its number in the stream and by its instant.
         Synchronous, and as slow as the stream is long: for verification, not for requests.
@@ -42,6 +43,8 @@ class LedgerApplication(Application[UUID]):
             )
         except AggregateNotFoundError:
             raise NotFound("no such aggregate") from None
+        except (InterfaceError, OperationalError) as error:
+            raise unavailable(error.__cause__ or error) from error
         return aggregate
 
     def construct_factory(self, env: Environment) -> LedgerFactory:  # type: ignore[override]

@@ -13,11 +13,11 @@ The library's compliance suite runs on it (`tests/domain/eventstore/library/test
 what differs by intention is in the README beside this file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
-from typing import Any, ClassVar, Final, Never
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 import psycopg
@@ -27,9 +27,8 @@ from eventsourcing.persistence import (
     OperationalError,
     StoredEvent,
 )
-from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore, PostgresFactory
-from psycopg import Connection, Cursor
-from psycopg.conninfo import conninfo_to_dict
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from psycopg import Cursor
 from psycopg.errors import Diagnostic
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composable
@@ -40,9 +39,7 @@ from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import skew_of
 from domain.eventstore.library.mapper import LedgerEvent, LedgerMapper, LedgerNotification
 from domain.eventstore.library.subscription import PollingSubscription
-from domain.postgres.connection import configure
 from domain.postgres.kept_connection import IN_DOUBT, leaves_in_doubt
-from domain.postgres.session import stated
 
 _LOCK_TIMEOUT: Final = SQL("SET LOCAL lock_timeout = {}")
 _COLUMNS: Final = SQL(
@@ -226,72 +223,3 @@ class LedgerRecorder(PostgresApplicationRecorder):
 def _heed(warnings: list[str | None], notice: Diagnostic) -> None:
     if leaves_in_doubt(notice):
         warnings.append(notice.sqlstate)
-
-
-class LedgerDatastore(PostgresDatastore):
-    """The library's connection pool, which opens nothing before it is first used."""
-
-    def after_connect_func(self) -> Callable[[Connection[Any]], None]:
-        """The library's hook: what every session of ours states."""
-
-        def after_connect(connection: Connection[Any]) -> None:
-            connection.autocommit = True
-            configure(connection)
-
-        return after_connect
-
-    def register_type_adapters(self) -> None:
-        """Nothing: the composite types are those of the library's insert function,
-        which we never call.
-
-        Asking the server for them made every start wait up to 30 s for a database that was away.
-        """
-
-
-class LedgerFactory(PostgresFactory):
-    """Builds the library's infrastructure from a connection string,
-    and only what our design allows.
-
-    env: needs `LEDGER_CONNINFO`. Table creation is off (migrations do that, under another role),
-    and the library's insert function is refused: it takes no lock, and a reader that followed
-    missed 82 of 17,493 committed events for good.
-    """
-
-    CONNINFO = "LEDGER_CONNINFO"
-
-    def __init__(self, env: Any) -> None:
-        if env.get("POSTGRES_ENABLE_DB_FUNCTIONS"):
-            raise OSError("POSTGRES_ENABLE_DB_FUNCTIONS loses events for readers; unset it")
-        env = {
-            # Demanded by the base class; the connection string replaces them below.
-            "POSTGRES_DBNAME": "-",
-            "POSTGRES_HOST": "-",
-            "POSTGRES_USER": "-",
-            "POSTGRES_PASSWORD": "-",
-            "POSTGRES_SCHEMA": "ledger",
-            "CREATE_TABLE": "n",
-            self.CONNINFO: env[self.CONNINFO],
-        }
-        super().__init__(env)
-        self.datastore = LedgerDatastore("-", "-", "-", "-", "-", schema="ledger", max_overflow=10)
-        pool = self.datastore.pool
-        assert isinstance(pool.kwargs, dict)
-        for part in ("dbname", "host", "port", "user", "password"):
-            del pool.kwargs[part]
-        pool.kwargs |= conninfo_to_dict(stated(env[self.CONNINFO]))
-
-    def application_recorder(self) -> LedgerRecorder:
-        """The recorder above, without creating anything."""
-        return LedgerRecorder(self.datastore)
-
-    def aggregate_recorder(self, purpose: str = "events") -> Never:
-        """None: the state row is a snapshot that is written with the events and never stale."""
-        raise NotSupportedError(f"the ledger has no second table of {purpose}")
-
-    def tracking_recorder(self, tracking_recorder_class: Any = None) -> Never:  # noqa: ARG002
-        """None: each projection moves its own position, with its rows."""
-        raise NotSupportedError("the ledger keeps no position of the library's")
-
-    def process_recorder(self) -> Never:
-        """None: see `tracking_recorder`."""
-        raise NotSupportedError("the ledger keeps no position of the library's")

@@ -116,7 +116,7 @@ _SAID: Final = {
         "this operating system user may not open the server's socket: check its directory"
     ),
     # So says our own side.
-    "no answer came in time": _NO_ANSWER,
+    "no answer came in time|couldn't get a connection": _NO_ANSWER,
     "works on nothing, and no answer came": _LOST,
     "timeout expired|timed out|no route to host|network is unreachable|host is down": _SILENT,
     "permission denied to set": (

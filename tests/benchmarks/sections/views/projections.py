@@ -17,8 +17,8 @@ from psycopg import Connection
 
 from domain.event import Recorded
 from domain.eventstore.event_registry import REGISTRY
+from domain.eventstore.library.factory import LedgerFactory
 from domain.eventstore.library.mapper import LedgerMapper
-from domain.eventstore.library.recorder import LedgerFactory
 from projections.audit_trail import view as audit_trail
 from projections.follow.positions import live_position
 from projections.projection import LogEntry

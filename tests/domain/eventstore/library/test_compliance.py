@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 import pytest
 from eventsourcing.persistence import IntegrityError, StoredEvent
 
-from domain.eventstore.library.recorder import LedgerFactory
+from domain.eventstore.library.factory import LedgerFactory
 from tests.conftest import Database
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.hand_clock import believing_any_clock

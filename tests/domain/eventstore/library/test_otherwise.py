@@ -19,8 +19,9 @@ from eventsourcing.persistence import (
 
 from domain.event import Recorded
 from domain.eventstore.event_registry import REGISTRY, UnreadableEvent
+from domain.eventstore.library.factory import LedgerFactory
 from domain.eventstore.library.mapper import LedgerEvent, LedgerMapper
-from domain.eventstore.library.recorder import LedgerFactory, LedgerRecorder
+from domain.eventstore.library.recorder import LedgerRecorder
 from domain.scim_token.token import ScimToken
 from tests.conftest import Database
 from tests.domain.eventstore.consistency import assert_consistent

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from uuid import UUID, uuid4
 
@@ -14,12 +14,13 @@ import msgspec
 import psycopg
 import pytest
 from eventsourcing.persistence import IntegrityError
+from psycopg.conninfo import make_conninfo
 
 from domain.authority import Operator
 from domain.commands import NewScimToken
-from domain.errors import NotFound
+from domain.errors import NotFound, StoreUnavailable
 from domain.event import Actor, Recorded
-from domain.eventstore.library.recorder import LedgerFactory
+from domain.eventstore.library.factory import LedgerFactory
 from domain.ledger import TokenLedger
 from domain.scim_token import events as scim_token
 from domain.scim_token.events import Presentation
@@ -43,6 +44,14 @@ def ledger_of(database: Database) -> Iterator[TokenLedger]:
         yield ledger
     finally:
         asyncio.run(ledger.aclose())
+
+
+def end_sessions(database: Database) -> None:
+    with psycopg.connect(database.owner, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
 
 def stream(id_: UUID | None = None) -> list[Recorded]:
@@ -86,6 +95,26 @@ class TestReplay:
     def test_an_unknown_stream_is_not_found(self, database: Database) -> None:
         with ledger_of(database) as ledger, pytest.raises(NotFound):
             ledger.replay(uuid4())
+
+    def test_a_session_that_ended_meanwhile_is_told_or_made_anew(self, database: Database) -> None:
+        life = stream()
+        id_ = life[0].originator_id
+        with ledger_of(database) as ledger:
+            ledger.save(*life)
+            whole = ledger.replay(id_)
+            end_sessions(database)
+            for _ in range(15):  # as many as the pool may hold
+                with suppress(StoreUnavailable):
+                    assert ledger.replay(id_) == whole
+            assert ledger.replay(id_) == whole
+
+    @pytest.mark.long
+    def test_a_database_that_is_away_is_told(self, database: Database) -> None:
+        nowhere = make_conninfo(database.app, port="1")
+        ledger = TokenLedger(nowhere, pepper=PEPPER, clock_and_ids=CLOCK_AND_IDS)
+        with pytest.raises(StoreUnavailable):
+            ledger.replay(uuid4())
+        asyncio.run(ledger.aclose())
 
     def test_part_of_a_stream_is_read_in_either_direction(self, database: Database) -> None:
         life = stream()

@@ -19,7 +19,7 @@ from domain.commands import NewScimToken
 from domain.errors import Refusal
 from domain.event import Actor, Changes, Event, States
 from domain.eventstore.command_batch import Command, Outcome
-from domain.eventstore.library.recorder import LedgerFactory
+from domain.eventstore.library.factory import LedgerFactory
 from domain.ledger import TokenLedger
 from domain.scim_token import changes, rotation
 from domain.scim_token.token import ScimToken
