@@ -28,6 +28,7 @@ def test_the_chosen_ones_are_shown_first_and_revoked_on_a_word(
     look = visitor.client.get(PATH, params={"ids": tokens[:2]})
     assert "2 tokens would be revoked" in look.text
     assert names(look) == ["b", "a"]
+    assert "more." not in look.text
     assert names(visitor.see("/console/tokens", team=str(team))) == ["c", "b", "a"]
 
     fields = {**hidden(look), "reason": "clean-up"}
