@@ -51,6 +51,17 @@ def test_a_form_that_is_changed_and_sent_again_is_told_in_words_of_its_own(
     assert names(visitor.see("/console/tokens", team=str(team))) == ["c"]
 
 
+@pytest.mark.parametrize("reason", ["x" * 201, "a\0b"], ids=["too long", "not text"])
+def test_a_reason_that_cannot_be_kept_is_told_and_none_is_revoked(
+    visitor: Visitor, team: UUID, tokens: list[str], reason: str
+) -> None:
+    fields = hidden(visitor.client.get(PATH, params={"ids": tokens}))
+    told = visitor.send(PATH, {**fields, "reason": reason})
+    assert told.status_code == 400
+    assert "The reason must" in told.text
+    assert names(visitor.see("/console/tokens", team=str(team))) == ["c", "b", "a"]
+
+
 def test_one_that_is_used_meanwhile_is_left_alone(
     service: RunningService, admin: Caller, visitor: Visitor, team: UUID
 ) -> None:
