@@ -41,7 +41,7 @@ def summary(counts: Sequence[int], now: datetime) -> str:
 
 def _drawn(kind: str, counts: Sequence[int], *, height: int, told: str) -> Markup:
     """A day with any use has a bar that can be seen, however busy the busiest one is."""
-    most, room = max(counts, default=0), height - 2
+    most, room = max(counts), height - 2
     bars = "".join(
         f"M{number * _STEP + 2} {height - 1}v-{max(2, round(count * room / most))}"
         for number, count in enumerate(counts)

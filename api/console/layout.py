@@ -15,7 +15,7 @@ class Place(NamedTuple):
 
     path: str
     label: str
-    needs: Permission | None
+    needs: Permission
 
 
 NAVIGATION: Final = (
@@ -28,7 +28,7 @@ NAVIGATION: Final = (
 
 def places_of(permissions: frozenset[Permission]) -> list[Place]:
     """The pages that somebody may open."""
-    return [place for place in NAVIGATION if place.needs is None or place.needs in permissions]
+    return [place for place in NAVIGATION if place.needs in permissions]
 
 
 def page(

@@ -32,9 +32,9 @@ def python() -> Finding:
     return ok("python", found)
 
 
-def open_files(hard: int | None = None) -> Finding:
-    """How many connections a worker may hold. hard: the limit, of this process unless given."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if hard is None else hard
+def open_files() -> Finding:
+    """How many connections a worker may hold."""
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     remedy = "raise it: ulimit -n, LimitNOFILE= of systemd, or the ulimits of the container"
     if limit == resource.RLIM_INFINITY or limit >= FILES:
         return ok("open files", "as many as a worker can use")

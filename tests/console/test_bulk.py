@@ -28,6 +28,7 @@ def test_the_chosen_ones_are_shown_first_and_revoked_on_a_word(
     look = visitor.client.get(PATH, params={"ids": tokens[:2]})
     assert "2 tokens would be revoked" in look.text
     assert names(look) == ["b", "a"]
+    assert "more." not in look.text
     assert names(visitor.see("/console/tokens", team=str(team))) == ["c", "b", "a"]
 
     fields = {**hidden(look), "reason": "clean-up"}
@@ -48,6 +49,17 @@ def test_a_form_that_is_changed_and_sent_again_is_told_in_words_of_its_own(
     assert "<h1>This form was sent before</h1>" in again.text
     assert "Idempotency" not in again.text
     assert names(visitor.see("/console/tokens", team=str(team))) == ["c"]
+
+
+@pytest.mark.parametrize("reason", ["x" * 201, "a\0b"], ids=["too long", "not text"])
+def test_a_reason_that_cannot_be_kept_is_told_and_none_is_revoked(
+    visitor: Visitor, team: UUID, tokens: list[str], reason: str
+) -> None:
+    fields = hidden(visitor.client.get(PATH, params={"ids": tokens}))
+    told = visitor.send(PATH, {**fields, "reason": reason})
+    assert told.status_code == 400
+    assert "The reason must" in told.text
+    assert names(visitor.see("/console/tokens", team=str(team))) == ["c", "b", "a"]
 
 
 def test_one_that_is_used_meanwhile_is_left_alone(

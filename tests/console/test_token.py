@@ -133,6 +133,7 @@ def test_rotate_and_end_the_rotation(
     given = hidden(visitor.see(at(token)))
     shown = visitor.send(at(token, "rotate"), {**given, "overlap": "7"})
     assert shown.status_code == 200
+    assert f"Secret of {token['name']}<" in shown.text
     (new,) = secrets_in(shown.text)
     present(service, new)
     present(service, token["token"])

@@ -82,6 +82,16 @@ def test_a_full_page_is_small(visitor: Visitor, crowd: UUID) -> None:
     assert len(page.content) < PAGE_MAX
 
 
+def test_of_many_that_would_be_revoked_a_part_is_shown_and_the_others_are_counted(
+    visitor: Visitor, crowd: UUID
+) -> None:
+    page = visitor.see("/console/tokens/revoke", team=str(crowd))
+    assert f"{MANY} tokens would be revoked" in page.text
+    shown = names(page)
+    assert f"And {MANY - len(shown)} more." in page.text
+    assert len(page.content) < PAGE_MAX
+
+
 @pytest.mark.parametrize(
     ("query", "left"),
     by_turns(

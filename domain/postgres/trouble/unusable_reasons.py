@@ -103,12 +103,9 @@ _SAID: Final = {
     "consuming input failed: SSL|SSL connection has been closed": _CLOSED,
     "SSL|TLS": "TLS with the server failed: check sslmode and the server's TLS settings",
     (
-        "could not translate host name|name or service not known|"
-        "name resolution|failed to resolve host"
-    ): ("the host of DATABASE_URL is unknown: check its name, and the name server"),
-    "nodename nor servname|no address associated": (
-        "the host of DATABASE_URL is unknown: check its name, and the name server"
-    ),
+        "could not translate host name|name or service not known|name resolution|"
+        "failed to resolve host|nodename nor servname|no address associated"
+    ): "the host of DATABASE_URL is unknown: check its name, and the name server",
     "connection refused|no such file or directory": (
         "nothing listens at the host and port of DATABASE_URL: start the server, or correct them"
     ),

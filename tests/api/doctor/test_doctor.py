@@ -5,8 +5,9 @@ and its remedy is named.
 import json
 import os
 import re
-import subprocess
+import resource
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, LiteralString
@@ -19,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from api.doctor import ledger, process, server
 from api.doctor.examine import examine
 from api.doctor.finding import Finding, Status, lines, ok, warn
+from api.process import FEWEST, OTHER_DESCRIPTORS, TooFewDescriptors, check_descriptor_limit
 from api.settings import Settings, SettingsError
 from domain.eventstore.peppers.fingerprints import record_pepper
 from domain.secret import Pepper
@@ -28,7 +30,6 @@ from tests.docs.documents import ROOT
 from tests.domain.postgres.test_encoding import database_in
 from tests.domain.scenario import created
 from tests.projections.given_events import record
-from tests.service import COMMAND, service_environment
 from tests.turns import by_turns
 
 KEY: Final = "k" * 40
@@ -421,21 +422,26 @@ def test_a_pepper_that_cannot_be_read_or_is_short_fails(database: Database, tmp_
 
 
 @pytest.mark.parametrize(
-    ("limit", "status"), by_turns([(200, "fail"), (2000, "warn"), (5000, "ok")], one_of=3)
+    ("limit", "status"),
+    [
+        (0, FAILS),
+        (OTHER_DESCRIPTORS + FEWEST - 1, FAILS),
+        (OTHER_DESCRIPTORS + FEWEST, WARNS),
+        (process.FILES - 1, WARNS),
+        (process.FILES, IS_OK),
+        (resource.RLIM_INFINITY, IS_OK),
+    ],
 )
-def test_few_descriptors_are_told(limit: int, status: str) -> None:
-    command = f"ulimit -n {limit} && exec {COMMAND} doctor --json"
-    environment = service_environment(_unreachable())
-    done = subprocess.run(
-        ["bash", "-c", command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    (finding,) = [each for each in json.loads(done.stdout) if each["what"] == "open files"]
-    assert finding["status"] == status
+def test_few_descriptors_are_told(
+    limit: int, status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails where, and only where, no worker starts."""
+    monkeypatch.setattr("resource.getrlimit", lambda _: (16, limit))
+    with nullcontext() if status is not FAILS else pytest.raises(TooFewDescriptors):
+        check_descriptor_limit()
+    finding = process.open_files()
+    assert finding.status is status
+    assert (finding.remedy is None) == (status is IS_OK)
 
 
 def test_a_disk_that_is_nearly_full_warns(tmp_path: Path) -> None:

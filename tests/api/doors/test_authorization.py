@@ -20,11 +20,13 @@ from api.doors.authorization import (
     SPACE,
     NotPresentable,
     read,
+    speaks_basic,
 )
 from domain.secret import SecretKind, mint
 
 SECRET: Final = mint(SecretKind.SCIM_LIVE, bytes(range(32)))
 TEXT: Final = SECRET.reveal()
+NAME: Final = b"authorization"
 
 
 def scope(*values: bytes, **more: Any) -> Any:
@@ -155,3 +157,21 @@ def test_whatever_else_is_said_by_basic_is_no_secret(rest: bytes) -> None:
         read(scope(b"Basic " + rest), is_basic_accepted=True)
     assert (refusal.value.reason, refusal.value.detail) == ("malformed", IN_BASIC)
     assert refusal.value.__cause__ is None
+
+
+HEADERS: Final = st.lists(
+    st.tuples(
+        st.sampled_from([b"authorization", b"cookie", b"x-authorization"]),
+        st.sampled_from([b"Basic", b"BASIC eA==", b"basic:", b"Bearer basic", b"Bas", b" Basic "])
+        | st.binary(max_size=8),
+    )
+)
+
+
+@given(headers=HEADERS)
+def test_who_speaks_basic_does_so_in_an_authorization_header(
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    """Whatever it says there; nobody else is challenged by it (RFC 6749 §5.2)."""
+    begins = [value.lower().startswith(b"basic") for name, value in headers if name == NAME]
+    assert speaks_basic(scope(headers=headers)) == any(begins)

@@ -236,6 +236,10 @@ class Held(StrictHttpProtocol):
     def is_answer_begun(self) -> bool:
         return self._newest is not None and self._newest.is_begun
 
+    @property
+    def is_asked(self) -> bool:
+        return self._newest is not None
+
     def leave(self) -> None:
         """Return once it knows."""
         known = threading.Event()
@@ -270,3 +274,13 @@ def test_so_is_one_whose_answer_had_begun(asked: int) -> None:
         answer = read_to_end(client)
     assert statuses(answer) == [200] * asked
     assert answer.count(b"connection: close") == asked
+
+
+def test_an_answer_that_had_not_begun_is_the_last_and_says_so() -> None:
+    with serving(Held) as bound, connect(bound) as client:
+        client.sendall(head(b"Transfer-Encoding: chunked"))
+        until(lambda: Held.newest.is_asked, what="the request")
+        Held.newest.leave()
+        client.sendall(b"0\r\n\r\n" + GOOD)
+        answer = read_to_end(client)
+    assert (statuses(answer), answer.count(b"connection: close")) == ([200], 1)

@@ -15,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.errors import StoreUnavailable
 from domain.postgres.connection import connect, open_connection
+from domain.postgres.trouble.unusable_reasons import reason
 from tests.api.cli.test_commands import refused
 from tests.ready_cluster import own_copy
 from tests.turns import by_turns
@@ -118,6 +119,23 @@ def test_what_libpq_does_not_take_is_told_by_its_words_and_not_by_what_was_given
     server: str, given: dict[str, str], expected: str
 ) -> None:
     assert expected in said(make_conninfo(server, **given))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[Errno -2] Name or service not known",
+        "[Errno -3] Temporary failure in name resolution",
+        "[Errno -4] Non-recoverable failure in name resolution",
+        "[Errno -5] No address associated with hostname",
+        "[Errno 8] nodename nor servname provided, or not known",
+        'could not translate host name "ledger" to address: Unknown host',
+        "failed to resolve host 'ledger': Unknown host",
+    ],
+)
+def test_a_host_that_has_no_address_is_told_whoever_looked_for_it(words: str) -> None:
+    """psycopg passes on what the system says; libpq says it in words of its own."""
+    assert reason(psycopg.OperationalError(words)).startswith("the host of DATABASE_URL is unknown")
 
 
 def test_a_server_without_a_free_place(server: str) -> None:
