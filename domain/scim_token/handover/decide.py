@@ -25,7 +25,7 @@ def offer(
 ) -> list[ScimTokenEvent]:
     """Let the link of `digest` hand the token over for 24 hours; a link before it ends.
 
-    Raises InvalidValue on a reason that `check_text` refuses and on a token that is suspended or
+    Raises InvalidValue on a reason that `check_reason` refuses and on a token that is suspended or
     has expired, NotFound once revoked, RotationUnderway while two secrets are good.
     """
     check_reason(reason)
@@ -48,7 +48,7 @@ def withdraw(
 ) -> list[ScimTokenEvent]:
     """End the token's link; silent where there is none that opens anything.
 
-    Raises NotFound once revoked, InvalidValue on a reason that `check_text` refuses.
+    Raises NotFound once revoked, InvalidValue on a reason that `check_reason` refuses.
     """
     check_reason(reason)
     if token.revoked_at is not None:
