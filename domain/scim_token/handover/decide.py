@@ -35,8 +35,7 @@ def offer(
         raise InvalidValue("", "the token is suspended; resume it first")
     if token.expires_at is not None and token.expires_at <= at:
         raise InvalidValue("", "the token has expired; create another")
-    outgoing = token.outgoing
-    if outgoing is not None and (outgoing.overlap_until is None or at < outgoing.overlap_until):
+    if rotation.underway(token, at) is not None:
         raise RotationUnderway("the token has two good secrets; complete or cancel its rotation")
     ends_at = earliest(at + LIFETIME, token.expires_at)
     assert ends_at is not None
