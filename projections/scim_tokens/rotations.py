@@ -92,7 +92,7 @@ class RotationQueries:
         ledger_head: int,
         silent_for: timedelta | None = None,
     ) -> list[Underway]:
-        select = _SQL["rotations"].replace("{rotating}", rotating.rstrip().rstrip(";"))
+        select = _SQL["rotations"].replace("{rotating}", rotating)
         asked = {**parameters, "silent_for": silent_for}
         rows = await self._view.rows(select, asked, ledger_head=ledger_head)
         return [Underway(*row) for row in rows]
