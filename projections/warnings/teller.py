@@ -58,7 +58,7 @@ class Teller:
     def __init__(
         self,
         conninfo: str,
-        sources: ClockAndIds,
+        clock_and_ids: ClockAndIds,
         *,
         finish_rule: FinishRule = DEFAULT_RULE,
         head_file: Path | None = None,
@@ -66,13 +66,13 @@ class Teller:
     ) -> None:
         self.known_head = required_by(head_file)
         primary = Primary(conninfo, requires=self.known_head)
-        self._clock = LedgerClock(sources.clock)
+        self._clock = LedgerClock(clock_and_ids.clock)
         self.reads = ReadPool(conninfo, primary=primary, size=1)
         self._heads = LedgerHeadWatch(self.reads)
         self.due = DueWarnings(self.reads, finish_rule=finish_rule)
-        self.rounds = Rounds(since, sources.clock)
+        self.rounds = Rounds(since, clock_and_ids.clock)
         self.stepped_at = monotonic()
-        self.warner = Warner(primary, sources, self._clock)
+        self.warner = Warner(primary, self._clock, new_id=clock_and_ids.new_id)
 
     async def follow(self, is_leading: Callable[[], bool], stopping: asyncio.Event) -> None:
         """Round after round until told to stop, while this process leads the views.
