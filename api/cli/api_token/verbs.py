@@ -16,7 +16,6 @@ from api.cli.console import (
     DataDir,
     Reason,
     TokenId,
-    instant,
     operator,
     show,
     with_ledger,
@@ -30,7 +29,7 @@ from domain.eventstore.lookups.place import Place
 from domain.ledger import TokenLedger
 from domain.scim_token.rotation import OVERLAP_MAX
 from domain.scim_token.values import check_reason
-from projections.described import rfc3339
+from projections.described import rfc3339, rfc3339_or_none
 
 LIFETIME_MAX_DAYS: Final = 36_500
 OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
@@ -197,8 +196,8 @@ def _fields(token: ApiToken) -> Mapping[str, Any]:
         "teams": None if token.teams is None else [str(team) for team in token.teams],
         "permissions": [str(permission) for permission in token.permissions],
         "created_at": rfc3339(token.created_at),
-        "expires_at": instant(token.expires_at),
-        "revoked_at": instant(token.revoked_at),
-        "last_used_at": instant(token.last_used_at),
+        "expires_at": rfc3339_or_none(token.expires_at),
+        "revoked_at": rfc3339_or_none(token.revoked_at),
+        "last_used_at": rfc3339_or_none(token.last_used_at),
         **of,
     }
