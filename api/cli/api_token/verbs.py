@@ -20,7 +20,7 @@ from api.cli.console import (
     show,
     with_ledger,
 )
-from domain.api_token.permissions import Permission
+from domain.api_token.permissions import DEPLOYMENT_WIDE, Permission
 from domain.api_token.rotation import DEFAULT_OVERLAP
 from domain.api_token.token import DEFAULT_LIFETIME, ApiToken
 from domain.commands import NewApiToken
@@ -55,7 +55,8 @@ Permissions = Annotated[
         converter=_permissions,
         negative="",
         show_choices=False,
-        help=f"One of {', '.join(Permission)}.",
+        help=f"One of {', '.join(Permission)}; without it, every one, or with --team every "
+        f"one but those of the whole deployment: {', '.join(sorted(DEPLOYMENT_WIDE))}.",
     ),
 ]
 
@@ -82,8 +83,7 @@ def api_token_create(
 ) -> None:
     """Create an API token for a user; its secret is printed once.
 
-    Without --team it may touch every team; without --permission it has every permission, or with
-    --team every one but those of the whole deployment: projections:manage and api_tokens:manage.
+    Without --team it may touch every team.
     """
     if never_expires and expires_in_days is not None:
         raise InvalidValue("--never-expires", "cannot go with --expires-in-days")
