@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from api.admission import requires
 from api.console import forms
 from api.console.days import end_of, start_of
-from api.console.layout import page
+from api.console.layout import Text, page
 from api.console.sentences import label, sentence
 from api.doors.client_address import Network, plain_network
 from api.errors import BadRequest
@@ -36,7 +36,6 @@ _IDS: Final = ("team", "token", "user", "api_token")
 _POSITION_MAX: Final = (1 << 63) - 1
 _MAY: Final = requires(Permission.AUDIT_READ)
 
-Text: TypeAlias = Annotated[str | None, QueryParameter(required=False)]
 From: TypeAlias = Annotated[str | None, QueryParameter(name="from", required=False)]
 
 

@@ -12,8 +12,7 @@ from litestar.response import Template
 from api.admission import requires
 from api.console import forms
 from api.console.days import start_of
-from api.console.layout import page
-from api.console.pages.tokens import Text
+from api.console.layout import Text, page
 from api.http import instants
 from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
