@@ -84,8 +84,11 @@ class Aggregate(Protocol):
         """How each secret of the aggregate stands now."""
 
 
-class WithoutSecrets(msgspec.Struct, frozen=True):
-    """What every aggregate that has no secret says of itself."""
+class WithoutSecrets(msgspec.Struct, frozen=True, kw_only=True):
+    """What every aggregate that has no secret says of itself: it is never used."""
+
+    last_used_at: datetime | None = None
+    uses: int = 0
 
     @property
     def stream_team(self) -> None:

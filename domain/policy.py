@@ -89,14 +89,12 @@ EVENTS: Final[Sequence[type[PolicyEvent]]] = (Set,)
 
 
 class Policy(WithoutSecrets, frozen=True):
-    """State after `version` events. last_used_at, uses: of every aggregate; a policy has none."""
+    """State after `version` events."""
 
     id: UUID
     version: int
     team_id: UUID | None
     rules: Rules
-    last_used_at: datetime | None = None
-    uses: int = 0
 
 
 def set_policy(

@@ -10,7 +10,6 @@ from typing import Final, Self
 from uuid import UUID, uuid5
 
 from domain.authority import scim_token_of
-from domain.commands import ClockAndIds
 from domain.event import Changes, Event, States
 from domain.eventstore.command_batch import Command
 from domain.eventstore.event_registry import REGISTRY
@@ -37,14 +36,11 @@ class Due:
 
 
 class Warner:
-    """Decides what is due, each by an ordinary command.
+    """Decides what is due, each by an ordinary command. new_id: a fresh UUID."""
 
-    conninfo: of the app role.
-    """
-
-    def __init__(self, primary: Primary, sources: ClockAndIds, clock: LedgerClock) -> None:
-        self._new_id = sources.new_id
-        self._gate = AppendGate(primary, REGISTRY, clock=clock, new_id=sources.new_id)
+    def __init__(self, primary: Primary, clock: LedgerClock, *, new_id: Callable[[], UUID]) -> None:
+        self._new_id = new_id
+        self._gate = AppendGate(primary, REGISTRY, clock=clock, new_id=new_id)
 
     async def warn(self, due: Due) -> None:
         """Decide and store; repeated with the same cause, it has one effect.

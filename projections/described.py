@@ -29,3 +29,8 @@ SecretDigits: TypeAlias = Annotated[str, msgspec.Meta(pattern=EIGHT_HEX_DIGITS)]
 def rfc3339(at: datetime) -> str:
     """UTC with exactly three decimals and Z, also when the milliseconds are zero."""
     return at.isoformat(timespec="milliseconds")[:23] + "Z"
+
+
+def rfc3339_or_none(at: datetime | None) -> str | None:
+    """The same; None for none."""
+    return None if at is None else rfc3339(at)

@@ -17,8 +17,8 @@ from psycopg import Connection
 from psycopg.rows import args_row
 
 from domain.errors import LedgerError
-from domain.event import Aggregate, Recorded, SecretRow
-from domain.eventstore.aggregates import decode_state, ended_secrets, evolve, moved_secrets
+from domain.event import Aggregate, Recorded
+from domain.eventstore.aggregates import EndedSecret, MovedSecret, decode_state, fold_rows
 from domain.eventstore.event_registry import REGISTRY, EventRegistry
 from domain.postgres.sql_file import statements
 from projections.kept_rows import NO_STREAM, SLICE, Damage, Damaged, check_kept_rows, snapshot
@@ -62,16 +62,14 @@ class _Stored(NamedTuple):
 class _Stream:
     """One stream, as far as it was folded.
 
-    kind: what its first topic says. position: of its last event. ended: the rows of secrets that
-    the aggregate no longer holds, because their time was over. names: by digest, what secrets that
-    were digested anew are called.
+    kind: what its first topic says. position: of its last event. moved, ended: as of `fold_rows`.
     """
 
     kind: str
     aggregate: Aggregate | None = None
     position: int = 0
-    ended: list[SecretRow] = field(default_factory=list)
-    names: dict[bytes, str] = field(default_factory=dict)
+    moved: list[MovedSecret] = field(default_factory=list)
+    ended: list[EndedSecret] = field(default_factory=list)
 
     @property
     def folded(self) -> Aggregate:
@@ -166,11 +164,8 @@ def _fold(stream: _Stream, row: _Row, registry: EventRegistry) -> None:
     except LedgerError as error:
         raise Damaged(where, str(error)) from None
     try:
-        after = evolve(
-            before, Recorded(row.originator_id, row.version, row.at, row.command_id, event)
-        )
-        stream.ended += [ended.row for ended in ended_secrets(before, after, event)]
-        stream.names |= {each.after: each.shown_as for each in moved_secrets(before, event)}
+        recorded = Recorded(row.originator_id, row.version, row.at, row.command_id, event)
+        after = fold_rows(before, recorded, moved=stream.moved, ended=stream.ended)
     except Exception as error:  # noqa: BLE001 - whatever a fold raises, this event does not belong here
         raise Damaged(
             where, f"it cannot follow what is before it ({type(error).__name__})"
@@ -222,15 +217,16 @@ def _check_row(stream: _Stream, stored: _Stored) -> None:
 
 def _check_secrets(stream: _Stream, stored: set[tuple[Any, ...]]) -> None:
     replayed = stream.folded
+    names = {secret.after: secret.shown_as for secret in stream.moved}
     expected = {
         (
             row.digest,
             replayed.stream_team,
             None if row.is_void else row.good_until,
             row.is_void,
-            stream.names.get(row.digest),
+            names.get(row.digest),
         )
-        for row in (*replayed.secret_rows(), *stream.ended)
+        for row in (*replayed.secret_rows(), *(secret.row for secret in stream.ended))
     }
     if stored == expected:
         return

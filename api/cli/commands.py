@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from importlib.metadata import version
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import msgspec
 import psycopg
@@ -63,8 +63,6 @@ from domain.postgres.embedded.error import EmbeddedPostgresError
 from domain.postgres.migrate import applied
 from domain.postgres.trouble.unusable_reasons import is_lost, reason
 from projections.projection import UnappliableEvent
-
-T = TypeVar("T")
 
 EXPECTED: Final = (
     SettingsError,

@@ -28,7 +28,6 @@ from domain.kept_text import without_secrets
 from domain.ledger import TokenLedger
 from domain.postgres.connection import open_connection
 from domain.postgres.trouble.unusable_reasons import reason
-from projections.described import rfc3339
 from projections.follow.positions import ensure_live
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
@@ -132,11 +131,6 @@ def asked_at(name: str, at: datetime | None, *, latest: datetime | None = None) 
     if latest is not None and at > latest:
         raise InvalidValue(name, IN_THE_FUTURE)
     return at.astimezone(UTC)
-
-
-def instant(at: datetime | None) -> str | None:
-    """As the API writes it."""
-    return None if at is None else rfc3339(at)
 
 
 def show(found: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from domain.event import Actor
 from domain.eventstore.peppers.remaining import count_digests
 from domain.eventstore.peppers.retirement import retire_key
 from domain.scim_token.values import check_reason
-from projections.described import rfc3339
+from projections.described import rfc3339, rfc3339_or_none
 
 NEXT: Final = (
     "put the word retired in the place of its key and restart every service, when you like; "
@@ -35,11 +35,11 @@ def keys(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
         [
             {
                 "generation": each.number,
-                "added_at": None if each.recorded_at is None else rfc3339(each.recorded_at),
+                "added_at": rfc3339_or_none(each.recorded_at),
                 "scim_tokens": each.scim_tokens,
                 "api_tokens": each.api_tokens,
                 "setup_links": each.setup_links,
-                "retired_at": None if each.retired_at is None else rfc3339(each.retired_at),
+                "retired_at": rfc3339_or_none(each.retired_at),
             }
             for each in generations
         ],

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final
 import rich.progress
 from cyclopts import App, Parameter
 
-from api.cli.console import AsJson, DataDir, connection, instant, show
+from api.cli.console import AsJson, DataDir, connection, show
 from domain.errors import InvalidValue, NotFound
-from projections.described import rfc3339
+from projections.described import rfc3339, rfc3339_or_none
 from projections.follow import positions
 from projections.follow.low_priority import give_way
 from projections.follow.positions import Position
@@ -201,8 +201,8 @@ def _rebuild_fields(found: Rebuild) -> Mapping[str, Any]:
         "error": found.error,
         "accepts_difference": found.accepts_difference,
         "requested_at": rfc3339(found.requested_at),
-        "started_at": instant(found.started_at),
-        "finished_at": instant(found.finished_at),
+        "started_at": rfc3339_or_none(found.started_at),
+        "finished_at": rfc3339_or_none(found.finished_at),
     }
 
 

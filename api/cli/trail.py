@@ -18,7 +18,7 @@ from domain.errors import InvalidValue
 from domain.postgres.read_pool import ReadPool
 from projections.audit_trail.queries import AuditQueries
 from projections.audit_trail.statement import AuditFilter, Network
-from projections.audit_trail.view import KINDS, AuditEvent, outcome_of, secret_number
+from projections.audit_trail.view import KINDS, AuditEvent, kinds_left, secret_number
 from projections.described import EIGHT_HEX_DIGITS
 from projections.follow.ledger_head import LedgerHeadWatch
 
@@ -105,9 +105,7 @@ def kinds_of(kind: tuple[str, ...] | None, outcome: str | None = None) -> frozen
     """The kinds that are left, None for all. Raises InvalidValue."""
     if kind is not None and not KINDS.issuperset(kind):
         raise InvalidValue("--kind", f"must be one of {', '.join(sorted(KINDS))}")
-    if kind is None and outcome is None:
-        return None
-    return frozenset(name for name in kind or KINDS if outcome in {None, outcome_of(name)})
+    return kinds_left(kind, outcome)
 
 
 class Trail(NamedTuple):

@@ -10,6 +10,7 @@ from api.authentication import ApiTokens
 from api.console import cookie
 from api.console.rendering import ENGINE
 from api.console.same_origin import require_same_origin
+from api.doors.client_address import first_field
 from api.http.asgi_answer import respond
 from api.http.methods import is_normal
 from api.http.problems import Answer, Problem, answer
@@ -62,7 +63,7 @@ class ConsoleGate:
             return
         if is_in:
             await onward(scope, receive, send)
-        elif _only(scope, b"sec-fetch-site") == "cross-site":
+        elif first_field(scope, b"sec-fetch-site") == "cross-site":
             page = ENGINE.get_template("continue.html").render().encode()
             await respond(send, scope, status=200, media_type=HTML, body=page, headers={})
         else:
@@ -161,10 +162,4 @@ async def show_problem(send: Send, scope: HTTPScope, found: Answer) -> None:
         media_type=HTML,
         body=page.encode(),
         headers=found.headers,
-    )
-
-
-def _only(scope: HTTPScope, wanted: bytes) -> str | None:
-    return next(
-        (value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None
     )

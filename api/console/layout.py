@@ -1,13 +1,17 @@
 """What all pages have in common: the navigation, who is signed in, the time it is."""
 
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
+from litestar.params import QueryParameter
 from litestar.response import Template
 
 from api.console.gate import PROXY_UNKNOWN
 from api.http.json_body import StrictRequest
 from api.http.problems import Answer
 from domain.api_token.permissions import Permission
+
+Text: TypeAlias = Annotated[str | None, QueryParameter(required=False)]
+"""A parameter of a page's address."""
 
 
 class Place(NamedTuple):

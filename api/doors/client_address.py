@@ -67,7 +67,7 @@ class ClientAddresses:
 
     def origin(self, scope: "HTTPScope") -> Origin:
         """What to tell a service behind us about the client."""
-        scheme, host = scope["scheme"], _first(scope, b"host")
+        scheme, host = scope["scheme"], first_field(scope, b"host")
         peer = _peer(scope)
         if peer is not None and self._is_trusted(_parsed(peer)):
             named = _nearest(scope, b"x-forwarded-proto")
@@ -147,7 +147,8 @@ def _elements(list_: bytes) -> Iterator[str]:
             yield stripped.decode("latin-1")
 
 
-def _first(scope: "HTTPScope", wanted: bytes) -> str | None:
+def first_field(scope: "HTTPScope", wanted: bytes) -> str | None:
+    """The value of a field, in its first line; None where there is none."""
     return next(
         (value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None
     )
@@ -168,6 +169,15 @@ def plain_address(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+@lru_cache(maxsize=4096)
+def site_of(text: str) -> str:
+    """An IPv6 address stands for its /64: whoever has one has all of them."""
+    address = plain_address(text)
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((int(address), 64), strict=False))
+    return text if address is None else str(address)
 
 
 def plain_network(text: str) -> Network:

@@ -8,12 +8,10 @@ no quota.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from functools import lru_cache
-from ipaddress import IPv6Address, IPv6Network
 from math import ceil
 from typing import Final
 
-from api.doors.client_address import plain_address
+from api.doors.client_address import site_of
 from api.errors import TooManyRequests
 from domain.secret import Secret
 
@@ -73,19 +71,10 @@ class RateLimits:
     def take_source(self, address: str | None) -> None:
         """Count a request of a source. Raises TooManyRequests."""
         if address is not None:
-            self._sources.take(_site(address))
+            self._sources.take(site_of(address))
 
     def take_token(self, secret: Secret) -> None:
         """Count a presentation of a secret. Raises TooManyRequests."""
         # The interpreter's keyed hash, made anew for each process: no secret stays in memory for
         # this.
         self._tokens.take(hash(secret.reveal()))
-
-
-@lru_cache(maxsize=4096)
-def _site(text: str) -> str:
-    """An IPv6 address stands for its /64: whoever has one has all of them."""
-    address = plain_address(text)
-    if isinstance(address, IPv6Address):
-        return str(IPv6Network((int(address), 64), strict=False))
-    return text if address is None else str(address)

@@ -21,12 +21,12 @@ from api.errors import BadRequest, FieldError
 from api.http.deadline import Deadline, deadline_of
 from api.http.json_body import StrictRequest
 from api.http.problems import documented
-from api.resources.audit.trail import EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, Kinds, kinds
+from api.resources.audit.trail import EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, Kinds
 from api.service import InjectedService, Service, admitted_again
 from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.statement import AuditFilter, Span
-from projections.audit_trail.view import AuditEvent, Kind
+from projections.audit_trail.view import AuditEvent, Kind, kinds_left
 from projections.described import Instant
 
 BATCH_MEDIA_TYPE: Final = "application/cloudevents-batch+json"
@@ -132,7 +132,7 @@ async def follow_events(  # noqa: PLR0917 - the query of the feed
             api_token_id=str(caller.api_token.id),
         )
         raise BadRequest("A parameter is not valid.", [FieldError("after", BEYOND)])
-    narrow = AuditFilter(teams=caller.api_token.teams, kinds=kinds(kind, None))
+    narrow = AuditFilter(teams=caller.api_token.teams, kinds=kinds_left(kind, None))
     deadline = deadline_of(request.scope)
     events, next_ = await _await_events(
         service, caller, narrow, after, deadline, limit=limit, wait_s=wait

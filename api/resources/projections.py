@@ -1,4 +1,4 @@
-"""The resource `/projections`: positions of the views, rebuild and retry; and `/metrics`.
+"""The resource `/projections`: positions of the views, rebuild and retry.
 
 A rebuild is not done here: a row in the database asks for it, and a projection process carries it
 out, so it survives this worker.

@@ -8,7 +8,7 @@ from msgspec import Struct, structs
 from domain.errors import AlreadyUnderway, NotFound
 from domain.eventstore.lookups.api_tokens import Caller
 from domain.postgres.read_pool import ReadPool
-from projections.described import Instant, one_of, rfc3339
+from projections.described import Instant, one_of, rfc3339, rfc3339_or_none
 from projections.follow import positions
 from projections.follow.positions import Position
 from projections.projection import Projection
@@ -184,8 +184,8 @@ def rebuild_status_of(found: Rebuild, *, sees_all: bool) -> RebuildStatus:
         error=found.error,
         accepts_difference=found.accepts_difference,
         requested_at=rfc3339(found.requested_at),
-        started_at=None if found.started_at is None else rfc3339(found.started_at),
-        finished_at=None if found.finished_at is None else rfc3339(found.finished_at),
+        started_at=rfc3339_or_none(found.started_at),
+        finished_at=rfc3339_or_none(found.finished_at),
     )
     if sees_all:
         return status

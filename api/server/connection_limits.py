@@ -12,11 +12,10 @@ gateway too, whose clients all come from its one address: a rule without excepti
 who is trusted.
 """
 
-from functools import lru_cache
-from ipaddress import ip_network
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
+from api.doors.client_address import site_of
 from api.process import connections_allowed
 
 TURNED_AWAY_AT_ONCE: Final = 32
@@ -82,7 +81,7 @@ class Places:
         """A place for a connection from this address;
         None when they are taken and nobody can give way.
         """
-        peer = self._peers.get(site := _site(address)) or _Peer(site)
+        peer = self._peers.get(site := site_of(address)) or _Peer(site)
         if peer.connections >= self._limit_of_one:
             _displace(peer)
         elif self._taken >= self.limit:
@@ -110,13 +109,6 @@ def _displace(peer: _Peer) -> None:
     for guest in peer.idle:
         guest.give_way()
         return
-
-
-@lru_cache(maxsize=4096)
-def _site(address: str) -> str:
-    """An IPv6 address stands for its /64: whoever has one has all of them."""
-    plain = address.partition("%")[0]
-    return str(ip_network((plain, 64), strict=False)) if ":" in plain else plain
 
 
 _places: WeakKeyDictionary[object, Places] = WeakKeyDictionary()

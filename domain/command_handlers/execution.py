@@ -6,8 +6,6 @@ from time import monotonic
 from typing import Final, TypeVar
 from uuid import UUID
 
-import psycopg
-
 from domain import policy
 from domain.api_token.token import ApiToken
 from domain.authority import Authority, authorised, judged
@@ -19,7 +17,7 @@ from domain.eventstore.aggregates import decode_states
 from domain.eventstore.append_faults import AppendProbe
 from domain.eventstore.command_batch import Command, Outcome
 from domain.eventstore.gate import COMMAND_TIMEOUT_S, AppendGate
-from domain.eventstore.ledger_clock import LedgerClock
+from domain.eventstore.ledger_clock import LedgerClock, read_ledger_time
 from domain.eventstore.peppers.newer_keys import NewerPeppers
 from domain.policy import NotCounted
 from domain.postgres.read_pool import ReadPool
@@ -118,14 +116,7 @@ class Execution:
 
         Raises ClockSkewed where this process's clock is not believed, StoreUnavailable.
         """
-        try:
-            ((at,),) = await self.reads.fetch(append.LEDGER_TIME, [self.clock()])
-        except psycopg.Error as error:
-            self.clock.refuse(error)
-            raise
-        self.clock.believed()
-        assert isinstance(at, datetime)
-        return at
+        return await read_ledger_time(self.reads, self.clock)
 
     async def require_appends(self) -> None:
         """Raise LedgerLocked, AppendsRefused or StoreUnavailable where no use would be recorded."""

@@ -12,7 +12,6 @@ from domain.command_handlers.execution import Execution
 from domain.commands import CommandKey
 from domain.event import Changes, States
 from domain.eventstore import append
-from domain.eventstore.aggregates import decode_states
 from domain.scim_token.conditions import TokenConditions
 from domain.scim_token.token import ScimToken
 
@@ -99,5 +98,5 @@ class RevocationCommands(Execution):
 
     async def _teams_of(self, ids: Sequence[UUID]) -> frozenset[UUID]:
         """The teams of tokens, which never change."""
-        tokens = decode_states(await self.reads.fetch(append.LOAD, [list(ids)])).values()
+        tokens = (await self._stored(ids)).values()
         return frozenset(token.team_id for token in tokens if isinstance(token, ScimToken))

@@ -111,6 +111,22 @@ def moved_secrets(before: Aggregate | None, event: Event) -> list[MovedSecret]:
     ]
 
 
+def fold_rows(
+    before: Aggregate | None,
+    recorded: Recorded,
+    *,
+    moved: list[MovedSecret],
+    ended: list[EndedSecret],
+) -> Aggregate:
+    """`evolve`, for whoever stores or compares rows: those of secrets that move or end with the
+    event, of which the state tells nothing, are added to `moved` and `ended`.
+    """
+    after = evolve(before, recorded)
+    moved += moved_secrets(before, recorded.event)
+    ended += ended_secrets(before, after, recorded.event)
+    return after
+
+
 def key_generation(event: Event) -> int | None:
     """Which key of the pepper digested what the event makes; None where it makes nothing."""
     match event:

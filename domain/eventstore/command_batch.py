@@ -13,14 +13,7 @@ from uuid import UUID
 from domain.errors import CommandIdReused, PepperMismatch, Refusal
 from domain.event import Aggregate, Changes, Event, Recorded, States
 from domain.eventstore import append
-from domain.eventstore.aggregates import (
-    EndedSecret,
-    MovedSecret,
-    ended_secrets,
-    evolve,
-    key_generation,
-    moved_secrets,
-)
+from domain.eventstore.aggregates import EndedSecret, MovedSecret, fold_rows, key_generation
 from domain.eventstore.event_registry import EventRegistry
 
 
@@ -119,7 +112,7 @@ class CommandBatch:
             command.originator_id, self._states.get(command.originator_id), is_repeat=False
         )
 
-    def _fold(self, changes: Changes, command_id: UUID) -> "_Folded":
+    def _fold(self, changes: Changes, command_id: UUID) -> _Folded:
         """Touches nothing of the batch."""
         folded = _Folded([], {}, [], [])
         for aggregate_id, events in changes:
@@ -128,15 +121,13 @@ class CommandBatch:
             for new in append.positioned(
                 aggregate_id, after, events, at=self.at, command_id=command_id
             ):
-                self._registry.encode(
-                    new.event
-                )  # what cannot be stored is this command's failure alone
+                # What cannot be stored is this command's failure alone.
+                self._registry.encode(new.event)
                 self._require_key(new.event)
-                state = folded.changed[aggregate_id] = evolve(before, new)
+                before = folded.changed[aggregate_id] = fold_rows(
+                    before, new, moved=folded.moved, ended=folded.ended
+                )
                 folded.recorded.append(new)
-                folded.moved.extend(moved_secrets(before, new.event))
-                folded.ended.extend(ended_secrets(before, state, new.event))
-                before = state
         return folded
 
     def _require_key(self, event: Event) -> None:

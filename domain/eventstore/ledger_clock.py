@@ -12,6 +12,8 @@ import psycopg
 import structlog
 
 from domain.errors import ClockSkewed
+from domain.eventstore import append
+from domain.postgres.read_pool import ReadPool
 
 SKEWED: Final = "SL001"
 """The SQLSTATE that `ledger.ledger_time` raises."""
@@ -63,6 +65,18 @@ class LedgerClock:
         if self._is_refused:
             self._is_refused = False
             logger.warning("clock.believed_again")
+
+
+async def read_ledger_time(reads: ReadPool, clock: LedgerClock) -> datetime:
+    """Ledger time, outside of any append. Raises ClockSkewed, StoreUnavailable."""
+    try:
+        ((at,),) = await reads.fetch(append.LEDGER_TIME, [clock()])
+    except psycopg.Error as error:
+        clock.refuse(error)
+        raise
+    clock.believed()
+    assert isinstance(at, datetime)
+    return at
 
 
 def skew_of(error: psycopg.Error) -> ClockSkewed | None:

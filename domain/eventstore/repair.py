@@ -24,13 +24,7 @@ from domain.api_token import events as api_token
 from domain.errors import LedgerError, PepperMismatch
 from domain.event import Aggregate, Event, Recorded
 from domain.eventstore import append
-from domain.eventstore.aggregates import (
-    EndedSecret,
-    MovedSecret,
-    ended_secrets,
-    evolve,
-    moved_secrets,
-)
+from domain.eventstore.aggregates import EndedSecret, MovedSecret, fold_rows
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import AHEAD_MAX, skew_of
 from domain.eventstore.peppers.fingerprints import require_pepper
@@ -264,9 +258,7 @@ def _fold(
     """The state; into `ended` the secrets that it let go, into `moved` those digested anew."""
     state: Aggregate | None = None
     for id_, version, at, command_id, topic, stored in stream:
-        event = REGISTRY.decode(topic, stored)
-        before, state = state, evolve(state, Recorded(id_, version, at, command_id, event))
-        ended += ended_secrets(before, state, event)
-        moved += moved_secrets(before, event)
+        recorded = Recorded(id_, version, at, command_id, REGISTRY.decode(topic, stored))
+        state = fold_rows(state, recorded, moved=moved, ended=ended)
     assert state is not None
     return state

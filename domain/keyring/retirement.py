@@ -42,12 +42,10 @@ EVENTS: Final[Sequence[type[KeyringEvent]]] = (Retired,)
 
 
 class Keyring(WithoutSecrets, frozen=True):
-    """State after `version` events. last_used_at, uses: of every aggregate; it has none."""
+    """State after `version` events."""
 
     id: UUID
     version: int
-    last_used_at: datetime | None = None
-    uses: int = 0
 
 
 class Holders(msgspec.Struct, frozen=True):

@@ -5,7 +5,6 @@ in before an operator has said so, and what they said stays in the ledger.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import ClassVar, Final
 from uuid import UUID, uuid5
 
@@ -55,12 +54,10 @@ EVENTS: Final[Sequence[type[LedgerEvent]]] = (LossDeclared,)
 
 
 class DeclaredLosses(WithoutSecrets, frozen=True):
-    """State after `version` events. last_used_at, uses: of every aggregate; this one has none."""
+    """State after `version` events."""
 
     id: UUID
     version: int
-    last_used_at: datetime | None = None
-    uses: int = 0
 
 
 class Loss(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ it), a stronger synchronous_commit, memory and cost settings.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -149,17 +149,7 @@ transaction_timeout (PostgreSQL 17) ends that one, and before 17 the keep-alives
 client's machine is gone.
 """
 
-READING: Final = Session(
-    lock_ms=800,
-    statement_ms=1500,
-    idle_ms=1500,
-    transaction_ms=1500,
-    more={
-        "enable_bitmapscan": "off",
-        "enable_seqscan": "off",
-        "plan_cache_mode": "force_generic_plan",
-    },
-)
+READING: Final = replace(SERVING, more={**SERVING.more, "enable_bitmapscan": "off"})
 """Every list is read in the order of an index and stops at its limit. The planner, who cannot know
 how many rows lie in a range of positions, would rather collect all of them and sort: as slow as the
 range is long. One plan serves all parameters; `ReadPool` has it made anew every second, because one

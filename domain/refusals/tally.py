@@ -54,7 +54,7 @@ EVENTS: Final[Sequence[type[RefusalTallyEvent]]] = (Counted,)
 
 
 class RefusalTally(WithoutSecrets, frozen=True):
-    """State after `version` events. last_used_at, uses: of every aggregate; a tally has none."""
+    """State after `version` events."""
 
     id: UUID
     version: int
@@ -62,8 +62,6 @@ class RefusalTally(WithoutSecrets, frozen=True):
     door: str
     minute: datetime
     count: int
-    last_used_at: datetime | None = None
-    uses: int = 0
 
     @staticmethod
     def add(key: TallyKey, count: int) -> list[RefusalTallyEvent]:

@@ -49,7 +49,7 @@ def change(
 def suspend(token: ScimToken, *, by: Actor, reason: str | None) -> list[ScimTokenEvent]:
     """Let nobody in with the token from now on; silent where it is suspended.
 
-    Raises NotFound once revoked, InvalidValue on a reason that `check_text` refuses.
+    Raises NotFound once revoked, InvalidValue on a reason that `check_reason` refuses.
     """
     _require(token, reason)
     return [] if token.suspended_at is not None else [Suspended(suspended_by=by, reason=reason)]

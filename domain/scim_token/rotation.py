@@ -55,7 +55,7 @@ def rotate(
     nobody did: afterwards nobody would know of it.
 
     Without an overlap the older ones end at once, however many there are. Raises NotFound once
-    revoked, InvalidValue on an overlap out of range, a reason that `check_text` refuses or a
+    revoked, InvalidValue on an overlap out of range, a reason that `check_reason` refuses or a
     token that has expired, RotatedTooSoon within 10 s of the rotation before, RotationUnderway
     while the overlap of that one lasts.
     """
@@ -94,8 +94,8 @@ def complete(
 
     meant: the secret that is to end, where somebody has named it; None for whichever it is.
 
-    Raises InvalidValue on a reason that `check_text` refuses and where another secret than the one
-    that was meant would end, NotFound once revoked, and NoRotationUnderway.
+    Raises InvalidValue on a reason that `check_reason` refuses and where another secret than the
+    one that was meant would end, NotFound once revoked, and NoRotationUnderway.
     """
     check_reason(reason)
     older = _require_underway(token, at).id

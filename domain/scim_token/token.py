@@ -1,6 +1,6 @@
 """The `ScimToken` aggregate: its state and its decisions. Pure.
 
-A decision is a method: state and command in, new events out, or a refusal raised. `evolve` folds a
+A decision is a method: state and command in, new events out, or a refusal raised. `fold.py` folds a
 recorded event into the state. Neither reads a clock, a random source or a database.
 """
 
@@ -72,7 +72,7 @@ class ScimToken(msgspec.Struct, frozen=True):
     ) -> list[ScimTokenEvent]:
         """Create a token for a team.
 
-        Raises InvalidValue on a name or a reason that `check_text` refuses, and on an expiry that
+        Raises InvalidValue on a name or a reason that is none (`values.py`), and on an expiry that
         is not in the future or after the year 9998. Any time zone is taken, UTC is kept.
         """
         check_name(name)
@@ -155,7 +155,7 @@ class ScimToken(msgspec.Struct, frozen=True):
         """Revoke; a second time records nothing (RFC 7009 §2.2).
 
         unused_since: only if it was not used at or after this instant. cause: as in `Revoked`.
-        Raises UsedSince, and InvalidValue on a reason that `check_text` refuses.
+        Raises UsedSince, and InvalidValue on a reason that `check_reason` refuses.
         """
         if self.revoked_at is not None:
             return []

@@ -74,25 +74,23 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     scim_token.Leaked: lambda event: Detail(
         event.source,
         event.reported_by,
-        Presentation(door="", note=event.url),
+        _noted(event.url),
         secret=event.secret,
     ),
     scim_token.Changed: lambda event: Detail(
         event.reason,
         event.changed_by,
-        replace(UNTOLD, note=_changed(event)),
+        _noted(_changed(event)),
         name=None if event.name is UNSET else event.name,
         ends_at=None if event.expires_at is UNSET else _end(event.expires_at),
     ),
     scim_token.SetupLinkCreated: lambda event: Detail(
         event.reason,
         event.created_by,
-        replace(
-            UNTOLD, note=f"link {secret_id(event.digest)}, which ends at {rfc3339(event.ends_at)}"
-        ),
+        _noted(f"link {secret_id(event.digest)}, which ends at {rfc3339(event.ends_at)}"),
     ),
     scim_token.SetupLinkEnded: lambda event: Detail(
-        event.reason, event.ended_by, replace(UNTOLD, note=f"link {event.setup_link}")
+        event.reason, event.ended_by, _noted(f"link {event.setup_link}")
     ),
     scim_token.Suspended: lambda event: Detail(event.reason, event.suspended_by),
     scim_token.Resumed: lambda event: Detail(event.reason, event.resumed_by),
@@ -104,7 +102,7 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
         event.reason, event.cancelled_by, secret=event.secret
     ),
     scim_token.RotationFinished: lambda event: Detail(
-        how=replace(UNTOLD, note=_FINISHED[event.cause]), secret=event.secret
+        how=_noted(_FINISHED[event.cause]), secret=event.secret
     ),
     scim_token.Revoked: lambda event: Detail(
         event.reason, event.revoked_by, event.presentation, secret=event.secret, cause=event.cause
@@ -133,7 +131,7 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     api_token.Created: lambda event: Detail(
         event.reason,
         event.created_by,
-        how=None if event.session_of is None else replace(UNTOLD, note="a session of the console"),
+        how=None if event.session_of is None else _noted("a session of the console"),
     ),
     api_token.Used: lambda event: Detail(how=event.presentation, is_its_own=True),
     api_token.Refused: lambda event: Detail(
@@ -142,16 +140,14 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     api_token.Rotated: lambda event: Detail(event.reason, event.rotated_by),
     api_token.Rekeyed: lambda event: _rekeyed(event.secret, event.digest),
     api_token.Revoked: lambda event: Detail(event.reason, event.revoked_by),
-    policy.Set: lambda event: Detail(
-        actor=event.set_by, how=replace(UNTOLD, note=policy.in_words(event.rules))
-    ),
+    policy.Set: lambda event: Detail(actor=event.set_by, how=_noted(policy.in_words(event.rules))),
     keyring.Retired: lambda event: Detail(
-        event.reason, event.retired_by, replace(UNTOLD, note=f"key {event.generation}")
+        event.reason, event.retired_by, _noted(f"key {event.generation}")
     ),
     losses.LossDeclared: lambda event: Detail(
         event.reason,
         event.declared_by,
-        replace(UNTOLD, note=losses.in_words(event)),
+        _noted(losses.in_words(event)),
     ),
     refusal_tally.Counted: lambda event: Detail(
         event.reason, None, Presentation(event.door), event.count
@@ -160,13 +156,17 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
 """How each event is told. An event that is missing here stops the view, and a test before that."""
 
 
+def _noted(note: str | None) -> Presentation:
+    return Presentation(door="", note=note)
+
+
 def _rekeyed(secret: SecretId, digest: Digest) -> Detail:
     note = f"digested under key {digest.key_generation}"
-    return Detail(secret=secret, how=replace(UNTOLD, note=note))
+    return Detail(secret=secret, how=_noted(note))
 
 
 def _by_link(link: str) -> Presentation:
-    return replace(UNTOLD, note=f"shown to the holder of the setup link {link}")
+    return _noted(f"shown to the holder of the setup link {link}")
 
 
 def _with_permission(event: api_token.Refused) -> Presentation:

@@ -7,6 +7,7 @@ never goes back), so a range of time is a range of positions, and every index th
 `position` serves both.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Final, TypeAlias
 from uuid import UUID
@@ -97,6 +98,14 @@ def outcome_of(kind: str) -> str:
     a function of the kind, so it is not stored.
     """
     return "refused" if kind in REFUSALS else "success"
+
+
+def kinds_left(asked: Collection[str] | None, outcome: str | None) -> frozenset[str] | None:
+    """The kinds that a filter by kind and outcome leaves, None for all."""
+    if asked is None and outcome is None:
+        return None
+    left = KINDS if asked is None else asked
+    return frozenset(kind for kind in left if outcome in {None, outcome_of(kind)})
 
 
 class AuditRow(msgspec.Struct, frozen=True, gc=False):

@@ -2,16 +2,16 @@
 
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Final, NamedTuple, TypeVar
-from uuid import UUID
 
 from domain.errors import Unavailable
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.rotations import RotationQueries
+from projections.scim_tokens.walk import NEWEST
 from projections.view_reader import ViewReader
 
 T = TypeVar("T")
@@ -25,7 +25,6 @@ STILL_USED: Final = timedelta(hours=1)
 ENDS_SOON: Final = timedelta(days=1)
 
 _SQL: Final = statements("projections.figures", "figures.sql")
-_NEWEST: Final = (datetime(9999, 12, 31, tzinfo=UTC), UUID(int=2**128 - 1))
 
 
 class Now(NamedTuple):
@@ -95,7 +94,7 @@ class FigureQueries:
         return dict(await self._tokens.rows(_SQL["tokens"], asked, ledger_head=0))
 
     async def _underway(self, at: datetime) -> RotationFigures:
-        rows = await self._rotations.slice(*_NEWEST, limit=ROTATIONS_LOOKED_AT, ledger_head=0)
+        rows = await self._rotations.slice(*NEWEST, limit=ROTATIONS_LOOKED_AT, ledger_head=0)
         underway = [row for row in rows if row.ends_at > at]
         in_use = [
             row

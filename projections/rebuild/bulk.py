@@ -38,9 +38,6 @@ STREAM_TEAMS: Final = 250_000
 _SQL: Final = statements("projections.rebuild", "sql/bulk.sql")
 _PUT: Final = 10_000
 
-Report = Callable[[int], None]
-"""Told the position after each read. May raise: then what was written last is where it stands."""
-
 
 def fill(
     connection: Connection,
@@ -49,14 +46,15 @@ def fill(
     *,
     until: int,
     registry: EventRegistry,
-    report: Report,
+    report: Callable[[int], None],
 ) -> None:
     """Bring a version that was just made from its beginning to `until`,
     which must not be beyond the head.
 
     The table has no index afterwards, but for the primary key if rows had to be found again: see
-    `index`. Whatever the fold raises is raised; UnknownTopic at an event that this release does not
-    know.
+    `index`. report: told the position after each read. Whatever it raises is raised, with the
+    version where it was written last; so is whatever the fold raises, and UnknownTopic at an event
+    that this release does not know.
     """
     filling = _Filling(connection, projection, version)
     at = 0

@@ -32,6 +32,24 @@ class TokenFilter(msgspec.Struct, frozen=True):
     violates_policy: bool = False
 
 
+def of_the_present(narrow: TokenFilter) -> list[str]:
+    """The filters given that cannot be asked of the past, by their names in the API.
+
+    What was used when, the token's usage tells. When a token ends is known as it is now, and so
+    are policies.
+    """
+    given = {
+        "status": narrow.status == "suspended",
+        "unused_since": narrow.unused_since is not None,
+        "never_used": narrow.is_never_used,
+        "new_source_since": narrow.new_source_since is not None,
+        "rotating": narrow.is_rotating,
+        "expires_before": narrow.expires_before is not None,
+        "violates": narrow.violates_policy,
+    }
+    return [name for name, is_given in given.items() if is_given]
+
+
 def conditions(narrow: TokenFilter, parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Those of the index to walk along, and those that are compared on the way;
     adds to `parameters`.

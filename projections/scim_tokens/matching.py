@@ -13,7 +13,7 @@ from domain.eventstore.lookups.place import Place
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.conditions import TokenConditions
 from projections.audit_trail import view as audit_trail
-from projections.described import Instant, rfc3339
+from projections.described import Instant, rfc3339_or_none
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.lifetimes import IS_EXCEEDED, allowed
@@ -83,7 +83,7 @@ class TokenMatches:
         )
         rows = await self._view.rows(select, [list(ids)], ledger_head=ledger_head)
         return [
-            ChosenToken(id_, team_id, name, None if used_at is None else rfc3339(used_at))
+            ChosenToken(id_, team_id, name, rfc3339_or_none(used_at))
             for id_, team_id, name, used_at in rows
         ]
 

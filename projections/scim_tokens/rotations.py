@@ -10,7 +10,7 @@ import msgspec
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 from domain.scim_token.rotation import SecretsInUse
-from projections.described import rfc3339
+from projections.described import rfc3339, rfc3339_or_none
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.known_secrets import Rotation
@@ -92,7 +92,7 @@ class RotationQueries:
         ledger_head: int,
         silent_for: timedelta | None = None,
     ) -> list[Underway]:
-        select = _SQL["rotations"].replace("{rotating}", rotating.rstrip().rstrip(";"))
+        select = _SQL["rotations"].replace("{rotating}", rotating)
         asked = {**parameters, "silent_for": silent_for}
         rows = await self._view.rows(select, asked, ledger_head=ledger_head)
         return [Underway(*row) for row in rows]
@@ -109,11 +109,7 @@ def _with_rotation(document: str, underway: Underway | None) -> str:
     rotation = Rotation(
         rfc3339(underway.started_at),
         rfc3339(underway.ends_at),
-        _instant(underway.newer_first_at),
-        _instant(underway.older_last_at),
+        rfc3339_or_none(underway.newer_first_at),
+        rfc3339_or_none(underway.older_last_at),
     )
     return f'{document[:-1]},"rotation":{_encoder.encode(rotation).decode()}}}'
-
-
-def _instant(at: datetime | None) -> str | None:
-    return None if at is None else rfc3339(at)

@@ -1,7 +1,6 @@
 """Query which secrets a token has or had, and when each was used."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -10,7 +9,7 @@ import msgspec
 from domain.errors import NotFound
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
-from projections.described import Instant, SecretDigits, rfc3339
+from projections.described import Instant, SecretDigits, rfc3339, rfc3339_or_none
 from projections.follow.wake_ups import NOBODY, Waker
 from projections.scim_tokens import view as scim_tokens
 from projections.usage import view as usage
@@ -63,10 +62,6 @@ class SecretQueries:
         if not rows:
             raise NotFound("no such token")
         return rows[0][0], [
-            TokenSecret(id_, rfc3339(created_at), *map(_instant, rest))
+            TokenSecret(id_, rfc3339(created_at), *map(rfc3339_or_none, rest))
             for _, id_, created_at, *rest in rows
         ]
-
-
-def _instant(at: datetime | None) -> str | None:
-    return None if at is None else rfc3339(at)

@@ -32,7 +32,7 @@ from domain.scim_token.warnings import (
     UNTIL_ROTATION_END,
     first_warning_at,
 )
-from projections.described import Instant, rfc3339
+from projections.described import Instant, rfc3339, rfc3339_or_none
 from projections.kinds.row_per_stream import LastOnly, RowPerStream
 from projections.projection import LogEntry
 from projections.scim_tokens import known_secrets
@@ -63,10 +63,6 @@ class TokenDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     rotation: Rotation | None = None
 
 
-def _optional(at: datetime | None) -> str | None:
-    return None if at is None else rfc3339(at)
-
-
 def document(token: TokenRow | ScimToken) -> TokenDocument:
     """The token object of the public API."""
     return TokenDocument(
@@ -74,13 +70,13 @@ def document(token: TokenRow | ScimToken) -> TokenDocument:
         token.team_id,
         token.name,
         token.created_by,
-        _optional(token.last_used_at),
+        rfc3339_or_none(token.last_used_at),
         rfc3339(token.created_at),
         rfc3339(token.updated_at),
-        _optional(token.expires_at),
-        _optional(token.rotated_at),
-        _optional(token.suspended_at),
-        _optional(token.revoked_at),
+        rfc3339_or_none(token.expires_at),
+        rfc3339_or_none(token.rotated_at),
+        rfc3339_or_none(token.suspended_at),
+        rfc3339_or_none(token.revoked_at),
     )
 
 

@@ -8,11 +8,15 @@ other way reads no less and has to sort. What else is asked for is compared on t
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 from domain.eventstore.lookups.place import Place
 
 ORDER: Final = "ORDER BY created_at DESC, id DESC"
+NEWEST: Final = (datetime(9999, 12, 31, tzinfo=UTC), UUID(int=2**128 - 1))
+"""Creation and id, before which every token stands: where a walk begins."""
 
 _LISTS: Final = (
     ("active", "", " WHERE revoked_at IS NULL"),

@@ -34,11 +34,6 @@ def hour_key(at: datetime) -> bytes:
     return ((at - EPOCH) // HOUR).to_bytes(4, "big")
 
 
-def hour_of(key: bytes) -> datetime:
-    """The first instant of a row's hour."""
-    return EPOCH + int.from_bytes(key[24:28], "big") * HOUR
-
-
 class UsageRow(msgspec.Struct):
     """key: see `key_of`. uses, refusals: how many in that hour, from that address.
 

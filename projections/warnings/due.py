@@ -1,7 +1,7 @@
 """Ask the views what is due: the side of warnings that reads."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from domain.warner import Due
 from projections.audit_trail import view as audit_trail
 from projections.scim_tokens import view as scim_tokens
 from projections.scim_tokens.rotations import RotationQueries, Underway
+from projections.scim_tokens.walk import NEWEST
 from projections.token_sources import view as token_sources
 from projections.view_reader import ViewReader
 
@@ -46,7 +47,6 @@ Question: TypeAlias = Callable[[datetime, int], Awaitable[Found]]
 """What is due at an instant, once the views have reached a ledger head."""
 
 _SQL: Final = statements("projections.warnings", "due.sql")
-_NEWEST: Final = (datetime(9999, 12, 31, tzinfo=UTC), UUID(int=2**128 - 1))
 
 
 class DueWarnings:
@@ -61,8 +61,8 @@ class DueWarnings:
         self._pasts = ViewReader(reads, scim_tokens.PROJECTION, audit_trail.PROJECTION)
         self._rotations = RotationQueries(reads)
         self._finish_rule = finish_rule
-        self._walked_to = _NEWEST
-        self._rotations_walked_to = _NEWEST
+        self._walked_to = NEWEST
+        self._rotations_walked_to = NEWEST
         self.questions: Mapping[str, Question] = {
             "ends": self.ends,
             "rotation_ends": self.rotation_ends,
@@ -117,7 +117,7 @@ class DueWarnings:
             ledger_head=ledger_head,
         )
         is_last = len(rows) < LIMIT
-        self._walked_to = _NEWEST if is_last else rows[-1][:2]
+        self._walked_to = NEWEST if is_last else rows[-1][:2]
         due = [_silence(*row) for _, *row in rows if row[1] is not None]
         return Found(due, is_last)
 
@@ -133,7 +133,7 @@ class DueWarnings:
         )
         is_last = len(rows) < ROTATIONS
         self._rotations_walked_to = (
-            _NEWEST if is_last else min((row.created_at, row.token_id) for row in rows)
+            NEWEST if is_last else min((row.created_at, row.token_id) for row in rows)
         )
         finished = [self._finished(row) for row in rows if self._is_ripe(row, at)]
         return Found(finished + [due for row in rows for due in _old_secret(row, at)], is_last)

@@ -6,19 +6,16 @@ difference whether this process was away for a second or for a week, and none wh
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from typing import Final, Self
 
-import psycopg
 import structlog
 
 from domain.commands import ClockAndIds
 from domain.errors import LedgerError
-from domain.eventstore import append
 from domain.eventstore.known_head.requirement import required_by
-from domain.eventstore.ledger_clock import LedgerClock
+from domain.eventstore.ledger_clock import LedgerClock, read_ledger_time
 from domain.instruments import Gauge
 from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
@@ -58,7 +55,7 @@ class Teller:
     def __init__(
         self,
         conninfo: str,
-        sources: ClockAndIds,
+        clock_and_ids: ClockAndIds,
         *,
         finish_rule: FinishRule = DEFAULT_RULE,
         head_file: Path | None = None,
@@ -66,13 +63,13 @@ class Teller:
     ) -> None:
         self.known_head = required_by(head_file)
         primary = Primary(conninfo, requires=self.known_head)
-        self._clock = LedgerClock(sources.clock)
+        self._clock = LedgerClock(clock_and_ids.clock)
         self.reads = ReadPool(conninfo, primary=primary, size=1)
         self._heads = LedgerHeadWatch(self.reads)
         self.due = DueWarnings(self.reads, finish_rule=finish_rule)
-        self.rounds = Rounds(since, sources.clock)
+        self.rounds = Rounds(since, clock_and_ids.clock)
         self.stepped_at = monotonic()
-        self.warner = Warner(primary, sources, self._clock)
+        self.warner = Warner(primary, self._clock, new_id=clock_and_ids.new_id)
 
     async def follow(self, is_leading: Callable[[], bool], stopping: asyncio.Event) -> None:
         """Round after round until told to stop, while this process leads the views.
@@ -116,7 +113,8 @@ class Teller:
         is_more = False
         errors: list[BaseException] = []
         failed: list[BaseException] = []
-        at, ledger_head = await self._time(), await self._heads.now()
+        at = await read_ledger_time(self.reads, self._clock)
+        ledger_head = await self._heads.now()
         for question, ask in self.due.questions.items():
             self.stepped_at = monotonic()
             try:
@@ -155,16 +153,6 @@ class Teller:
         """What failed: one that cannot be told keeps no other back."""
         answers = await asyncio.gather(*map(self.warner.warn, due), return_exceptions=True)
         return [answer for answer in answers if answer is not None]
-
-    async def _time(self) -> datetime:
-        """Ledger time. Raises ClockSkewed, StoreUnavailable."""
-        try:
-            ((at,),) = await self.reads.fetch(append.LEDGER_TIME, [self._clock()])
-        except psycopg.Error as error:
-            self._clock.refuse(error)
-            raise
-        assert isinstance(at, datetime)
-        return at
 
     async def aclose(self) -> None:
         """Hang up."""

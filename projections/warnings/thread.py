@@ -29,7 +29,7 @@ class Telling:
     def __init__(
         self,
         conninfo: str,
-        sources: ClockAndIds,
+        clock_and_ids: ClockAndIds,
         *,
         is_leading: Callable[[], bool],
         finish_rule: FinishRule = DEFAULT_RULE,
@@ -41,7 +41,7 @@ class Telling:
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="warnings", daemon=True)
         self._teller = Teller(
-            conninfo, sources, finish_rule=finish_rule, head_file=head_file, since=since
+            conninfo, clock_and_ids, finish_rule=finish_rule, head_file=head_file, since=since
         )
 
     def goes_on(self) -> bool:

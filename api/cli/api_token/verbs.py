@@ -16,12 +16,11 @@ from api.cli.console import (
     DataDir,
     Reason,
     TokenId,
-    instant,
     operator,
     show,
     with_ledger,
 )
-from domain.api_token.permissions import Permission
+from domain.api_token.permissions import DEPLOYMENT_WIDE, Permission
 from domain.api_token.rotation import DEFAULT_OVERLAP
 from domain.api_token.token import DEFAULT_LIFETIME, ApiToken
 from domain.commands import NewApiToken
@@ -30,7 +29,7 @@ from domain.eventstore.lookups.place import Place
 from domain.ledger import TokenLedger
 from domain.scim_token.rotation import OVERLAP_MAX
 from domain.scim_token.values import check_reason
-from projections.described import rfc3339
+from projections.described import rfc3339, rfc3339_or_none
 
 LIFETIME_MAX_DAYS: Final = 36_500
 OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
@@ -56,7 +55,8 @@ Permissions = Annotated[
         converter=_permissions,
         negative="",
         show_choices=False,
-        help=f"One of {', '.join(Permission)}.",
+        help=f"One of {', '.join(Permission)}; without it, every one, or with --team every "
+        f"one but those of the whole deployment: {', '.join(sorted(DEPLOYMENT_WIDE))}.",
     ),
 ]
 
@@ -83,8 +83,7 @@ def api_token_create(
 ) -> None:
     """Create an API token for a user; its secret is printed once.
 
-    Without --team it may touch every team; without --permission it has every permission, or with
-    --team every one but those of the whole deployment: projections:manage and api_tokens:manage.
+    Without --team it may touch every team.
     """
     if never_expires and expires_in_days is not None:
         raise InvalidValue("--never-expires", "cannot go with --expires-in-days")
@@ -197,8 +196,8 @@ def _fields(token: ApiToken) -> Mapping[str, Any]:
         "teams": None if token.teams is None else [str(team) for team in token.teams],
         "permissions": [str(permission) for permission in token.permissions],
         "created_at": rfc3339(token.created_at),
-        "expires_at": instant(token.expires_at),
-        "revoked_at": instant(token.revoked_at),
-        "last_used_at": instant(token.last_used_at),
+        "expires_at": rfc3339_or_none(token.expires_at),
+        "revoked_at": rfc3339_or_none(token.revoked_at),
+        "last_used_at": rfc3339_or_none(token.last_used_at),
         **of,
     }

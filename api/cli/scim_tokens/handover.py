@@ -16,7 +16,6 @@ from api.cli.console import (
     TokenId,
     ask_ledger,
     caught_up,
-    instant,
     operator,
     show,
     with_ledger,
@@ -25,6 +24,7 @@ from domain.errors import InvalidValue
 from domain.ledger import TokenLedger
 from domain.scim_token.values import check_reason
 from projections.audit_trail.queries import AuditQueries
+from projections.described import rfc3339_or_none
 from projections.follow.ledger_head import LedgerHeadWatch
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def setup_link(
     link = {
         "id": token.setup_link.id,
         "url": base_url.rstrip("/") + path_of(token_id, code),
-        "ends_at": instant(token.setup_link.ends_at),
+        "ends_at": rfc3339_or_none(token.setup_link.ends_at),
     }
     show(link, as_json=as_json)
 

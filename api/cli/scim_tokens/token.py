@@ -36,7 +36,7 @@ from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent
 from projections.follow.ledger_head import LedgerHeadWatch
 from projections.scim_tokens.as_of import AsOfQueries
-from projections.scim_tokens.filters import TokenFilter
+from projections.scim_tokens.filters import TokenFilter, of_the_present
 from projections.scim_tokens.queries import TokenQueries
 from projections.scim_tokens.view import document
 from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
@@ -138,7 +138,8 @@ def token_list(
         expires_before=asked_at("--expires-before", expires_before),
         violates_policy=violates is not None,
     )
-    _refuse_use_filters(narrow, as_of)
+    for present in of_the_present(narrow) if as_of is not None else ():
+        raise InvalidValue(f"--{present.replace('_', '-')}", "cannot go with --as-of")
 
     async def ask(ledger: TokenLedger) -> str:
         at, ledger_head = await ledger.time(), await LedgerHeadWatch(ledger.reads).now()
@@ -244,24 +245,6 @@ def _place(ledger: TokenLedger, token_id: UUID) -> Place:
     if not isinstance(created, ScimToken):
         raise NotFound("no such token")
     return Place(created.created_at, token_id)
-
-
-def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
-    """What was used when is asked of the present; of the past, the token's usage tells. When a
-    token ends is known as it is now, and so are policies.
-    """
-    given = {
-        "--status": narrow.status == "suspended",
-        "--unused-since": narrow.unused_since is not None,
-        "--never-used": narrow.is_never_used,
-        "--new-source-since": narrow.new_source_since is not None,
-        "--rotating": narrow.is_rotating,
-        "--expires-before": narrow.expires_before is not None,
-        "--violates": narrow.violates_policy,
-    }
-    for flag, is_given in given.items():
-        if is_given and then is not None:
-            raise InvalidValue(flag, "cannot go with --as-of")
 
 
 def _of_one_token(event: AuditEvent) -> Mapping[str, Any]:

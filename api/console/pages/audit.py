@@ -14,18 +14,18 @@ from msgspec.structs import replace
 from api.admission import requires
 from api.console import forms
 from api.console.days import end_of, start_of
-from api.console.layout import page
+from api.console.layout import Text, page
 from api.console.sentences import label, sentence
 from api.doors.client_address import Network, plain_network
 from api.errors import BadRequest
 from api.http.json_body import StrictRequest
 from api.resources.audit.formats import Format
-from api.resources.audit.trail import answer, kinds
+from api.resources.audit.trail import answer
 from api.service import InjectedService, visible_teams
 from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.statement import AuditFilter, Span
-from projections.audit_trail.view import KINDS, AuditEvent
+from projections.audit_trail.view import KINDS, AuditEvent, kinds_left
 
 PATH: Final = "/console/audit"
 PER_PAGE: Final = 25
@@ -36,7 +36,6 @@ _IDS: Final = ("team", "token", "user", "api_token")
 _POSITION_MAX: Final = (1 << 63) - 1
 _MAY: Final = requires(Permission.AUDIT_READ)
 
-Text: TypeAlias = Annotated[str | None, QueryParameter(required=False)]
 From: TypeAlias = Annotated[str | None, QueryParameter(name="from", required=False)]
 
 
@@ -163,7 +162,7 @@ def _filter(asked: Mapping[str, str], caller: Caller) -> AuditFilter:
         token_id=found["token"],
         user_id=found["user"],
         api_token_id=found["api_token"],
-        kinds=kinds([asked["what"]] if "what" in asked else None, asked.get("outcome")),
+        kinds=kinds_left([asked["what"]] if "what" in asked else None, asked.get("outcome")),
         source=found["source"],
         from_at=found["from"],
         to_at=found["to"],

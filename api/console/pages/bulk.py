@@ -10,19 +10,15 @@ from litestar.params import QueryParameter
 from litestar.response import Template
 
 from api.admission import requires
-from api.bulk_revocation import BulkOutcome, BulkRevocation
 from api.console import forms
 from api.console.days import start_of
-from api.console.layout import page
-from api.console.pages.tokens import Text
+from api.console.layout import Text, page
 from api.http import instants
-from api.http.deadline import deadline_of
 from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
-from api.resources.scim_token.revocation import IDS_MAX, WITHIN_S
-from api.service import InjectedService, Service
+from api.resources.scim_token.revocation import IDS_MAX, carry_out
+from api.service import InjectedService
 from domain.api_token.permissions import Permission
-from domain.authority import ApiCall
 from domain.commands import CommandKey
 from domain.errors import InvalidValue
 from domain.scim_token.conditions import TokenConditions
@@ -64,7 +60,7 @@ async def rehearse(  # noqa: PLR0917 - a condition each
     if not where.are_given:
         return _form(request, asked, {})
     key = CommandKey(service.ledger.clock_and_ids.new_id(), b"")
-    found = await _carry_out(request, service, call, where, key, reason=None, is_rehearsal=True)
+    found = await carry_out(request, service, call, where, key, reason=None, is_rehearsal=True)
     return page(
         request,
         "bulk_rehearsal.html",
@@ -94,7 +90,7 @@ async def revoke_many(
         return _form(request, {}, error.by_field)
     if not where.are_given:
         return _form(request, {}, {"": "Nothing was chosen."})
-    done = await _carry_out(request, service, call, where, key, reason=reason)
+    done = await carry_out(request, service, call, where, key, reason=reason)
     return page(
         request,
         "bulk_done.html",
@@ -104,34 +100,6 @@ async def revoke_many(
         more=max(0, done.matched - SHOWN_MAX),
         cause=key.id,
     )
-
-
-async def _carry_out(
-    request: StrictRequest,
-    service: Service,
-    call: ApiCall,
-    where: TokenConditions,
-    key: CommandKey,
-    *,
-    reason: str | None,
-    is_rehearsal: bool = False,
-) -> BulkOutcome:
-    caller = request.user
-    ask = BulkRevocation(
-        where,
-        reason=reason,
-        by=call,
-        teams=caller.api_token.teams,
-        key=key,
-        ledger_head=caller.ledger_head,
-    )
-    deadline = deadline_of(request.scope)
-    deadline.pause()
-    try:
-        do = service.bulk.rehearse if is_rehearsal else service.bulk.revoke
-        return await do(ask, within_s=WITHIN_S)
-    finally:
-        deadline.resume()
 
 
 def _fixed(asked: Mapping[str, str], at: datetime) -> dict[str, str]:

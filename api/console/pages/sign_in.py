@@ -1,18 +1,17 @@
 """Sign in with an API token, and sign out."""
 
 import re
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import structlog
 from litestar import Response, get, post
-from litestar.params import QueryParameter
 from litestar.response import Redirect, Template
 
 from api.admission import FOR_ANYONE, requires
 from api.authentication import ApiTokens
 from api.console import cookie, forms
 from api.console.gate import COOKIE, ROOT, SIGN_IN, SIGN_OUT
-from api.console.layout import places_of
+from api.console.layout import Text, places_of
 from api.console.same_origin import is_plain
 from api.doors.decide import user_agent_of
 from api.http.json_body import StrictRequest
@@ -41,8 +40,8 @@ _PORT: Final = 8080
 async def sign_in_page(
     request: StrictRequest,
     service: InjectedService,
-    to: Annotated[str | None, QueryParameter(required=False)] = None,
-    lost: Annotated[str | None, QueryParameter(required=False)] = None,
+    to: Text = None,
+    lost: Text = None,
 ) -> Template:
     """The form; where it would be refused, what to do instead.
 

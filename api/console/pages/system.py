@@ -12,7 +12,7 @@ from litestar.params import FromPath, QueryParameter, SkipValidation
 from litestar.response import Redirect, Template
 
 from api.admission import requires
-from api.console.layout import page
+from api.console.layout import Text, page
 from api.doctor.examine import examine
 from api.doctor.finding import Finding, Status
 from api.http import problems
@@ -101,7 +101,7 @@ async def system(
     service: InjectedService,
     settings: InjectedSettings,
     examines: Annotated[str | None, QueryParameter(name="examine", required=False)] = None,
-    done: Annotated[str | None, QueryParameter(required=False)] = None,
+    done: Text = None,
 ) -> Template:
     """Two statements besides the session's.
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from litestar import get
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath
 from litestar.response import Redirect, Template
 from markupsafe import escape
 from msgspec.structs import replace
@@ -15,7 +15,7 @@ from api.admission import requires
 from api.console import charts
 from api.console.days import day_after
 from api.console.instants import read
-from api.console.layout import page
+from api.console.layout import Text, page
 from api.console.sentences import sentence
 from api.console.token_rows import TokenGlance, decode, glance
 from api.http.json_body import StrictRequest
@@ -59,7 +59,7 @@ async def token(
     request: StrictRequest,
     service: InjectedService,
     token_id: FromPath[UUID],
-    done: Annotated[str | None, QueryParameter(required=False)] = None,
+    done: Text = None,
 ) -> Template:
     """Also of a revoked token. done: what was just done to it, or long ago, by the same address."""
     return await show(request, service, token_id, done=done)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Final, NamedTuple, TypeAlias
+from typing import Annotated, Final, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from api.admission import requires
 from api.console import charts, forms
-from api.console.layout import page
+from api.console.layout import Text, page
 from api.console.token_rows import TokenGlance, decode_all, glance
 from api.http.json_body import StrictRequest
 from api.service import InjectedService, Service, visible_teams
@@ -41,8 +41,6 @@ USES: Final = {
     "new": "from a new address in 7 days",
 }
 ENDS: Final = {"": "any", "7": "within 7 days", "30": "within 30 days"}
-
-Text: TypeAlias = Annotated[str | None, QueryParameter(required=False)]
 
 
 class Row(NamedTuple):

@@ -15,7 +15,7 @@ from domain.api_token.rotation import DEFAULT_OVERLAP
 from domain.api_token.token import ApiToken
 from domain.scim_token.rotation import OVERLAP_MAX
 from domain.scim_token.values import check_expiry
-from projections.described import Instant, rfc3339
+from projections.described import Instant, rfc3339, rfc3339_or_none
 
 
 class CreateApiToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -146,8 +146,8 @@ def document(token: ApiToken) -> ApiTokenDocument:
         permissions=token.permissions,
         teams=token.teams,
         created_at=rfc3339(token.created_at),
-        expires_at=_instant(token.expires_at),
-        last_used_at=_instant(token.last_used_at),
+        expires_at=rfc3339_or_none(token.expires_at),
+        last_used_at=rfc3339_or_none(token.last_used_at),
         session_of=UNSET if token.session_of is None else token.session_of,
     )
 
@@ -155,9 +155,5 @@ def document(token: ApiToken) -> ApiTokenDocument:
 def who(token: ApiToken) -> WhoAmI:
     """What a caller is told of its own token."""
     return WhoAmI(
-        token.id, token.user_id, token.permissions, token.teams, _instant(token.expires_at)
+        token.id, token.user_id, token.permissions, token.teams, rfc3339_or_none(token.expires_at)
     )
-
-
-def _instant(at: datetime | None) -> str | None:
-    return None if at is None else rfc3339(at)

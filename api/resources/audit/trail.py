@@ -27,7 +27,7 @@ from domain.api_token.permissions import Permission
 from domain.errors import InvalidValue, NotFound
 from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.statement import AuditFilter, Span
-from projections.audit_trail.view import KINDS, AuditEvent, Kind, outcome_of, secret_number
+from projections.audit_trail.view import KINDS, AuditEvent, Kind, kinds_left, secret_number
 from projections.described import EIGHT_HEX_DIGITS, Instant, rfc3339
 from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageStep
 
@@ -192,7 +192,7 @@ class AuditController(Controller):
             user_id=user_id,
             api_token_id=api_token_id,
             secret=None if secret is None else secret_number(secret),
-            kinds=kinds(kind, outcome),
+            kinds=kinds_left(kind, outcome),
             source=None if source is None else plain_network(source),
             from_at=from_at,
             to_at=to_at,
@@ -240,7 +240,7 @@ class TokenHistoryController(Controller):
             teams=caller.api_token.teams,
             token_id=token_id,
             secret=None if secret is None else secret_number(secret),
-            kinds=kinds(kind, outcome),
+            kinds=kinds_left(kind, outcome),
             from_at=from_at,
             to_at=to_at,
         )
@@ -302,14 +302,6 @@ class TokenHistoryController(Controller):
             token_id, from_at=from_at, to_at=to_at, step=STEPS[step], ledger_head=caller.ledger_head
         )
         return TokenUsage(rfc3339(from_at), rfc3339(to_at), step, steps)
-
-
-def kinds(asked: Sequence[str] | None, outcome: str | None) -> frozenset[str] | None:
-    """The kinds that a filter leaves, None for all."""
-    if asked is None and outcome is None:
-        return None
-    left = KINDS if asked is None else asked
-    return frozenset(kind for kind in left if outcome is None or outcome_of(kind) == outcome)
 
 
 def _check_kind(kind: str) -> None:

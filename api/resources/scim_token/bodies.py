@@ -22,7 +22,7 @@ from domain.scim_token.values import (
     check_reason,
 )
 from domain.secret import Secret
-from projections.described import rfc3339
+from projections.described import rfc3339, rfc3339_or_none
 from projections.scim_tokens.known_secrets import Rotation
 from projections.scim_tokens.view import TokenDocument, document
 
@@ -151,7 +151,7 @@ def with_rotation(told: TokenDocument, token: ScimToken) -> TokenDocument:
     if token.outgoing is None or token.rotated_at is None:
         return told
     ends_at = min(filter(None, (token.outgoing.overlap_until, token.expires_at)))
-    last_used_at = None if token.last_used_at is None else rfc3339(token.last_used_at)
+    last_used_at = rfc3339_or_none(token.last_used_at)
     rotation = Rotation(rfc3339(token.rotated_at), rfc3339(ends_at), None, last_used_at)
     return msgspec.structs.replace(told, rotation=rotation)
 

@@ -23,7 +23,7 @@ from api.resources.scim_token.bodies import EXAMPLE, READABLE, IsName, ScimToken
 from api.service import InjectedService, visible_teams
 from domain.api_token.permissions import Permission
 from domain.scim_token.values import NAME_MAX_LENGTH
-from projections.scim_tokens.filters import TokenFilter
+from projections.scim_tokens.filters import TokenFilter, of_the_present
 from projections.scim_tokens.view import TokenDocument
 
 LIMIT_DEFAULT: Final = 100
@@ -147,7 +147,8 @@ class ScimTokenListController(Controller):
             expires_before=instant("expires_before", expires_before),
             violates_policy=violates is not None,
         )
-        _refuse_use_filters(narrow, then)
+        if then is not None:
+            _require_of_the_past(narrow)
         scope = "scim-token", then, narrow
         after = await service.cursors.place(next_cursor, scope=scope)
         source = service.tokens if then is None else service.as_of
@@ -158,23 +159,7 @@ class ScimTokenListController(Controller):
         return ScimTokenList(limit, cursor, _as_stored(page.documents))
 
 
-def _refuse_use_filters(narrow: TokenFilter, then: datetime | None) -> None:
-    """What was used when is asked of the present; of the past, the token's usage tells. When a
-    token ends is known as it is now, and so are policies.
-    """
-    if then is None:
-        return
-    given = {
-        "status": narrow.status == "suspended",
-        "unused_since": narrow.unused_since is not None,
-        "never_used": narrow.is_never_used,
-        "new_source_since": narrow.new_source_since is not None,
-        "rotating": narrow.is_rotating,
-        "expires_before": narrow.expires_before is not None,
-        "violates": narrow.violates_policy,
-    }
-    if any(given.values()):
-        fields = [
-            FieldError(name, "cannot go with as_of") for name, is_given in given.items() if is_given
-        ]
+def _require_of_the_past(narrow: TokenFilter) -> None:
+    fields = [FieldError(name, "cannot go with as_of") for name in of_the_present(narrow)]
+    if fields:
         raise BadRequest("Two filters do not go together.", fields)

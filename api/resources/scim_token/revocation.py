@@ -13,7 +13,7 @@ from litestar.params import Body
 from msgspec import UNSET, UnsetType
 
 from api.admission import requires
-from api.bulk_revocation import BulkRevocation
+from api.bulk_revocation import BulkOutcome, BulkRevocation
 from api.http.deadline import deadline_of
 from api.http.instants import FIRST, LAST, OUT_OF_RANGE
 from api.http.json_body import StrictRequest
@@ -21,8 +21,9 @@ from api.http.problems import documented
 from api.http.values import Check
 from api.resources.api_calls import InjectedCall, InjectedKey
 from api.resources.scim_token.bodies import EXAMPLE, IsPast, Reason
-from api.service import InjectedService
+from api.service import InjectedService, Service
 from domain.api_token.permissions import Permission
+from domain.authority import ApiCall
 from domain.commands import CommandKey
 from domain.errors import InvalidValue
 from domain.scim_token.conditions import TokenConditions
@@ -164,21 +165,39 @@ class BulkRevocationController(Controller):
         repeat with the same Idempotency-Key goes on where it was, and tells of all of it; it never
         touches tokens that were made since the first time.
         """
-        caller = request.user
-        ask = BulkRevocation(
-            data.where.conditions(),
-            reason=data.reason,
-            by=call,
-            teams=caller.api_token.teams,
-            key=key or CommandKey(service.ledger.clock_and_ids.new_id(), b""),
-            ledger_head=caller.ledger_head,
+        key = key or CommandKey(service.ledger.clock_and_ids.new_id(), b"")
+        where = data.where.conditions()
+        done = await carry_out(
+            request, service, call, where, key, reason=data.reason, is_rehearsal=data.dry_run
         )
-        do = service.bulk.rehearse if data.dry_run else service.bulk.revoke
-        deadline = deadline_of(request.scope)
-        deadline.pause()
-        try:
-            done = await do(ask, within_s=WITHIN_S)
-        finally:
-            deadline.resume()
-        cause = None if data.dry_run else ask.key.id
+        cause = None if data.dry_run else key.id
         return RevokedScimTokens(done.matched, done.revoked, done.told, cause)
+
+
+async def carry_out(
+    request: StrictRequest,
+    service: Service,
+    call: ApiCall,
+    where: TokenConditions,
+    key: CommandKey,
+    *,
+    reason: str | None,
+    is_rehearsal: bool = False,
+) -> BulkOutcome:
+    """Revoke them, or say which would be, within `WITHIN_S`: the request's own deadline waits."""
+    caller = request.user
+    ask = BulkRevocation(
+        where,
+        reason=reason,
+        by=call,
+        teams=caller.api_token.teams,
+        key=key,
+        ledger_head=caller.ledger_head,
+    )
+    deadline = deadline_of(request.scope)
+    deadline.pause()
+    try:
+        do = service.bulk.rehearse if is_rehearsal else service.bulk.revoke
+        return await do(ask, within_s=WITHIN_S)
+    finally:
+        deadline.resume()

@@ -21,7 +21,7 @@ from domain.scim_token.token import ScimToken
 from projections.audit_trail.queries import AuditQueries
 from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent
-from projections.described import EIGHT_HEX_DIGITS, Instant, one_of, rfc3339
+from projections.described import EIGHT_HEX_DIGITS, Instant, one_of, rfc3339, rfc3339_or_none
 from projections.follow.ledger_head import LedgerHeadWatch
 
 _NEWEST: Final = Span()
@@ -97,7 +97,7 @@ def _told(token: ScimToken, created: AuditEvent, *, at: datetime) -> SetupLinkSt
         created_at=created.at,
         created_by=created.user_id,
         ends_at=rfc3339(ends_at),
-        used_at=None if link.revealed_at is None else rfc3339(link.revealed_at),
+        used_at=rfc3339_or_none(link.revealed_at),
     )
 
 

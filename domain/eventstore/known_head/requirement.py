@@ -77,7 +77,9 @@ class KnownHeadRequirement:
 
     def statement(self) -> bytes:
         """The statement `require` without parameters. Raises HeadFileUnusable."""
-        told = ["NULL" if part is None else f"'{part}'" for part in self._parameters()]
+        told = [
+            "NULL" if part is None else f"'{part}'" for part in parameters(self._head_file.read())
+        ]
         return f"SELECT ledger.require_known({', '.join(told)})".encode()
 
     def is_met(self) -> None:
@@ -124,9 +126,6 @@ class KnownHeadRequirement:
                 f"the head file {self._head_file.path} is not kept up, it knows of event "
                 f"{position} at most: head_file.not_kept in the log says why"
             )
-
-    def _parameters(self) -> Sequence[object]:
-        return parameters(self._head_file.read())
 
 
 def required_by(head_file: Path | None) -> Sequence[KnownHeadRequirement]:

@@ -111,9 +111,9 @@ class LedgerRecorder(PostgresApplicationRecorder):
                 raise IntegrityError(
                     f"version {event.originator_version} is not the next of its stream"
                 )
-            after = states[event.originator_id] = aggregates.evolve(state, event)
-            moved += aggregates.moved_secrets(state, event.event)
-            ended += aggregates.ended_secrets(state, after, event.event)
+            states[event.originator_id] = aggregates.fold_rows(
+                state, event, moved=moved, ended=ended
+            )
         cursor.execute(append.MOVE_SECRETS, append.moves(moved))
         cursor.execute(append.STORE, append.columns(REGISTRY, recorded, states, ended))
         return [row["notification_id"] for row in cursor.fetchall()]

@@ -25,7 +25,7 @@ def offer(
 ) -> list[ScimTokenEvent]:
     """Let the link of `digest` hand the token over for 24 hours; a link before it ends.
 
-    Raises InvalidValue on a reason that `check_text` refuses and on a token that is suspended or
+    Raises InvalidValue on a reason that `check_reason` refuses and on a token that is suspended or
     has expired, NotFound once revoked, RotationUnderway while two secrets are good.
     """
     check_reason(reason)
@@ -35,8 +35,7 @@ def offer(
         raise InvalidValue("", "the token is suspended; resume it first")
     if token.expires_at is not None and token.expires_at <= at:
         raise InvalidValue("", "the token has expired; create another")
-    outgoing = token.outgoing
-    if outgoing is not None and (outgoing.overlap_until is None or at < outgoing.overlap_until):
+    if rotation.underway(token, at) is not None:
         raise RotationUnderway("the token has two good secrets; complete or cancel its rotation")
     ends_at = earliest(at + LIFETIME, token.expires_at)
     assert ends_at is not None
@@ -48,7 +47,7 @@ def withdraw(
 ) -> list[ScimTokenEvent]:
     """End the token's link; silent where there is none that opens anything.
 
-    Raises NotFound once revoked, InvalidValue on a reason that `check_text` refuses.
+    Raises NotFound once revoked, InvalidValue on a reason that `check_reason` refuses.
     """
     check_reason(reason)
     if token.revoked_at is not None:

@@ -18,7 +18,6 @@ from projections.scim_tokens.queries import TokenPage, TokenQueries
 from projections.token_sources import view as token_sources
 from projections.usage import view as usage
 from projections.usage.queries import UsageQueries, UsageStep
-from projections.usage.view import hour_of
 from tests.conftest import Database, catch_up
 from tests.domain import scenario
 from tests.domain.scenario import ADA, FIRST, MINUTE, SECOND, T0, T1, T2, T3, TEAM_ID, TOKEN_ID
@@ -87,8 +86,13 @@ def hours(database: Database) -> list[tuple[UUID, datetime, str, int, int]]:
     """Token, hour, address, uses and refusals of each row."""
     found = rows(database, usage.PROJECTION, "key, uses, refusals FROM {table} ORDER BY key")
     return [
-        (UUID(bytes=row[0][:16]), hour_of(row[0]), row[0][28:].decode(), *row[1:]) for row in found
+        (UUID(bytes=key[:16]), _hour(key[24:28]), key[28:].decode(), *counts)
+        for key, *counts in found
     ]
+
+
+def _hour(number: bytes) -> datetime:
+    return usage.EPOCH + int.from_bytes(number, "big") * usage.HOUR
 
 
 def sources(database: Database) -> list[tuple[UUID, str, datetime]]:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from projections.figures import queries as figures
+from projections.scim_tokens.walk import NEWEST
 from projections.warnings import due, queries
 from tests.conftest import new_database
 from tests.projections.scim_tokens.test_token_plans import make
@@ -239,7 +240,7 @@ def test_a_silence_is_told_of_whoever_could_have_used_the_token(
     behind: int | None,
     limit: int,
 ) -> None:
-    place = due._NEWEST
+    place = NEWEST
     if behind is not None and behind < len(tokens):
         place = tokens[behind].place
     put(tables, tokens, facts=facts)

@@ -1,13 +1,12 @@
 """The API tokens that are good, sessions of the console among them."""
 
-from typing import Annotated, Final
+from typing import Final
 
 from litestar import get
-from litestar.params import QueryParameter
 from litestar.response import Template
 
 from api.admission import requires
-from api.console.layout import page
+from api.console.layout import Text, page
 from api.http.json_body import StrictRequest
 from api.resources.api_token.resource import good_tokens
 from api.service import InjectedService
@@ -21,8 +20,8 @@ PER_PAGE: Final = 25
 async def api_tokens(
     request: StrictRequest,
     service: InjectedService,
-    after: Annotated[str | None, QueryParameter(required=False)] = None,
-    done: Annotated[str | None, QueryParameter(required=False)] = None,
+    after: Text = None,
+    done: Text = None,
 ) -> Template:
     """One page, newest first: one statement besides the session's. done: what was just done."""
     caller = request.user
