@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import msgspec
 from cyclopts import Parameter
 
-from api.cli.console import AsJson, DataDir, show
+from api.cli.console import AsJson, DataDir, keep_head_file, show
 from api.cli.ending import run
 from api.clock_and_ids import operator_name
 from api.deployment import open_ledger, open_store
@@ -13,12 +13,12 @@ from api.settings import Settings, load
 from domain.authority import Operator
 from domain.errors import InvalidValue, Refusal
 from domain.eventstore.known_head.head_file import HeadFile
-from domain.eventstore.known_head.keeper import keep
-from domain.eventstore.known_head.lost import close_positions, find_loss
+from domain.eventstore.known_head.lost import close_positions, find_loss, last_declared
 from domain.eventstore.repair import require_no_service
 from domain.losses.declared import Loss, in_words
 from domain.postgres.connection import open_connection
 from domain.scim_token.values import check_reason
+from projections.described import rfc3339
 
 NEXT: Final = (
     "revoke again what was revoked since, then start the service "
@@ -81,7 +81,22 @@ def _found(settings: Settings, seen: int | None) -> Loss:
             "this host has no head file, so it knows of nothing that is lost; "
             "give the last position that a collector has stored with --seen"
         )
-    raise NothingLost("nothing is lost: the ledger has all that is known of it")
+    raise NothingLost(
+        f"nothing is lost: the ledger has all that is known of it{_declared_before(settings)}"
+    )
+
+
+def _declared_before(settings: Settings) -> str:
+    """For whoever repeats a declaration that was cut off behind its commit."""
+    assert settings.database_url is not None
+    with open_connection(settings.database_url) as connection:
+        at = last_declared(connection)
+    if at is None:
+        return ""
+    return (
+        f"; a loss was declared at {rfc3339(at)}: unless it is done, revoke again what was revoked "
+        "since the state that was restored"
+    )
 
 
 def _declare(settings: Settings, loss: Loss, reason: str) -> None:
@@ -90,8 +105,7 @@ def _declare(settings: Settings, loss: Loss, reason: str) -> None:
         require_no_service(connection)
         close_positions(connection, loss)
         run(_record(settings, loss, reason))
-        if settings.head_file is not None:
-            keep(connection, HeadFile(settings.head_file))
+    keep_head_file(settings.database_url, settings.head_file)
 
 
 async def _record(settings: Settings, loss: Loss, reason: str) -> None:

@@ -24,7 +24,7 @@ _HELD_S: Final = 0.3
 """Who still holds a table after as long as a migration waits for it."""
 
 _SQL: Final = statements("domain.postgres", "sql/migrate.sql")
-
+WAIT_BRIEFLY: Final = _SQL["wait_briefly"]
 
 logger = structlog.get_logger()
 
@@ -160,7 +160,7 @@ def _be_alone(connection: psycopg.Connection) -> None:
 
 def _apply(connection: psycopg.Connection, number: int, owner_conninfo: str) -> None:
     text = available()[number]
-    connection.execute(_SQL["wait_briefly"])
+    connection.execute(WAIT_BRIEFLY)
     try:
         connection.execute(text)
     except psycopg.errors.LockNotAvailable as error:

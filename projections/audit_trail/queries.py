@@ -23,6 +23,11 @@ others wait for too.
 LINES: Final = 500
 """Rows read at a time for a stream of lines; three times as many wait for one who does not read."""
 
+STREAMED_MAX: Final = 2
+"""Pages of streams that are read at a time: the others wait, and leave connections and the event
+loop to whoever asks for less.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
@@ -47,6 +52,7 @@ class AuditQueries:
 
     def __init__(self, pool: ReadPool, *, waker: Waker = NOBODY) -> None:
         self._view = ViewReader(pool, audit_trail.PROJECTION, waker=waker)
+        self._turns = asyncio.Semaphore(STREAMED_MAX)
 
     async def page(
         self, narrow: AuditFilter, span: Span, *, limit: int, ledger_head: int
@@ -69,7 +75,8 @@ class AuditQueries:
         span, left = replace(span, until=ledger_head), limit
         while left is None or left > 0:
             count = PAGE if left is None else min(left, PAGE)
-            page = await self.page(narrow, span, limit=count, ledger_head=ledger_head)
+            async with self._turns:
+                page = await self.page(narrow, span, limit=count, ledger_head=ledger_head)
             if page.events:
                 yield page.events
             if page.next is None:
@@ -99,7 +106,8 @@ class AuditQueries:
                 # lets it ask: what is yielded may be sent without a turn of the loop
                 await asyncio.sleep(0)
                 if audit_lines.has_odd_address(text):
-                    page = await self.page(narrow, before, limit=count, ledger_head=ledger_head)
+                    async with self._turns:
+                        page = await self.page(narrow, before, limit=count, ledger_head=ledger_head)
                     text = _encoder.encode_lines(page.events)
                 if text:
                     yield text
@@ -123,7 +131,8 @@ class AuditQueries:
     ) -> tuple[bytes, int, int | None]:
         """Lines, how many they are, and the position to go on after, None where nothing follows."""
         select, parameters = lines_statement(narrow, span, limit=limit)
-        ((text,),) = await self._view.rows(select, parameters, ledger_head=ledger_head)
+        async with self._turns:
+            ((text,),) = await self._view.rows(select, parameters, ledger_head=ledger_head)
         if not text:
             return b"", 0, None
         count = text.count(b"\n")

@@ -1,12 +1,13 @@
 """Find what a ledger lacks of what was seen of it, and close its positions to what comes."""
 
+from datetime import datetime
 from typing import Final
 
 from psycopg import Connection
 
 from domain.errors import EventsLost, InvalidValue
 from domain.eventstore.known_head.requirement import require_known
-from domain.losses.declared import KnownEvent, Loss
+from domain.losses.declared import LOSSES_ID, KnownEvent, Loss
 from domain.postgres.sql_file import statements
 
 BEYOND_MAX: Final = 1_000_000_000
@@ -46,3 +47,9 @@ def _is_lost(connection: Connection, known: KnownEvent | None) -> bool:
 def close_positions(connection: Connection, loss: Loss) -> None:
     """No event gets a position that somebody has seen another one at."""
     connection.execute(_SQL["skip_positions"], [loss.until])
+
+
+def last_declared(connection: Connection) -> datetime | None:
+    """When a loss was declared last; None where none was."""
+    row = connection.execute(_SQL["last_declared"], [LOSSES_ID]).fetchone()
+    return None if row is None else row[0]

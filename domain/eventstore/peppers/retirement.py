@@ -53,6 +53,7 @@ def retire_key(
     decide(known=_known(connection), holders=holders)
     connection.execute(_SQL["wait_briefly"])
     connection.execute(append.LOCK)
+    connection.execute(_SQL["hold_briefly"])
     _, after = _reached(connection)
     changed = [id_ for (id_,) in connection.execute(_SQL["changed_since"], [since])]
     among = {"generation": generation, "after": after, "among": changed}

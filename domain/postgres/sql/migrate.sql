@@ -6,9 +6,11 @@
 
 -- name: wait_briefly
 -- Before each migration: whoever uses a table that it waits for would wait behind it, and a use
--- waits 450 ms at most.
+-- waits 450 ms at most. Whoever falls silent between two statements loses the session, for it holds
+-- the tables that it has changed. Until the transaction ends.
 -- Locks: none.
 SET LOCAL lock_timeout = '300ms';
+SET LOCAL idle_in_transaction_session_timeout = '5s';
 
 -- name: keep_numbers
 -- Where the numbers of the migrations are kept that a database has.

@@ -10,7 +10,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from domain.postgres.migrate import MigrationError, applied, available, migrate, pending
+from domain.postgres.migrate import (
+    WAIT_BRIEFLY,
+    MigrationError,
+    applied,
+    available,
+    migrate,
+    pending,
+)
 from tests.conftest import APP_ROLE
 
 
@@ -206,6 +213,19 @@ def test_a_migration_that_would_hold_up_the_doors_gives_up(
         with pytest.raises(MigrationError, match=told):
             migrate(empty_database, app_role=APP_ROLE)
     assert migrate(empty_database, app_role=APP_ROLE) == [9999]
+
+
+def test_a_migration_that_falls_silent_lets_go_of_its_tables(empty_database: str) -> None:
+    """What stands between holds its connection open; the doors need the tables."""
+    migrate(empty_database, app_role=APP_ROLE)
+    with psycopg.connect(empty_database) as silent:
+        silent.execute(WAIT_BRIEFLY)
+        silent.execute("ALTER TABLE ledger.stream_heads ADD COLUMN more int")
+        with psycopg.connect(empty_database) as door:
+            door.execute("SET statement_timeout = '9s'")
+            door.execute("SELECT count(*) FROM ledger.stream_heads")
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+            silent.execute("SELECT 1")
 
 
 def test_a_dump_of_a_role_that_the_owner_may_not_watch_is_named_too(

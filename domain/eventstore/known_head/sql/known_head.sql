@@ -37,3 +37,10 @@ SELECT ledger.skip_positions(%s);
 -- Order: forwards, one entry.
 SELECT at < clock_timestamp() - %s::interval FROM ledger.events
 WHERE notification_id > %s ORDER BY notification_id LIMIT 1;
+
+-- name: last_declared
+-- When a loss was declared last.
+-- Returns: an instant; no row where none was.
+-- Order: backwards, one entry.
+-- Index: events_pkey.
+SELECT at FROM ledger.events WHERE originator_id = %s ORDER BY originator_version DESC LIMIT 1;

@@ -31,10 +31,21 @@ SELECT set_config(name, '0', true) FROM pg_settings
 WHERE name IN ('statement_timeout', 'transaction_timeout');
 
 -- name: wait_briefly
--- Only for its locks it waits ten seconds at most, until the transaction ends.
+-- Only for its locks it waits ten seconds at most, until the transaction ends. Whoever falls silent
+-- loses the session: what holds the append lock holds every door up.
 -- Returns: nothing of use.
 -- Index: none; the settings of the session.
-SELECT set_config('lock_timeout', '10s', true);
+SELECT set_config('lock_timeout', '10s', true),
+    set_config('idle_in_transaction_session_timeout', '3s', true);
+
+-- name: hold_briefly
+-- Under the append lock: what comes until the transaction ends takes milliseconds. Between two
+-- messages of one exchange a session is neither idle nor in a statement; PostgreSQL 15 and 16 have
+-- nothing for that but the keep-alives.
+-- Returns: nothing of use; one row for each limit that this release of PostgreSQL has.
+-- Index: none; the settings of the session.
+SELECT set_config(name, '3s', true) FROM pg_settings
+WHERE name IN ('statement_timeout', 'transaction_timeout');
 
 -- name: newest_generation_of_secrets
 -- The newest generation that a stored secret was digested with, of a ledger without fingerprints.
