@@ -88,6 +88,7 @@ ORDER: Final = [
     "pepper",
     "database",
     "encoding",
+    "collation",
     "writes",
     "role settings",
     "synchronous standby",
