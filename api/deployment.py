@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from api.clock_and_ids import CLOCK_AND_IDS
 from api.settings import Settings, SettingsError, pepper_keys
 from domain.errors import PepperMismatch
+from domain.eventstore.known_head import positions
 from domain.eventstore.known_head.head_file import FILE_NAME as HEAD_FILE_NAME
 from domain.eventstore.peppers.fingerprints import compare_pepper, has_pepper, record_pepper
 from domain.files.whole_file import whole_file
@@ -284,6 +285,7 @@ def _checked(settings: Settings, keys: Keys, schema: Schema) -> Settings:
                 )
             unsafe = [setting for (setting,) in connection.execute(UNSAFE)]
             _check_keys(connection, settings, keys)
+            positions.follow(connection)
     except (*OUT_OF_REACH, psycopg.errors.InsufficientPrivilege) as error:
         raise unavailable(error) from error
     if unsafe and not settings.allow_unsafe_database:

@@ -129,6 +129,16 @@ class Projection(ABC):
         """SQL type of a column, without its constraints."""
         return self.columns[name].split()[0]
 
+    def definition(self, name: str) -> str:
+        """DDL of a column.
+
+        The order of texts is that of their bytes: an index that the operating system's order made
+        misses rows once an upgrade of the system has changed that order.
+        """
+        type_, blank, constraints = self.columns[name].partition(" ")
+        collation = ' COLLATE "C"' if type_ in {"text", "text[]"} else ""
+        return f"{name} {type_}{collation}{blank}{constraints}"
+
     def table(self, version: int) -> str:
         """Qualified name of one built version."""
         return f"views.{self.name}_v{version}"
@@ -141,7 +151,7 @@ class Projection(ABC):
         minute. Sizes are, when the table has doubled, as rows that are rewritten for each use
         change none.
         """
-        columns = ", ".join(f"{name} {type_}" for name, type_ in self.columns.items())
+        columns = ", ".join(map(self.definition, self.columns))
         unknown = ", ".join(
             f"ALTER {name} SET STATISTICS 0" for name in self.columns if name not in self.gathered
         )

@@ -58,6 +58,7 @@ def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
         yield locked
         if locked.remedy is not None:
             return
+    yield locks.positions(connection)
     yield from keys(connection, settings)
     yield known_head(connection, settings)
     yield clock(connection)
@@ -240,6 +241,9 @@ def views(connection: Connection, *, max_lag: int = MAX_LAG) -> Iterator[Finding
                 "not built yet in the shape of this release",
                 "start the service: it builds it",
             )
+        elif positions.is_missing(connection, projection.table(at.version)):
+            remedy = f"scim-ledger projections rebuild {at.name}"
+            yield fail(what, f"its table {projection.table(at.version)} is missing", remedy)
         elif at.stopped_at is not None:
             remedy = f"docs/how-to/a-stopped-view.md; then scim-ledger projections retry {at.name}"
             yield fail(what, f"stopped at event {at.stopped_at}: {at.error}", remedy)
@@ -270,6 +274,9 @@ def warnings(connection: Connection, *, max_lag: int = MAX_LAG) -> Finding:
         if at is None:
             found = f"what is due is not known: the view {view.name} is not built yet"
             return warn(what, found, "start the service: it builds the view")
+        if positions.is_missing(connection, view.table(at.version)):
+            found = f"what is due is not known: the table of the view {view.name} is missing"
+            return fail(what, found, f"scim-ledger projections rebuild {view.name}")
         if at.stopped_at is not None:
             found = f"none is told of what came later: the view {view.name} has stopped"
             return fail(what, found, "docs/how-to/a-stopped-view.md")

@@ -26,7 +26,8 @@ FROM unnest(%s::text[], %s::text[]) AS needed (name, privileges),
     LATERAL unnest(string_to_array(needed.privileges, ' ')) AS privilege
 WHERE to_regclass(needed.name) IS NULL OR NOT has_table_privilege(needed.name, privilege)
 UNION ALL
-SELECT 'CREATE on the schema views' WHERE NOT has_schema_privilege('views', 'CREATE')
+SELECT 'CREATE on the schema views'
+WHERE NOT coalesce(has_schema_privilege(to_regnamespace('views'), 'CREATE'), false)
 UNION ALL
 SELECT 'EXECUTE on ' || p.oid::regprocedure FROM pg_proc p
 WHERE p.pronamespace = 'ledger'::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE');

@@ -1,4 +1,4 @@
-"""Check whether somebody else's lock is in the way of every append, and say whose."""
+"""Check what is in the way of every append: somebody else's lock, or positions that are taken."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -8,6 +8,7 @@ from psycopg.errors import LockNotAvailable, ReadOnlySqlTransaction
 
 from api.doctor.finding import Finding, fail, ok
 from domain.eventstore import append
+from domain.eventstore.known_head.positions import behind
 from domain.postgres.sql_file import statements
 
 _SQL: Final = statements("api.doctor", "locks.sql")
@@ -33,3 +34,17 @@ def appends(connection: Connection) -> Iterator[Finding]:
         )
     else:
         yield ok("locks", "none is in the way of an append")
+
+
+def positions(connection: Connection) -> Finding:
+    """Whether the next event comes behind all that there are."""
+    found = behind(connection)
+    if found is None:
+        return ok("positions", "the next event comes behind all that there are")
+    next_, newest = found
+    return fail(
+        "positions",
+        f"the next event would get position {next_}, and the ledger is at {newest}: the "
+        "events were copied without their sequence, as logical replication does",
+        "stop the service and start it again, or run scim-ledger migrate as the owner",
+    )

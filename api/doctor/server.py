@@ -60,6 +60,22 @@ def encoding(connection: Connection) -> Finding:
     return ok("encoding", "UTF8")
 
 
+def collation(connection: Connection) -> Finding:
+    """Whether indexes are in the order in which the server compares texts today."""
+    row = connection.execute(_SQL["collation"]).fetchone()
+    assert row is not None
+    locale, known, actual, indexes = row
+    if known == actual or not indexes:
+        return ok("collation", f"texts are in the order that they had, of the locale {locale}")
+    return warn(
+        "collation",
+        f"the order of texts was of version {known} and is of {actual}: an upgrade of the "
+        f"operating system. What is there may not be found by {', '.join(indexes)}",
+        "as an administrator REINDEX INDEX CONCURRENTLY each of them, then ALTER DATABASE … "
+        "REFRESH COLLATION VERSION",
+    )
+
+
 def writes(connection: Connection) -> Finding:
     """Whether it takes any."""
     row = connection.execute(_SQL["takes_writes"]).fetchone()
@@ -252,6 +268,7 @@ LOOKS: Final[Sequence[Callable[[Connection], Finding]]] = (
     *(
         version,
         encoding,
+        collation,
         writes,
         role_settings,
         standbys,

@@ -3,6 +3,19 @@
 -- Locks: none.
 -- Index: none of ours.
 
+-- name: collation
+-- Whether the operating system, or ICU, orders texts as it did when the database was made. What the
+-- database has no version of, such as the locale C, never changes.
+-- Returns: one row: the locale, the version that the database knows and the one that there is, and
+--   the indexes of ours that are in this order.
+SELECT datcollate, datcollversion, pg_database_collation_actual_version(oid), ARRAY(
+    SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+    WHERE c.relnamespace IN (to_regnamespace('ledger'), to_regnamespace('views'))
+        AND 'pg_catalog."default"'::regcollation = ANY(i.indcollation)
+    ORDER BY 1
+)
+FROM pg_database WHERE datname = current_database();
+
 -- name: takes_writes
 -- Returns: whether it is a standby, and whether transactions are read-only unless they say
 --   otherwise.

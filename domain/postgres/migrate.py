@@ -20,6 +20,9 @@ _CONTRACTS: Final = re.compile(r"^-- contract: ", re.MULTILINE)
 _TOLD_SINCE: Final = 14
 """The migration that tells which of those after it only add."""
 
+_NUMBERED: Final = (("events", "notification_id"), ("projection_rebuilds", "id"), ("repairs", "id"))
+"""Tables and columns that a sequence gives numbers to."""
+
 _HELD_S: Final = 0.3
 """Who still holds a table after as long as a migration waits for it."""
 
@@ -98,6 +101,7 @@ def migrate(owner_conninfo: str, *, app_role: str | None) -> list[int]:
             if connection.execute("SELECT to_regnamespace('views')").fetchone() == (None,):
                 connection.execute(with_names(_SQL["views_schema"], role=owner))
             connection.execute(_SQL["functions_are_nobodys"])
+            _set_right(connection)
             if app_role is not None:
                 _grant(connection, app_role)
         except psycopg.errors.InsufficientPrivilege as error:
@@ -125,6 +129,21 @@ def takes_owner(connection: psycopg.Connection) -> str:
     return (
         f"it takes the owner: set SCIM_LEDGER_OWNER_DATABASE_URL to a URL of the role {others[0]}"
     )
+
+
+def _set_right(connection: psycopg.Connection) -> None:
+    """No sequence is behind the rows that it numbers."""
+    for table, column in _NUMBERED:
+        sequence = ("ledger", f"{table}_{column}_seq")
+        name = ".".join(sequence)
+        if connection.execute(_SQL["may_follow"], [name]).fetchone() == (True,):
+            connection.execute(
+                with_names(
+                    _SQL["sequence_follows"],
+                    sequence=sequence, table=("ledger", table), column=column,
+                ),
+                [name],
+            )  # fmt: skip
 
 
 def _owner(connection: psycopg.Connection) -> str:

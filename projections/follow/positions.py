@@ -89,6 +89,11 @@ def live_position(connection: Connection, projection: Projection) -> Position | 
     return live_of(connection, [projection]).get(projection.name)
 
 
+def is_missing(connection: Connection, table: str) -> bool:
+    """Whether a pointer row leads to no table: rows were copied, and the views were not."""
+    return connection.execute("SELECT to_regclass(%s)", [table]).fetchone() == (None,)
+
+
 def live_of(connection: Connection, projections: Collection[Projection]) -> dict[str, Position]:
     """The live versions in the shapes that this release knows, by the view's name: beside one of
     them there is another release's, of an earlier shape or of a later one.

@@ -202,7 +202,7 @@ A name cannot look like the key of a field: its quotes are escaped.
 
 PROJECTION: Final = RowPerStream(
     name="scim_tokens",
-    shape=7,
+    shape=8,
     row=TokenRow,
     columns={
         "id": "uuid",

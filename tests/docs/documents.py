@@ -82,6 +82,10 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/upgrade.md": dict.fromkeys(
         ("before", "expand", "check", "verify", "back"), "tests/docs/test_install.py"
     ),
+    "docs/how-to/upgrade-postgresql.md": dict.fromkeys(
+        ("check", "publish", "subscribe", "end", "before", "after"),
+        "tests/docs/how_to/test_upgrade_postgresql.py",
+    ),
     "docs/how-to/own-postgresql.md": dict.fromkeys(
         ("roles", "pepper", "migrate", "serve"), "tests/docs/prescribed.py"
     ),

@@ -42,7 +42,9 @@ class Cluster:
             raise EmbeddedPostgresError(
                 f"The data in {self._data} belong to PostgreSQL {found}, "
                 f"the programs are {shipped}: "
-                f"move the data with pg_dump, or install a release that ships PostgreSQL {found}."
+                f"put the release back that ships PostgreSQL {found}, take a "
+                "backup with it (scim-ledger backup), and restore that with this release into "
+                "another directory (docs/how-to/upgrade-postgresql.md)."
             )
 
     def _create(self, programs: Path) -> None:

@@ -100,9 +100,26 @@ REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA ledger FROM PUBLIC;
 GRANT USAGE ON SCHEMA ledger TO {role};
 GRANT USAGE, CREATE ON SCHEMA views TO {role};
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO {role};
+GRANT SELECT ON SEQUENCE ledger.events_notification_id_seq TO {role};
 GRANT INSERT ON ledger.events, ledger.pepper_generations TO {role};
 GRANT INSERT, UPDATE ON ledger.stream_heads, ledger.heads TO {role};
 GRANT INSERT, UPDATE ON ledger.aggregates, ledger.api_tokens, ledger.secrets TO {role};
 GRANT INSERT, UPDATE ON ledger.projection_rebuilds TO {role};
 GRANT INSERT, UPDATE, DELETE ON ledger.commands, ledger.projection_positions TO {role};
 GRANT EXECUTE ON ALL ROUTINES IN SCHEMA ledger TO {role};
+
+-- name: may_follow
+-- Returns: whether this role may look at a sequence and set it; NULL where there is none yet.
+-- Locks: none.
+SELECT has_sequence_privilege(oid, 'SELECT') AND has_sequence_privilege(oid, 'UPDATE')
+FROM (SELECT to_regclass(%s)::oid) AS sequence (oid);
+
+-- name: sequence_follows
+-- What rows were copied without: logical replication carries no sequence over. The next event would
+-- be refused, or get a position that is passed already, at which no view looks any more.
+-- Returns: a row where it was behind.
+-- Locks: none; whoever appends meanwhile has taken a later number before.
+-- Index: the one of the column, one entry.
+SELECT setval(%s::regclass, newest)
+FROM {sequence}, (SELECT max({column}) AS newest FROM {table}) AS there
+WHERE newest >= last_value + is_called::int;

@@ -10,6 +10,8 @@ import pytest
 from api.doctor import server
 from api.doctor.finding import Status
 from domain.postgres.embedded.server import EmbeddedPostgres
+from domain.postgres.migrate import migrate
+from tests.conftest import APP_ROLE
 from tests.ready_cluster import own_copy
 from tests.service import until
 
@@ -34,6 +36,23 @@ def connection(own: EmbeddedPostgres) -> Iterator[psycopg.Connection]:
         own.conninfo(user="postgres", dbname="postgres"), autocommit=True
     ) as opened:
         yield opened
+
+
+@pytest.fixture
+def with_a_locale(own: EmbeddedPostgres) -> Iterator[psycopg.Connection]:
+    """Of the superuser, in a migrated ledger in a database whose locale has versions."""
+    with psycopg.connect(
+        own.conninfo(user="postgres", dbname="postgres"), autocommit=True
+    ) as admin:
+        admin.execute(
+            "CREATE DATABASE with_a_locale TEMPLATE template0 "
+            "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
+        )
+        owner = own.conninfo(user="postgres", dbname="with_a_locale")
+        migrate(owner, app_role=APP_ROLE)
+        with psycopg.connect(owner, autocommit=True) as opened:
+            yield opened
+        admin.execute("DROP DATABASE with_a_locale")
 
 
 @contextmanager
@@ -96,3 +115,21 @@ def test_a_prepared_transaction_that_nobody_ends_warns(connection: psycopg.Conne
     assert finding.found.startswith(
         "dead rows or log files are kept for a prepared transaction of "
     )
+
+
+def test_another_order_of_texts_warns_until_the_remedy_is_done(
+    with_a_locale: psycopg.Connection,
+) -> None:
+    assert server.collation(with_a_locale).status is Status.OK
+    with_a_locale.execute(
+        "UPDATE pg_database SET datcollversion = '0' WHERE datname = 'with_a_locale'"
+    )
+    finding = server.collation(with_a_locale)
+    assert finding.status is Status.WARN
+    assert "of version 0 and is of 1" in finding.found
+    indexes = finding.found.partition("found by ")[2].split(", ")
+    assert indexes[0] == "ledger.aggregates_kind"
+    for index in indexes:
+        with_a_locale.execute(f"REINDEX INDEX CONCURRENTLY {index}".encode())
+    with_a_locale.execute("ALTER DATABASE with_a_locale REFRESH COLLATION VERSION")
+    assert server.collation(with_a_locale).status is Status.OK

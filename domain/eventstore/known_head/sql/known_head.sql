@@ -44,3 +44,19 @@ WHERE notification_id > %s ORDER BY notification_id LIMIT 1;
 -- Order: backwards, one entry.
 -- Index: events_pkey.
 SELECT at FROM ledger.events WHERE originator_id = %s ORDER BY originator_version DESC LIMIT 1;
+
+-- name: may_look_ahead
+-- Returns: whether this role may look at the sequence of positions.
+-- Order: one row.
+-- Index: none.
+SELECT has_sequence_privilege('ledger.events_notification_id_seq', 'SELECT');
+
+-- name: behind
+-- Whether the next event would get a position that is taken or passed: rows were copied, and the
+-- sequence was not (`sequence_follows`, migrate.sql).
+-- Returns: the next position and the last that is taken; no row where that one comes before.
+-- Order: backwards, one entry.
+SELECT last_value + is_called::int, newest
+FROM ledger.events_notification_id_seq,
+    (SELECT max(notification_id) AS newest FROM ledger.events) AS there
+WHERE newest >= last_value + is_called::int;
