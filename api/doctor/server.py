@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from ipaddress import ip_address
 from typing import Final
 
 from psycopg import Connection
 
 from api.doctor.finding import Finding, fail, ok, parts, warn
+from api.doctor.network import round_trip, tls
 from api.settings import PREFIX, Settings
 from domain.errors import WrongEncoding
 from domain.postgres.connection import require_utf8
@@ -149,32 +149,6 @@ def standbys(connection: Connection) -> Finding:
     )
 
 
-def tls(connection: Connection) -> Finding:
-    """Whether passwords, digests and names cross a network in the clear."""
-    if connection.pgconn.ssl_in_use:
-        return ok("tls", "the connection is encrypted")
-    if not is_remote(connection.info.host, connection.info.hostaddr):
-        return ok("tls", "not needed: the server is on this machine")
-    return warn(
-        "tls",
-        "the connection to another machine is not encrypted",
-        "set sslmode=verify-full and sslrootcert in DATABASE_URL",
-    )
-
-
-def is_remote(host: str, hostaddr: str) -> bool:
-    """Whether a connection leaves the machine.
-
-    host: a name, an address, or the directory of a socket.
-    """
-    if host.startswith(("/", "@")):
-        return False
-    try:
-        return not ip_address(hostaddr or host).is_loopback
-    except ValueError:
-        return host not in {"", "localhost"}
-
-
 def checksums(connection: Connection) -> Finding:
     """Whether a disk that returns something else is noticed."""
     if connection.execute("SHOW data_checksums").fetchone() == ("on",):
@@ -273,6 +247,7 @@ LOOKS: Final[Sequence[Callable[[Connection], Finding]]] = (
         role_settings,
         standbys,
         tls,
+        round_trip,
         checksums,
         vacuum,
         transaction_ids,

@@ -94,6 +94,7 @@ ORDER: Final = [
     "role settings",
     "synchronous standby",
     "tls",
+    "round trip",
     "checksums",
     "autovacuum",
     "transaction ids",
@@ -379,29 +380,6 @@ def test_a_transaction_that_keeps_dead_rows_warns(
         assert finding.status is WARNS
         assert f"(pid {pid})" in finding.found
         assert str(pid) not in server.snapshots(connection).found
-
-
-@pytest.mark.parametrize(
-    ("host", "hostaddr", "is_remote"),
-    [
-        ("/run/postgresql", "", False),
-        ("@abstract", "", False),
-        ("", "", False),
-        ("localhost", "127.0.0.1", False),
-        ("localhost", "", False),
-        ("127.0.0.5", "127.0.0.5", False),
-        ("::1", "::1", False),
-        ("db", "", True),
-        ("db", "127.0.0.1", False),
-        ("localhost", "192.0.2.7", True),
-        ("192.0.2.7", "192.0.2.7", True),
-        ("2001:db8::7", "2001:db8::7", True),
-    ],
-)
-def test_a_connection_leaves_the_machine_or_not(
-    host: str, hostaddr: str, *, is_remote: bool
-) -> None:
-    assert server.is_remote(host, hostaddr) is is_remote
 
 
 @pytest.mark.parametrize("mode", by_turns([0o640, 0o604, 0o660, 0o644], one_of=4))

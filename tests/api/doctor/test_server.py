@@ -1,4 +1,4 @@
-"""D7: troubles of a whole server, on one that nobody else uses."""
+"""D7: troubles of a whole server, on one that nobody else uses, and of the way to it."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -7,11 +7,12 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from api.doctor import server
+from api.doctor import network, server
 from api.doctor.finding import Status
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.migrate import migrate
-from tests.conftest import APP_ROLE
+from tests.conftest import APP_ROLE, Database
+from tests.faults.proxy import proxy_thread
 from tests.ready_cluster import own_copy
 from tests.service import until
 
@@ -133,3 +134,39 @@ def test_another_order_of_texts_warns_until_the_remedy_is_done(
         with_a_locale.execute(f"REINDEX INDEX CONCURRENTLY {index}".encode())
     with_a_locale.execute("ALTER DATABASE with_a_locale REFRESH COLLATION VERSION")
     assert server.collation(with_a_locale).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("host", "hostaddr", "is_remote"),
+    [
+        ("/run/postgresql", "", False),
+        ("@abstract", "", False),
+        ("", "", False),
+        ("localhost", "127.0.0.1", False),
+        ("localhost", "", False),
+        ("127.0.0.5", "127.0.0.5", False),
+        ("::1", "::1", False),
+        ("db", "", True),
+        ("db", "127.0.0.1", False),
+        ("localhost", "192.0.2.7", True),
+        ("192.0.2.7", "192.0.2.7", True),
+        ("2001:db8::7", "2001:db8::7", True),
+    ],
+)
+def test_a_connection_leaves_the_machine_or_not(
+    host: str, hostaddr: str, *, is_remote: bool
+) -> None:
+    assert network.is_remote(host, hostaddr) is is_remote
+
+
+@pytest.mark.parametrize(
+    ("away_s", "status"), [(0.0, Status.OK), (0.03, Status.WARN), (0.11, Status.FAIL)]
+)
+def test_a_database_that_is_far_away_is_told(
+    database: Database, away_s: float, status: Status
+) -> None:
+    with proxy_thread(database.app) as proxy:
+        proxy.tell(lambda proxy: setattr(proxy, "delay_s", away_s))
+        with psycopg.connect(proxy.conninfo, autocommit=True) as connection:
+            finding = network.round_trip(connection)
+    assert (finding.what, finding.status) == ("round trip", status)

@@ -1,0 +1,60 @@
+"""Check what lies between the service and its database."""
+
+from ipaddress import ip_address
+from time import monotonic
+from typing import Final
+
+from psycopg import Connection
+
+from api.doctor.finding import Finding, fail, ok, warn
+
+FAR_MS: Final = 20.0
+TOO_FAR_MS: Final = 100.0
+"""A use takes one exchange, and waits for one that is under way; a page takes three and more: so
+far away some were answered 503, and at 50 ms none was.
+"""
+_ROUND_TRIPS: Final = 5
+
+
+def tls(connection: Connection) -> Finding:
+    """Whether passwords, digests and names cross a network in the clear."""
+    if connection.pgconn.ssl_in_use:
+        return ok("tls", "the connection is encrypted")
+    if not is_remote(connection.info.host, connection.info.hostaddr):
+        return ok("tls", "not needed: the server is on this machine")
+    return warn(
+        "tls",
+        "the connection to another machine is not encrypted",
+        "set sslmode=verify-full and sslrootcert in DATABASE_URL",
+    )
+
+
+def is_remote(host: str, hostaddr: str) -> bool:
+    """Whether a connection leaves the machine.
+
+    host: a name, an address, or the directory of a socket.
+    """
+    if host.startswith(("/", "@")):
+        return False
+    try:
+        return not ip_address(hostaddr or host).is_loopback
+    except ValueError:
+        return host not in {"", "localhost"}
+
+
+def round_trip(connection: Connection) -> Finding:
+    """How far away the database is: the shortest of a few exchanges."""
+    shortest_ms = min(_exchange_ms(connection) for _ in range(_ROUND_TRIPS))
+    found = f"an exchange with the database takes {shortest_ms:.1f} ms"
+    remedy = "run the service beside the database, in the same data centre"
+    if shortest_ms >= TOO_FAR_MS:
+        return fail("round trip", f"{found}: some requests are answered 503", remedy)
+    if shortest_ms >= FAR_MS:
+        return warn("round trip", f"{found}: a call takes two to three of them", remedy)
+    return ok("round trip", found)
+
+
+def _exchange_ms(connection: Connection) -> float:
+    began_at = monotonic()
+    connection.execute("SELECT 1", prepare=False)
+    return (monotonic() - began_at) * 1000
