@@ -149,6 +149,10 @@ class AppendGate:
         async with connection.pipeline():
             await connection.execute(append.BEGIN)
             lock = await connection.execute(append.LOCK)
+            if teams:  # before the time is asked: what ended between the two still counts
+                live = await connection.execute(
+                    append.LIVE_TOKENS, [binary_arrays.uuids(teams), clock], prepare=True
+                )
             time = await connection.execute(append.TIME_AND_RETIRED_KEYS, [clock], prepare=True)
             rows = await connection.execute(append.LOAD, [binary_arrays.uuids(reads)], prepare=True)
             known = await connection.execute(
@@ -156,10 +160,6 @@ class AppendGate:
                 [binary_arrays.uuids(command.id for command in commands), clock],
                 prepare=True,
             )
-            if teams:
-                live = await connection.execute(
-                    append.LIVE_TOKENS, [binary_arrays.uuids(teams), clock], prepare=True
-                )
         reached = await time.fetchone()
         assert reached is not None
         at, retired = reached

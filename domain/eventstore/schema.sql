@@ -240,6 +240,10 @@ CREATE FUNCTION ledger.digests_in_force(after timestamp with time zone) RETURNS 
         AND coalesce(held.ends_at::timestamptz, 'infinity') > after
 $$;
 
+CREATE FUNCTION ledger.instant(clock timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql
+    AS $$ SELECT date_trunc('milliseconds', clock_timestamp()) $$;
+
 CREATE FUNCTION ledger.is_believed(clock timestamp with time zone) RETURNS boolean
     LANGUAGE sql
     AS $$ SELECT clock BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '2 seconds' $$;
@@ -267,7 +271,7 @@ BEGIN
             round(abs(extract(epoch FROM ahead)), 1), CASE WHEN ahead > interval '0' THEN 'ahead of' ELSE 'behind' END
         );
     END IF;
-    RETURN greatest(clock, (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1));
+    RETURN greatest(ledger.instant(clock), (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1));
 END $$;
 
 CREATE FUNCTION ledger.lock_appends() RETURNS void
@@ -327,7 +331,7 @@ BEGIN
     IF NOT ledger.is_believed(clock) THEN
         PERFORM ledger.ledger_time(clock);
     END IF;
-    SELECT greatest(clock, (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1)) INTO ledger_at;
+    SELECT greatest(ledger.instant(clock), (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1)) INTO ledger_at;
     RETURN QUERY
     WITH advanced AS (
         UPDATE ledger.stream_heads h

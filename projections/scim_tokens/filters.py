@@ -7,12 +7,13 @@ from uuid import UUID
 
 import msgspec
 
-_IS_ROTATING: Final = "rotation_ends_at > %(at)s AND (expires_at IS NULL OR expires_at > %(at)s)"
+_HAS_NOT_EXPIRED: Final = "(expires_at IS NULL OR expires_at > %(at)s)"
+_IS_ROTATING: Final = f"rotation_ends_at > %(at)s AND {_HAS_NOT_EXPIRED}"
 
 
 class TokenFilter(msgspec.Struct, frozen=True):
     """What a list is narrowed to. teams: None for all. status: active, suspended, revoked,
-    expired or all; a suspended token that has not expired is active, too.
+    expired or all; what ended for good is not suspended, and a suspended token is active, too.
 
     unused_since: there at that instant, and not used since. is_never_used: not once.
     new_source_since: used since then from an address that was new for it. is_rotating: two secrets
@@ -58,13 +59,13 @@ def conditions(narrow: TokenFilter, parameters: dict[str, Any]) -> tuple[list[st
     match narrow.status:
         case "active":
             index = ["revoked_at IS NULL"]
-            filters.append("(expires_at IS NULL OR expires_at > %(at)s)")
+            filters.append(_HAS_NOT_EXPIRED)
         case "expired":
             index = ["revoked_at IS NULL"]
             filters.append("expires_at <= %(at)s")
         case "suspended":
             index = ["suspended_at IS NOT NULL"]
-            filters.append("revoked_at IS NULL")
+            filters += ["revoked_at IS NULL", _HAS_NOT_EXPIRED]
         case "revoked":
             index = ["revoked_at IS NOT NULL"]
         case "all":

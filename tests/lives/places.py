@@ -29,7 +29,7 @@ def standing(token: Any, at: datetime) -> Standing:
     """What follows from a token object."""
     is_revoked = "revoked_at" in token
     is_over = not is_revoked and has_come(token.get("expires_at"), at)
-    is_suspended = not is_revoked and "suspended_at" in token
+    is_suspended = not (is_revoked or is_over) and "suspended_at" in token
     told = {
         "revoked": is_revoked,
         "expired": is_over,

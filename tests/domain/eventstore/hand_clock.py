@@ -12,7 +12,9 @@ from tests.conftest import Database
 
 BELIEVES: Final[LiteralString] = """
     CREATE OR REPLACE FUNCTION ledger.is_believed(clock timestamptz) RETURNS boolean LANGUAGE sql
-    AS $$ SELECT true $$
+    AS $$ SELECT true $$;
+    CREATE OR REPLACE FUNCTION ledger.instant(clock timestamptz) RETURNS timestamptz LANGUAGE sql
+    AS $$ SELECT clock $$
 """
 """Ledger time as it was before the database compared clocks:
 whoever is ahead moves it, for good.

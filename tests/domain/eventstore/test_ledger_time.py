@@ -17,8 +17,14 @@ from hypothesis import strategies as st
 
 from domain.api_token.permissions import Permission
 from domain.authority import Operator
-from domain.commands import CommandKey, NewApiToken, NewScimToken
-from domain.errors import ClockSkewed, SecretAlreadyShown, TokenExpired, Unavailable
+from domain.commands import CommandKey, NewApiToken, NewScimToken, ScimTokenChange
+from domain.errors import (
+    ClockSkewed,
+    InvalidValue,
+    SecretAlreadyShown,
+    TokenExpired,
+    Unavailable,
+)
 from domain.event import Actor, Recorded
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Created, Presentation
@@ -114,6 +120,47 @@ WAYS: Final[dict[str, Callable[[TokenLedger, Known], Awaitable[object]]]] = {
     ),
     "save through the library": lambda ledger, _: save(ledger, ledger.clock_and_ids.clock()),
 }
+
+
+async def is_refused(call: Awaitable[object]) -> bool:
+    """Whether it is told that the token has ended."""
+    try:
+        await call
+    except (InvalidValue, TokenExpired) as refusal:
+        return "expired" in f"{refusal!r}".lower()
+    return False
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "other_s"), by_turns([(0, -1), (0.5, 0), (0.2, -2.5)], one_of=3)
+)
+@pytest.mark.parametrize("how", ["take its end away", "rotate", "use"])
+def test_what_one_process_found_ended_no_other_revives(
+    database: Database, run: Run, how: str, ahead_s: float, other_s: float
+) -> None:
+    """A refusal leaves no event, so that ledger time must not be that of whoever asks."""
+    clocks = [Drifting(seconds * SECOND).clock_and_ids for seconds in (ahead_s, other_s)]
+
+    async def main() -> None:
+        async with (
+            open_ledger(database.app, clock_and_ids=clocks[0]) as one,
+            open_ledger(database.app, clock_and_ids=clocks[1]) as other,
+        ):
+            token, secret = await create(one, lifetime=0.7 * SECOND)
+            ways: dict[str, Callable[[], Awaitable[object]]] = {
+                "take its end away": lambda: other.change_scim_token(
+                    token.id, ScimTokenChange(expires_at=None), by=ADA
+                ),
+                "rotate": lambda: other.rotate_scim_token(token.id, by=ADA),
+                "use": lambda: other.authenticate(secret, IDP),
+            }
+            while not await is_refused(
+                one.change_scim_token(token.id, ScimTokenChange("Entra"), by=ADA)
+            ):
+                await asyncio.sleep(0.02)
+            assert await is_refused(ways[how]())
+
+    run(main())
 
 
 @pytest.mark.parametrize("ahead", by_turns([*WRONG, *RIGHT], one_of=3), ids=str)

@@ -23,7 +23,7 @@ from domain.errors import SecretAlreadyShown, StoreUnavailable
 from domain.event import Recorded
 from domain.eventstore import append
 from domain.eventstore.ledger_clock import LedgerClock
-from domain.eventstore.library import recorder
+from domain.eventstore.library import factory
 from domain.eventstore.uses import Decision
 from domain.ledger import TokenLedger
 from domain.postgres import kept_connection
@@ -185,7 +185,7 @@ def test_in_a_session_that_states_otherwise_nothing_is_confirmed_either(
 ) -> None:
     """A pooler that is set to another mode gives an append the session of the projections."""
     monkeypatch.setattr(kept_connection, "SERVING", FOLLOWING)
-    monkeypatch.setattr(recorder, "configure", partial(configure, session=FOLLOWING))
+    monkeypatch.setattr(factory, "configure", partial(configure, session=FOLLOWING))
 
     async def main() -> None:
         async with open_ledger(alone.database.app) as ledger:
