@@ -3,6 +3,7 @@
 import multiprocessing
 import random
 import time
+from datetime import timedelta
 from multiprocessing.connection import Connection as Pipe
 
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 
 from projections.follow import locks
 from projections.projection import Projection
+from projections.rebuild import steps
 from projections.rebuild.requests import latest, request, underway
 from projections.rebuild.run import rebuild
 from projections.rebuild.shapes import drop_old
@@ -17,7 +19,8 @@ from projections.rebuild.steps import Interrupted, Progress
 from projections.rebuild.worker import Rebuilder
 from projections.registry import PROJECTIONS
 from tests.conftest import Database, catch_up
-from tests.projections.given_events import select, until
+from tests.domain.scenario import T4, created, used
+from tests.projections.given_events import record, select, until
 from tests.projections.history import content
 from tests.projections.rebuild.lives import VIEW, app, history, tables
 from tests.turns import by_turns
@@ -45,6 +48,28 @@ class TestInterrupted:
             assert underway(connection, PROJECTIONS) == []
         assert content(database, VIEW) == before
         assert tables(database) == ["scim_tokens_v1", "scim_tokens_v2"]
+
+    def test_it_stops_in_the_midst_of_what_arrived_while_it_was_filled(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(steps, "BATCH", 1)
+        history(database, rounds=1)
+        told: list[Progress] = []
+
+        def arrive_and_stop(at: Progress) -> None:
+            if at.state == "indexing" and not told:
+                at_last = T4 + timedelta(days=9)
+                record(database, created(at_last), used(at_last), used(at_last))
+                catch_up(database)
+            elif told and at.position > told[0].position:
+                told.append(at)
+                raise Interrupted
+            if at.state == "indexing":
+                told.append(at)
+
+        with app(database) as connection, pytest.raises(Interrupted):
+            rebuild(connection, VIEW, report=arrive_and_stop)
+        assert told[-1].position < told[-1].head
 
     @pytest.mark.usefixtures("small")
     @pytest.mark.parametrize(
