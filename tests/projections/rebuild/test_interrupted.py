@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection as Pipe
 import psycopg
 import pytest
 
+from domain.errors import StoreReadOnly
 from projections.follow import locks
 from projections.projection import Projection
 from projections.rebuild import steps
@@ -100,6 +101,20 @@ class TestInterrupted:
             told = latest(connection, VIEW)
         assert told is not None
         assert (told.state, told.version, told.error) == ("done", 2, None)
+
+    @pytest.mark.parametrize("is_asked_for", [False, True])
+    def test_nobody_waits_for_rebuilds_at_a_server_that_takes_no_writes(
+        self, database: Database, *, is_asked_for: bool
+    ) -> None:
+        """It was the primary: what is asked for from now on is asked of another."""
+        with app(database) as connection:
+            if is_asked_for:
+                request(connection, VIEW)
+            connection.execute("SET default_transaction_read_only = on")
+            with pytest.raises(StoreReadOnly):
+                Rebuilder(database.app, PROJECTIONS).step(connection)
+            told = latest(connection, VIEW)
+        assert getattr(told, "state", None) == ("requested" if is_asked_for else None)
 
 
 def killed_at_any_moment(database: Database, projection: Projection, *, rounds: int) -> None:
