@@ -8,11 +8,12 @@ from multiprocessing.connection import Connection as Pipe
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from domain.errors import StoreReadOnly
 from projections.follow import locks
 from projections.projection import Projection
-from projections.rebuild import steps
+from projections.rebuild import bulk, steps
 from projections.rebuild.requests import latest, request, underway
 from projections.rebuild.run import rebuild
 from projections.rebuild.shapes import drop_old
@@ -115,6 +116,22 @@ class TestInterrupted:
                 Rebuilder(database.app, PROJECTIONS).step(connection)
             told = latest(connection, VIEW)
         assert getattr(told, "state", None) == ("requested" if is_asked_for else None)
+
+    def test_one_whose_connection_is_lost_is_asked_for_still_and_not_told_to_have_failed(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def lose(connection: psycopg.Connection, *_: object) -> None:
+            connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+        monkeypatch.setattr(bulk, "index", lose)
+        history(database, rounds=1)
+        with app(database) as connection, capture_logs() as logged:
+            request(connection, VIEW)
+            with pytest.raises(psycopg.OperationalError):
+                Rebuilder(database.app, PROJECTIONS).step(connection)
+        with app(database) as connection:
+            assert underway(connection, PROJECTIONS) == [VIEW]
+        assert "projections.rebuild_failed" not in {line["event"] for line in logged}
 
 
 def killed_at_any_moment(database: Database, projection: Projection, *, rounds: int) -> None:
