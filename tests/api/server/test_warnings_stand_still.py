@@ -64,6 +64,13 @@ def test_without_a_database_it_is_heard_too(pulse: Pulse) -> None:
         assert stays_heard(pulse, for_s=6.0)
 
 
+@pytest.mark.parametrize("leads", [True, False])
+def test_they_end_with_the_process(database: Database, leads: bool) -> None:
+    with Telling(database.app, CLOCK_AND_IDS, is_leading=lambda: leads) as telling:
+        assert telling.goes_on()
+    assert not telling.goes_on()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_has_ended_is_noticed_though_nothing_is_due(
     database: Database, pulse: Pulse

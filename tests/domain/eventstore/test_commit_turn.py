@@ -132,6 +132,25 @@ def test_a_turn_that_does_not_come_is_not_waited_for(fd: int) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("ending", ["it comes", "patience ends", "nobody waits any more"])
+def test_who_no_longer_waits_is_not_woken_by_it(fd: int, ending: str) -> None:
+    """For as long as nobody takes the turn, each look at it would be followed by the next."""
+
+    async def run() -> None:
+        waiter, other = SharedCommitTurn(fd), SharedCommitTurn(fd)
+        await other.take()
+        waiting = asyncio.ensure_future(waiter.take())
+        await asyncio.sleep(commit_turn.PATIENCE_S / 10)
+        if ending == "it comes":
+            other.pass_on()
+        elif ending == "nobody waits any more":
+            waiting.cancel()
+        await asyncio.wait([waiting])
+        assert not asyncio.get_running_loop().remove_reader(fd)
+
+    asyncio.run(run())
+
+
 def test_a_turn_that_was_lost_with_its_process_is_made_anew(
     fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +161,19 @@ def test_a_turn_that_was_lost_with_its_process_is_made_anew(
         async with two_lanes(fd) as (one, other):
             await one.ask(8)
             assert min([await seconds(other) for _ in range(10)]) < commit_turn.PATIENCE_S
+
+    asyncio.run(run())
+
+
+def test_a_turn_that_somebody_has_for_long_is_not_made_anew(fd: int) -> None:
+    async def run() -> None:
+        turn, other = SharedCommitTurn(fd), SharedCommitTurn(fd)
+        await other.take()
+        for _ in range(4):
+            await turn.take()
+            turn.pass_on()
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(fd)
 
     asyncio.run(run())
 

@@ -20,7 +20,7 @@ from domain.commands import NewApiToken
 from domain.errors import RotatedTooSoon, RotationUnderway, TokenExpired, TokenRefused
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import AHEAD_MAX
-from domain.eventstore.repair import NotRepairable, TimeRepair, repair_ledger_time
+from domain.eventstore.repair import NotRepairable, TimeRepair, repair_ledger_time, repair_states
 from domain.ledger import TokenLedger
 from domain.postgres.migrate import available
 from domain.secret import Secret
@@ -247,6 +247,22 @@ def test_nothing_is_repaired_under_a_service(database: Database, run: Run) -> No
 
     run(main())
     assert events(database) == was
+
+
+def test_a_repair_may_take_as_long_as_the_ledger_is_large(database: Database) -> None:
+    limits = "statement_timeout", "idle_in_transaction_session_timeout", "lock_timeout"
+    by, reason = "ada@bastion", "it jumped"
+    with psycopg.connect(database.owner) as owner:
+        for repair in (
+            lambda: repair_ledger_time(owner, clock=now(), by=by, reason=reason),
+            lambda: repair_states(owner, by=by, reason=reason),
+        ):
+            for limit in limits:
+                owner.execute(f"SET {limit} = '20s'".encode())
+            repair()
+            shown = [owner.execute(f"SHOW {limit}".encode()).fetchone() for limit in limits]
+            assert shown == [("0",), ("0",), ("10s",)]
+            owner.rollback()
 
 
 async def live(

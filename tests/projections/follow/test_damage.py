@@ -214,11 +214,19 @@ def test_only_that_view_stops_and_a_rebuild_repairs_it(
 def test_the_reason_names_the_table_and_the_operator_is_told_that_nothing_was_compared(
     database: Database, capsys: pytest.CaptureFixture[str], projection: Projection
 ) -> None:
-    damage(database, f"DROP TABLE {_table(projection)}")
-    with app(database) as connection:
-        assert check_view(connection, projection) == Unreadable(
-            projection.name, f"the table {_table(projection)} is missing"
-        )
+    table = _table(projection)
+    for worse, reason in (
+        (f"REVOKE ALL ON {table} FROM {APP_ROLE}", f"the table {table} may not be read"),
+        (
+            f"ALTER TABLE {table} RENAME {projection.key_column} TO other",
+            f"the columns of {table} are not those of its shape",
+        ),
+        (f"DROP TABLE {table}", f"the table {table} is missing"),
+    ):
+        damage(database, worse)
+        with app(database) as connection:
+            found = check_view(connection, projection)
+        assert found == Unreadable(projection.name, reason)
     further_events(database)
     catch_up(database)
     at = states(database)[projection.name]

@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from typing import Final
 
 import pytest
+from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
+import projections.runner as running_views
 from domain.postgres.connection import open_connection
 from domain.postgres.session import FOLLOWING
 from projections.follow.patience import EACH_EVENT_S, LOOKED_WITHIN_S, Patience
 from projections.rebuild.requests import latest, request
 from projections.rebuild.worker import LOOKED_WITHIN_S as REBUILD_LOOKED_WITHIN_S
-from projections.runner import BATCH
+from projections.registry import PROJECTIONS
+from projections.runner import BATCH, Runner
 from tests.conftest import Database
 from tests.domain.scenario import T0, created
 from tests.faults.proxy import Fault, Proxy, ProxyThread, proxy_thread
@@ -32,6 +35,7 @@ LOADED_S: Final = 1.5
 """What a busy machine adds."""
 IN_A_BATCH_S: Final = FOLLOWING.idle_ms / 1000
 AWAY_S: Final = 2.0
+TRIES: Final = 8
 LOST: Final = ("projections.store_unavailable", "projections.rebuilder_disconnected")
 OVER: Final = ("projections.store_available_again", "projections.rebuilder_connected_again")
 STATEMENTS: Final = [
@@ -114,3 +118,21 @@ def test_a_database_that_is_away_is_told_once_and_so_is_its_return(database: Dat
         until(lambda: {line["event"] for line in logged} >= {*OVER})
         told = Counter(line["event"] for line in logged)
     assert {event: told[event] for event in (*LOST, *OVER)} == dict.fromkeys((*LOST, *OVER), 1)
+
+
+def test_however_long_it_is_away_the_views_try_again_after_seconds(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_views, "MAX_BACKOFF_S", 0.1)
+    nobody_there = make_conninfo(database.app, host="127.0.0.1", hostaddr="", port=1)
+    tries = 0
+
+    def should_stop() -> bool:
+        nonlocal tries
+        tries += 1
+        return tries > TRIES or time.monotonic() > began + TRIES * 0.1 + BACK_WITHIN_S
+
+    began = time.monotonic()
+    Runner(nobody_there, PROJECTIONS).run(should_stop)
+    assert tries > TRIES
+    assert time.monotonic() - began >= (TRIES - 1) * 0.1, "and not at once"

@@ -3,13 +3,17 @@
 import multiprocessing
 import random
 import time
+from datetime import timedelta
 from multiprocessing.connection import Connection as Pipe
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
+from domain.errors import StoreReadOnly
 from projections.follow import locks
 from projections.projection import Projection
+from projections.rebuild import bulk, steps
 from projections.rebuild.requests import latest, request, underway
 from projections.rebuild.run import rebuild
 from projections.rebuild.shapes import drop_old
@@ -17,7 +21,8 @@ from projections.rebuild.steps import Interrupted, Progress
 from projections.rebuild.worker import Rebuilder
 from projections.registry import PROJECTIONS
 from tests.conftest import Database, catch_up
-from tests.projections.given_events import select, until
+from tests.domain.scenario import T4, created, used
+from tests.projections.given_events import record, select, until
 from tests.projections.history import content
 from tests.projections.rebuild.lives import VIEW, app, history, tables
 from tests.turns import by_turns
@@ -45,6 +50,28 @@ class TestInterrupted:
             assert underway(connection, PROJECTIONS) == []
         assert content(database, VIEW) == before
         assert tables(database) == ["scim_tokens_v1", "scim_tokens_v2"]
+
+    def test_it_stops_in_the_midst_of_what_arrived_while_it_was_filled(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(steps, "BATCH", 1)
+        history(database, rounds=1)
+        told: list[Progress] = []
+
+        def arrive_and_stop(at: Progress) -> None:
+            if at.state == "indexing" and not told:
+                at_last = T4 + timedelta(days=9)
+                record(database, created(at_last), used(at_last), used(at_last))
+                catch_up(database)
+            elif told and at.position > told[0].position:
+                told.append(at)
+                raise Interrupted
+            if at.state == "indexing":
+                told.append(at)
+
+        with app(database) as connection, pytest.raises(Interrupted):
+            rebuild(connection, VIEW, report=arrive_and_stop)
+        assert told[-1].position < told[-1].head
 
     @pytest.mark.usefixtures("small")
     @pytest.mark.parametrize(
@@ -75,6 +102,36 @@ class TestInterrupted:
             told = latest(connection, VIEW)
         assert told is not None
         assert (told.state, told.version, told.error) == ("done", 2, None)
+
+    @pytest.mark.parametrize("is_asked_for", [False, True])
+    def test_nobody_waits_for_rebuilds_at_a_server_that_takes_no_writes(
+        self, database: Database, *, is_asked_for: bool
+    ) -> None:
+        """It was the primary: what is asked for from now on is asked of another."""
+        with app(database) as connection:
+            if is_asked_for:
+                request(connection, VIEW)
+            connection.execute("SET default_transaction_read_only = on")
+            with pytest.raises(StoreReadOnly):
+                Rebuilder(database.app, PROJECTIONS).step(connection)
+            told = latest(connection, VIEW)
+        assert getattr(told, "state", None) == ("requested" if is_asked_for else None)
+
+    def test_one_whose_connection_is_lost_is_asked_for_still_and_not_told_to_have_failed(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def lose(connection: psycopg.Connection, *_: object) -> None:
+            connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+        monkeypatch.setattr(bulk, "index", lose)
+        history(database, rounds=1)
+        with app(database) as connection, capture_logs() as logged:
+            request(connection, VIEW)
+            with pytest.raises(psycopg.OperationalError):
+                Rebuilder(database.app, PROJECTIONS).step(connection)
+        with app(database) as connection:
+            assert underway(connection, PROJECTIONS) == [VIEW]
+        assert "projections.rebuild_failed" not in {line["event"] for line in logged}
 
 
 def killed_at_any_moment(database: Database, projection: Projection, *, rounds: int) -> None:

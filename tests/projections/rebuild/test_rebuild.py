@@ -19,6 +19,7 @@ from projections.audit_trail.statement import AuditFilter, Span
 from projections.follow import positions, read_log
 from projections.follow.apply import move
 from projections.projection import Projection
+from projections.rebuild import bulk
 from projections.rebuild.compare import Difference, Unreadable
 from projections.rebuild.run import check_view, rebuild
 from projections.rebuild.shapes import drop_old
@@ -67,6 +68,14 @@ class TestTheSameRows:
         self, database: Database, projection: Projection
     ) -> None:
         self.test_a_rebuilt_view_holds_the_same_bytes(database, projection)
+
+    def test_also_when_a_row_that_was_found_again_changes_time_and_again(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is in memory and in the table, and the table has the older one."""
+        monkeypatch.setattr(bulk, "READ", 1)
+        monkeypatch.setattr(bulk, "ROWS", 5)
+        self.test_a_rebuilt_view_holds_the_same_bytes(database, VIEW)
 
     def test_it_has_the_same_indexes(self, database: Database) -> None:
         history(database)

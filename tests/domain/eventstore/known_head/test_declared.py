@@ -58,6 +58,8 @@ def test_an_older_state_lets_nobody_in_until_its_loss_is_declared(
 
         loss = found(older, known)
         assert loss == Loss(after=2, until=5, known=known)
+        for seen in range(1, 9):  # by a collector, which may have stopped before it or after it
+            assert found(older, known, seen) == Loss(after=2, until=max(5, seen), known=known)
         closed(older, loss)
         declared(older, loss)
         assert newest(older) == 6, "no event gets a position that somebody has seen another one at"

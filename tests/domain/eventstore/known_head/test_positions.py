@@ -12,6 +12,8 @@ from api.doctor.finding import Status
 from api.settings import Settings
 from domain.eventstore.known_head.positions import behind
 from domain.postgres.migrate import migrate
+from projections.rebuild.requests import request
+from projections.registry import PROJECTIONS
 from tests.conftest import APP_ROLE, TESTS_KEY, Database
 from tests.domain.eventstore.known_head.restored import append, newest
 
@@ -61,6 +63,26 @@ def test_the_next_event_comes_behind_all_that_there_are(
         assert locks.positions(connection).status is Status.OK
     append(with_a_gap)
     assert newest(with_a_gap) == last + 1
+
+
+def test_whatever_is_numbered_gets_a_number_behind_those_that_there_are(database: Database) -> None:
+    append(database, 2)
+    with psycopg.connect(database.owner, autocommit=True) as owner:
+        for view in PROJECTIONS[:2]:
+            assert request(owner, view)
+            owner.execute("INSERT INTO ledger.repairs (kind, by, reason) VALUES ('states', '', '')")
+        numbered = owner.execute(
+            "SELECT table_name, column_name FROM information_schema.columns "
+            "WHERE table_schema = 'ledger' AND is_identity = 'YES'"
+        ).fetchall()
+        for table, column in numbered:
+            owner.execute(f"ALTER TABLE ledger.{table} ALTER {column} RESTART".encode())
+        migrated(database)
+        for table, column in numbered:
+            numbers = (
+                f"SELECT max({column}), nextval('ledger.{table}_{column}_seq') FROM ledger.{table}"
+            )
+            assert owner.execute(numbers.encode()).fetchone() == (2, 3), table
 
 
 def test_what_is_ahead_stays_so(database: Database) -> None:
