@@ -1,15 +1,20 @@
-"""Whole error responses of the protocol itself, before or instead of an application's answer."""
+"""Whole error responses of the protocol itself, before or instead of an application's answer, and
+what the log says then.
+"""
 
+import asyncio
 import re
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Final
 
 import msgspec
+import structlog
+from litestar.exceptions import LitestarException
 
 from api.doors import scim_messages
 from api.http.problem_types import PROBLEM_TYPES
-from api.http.problems import FAILED, Problem
+from api.http.problems import FAILED, Problem, where
 from api.random_ids import RandomIds
 
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
@@ -29,6 +34,8 @@ _SLUGS = {
 _PATH: Final = re.compile(rb"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)")
 """The path of a target, be it a path or a whole URL (RFC 9112 §3.2.1, §3.2.2)."""
 _SCIM = (scim_messages.ROOT.encode(), scim_messages.GATEWAYS.encode())
+
+logger = structlog.get_logger()
 
 
 class Refusal(Exception):
@@ -83,6 +90,23 @@ def failure(target: bytes, request_id: str | None) -> tuple[Sequence[tuple[bytes
     return fields, body
 
 
+def log_failure(error: BaseException, *, request_id: str | None) -> None:
+    """One line: what it failed by, without the message, for that may quote what was sent.
+
+    A request that the stop of the service ended is no failure.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        logger.warning("request.cut_off", reason="the service stops", request_id=request_id)
+        return
+    cause = _cause(error)
+    logger.error(
+        "request.failed",
+        error=type(cause).__qualname__,
+        where=where(cause),
+        request_id=request_id,
+    )
+
+
 def _told(status: int, detail: str, target: bytes, request_id: str) -> tuple[bytes, bytes]:
     """Media type and body: a SCIM error (RFC 7644) to who speaks SCIM, else a problem
     (RFC 9457).
@@ -94,3 +118,16 @@ def _told(status: int, detail: str, target: bytes, request_id: str) -> tuple[byt
     kind = PROBLEM_TYPES[_SLUGS[status]]
     said = Problem(kind.uri, kind.title, status, detail, f"urn:uuid:{request_id}")
     return b"application/problem+json", msgspec.json.encode(said)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What happened first: the framework wraps what breaks an answer off that has begun, and
+    anyio what happens in one of its tasks.
+    """
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif type(error) is LitestarException and error.__cause__ is not None:
+            error = error.__cause__
+        else:
+            return error

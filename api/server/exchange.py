@@ -14,8 +14,8 @@ import structlog
 from litestar.types import ASGIApp, HTTPScope, Message
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
-from api.http.problems import BROKEN_OFF, where
-from api.server.error_response import STATUS_LINE, failure
+from api.http.problems import BROKEN_OFF
+from api.server.error_response import STATUS_LINE, failure, log_failure
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WITHOUT_BODY: Final = frozenset({204, 304})
@@ -150,12 +150,7 @@ class Exchange:
             try:
                 await app(self.scope, self.receive, self.send)
             except BaseException as error:  # noqa: BLE001 - told as any other fault: no message
-                logger.error(  # noqa: TRY400
-                    "request.failed",
-                    error=type(error).__qualname__,
-                    where=where(error),
-                    request_id=self.scope["state"].get("request_id"),
-                )
+                log_failure(error, request_id=self.scope["state"].get("request_id"))
             else:
                 if self.is_answered or self.is_gone:
                     return

@@ -34,7 +34,7 @@ from domain.postgres.session import (
 from domain.postgres.trouble.beside_wait import Looker, looked_after
 from domain.postgres.trouble.late_commit import LateCommit
 from domain.postgres.trouble.lost_session import AnswerLost, LostSession
-from domain.postgres.trouble.unusable_reasons import TAKES_NO_WRITES, is_lost, reason
+from domain.postgres.trouble.unusable_reasons import GIVEN_UP, TAKES_NO_WRITES, is_lost, reason
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S: Final = 1.0
@@ -43,8 +43,7 @@ IDLED_S: Final = 3.0
 
 OUT_OF_REACH: Final = (
     psycopg.OperationalError,
-    psycopg.errors.TransactionTimeout,
-    psycopg.errors.IdleInTransactionSessionTimeout,
+    *GIVEN_UP,
     psycopg.errors.ReadOnlySqlTransaction,
     psycopg.errors.InvalidSqlStatementName,
 )

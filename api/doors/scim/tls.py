@@ -9,6 +9,7 @@ _UNTRUSTED: Final = frozenset({18, 19, 20, 21})
 _ELSEWHERE: Final = frozenset({62, 64})
 """X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH."""
 
+_TRUST: Final = "SSL_CERT_FILE names the authorities to trust, and is read at the start"
 _NO_TLS: Final = "it speaks no TLS; without TLS, SCIM_UPSTREAM_URL begins with http://"
 _OLD_TLS: Final = "it speaks no TLS of version 1.2 or newer"
 _REASONS: Final = {
@@ -47,7 +48,7 @@ def told(error: Exception) -> str:
         return _REASONS.get(error.reason, f"TLS with it failed: {error.reason}")
     text = f"its certificate is not good: {error.verify_message.removesuffix('.')}"
     if error.verify_code in _UNTRUSTED:
-        return f"{text}; SSL_CERT_FILE names the authorities to trust"
+        return f"{text}; {_TRUST}"
     if error.verify_code in _ELSEWHERE:
         return f"{text}; SCIM_UPSTREAM_URL needs a name that the certificate has"
     return text

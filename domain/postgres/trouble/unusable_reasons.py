@@ -95,8 +95,8 @@ _SAID: Final = {
         "out to"
     ),
     "certificate|private key|alert unknown ca": (
-        "the client certificate is not accepted: check sslcert and whether it has expired, and "
-        "sslkey, which only its owner may read"
+        "the client certificate is not accepted: check sslcert, whether it has expired and is made "
+        "out to the user of DATABASE_URL, and sslkey, which only its owner may read"
     ),
     # One that was made, and lost: that is no matter of TLS.
     "SSL SYSCALL error: connection timed out": _SILENT,
@@ -138,10 +138,18 @@ _QUOTED: Final = re.compile(r"\"[^\"]*\"|\b(?:host|hostaddr): '[^'\n]*'")
 _PATTERNS: Final = [(re.compile(said, re.IGNORECASE), means) for said, means in _SAID.items()]
 
 
+GIVEN_UP: Final = (
+    psycopg.errors.TransactionTimeout,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+"""The server ended a session that was silent or slow: to psycopg, these are InternalErrors."""
+
+
 def is_lost(error: BaseException) -> bool:
     """Whether it is the end of a connection: what was under way may be done, or not."""
-    return isinstance(error, psycopg.OperationalError) and (
-        error.sqlstate is None or error.sqlstate.startswith("57P")
+    return isinstance(error, GIVEN_UP) or (
+        isinstance(error, psycopg.OperationalError)
+        and (error.sqlstate is None or error.sqlstate.startswith("57P"))
     )
 
 

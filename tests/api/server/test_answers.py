@@ -5,14 +5,17 @@ which host one names.
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import product
 from typing import Any, ClassVar, Final
 
 import pytest
 import structlog
+from litestar import Litestar, get
+from litestar.response import Stream
 
 from api.server.protocol import StrictHttpProtocol
+from domain.errors import Unavailable
 from tests.api.server.serving import (
     GOOD,
     connect,
@@ -284,3 +287,55 @@ def test_an_answer_that_had_not_begun_is_the_last_and_says_so() -> None:
         client.sendall(b"0\r\n\r\n" + GOOD)
         answer = read_to_end(client)
     assert (statuses(answer), answer.count(b"connection: close")) == ([200], 1)
+
+
+def broken_off(app: Any) -> tuple[bytes, list[Any]]:
+    """What the client of an answer got, and what was logged."""
+    with (
+        structlog.testing.capture_logs() as logged,
+        serving(StrictHttpProtocol, app) as bound,
+        connect(bound) as client,
+    ):
+        client.sendall(head(b"Connection: close", target=b"/export"))
+        got = read_to_end(client)
+    return got, logged
+
+
+@pytest.mark.parametrize("error", [ValueError(SECRET), Unavailable(SECRET), KeyError(SECRET)])
+@pytest.mark.parametrize("groups", [0, 1, 2])
+def test_an_export_that_breaks_off_is_told_by_its_cause(error: Exception, groups: int) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"half"
+        raised = error
+        for _ in range(groups):
+            raised = ExceptionGroup("tasks", [raised])
+        raise raised
+
+    @get("/export")
+    async def export() -> Stream:
+        return Stream(pieces())
+
+    got, logged = broken_off(Litestar([export]))
+    assert got.endswith(b"4\r\nhalf\r\n"), "without the last chunk"
+    (line,) = logged
+    assert (line["event"], line["log_level"]) == ("request.failed", "error")
+    assert line["error"] == type(error).__name__
+    assert groups or "test_answers.py" in line["where"]
+    assert SECRET not in str(logged)
+
+
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_a_request_that_the_stop_has_ended_is_no_error(*, is_begun: bool) -> None:
+    async def cancelled(_scope: Any, _receive: Any, send: Any) -> None:
+        if is_begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(1)
+
+    got, logged = broken_off(cancelled)
+    assert got.endswith(b"4\r\nhalf\r\n") == is_begun
+    (line,) = logged
+    assert (line["event"], line["log_level"]) == ("request.cut_off", "warning")

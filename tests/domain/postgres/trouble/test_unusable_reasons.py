@@ -7,15 +7,17 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from time import sleep
 from typing import Final
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from api.cli import commands
 from domain.errors import StoreUnavailable
-from domain.postgres.connection import connect, open_connection
-from domain.postgres.trouble.unusable_reasons import reason
+from domain.postgres.connection import OUT_OF_REACH, connect, open_connection
+from domain.postgres.trouble.unusable_reasons import is_lost, reason
 from tests.api.cli.test_commands import refused
 from tests.ready_cluster import own_copy
 from tests.turns import by_turns
@@ -208,3 +210,28 @@ def test_every_command_says_so_in_one_line(server: str, command: tuple[str, ...]
         make_conninfo(server, user=f"{CANARY}_asked", password=f"not {CANARY}"), *command
     )
     assert found.startswith("the database refuses the user's password: ")
+
+
+@pytest.mark.parametrize(
+    "limit", ["transaction_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"]
+)
+def test_a_session_that_the_server_gives_up_is_lost_and_a_command_says_to_repeat_it(
+    server: str, limit: str
+) -> None:
+    """Whoever was stopped (Ctrl-Z) meanwhile reads our sentence, and none of the server's."""
+    is_autocommit = limit == "idle_session_timeout"
+    with open_connection(server, is_autocommit=is_autocommit) as connection:
+        if not connection.execute("SELECT FROM pg_settings WHERE name = %s", [limit]).fetchall():
+            pytest.skip("this release of PostgreSQL has no such limit")
+        connection.execute("SELECT set_config(%s, '50ms', false)", [limit])
+        if not is_autocommit:
+            connection.commit()
+            connection.execute("SELECT")
+        sleep(0.3)
+        with pytest.raises(OUT_OF_REACH) as error:
+            connection.execute("SELECT")
+    assert is_lost(error.value)
+    assert commands._line(error.value) == (
+        "the database closed the connection, or the network lost it: "
+        "the log of the database says which; then repeat it"
+    )

@@ -158,7 +158,11 @@ def test_an_answer_is_whole_when_its_own_end_has_come(
 @pytest.mark.parametrize(
     ("pem", "is_trusted", "reason"),
     [
-        (certificate(), False, "SSL_CERT_FILE names the authorities to trust"),
+        (
+            certificate(),
+            False,
+            "SSL_CERT_FILE names the authorities to trust, and is read at the start",
+        ),
         (certificate("127.0.0.9"), True, "SCIM_UPSTREAM_URL needs a name that the certificate has"),
         (certificate(for_days=-1), True, "certificate has expired"),
     ],
