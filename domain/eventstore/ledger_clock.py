@@ -27,7 +27,9 @@ BEHIND_MAX: Final = timedelta(seconds=3)
 """How far behind it; one second of it is for who waits for the append lock."""
 
 APART_MAX: Final = AHEAD_MAX + BEHIND_MAX
-"""How far an instant of the ledger, which another process's clock gave, may be ahead of ours."""
+"""How far an instant of the ledger may be ahead of our clock: before migration 0023 another
+process's clock gave it.
+"""
 
 logger = structlog.get_logger()
 
