@@ -24,6 +24,7 @@ _SQL: Final = statements("domain.eventstore", "sql/append.sql")
 LOCK: Final = _SQL["lock"]
 MAY_APPEND: Final = _SQL["may_append"]
 LEDGER_TIME: Final = _SQL["ledger_time"]
+LAST_INSTANT: Final = _SQL["last_instant"]
 LOAD: Final = _SQL["load"]
 LIST_POLICIES: Final = _SQL["list_policies"]
 HELD: Final = _SQL["held"]

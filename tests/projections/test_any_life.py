@@ -174,8 +174,9 @@ def statuses(token: ScimToken, at: datetime) -> set[str]:
     if token.revoked_at is not None:
         return {"all", "revoked"}
     is_over = token.expires_at is not None and token.expires_at <= at
-    paused = {"suspended"} if token.suspended_at is not None else set()
-    return {"all", "expired" if is_over else "active"} | paused
+    if is_over:
+        return {"all", "expired"}
+    return {"all", "active"} | ({"suspended"} if token.suspended_at is not None else set())
 
 
 def told(token: ScimToken) -> Any:

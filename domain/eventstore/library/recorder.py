@@ -93,12 +93,12 @@ class LedgerRecorder(PostgresApplicationRecorder):
         return ids
 
     def _append(self, cursor: Cursor[DictRow], recorded: Sequence[Recorded]) -> Sequence[int]:
-        first, last = recorded[0], recorded[-1]
-        if self._ledger_time(cursor, first.at) != first.at or any(
-            one.at > next_.at for one, next_ in pairwise(recorded)
-        ):
+        for at in (recorded[0].at, recorded[-1].at):
+            self._require_believed(cursor, at)
+        instants = [row["at"] for row in cursor.execute(append.LAST_INSTANT)]
+        instants += [each.at for each in recorded]
+        if any(one > next_ for one, next_ in pairwise(instants)):
             raise IntegrityError("ledger time does not go back")
-        self._ledger_time(cursor, last.at)
         cursor.execute(append.LOAD, [list({event.originator_id for event in recorded})])
         states: dict[UUID, Aggregate] = {
             row.pop("originator_id"): aggregates.decode_state(**row) for row in cursor.fetchall()
@@ -118,14 +118,11 @@ class LedgerRecorder(PostgresApplicationRecorder):
         cursor.execute(append.STORE, append.columns(REGISTRY, recorded, states, ended))
         return [row["notification_id"] for row in cursor.fetchall()]
 
-    def _ledger_time(self, cursor: Cursor[DictRow], clock: datetime) -> datetime:
+    def _require_believed(self, cursor: Cursor[DictRow], at: datetime) -> None:
         try:
-            row = cursor.execute(append.LEDGER_TIME, [clock]).fetchone()
+            cursor.execute(append.LEDGER_TIME, [at])
         except psycopg.Error as error:
             raise skew_of(error) or error from None
-        assert row is not None
-        at: datetime = row["ledger_time"]
-        return at
 
     def select_events(
         self,

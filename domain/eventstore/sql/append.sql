@@ -20,13 +20,20 @@ SELECT ledger.lock_appends(),
         THEN set_config('synchronous_commit', 'on', true) END;
 
 -- name: ledger_time
--- After the lock no later event can exist, so the answer is the instant of this transaction.
--- Without the lock it is an instant that no event is after yet. Raises SQLSTATE SL001 where the
--- given clock is away from that of the database (0004).
+-- After the lock no later event can exist, and nobody has decided by a later instant: the answer is
+-- that of this transaction. Without the lock it is an instant that no event is after yet. Raises
+-- SQLSTATE SL001 where the given clock is away from that of the database (0004, 0023).
 -- Returns: ledger time.
 -- Order: one row.
 -- Index: events_notification_id, backwards, one entry.
 SELECT ledger.ledger_time(%s);
+
+-- name: last_instant
+-- When the newest event was appended.
+-- Returns: an instant; no row where the ledger is empty.
+-- Order: backwards, one entry.
+-- Index: events_notification_id.
+SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1;
 
 -- name: may_append
 -- Whether an append would get its locks; it writes nothing, takes no transaction id, and lets them

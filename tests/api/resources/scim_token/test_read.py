@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.authority import Operator
-from domain.commands import ClockAndIds, NewScimToken
+from domain.commands import NewScimToken
 from tests.api.expected import (
     FIELDS,
     assert_invalid,
@@ -17,7 +17,7 @@ from tests.api.expected import (
     use,
 )
 from tests.api.resources.scim_token.words import CONTROL, NO_UUID, SECRET_SHAPED
-from tests.conftest import CLOCK_AND_IDS, Database, now
+from tests.conftest import Database, now
 from tests.service import PEPPER_KEY, Caller, RunningService, running_service, until
 
 NO_LIMIT: Final = "must be a whole number from 1 to 1000"
@@ -222,15 +222,10 @@ def test_cursors_and_secrets_are_good_in_a_later_process_with_a_new_pepper(
 
 def _expired(service: RunningService, team: UUID) -> UUID:
     """A token whose expiry has passed by now."""
-    at = now()
-    still = ClockAndIds(
-        clock=lambda: at, new_id=CLOCK_AND_IDS.new_id, entropy=CLOCK_AND_IDS.entropy
-    )
-    ask = NewScimToken(team, "expired", at + timedelta(milliseconds=5))
-    token, _ = service.command(
-        lambda ledger: ledger.create_scim_token(ask, by=Operator(uuid4())), clock_and_ids=still
-    )
-    until(lambda: now() > at + timedelta(milliseconds=5), what="the expiry")
+    end = now() + timedelta(milliseconds=500)
+    ask = NewScimToken(team, "expired", end)
+    token, _ = service.command(lambda ledger: ledger.create_scim_token(ask, by=Operator(uuid4())))
+    until(lambda: now() > end, what="the expiry")
     return token.id
 
 

@@ -16,6 +16,7 @@ from domain.eventstore.lookups import api_tokens, setup_links
 from domain.leaks import holders
 from domain.scim_token.token import ScimToken
 from tests.conftest import now
+from tests.domain.eventstore.hand_clock import BELIEVES
 from tests.domain.eventstore.statements.test_digests_in_force import (
     API_TOKENS,
     SCIM_TOKENS,
@@ -115,6 +116,7 @@ def test_a_look_up_finds_what_is_asked_for_and_how_the_ledger_stands(
 ) -> None:
     clock = now()
     newest = clock + AHEAD if is_ahead else T0
+    owner.execute(BELIEVES)
     held = put(owner, kept, events=events, at=newest)
     asked = [digest for place, digest in enumerate(held) if place not in left_out] + [ABSENT]
     asked += [each for stray in strays for each in digests_of(stray)]
