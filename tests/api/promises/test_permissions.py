@@ -18,6 +18,7 @@ from api.settings import Settings
 from domain.api_token.permissions import Permission
 from tests.conftest import TESTS_KEY
 from tests.service import Caller, RunningService
+from tests.turns import by_turns
 
 REQUIRED: Final = {
     **dict.fromkeys(
@@ -235,13 +236,14 @@ def requests(app: Litestar) -> Iterator[tuple[str, str]]:
             yield method, path
 
 
+@pytest.mark.parametrize("part", by_turns(range(3), one_of=3))
 def test_a_path_that_only_resembles_a_route_is_none(
-    service: RunningService, admin: Caller, app: Litestar
+    service: RunningService, admin: Caller, app: Litestar, part: int
 ) -> None:
     """Not for whoever may do everything, and not past the gate of the console."""
     seen = 0
     for method, path in requests(app):
-        for spelling in spellings(path):
+        for spelling in [*spellings(path)][part::3]:
             seen += 1
             told = f"{method} {spelling}"
             of_anybody = service.client.request(method, service.url + spelling)
@@ -253,4 +255,4 @@ def test_a_path_that_only_resembles_a_route_is_none(
             assert of_anybody.status_code == (404 if is_page else 401), told
             of_all = service.client.request(method, service.url + spelling, auth=admin)
             assert of_all.status_code == 404, told
-    assert seen > 1000
+    assert seen > 333

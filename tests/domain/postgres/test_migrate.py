@@ -215,6 +215,7 @@ def test_a_migration_that_would_hold_up_the_doors_gives_up(
     assert migrate(empty_database, app_role=APP_ROLE) == [9999]
 
 
+@pytest.mark.long
 def test_a_migration_that_falls_silent_lets_go_of_its_tables(empty_database: str) -> None:
     """What stands between holds its connection open; the doors need the tables."""
     migrate(empty_database, app_role=APP_ROLE)

@@ -33,10 +33,10 @@ from tests.stopwatch import Stopwatch
 from tests.turns import by_turns
 
 UNDER_LOCK: Final = (
+    "UPDATE ledger.pepper_generations",
     "SELECT set_config(name, '3s",
     "SELECT DISTINCT originator_id",
     "WITH stored AS",
-    "UPDATE ledger.pepper_generations",
     "COMMIT",
 )
 """Some of each statement that comes behind the append lock, the first and the last among them."""
@@ -78,7 +78,7 @@ async def strike(proxy: ProxyThread, fault: Fault, text: str) -> "asyncio.Task[N
     return command
 
 
-@pytest.mark.parametrize("text", by_turns(UNDER_LOCK, one_of=3))
+@pytest.mark.parametrize("text", by_turns(UNDER_LOCK, one_of=5))
 @pytest.mark.parametrize("fault", list(Fault))
 def test_whoever_is_cut_off_while_it_holds_the_append_lock_lets_go_of_it(
     database: Database, fault: Fault, text: str, monkeypatch: pytest.MonkeyPatch
