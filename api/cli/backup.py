@@ -5,6 +5,7 @@ read them, and they are made anew from the events.
 """
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,7 +85,7 @@ def backup(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) -> 
     with open_store(settings, keys=Keys.IGNORED, schema=Schema.KEPT):
         owner = owner_conninfo(settings)
         with open_connection(owner) as connection:
-            program = _program("pg_dump", connection)
+            program = _program("pg_dump", connection.info.server_version)
             remedy = takes_owner(connection)
             try:
                 row = connection.execute(_EVENTS).fetchone()
@@ -128,7 +129,10 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
     with empty_store(settings):
         owner = owner_conninfo(settings)
         with open_connection(owner) as connection:
-            program, remedy = _program("pg_restore", connection), takes_owner(connection)
+            program, remedy = (
+                _program("pg_restore", connection.info.server_version),
+                takes_owner(connection),
+            )
             _require_empty(connection)
         arguments = ("--single-transaction", "--exit-on-error", str(file))
         _run(program, owner, *arguments, remedy=remedy)
@@ -178,20 +182,28 @@ def _require_empty(connection: psycopg.Connection) -> None:
         raise BackupError("the database has a ledger already: restore to an empty one")
 
 
-def _program(name: str, connection: psycopg.Connection) -> Path:
-    """The one of the server's own release: an older one refuses,
-    a newer one writes what it does not know.
+def _program(name: str, server_version: int) -> Path:
+    """The newest one of the server's own release: another one refuses it, or writes what it does
+    not know.
     """
-    wanted = connection.info.server_version // 10_000
-    found = shutil.which(name)
-    for program in (installed_programs() / name, *([] if found is None else [Path(found)])):
-        asked: list[str | Path] = [program, "--version"]
-        said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout  # noqa: S603
-        if said.rpartition(" ")[2].partition(".")[0].strip() == str(wanted):
-            return program
-    raise BackupError(
-        f"the server is PostgreSQL {wanted}: install {name} of PostgreSQL {wanted} and repeat"
-    )
+    wanted = server_version // 10_000
+    on_path = shutil.which(name)
+    there = [installed_programs() / name, *([] if on_path is None else [Path(on_path)])]
+    versions = {program: _version(program) for program in there}
+    ours = [program for program in there if versions[program][0] == wanted]
+    if not ours:
+        raise BackupError(
+            f"the server is PostgreSQL {wanted}: install {name} of PostgreSQL {wanted} and repeat"
+        )
+    return max(ours, key=versions.__getitem__)
+
+
+def _version(program: Path) -> tuple[int, int]:
+    """The major and the minor release of a program of PostgreSQL's; zeros where it says none."""
+    asked: list[str | Path] = [program, "--version"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout  # noqa: S603
+    found = re.search(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?", said)
+    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
 
 
 def _run(program: Path, conninfo: str, *arguments: str, remedy: str) -> None:

@@ -27,7 +27,7 @@ def test_a_second_restore_says_what_finishes_the_first(
     made = told(database.owner, "backup", file)
 
     with psycopg.connect(empty.owner) as connection:
-        program = _program("pg_restore", connection)
+        program = _program("pg_restore", connection.info.server_version)
     _run(program, empty.owner, "--single-transaction", "--exit-on-error", file, remedy="")
 
     said = refused(empty.owner, "restore", file)

@@ -204,7 +204,7 @@ class TestPrograms:
     @pytest.mark.long
     def test_one_does_not_wait_to_be_let_in(self, database: Database) -> None:
         with psycopg.connect(database.owner) as connection:
-            program = _program("pg_dump", connection)
+            program = _program("pg_dump", connection.info.server_version)
         with socket.create_server(("127.0.0.1", 0)) as silent:
             there = make_conninfo(host="127.0.0.1", port=silent.getsockname()[1], dbname="x")
             with pytest.raises(BackupError, match=r"does not answer: .*; then repeat it"):

@@ -11,6 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
 
+from api.cli import backup
 from api.cli.backup import BackupError, _run
 from api.cli.installation.config import SECRET_PARTS
 from tests import postgres_programs
@@ -81,6 +82,35 @@ def test_a_program_takes_what_it_is_told(database: Database, tmp_path: Path) -> 
     conninfo = make_conninfo(database.owner, password=VALUE, sslpassword=VALUE)
     _run(Path(dump), conninfo, "--schema-only", f"--file={tmp_path / 'dump'}", remedy="")
     assert "CREATE TABLE ledger.events" in (tmp_path / "dump").read_text()
+
+
+@pytest.mark.parametrize(
+    ("shipped", "on_path", "taken"),
+    [
+        ("18.4", "18.10 (Debian 18.10-1)", "on_path"),
+        ("18.10", "18.9", "shipped"),
+        ("18.4", "17.9", "shipped"),
+        ("17.2", "18beta1", "on_path"),
+        ("18.4", "18.4", "shipped"),
+        ("17.2", "19.0", None),
+    ],
+)
+def test_the_newest_program_of_the_servers_release_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shipped: str, on_path: str, taken: str | None
+) -> None:
+    """A server that was upgraded may note what an older minor release does not restore."""
+    for place, version in (("shipped", shipped), ("on_path", on_path)):
+        program = tmp_path / place / "pg_dump"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {version}'\n")
+        program.chmod(0o700)
+    monkeypatch.setattr(backup, "installed_programs", lambda: tmp_path / "shipped")
+    monkeypatch.setenv("PATH", os.fspath(tmp_path / "on_path"), prepend=os.pathsep)
+    if taken is None:
+        with pytest.raises(BackupError, match="install pg_dump of PostgreSQL 18"):
+            backup._program("pg_dump", 180_004)
+    else:
+        assert backup._program("pg_dump", 180_004) == tmp_path / taken / "pg_dump"
 
 
 def test_a_backup_of_a_later_postgresql_is_told_with_the_remedy(
