@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -232,19 +233,23 @@ def token_usage(
     show([msgspec.structs.asdict(each) for each in steps], as_json=as_json)
 
 
-def _replayed(ledger: TokenLedger, token_id: UUID, *, until: datetime | None) -> ScimToken:
-    found = ledger.replay(token_id, until=until)
-    if not isinstance(found, ScimToken):
-        raise NotFound("no such token")
-    return found
+def _replayed(
+    ledger: TokenLedger,
+    token_id: UUID,
+    *,
+    version: int | None = None,
+    until: datetime | None = None,
+) -> ScimToken:
+    with suppress(NotFound):
+        found = ledger.replay(token_id, version=version, until=until)
+        if isinstance(found, ScimToken):
+            return found
+    raise NotFound("no such token")
 
 
 def _place(ledger: TokenLedger, token_id: UUID) -> Place:
     """Where a token stands in the list."""
-    created = ledger.replay(token_id, version=1)
-    if not isinstance(created, ScimToken):
-        raise NotFound("no such token")
-    return Place(created.created_at, token_id)
+    return Place(_replayed(ledger, token_id, version=1).created_at, token_id)
 
 
 def _of_one_token(event: AuditEvent) -> Mapping[str, Any]:

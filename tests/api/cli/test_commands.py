@@ -166,7 +166,7 @@ def test_doctor_tells_what_keeps_it_from_looking(database: Database) -> None:
     ("arguments", "said"),
     by_turns(
         [
-            (("token", "show", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such aggregate"),
+            (("token", "show", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such token"),
             (("token", "revoke", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such token"),
             (("api-token", "show", "7f3c2b61-0f51-4a0c-9c53-2f0b6c6a7d11"), "no such API token"),
             (

@@ -170,10 +170,7 @@ def test_pages_lead_to_every_token_once(ledger: RunningService, auditor: Caller)
         assert len(page) == 1
     assert found == whole
     assert told(ledger.database.app, "token", "list", "--status", "all", "--after", found[-1]) == []
-    assert (
-        refused(ledger.database.app, "token", "list", "--after", str(uuid4()))
-        == "no such aggregate"
-    )
+    assert refused(ledger.database.app, "token", "list", "--after", str(uuid4())) == "no such token"
     assert (
         refused(ledger.database.app, "token", "list", "--after", str(auditor.id)) == "no such token"
     )
@@ -220,7 +217,7 @@ def test_a_token_is_shown_as_it_was_also_once_it_is_revoked(ledger: RunningServi
         return told(ledger.database.app, "token", "show", token_id, "--as-of", instant.isoformat())
 
     assert refused(ledger.database.app, "token", "show", token_id, "--as-of", T1.isoformat()) == (
-        "no such aggregate"
+        "no such token"
     )
     assert (at(T2)["last_used_at"], at(T2)["revoked_at"]) == (None, None)
     assert at(T3 - MILLISECOND) == at(T2)
