@@ -217,6 +217,16 @@ CREATE FUNCTION ledger.api_token_row(id uuid, state bytea) RETURNS SETOF ledger.
     FROM (SELECT convert_from(state, 'UTF8')::jsonb OFFSET 0) AS decoded (s)
 $$;
 
+CREATE FUNCTION ledger.begun_by(state bytea, latest timestamp with time zone) RETURNS bytea
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT CASE WHEN substring(said FROM '"first_at":"([^"]*)"')::timestamptz <= latest THEN state
+        ELSE convert_to(regexp_replace(said, '"first_at":"[^"]*"', format(
+            '"first_at":"%s"', to_char(latest AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+        )), 'UTF8') END
+    FROM convert_from(state, 'UTF8') AS said
+$$;
+
 CREATE FUNCTION ledger.digests_in_force(after timestamp with time zone) RETURNS TABLE(originator_id uuid, kind text, generation integer)
     LANGUAGE sql STABLE
     AS $$
@@ -332,6 +342,11 @@ BEGIN
         PERFORM ledger.ledger_time(clock);
     END IF;
     SELECT greatest(ledger.instant(clock), (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1)) INTO ledger_at;
+    IF clock > ledger_at THEN
+        states := ARRAY(
+            SELECT ledger.begun_by(given, ledger_at) FROM unnest(states) WITH ORDINALITY AS s (given, place) ORDER BY place
+        );
+    END IF;
     RETURN QUERY
     WITH advanced AS (
         UPDATE ledger.stream_heads h

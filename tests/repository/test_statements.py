@@ -34,6 +34,8 @@ NAMES: Final[dict[str, str | tuple[str, str]]] = {
     "audit_trail": ("views", "audit_trail_v1"),
     "scim_tokens": ("views", "scim_tokens_v1"),
     "role": APP_ROLE,
+    "sequence": ("ledger", "events_notification_id_seq"),
+    "column": "uses",
     "token_sources": ("views", "token_sources_v1"),
     "table": ("views", "usage_v1"),
     "usage": ("views", "usage_v1"),

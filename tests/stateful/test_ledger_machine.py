@@ -771,7 +771,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         def is_listed(token: ModelToken) -> bool:
             if status == "suspended":
-                return token.revoked_at is None and token.suspended_at is not None
+                return status_of(token) == "active" and token.suspended_at is not None
             return status in {"all", status_of(token)}
 
         listed = [

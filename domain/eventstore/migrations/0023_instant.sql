@@ -23,6 +23,16 @@ BEGIN
     RETURN greatest(ledger.instant(clock), (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1));
 END $$;
 
+-- A use by a process whose clock is ahead began, by that clock, after it was recorded: it began then at the latest.
+CREATE OR REPLACE FUNCTION ledger.begun_by(state bytea, latest timestamptz) RETURNS bytea LANGUAGE sql STABLE
+    AS $$
+    SELECT CASE WHEN substring(said FROM '"first_at":"([^"]*)"')::timestamptz <= latest THEN state
+        ELSE convert_to(regexp_replace(said, '"first_at":"[^"]*"', format(
+            '"first_at":"%s"', to_char(latest AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+        )), 'UTF8') END
+    FROM convert_from(state, 'UTF8') AS said
+$$;
+
 CREATE OR REPLACE FUNCTION ledger.record_uses(clock timestamp with time zone, digests bytea[], use_ids uuid[], counts integer[], states bytea[]) RETURNS TABLE(ordinal integer, token_id uuid, team_id uuid, is_good boolean, used_at timestamp with time zone, is_void boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -53,6 +63,11 @@ BEGIN
         PERFORM ledger.ledger_time(clock);
     END IF;
     SELECT greatest(ledger.instant(clock), (SELECT at FROM ledger.events ORDER BY notification_id DESC LIMIT 1)) INTO ledger_at;
+    IF clock > ledger_at THEN
+        states := ARRAY(
+            SELECT ledger.begun_by(given, ledger_at) FROM unnest(states) WITH ORDINALITY AS s (given, place) ORDER BY place
+        );
+    END IF;
     RETURN QUERY
     WITH advanced AS (
         UPDATE ledger.stream_heads h

@@ -308,7 +308,10 @@ SHORT: Final = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 NO_GOOD: Final = {
-    "where": st.dictionaries(NAMES, JSON, max_size=4) | JSON,
+    "where": st.dictionaries(NAMES, JSON, max_size=4).filter(
+        lambda where: where.get("violates_policy") is not True
+    )
+    | JSON,
     "more": st.dictionaries(
         st.sampled_from(["dry_run", "reason", "where ", "x"]), JSON, max_size=2
     ),

@@ -13,7 +13,7 @@ from api.doors.scim.client import Client
 from api.doors.scim.connection import Answer
 from tests.api.doors.scim.exchanges.model import CUT_OFF, HUNG_UP, expected
 from tests.api.doors.scim.exchanges.running import PAYLOAD, framed, run
-from tests.api.doors.scim.exchanges.script import NEVER, Asks, Says, exchanges
+from tests.api.doors.scim.exchanges.script import BIG, NEVER, Asks, Says, exchanges
 
 
 def check(exchange: tuple[Asks, Says]) -> None:
@@ -38,6 +38,8 @@ def asked(takes: list[int], leaves_at: float = NEVER) -> Asks:
 SLOWLY: Final = [(0, 1), (1, 0)]
 UNTRUE: Final = [(1, 1), (5, 1)]
 WHOLE: Final = Says("length", [1], True, [], "whole", 0, "stays", 0.125)
+UNREAD: Final = Says("length", [1], True, [], "whole", 0, "stays", NEVER)
+TAKEN_LATE: Final = (Asks("POST", [(0, BIG)], None, [1], NEVER), UNREAD)
 TO_THE_END: Final = Says("end of connection", [1], True, [(4, 7)], "whole", 3, "stays", 0.125)
 RESET: Final = Says("end of connection", [1], True, [], "resets", 1, "stays", NEVER)
 OF_A_HEAD: Final = (Asks("HEAD", None, None, [5], NEVER), WHOLE)
@@ -52,6 +54,7 @@ IS_RESET: Final = (asked([]), RESET)
 @settings(max_examples=80, deadline=None)
 @example(exchange=OF_A_HEAD)
 @example(exchange=NOT_TAKEN)
+@example(exchange=TAKEN_LATE)
 @example(exchange=LEAVES_WITH_THE_LAST_PIECE)
 @example(exchange=UNTRUE_MEANWHILE)
 @example(exchange=IS_RESET)
