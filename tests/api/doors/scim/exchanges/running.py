@@ -272,8 +272,7 @@ def run(asks: Asks, says: Says) -> Run:
         await upstreams_end(lines)
         await upstream.aclose()
         status, body, is_whole = first.outcome()
-        assert first.is_to_be_hung_up_on == (not is_whole), "the server in front does that"
-        assert_told(told, is_whole=is_whole)
+        assert first.is_to_be_hung_up_on == assert_told(told, is_whole=is_whole)
         sent = bytes(lines[0].received).partition(b"\r\n\r\n")[2].partition(b"GET ")[0]
         outcome = Outcome(
             at=at,
@@ -292,11 +291,14 @@ def run(asks: Asks, says: Says) -> Run:
     return found
 
 
-def assert_told(told: Sequence[Mapping[str, Any]], *, is_whole: bool) -> None:
-    """An operator hears of failures alone, and whether the client had seen some of the answer."""
+def assert_told(told: Sequence[Mapping[str, Any]], *, is_whole: bool) -> bool:
+    """An operator hears of failures alone, and whether the client had seen some of the answer:
+    then the server in front hangs up on it, which is returned.
+    """
     for record in told:
         assert (record["event"], record["log_level"]) == ("upstream.failed", "warning")
         assert record["is_answer_begun"] == (not is_whole)
+    return not is_whole
 
 
 def proxy() -> Upstream:
