@@ -25,8 +25,8 @@ from tests.conftest import PEPPER, Database, open_ledger
 SCIM: Final = Presentation(door="scim")
 USES: Final = 1500
 RECORD: Final = (
-    "SELECT * FROM ledger.record_uses(now(), ARRAY[%s::bytea], ARRAY[%s::uuid], "
-    "ARRAY[1], ARRAY['x'::bytea])"
+    "SELECT * FROM ledger.record_uses(date_trunc('milliseconds', now()), "
+    "ARRAY[%s::bytea], ARRAY[%s::uuid], ARRAY[1], ARRAY['x'::bytea])"
 )
 
 
