@@ -78,7 +78,7 @@ class LedgerFactory(PostgresFactory):
         pool.kwargs = {"row_factory": dict_row, "connect_timeout": _HOST_TIMEOUT_S}
 
     def application_recorder(self) -> LedgerRecorder:
-        """The recorder above, without creating anything."""
+        """Ours, without creating anything."""
         return LedgerRecorder(self.datastore)
 
     def aggregate_recorder(self, purpose: str = "events") -> Never:

@@ -56,14 +56,23 @@ def retire(
     clock: Callable[[], datetime] = CLOCK_AND_IDS.clock,
 ) -> None:
     with psycopg.connect(database.owner) as owner:
-        retire_key(
-            owner,
-            generation,
-            by=OPERATOR,
-            reason="yearly",
-            clock=clock,
-            command_id=uuid4(),
-        )
+        retire_on(owner, generation, clock=clock)
+
+
+def retire_on(
+    owner: psycopg.Connection[Any],
+    generation: int = 1,
+    *,
+    clock: Callable[[], datetime] = CLOCK_AND_IDS.clock,
+) -> None:
+    retire_key(
+        owner,
+        generation,
+        by=OPERATOR,
+        reason="yearly",
+        clock=clock,
+        command_id=uuid4(),
+    )
 
 
 def run(database: Database, main: Callable[[], Coroutine[Any, Any, None]]) -> None:

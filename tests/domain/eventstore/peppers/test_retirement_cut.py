@@ -12,11 +12,10 @@ from domain.errors import Unavailable
 from domain.eventstore.peppers import rekeyer
 from domain.eventstore.peppers.fingerprints import record_pepper
 from domain.eventstore.peppers.remaining import count_digests
-from domain.eventstore.peppers.retirement import retire_key
 from domain.ledger import TokenLedger
 from domain.postgres.connection import open_connection
 from domain.secret import Secret
-from tests.conftest import CLOCK_AND_IDS, Database
+from tests.conftest import Database
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.peppers.test_rekeying import (
     BOTH,
@@ -27,7 +26,7 @@ from tests.domain.eventstore.peppers.test_rekeying import (
     rotate_pepper,
     use_until_rekeyed,
 )
-from tests.domain.eventstore.peppers.test_retirement import OPERATOR
+from tests.domain.eventstore.peppers.test_retirement import retire_on
 from tests.faults.proxy import Fault, ProxyThread, proxy_thread
 from tests.stopwatch import Stopwatch
 from tests.turns import by_turns
@@ -46,14 +45,7 @@ HELD_UP_MAX_S: Final = 6.0
 
 def retire(conninfo: str) -> None:
     with open_connection(conninfo, is_autocommit=False) as owner:
-        retire_key(
-            owner,
-            1,
-            by=OPERATOR,
-            reason="yearly",
-            clock=CLOCK_AND_IDS.clock,
-            command_id=uuid4(),
-        )
+        retire_on(owner)
 
 
 async def held_up_s(ledger: TokenLedger, secret: Secret) -> float:
