@@ -339,3 +339,37 @@ def test_a_request_that_the_stop_has_ended_is_no_error(*, is_begun: bool) -> Non
     assert got.endswith(b"4\r\nhalf\r\n") == is_begun
     (line,) = logged
     assert (line["event"], line["log_level"]) == ("request.cut_off", "warning")
+
+
+# What is refused has no effect
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        head(b"Transfer-Encoding: chunked", method=b"DELETE") + b"zz\r\n",
+        head(b"Transfer-Encoding: chunked", method=b"DELETE") + b"1\r\nabc\r\n",
+        head(b"Transfer-Encoding: chunked\t", method=b"DELETE") + b"0\r\n\r\n",
+        head(b"Transfer-Encoding: chunked", method=b"DELETE") + b"0\r\nContent-Length: 3\r\n\r\n",
+        head(b"Connection: upgrade", b"Upgrade: x", b"Transfer-Encoding: chunked", method=b"DELETE")
+        + b"zz\r\n",
+    ],
+    ids=lambda request: repr(request[-20:]),
+)
+def test_a_request_that_is_broken_where_its_body_is_reaches_nobody(request_: bytes) -> None:
+    """Also one that nobody would read a body of."""
+    reached = []
+
+    async def note(scope: Any, _: Any, send: Any) -> None:
+        reached.append(scope["path"])
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]}
+        )
+        await send({"type": "http.response.body", "body": b""})
+
+    with serving(StrictHttpProtocol, note) as noting:
+        answer = exchange(noting, request_)
+        assert statuses(exchange(noting, head(b"Connection: close", target=b"/next"))) == [200]
+
+    assert statuses(answer) == [400]
+    assert reached == ["/next"]

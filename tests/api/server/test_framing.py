@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from tests.api.server.serving import connect, exchange, head, read_to_end, servi
 Address = tuple[str, int]
 SMUGGLED: Final = b"GET /smuggled HTTP/1.1\r\nHost: ledger\r\n\r\n"
 FRAMING: Final = {b"content-length", b"transfer-encoding"}
+HELD: Final = threading.Barrier(2, timeout=5)
+"""Met twice by who holds the server: it reads nothing in between."""
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -28,6 +31,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["path"] == "/mirror":
         await mirror(receive, send)
         return
+    if scope["path"] == "/door/held":
+        HELD.wait()
+        HELD.wait()
     body, more = b"", not scope["path"].startswith("/door")
     while more:
         message = await receive()
@@ -365,7 +371,7 @@ def test_an_answer_may_flow_while_the_request_does(address: Address) -> None:
     assert statuses(second) == [200]
 
 
-@pytest.mark.parametrize("size", [1, 77, 60_000])
+@pytest.mark.parametrize("size", [1, 77, 20_000])
 @pytest.mark.parametrize("fields", [(), (b"Expect: 100-continue",), OFFER])
 def test_a_body_that_is_there_does_not_cost_the_connection(
     fields: tuple[bytes, ...], size: int, address: Address
@@ -374,7 +380,13 @@ def test_a_body_that_is_there_does_not_cost_the_connection(
         head(*fields, b"Content-Length: %d" % size, method=b"POST", target=b"/door") + b"a" * size
     )
 
-    assert statuses(exchange(address, request * 3 + head(b"Connection: close"))) == [200] * 4
+    with connect(address) as holder, connect(address) as client:
+        holder.sendall(head(target=b"/door/held"))
+        HELD.wait()
+        client.sendall(request * 3 + head(b"Connection: close"))
+        HELD.wait()
+
+        assert statuses(read_to_end(client)) == [200] * 4
 
 
 @pytest.mark.parametrize("pieces", [1, 20])
@@ -444,40 +456,6 @@ def test_a_chunked_body_stays_one_with_blanks_after_the_word(
         assert statuses(answer) == [400]
     else:
         assert [body for *_, body in told(answer)] == [b"abc"]
-
-
-# What is refused has no effect
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        head(b"Transfer-Encoding: chunked", method=b"DELETE") + b"zz\r\n",
-        head(b"Transfer-Encoding: chunked", method=b"DELETE") + b"1\r\nabc\r\n",
-        head(b"Transfer-Encoding: chunked\t", method=b"DELETE") + b"0\r\n\r\n",
-        head(b"Transfer-Encoding: chunked", method=b"DELETE") + b"0\r\nContent-Length: 3\r\n\r\n",
-        head(b"Connection: upgrade", b"Upgrade: x", b"Transfer-Encoding: chunked", method=b"DELETE")
-        + b"zz\r\n",
-    ],
-    ids=lambda request: repr(request[-20:]),
-)
-def test_a_request_that_is_broken_where_its_body_is_reaches_nobody(request_: bytes) -> None:
-    """Also one that nobody would read a body of."""
-    reached = []
-
-    async def note(scope: Any, _: Any, send: Any) -> None:
-        reached.append(scope["path"])
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]}
-        )
-        await send({"type": "http.response.body", "body": b""})
-
-    with serving(StrictHttpProtocol, note) as noting:
-        answer = exchange(noting, request_)
-        assert statuses(exchange(noting, head(b"Connection: close", target=b"/next"))) == [200]
-
-    assert statuses(answer) == [400]
-    assert reached == ["/next"]
 
 
 @pytest.mark.parametrize("sound", [1, 3])
