@@ -11,6 +11,7 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Operation, RequestBody
 
 from api.errors import BadRequest, FieldError
@@ -20,6 +21,7 @@ from domain.eventstore.lookups.api_tokens import Caller
 
 NOT_VALID: Final = "The body is not valid."
 NOT_JSON: Final = "The body is not well-formed JSON."
+_JSON: Final = "application/json"
 _ERRORS_MAX: Final = 20
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD"})
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
@@ -46,7 +48,10 @@ class StrictRequest(Request[Caller, Any, State]):
         """The body as the struct that the handler asks for."""
         type_ = self.route_handler.parsed_fn_signature.parameters["data"].annotation
         content_type = self.headers.get("content-type", "")
-        return decode(await self.body(), type_, content_type=content_type, at=self.user.at)
+        body = await self.body()
+        if _is_left_out(body, content_type, self.route_handler):
+            return type_()
+        return decode(body, type_, content_type=content_type, at=self.user.at)
 
     async def body(self) -> bytes:
         """The body, of which there must be some where a handler reads it."""
@@ -82,12 +87,20 @@ async def refuse_body(request: Request[Any, Any, Any]) -> None:
 
 @dataclass
 class OptionalBody(Operation):
-    """An operation whose body may be left out, for the OpenAPI document."""
+    """An operation whose body may be left out, with or without its type: one without fields."""
 
     def __post_init__(self) -> None:
         """Litestar's hook for what it cannot see in the handler."""
         assert isinstance(self.request_body, RequestBody)
         self.request_body.required = False
+
+
+def _is_left_out(body: bytes, content_type: str, handler: HTTPRouteHandler) -> bool:
+    return (
+        handler.operation_class is OptionalBody
+        and not body.strip()
+        and _media_type(content_type) in {"", _JSON}
+    )
 
 
 class _Field(NamedTuple):
@@ -101,27 +114,20 @@ class _Field(NamedTuple):
 def decode(body: bytes, type_: Any, *, content_type: str, at: datetime) -> Any:
     """Decode strictly into the struct `type_`, or a list of one, whose mistakes are told at once.
 
-    Raises BadRequest.
-
-    A body that is left out, with or without its type, is one where every field is. at: of the
-    request.
+    Raises BadRequest. at: of the request.
     """
+    if _media_type(content_type) != _JSON:
+        raise BadRequest("The body must be application/json.", status=415)
     if get_origin(type_) is list:
-        return _decode_list(body, *get_args(type_), content_type=content_type, at=at)
-    fields = _fields(type_)
-    is_left_out = not body.strip() and not any(field.is_required for field in fields.values())
-    _require_json(content_type, is_left_out=is_left_out)
-    if is_left_out:
-        return type_()
+        return _decode_list(body, *get_args(type_), at=at)
     found, errors = _read("", _document(body), type_, at)
     if errors:
         raise BadRequest(NOT_VALID, errors[:_ERRORS_MAX])
     return found
 
 
-def _decode_list(body: bytes, item: Any, *, content_type: str, at: datetime) -> list[Any]:
+def _decode_list(body: bytes, item: Any, *, at: datetime) -> list[Any]:
     """As many of the struct `item` as `ITEMS` allows."""
-    _require_json(content_type, is_left_out=False)
     documents = _document(body)
     if not isinstance(documents, list) or len(documents) not in ITEMS:
         detail = f"must be an array of {ITEMS[0]} to {ITEMS[-1]} objects"
@@ -136,10 +142,8 @@ def _decode_list(body: bytes, item: Any, *, content_type: str, at: datetime) -> 
     return items
 
 
-def _require_json(content_type: str, *, is_left_out: bool) -> None:
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type != "application/json" and not (is_left_out and not media_type):
-        raise BadRequest("The body must be application/json.", status=415)
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _document(body: bytes) -> Any:

@@ -395,6 +395,33 @@ def test_what_is_shown_as_an_example_of_a_request_is_taken(
     }
 
 
+@pytest.mark.parametrize("sent", [b"", b" \r\n"])
+@pytest.mark.parametrize("fields", [{}, {"Content-Type": "application/json"}])
+def test_a_body_is_left_out_where_the_document_says_that_it_may_be(
+    service: RunningService,
+    admin: Caller,
+    document: dict[str, Any],
+    fields: dict[str, str],
+    sent: bytes,
+) -> None:
+    """A PUT of nothing is none of a policy without rules."""
+    before = service.query("SELECT count(*) FROM ledger.events WHERE topic LIKE '%%policy%%'")
+    seen = set()
+    for path, method, operation in _operations(document):
+        if "requestBody" in operation:
+            url = path.format(token_id=uuid4(), team_id=uuid4())
+            answer = service.client.request(
+                method, url, auth=admin, content=sent, headers={"Idempotency-Key": url, **fields}
+            )
+            is_required = operation["requestBody"].get("required", False)
+            assert (answer.status_code in {400, 415}) == is_required, (path, answer.text)
+            seen.add(is_required)
+    assert seen == {True, False}
+    assert (
+        service.query("SELECT count(*) FROM ledger.events WHERE topic LIKE '%%policy%%'") == before
+    )
+
+
 def test_every_refusal_is_documented_as_a_problem(operations: dict[str, dict[str, Any]]) -> None:
     """A18: also where the framework would add a shape of its own."""
     for name, operation in operations.items():
