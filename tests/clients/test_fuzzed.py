@@ -34,7 +34,12 @@ def test_what_a_fuzzer_makes_of_the_document(database: Database, tmp_path: Path)
                 *("--max-time", str(SECONDS), "--report-json-path", tmp_path / "report.json"),
                 f"{service.url}/docs/openapi.json",
             ],
-            env={**os.environ, "API_TOKEN": service.api_token().secret, "REPORTS": str(tmp_path)},
+            env={
+                **os.environ,
+                "API_TOKEN": service.api_token().secret,
+                "REPORTS": str(tmp_path),
+                "SCHEMATHESIS_HOOKS": str(HERE / "fresh_keys.py"),
+            },
             cwd=tmp_path,
             capture_output=True,
             text=True,
