@@ -33,7 +33,7 @@ from api.cli.recover import recover
 from api.cli.scim_tokens import change, handover, policy, revocation, rotation, suspension
 from api.cli.scim_tokens import token as cli_token
 from api.cli.serve import serve
-from api.cli.usage_errors import usage_line
+from api.cli.usage_errors import AS_TYPED, usage_line
 from api.deployment import (
     Keys,
     NotMigrated,
@@ -80,6 +80,7 @@ app = App(
     name="scim-ledger",
     help="An event-sourced ledger of SCIM bearer tokens.",
     version=version("scim-ledger"),
+    default_parameter=AS_TYPED,
     suppress_keyboard_interrupt=False,
 )
 for command in (

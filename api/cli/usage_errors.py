@@ -1,12 +1,17 @@
-"""The message for an invalid command line: one line, which never repeats a secret."""
+"""How the values of a command line are read, and the message for an invalid one: one line, which
+never repeats a secret.
+"""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final
+from pathlib import Path
+from types import NoneType
+from typing import Any, Final, get_args
 from uuid import UUID
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, Parameter, Token, convert
 from cyclopts.exceptions import (
     CoercionError,
     MissingArgumentError,
@@ -16,14 +21,33 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
-_HARMLESS: Final = re.compile(r"(?!.*(?:scim|api)_)[\w.:@/+-]{1,20}", re.ASCII).fullmatch
+_HARMLESS: Final = re.compile(r"(?!.*(?:scim|api)_)[\w.:@/+-]{0,20}", re.ASCII).fullmatch
 """Short enough that nothing of a secret's worth is in it."""
 
 _KINDS: Final[dict[Any, str]] = {
     UUID: "a UUID",
     int: "a whole number",
     datetime: "an instant, such as 2026-01-31T10:00:00Z",
+    Path: "a path",
 }
+
+
+def _read(type_: Any, tokens: Sequence[Token]) -> Any:
+    """What was typed, as its type. Raises CoercionError.
+
+    cyclopts would take `none` and `null` for an argument that is left out, and so what a script
+    found nothing for would lift its condition; and an empty path for the directory that one is in.
+    """
+    parts = {*get_args(type_)}
+    if NoneType in parts:
+        (type_,) = parts - {NoneType}
+    if type_ is Path and not tokens[0].value:
+        raise CoercionError(token=tokens[0], target_type=Path)
+    return convert(type_, tokens)
+
+
+AS_TYPED: Final = Parameter(converter=_read, json_list=False)
+"""For every argument: no text of one stands for its absence, and `[]` is no list of nothing."""
 
 
 def usage_line(error: CycloptsError) -> str:

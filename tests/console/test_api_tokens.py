@@ -93,6 +93,7 @@ def test_it_ends_in_90_days_unless_the_day_is_taken_out(
             ({"user_id": "ada"}, "user_id", "must be a UUID"),
             ({"user_id": ""}, "user_id", "is required"),
             ({READ: ""}, "permissions", "choose at least one"),
+            ({"teams": ","}, "teams", "must be UUIDs"),
             ({"teams": "acme"}, "teams", "must be UUIDs"),
             ({"expires_at": "soon"}, "expires_at", "must be a day"),
             ({"expires_at": "2020-01-01"}, "expires_at", "must be in the future"),

@@ -31,10 +31,15 @@ _PLAIN: Final = {
     "gssencmode": "disable",
     "channel_binding": "disable",
     "require_auth": "",
+    "requirepeer": "",
 }
 """What PG* variables say of another server, an address or how to be sure of it,
 is not about this socket.
 """
+_NOT_ASKED: Final = (
+    "No connection to PostgreSQL can be tried: a PG* variable is empty or has a value that it "
+    "cannot have, or PGSERVICE names a service that is not known. Correct or unset it."
+)
 
 # Backends outlive a killed postmaster for a moment, and PostgreSQL rightly refuses to start beside
 # them.
@@ -176,8 +181,12 @@ class Postmaster:
         return self._process is None or self._process.poll() is not None
 
     def _ping(self) -> pq.Ping:
+        """Raises EmbeddedPostgresError where nothing was asked, which is no answer."""
         probe = make_conninfo(self.conninfo(user="postgres", dbname="postgres"), connect_timeout=3)
-        return pq.Ping(pq.PGconn.ping(probe.encode()))
+        found = pq.Ping(pq.PGconn.ping(probe.encode()))
+        if found is pq.Ping.NO_ATTEMPT:
+            raise EmbeddedPostgresError(_NOT_ASKED)
+        return found
 
     def _found(self) -> _Found | None:
         """Return the living server of this directory.

@@ -2,16 +2,20 @@
 of each argument of each command.
 """
 
+from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 from uuid import UUID, uuid4
 
 import pytest
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from api.cli.commands import app
+from api.cli.usage_errors import usage_line
 from api.settings import PREFIX, Settings
-from tests.api.cli.test_commands import commands, refused, run, told
+from domain.errors import InvalidValue
+from tests.api.cli.test_commands import USER, commands, refused, run, told
 from tests.conftest import Database, catch_up
 from tests.domain.scenario import T0, T1, created
 from tests.projections.given_events import record
@@ -66,6 +70,65 @@ def test_each_argument_is_told_by_its_own_name(database: Database, name: str, co
             database.app, *name.split(), *with_value(command, argument, NOTHING), exit_code=2
         )
         assert said.startswith(f"{argument}: "), (name, argument)
+
+
+@pytest.mark.parametrize("text", by_turns(["null", "", "none", "NULL", "[]", "[null]"], one_of=4))
+def test_no_text_is_taken_for_an_argument_that_is_left_out(text: str) -> None:
+    """A script that finds no team shall not mean all of them, nor here with no directory."""
+    seen = set()
+    for name, command in NAMED:
+        for argument in arguments(command):
+            line = [*name.split(), *with_value(command, argument, text)]
+            try:
+                _, bound, _ = app.parse_args(line, exit_on_error=False, print_error=False)
+            except (CycloptsError, InvalidValue):
+                seen.add("refused")
+            else:
+                assert text in _texts(bound.arguments.values()), (name, argument)
+                seen.add("taken")
+    assert seen == {"refused", "taken"}
+
+
+def _texts(values: Iterable[Any]) -> Iterator[str]:
+    """All values of a command, those of its lists and groups of flags each by itself."""
+    for value in values:
+        if is_dataclass(value):
+            yield from _texts(vars(value).values())
+        elif isinstance(value, list | tuple):
+            yield from _texts(value)
+        elif value is not None:
+            yield str(value)
+
+
+def test_nothing_is_no_path() -> None:
+    for name, command in NAMED:
+        for argument, found in arguments(command).items():
+            if Path in {found.hint, *get_args(found.hint)}:
+                line = [*name.split(), *with_value(command, argument, "")]
+                with pytest.raises(CycloptsError) as refusal:
+                    app.parse_args(line, exit_on_error=False, print_error=False)
+                assert usage_line(refusal.value) == f"{argument}: '' is not a path"
+
+
+def test_a_script_that_found_nothing_lifts_nothing(database: Database) -> None:
+    """As `jq -r` tells it."""
+    create = ("token", "create", "--team", USER, "--user", USER, "--name", "n")
+    made = told(database.app, *create)
+    told(database.app, "policy", "set", "--expiry-required")
+    for line in (
+        ("api-token", "create", "--user", USER, "--team"),
+        ("policy", "set", "--max-live-tokens", "5", "--team"),
+        ("token", "revoke-many", "--confirm", "--created-by", USER, "--team"),
+        ("token", "revoke-many", "--confirm", "--created-by", USER, "--token"),
+        ("token", "revoke", made["id"], "--if-unused-since"),
+        ("audit", "export", "--team"),
+    ):
+        for text in ("null", "[]"):
+            said = refused(database.app, *line, text, exit_code=2)
+            assert said.startswith(f"{line[-1]}: ")
+    assert told(database.app, "policy", "show")["expiry_required"]
+    assert told(database.app, "token", "show", made["id"])["revoked_at"] is None
+    assert told(database.app, "api-token", "list") == []
 
 
 REQUIRED: Final = [

@@ -74,8 +74,7 @@ def _asked(fields: Mapping[str, str]) -> NewApiToken:
     except forms.Mistakes as error:
         mistakes |= error.by_field
     try:
-        names = fields.get("teams", "").replace(",", " ").split()
-        teams = tuple(UUID(name) for name in names) or None
+        teams = _teams(fields.get("teams"))
     except ValueError:
         mistakes["teams"] = "must be UUIDs, with blanks between them"
     try:
@@ -90,6 +89,16 @@ def _asked(fields: Mapping[str, str]) -> NewApiToken:
     return NewApiToken(
         user_id, teams, permissions, None, expires_at=expires_at, reason=fields.get("reason")
     )
+
+
+def _teams(text: str | None) -> tuple[UUID, ...] | None:
+    """Those that a field names; None, for every one, where nothing stands in it.
+
+    Raises ValueError, also where there is something that names none.
+    """
+    if text is None:
+        return None
+    return tuple(UUID(name) for name in text.replace(",", " ").split() or [text])
 
 
 def _form(

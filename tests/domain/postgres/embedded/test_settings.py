@@ -116,6 +116,7 @@ def test_the_environment_of_the_service_reaches_neither_server_nor_socket(
         ("PGGSSENCMODE", "require"),
         ("PGCHANNELBINDING", "require"),
         ("PGREQUIREAUTH", "scram-sha-256"),
+        ("PGREQUIREPEER", "postgres"),
     ],
     ids=lambda variable: variable[0],
 )
@@ -126,6 +127,29 @@ def test_what_a_variable_says_of_another_server_is_not_about_this_one(
     monkeypatch.setenv(*variable)
     assert shared.is_running
     assert execute(shared, "SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize("value", ["", "\x01"], ids=["empty", "nonsense"])
+def test_a_variable_that_cannot_be_meant_is_not_taken_for_somebody_else_s_server(
+    shared: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """Of each that libpq reads."""
+    refused = set()
+    for option in psycopg.pq.Conninfo.get_defaults():
+        if option.envvar is None:
+            continue
+        name = option.envvar.decode()
+        with monkeypatch.context() as said:
+            said.setenv(name, value)
+            try:
+                assert shared.is_running, name
+            except EmbeddedPostgresError:
+                refused.add(name)
+    assert "PGSERVICE" in refused
+    assert not {"PGHOST", "PGPORT", "PGSSLMODE", "PGREQUIREPEER"} & refused
+    monkeypatch.setenv("PGSERVICE", value)
+    with pytest.raises(EmbeddedPostgresError, match=r"a PG\* variable is empty"):
+        EmbeddedPostgres(shared.base_dir).start()
 
 
 def test_a_refusal_to_start_says_why(prepared: Path) -> None:
