@@ -1,6 +1,7 @@
 """The how-tos that connect an identity provider or a gateway do what they say."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from tests.gateways.programs import PROGRAMS, SEARCH_PATH, free_port, require
 from tests.service import RunningService, service_environment, until
 
 DEPLOY: Final = ROOT / "deploy"
+PROVIDERS: Final = {"Okta": "okta", "Microsoft Entra": "entra"}
 GATEWAYS: Final = "docs/how-to/gateways.md"
 
 
@@ -51,6 +53,19 @@ def test_the_first_call_of_a_provider_is_seen(service: RunningService, provider:
     assert "scim_token.used" in run(service, only("test", document), TOKEN_ID=token["id"])
     if provider == "entra":
         assert run(service, only("secrets", document), TOKEN_ID=token["id"]).count("Z") >= 2
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_what_is_pressed_at_a_provider_has_one_name_everywhere(provider: str) -> None:
+    """On its own page, in the console and on the setup page, and where a secret is rotated."""
+    page = (ROOT / f"docs/how-to/{PROVIDERS[provider]}.md").read_text("utf-8")
+    console = (ROOT / "api/console/templates/providers.html").read_text("utf-8")
+    (card,) = [each for each in console.split("<section") if f"<h2>In {provider}" in each]
+    rotate = (ROOT / "docs/how-to/rotate-a-secret.md").read_text("utf-8")
+    (item,) = re.findall(rf"^- \*\*{provider}\*\*:(.*(?:\n  .*)*)", rotate, re.MULTILINE)
+    named = [*re.findall(r"<b>([^<]+)</b>", card), *re.findall(r"\*([^*]+)\*", item)]
+    assert {"Provisioning", "Save"} <= {*named}
+    assert [name for name in named if f"*{name}*" not in page and f"| {name} |" not in page] == []
 
 
 @contextmanager
