@@ -57,7 +57,8 @@ async def sign_in_page(
 @post(SIGN_IN, include_in_schema=False, opt=FOR_ANYONE, status_code=303)
 async def sign_in(request: StrictRequest, service: InjectedService) -> Response[Any]:
     """Open a session; its secret goes into a cookie that no script can read."""
-    service.doors.throttle(request.scope, "api")
+    addresses = service.doors.client_addresses
+    service.doors.throttle_source(addresses.address(request.scope), "api")
     fields = await forms.read(request)
     to = fields.get("to")
     try:
@@ -72,7 +73,6 @@ async def sign_in(request: StrictRequest, service: InjectedService) -> Response[
         opened = await _open_session(request, service, secret)
     except Unauthenticated:
         return _form(to, NOT_SIGNED_IN)
-    addresses = service.doors.client_addresses
     name = cookie.name_of_new(request.scope, addresses)
     if name == cookie.SECURE and addresses.origin(request.scope).scheme == "http":
         _log.warning(UNKNOWN_PROXY_SEEN)
