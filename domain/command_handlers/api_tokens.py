@@ -27,7 +27,7 @@ from domain.errors import LastManager, NotFound, TokenRefused
 from domain.event import Changes, States
 from domain.eventstore.lookups import listed_api_tokens
 from domain.eventstore.lookups.api_tokens import ApiTokenLookup
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import REFUSAL_EVERY
@@ -137,14 +137,14 @@ class ApiTokenCommands(SessionCommands):
         return token
 
     async def api_tokens(
-        self, *, after: Place | None = None, limit: int = PAGE
+        self, *, after: PageEnd | None = None, limit: int = PAGE
     ) -> Sequence[ApiToken]:
         """API tokens behind a place, `limit` at most, oldest first, revoked ones included."""
         page = await listed_api_tokens.oldest(self.reads, after=after, limit=limit)
         return await self._as_they_stand(page)
 
     async def good_api_tokens(
-        self, *, seen_by: ApiToken, at: datetime, after: Place | None = None, limit: int = PAGE
+        self, *, seen_by: ApiToken, at: datetime, after: PageEnd | None = None, limit: int = PAGE
     ) -> Sequence[ApiToken]:
         """Those that a manager sees and that are good at `at`, behind a place, newest first.
 
@@ -160,7 +160,7 @@ class ApiTokenCommands(SessionCommands):
             good += [each for each in await self._as_they_stand(page) if each.is_good(at=at)]
             if len(good) >= limit or len(page) < looked_at:
                 return good[:limit]
-            after, looked_at = Place(page[-1].created_at, page[-1].id), 2 * looked_at
+            after, looked_at = PageEnd(page[-1].created_at, page[-1].id), 2 * looked_at
 
     async def _as_they_stand(self, tokens: Sequence[ApiToken]) -> Sequence[ApiToken]:
         """API tokens of their rows, sessions with the end that their API token puts to them."""
