@@ -10,7 +10,7 @@ import msgspec
 
 from domain.api_token.events import ApiTokenEvent, Created
 from domain.api_token.permissions import Permission
-from domain.api_token.session import standing
+from domain.api_token.session import as_it_stands_in
 from domain.api_token.token import ApiToken
 from domain.commands import NewApiToken
 from domain.errors import (
@@ -99,7 +99,7 @@ def authorise(
     caller = calling_api_token(states, by, at, permission=permission)
     if caller is not None and team_id is not None:
         caller.require_team(team_id)
-    return signed(by, caller)
+    return actor_of(by, caller)
 
 
 def authorise_policy(states: States, by: Authority, at: datetime, *, team_id: UUID | None) -> Actor:
@@ -112,7 +112,7 @@ def authorise_policy(states: States, by: Authority, at: datetime, *, team_id: UU
         caller.require_team(team_id)
     elif caller is not None and caller.teams is not None:
         raise Confined("the API token is for some teams, and this policy for every one")
-    return signed(by, caller)
+    return actor_of(by, caller)
 
 
 def calling_api_token(
@@ -131,13 +131,13 @@ def calling_api_token(
     found = states.get(calling)
     if not isinstance(found, ApiToken):
         raise Unauthenticated("the API token is not valid")
-    caller = standing(states, found)
+    caller = as_it_stands_in(states, found)
     digests = by.digests if isinstance(by, ApiCall) else None
     caller.authorise(permission, at=at, digests=digests)
     return caller
 
 
-def signed(by: Authority, caller: ApiToken | None) -> Actor:
+def actor_of(by: Authority, caller: ApiToken | None) -> Actor:
     """How a command is signed. caller: as `calling_api_token` found it."""
     if isinstance(by, Operator | SignedReport):
         return by.actor
@@ -147,7 +147,7 @@ def signed(by: Authority, caller: ApiToken | None) -> Actor:
     return msgspec.structs.replace(caller.actor, source=by.source, user_agent=by.user_agent)
 
 
-def judged(by: Authority) -> Sequence[UUID]:
+def api_token_ids(by: Authority) -> Sequence[UUID]:
     """The API tokens whose states a command needs, beside that of what it changes: the one that
     signs, and of a session the one that signed in.
     """
@@ -166,7 +166,7 @@ def signing_api_token(by: Authority) -> UUID | None:
             return by
 
 
-def authorised(
+def authorise_scim_token(
     states: States, by: Authority, at: datetime, *, token_id: UUID
 ) -> tuple[ScimToken, Actor]:
     """The token to change and who signs it.
@@ -196,7 +196,7 @@ def api_token_of(states: States, token_id: UUID) -> ApiToken:
     return token
 
 
-def granted(
+def grant_api_token(
     states: States, by: Authority, at: datetime, *, ask: NewApiToken, digest: Digest
 ) -> list[ApiTokenEvent]:
     """A new API token, which may do no more than whoever makes it.
@@ -209,7 +209,7 @@ def granted(
         teams=ask.teams,
         permissions=ask.permissions,
         digest=digest,
-        created_by=signed(by, caller),
+        created_by=actor_of(by, caller),
         expires_at=ask.expires_at,
         lifetime=ask.lifetime,
         at=at,
@@ -221,7 +221,7 @@ def granted(
     return [created]
 
 
-def managed(
+def authorise_api_token(
     states: States, by: Authority, at: datetime, *, token_id: UUID
 ) -> tuple[ApiToken, Actor]:
     """The API token to change and who signs it; one with other teams than the caller's is missing.
@@ -232,17 +232,17 @@ def managed(
     token = api_token_of(states, token_id)
     if caller is not None and not covers(caller, token.teams):
         raise NotFound("no such API token")
-    return token, signed(by, caller)
+    return token, actor_of(by, caller)
 
 
-def rotated(
+def authorise_api_token_rotation(
     states: States, by: Authority, at: datetime, *, token_id: UUID
 ) -> tuple[ApiToken, Actor]:
     """The API token to give a new secret to: whoever gets that has what the token has.
 
-    Raises what `managed` and `require_grantable` raise.
+    Raises what `authorise_api_token` and `require_grantable` raise.
     """
-    token, actor = managed(states, by, at, token_id=token_id)
+    token, actor = authorise_api_token(states, by, at, token_id=token_id)
     caller = calling_api_token(states, by, at, permission=Permission.API_TOKENS_MANAGE)
     if caller is not None:
         require_grantable(caller, token.permissions, token.teams)

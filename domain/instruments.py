@@ -1,4 +1,4 @@
-"""Counters, gauges and histograms of one process: integers at fixed places of a block of memory.
+"""Counters, gauges and histograms of one process: integers in the cells of a block of memory.
 
 To count is to add to a cell, from the one thread that serves: nothing is locked. What a metric is
 called and who reads it is the edge's business (`api/telemetry`); without one, nobody reads.
@@ -15,22 +15,22 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Counter(Generic[Key]):
-    """Counts by label values. places: the cell of each value that there is; others are not counted.
+    """Counts by label values. indexes: the cell of each value; others are not counted.
 
     A value from outside can therefore never make a series.
     """
 
-    __slots__ = ("_cells", "_places")
+    __slots__ = ("_cells", "_indexes")
 
-    def __init__(self, cells: Cells, places: Mapping[Key, int]) -> None:
+    def __init__(self, cells: Cells, indexes: Mapping[Key, int]) -> None:
         self._cells = cells
-        self._places = places
+        self._indexes = indexes
 
     def add(self, key: Key) -> None:
         """Count one more."""
-        place = self._places.get(key)
-        if place is not None:
-            self._cells[place] += 1
+        index = self._indexes.get(key)
+        if index is not None:
+            self._cells[index] += 1
 
 
 NOT_COUNTED: Final[Counter[Any]] = Counter([], {})
@@ -40,24 +40,24 @@ NOT_COUNTED: Final[Counter[Any]] = Counter([], {})
 class Gauge:
     """One number that goes up and down."""
 
-    __slots__ = ("_cells", "_place")
+    __slots__ = ("_cells", "_index")
 
-    def __init__(self, cells: Cells, place: int) -> None:
+    def __init__(self, cells: Cells, index: int) -> None:
         self._cells = cells
-        self._place = place
+        self._index = index
 
     @property
     def value(self) -> int:
         """How many it is."""
-        return self._cells[self._place]
+        return self._cells[self._index]
 
     def set(self, value: int) -> None:
         """It is so many now."""
-        self._cells[self._place] = value
+        self._cells[self._index] = value
 
     def add(self, difference: int) -> None:
         """It is so many more, or fewer."""
-        self._cells[self._place] += difference
+        self._cells[self._index] += difference
 
 
 class Histogram:

@@ -68,11 +68,7 @@ def in_words(rules: Rules) -> str:
     return ", ".join(words) or "no rules"
 
 
-class PolicyEvent(Event, frozen=True, forbid_unknown_fields=True):
-    """Any event of a `Policy`."""
-
-
-class Set(PolicyEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Set(Event, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The rules were replaced as a whole.
 
     team_id: None for the general policy. rules: all that hold from now on. set_by: user and API
@@ -85,7 +81,7 @@ class Set(PolicyEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
     set_by: Actor
 
 
-EVENTS: Final[Sequence[type[PolicyEvent]]] = (Set,)
+EVENTS: Final[Sequence[type[Event]]] = (Set,)
 
 
 class Policy(WithoutSecrets, frozen=True):
@@ -99,7 +95,7 @@ class Policy(WithoutSecrets, frozen=True):
 
 def set_policy(
     before: Policy | None, *, team_id: UUID | None, rules: Rules, by: Actor
-) -> list[PolicyEvent]:
+) -> list[Set]:
     """Replace the rules; silent where they are what they were.
 
     Raises InvalidValue on a number out of range.

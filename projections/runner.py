@@ -22,11 +22,11 @@ from domain.postgres.sql_file import statements
 from domain.postgres.trouble.told_once import ToldOnce
 from projections.faults import told
 from projections.follow import locks, positions, read_log
-from projections.follow.apply import PositionMoved, apply_batch
+from projections.follow.apply import BatchApplier
 from projections.follow.low_priority import NICE_FOLLOWING, give_way
 from projections.follow.patience import Patience
 from projections.follow.stored_keys import StoredKeys
-from projections.follow.stream_teams import StreamTeams
+from projections.follow.view_version import PositionMoved, ViewVersion
 from projections.follow.wake_ups import WakeUps
 from projections.projection import LogEntry, Projection, UnappliableEvent, UnknownTopic
 from projections.rebuild.shapes import prepare
@@ -89,13 +89,11 @@ class Runner:
         self._conninfo = conninfo
         self._projections = {projection.name: projection for projection in projections}
         self._registry = registry
-        self._remembering = registry.remembering()
+        self._applier = BatchApplier(registry.remembering(), stored_keys=StoredKeys())
         self._wake_ups = WakeUps(wake_fd)
         self._batch = batch
         self._patience = Patience()
         self._store = ToldOnce("projections.store_unavailable", "projections.store_available_again")
-        self._stream_teams = StreamTeams()
-        self._stored_keys = StoredKeys()
         self._resting: dict[str, tuple[float, psycopg.Error]] = {}
         self._yielded: dict[str, float] = {}
         self._led: set[str] = set()
@@ -177,16 +175,8 @@ class Runner:
         entries: list[LogEntry],
     ) -> None:
         try:
-            apply_batch(
-                connection,
-                projection,
-                at.version,
-                entries,
-                after=at.position,
-                registry=self._remembering,
-                stream_teams=self._stream_teams,
-                stored_keys=self._stored_keys,
-            )
+            version = ViewVersion(connection, projection, at.version)
+            self._applier.apply(version, entries, after=at.position)
         except UnappliableEvent as poison:
             # Never skipped: the view stays at the event before, readers are told, everything else
             # goes on.

@@ -61,7 +61,7 @@ SHARING: Final = (
     (
         "tests/api/doors/scim/test_proxy.py",
         "tests/api/doors/scim/test_proxy_failures.py",
-        "tests/api/doors/scim/test_upstream_places.py",
+        "tests/api/doors/scim/test_upstream_slots.py",
         "tests/api/server/test_client_framing.py",
     ),
     tuple(

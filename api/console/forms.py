@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
+from urllib.parse import urlencode
 from uuid import UUID, uuid5
 
 from api.console.days import end_of
@@ -57,7 +58,7 @@ def key_of(fields: Mapping[str, str], call: ApiCall, path: str) -> CommandKey:
         opened = UUID(fields[KEY])
     except (KeyError, ValueError):
         raise BadRequest(NOT_WHOLE) from None
-    asked = "\0".join([path, *(f"{name}={fields[name]}" for name in sorted(fields))])
+    asked = f"{path}?{urlencode(sorted(fields.items()))}"
     return CommandKey(uuid5(call.api_token_id, f"{path} {opened}"), sha256(asked.encode()).digest())
 
 

@@ -14,7 +14,7 @@ Text: TypeAlias = Annotated[str | None, QueryParameter(required=False)]
 """A parameter of a page's address."""
 
 
-class Place(NamedTuple):
+class NavigationLink(NamedTuple):
     """A row of the navigation. needs: who lacks the permission is not shown it."""
 
     path: str
@@ -23,16 +23,16 @@ class Place(NamedTuple):
 
 
 NAVIGATION: Final = (
-    Place("/console/tokens", "Tokens", Permission.SCIM_TOKENS_READ),
-    Place("/console/audit", "Audit", Permission.AUDIT_READ),
-    Place("/console/api-tokens", "API tokens", Permission.API_TOKENS_MANAGE),
-    Place("/console/system", "System", Permission.PROJECTIONS_MANAGE),
+    NavigationLink("/console/tokens", "Tokens", Permission.SCIM_TOKENS_READ),
+    NavigationLink("/console/audit", "Audit", Permission.AUDIT_READ),
+    NavigationLink("/console/api-tokens", "API tokens", Permission.API_TOKENS_MANAGE),
+    NavigationLink("/console/system", "System", Permission.PROJECTIONS_MANAGE),
 )
 
 
-def places_of(permissions: frozenset[Permission]) -> list[Place]:
+def links_for(permissions: frozenset[Permission]) -> list[NavigationLink]:
     """The pages that somebody may open."""
-    return [place for place in NAVIGATION if place.needs in permissions]
+    return [link for link in NAVIGATION if link.needs in permissions]
 
 
 def page(
@@ -47,7 +47,7 @@ def page(
     """A page for whoever is signed in. refused: what stood against a form, in place of `status`.
 
     A template is given `title`, `now` (ledger time), `api_token` (the session), `may` (its
-    permissions), `places` and `here` (the navigation and the request's path) and
+    permissions), `links` and `here` (the navigation and the request's path) and
     `is_proxy_unknown`, and the problem `refused` or None, besides `context`.
     """
     token = request.user.api_token
@@ -59,7 +59,7 @@ def page(
             "now": request.user.at,
             "api_token": token,
             "may": may,
-            "places": places_of(may),
+            "links": links_for(may),
             "here": request.scope["path"],
             "is_proxy_unknown": request.scope["state"][PROXY_UNKNOWN],
             "refused": refused and refused.problem,

@@ -26,13 +26,12 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class Origin(NamedTuple):
-    """How the client reached us, as far as it is known.
+    """Our own origin as the client knows it, as far as it is known.
 
     scheme: "http" or "https"; host: with its port, None where the client told none, or none that
     could stand in an address.
     """
 
-    address: str | None
     scheme: str
     host: str | None
 
@@ -66,7 +65,7 @@ class ClientAddresses:
         return find(peer, forwarded, is_relayed)
 
     def origin(self, scope: "HTTPScope") -> Origin:
-        """What to tell a service behind us about the client."""
+        """The scheme and the host that the client asked for."""
         scheme, host = scope["scheme"], first_field(scope, b"host")
         peer = _peer(scope)
         if peer is not None and self._is_trusted(_parsed(peer)):
@@ -74,7 +73,7 @@ class ClientAddresses:
             scheme = named if named in {"http", "https"} else scheme
             host = _nearest(scope, b"x-forwarded-host") or host
         is_told = host is not None and is_host(host)
-        return Origin(self.address(scope), scheme, host if is_told else None)
+        return Origin(scheme, host if is_told else None)
 
     def base_url(self, scope: "HTTPScope") -> str:
         """Our address as the client knows it; where it told none, the one that it reached."""

@@ -87,7 +87,7 @@ class Doors:
         # A gateway asks for others: its own address must not be limited, nor told as theirs.
         source = self.client_addresses.address(scope, is_relayed=asked.door != "scim")
         try:
-            self._take(source, asked.door)
+            self.throttle_source(source, asked.door)
             credentials = read(scope, is_bare_accepted=True)
             if not credentials.secret.kind.startswith("scim_"):
                 raise NotPresentable("malformed", IS_API)  # noqa: TRY301 - one answer for both
@@ -117,7 +117,7 @@ class Doors:
         Raises TokenRefused, TooManyRequests, Unavailable.
         """
         door, seen = presentation.door, self.instruments.authentications
-        self._take(secret, door)
+        self.throttle_token(secret, door)
         try:
             decision = await self._ledger.authenticate(secret, presentation)
         except TokenUnknown as refusal:
@@ -132,22 +132,25 @@ class Doors:
         seen.add((door, "good"))
         return decision
 
-    def throttle(self, scope: HTTPScope, door: str, *, secret: Secret | None = None) -> None:
-        """Count a request of its source, or a presentation of a secret. Raises TooManyRequests."""
-        self._take(self.client_addresses.address(scope) if secret is None else secret, door)
-
-    def _take(self, asked: str | Secret | None, door: str) -> None:
+    def throttle_source(self, address: str | None, door: str) -> None:
+        """Count a request of a source. Raises TooManyRequests."""
         try:
-            if isinstance(asked, Secret):
-                self._limits.take_token(asked)
-            else:
-                self._limits.take_source(asked)
+            self._limits.take_source(address)
         except TooManyRequests:
-            self.instruments.limited.add(
-                "token_rate" if isinstance(asked, Secret) else "source_rate"
-            )
-            self.refusals.count("throttled", door)
+            self._count_throttled("source_rate", door)
             raise
+
+    def throttle_token(self, secret: Secret, door: str) -> None:
+        """Count a presentation of a secret. Raises TooManyRequests."""
+        try:
+            self._limits.take_token(secret)
+        except TooManyRequests:
+            self._count_throttled("token_rate", door)
+            raise
+
+    def _count_throttled(self, limit: str, door: str) -> None:
+        self.instruments.limited.add(limit)
+        self.refusals.count("throttled", door)
 
 
 @lru_cache(maxsize=64)

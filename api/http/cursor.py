@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from api.errors import InvalidCursor
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAC_BYTES: Final = 16
@@ -36,7 +36,7 @@ class Cursors:
         self._begun = [hmac.new(key, digestmod="sha256") for key in keys]
         self._require_all_keys = require_all_keys
 
-    async def place(self, text: str | None, *, scope: Any) -> Place | None:
+    async def page_end(self, text: str | None, *, scope: Any) -> PageEnd | None:
         """What `decode` reads of a client's cursor; None for the beginning, without one.
 
         Raises PepperMismatch in place of InvalidCursor while it may be of a key that is newer.
@@ -44,7 +44,7 @@ class Cursors:
         return await self._read(self.decode, text, scope)
 
     async def position(self, text: str | None, *, scope: Any) -> int | None:
-        """As `place`, of a position in the ledger."""
+        """As `page_end`, of a position in the ledger."""
         return await self._read(self.decode_position, text, scope)
 
     async def _read(self, decode: Callable[..., T], text: str | None, scope: Any) -> T | None:
@@ -56,15 +56,15 @@ class Cursors:
             await self._require_all_keys()
             raise
 
-    def encode(self, place: Place, *, scope: Any) -> str:
-        """URL-safe text for a place in a list of tokens."""
-        milliseconds = (place.created_at - _EPOCH) // timedelta(milliseconds=1)
-        return self._seal(milliseconds.to_bytes(8, "big") + place.id.bytes, scope)
+    def encode(self, end: PageEnd, *, scope: Any) -> str:
+        """URL-safe text for the end of a page of a list."""
+        milliseconds = (end.created_at - _EPOCH) // timedelta(milliseconds=1)
+        return self._seal(milliseconds.to_bytes(8, "big") + end.id.bytes, scope)
 
-    def decode(self, text: str, *, scope: Any) -> Place:
+    def decode(self, text: str, *, scope: Any) -> PageEnd:
         """Raises InvalidCursor on anything that `encode` did not make for the same scope."""
         packed = self._open(text, scope, size=8 + 16)
-        return Place(
+        return PageEnd(
             _EPOCH + timedelta(milliseconds=int.from_bytes(packed[:8], "big")),
             UUID(bytes=packed[8:]),
         )

@@ -274,14 +274,14 @@ async def introspect(request: StrictRequest, service: InjectedService) -> Intros
 )
 async def revoke(request: StrictRequest, service: InjectedService) -> Burned:
     """Whoever holds a token may end it, at once and for good; no API token is needed."""
-    service.doors.throttle(request.scope, "revoke")
+    source = service.doors.client_addresses.address(request.scope)
+    service.doors.throttle_source(source, "revoke")
     text = await _token_of(request)
     try:
         secret = _parsed(text)
         if not secret.kind.startswith("scim_"):
             raise InvalidForm("unsupported_token_type", "Only SCIM tokens can be revoked here.")
-        service.doors.throttle(request.scope, "revoke", secret=secret)
-        source = service.doors.client_addresses.address(request.scope)
+        service.doors.throttle_token(secret, "revoke")
         presentation = Presentation(
             "revoke", source=source, user_agent=user_agent_of(request.scope)
         )

@@ -1,12 +1,12 @@
-"""Limit a worker's connections, and choose which idle one to close when all places are taken.
+"""Limit a worker's connections, and choose which idle one to close when all slots are taken.
 
 One client must not take what others need: 2,100 connections, kept and not used, shut everybody out.
-So a newcomer gets the place of a connection that waits for nothing of ours: the longest idle one of
+So a newcomer gets the slot of a connection that waits for nothing of ours: the longest idle one of
 the peer that has the most. Whoever floods is that peer before long, and then displaces only itself.
 RFC 9112 §9.3 lets a server close an idle connection at any time; clients that keep connections ask
 again on another.
 
-A connection that is being served never gives way. An eighth of the places is out of reach for any
+A connection that is being served never gives way. An eighth of the slots is out of reach for any
 one peer, so that others are served even while one keeps all that it can get busy. That goes for a
 gateway too, whose clients all come from its one address: a rule without exceptions needs no list of
 who is trusted.
@@ -19,14 +19,14 @@ from api.doors.client_address import site_of
 from api.process import connections_allowed
 
 TURNED_AWAY_AT_ONCE: Final = 32
-"""Peers without a place that are given the time to read so."""
+"""Peers without a slot that are given the time to read so."""
 
 
 class Guest(Protocol):
-    """A connection that has a place."""
+    """A connection that has a slot."""
 
     def give_way(self) -> None:
-        """End now, and leave the place; nothing is under way."""
+        """End now, and leave the slot; nothing is under way."""
 
 
 class _Peer:
@@ -38,13 +38,13 @@ class _Peer:
         self.idle: dict[Guest, None] = {}  # in the order in which they fell idle
 
 
-class Place:
+class ConnectionSlot:
     """What a guest has until it leaves; idle at first."""
 
-    __slots__ = ("_guest", "_is_left", "_peer", "_places")
+    __slots__ = ("_guest", "_is_left", "_peer", "_slots")
 
-    def __init__(self, places: "Places", peer: _Peer, guest: Guest) -> None:
-        self._places = places
+    def __init__(self, slots: "ConnectionSlots", peer: _Peer, guest: Guest) -> None:
+        self._slots = slots
         self._peer = peer
         self._guest = guest
         self._is_left = False
@@ -60,14 +60,14 @@ class Place:
             self._peer.idle[self._guest] = None
 
     def leave(self) -> None:
-        """Give the place back; a second time is nothing."""
+        """Give the slot back; a second time is nothing."""
         if not self._is_left:
             self._is_left = True
             self.busy()
-            self._places.give_back(self._peer)
+            self._slots.give_back(self._peer)
 
 
-class Places:
+class ConnectionSlots:
     """limit: how many there are. turned_away: those that found none and have not left yet."""
 
     def __init__(self, limit: int) -> None:
@@ -77,8 +77,8 @@ class Places:
         self._peers: dict[str, _Peer] = {}
         self.turned_away: set[Guest] = set()
 
-    def take(self, guest: Guest, address: str) -> Place | None:
-        """A place for a connection from this address;
+    def take(self, guest: Guest, address: str) -> ConnectionSlot | None:
+        """A slot for a connection from this address;
         None when they are taken and nobody can give way.
         """
         peer = self._peers.get(site := site_of(address)) or _Peer(site)
@@ -91,10 +91,10 @@ class Places:
         self._peers[site] = peer
         self._taken += 1
         peer.connections += 1
-        return Place(self, peer, guest)
+        return ConnectionSlot(self, peer, guest)
 
     def give_back(self, peer: _Peer) -> None:
-        """One place of this peer is free again."""
+        """One slot of this peer is free again."""
         self._taken -= 1
         peer.connections -= 1
         if not peer.connections:
@@ -111,12 +111,12 @@ def _displace(peer: _Peer) -> None:
         return
 
 
-_places: WeakKeyDictionary[object, Places] = WeakKeyDictionary()
+_slots: WeakKeyDictionary[object, ConnectionSlots] = WeakKeyDictionary()
 
 
-def places_of(worker: object, *, most: int) -> Places:
-    """The places of one worker of this process: `most`, or what its descriptors allow."""
-    found = _places.get(worker)
+def slots_of(worker: object, *, most: int) -> ConnectionSlots:
+    """The slots of one worker of this process: `most`, or what its descriptors allow."""
+    found = _slots.get(worker)
     if found is None:
-        found = _places[worker] = Places(min(most, connections_allowed()))
+        found = _slots[worker] = ConnectionSlots(min(most, connections_allowed()))
     return found

@@ -24,7 +24,12 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from api.server.ambiguous_fields import check_fields, check_target, with_host_of
-from api.server.connection_limits import TURNED_AWAY_AT_ONCE, Place, Places, places_of
+from api.server.connection_limits import (
+    TURNED_AWAY_AT_ONCE,
+    ConnectionSlot,
+    ConnectionSlots,
+    slots_of,
+)
 from api.server.error_response import Refusal
 from api.server.exchange import Exchange
 from api.server.unsent_bytes import Unsent
@@ -53,7 +58,7 @@ class StrictHttpProtocol(asyncio.Protocol):
     receive_timeout_s: ClassVar[float] = 10.0
     """For a first byte, for a whole request head, and between two pieces of a body."""
     body_timeout_s: ClassVar[float] = 90.0
-    """For the whole of a body: a byte now and then must not keep a place for hours."""
+    """For the whole of a body: a byte now and then must not keep a slot for hours."""
     send_timeout_s: ClassVar[float] = 30.0
     """For a peer that takes nothing of an answer;
     one that takes a little may take as long as it likes.
@@ -91,7 +96,7 @@ class StrictHttpProtocol(asyncio.Protocol):
         self.client: tuple[str, int] | None = None
         self._server: tuple[str, int | None] | None = None
         self._scheme: Literal["http", "https"] = "http"
-        self._place: Place | None = None
+        self._slot: ConnectionSlot | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._is_deaf = False
@@ -131,12 +136,12 @@ class StrictHttpProtocol(asyncio.Protocol):
             # An IPv4 peer of a socket for both: it has one name, whatever socket it came by.
             self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
         self._unsent = Unsent(transport, since=self.loop.time())
-        places = places_of(self.server_state, most=self.max_connections)
-        self._http.connections_max.set(places.limit)
+        slots = slots_of(self.server_state, most=self.max_connections)
+        self._http.connections_max.set(slots.limit)
         self._http.connections.add(1)
-        self._place = places.take(self, self.client[0] if self.client is not None else "")
-        if self._place is None:
-            self._turn_away(places)
+        self._slot = slots.take(self, self.client[0] if self.client is not None else "")
+        if self._slot is None:
+            self._turn_away(slots)
         else:
             self._deadline = self.loop.time() + self.receive_timeout_s
             self._enforce_deadline()
@@ -146,10 +151,10 @@ class StrictHttpProtocol(asyncio.Protocol):
         self.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
-        if self._place is not None:
-            self._place.leave()
+        if self._slot is not None:
+            self._slot.leave()
         else:
-            places_of(self.server_state, most=self.max_connections).turned_away.discard(self)
+            slots_of(self.server_state, most=self.max_connections).turned_away.discard(self)
         for exchange in (self._answering, self._newest):
             if exchange is not None:
                 exchange.hang_up()
@@ -158,7 +163,7 @@ class StrictHttpProtocol(asyncio.Protocol):
             self.transport.close()
         self._waiting.clear()
         # Else only the collector would find them.
-        self._newest = self._answering = self._place = None
+        self._newest = self._answering = self._slot = None
         self.parser = None
 
     def eof_received(self) -> None:
@@ -192,20 +197,20 @@ class StrictHttpProtocol(asyncio.Protocol):
         self._enforce_deadline()
 
     def give_way(self) -> None:
-        """Leave the place to a newcomer."""
-        assert self._place is not None
-        self._place.leave()
+        """Leave the slot to a newcomer."""
+        assert self._slot is not None
+        self._slot.leave()
         self.connections.discard(self)
         self.transport.abort()  # to close would be to wait for what the peer does not take
 
-    def _turn_away(self, places: Places) -> None:
+    def _turn_away(self, slots: ConnectionSlots) -> None:
         self._http.limited.add("connections")
         refusal = Refusal(503, "This server has all the connections it can serve.")
         self._http.refused(503, refusal.request_id)
         self.connections.discard(self)
         self.transport.write(refusal.to_bytes(self.default_headers))
-        if len(places.turned_away) < TURNED_AWAY_AT_ONCE:
-            places.turned_away.add(self)
+        if len(slots.turned_away) < TURNED_AWAY_AT_ONCE:
+            slots.turned_away.add(self)
             self.end()
         else:
             self._is_deaf = True
@@ -227,8 +232,8 @@ class StrictHttpProtocol(asyncio.Protocol):
         self.flow.resume_reading()
         self.transport.write_eof()
         self._deadline = self._ended_at + self.linger_timeout_s
-        if self._place is not None:
-            self._place.idle()
+        if self._slot is not None:
+            self._slot.idle()
         if self._timer is not None:
             self._timer.cancel()
         self._enforce_deadline()
@@ -368,8 +373,8 @@ class StrictHttpProtocol(asyncio.Protocol):
         else:
             self.flow.pause_reading()
             self._waiting.appendleft(exchange)
-        assert self._place is not None
-        self._place.busy()
+        assert self._slot is not None
+        self._slot.busy()
         self._phase = "body"
         self._held_bytes = self._read_bytes = 0
         # The application keeps the list it was given; trailers, which could pose as headers, go to
@@ -435,8 +440,8 @@ class StrictHttpProtocol(asyncio.Protocol):
         elif self._is_deaf:
             self.end()  # what came behind was refused
         else:
-            assert self._place is not None
-            self._place.idle()
+            assert self._slot is not None
+            self._slot.idle()
             if self._is_leaving:
                 self._leave_soon()
 

@@ -201,17 +201,17 @@ COUNTED: Final = (
 """In the order of their cells."""
 
 
-def _places() -> dict[str, dict[tuple[str, ...], int]]:
+def _first_cells() -> dict[str, dict[tuple[str, ...], int]]:
     found: dict[str, dict[tuple[str, ...], int]] = {}
     first = 0
     for metric in COUNTED:
-        places = found[metric.name] = {}
+        cells = found[metric.name] = {}
         for values in metric.series:
-            places[values] = first
+            cells[values] = first
             first += metric.cells
     return found
 
 
-PLACES: Final = _places()
+FIRST_CELLS: Final = _first_cells()
 """The first cell of each series, by metric and label values."""
 CELLS: Final = sum(metric.cells * len(metric.series) for metric in COUNTED)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from time import time
 
-from api.telemetry.catalogue import COUNTED, PLACES, Metric, Type
+from api.telemetry.catalogue import COUNTED, FIRST_CELLS, Metric, Type
 
 Samples = Mapping[tuple[str, ...], float]
 """Values by the values of the labels."""
@@ -14,11 +14,11 @@ def counted(sums: Sequence[int]) -> Iterator[str]:
     """The lines of what the workers counted. sums: of `Pages`."""
     for metric in COUNTED:
         yield from _head(metric.name, metric.type, metric.help)
-        for values, place in PLACES[metric.name].items():
+        for values, cell in FIRST_CELLS[metric.name].items():
             if metric.type == "histogram":
-                yield from _histogram(metric, values, sums[place : place + metric.cells])
+                yield from _histogram(metric, values, sums[cell : cell + metric.cells])
             else:
-                value = _age_s(sums[place]) if metric.is_age else sums[place]
+                value = _age_s(sums[cell]) if metric.is_age else sums[cell]
                 yield f"{metric.name}{_labels(metric.labels, values)} {value}"
 
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from api.telemetry import catalogue
 from api.telemetry.catalogue import (
+    FIRST_CELLS,
     OUTCOMES,
-    PLACES,
     REQUEST_DURATION,
     REQUESTS,
     ROUTES,
@@ -44,8 +44,8 @@ class HttpInstruments:
     def __init__(self, cells: Cells, *, is_logging: bool) -> None:
         self._is_logging = is_logging
         self._cells = cells
-        answers, durations = PLACES[REQUESTS.name], PLACES[REQUEST_DURATION.name]
-        self._places = {
+        answers, durations = FIRST_CELLS[REQUESTS.name], FIRST_CELLS[REQUEST_DURATION.name]
+        self._first_cells = {
             route: (answers[route, STATUSES[0]] - 1, durations[route,]) for route in ROUTES[:-1]
         }
         self._unread = answers[ROUTES[-1], STATUSES[0]] - 1
@@ -55,7 +55,7 @@ class HttpInstruments:
 
     def answered(self, scope: Mapping[str, Any], status: int, began_at: int) -> None:
         """A request was answered. began_at: `monotonic_ns` when its head had come."""
-        answers, durations = self._places[route_of(scope["path"])]
+        answers, durations = self._first_cells[route_of(scope["path"])]
         duration_us = (monotonic_ns() - began_at) // 1000
         cells = self._cells
         cells[answers + status // 100] += 1
@@ -93,7 +93,7 @@ class Instruments:
         self.pages = pages
         self.http = HttpInstruments(cells, is_logging=logs_access)
         places = {
-            (door, reason): PLACES[catalogue.AUTHENTICATIONS.name][door, outcome, reason]
+            (door, reason): FIRST_CELLS[catalogue.AUTHENTICATIONS.name][door, outcome, reason]
             for door in catalogue.DOORS
             for reason, outcome in OUTCOMES.items()
         }
@@ -109,7 +109,7 @@ class Instruments:
             ),
         )
         self.read_connections_max = _gauge(cells, catalogue.READ_CONNECTIONS_MAX)
-        self.feed_beyond = Counter(cells, PLACES[catalogue.FEED_BEYOND.name])
+        self.feed_beyond = Counter(cells, FIRST_CELLS[catalogue.FEED_BEYOND.name])
 
 
 def of_state(state: Mapping[str, Any]) -> Instruments:
@@ -141,12 +141,12 @@ def _limited(cells: Cells) -> Counter[str]:
 
 
 def _by_one_label(cells: Cells, metric: Metric) -> Counter[str]:
-    return Counter(cells, {values[0]: place for values, place in PLACES[metric.name].items()})
+    return Counter(cells, {values[0]: cell for values, cell in FIRST_CELLS[metric.name].items()})
 
 
 def _gauge(cells: Cells, metric: Metric, *values: str) -> Gauge:
-    return Gauge(cells, PLACES[metric.name][values])
+    return Gauge(cells, FIRST_CELLS[metric.name][values])
 
 
 def _histogram(cells: Cells, metric: Metric, *values: str) -> Histogram:
-    return Histogram(cells, PLACES[metric.name][values], metric.bounds)
+    return Histogram(cells, FIRST_CELLS[metric.name][values], metric.bounds)

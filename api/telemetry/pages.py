@@ -15,7 +15,7 @@ from typing import Final
 from api.telemetry.catalogue import (
     CELLS,
     COUNTED,
-    PLACES,
+    FIRST_CELLS,
     QUESTIONS,
     WARNINGS_ROUND,
     WORKER_STARTS,
@@ -45,7 +45,8 @@ def warnings_since(fd: int | None) -> Mapping[str, Gauge]:
     """
     cells = _memory(fd)[-_PAGE_CELLS:]
     return {
-        question: Gauge(cells, PLACES[WARNINGS_ROUND.name][question,]) for question in QUESTIONS
+        question: Gauge(cells, FIRST_CELLS[WARNINGS_ROUND.name][question,])
+        for question in QUESTIONS
     }
 
 
@@ -61,9 +62,9 @@ class Pages:
         self.own = self._memory[first : first + CELLS]
         for metric in COUNTED:
             if metric.type == "gauge":  # what was open in the worker before is not any more
-                for place in PLACES[metric.name].values():
-                    self.own[place] = 0
-        self.own[PLACES[WORKER_STARTS.name][()]] += 1
+                for cell in FIRST_CELLS[metric.name].values():
+                    self.own[cell] = 0
+        self.own[FIRST_CELLS[WORKER_STARTS.name][()]] += 1
 
     def sums(self) -> Sequence[int]:
         """Each cell, added up over all pages."""

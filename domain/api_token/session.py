@@ -58,7 +58,7 @@ def as_it_stands(token: ApiToken, first: Aggregate | None) -> ApiToken:
     )
 
 
-def standing(states: States, token: ApiToken) -> ApiToken:
+def as_it_stands_in(states: States, token: ApiToken) -> ApiToken:
     """A session as it stands with the API token that signed in, where that is among the states."""
     return as_it_stands(token, None if token.session_of is None else states.get(token.session_of))
 

@@ -7,27 +7,27 @@ from uuid import UUID
 
 from domain.api_token import rotation as rotation_of_api_token
 from domain.api_token.permissions import Permission
-from domain.api_token.session import standing
+from domain.api_token.session import as_it_stands_in
 from domain.api_token.token import ApiToken
 from domain.authority import (
     NOBODY_NAMED,
     Authority,
     Operator,
     api_token_of,
-    granted,
-    managed,
+    authorise_api_token,
+    authorise_api_token_rotation,
+    grant_api_token,
     require_another_manager,
-    rotated,
     sees,
 )
 from domain.command_handlers.execution import REFUSAL_TIMEOUT_S, after
-from domain.command_handlers.sessions import SessionCommands, ended
+from domain.command_handlers.sessions import SessionCommands, revoke_sessions
 from domain.commands import CommandKey, NewApiToken
 from domain.errors import LastManager, NotFound, TokenRefused
 from domain.event import Changes, States
 from domain.eventstore.lookups import listed_api_tokens
 from domain.eventstore.lookups.api_tokens import ApiTokenLookup
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from domain.scim_token.events import Presentation
 from domain.scim_token.token import REFUSAL_EVERY
@@ -57,7 +57,7 @@ class ApiTokenCommands(SessionCommands):
         digest = self.pepper.digest(secret)
 
         def decide(states: States, at: datetime) -> Changes:
-            return [(token_id, granted(states, by, at, ask=ask, digest=digest))]
+            return [(token_id, grant_api_token(states, by, at, ask=ask, digest=digest))]
 
         outcome = await self._execute(token_id, decide, by=by, key=key)
         return after(outcome, ApiToken, shows=True), secret
@@ -87,12 +87,12 @@ class ApiTokenCommands(SessionCommands):
 
         def decide(states: States, at: datetime) -> Changes:
             nonlocal actor
-            token, actor = managed(states, by, at, token_id=token_id)
+            token, actor = authorise_api_token(states, by, at, token_id=token_id)
             if not isinstance(by, Operator):
                 require_another_manager(states, token, at)
             return [
                 (token_id, token.revoke(by=actor, reason=reason)),
-                *ended(states, sessions, by=actor),
+                *revoke_sessions(states, sessions, by=actor),
             ]
 
         await self._execute(token_id, decide, by=by, reads=[*managers, *sessions])
@@ -116,7 +116,7 @@ class ApiTokenCommands(SessionCommands):
         digest = self.pepper.digest(secret)
 
         def decide(states: States, at: datetime) -> Changes:
-            token, actor = rotated(states, by, at, token_id=token_id)
+            token, actor = authorise_api_token_rotation(states, by, at, token_id=token_id)
             events = rotation_of_api_token.rotate(
                 token, digest=digest, overlap=overlap, rotated_by=actor, at=at, reason=reason
             )
@@ -137,14 +137,14 @@ class ApiTokenCommands(SessionCommands):
         return token
 
     async def api_tokens(
-        self, *, after: Place | None = None, limit: int = PAGE
+        self, *, after: PageEnd | None = None, limit: int = PAGE
     ) -> Sequence[ApiToken]:
         """API tokens behind a place, `limit` at most, oldest first, revoked ones included."""
         page = await listed_api_tokens.oldest(self.reads, after=after, limit=limit)
         return await self._as_they_stand(page)
 
     async def good_api_tokens(
-        self, *, seen_by: ApiToken, at: datetime, after: Place | None = None, limit: int = PAGE
+        self, *, seen_by: ApiToken, at: datetime, after: PageEnd | None = None, limit: int = PAGE
     ) -> Sequence[ApiToken]:
         """Those that a manager sees and that are good at `at`, behind a place, newest first.
 
@@ -160,13 +160,13 @@ class ApiTokenCommands(SessionCommands):
             good += [each for each in await self._as_they_stand(page) if each.is_good(at=at)]
             if len(good) >= limit or len(page) < looked_at:
                 return good[:limit]
-            after, looked_at = Place(page[-1].created_at, page[-1].id), 2 * looked_at
+            after, looked_at = PageEnd(page[-1].created_at, page[-1].id), 2 * looked_at
 
     async def _as_they_stand(self, tokens: Sequence[ApiToken]) -> Sequence[ApiToken]:
         """API tokens of their rows, sessions with the end that their API token puts to them."""
         first = {token.session_of for token in tokens if token.session_of is not None}
         states = await self._stored([*first]) if first else States()
-        return [standing(states, token) for token in tokens]
+        return [as_it_stands_in(states, token) for token in tokens]
 
     async def use_api_token(
         self,
@@ -182,7 +182,7 @@ class ApiTokenCommands(SessionCommands):
         """
 
         def decide(states: States, at: datetime) -> Changes:
-            token = standing(states, api_token_of(states, token_id))
+            token = as_it_stands_in(states, api_token_of(states, token_id))
             return [(token_id, token.use(at=at, presentation=presentation, digests=digests))]
 
         await self._execute(token_id, decide, by=Operator(), reads=_first(session_of))
@@ -206,7 +206,7 @@ class ApiTokenCommands(SessionCommands):
 
         async def record() -> RecordedRefusal:
             def decide(states: States, at: datetime) -> Changes:
-                token = standing(states, api_token_of(states, token_id))
+                token = as_it_stands_in(states, api_token_of(states, token_id))
                 refused = token.refuse(
                     lacking=lacking, presentation=presentation, at=at, digests=digests
                 )

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from domain import policy
 from domain.api_token.token import ApiToken
-from domain.authority import Authority, authorised, judged
+from domain.authority import Authority, api_token_ids, authorise_scim_token
 from domain.commands import ClockAndIds, CommandKey
 from domain.errors import SecretAlreadyShown
 from domain.event import Actor, Changes, Event, States
@@ -61,7 +61,7 @@ class Execution:
                 id=attempt if key is None else key.id,
                 attempt=attempt,
                 originator_id=originator_id,
-                reads=frozenset({originator_id, *reads, *judged(by)}),
+                reads=frozenset({originator_id, *reads, *api_token_ids(by)}),
                 request=b"" if key is None else key.request,
                 decide=decide,
                 counts=counts,
@@ -106,7 +106,7 @@ class Execution:
         """Let a decision change a SCIM token that the caller may change; the token after it."""
 
         def decide(states: States, at: datetime) -> Changes:
-            token, actor = authorised(states, by, at, token_id=token_id)
+            token, actor = authorise_scim_token(states, by, at, token_id=token_id)
             return [(token_id, change(token, actor, at))]
 
         return after(await self._execute(token_id, decide, by=by, key=key), ScimToken)

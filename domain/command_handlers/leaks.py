@@ -7,8 +7,7 @@ from uuid import UUID
 from domain.api_token.permissions import Permission
 from domain.api_token.token import ApiToken
 from domain.authority import Authority, authorise
-from domain.command_handlers.api_tokens import ApiTokenCommands
-from domain.command_handlers.sessions import ended
+from domain.command_handlers.sessions import SessionCommands, revoke_sessions
 from domain.commands import CommandKey
 from domain.event import Actor, Changes, States
 from domain.leaks.holder import Holder
@@ -19,7 +18,7 @@ from domain.scim_token.leak import Leak
 from domain.secret import Secret
 
 
-class LeakCommands(ApiTokenCommands):
+class LeakCommands(SessionCommands):
     """What `TokenLedger` does with secrets that leaked."""
 
     _revokes_leaked: bool
@@ -82,10 +81,10 @@ class LeakCommands(ApiTokenCommands):
                 for holder, _ in found
             }
             changes, answers = decide_on_leaks(
-                found, states, signed=actors, revokes=self._revokes_leaked, at=at
+                found, states, actors=actors, revokes=self._revokes_leaked, at=at
             )
             others = [each for each in sessions if each not in ids]
-            return [*changes, *ended(states, others, by=next(iter(actors.values())))]
+            return [*changes, *revoke_sessions(states, others, by=next(iter(actors.values())))]
 
         outcome = await self._execute(ids[0], decide, by=by, key=key, reads=[*ids, *sessions])
         if api_tokens:

@@ -7,7 +7,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from domain import policy
-from domain.authority import Authority, authorise, authorised
+from domain.authority import Authority, authorise, authorise_scim_token
 from domain.command_handlers.execution import Execution
 from domain.commands import CommandKey
 from domain.event import Changes, States
@@ -33,7 +33,7 @@ class RevocationCommands(Execution):
         """
 
         def decide(states: States, at: datetime) -> Changes:
-            token, actor = authorised(states, by, at, token_id=token_id)
+            token, actor = authorise_scim_token(states, by, at, token_id=token_id)
             return [(token_id, token.revoke(by=actor, reason=reason, unused_since=unused_since))]
 
         await self._execute(token_id, decide, by=by)

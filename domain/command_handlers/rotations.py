@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from domain.authority import Authority, authorised
+from domain.authority import Authority, authorise_scim_token
 from domain.command_handlers.execution import Execution, after
 from domain.commands import CommandKey
 from domain.event import Actor, Changes, Event, States
@@ -34,7 +34,7 @@ class RotationCommands(Execution):
         digest = self.pepper.digest(secret)
 
         def decide(states: States, at: datetime) -> Changes:
-            token, actor = authorised(states, by, at, token_id=token_id)
+            token, actor = authorise_scim_token(states, by, at, token_id=token_id)
             events = rotation.rotate(
                 token, digest=digest, overlap=overlap, rotated_by=actor, at=at, reason=reason
             )

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from domain import policy
-from domain.authority import Authority, authorise, authorised, scim_token_of
+from domain.authority import Authority, authorise, authorise_scim_token, scim_token_of
 from domain.command_handlers.execution import Execution, after
 from domain.commands import CommandKey, NewScimToken, ScimTokenChange
 from domain.errors import NotFound
@@ -75,7 +75,7 @@ class ScimTokenCommands(Execution):
         """
 
         def decide(states: States, at: datetime) -> Changes:
-            token, actor = authorised(states, by, at, token_id=token_id)
+            token, actor = authorise_scim_token(states, by, at, token_id=token_id)
             events = changes.change(
                 token, name=ask.name, expires_at=ask.expires_at, by=actor, reason=ask.reason, at=at
             )
@@ -123,7 +123,7 @@ class ScimTokenCommands(Execution):
         """Take a suspension back. Raises what `suspend_scim_token` raises, and PolicyViolated."""
 
         def decide(states: States, at: datetime) -> Changes:
-            token, actor = authorised(states, by, at, token_id=token_id)
+            token, actor = authorise_scim_token(states, by, at, token_id=token_id)
             events = changes.resume(token, by=actor, reason=reason)
             # one that has expired meanwhile takes no place
             if events and is_live(msgspec.structs.replace(token, suspended_at=None), at):

@@ -11,7 +11,7 @@ import structlog
 
 from domain.api_token import session
 from domain.api_token.token import ApiToken
-from domain.authority import ApiCall, Operator, api_token_of, signed
+from domain.authority import ApiCall, Operator, actor_of, api_token_of
 from domain.command_handlers.execution import Execution, after
 from domain.errors import LedgerError
 from domain.event import Actor, Changes, States
@@ -44,7 +44,7 @@ class SessionCommands(Execution):
         def decide(states: States, at: datetime) -> Changes:
             token = api_token_of(states, by.api_token_id)
             opened = session.open_session(
-                token, digest=digest, presented=by.digests, by=signed(by, token), at=at
+                token, digest=digest, presented=by.digests, by=actor_of(by, token), at=at
             )
             return [(token_id, opened)]
 
@@ -55,7 +55,7 @@ class SessionCommands(Execution):
 
         def decide(states: States, _: datetime) -> Changes:
             token = api_token_of(states, by.api_token_id)
-            return [(token.id, session.close_session(token, by=signed(by, token)))]
+            return [(token.id, session.close_session(token, by=actor_of(by, token)))]
 
         await self._execute(by.api_token_id, decide, by=by)
 
@@ -99,7 +99,7 @@ class SessionCommands(Execution):
         if sessions := await self._live_sessions(token_ids):
             await self._execute(
                 sessions[0],
-                lambda states, _: ended(states, sessions, by=by),
+                lambda states, _: revoke_sessions(states, sessions, by=by),
                 by=Operator(),
                 reads=sessions,
             )
@@ -111,7 +111,7 @@ class SessionCommands(Execution):
         return await listed_api_tokens.live_sessions(self.reads, token_ids, at=at, limit=AT_ONCE)
 
 
-def ended(states: States, sessions: Sequence[UUID], *, by: Actor | None) -> Changes:
+def revoke_sessions(states: States, sessions: Sequence[UUID], *, by: Actor | None) -> Changes:
     """The end of sessions, with the API token that signed in. by: who revoked that."""
     tokens = [api_token_of(states, session_id) for session_id in sessions]
     return [(each.id, each.revoke(by=by, reason=session.ENDED_WITH)) for each in tokens]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from domain.authority import NOBODY_NAMED, Authority, authorised
+from domain.authority import NOBODY_NAMED, Authority, authorise_scim_token
 from domain.command_handlers.execution import Execution, after
 from domain.commands import CommandKey
 from domain.errors import NotFound
@@ -38,7 +38,7 @@ class SetupLinkCommands(Execution):
         digest = Digest(digest_of(code, self._link_keys[0]), self.pepper.generation)
 
         def decide(states: States, at: datetime) -> Changes:
-            token, actor = authorised(states, by, at, token_id=token_id)
+            token, actor = authorise_scim_token(states, by, at, token_id=token_id)
             events = handover.offer(token, digest=digest, created_by=actor, at=at, reason=reason)
             return [(token_id, events)]
 

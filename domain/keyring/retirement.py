@@ -22,11 +22,7 @@ class NotRetirable(LedgerError):
     """A key of the pepper cannot be retired as things are; the text says what to do first."""
 
 
-class KeyringEvent(Event, frozen=True, forbid_unknown_fields=True):
-    """Any event of a `Keyring`."""
-
-
-class Retired(KeyringEvent, frozen=True, forbid_unknown_fields=True):
+class Retired(Event, frozen=True, forbid_unknown_fields=True):
     """A key of the pepper need not be given any more: no secret that could be let in is under it.
 
     generation: which key. retired_by: who, at the command line. reason: why, 1 to 200 characters.
@@ -38,7 +34,7 @@ class Retired(KeyringEvent, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
-EVENTS: Final[Sequence[type[KeyringEvent]]] = (Retired,)
+EVENTS: Final[Sequence[type[Event]]] = (Retired,)
 
 
 class Keyring(WithoutSecrets, frozen=True):
@@ -65,7 +61,7 @@ def retire(
     holders: Holders,
     by: Actor,
     reason: str,
-) -> list[KeyringEvent]:
+) -> list[Retired]:
     """Retire a key; silent where it is retired.
 
     known: each generation of the ledger, and when it was retired. Raises NotRetirable on one that
@@ -98,5 +94,5 @@ def _still_needed(generation: int, holders: Holders) -> str:
 
 def evolve(keyring: Keyring | None, recorded: Recorded) -> Keyring:
     """Fold one recorded event into the state."""
-    assert isinstance(recorded.event, KeyringEvent), recorded.event
+    assert isinstance(recorded.event, Retired), recorded.event
     return Keyring(recorded.originator_id, next_version(keyring, recorded))

@@ -39,14 +39,14 @@ def decide(
     found: Iterable[tuple[Holder, Leak]],
     states: States,
     *,
-    signed: Mapping[UUID, Actor],
+    actors: Mapping[UUID, Actor],
     revokes: bool,
     at: datetime,
 ) -> tuple[Changes, Sequence[LeakAnswer]]:
     """The events of a report, and the answer for each secret in it.
 
     found: who held each secret when it was looked up. states: as they stand when this is decided.
-    signed: who signs the change of each token.
+    actors: who signs the change of each token.
     """
     changes: list[tuple[UUID, Sequence[Event]]] = []
     answers: list[LeakAnswer] = []
@@ -55,7 +55,7 @@ def decide(
         token = current[holder.token.id]
         assert isinstance(token, Token)
         now = Holder(token, holder.candidates)
-        events = now.report(leak, by=signed[token.id], revokes=revokes, at=at)
+        events = now.report(leak, by=actors[token.id], revokes=revokes, at=at)
         # One token may be in a report twice: each entry is decided after those before it.
         for event in events:
             before = current[token.id]

@@ -29,11 +29,7 @@ class KnownEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     command_id: UUID
 
 
-class LedgerEvent(Event, frozen=True, forbid_unknown_fields=True):
-    """Any event about the ledger itself."""
-
-
-class LossDeclared(LedgerEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class LossDeclared(Event, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The ledger was restored from an older state, and goes on without what it had recorded since.
 
     after: the last position that it had when this was declared; None where other events had been
@@ -50,7 +46,7 @@ class LossDeclared(LedgerEvent, frozen=True, omit_defaults=True, forbid_unknown_
     reason: str
 
 
-EVENTS: Final[Sequence[type[LedgerEvent]]] = (LossDeclared,)
+EVENTS: Final[Sequence[type[Event]]] = (LossDeclared,)
 
 
 class DeclaredLosses(WithoutSecrets, frozen=True):
@@ -68,7 +64,7 @@ class Loss(msgspec.Struct, frozen=True):
     known: KnownEvent | None
 
 
-def declare(loss: Loss, *, by: Actor, reason: str) -> list[LedgerEvent]:
+def declare(loss: Loss, *, by: Actor, reason: str) -> list[LossDeclared]:
     """Write down what is lost. Raises InvalidValue on a reason that is none."""
     check_reason(reason)
     return [

@@ -72,7 +72,7 @@ class ReadPool:
         self.primary = primary or Primary(conninfo)
         self.size = size
         self.instruments = instruments or ReadInstruments()
-        self._places = size
+        self._slots = size
         self._is_closed = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._idle: list[Pooled] = []
@@ -121,15 +121,15 @@ class ReadPool:
             await self._idle.pop().connection.close()
 
     async def take(self, *, is_fresh: bool = False) -> Pooled:
-        """For a lease: wait for a place, then a connection that is alive.
+        """For a lease: wait for a slot, then a connection that is alive.
 
         is_fresh: one that is made now. Raises StoreUnavailable.
         """
         asked_at = monotonic_ns()
-        if self._places:
-            self._places -= 1
+        if self._slots:
+            self._slots -= 1
         else:
-            await self._wait_for_place()
+            await self._wait_for_slot()
         self.instruments.in_use.add(1)
         self.instruments.pool_wait.observe((monotonic_ns() - asked_at) // 1000)
         try:
@@ -159,7 +159,7 @@ class ReadPool:
         finally:
             self._end_lease()
 
-    async def _wait_for_place(self) -> None:
+    async def _wait_for_slot(self) -> None:
         loop = asyncio.get_running_loop()
         lease: asyncio.Future[None] = loop.create_future()
         self._waiting.append(lease)
@@ -171,22 +171,22 @@ class ReadPool:
             raise
         except asyncio.CancelledError:
             if not lease.cancelled():  # its turn came in the same moment
-                self._free_place()
+                self._free_slot()
             raise
         finally:
             timer.cancel()
 
     def _end_lease(self) -> None:
         self.instruments.in_use.add(-1)
-        self._free_place()
+        self._free_slot()
 
-    def _free_place(self) -> None:
+    def _free_slot(self) -> None:
         while self._waiting:
             lease = self._waiting.popleft()
             if not lease.done():
                 lease.set_result(None)
                 return
-        self._places += 1
+        self._slots += 1
 
     async def _live_idle(self) -> Pooled | None:
         while self._idle:

@@ -33,11 +33,7 @@ class TallyKey(NamedTuple):
         return uuid5(_NAMESPACE, f"{self.reason} {self.door} {self.minute:%Y-%m-%dT%H:%MZ}")
 
 
-class RefusalTallyEvent(Event, frozen=True, forbid_unknown_fields=True):
-    """Any event of a `RefusalTally`."""
-
-
-class Counted(RefusalTallyEvent, frozen=True, forbid_unknown_fields=True):
+class Counted(Event, frozen=True, forbid_unknown_fields=True):
     """Presentations were refused; a process adds them up for a few seconds.
 
     count: how many more, at least 1. reason, door, minute: see `TallyKey`.
@@ -50,7 +46,7 @@ class Counted(RefusalTallyEvent, frozen=True, forbid_unknown_fields=True):
     count: int
 
 
-EVENTS: Final[Sequence[type[RefusalTallyEvent]]] = (Counted,)
+EVENTS: Final[Sequence[type[Event]]] = (Counted,)
 
 
 class RefusalTally(WithoutSecrets, frozen=True):
@@ -64,7 +60,7 @@ class RefusalTally(WithoutSecrets, frozen=True):
     count: int
 
     @staticmethod
-    def add(key: TallyKey, count: int) -> list[RefusalTallyEvent]:
+    def add(key: TallyKey, count: int) -> list[Counted]:
         """Count `count` more refusals. The counting is ours: a wrong one is our mistake."""
         assert count > 0, count
         assert key.minute.second == key.minute.microsecond == 0, key.minute

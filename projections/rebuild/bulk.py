@@ -11,17 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from psycopg import Connection
-
 from domain.eventstore.event_registry import EventRegistry
 from domain.postgres.sql_file import statements
 from projections.follow import read_log
-from projections.follow.apply import copy, load, move, put
 from projections.follow.stream_teams import StreamTeams
+from projections.follow.view_version import ViewVersion
 from projections.kinds.row_per_event import RowPerEvent
 from projections.kinds.row_per_key import RowPerKey
 from projections.kinds.row_per_stream import RowPerStream
-from projections.projection import LogEntry, Projection
+from projections.projection import LogEntry
 
 READ: Final = 10_000
 """Events of one read.
@@ -40,9 +38,7 @@ _PUT: Final = 10_000
 
 
 def fill(
-    connection: Connection,
-    projection: Projection,
-    version: int,
+    version: ViewVersion,
     *,
     until: int,
     registry: EventRegistry,
@@ -56,7 +52,8 @@ def fill(
     version where it was written last; so is whatever the fold raises, and UnknownTopic at an event
     that this release does not know.
     """
-    filling = _Filling(connection, projection, version)
+    connection, projection = version.connection, version.projection
+    filling = _Filling(version)
     at = 0
     stream_teams = StreamTeams(max_known=STREAM_TEAMS)
     with _no_collector():
@@ -74,12 +71,13 @@ def fill(
             report(at)
 
 
-def index(connection: Connection, projection: Projection, version: int) -> None:
+def index(version: ViewVersion) -> None:
     """Give a filled version its indexes, and the planner its statistics."""
-    table = projection.table(version)
+    connection, projection = version.connection, version.projection
+    table = projection.table(version.number)
     has_key = connection.execute(_SQL["has_key"], [table]).fetchone()
     connection.execute(_SQL["take_index_memory"])
-    for statement in projection.create_indexes(version)[0 if has_key is None else 1 :]:
+    for statement in projection.create_indexes(version.number)[0 if has_key is None else 1 :]:
         connection.execute(statement.encode())
     connection.execute("RESET maintenance_work_mem")
     connection.execute(f"ANALYZE {table}".encode())
@@ -90,9 +88,7 @@ class _Filling:
     and what the table holds already.
     """
 
-    def __init__(self, connection: Connection, projection: Projection, version: int) -> None:
-        self._connection = connection
-        self._projection = projection
+    def __init__(self, version: ViewVersion) -> None:
         self._version = version
         self.rows: dict[Any, Any] = {}
         self._stored: set[Any] = set()  # keys of rows in memory that the table has too
@@ -101,45 +97,34 @@ class _Filling:
 
     def rows_for(self, entries: Sequence[LogEntry]) -> dict[Any, Any]:
         """All rows in memory, those that `entries` change among them if there are any."""
-        if self._position and isinstance(self._projection, RowPerStream):
+        if self._position and isinstance(self._version.projection, RowPerStream):
             self._make_key()
             keys = {entry.originator_id for entry in entries}
             keys = {key for key in keys if key not in self.rows}
-            found = load(self._connection, self._projection, self._version, keys)
+            found = self._version.load(keys)
             self._stored |= found.keys()
             self.rows |= found
         return self.rows
 
     def write(self, position: int) -> None:
         """Store what is in memory, and that the table has come to `position`; forget the rows."""
-        if self._position and isinstance(self._projection, RowPerKey):
+        if self._position and isinstance(self._version.projection, RowPerKey):
             self._make_key()
             self._stored |= self.rows.keys()  # or may be: it merges with whatever is there
-        with self._connection.transaction():
+        with self._version.connection.transaction():
             new = [row for key, row in self.rows.items() if key not in self._stored]
-            copy(self._connection, self._projection, self._version, new)
+            self._version.copy(new)
             for keys in _slices(list(self._stored), _PUT):
-                put(
-                    self._connection,
-                    self._projection,
-                    self._version,
-                    [self.rows[key] for key in keys],
-                )
-            move(
-                self._connection,
-                self._projection,
-                self._version,
-                position,
-                after=self._position,
-                role="building",
-            )
+                self._version.put([self.rows[key] for key in keys])
+            self._version.move(position, after=self._position)
         self.rows.clear()
         self._stored.clear()
         self._position = position
 
     def _make_key(self) -> None:
         if not self._has_key:
-            self._connection.execute(self._projection.create_indexes(self._version)[0].encode())
+            make_key, *_ = self._version.projection.create_indexes(self._version.number)
+            self._version.connection.execute(make_key.encode())
             self._has_key = True
 
 

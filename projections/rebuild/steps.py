@@ -18,8 +18,8 @@ from domain.errors import LedgerError
 from domain.eventstore.event_registry import EventRegistry
 from projections.faults import is_of_the_store, told
 from projections.follow import positions, read_log
-from projections.follow.apply import apply_batch
-from projections.follow.stream_teams import StreamTeams
+from projections.follow.apply import BatchApplier
+from projections.follow.view_version import ViewVersion
 from projections.projection import Projection, UnappliableEvent
 from projections.rebuild import bulk
 from projections.rebuild.compare import Difference, Unreadable, digest, first_difference, unreadable
@@ -85,8 +85,8 @@ class Rebuilding:
         self._registry = registry
         self._report = report
         self._row = row
-        self._stream_teams = StreamTeams()
-        self._version = 0
+        self._applier = BatchApplier(registry)
+        self._version: ViewVersion
         self._state = ""
         self._told_at = 0.0
 
@@ -104,15 +104,13 @@ class Rebuilding:
         self._tell("switching", self._position())
         while not self._switch():
             self._catch_up()
-        return self._version
+        return self._version.number
 
     def build(self) -> None:
         """A version that has come as far as the live one."""
         self._begin()
         try:
             bulk.fill(
-                self._connection,
-                self._projection,
                 self._version,
                 until=self._target(),
                 registry=self._registry,
@@ -128,7 +126,7 @@ class Rebuilding:
             )
             self._begin()
         self._tell("indexing", self._position())
-        bulk.index(self._connection, self._projection, self._version)
+        bulk.index(self._version)
         self._catch_up()
 
     def compare(self) -> Difference | Unreadable | None:
@@ -148,7 +146,7 @@ class Rebuilding:
         if isinstance(expected, Unreadable):
             return expected
         self._apply_until(live.position)
-        if digest(connection, projection, self._version) == expected:
+        if digest(connection, projection, self._version.number) == expected:
             return None
         return self._first_difference(live.version)
 
@@ -166,12 +164,12 @@ class Rebuilding:
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 at = positions.position_of(connection, projection.name, live).position
                 if at == held[live]:  # it has not gone on meanwhile
-                    return first_difference(connection, projection, live, self._version)
+                    return first_difference(connection, projection, live, self._version.number)
             self._tell("comparing", self._position())
 
     def _digest_of_live(self, live: int) -> str | Unreadable:
         connection, projection = self._connection, self._projection
-        damage = unreadable(connection, projection, live, self._version)
+        damage = unreadable(connection, projection, live, self._version.number)
         if damage is not None:
             return damage
         try:
@@ -188,10 +186,9 @@ class Rebuilding:
         drop_unfinished(self._connection, self._projection)
         with self._connection.transaction():
             self._connection.execute(positions.LOCK_VERSIONS)
-            self._version = positions.next_version(self._connection, self._projection)
-            positions.create_version(
-                self._connection, self._projection, self._version, role="building"
-            )
+            number = positions.next_version(self._connection, self._projection)
+            positions.create_version(self._connection, self._projection, number, role="building")
+        self._version = ViewVersion(self._connection, self._projection, number, "building")
         self._tell("building", 0)
 
     def _target(self) -> int:
@@ -204,7 +201,7 @@ class Rebuilding:
 
     def _position(self) -> int:
         return positions.position_of(
-            self._connection, self._projection.name, self._version
+            self._connection, self._projection.name, self._version.number
         ).position
 
     def _catch_up(self) -> None:
@@ -221,16 +218,7 @@ class Rebuilding:
             entries = read_log.read(self._connection, after=at, limit=BATCH, until=until)
             if not entries:
                 break
-            apply_batch(
-                self._connection,
-                self._projection,
-                self._version,
-                entries,
-                after=at,
-                registry=self._registry,
-                stream_teams=self._stream_teams,
-                role="building",
-            )
+            self._applier.apply(self._version, entries, after=at)
             at = entries[-1].position
             if self._connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
                 self._tell(self._state, at)
@@ -242,7 +230,7 @@ class Rebuilding:
         """
         name, shape = self._projection.name, self._projection.shape
         return dict(
-            self._connection.execute(positions.HOLD, [name, self._version, shape]).fetchall()
+            self._connection.execute(positions.HOLD, [name, self._version.number, shape]).fetchall()
         )
 
     def _switch(self) -> bool:
@@ -256,12 +244,14 @@ class Rebuilding:
             self._connection.execute("SET LOCAL lock_timeout = '5s'")
             reached = self._lock_versions()
             target = min(max(reached.values()), read_log.head(self._connection))
-            if target - reached[self._version] > TAIL:
+            if target - reached[self._version.number] > TAIL:
                 return False
             self._apply_until(target)
             self._connection.execute(positions.RETIRE, [name, shape])
-            self._connection.execute(positions.GO_LIVE, [name, self._version])
-            self._row.progress("switching", self._version, target, read_log.head(self._connection))
+            self._connection.execute(positions.GO_LIVE, [name, self._version.number])
+            self._row.progress(
+                "switching", self._version.number, target, read_log.head(self._connection)
+            )
             self._row.finish()
         return True
 
@@ -269,7 +259,7 @@ class Rebuilding:
         now, head = time.monotonic(), read_log.head(self._connection)
         is_due = state != self._state or now - self._told_at >= _TELL_EVERY_S
         if is_due and self._row is not None:
-            self._row.progress(state, self._version, position, head)
+            self._row.progress(state, self._version.number, position, head)
         if is_due:
             self._state, self._told_at = state, now
         self._report(Progress(state, position, head))

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 from projections.audit_trail import view as audit_trail
@@ -51,7 +51,7 @@ class AsOfQueries:
         self,
         narrow: TokenFilter,
         *,
-        after: Place | None,
+        after: PageEnd | None,
         limit: int,
         at: datetime,
         ledger_head: int,
@@ -61,7 +61,7 @@ class AsOfQueries:
         """
         newest, parameters = _newest(narrow, after=after, limit=limit, at=at)
         rows = await self._rows(newest, parameters, ledger_head=ledger_head)
-        last = Place(rows[limit - 1][5], rows[limit - 1][0]) if len(rows) > limit else None
+        last = PageEnd(rows[limit - 1][5], rows[limit - 1][0]) if len(rows) > limit else None
         return TokenPage(f"[{BETWEEN.join(map(_render, rows[:limit]))}]", last)
 
     async def _rows(
@@ -80,7 +80,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def _newest(
-    narrow: TokenFilter, *, after: Place | None, limit: int, at: datetime
+    narrow: TokenFilter, *, after: PageEnd | None, limit: int, at: datetime
 ) -> tuple[str, dict[str, Any]]:
     """SQL: the tokens of a page, and one more if any."""
     is_of_one_team, parameters = of_teams(narrow.teams)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.conditions import TokenConditions
 from projections.audit_trail import view as audit_trail
@@ -52,7 +52,7 @@ class TokenMatches:
         teams: the caller's, None for all. Each stretch is newest first.
         """
         for index in indexes(where, teams):
-            after: Place | None = None
+            after: PageEnd | None = None
             while True:
                 select, parameters = statement(where, index, teams=teams, after=after)
                 ((chosen, *last),) = await self._view.rows(
@@ -62,7 +62,7 @@ class TokenMatches:
                     yield chosen
                 if last[0] is None:
                     break
-                after = Place(*last)
+                after = PageEnd(*last)
 
     async def revoked_for(
         self, cause: UUID, *, limit: int, ledger_head: int
@@ -105,7 +105,7 @@ def statement(
     index: Mapping[str, Any],
     *,
     teams: Sequence[UUID] | None,
-    after: Place | None,
+    after: PageEnd | None,
 ) -> tuple[str, Mapping[str, Any]]:
     """SQL for a `ViewReader`, and its parameters: one row, of the tokens that are chosen among the
     next `STEP` of an index, and where those end if there are more.

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.eventstore.policies import longest_lives
 from domain.postgres.read_pool import ReadPool
 from domain.scim_token.conditions import LongestLives
@@ -37,7 +37,7 @@ class TokenPage(NamedTuple):
     """
 
     documents: str
-    next: Place | None
+    next: PageEnd | None
 
 
 class _StoredToken(NamedTuple):
@@ -49,7 +49,7 @@ class _StoredToken(NamedTuple):
     document: str
 
 
-_place_of: Final = msgspec.json.Decoder(Place)
+_page_end_of: Final = msgspec.json.Decoder(PageEnd)
 """Of a document: its instants are whole milliseconds, as the ledger's are."""
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 BETWEEN: Final = ",\n"
@@ -112,7 +112,7 @@ class TokenQueries:
         self,
         narrow: TokenFilter,
         *,
-        after: Place | None,
+        after: PageEnd | None,
         limit: int,
         at: datetime,
         ledger_head: int,
@@ -131,7 +131,7 @@ class TokenQueries:
         self,
         narrow: TokenFilter,
         *,
-        after: Place | None,
+        after: PageEnd | None,
         limit: int,
         at: datetime,
         ledger_head: int,
@@ -148,14 +148,14 @@ class TokenQueries:
             return TokenPage(f"[{joined}]", None), ids or ()
         shown = joined.rpartition(BETWEEN)[0]
         last = shown.rpartition(BETWEEN)[2]
-        return TokenPage(f"[{shown}]", _place_of.decode(last)), ids or ()
+        return TokenPage(f"[{shown}]", _page_end_of.decode(last)), ids or ()
 
 
 def statement(
     narrow: TokenFilter,
     lives: LongestLives | None = None,
     *,
-    after: Place | None,
+    after: PageEnd | None,
     limit: int,
     at: datetime,
 ) -> tuple[str, Mapping[str, Any]]:
@@ -198,7 +198,7 @@ def _by_life(
     bounds: Sequence[str],
     filters: Sequence[str],
     *,
-    after: Place | None,
+    after: PageEnd | None,
     at: datetime,
 ) -> tuple[str, Mapping[str, Any]]:
     """See `along_lives`; and its parameters. Of a user: where their tokens are many."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 
 ORDER: Final = "ORDER BY created_at DESC, id DESC"
 NEWEST: Final = (datetime(9999, 12, 31, tzinfo=UTC), UUID(int=2**128 - 1))
@@ -85,7 +85,7 @@ def _named(filters: Iterable[str]) -> list[str]:
     return [name for name in _COMPARED if name in names]
 
 
-def behind(after: Place | None) -> tuple[list[str], dict[str, Any]]:
+def behind(after: PageEnd | None) -> tuple[list[str], dict[str, Any]]:
     """The first bound of a page, and its parameters: none of the first page.
 
     PostgreSQL enters an index by the first bound that it is given, and passes over all that lies

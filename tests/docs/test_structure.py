@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from domain.ledger import TokenLedger
 from tests.docs.documents import ROOT, blocks
 
 PACKAGES: Final = ("api", "domain", "projections")
@@ -90,6 +91,17 @@ def test_each_file_that_a_readme_says_to_open_exists(package: str) -> None:
         for name in re.findall(r"`([\w/]+\.(?:py|sql)|[\w/]+/)`", row):
             places = [folder / name, ROOT / name, *folder.glob(f"*/{name}")]
             assert any(map(Path.exists, places)), f"{package}: {name}"
+
+
+def test_each_method_of_the_ledger_is_in_the_row_of_its_file() -> None:
+    text = (ROOT / "domain/command_handlers/README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)\.py` \| (.+) \|$", text, re.MULTILINE)
+    told = {file: re.findall(r"`([a-z]\w+)`", methods) for file, methods in rows}
+    bases = [base for base in TokenLedger.__mro__ if ".command_handlers." in base.__module__]
+    assert told == {
+        base.__module__.rpartition(".")[2]: [name for name in vars(base) if name[0] != "_"]
+        for base in bases
+    }
 
 
 def test_each_decision_that_a_readme_names_is_told_in_full() -> None:

@@ -19,14 +19,14 @@ from domain.authority import (
     Authority,
     Operator,
     SignedReport,
+    api_token_ids,
     authorise,
+    authorise_api_token,
+    authorise_api_token_rotation,
     authorise_policy,
-    authorised,
-    granted,
-    judged,
-    managed,
+    authorise_scim_token,
+    grant_api_token,
     require_another_manager,
-    rotated,
     sees,
 )
 from domain.commands import NewApiToken
@@ -90,7 +90,7 @@ def grant(
 ) -> Created:
     ask = NewApiToken(FOREIGN, teams, tuple(permissions), None, T2, "for the SIEM")
     states = states_of(*callers)
-    (made,) = granted(states, by, T1, ask=ask, digest=Digest(bytes(32), 1))
+    (made,) = grant_api_token(states, by, T1, ask=ask, digest=Digest(bytes(32), 1))
     assert isinstance(made, Created)
     return made
 
@@ -112,7 +112,7 @@ class TestGranting:
     @pytest.mark.parametrize("lifetime", [None, T2 - T1])
     def test_an_end_that_is_reckoned_was_not_asked_for(self, lifetime: timedelta | None) -> None:
         ask = NewApiToken(FOREIGN, None, (READ,), lifetime)
-        (made,) = granted(states_of(), Operator(), T1, ask=ask, digest=Digest(bytes(32), 1))
+        (made,) = grant_api_token(states_of(), Operator(), T1, ask=ask, digest=Digest(bytes(32), 1))
         assert isinstance(made, Created)
         assert made.expires_at == (None if lifetime is None else T2)
         assert not made.is_end_asked_for
@@ -157,7 +157,7 @@ class TestManaging:
     def test_a_token_within_the_callers_teams_is_managed(self, own: Teams, others: Teams) -> None:
         caller, other = token(MANAGE, teams=own), token(READ, id_=OTHER, teams=others)
         states = states_of(caller, other)
-        assert managed(states, ME, T1, token_id=OTHER) == (other, caller.actor)
+        assert authorise_api_token(states, ME, T1, token_id=OTHER) == (other, caller.actor)
         assert sees(caller, other)
 
     @pytest.mark.parametrize("others", [None, (FOREIGN,), (TEAM_ID, FOREIGN)])
@@ -166,13 +166,15 @@ class TestManaging:
         said = []
         for states in (states_of(caller, other), states_of(caller)):
             with pytest.raises(NotFound) as caught:
-                managed(states, ME, T1, token_id=OTHER)
+                authorise_api_token(states, ME, T1, token_id=OTHER)
             said.append(str(caught.value))
         assert said[0] == said[1]
         assert not sees(caller, other)
 
     def test_the_operator_manages_every_token(self) -> None:
-        found, actor = managed(states_of(token(READ)), Operator(USER, "root@db1"), T1, token_id=ME)
+        found, actor = authorise_api_token(
+            states_of(token(READ)), Operator(USER, "root@db1"), T1, token_id=ME
+        )
         assert (found.id, actor.operator) == (ME, "root@db1")
 
 
@@ -180,16 +182,16 @@ class TestRotating:
     def test_a_token_that_may_more_is_not_rotated_into_the_callers_hands(self) -> None:
         caller, other = token(MANAGE), token(MANAGE, READ, id_=OTHER)
         with pytest.raises(PermissionDenied) as caught:
-            rotated(states_of(caller, other), ME, T1, token_id=OTHER)
+            authorise_api_token_rotation(states_of(caller, other), ME, T1, token_id=OTHER)
         assert caught.value.permission == READ
 
     def test_a_call_with_a_secret_that_has_ended_gives_no_command(self) -> None:
         event = Rotated(Actor(None, None), SECOND, T1)
         caller = evolve(token(MANAGE), Recorded(ME, 2, T1, COMMAND_ID, event))
         old, new = ApiCall(ME, digests=[FIRST.value]), ApiCall(ME, digests=[SECOND.value])
-        assert managed(states_of(caller), new, T1, token_id=ME)[0] == caller
+        assert authorise_api_token(states_of(caller), new, T1, token_id=ME)[0] == caller
         with pytest.raises(Unauthenticated):
-            managed(states_of(caller), old, T1, token_id=ME)
+            authorise_api_token(states_of(caller), old, T1, token_id=ME)
 
 
 class TestASession:
@@ -202,12 +204,14 @@ class TestASession:
             first = evolve(first, Recorded(OTHER, 2, T1, COMMAND_ID, Revoked(None, None)))
         session = replace(token(MANAGE), session_of=OTHER)
         call = ApiCall(ME, session_of=OTHER)
-        assert judged(call) == [ME, OTHER]
+        assert api_token_ids(call) == [ME, OTHER]
         if not is_revoked:
-            assert managed(states_of(session, first), call, T1, token_id=ME)[0] == session
+            assert (
+                authorise_api_token(states_of(session, first), call, T1, token_id=ME)[0] == session
+            )
             return
         with pytest.raises(Unauthenticated):
-            managed(states_of(session, first), call, T1, token_id=ME)
+            authorise_api_token(states_of(session, first), call, T1, token_id=ME)
 
 
 class TestTheLastManager:
@@ -280,7 +284,7 @@ def test_nobody_grants_more_than_they_have(
         assert reach(made.permissions, made.teams) == reach(asked, teams)
     other = token(*asked, id_=OTHER, teams=named)
     try:
-        found, _ = rotated(states_of(caller, other), ME, T1, token_id=OTHER)
+        found, _ = authorise_api_token_rotation(states_of(caller, other), ME, T1, token_id=OTHER)
     except Refusal:
         assert not may, "whoever rotates a token gets its secret"
     else:
@@ -336,7 +340,7 @@ def changing(states: States, by: Authority, *, team_id: UUID | None) -> Actor:
     scim_token = state_after(created())
     if team_id is not None:
         states[TOKEN_ID] = replace(scim_token, team_id=team_id)
-    changed, actor = authorised(states, by, T1, token_id=TOKEN_ID)
+    changed, actor = authorise_scim_token(states, by, T1, token_id=TOKEN_ID)
     assert changed == states[TOKEN_ID]
     return actor
 

@@ -11,9 +11,10 @@ import psycopg
 from domain.event import Event, Recorded
 from domain.eventstore.event_registry import REGISTRY
 from domain.ledger import TokenLedger
-from projections.follow.apply import PositionMoved, apply_batch
+from projections.follow.apply import BatchApplier
 from projections.follow.positions import all_positions
 from projections.follow.read_log import read
+from projections.follow.view_version import PositionMoved, ViewVersion
 from projections.projection import LogEntry, Projection
 from projections.rebuild.run import rebuild
 from projections.runner import BATCH
@@ -61,7 +62,9 @@ def deliver_again(database: Database, projection: Projection) -> None:
         entries: list[LogEntry] = read(connection, after=0, limit=1_000_000)
         version = next(at.version for at in all_positions(connection) if at.name == projection.name)
         try:
-            apply_batch(connection, projection, version, entries, after=0, registry=REGISTRY)
+            BatchApplier(REGISTRY).apply(
+                ViewVersion(connection, projection, version), entries, after=0
+            )
         except PositionMoved:
             return
         raise AssertionError("a batch was applied twice")

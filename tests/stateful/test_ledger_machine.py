@@ -62,8 +62,9 @@ from domain.scim_token.token import ScimToken
 from domain.secret import ENTROPY_BYTES, Pepper, Secret, SecretKind, mint, parse
 from projections.described import rfc3339
 from projections.follow import read_log
-from projections.follow.apply import PositionMoved, apply_batch
+from projections.follow.apply import BatchApplier
 from projections.follow.positions import all_positions
+from projections.follow.view_version import PositionMoved, ViewVersion
 from projections.rebuild.run import rebuild
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
@@ -654,7 +655,9 @@ class LedgerMachine(RuleBasedStateMachine):
         entries = read_log.read(self._app, after=0, limit=10_000)[-back:]
         after = entries[0].position - 1
         with pytest.raises(PositionMoved):
-            apply_batch(self._app, SCIM_TOKENS, at.version, entries, after=after, registry=REGISTRY)
+            BatchApplier(REGISTRY).apply(
+                ViewVersion(self._app, SCIM_TOKENS, at.version), entries, after=after
+            )
         assert self.rows() == before
 
     def head(self) -> int:

@@ -25,7 +25,7 @@ from domain.api_token.rotation import DEFAULT_OVERLAP
 from domain.api_token.token import DEFAULT_LIFETIME, ApiToken
 from domain.commands import NewApiToken
 from domain.errors import InvalidValue
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.ledger import TokenLedger
 from domain.scim_token.rotation import OVERLAP_MAX
 from domain.scim_token.values import check_reason
@@ -123,10 +123,10 @@ def api_token_list(
         raise InvalidValue("--limit", f"must be 1 to {LIST_MAX}")
 
     async def ask(ledger: TokenLedger) -> Sequence[ApiToken]:
-        place = None if after is None else _place(await ledger.api_token(after))
-        page = found = list(await ledger.api_tokens(after=place, limit=limit or LIST_MAX))
+        page_end = None if after is None else _page_end(await ledger.api_token(after))
+        page = found = list(await ledger.api_tokens(after=page_end, limit=limit or LIST_MAX))
         while limit is None and len(page) == LIST_MAX:
-            page = list(await ledger.api_tokens(after=_place(page[-1]), limit=LIST_MAX))
+            page = list(await ledger.api_tokens(after=_page_end(page[-1]), limit=LIST_MAX))
             found += page
         return found
 
@@ -184,8 +184,8 @@ def api_token_revoke(
     show({"id": str(token_id)}, as_json=as_json)
 
 
-def _place(token: ApiToken) -> Place:
-    return Place(token.created_at, token.id)
+def _page_end(token: ApiToken) -> PageEnd:
+    return PageEnd(token.created_at, token.id)
 
 
 def _fields(token: ApiToken) -> Mapping[str, Any]:

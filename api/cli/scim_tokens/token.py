@@ -29,7 +29,7 @@ from api.cli.console import (
 from api.cli.trail import EVERYTHING, Trail, What, ask_trail, kind_of, show_events
 from domain.commands import NewScimToken
 from domain.errors import InvalidValue, NotFound
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.ledger import TokenLedger
 from domain.scim_token.token import ScimToken
 from domain.scim_token.values import NAME_MAX_LENGTH, check_name
@@ -146,9 +146,9 @@ def token_list(
         at, ledger_head = await ledger.time(), await LedgerHeadWatch(ledger.reads).now()
         then = asked_at("--as-of", as_of, latest=at)
         source = TokenQueries(ledger.reads) if then is None else AsOfQueries(ledger.reads)
-        place = None if after is None else _place(ledger, after)
+        page_end = None if after is None else _page_end(ledger, after)
         page = await source.page(
-            narrow, after=place, limit=limit, at=then or at, ledger_head=ledger_head
+            narrow, after=page_end, limit=limit, at=then or at, ledger_head=ledger_head
         )
         return page.documents
 
@@ -247,9 +247,9 @@ def _replayed(
     raise NotFound("no such token")
 
 
-def _place(ledger: TokenLedger, token_id: UUID) -> Place:
+def _page_end(ledger: TokenLedger, token_id: UUID) -> PageEnd:
     """Where a token stands in the list."""
-    return Place(_replayed(ledger, token_id, version=1).created_at, token_id)
+    return PageEnd(_replayed(ledger, token_id, version=1).created_at, token_id)
 
 
 def _of_one_token(event: AuditEvent) -> Mapping[str, Any]:

@@ -75,7 +75,8 @@ async def _open(
     request: StrictRequest, service: Service, token: str, code: str
 ) -> OpenedLink | None:
     """The link; None for one that opens nothing, which is counted as a sign-in that failed is."""
-    service.doors.throttle(request.scope, _DOOR)
+    source = service.doors.client_addresses.address(request.scope)
+    service.doors.throttle_source(source, _DOOR)
     token_id, held = _id(token), read_code(code)
     if token_id is None or held is None:
         service.doors.refusals.count("malformed", _DOOR)

@@ -11,7 +11,7 @@ from api.admission import FOR_ANYONE, requires
 from api.authentication import ApiTokens
 from api.console import cookie, forms
 from api.console.gate import COOKIE, ROOT, SIGN_IN, SIGN_OUT
-from api.console.layout import Text, places_of
+from api.console.layout import Text, links_for
 from api.console.same_origin import is_plain
 from api.doors.decide import user_agent_of
 from api.http.json_body import StrictRequest
@@ -57,7 +57,8 @@ async def sign_in_page(
 @post(SIGN_IN, include_in_schema=False, opt=FOR_ANYONE, status_code=303)
 async def sign_in(request: StrictRequest, service: InjectedService) -> Response[Any]:
     """Open a session; its secret goes into a cookie that no script can read."""
-    service.doors.throttle(request.scope, "api")
+    addresses = service.doors.client_addresses
+    service.doors.throttle_source(addresses.address(request.scope), "api")
     fields = await forms.read(request)
     to = fields.get("to")
     try:
@@ -72,7 +73,6 @@ async def sign_in(request: StrictRequest, service: InjectedService) -> Response[
         opened = await _open_session(request, service, secret)
     except Unauthenticated:
         return _form(to, NOT_SIGNED_IN)
-    addresses = service.doors.client_addresses
     name = cookie.name_of_new(request.scope, addresses)
     if name == cookie.SECURE and addresses.origin(request.scope).scheme == "http":
         _log.warning(UNKNOWN_PROXY_SEEN)
@@ -101,10 +101,10 @@ async def sign_out(
 @get(ROOT, include_in_schema=False, opt=requires(None), status_code=200)
 async def console(request: StrictRequest) -> Response[Any]:
     """The first page that the caller may see."""
-    places = places_of(frozenset(request.user.api_token.permissions))
-    if not places:
+    links = links_for(frozenset(request.user.api_token.permissions))
+    if not links:
         return Template("nothing.html", media_type="text/html")
-    return Redirect(places[0].path, status_code=303)
+    return Redirect(links[0].path, status_code=303)
 
 
 def _form(to: str | None, mistake: str | None, *, is_lost: bool = False) -> Template:

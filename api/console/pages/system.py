@@ -31,7 +31,7 @@ from api.resources.view_status import (
 )
 from api.service import InjectedService, Service
 from api.settings import Settings
-from api.telemetry.catalogue import AUTHENTICATIONS, OUTCOMES, PLACES
+from api.telemetry.catalogue import AUTHENTICATIONS, FIRST_CELLS, OUTCOMES
 from domain.api_token.permissions import Permission
 from domain.errors import AlreadyUnderway
 from projections.projection import Projection
@@ -227,9 +227,9 @@ def _percent(of: Rebuild) -> int | None:
 def refusals(sums: Sequence[int]) -> list[Refused]:
     """What all workers together did not let in, the most frequent reason first."""
     by_reason: Mapping[str, Counter[str]] = {reason: Counter() for reason in REASONS}
-    for (door, _, reason), place in PLACES[AUTHENTICATIONS.name].items():
-        if OUTCOMES[reason] != "accepted" and sums[place]:
-            by_reason[reason][door] = sums[place]
+    for (door, _, reason), cell in FIRST_CELLS[AUTHENTICATIONS.name].items():
+        if OUTCOMES[reason] != "accepted" and sums[cell]:
+            by_reason[reason][door] = sums[cell]
     rows = [
         Refused(reason, REASONS[reason], doors.total(), doors.most_common())
         for reason, doors in by_reason.items()

@@ -107,9 +107,9 @@ async def _rows(
 ) -> tuple[list[Row], str | None]:
     """The rows, and the address of the next page if there is one: two statements."""
     scope = "console tokens", caller.api_token.teams, asked
-    place = await service.cursors.place(after, scope=scope)
+    page_end = await service.cursors.page_end(after, scope=scope)
     found, rotating = await service.tokens.overview(
-        narrow, after=place, limit=PER_PAGE, at=caller.at, ledger_head=caller.ledger_head
+        narrow, after=page_end, limit=PER_PAGE, at=caller.at, ledger_head=caller.ledger_head
     )
     tokens = decode_all(found.documents)
     seen = [glance(token, caller.at, rotating=rotating) for token in tokens]

@@ -114,9 +114,10 @@ class HeaderSections:
         yield b"via", b", ".join([*via, f"{scope['http_version']} scim-ledger".encode()])
         yield b"x-request-id", scope["state"]["request_id"].encode()
         origin = self._client_addresses.origin(scope)
+        address = self._client_addresses.address(scope)
         yield b"x-forwarded-proto", origin.scheme.encode()
-        if origin.address is not None:
-            yield b"x-forwarded-for", origin.address.encode()
+        if address is not None:
+            yield b"x-forwarded-for", address.encode()
         if origin.host is not None:
             yield b"x-forwarded-host", origin.host.encode("latin-1")
         if self._prefix:

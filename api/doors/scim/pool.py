@@ -13,9 +13,9 @@ from api.doors.scim.connection import Connection
 MAX_CONNECTIONS: Final = 100
 """Per worker."""
 SHARE: Final = 25
-"""Of one token: its slow uploads leave three quarters of the places to the other teams."""
+"""Of one token: its slow uploads leave three quarters of the slots to the other teams."""
 WAIT_S: Final = 2.0
-"""For a place. Whoever waits longer had better come back."""
+"""For a slot. Whoever waits longer had better come back."""
 KEEP_ALIVE_S: Final = 4.0
 """Less than the 5 s after which common servers close an idle connection, so that we close first."""
 LIFETIME_S: Final = 60.0
@@ -32,7 +32,7 @@ class ShareTaken(Exception):
     """The token has as many requests under way as one may have."""
 
 
-class NoPlace(Exception):
+class NoSlot(Exception):
     """All connections are taken, and none became free in time."""
 
 
@@ -44,7 +44,7 @@ class Origin(NamedTuple):
     port: int
 
 
-class Places:
+class UpstreamSlots:
     """How many exchanges may be under way, in all and for one holder.
 
     Keeps nothing of who has none.
@@ -61,7 +61,7 @@ class Places:
 
     @asynccontextmanager
     async def taken(self, holder: bytes) -> AsyncIterator[None]:
-        """One place for the block. Raises ShareTaken at once, NoPlace after a while."""
+        """One slot for the block. Raises ShareTaken at once, NoSlot after a while."""
         if self._held[holder] >= self._share:
             raise ShareTaken
         self._held[holder] += 1
@@ -89,7 +89,7 @@ class Places:
             if came.done() and not came.cancelled():  # it came in the same moment
                 self._give_back()
             if isinstance(error, TimeoutError):
-                raise NoPlace from None
+                raise NoSlot from None
             raise
 
     def _give_back(self) -> None:

@@ -23,7 +23,7 @@ from api.doors.scim.client import Answering, Client
 from api.doors.scim.connection import Answer, Broken, Connection
 from api.doors.scim.framing import Framing, Unforwardable, framing_of
 from api.doors.scim.header_sections import BODILESS, METHODS, BadAnswer, HeaderSections
-from api.doors.scim.pool import MAX_CONNECTIONS, NoPlace, Origin, Places, Pool, ShareTaken
+from api.doors.scim.pool import MAX_CONNECTIONS, NoSlot, Origin, Pool, ShareTaken, UpstreamSlots
 from api.doors.scim.target import PLAINLY, NotPlain
 from api.http.asgi_answer import respond
 from api.http.problems import BROKEN_OFF
@@ -63,7 +63,7 @@ class Upstream:
         )
         self._head_timeout_s = settings.upstream_head_timeout_s
         self._idle_timeout_s = settings.upstream_idle_timeout_s
-        self._places = Places()
+        self._slots = UpstreamSlots()
         self._pool = Pool(origin, connect_timeout_s=settings.upstream_connect_timeout_s)
 
     async def forward(
@@ -83,7 +83,7 @@ class Upstream:
         try:
             head, framing = self._headers.request(scope, identity), framing_of(scope)
             async with (
-                self._places.taken(dict(identity)[b"x-scim-token-id"]),
+                self._slots.taken(dict(identity)[b"x-scim-token-id"]),
                 deadline,
                 client.watched(has_body=framing.kind != "none"),
             ):
@@ -177,9 +177,9 @@ class Upstream:
             client.is_taking = False
 
 
-_FAILURES: Final = (Unforwardable, NotPlain, ShareTaken, NoPlace, Broken, BadAnswer, OSError)
+_FAILURES: Final = (Unforwardable, NotPlain, ShareTaken, NoSlot, Broken, BadAnswer, OSError)
 
-_LIMITS: Final = {ShareTaken: "upstream_share", NoPlace: "upstream_connections"}
+_LIMITS: Final = {ShareTaken: "upstream_share", NoSlot: "upstream_connections"}
 
 
 _UNREACHED: Final = "The SCIM service behind this address cannot be reached."
@@ -197,7 +197,7 @@ def _told(error: Exception, *, is_client_awaited: bool) -> tuple[int, str, Mappi
         case ShareTaken():
             detail = "This token has too many requests under way. Wait, then try again."
             return 429, detail, {"Retry-After": str(RETRY_AFTER_S)}
-        case NoPlace():
+        case NoSlot():
             detail = "There are too many requests under way. Wait, then try again."
             return 503, detail, {"Retry-After": str(RETRY_AFTER_S)}
         case TimeoutError():

@@ -40,7 +40,7 @@ from domain.api_token.permissions import Permission
 from domain.api_token.token import DEFAULT_LIFETIME, ApiToken
 from domain.commands import NewApiToken
 from domain.eventstore.lookups.api_tokens import Caller
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.secret import Secret
 
 _SHOWN: Final = ResponseHeader(
@@ -120,7 +120,7 @@ class ApiTokenController(Controller):
         """The good ones that the caller may manage, newest first by (`created_at`, `id`)."""
         caller = request.user
         scope = "api-token", caller.api_token.teams
-        after = await service.cursors.place(next_cursor, scope=scope)
+        after = await service.cursors.page_end(next_cursor, scope=scope)
         page, last = await good_tokens(service, caller, after=after, limit=limit)
         cursor = None if last is None else service.cursors.encode(last, scope=scope)
         return ApiTokenList(limit, cursor, [document(token) for token in page])
@@ -208,8 +208,8 @@ class ApiTokenController(Controller):
 
 
 async def good_tokens(
-    service: Service, caller: Caller, *, after: Place | None, limit: int
-) -> tuple[Sequence[ApiToken], Place | None]:
+    service: Service, caller: Caller, *, after: PageEnd | None, limit: int
+) -> tuple[Sequence[ApiToken], PageEnd | None]:
     """Those that a caller may manage behind a place, newest first, `limit` at most, and where the
     page ends; None at the end of the list.
     """
@@ -220,7 +220,7 @@ async def good_tokens(
         limit=limit + 1,
     )
     page = tokens[:limit]
-    return page, Place(page[-1].created_at, page[-1].id) if len(tokens) > limit else None
+    return page, PageEnd(page[-1].created_at, page[-1].id) if len(tokens) > limit else None
 
 
 def _shown_once(token: ApiToken, secret: Secret) -> Response[CreatedApiToken]:

@@ -72,14 +72,13 @@ def github_reports(signatures: Signatures) -> HTTPRouteHandler:
     )
     async def report(request: StrictRequest, service: InjectedService) -> list[Feedback]:
         """The headers Github-Public-Key-Identifier and -Signature sign the body as it came."""
-        service.doors.throttle(request.scope, "leak-report")
+        source = service.doors.client_addresses.address(request.scope)
+        service.doors.throttle_source(source, "leak-report")
         body = await request.body()
         key_id, signature = (request.headers.get(name, "") for name in (KEY_ID, SIGNATURE))
         if not signatures.is_good(body, key_id=key_id, signature=signature):
             raise NoGoodToken(NOT_SIGNED, was_presented=True)
-        by = SignedReport(
-            service.doors.client_addresses.address(request.scope), user_agent_of(request.scope)
-        )
+        by = SignedReport(source, user_agent_of(request.scope))
         matches = read_list(body, GithubMatch)
         feedback: list[Feedback] = []
         for start in range(0, len(matches), REPORTS_MAX):

@@ -150,7 +150,7 @@ class ScimTokenListController(Controller):
         if then is not None:
             _require_of_the_past(narrow)
         scope = "scim-token", then, narrow
-        after = await service.cursors.place(next_cursor, scope=scope)
+        after = await service.cursors.page_end(next_cursor, scope=scope)
         source = service.tokens if then is None else service.as_of
         page = await source.page(
             narrow, after=after, limit=limit, at=then or caller.at, ledger_head=caller.ledger_head

@@ -8,7 +8,7 @@ from uuid import UUID
 from domain.api_token.session import LIFETIME
 from domain.api_token.token import ApiToken
 from domain.eventstore.lookups.api_tokens import stored_api_token
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.sql_file import statements
 
@@ -22,7 +22,7 @@ async def newest(
     *,
     teams: Sequence[UUID] | None,
     at: datetime,
-    after: Place | None,
+    after: PageEnd | None,
     limit: int,
 ) -> Sequence[ApiToken]:
     """The good ones at `at` that are for these teams alone, newest first; None for all.
@@ -38,7 +38,7 @@ async def newest(
     return [stored_api_token(*row) for row in rows]
 
 
-async def oldest(pool: ReadPool, *, after: Place | None, limit: int) -> Sequence[ApiToken]:
+async def oldest(pool: ReadPool, *, after: PageEnd | None, limit: int) -> Sequence[ApiToken]:
     """Every one, whatever became of it, oldest first. Raises Unavailable."""
     rows = await pool.fetch(_SQL["oldest"], _behind(after, _FIRST_ID) | {"limit": limit})
     return [stored_api_token(*row) for row in rows]
@@ -62,7 +62,7 @@ async def other_managers(pool: ReadPool, token_id: UUID, *, at: datetime) -> Seq
     return [manager_id for (manager_id,) in rows]
 
 
-def _behind(after: Place | None, first: UUID) -> dict[str, Any]:
+def _behind(after: PageEnd | None, first: UUID) -> dict[str, Any]:
     if after is None:
         return {"after_at": None, "after_id": first}
     return {"after_at": after.created_at, "after_id": after.id}

@@ -84,7 +84,7 @@ def _holders(connection: Connection, statement: LiteralString, **asked: object) 
 
 def _store(
     connection: Connection,
-    events: list[keyring.KeyringEvent],
+    events: list[keyring.Retired],
     *,
     clock: Callable[[], datetime],
     command_id: UUID,

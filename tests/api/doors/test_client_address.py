@@ -254,20 +254,20 @@ class TestOrigin:
             "x_forwarded_host": "scim.example.com",
             "host": "internal",
         }
-        assert TRUSTING.origin(scope(PROXY, CLIENT, **told)) == Origin(
-            CLIENT, "https", "scim.example.com"
-        )
-        assert TRUSTING.origin(scope(PEER, CLIENT, **told)) == Origin(PEER, "http", "internal")
-        assert TRUSTING_NOBODY.origin(scope(PROXY, CLIENT, **told)) == Origin(
-            PROXY, "http", "internal"
-        )
+        for addresses, peer, client, origin in (
+            (TRUSTING, PROXY, CLIENT, Origin("https", "scim.example.com")),
+            (TRUSTING, PEER, PEER, Origin("http", "internal")),
+            (TRUSTING_NOBODY, PROXY, PROXY, Origin("http", "internal")),
+        ):
+            asked = scope(peer, CLIENT, **told)
+            assert (addresses.address(asked), addresses.origin(asked)) == (client, origin)
 
     @pytest.mark.parametrize("addresses", [TRUSTING, TRUSTING_NOBODY])
     def test_a_peer_without_an_address_is_trusted_with_nothing(
         self, addresses: ClientAddresses
     ) -> None:
         told = scope(None, CLIENT, x_forwarded_proto="https", x_forwarded_host="a", host="b")
-        assert addresses.origin(told) == Origin(None, "http", "b")
+        assert (addresses.address(told), addresses.origin(told)) == (None, Origin("http", "b"))
 
     @pytest.mark.parametrize("is_one_line", [True, False])
     def test_what_a_client_wrote_before_it_does_not_count(self, is_one_line: bool) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from api.errors import InvalidCursor
 from api.http.cursor import Cursors
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.postgres.read_pool import ReadPool
 from projections.audit_trail.statement import AuditFilter
 from projections.audit_trail.view import KINDS, kinds_left
@@ -42,8 +42,8 @@ INSERT: Final = """
 """
 REVOKE: Final = "UPDATE views.scim_tokens_v1 SET revoked_at = now() WHERE id = %s"
 
-places: st.SearchStrategy[Place] = st.builds(
-    Place,
+places: st.SearchStrategy[PageEnd] = st.builds(
+    PageEnd,
     st.integers(0, 253_402_300_799_999).map(
         lambda ms: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
     ),
@@ -95,7 +95,7 @@ class Pages:
         meanwhile: Sequence[Meanwhile],
         *,
         limit: int,
-        forget: Callable[[Place], Place] = lambda place: place,
+        forget: Callable[[PageEnd], PageEnd] = lambda place: place,
     ) -> None:
         """Page through a team's tokens while others come and go; assert the promise.
 
@@ -123,7 +123,7 @@ class Pages:
         happen: Callable[[Meanwhile], None],
         *,
         limit: int,
-        forget: Callable[[Place], Place],
+        forget: Callable[[PageEnd], PageEnd],
     ) -> list[UUID]:
         pool = ReadPool(self._conninfo)
         try:
@@ -141,7 +141,7 @@ class Pages:
         happen: Callable[[Meanwhile], None],
         *,
         limit: int,
-        forget: Callable[[Place], Place],
+        forget: Callable[[PageEnd], PageEnd],
     ) -> list[UUID]:
         seen = list[UUID]()
         cursor = None
@@ -189,11 +189,11 @@ def test_each_token_that_exists_throughout_is_seen_exactly_once(
 @pytest.mark.parametrize("id_", [UUID(int=0), UUID(int=2**128 - 1)])
 def test_planted_a_cursor_of_the_instant_alone_would_be_caught(pages: Pages, id_: UUID) -> None:
     with pytest.raises(AssertionError):
-        pages.walk([0] * 6, [], limit=2, forget=lambda place: Place(place.created_at, id_))
+        pages.walk([0] * 6, [], limit=2, forget=lambda place: PageEnd(place.created_at, id_))
 
 
 @given(place=places, scope=st.text())
-def test_a_cursor_keeps_its_place(place: Place, scope: str) -> None:
+def test_a_cursor_keeps_its_place(place: PageEnd, scope: str) -> None:
     text = CURSORS.encode(place, scope=scope)
     assert CURSORS.decode(text, scope=scope) == place
     assert text.isascii()
@@ -207,7 +207,7 @@ def test_any_other_text_is_no_cursor(text: str) -> None:
 
 
 @given(place=places, where=st.integers(0), what=st.characters())
-def test_a_cursor_that_was_touched_is_refused(place: Place, where: int, what: str) -> None:
+def test_a_cursor_that_was_touched_is_refused(place: PageEnd, where: int, what: str) -> None:
     text = CURSORS.encode(place, scope="")
     where %= len(text)
     for touched in (
@@ -224,14 +224,14 @@ def test_a_cursor_that_was_touched_is_refused(place: Place, where: int, what: st
 
 
 @given(place=places, scopes=st.lists(st.text(), min_size=2, max_size=2, unique=True))
-def test_a_cursor_is_good_for_its_own_list_only(place: Place, scopes: list[str]) -> None:
+def test_a_cursor_is_good_for_its_own_list_only(place: PageEnd, scopes: list[str]) -> None:
     with pytest.raises(InvalidCursor):
         CURSORS.decode(CURSORS.encode(place, scope=scopes[0]), scope=scopes[1])
 
 
 def of_every_list() -> list[str]:
     """Cursors to one place in lists that are filtered in many ways."""
-    place = Place(datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1))
+    place = PageEnd(datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1))
     ids = [UUID(int=number) for number in range(9)]
     audit = [
         AuditFilter(teams=ids, kinds=kinds_left(asked, outcome), source=ip_network("192.0.2.0/24"))
@@ -261,7 +261,7 @@ def test_a_cursor_is_good_in_another_process() -> None:
 
 
 @given(place=places)
-def test_a_cursor_of_another_deployment_is_refused(place: Place) -> None:
+def test_a_cursor_of_another_deployment_is_refused(place: PageEnd) -> None:
     others = Cursors([b"o" * 32], require_all_keys=all_there)
     with pytest.raises(InvalidCursor):
         CURSORS.decode(others.encode(place, scope=""), scope="")

@@ -1,4 +1,4 @@
-"""A6: who has a place for its connection, and who gives way."""
+"""A6: who has a slot for its connection, and who gives way."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from api.process import FEWEST, OTHER_DESCRIPTORS
 from api.server import heartbeat, supervisor
-from api.server.connection_limits import TURNED_AWAY_AT_ONCE, Place, Places
+from api.server.connection_limits import TURNED_AWAY_AT_ONCE, ConnectionSlot, ConnectionSlots
 from api.server.error_response import Refusal
 from api.server.protocol import StrictHttpProtocol
 from tests.api.server.serving import GOOD, connect, exchange, head, serving, statuses
@@ -28,15 +28,15 @@ OF_ONE: Final = 14
 
 
 class Guest:
-    """A connection as the places see it."""
+    """A connection as the slots see it."""
 
-    def __init__(self, places: Places, address: str) -> None:
-        self.place: Place | None = places.take(self, address)
-        self.is_gone = self.place is None
+    def __init__(self, slots: ConnectionSlots, address: str) -> None:
+        self.slot: ConnectionSlot | None = slots.take(self, address)
+        self.is_gone = self.slot is None
 
     def give_way(self) -> None:
-        assert self.place is not None
-        self.place.leave()
+        assert self.slot is not None
+        self.slot.leave()
         self.is_gone = True
 
 
@@ -48,20 +48,20 @@ class Guest:
 def test_places_are_never_more_than_there_are_and_nobody_busy_gives_way(
     steps: list[tuple[str, str, int]],
 ) -> None:
-    places, guests, busy = Places(8), [Guest(Places(1), "x")], set[Guest]()
+    slots, guests, busy = ConnectionSlots(8), [Guest(ConnectionSlots(1), "x")], set[Guest]()
     for address, step, which in steps:
         guest = guests[which % len(guests)]
         if step in "new":
-            guests.append(Guest(places, address))
-        elif not guest.is_gone and guest.place is not None and len(guests) > 1:
+            guests.append(Guest(slots, address))
+        elif not guest.is_gone and guest.slot is not None and len(guests) > 1:
             if step in "busy":
-                guest.place.busy()
+                guest.slot.busy()
                 busy.add(guest)
             elif step in "idle":
-                guest.place.idle()
+                guest.slot.idle()
                 busy.discard(guest)
             else:
-                guest.place.leave()
+                guest.slot.leave()
                 guest.is_gone = True
                 busy.discard(guest)
         assert not any(guest.is_gone for guest in busy)
@@ -69,57 +69,57 @@ def test_places_are_never_more_than_there_are_and_nobody_busy_gives_way(
 
 
 def test_the_longest_idle_connection_of_the_peer_that_has_the_most_gives_way() -> None:
-    places = Places(LIMIT)
-    few = [Guest(places, "192.0.2.1") for _ in range(4)]
-    many = [Guest(places, "192.0.2.2") for _ in range(12)]
+    slots = ConnectionSlots(LIMIT)
+    few = [Guest(slots, "192.0.2.1") for _ in range(4)]
+    many = [Guest(slots, "192.0.2.2") for _ in range(12)]
     for guest in many[:3]:
-        assert guest.place is not None
-        guest.place.busy()
-    assert many[1].place is not None
-    many[1].place.idle()
+        assert guest.slot is not None
+        guest.slot.busy()
+    assert many[1].slot is not None
+    many[1].slot.idle()
 
     for address in ("192.0.2.3", "192.0.2.1", "192.0.2.2"):
-        assert not Guest(places, address).is_gone
+        assert not Guest(slots, address).is_gone
 
     assert not any(guest.is_gone for guest in few)
     assert [guest.is_gone for guest in many] == [False] * 3 + [True] * 3 + [False] * 6
 
 
 def test_no_peer_gets_them_all_however_busy_it_is() -> None:
-    places = Places(LIMIT)
-    guests = [Guest(places, "192.0.2.1") for _ in range(OF_ONE)]
+    slots = ConnectionSlots(LIMIT)
+    guests = [Guest(slots, "192.0.2.1") for _ in range(OF_ONE)]
     for guest in guests:
-        assert guest.place is not None
-        guest.place.busy()
+        assert guest.slot is not None
+        guest.slot.busy()
 
-    assert Guest(places, "192.0.2.1").is_gone
-    assert not Guest(places, "192.0.2.2").is_gone
+    assert Guest(slots, "192.0.2.1").is_gone
+    assert not Guest(slots, "192.0.2.2").is_gone
 
 
 @pytest.mark.parametrize("first", ["2001:db8::", "fe80::1%eth0"])
 def test_a_network_of_ipv6_is_one_peer(first: str) -> None:
-    places = Places(LIMIT)
+    slots = ConnectionSlots(LIMIT)
     for number in range(OF_ONE):
-        guest = Guest(places, f"2001:db8::{number + 1:x}" if first.startswith("2001") else first)
-        assert guest.place is not None
-        guest.place.busy()
+        guest = Guest(slots, f"2001:db8::{number + 1:x}" if first.startswith("2001") else first)
+        assert guest.slot is not None
+        guest.slot.busy()
 
-    assert Guest(places, first).is_gone
-    assert not Guest(places, "2001:db8:0:1::1").is_gone
+    assert Guest(slots, first).is_gone
+    assert not Guest(slots, "2001:db8:0:1::1").is_gone
 
 
 def test_who_found_no_place_takes_no_part() -> None:
-    places = Places(1)
-    first = Guest(places, "192.0.2.1")
-    assert first.place is not None
-    first.place.busy()
-    assert Guest(places, "192.0.2.2").is_gone
+    slots = ConnectionSlots(1)
+    first = Guest(slots, "192.0.2.1")
+    assert first.slot is not None
+    first.slot.busy()
+    assert Guest(slots, "192.0.2.2").is_gone
 
-    first.place.leave()
-    first.place.leave()
-    first.place.idle()
+    first.slot.leave()
+    first.slot.leave()
+    first.slot.idle()
 
-    assert not Guest(places, "192.0.2.2").is_gone
+    assert not Guest(slots, "192.0.2.2").is_gone
 
 
 class Small(StrictHttpProtocol):
@@ -176,7 +176,7 @@ def test_so_do_those_that_ask_for_nothing(
 def test_a_connection_too_many_is_told_to_come_back(
     address: tuple[str, int], clients: contextlib.ExitStack
 ) -> None:
-    """Those being served keep their places;
+    """Those being served keep their slots;
     who sent its request at once can read that there is none.
     """
     busy = [clients.enter_context(connect(address)) for _ in range(OF_ONE)]
@@ -212,7 +212,7 @@ def limits(soft: int, hard: int) -> Any:
         "import json, resource\n"
         "from api.process import TooFewDescriptors\n"
         "from api.process import check_descriptor_limit, raise_descriptor_limit\n"
-        "from api.server.connection_limits import places_of\n"
+        "from api.server.connection_limits import slots_of\n"
         "try: check_descriptor_limit()\n"
         "except TooFewDescriptors as error: print(json.dumps(str(error)))\n"
         "else:\n"
@@ -220,7 +220,7 @@ def limits(soft: int, hard: int) -> Any:
         "    class Worker: pass\n"
         "    worker = Worker()\n"
         "    print(json.dumps([resource.getrlimit(resource.RLIMIT_NOFILE), "
-        "places_of(worker, most=2048).limit]))\n"
+        "slots_of(worker, most=2048).limit]))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -17,7 +17,7 @@ from litestar.testing import TestClient
 from api.app import build
 from api.settings import Settings
 from api.telemetry import catalogue
-from api.telemetry.catalogue import AUTHENTICATIONS, CELLS, COUNTED, PLACES
+from api.telemetry.catalogue import AUTHENTICATIONS, CELLS, COUNTED, FIRST_CELLS
 from api.telemetry.exposition import counted
 from api.telemetry.instruments import Instruments
 from api.telemetry.pages import Pages, new_pages
@@ -140,8 +140,8 @@ def test_each_page_is_one_workers_and_the_sum_is_of_all() -> None:
         instruments = Instruments(page)
         instruments.doors.authentications.add(("scim", "good"))
         instruments.http.connections.add(number)
-    place = PLACES[AUTHENTICATIONS.name]["scim", "accepted", "good"]
-    opened = PLACES[catalogue.CONNECTIONS.name][()]
+    place = FIRST_CELLS[AUTHENTICATIONS.name]["scim", "accepted", "good"]
+    opened = FIRST_CELLS[catalogue.CONNECTIONS.name][()]
     assert [pages[0].sums()[each] for each in (place, opened)] == [3, 6]
     Instruments(Pages(fd, 2))  # a worker in the place of one that died
     assert [pages[0].sums()[each] for each in (place, opened)] == [3, 4], (
@@ -154,7 +154,7 @@ def test_each_series_has_its_cells_and_no_other() -> None:
     taken = [
         place + offset
         for metric in COUNTED
-        for place in PLACES[metric.name].values()
+        for place in FIRST_CELLS[metric.name].values()
         for offset in range(metric.cells)
     ]
     assert sorted(taken) == list(range(CELLS))

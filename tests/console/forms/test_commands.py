@@ -15,8 +15,8 @@ from domain.authority import ApiCall
 
 OPENED: Final = str(uuid4())
 CALL: Final = ApiCall(uuid4(), None, None, ())
-TEXTS: Final = st.text("ab=\0,/", max_size=4)
-FIELDS: Final = st.dictionaries(TEXTS.filter(bool).map(lambda name: f"of {name}"), TEXTS)
+TEXTS: Final = st.text("ab=&\0,/", max_size=4)
+FIELDS: Final = st.dictionaries(TEXTS, TEXTS)
 
 
 def fields_of(form: dict[str, str], opened: str = OPENED) -> dict[str, str]:
@@ -35,6 +35,14 @@ def test_one_form_is_one_command_however_often_it_is_sent(
     again = forms.key_of(fields_of(other), CALL, "/a")
     assert again.id == first.id
     assert (again.request == first.request) == (form == other)
+
+
+@pytest.mark.parametrize("between", ["\0", "&", "\n", " ", ""])
+def test_a_value_that_reads_like_a_further_field_is_told_apart(between: str) -> None:
+    one, two = {"a": f"b{between}c=d"}, {"a": "b", "c": "d"}
+    keys = [forms.key_of(fields_of(form), CALL, "/a") for form in (one, two)]
+    assert keys[0].id == keys[1].id
+    assert keys[0].request != keys[1].request
 
 
 @settings(max_examples=40)

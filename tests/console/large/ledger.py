@@ -14,7 +14,7 @@ from api.console.cookie import LOOPBACK
 from api.http.cursor import Cursors
 from domain.authority import Operator
 from domain.commands import ScimTokenChange
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from domain.secret import Pepper, Secret
@@ -115,7 +115,7 @@ def _first_pages(service: RunningService, seeded: Seeded) -> dict[str, str]:
         seeded.token_ids[len(seeded.token_ids) // 2 + 1],
     )
     cursors = Cursors(PEPPER.derived("cursor"), require_all_keys=_of_one_key)
-    middle = cursors.encode(Place(at, id_), scope=("console tokens", None, {}))
+    middle = cursors.encode(PageEnd(at, id_), scope=("console tokens", None, {}))
     queries = {
         "active": "",
         "in the middle": f"after={middle}",

@@ -17,7 +17,7 @@ from domain.api_token.session import LIFETIME
 from domain.api_token.token import ApiToken
 from domain.authority import covers, is_manager, sees
 from domain.eventstore.lookups import listed_api_tokens
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.postgres.connection import configure
 from domain.postgres.read_pool import FORGET_PLANS
 from domain.postgres.session import READING
@@ -34,7 +34,7 @@ BLOCKS: Final = 1000
 """Of 8 kB, for a page of a hundred: seven for each row, of three tables; the others hold the
 entries of an index that are passed by."""
 TEAM, OTHER = UUID(int=8), UUID(int=9)
-MIDDLE: Final = Place(AT - timedelta(days=20), UUID(int=1 << 127))
+MIDDLE: Final = PageEnd(AT - timedelta(days=20), UUID(int=1 << 127))
 STATES: Final = ("none", "of another day", "of today", "of an empty table")
 
 
@@ -84,7 +84,7 @@ def test_page_after_page_a_manager_is_told_of_the_good_ones_that_it_sees(
                 told.extend(page)
                 if len(page) < limit:
                     return
-                after = Place(page[-1].created_at, page[-1].id)
+                after = PageEnd(page[-1].created_at, page[-1].id)
 
     run(main())
     expected = [
@@ -108,8 +108,8 @@ def test_page_after_page_the_operator_is_told_of_all(few: Database, run: Run, li
     assert len(told) == FEW
 
 
-def behind(told: Sequence[ApiToken]) -> Place | None:
-    return Place(told[-1].created_at, told[-1].id) if told else None
+def behind(told: Sequence[ApiToken]) -> PageEnd | None:
+    return PageEnd(told[-1].created_at, told[-1].id) if told else None
 
 
 def test_the_sessions_that_a_revocation_ends_are_those_that_go_on(few: Database, run: Run) -> None:
@@ -205,7 +205,7 @@ def analyze(database: Database) -> None:
         owner.execute("VACUUM ANALYZE")
 
 
-def asked(after: Place | None = None, **more: Any) -> Mapping[str, Any]:
+def asked(after: PageEnd | None = None, **more: Any) -> Mapping[str, Any]:
     at, id_ = (after.created_at, after.id) if after else (None, UUID(int=(1 << 128) - 1))
     return {"at": AT, "session": LIFETIME, "after_at": at, "after_id": id_, "limit": LIMIT, **more}
 

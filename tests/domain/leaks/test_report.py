@@ -171,14 +171,14 @@ def test_a_token_that_stands_twice_in_a_report_is_decided_in_turn() -> None:
     states = States({TOKEN_ID: token})
     holder, other = Holder(token, (FIRST.value,)), Leak("https://example.com/b")
     found = [(holder, PUBLIC), (holder, PUBLIC), (holder, other)]
-    changes, answers = decide(found, states, signed={TOKEN_ID: ADA}, revokes=True, at=T3)
+    changes, answers = decide(found, states, actors={TOKEN_ID: ADA}, revokes=True, at=T3)
     assert [list(events) for _, events in changes] == [[FOUND, ENDED], [], []]
     assert [(each.state, each.action) for each in answers] == [
         ("live", "revoked"),
         ("revoked", "none"),
         ("revoked", "none"),
     ]
-    changes, answers = decide(found, states, signed={TOKEN_ID: ADA}, revokes=False, at=T3)
+    changes, answers = decide(found, states, actors={TOKEN_ID: ADA}, revokes=False, at=T3)
     assert [len(events) for _, events in changes] == [1, 0, 1]
     assert answers == [
         LeakAnswer(TOKEN_ID, "live", action) for action in ("marked", "none", "marked")

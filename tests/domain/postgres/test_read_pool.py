@@ -129,7 +129,7 @@ def test_who_leaves_as_the_answer_comes_leaves_the_connection_as_good_as_before(
                 await leave(pool, statement, answer=answer)
                 for _ in range(3):
                     assert await pool.fetch(statement) == [(answer,)]
-                assert (pool._places, pool._idle) == (1, before)
+                assert (pool._slots, pool._idle) == (1, before)
         finally:
             await pool.close()
 

@@ -12,8 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from projections.follow import apply as applying
-from projections.projection import Projection
+from projections.follow.view_version import ViewVersion
 from projections.rebuild import bulk
 from projections.rebuild.requests import Rebuild, latest, request, underway
 from projections.rebuild.worker import Rebuilder
@@ -57,12 +56,12 @@ def sleeping(
     begun = threading.Event()
     function = getattr(where, name)
 
-    def slow(connection: psycopg.Connection, projection: Projection, *rest: Any) -> None:
+    def slow(version: ViewVersion, *rest: Any) -> None:
         begun.set()
-        with connection.transaction():
-            connection.execute("SELECT pg_sleep(%s)", [seconds])
+        with version.connection.transaction():
+            version.connection.execute("SELECT pg_sleep(%s)", [seconds])
             time.sleep(min(seconds, 2 * LIMIT_MS / 1000))
-            function(connection, projection, *rest)
+            function(version, *rest)
 
     monkeypatch.setattr(where, name, slow)
     return begun
@@ -128,7 +127,7 @@ def test_a_view_follows_longer_than_its_role_may(
 ) -> None:
     history(database)
     with limited(database), running(database):
-        sleeping(monkeypatch, applying, "set_last", seconds=0.3)
+        sleeping(monkeypatch, ViewVersion, "set_last", seconds=0.3)
         further_events(database)
         until(lambda: position(database).lag == 0)
     catch_up(database)
@@ -140,7 +139,7 @@ def test_a_batch_that_somebody_cancels_is_applied_later(
     history(database)
     with running(database):
         with monkeypatch.context() as patch:
-            begun = sleeping(patch, applying, "set_last", seconds=20)
+            begun = sleeping(patch, ViewVersion, "set_last", seconds=20)
             further_events(database)
             assert begun.wait(20)
         until(lambda: bool(cancel(database)))

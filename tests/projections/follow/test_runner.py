@@ -16,11 +16,11 @@ from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.eventstore.event_registry import REGISTRY, EventRegistry
 from domain.scim_token.events import Created
-from projections.follow import apply as applying
 from projections.follow import read_log
-from projections.follow.apply import PositionMoved, apply_batch
+from projections.follow.apply import BatchApplier
 from projections.follow.locks import LEADER
 from projections.follow.positions import ensure_live
+from projections.follow.view_version import PositionMoved, ViewVersion
 from projections.projection import LogEntry, Projection, UnappliableEvent
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
@@ -85,7 +85,9 @@ class TestExactlyOnce:
             psycopg.connect(database.app, autocommit=True) as connection,
             pytest.raises(PositionMoved),
         ):
-            apply_batch(connection, counter, 1, read(database), after=0, registry=REGISTRY)
+            BatchApplier(REGISTRY).apply(
+                ViewVersion(connection, counter, 1), read(database), after=0
+            )
         assert select(database, "TABLE views.counter_v1") == before
         assert [events for _, events in before] == [3]
 
@@ -97,14 +99,10 @@ class TestExactlyOnce:
             psycopg.connect(database.app, autocommit=True) as connection,
             pytest.raises(PositionMoved),
         ):
-            apply_batch(
-                connection,
-                scim_tokens.PROJECTION,
-                1,
+            BatchApplier(REGISTRY).apply(
+                ViewVersion(connection, scim_tokens.PROJECTION, 1, "building"),
                 read(database),
                 after=0,
-                registry=REGISTRY,
-                role="building",
             )
         assert select(database, ROWS) == []
 
@@ -149,25 +147,27 @@ Apply = Callable[[psycopg.Connection, Projection, Sequence[LogEntry]], None]
 def whole(
     connection: psycopg.Connection, projection: Projection, entries: Sequence[LogEntry]
 ) -> None:
-    apply_batch(connection, projection, 1, entries, after=0, registry=REGISTRY)
+    BatchApplier(REGISTRY).apply(ViewVersion(connection, projection, 1), entries, after=0)
 
 
 def rows_then_position(
     connection: psycopg.Connection, projection: Projection, entries: Sequence[LogEntry]
 ) -> None:
+    version = ViewVersion(connection, projection, 1)
     rows: dict[Any, Any] = {}
     projection.fold(rows, entries, REGISTRY)
-    applying.put(connection, projection, 1, list(rows.values()))
-    applying.move(connection, projection, 1, entries[-1].position, after=0, role="live")
+    version.put(list(rows.values()))
+    version.move(entries[-1].position, after=0)
 
 
 def position_then_rows(
     connection: psycopg.Connection, projection: Projection, entries: Sequence[LogEntry]
 ) -> None:
+    version = ViewVersion(connection, projection, 1)
     rows: dict[Any, Any] = {}
     projection.fold(rows, entries, REGISTRY)
-    applying.move(connection, projection, 1, entries[-1].position, after=0, role="live")
-    applying.put(connection, projection, 1, list(rows.values()))
+    version.move(entries[-1].position, after=0)
+    version.put(list(rows.values()))
 
 
 def is_atomic(database: Database, apply: Apply) -> bool:
@@ -280,8 +280,8 @@ class TestPoison:
             psycopg.connect(database.app, autocommit=True) as connection,
             pytest.raises(UnappliableEvent) as caught,
         ):
-            apply_batch(
-                connection, scim_tokens.PROJECTION, 1, read(database), after=0, registry=REGISTRY
+            BatchApplier(REGISTRY).apply(
+                ViewVersion(connection, scim_tokens.PROJECTION, 1), read(database), after=0
             )
         assert caught.value.position == 22
         assert position(database).position == 21

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from domain.errors import StoreReadOnly
 from projections.follow import locks
+from projections.follow.view_version import ViewVersion
 from projections.projection import Projection
 from projections.rebuild import bulk, steps
 from projections.rebuild.requests import latest, request, underway
@@ -120,8 +121,8 @@ class TestInterrupted:
     def test_one_whose_connection_is_lost_is_asked_for_still_and_not_told_to_have_failed(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def lose(connection: psycopg.Connection, *_: object) -> None:
-            connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        def lose(version: ViewVersion) -> None:
+            version.connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
         monkeypatch.setattr(bulk, "index", lose)
         history(database, rounds=1)

@@ -17,7 +17,6 @@ from domain.scim_token.events import Presentation
 from projections.audit_trail.queries import AuditQueries
 from projections.audit_trail.statement import AuditFilter, Span
 from projections.follow import positions, read_log
-from projections.follow.apply import move
 from projections.projection import Projection
 from projections.rebuild import bulk
 from projections.rebuild.compare import Difference, Unreadable
@@ -255,11 +254,11 @@ def switch_without_the_tail(self: Rebuilding) -> bool:
     assert self._row is not None
     with self._connection.transaction():
         reached = self._lock_versions()
-        at, target = reached[self._version], max(reached.values())
+        at, target = reached[self._version.number], max(reached.values())
         assert at < target
-        move(self._connection, self._projection, self._version, target, after=at, role="building")
+        self._version.move(target, after=at)
         self._connection.execute(positions.RETIRE, [name, shape])
-        self._connection.execute(positions.GO_LIVE, [name, self._version])
+        self._connection.execute(positions.GO_LIVE, [name, self._version.number])
         self._row.finish()
     return True
 

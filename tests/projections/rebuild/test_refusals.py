@@ -11,8 +11,8 @@ import pytest
 from domain.eventstore.event_registry import REGISTRY
 from domain.scim_token.events import Created, Rotated
 from projections.follow import read_log
-from projections.follow.apply import copy, move
 from projections.follow.positions import create_version
+from projections.follow.view_version import ViewVersion
 from projections.projection import LogEntry, UnappliableEvent
 from projections.rebuild import bulk
 from projections.rebuild.requests import latest
@@ -120,8 +120,8 @@ class TestAtomic:
 
     def test_a_position_in_a_second_transaction_is_noticed(self, database: Database) -> None:
         def write(filling: bulk._Filling, position: int) -> None:
-            copy(filling._connection, VIEW, 2, filling.rows.values())
-            move(filling._connection, VIEW, 2, position, after=0, role="building")
+            filling._version.copy(filling.rows.values())
+            filling._version.move(position, after=0)
 
         assert not self.is_atomic(database, write)
 
@@ -139,7 +139,7 @@ class TestAtomic:
             )
         with app(database) as connection:
             create_version(connection, VIEW, 2, role="building")
-            filling = bulk._Filling(connection, VIEW, 2)
+            filling = bulk._Filling(ViewVersion(connection, VIEW, 2, "building"))
             entries = read_log.read(connection, after=0, limit=1000)
             entries = [entry for entry in entries if entry.topic in VIEW.topics]
             VIEW.fold(filling.rows_for(entries), entries, REGISTRY)

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.postgres.connection import configure
 from domain.postgres.session import READING
 from domain.scim_token.conditions import LongestLives, TokenConditions
@@ -83,7 +83,7 @@ def walked(
     """All that is chosen. reads_at_most: rows of the table, in one statement."""
     found: list[UUID] = []
     for index in indexes(where, teams):
-        after: Place | None = None
+        after: PageEnd | None = None
         while True:
             select, parameters = statement(where, index, teams=teams, after=after)
             text = psycopg.ClientCursor(connection).mogrify(select.format(table=TABLE), parameters)
@@ -93,7 +93,7 @@ def walked(
             found += row[1] or []
             if row[2] is None:
                 break
-            after = Place(row[2], row[3])
+            after = PageEnd(row[2], row[3])
     return found
 
 
@@ -113,7 +113,7 @@ def test_a_step_far_behind_begins_there(
     """What stands before it in the index is not passed over."""
     monkeypatch.setattr(matching, "STEP", STEP)
     blocks = []
-    for after in (None, Place(T0 + timedelta(seconds=ROWS / 60), UUID(int=ROWS // 20))):
+    for after in (None, PageEnd(T0 + timedelta(seconds=ROWS / 60), UUID(int=ROWS // 20))):
         where, teams = QUESTIONS["all that are old"]
         select, parameters = statement(where, {}, teams=teams, after=after)
         text = psycopg.ClientCursor(table).mogrify(select.format(table=TABLE), parameters)

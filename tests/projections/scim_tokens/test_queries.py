@@ -14,7 +14,7 @@ import pytest
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.errors import ProjectionBehind
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.ledger import TokenLedger
 from domain.scim_token.events import Presentation
 from projections.scim_tokens.filters import TokenFilter
@@ -50,7 +50,7 @@ class Reader:
         return token.id
 
     async def page(
-        self, narrow: TokenFilter = EVERYTHING, *, after: Place | None = None, limit: int = 100
+        self, narrow: TokenFilter = EVERYTHING, *, after: PageEnd | None = None, limit: int = 100
     ) -> TokenPage:
         catch_up(self.database)
         return await self.queries.page(

@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from domain.eventstore.lookups.place import Place
+from domain.eventstore.lookups.page_end import PageEnd
 from domain.postgres.connection import configure
 from domain.postgres.read_pool import FORGET_PLANS
 from domain.postgres.session import READING
@@ -268,7 +268,7 @@ def table(server: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Conne
 
 
 def asked(
-    question: str, *, as_it_was: bool, after: Place | None = None, few: int = FEW
+    question: str, *, as_it_was: bool, after: PageEnd | None = None, few: int = FEW
 ) -> tuple[str, Mapping[str, Any]]:
     narrow, _ = QUESTIONS[question]
     if not as_it_was:
@@ -284,7 +284,7 @@ def explain(
     question: str,
     *,
     as_it_was: bool = False,
-    after: Place | None = None,
+    after: PageEnd | None = None,
     few: int = FEW,
 ) -> dict[str, Any]:
     """What the database did for a question, by a prepared statement, whose plan is made once."""
@@ -352,7 +352,7 @@ def unsuitable(plan: dict[str, Any], *, times: int | None) -> list[str]:
 def test_a_page_is_read_along_an_index(table: psycopg.Connection, question: str) -> None:
     times = QUESTIONS[question][1]
     assert unsuitable(explain(table, question), times=times) == []
-    middle = Place(T0 + timedelta(seconds=ROWS / 6), UUID(int=ROWS // 2))
+    middle = PageEnd(T0 + timedelta(seconds=ROWS / 6), UUID(int=ROWS // 2))
     assert unsuitable(explain(table, question, after=middle), times=times) == []
 
 
@@ -364,7 +364,7 @@ def test_a_page_far_behind_begins_there(
     """What stands before it in the index is not passed over."""
     if as_it_was and not is_of_now(QUESTIONS[question][0]):
         question = "all, whatever became of them"
-    far = Place(T0 + timedelta(seconds=ROWS / 6 * 0.05), UUID(int=ROWS // 20))
+    far = PageEnd(T0 + timedelta(seconds=ROWS / 6 * 0.05), UUID(int=ROWS // 20))
     blocks = [
         blocks_read(explain(table, question, as_it_was=as_it_was, after=after))
         for after in (None, far)
@@ -375,9 +375,9 @@ def test_a_page_far_behind_begins_there(
 def test_nor_what_ends_too_late(table: psycopg.Connection) -> None:
     """Of a life whose tokens end later than asked for, the page behind another begins further."""
     with table.transaction(force_rollback=True):
-        blocks = [blocks_read(explain(table, "about to end", after=Place(AT, ABSENT)))]
+        blocks = [blocks_read(explain(table, "about to end", after=PageEnd(AT, ABSENT)))]
         table.execute(_ENDING_LATE.encode(), [ROWS, AT])
-        blocks.append(blocks_read(explain(table, "about to end", after=Place(AT, ABSENT))))
+        blocks.append(blocks_read(explain(table, "about to end", after=PageEnd(AT, ABSENT))))
     assert blocks[1] <= blocks[0] + PASSED_OVER_MAX
 
 
@@ -394,7 +394,7 @@ def test_nor_what_ends_too_late(table: psycopg.Connection) -> None:
 def test_a_user_s_tokens_are_not_looked_at_one_by_one_where_they_are_many(
     table: psycopg.Connection, question: str
 ) -> None:
-    middle = Place(T0 + timedelta(seconds=ROWS / 6), UUID(int=ROWS // 2))
+    middle = PageEnd(T0 + timedelta(seconds=ROWS / 6), UUID(int=ROWS // 2))
     for after in (None, middle):
         assert unsuitable(explain(table, question, after=after, few=30), times=20) == []
 
@@ -423,7 +423,7 @@ def test_among_a_million_tokens_a_page_reads_no_more(server: str, state: str) ->
         if state == "of today":
             connection.execute(f"ANALYZE {TABLE}".encode())
         configure(connection, READING)
-        middle = Place(T0 + timedelta(seconds=MANY_ROWS / 6), UUID(int=MANY_ROWS // 2))
+        middle = PageEnd(T0 + timedelta(seconds=MANY_ROWS / 6), UUID(int=MANY_ROWS // 2))
         wrong = {
             (question, place): found
             for question, (narrow, few) in QUESTIONS.items()

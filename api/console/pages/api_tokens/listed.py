@@ -26,8 +26,8 @@ async def api_tokens(
     """One page, newest first: one statement besides the session's. done: what was just done."""
     caller = request.user
     scope = "console api-tokens", caller.api_token.teams
-    place = await service.cursors.place(after, scope=scope)
-    rows, last = await good_tokens(service, caller, after=place, limit=PER_PAGE)
+    page_end = await service.cursors.page_end(after, scope=scope)
+    rows, last = await good_tokens(service, caller, after=page_end, limit=PER_PAGE)
     cursor = None if last is None else service.cursors.encode(last, scope=scope)
     return page(
         request,

@@ -10,7 +10,6 @@ from domain.event import Actor, Recorded
 from domain.keyring.retirement import (
     KEYRING_ID,
     Holders,
-    KeyringEvent,
     NotRetirable,
     Retired,
     evolve,
@@ -23,7 +22,7 @@ NOBODY = Holders(0, [])
 KNOWN: dict[int, datetime | None] = {1: None, 2: T0, 3: None}
 
 
-def asked(generation: int, holders: Holders = NOBODY, reason: str = "yearly") -> list[KeyringEvent]:
+def asked(generation: int, holders: Holders = NOBODY, reason: str = "yearly") -> list[Retired]:
     return retire(generation, known=KNOWN, holders=holders, by=BY, reason=reason)
 
 

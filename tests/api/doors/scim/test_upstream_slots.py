@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from api.doors.client_address import ClientAddresses
 from api.doors.scim import client
 from api.doors.scim import pool as pools
-from api.doors.scim.pool import MAX_CONNECTIONS, SHARE, NoPlace, Places, ShareTaken
+from api.doors.scim.pool import MAX_CONNECTIONS, SHARE, NoSlot, ShareTaken, UpstreamSlots
 from api.doors.scim.proxy import Upstream
 from api.settings import Settings
 from tests.api.doors.scim.proxied import Proxied
@@ -33,17 +33,17 @@ ALICE, BOB = b"alice", b"bob"
 
 def test_one_holder_has_a_share_and_leaves_the_rest(run: Run) -> None:
     async def story() -> None:
-        places = Places(most=3, share=2, wait_s=0.05)
-        async with places.taken(ALICE), places.taken(ALICE):
+        slots = UpstreamSlots(most=3, share=2, wait_s=0.05)
+        async with slots.taken(ALICE), slots.taken(ALICE):
             with pytest.raises(ShareTaken):
-                async with places.taken(ALICE):
+                async with slots.taken(ALICE):
                     pass
-            async with places.taken(BOB):
-                with pytest.raises(NoPlace):
-                    async with places.taken(BOB):
+            async with slots.taken(BOB):
+                with pytest.raises(NoSlot):
+                    async with slots.taken(BOB):
                         pass
-        assert not places._held, "nothing is kept of who has none"
-        async with places.taken(ALICE), places.taken(ALICE), places.taken(BOB):
+        assert not slots._held, "nothing is kept of who has none"
+        async with slots.taken(ALICE), slots.taken(ALICE), slots.taken(BOB):
             pass
 
     run(story())
@@ -51,30 +51,30 @@ def test_one_holder_has_a_share_and_leaves_the_rest(run: Run) -> None:
 
 def test_a_place_that_becomes_free_goes_to_who_waited_longest(run: Run) -> None:
     async def story() -> None:
-        places, order = Places(most=1, share=9, wait_s=5), []
+        slots, order = UpstreamSlots(most=1, share=9, wait_s=5), []
 
         async def take(name: int) -> None:
-            async with places.taken(b"%d" % name):
+            async with slots.taken(b"%d" % name):
                 order.append(name)
 
-        async with places.taken(ALICE):
+        async with slots.taken(ALICE):
             waiting = [asyncio.create_task(take(name)) for name in range(4)]
             await asyncio.sleep(0.01)
             waiting[1].cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         assert order == [0, 2, 3]
-        assert not places._held
-        async with places.taken(ALICE):
+        assert not slots._held
+        async with slots.taken(ALICE):
             pass
 
     run(story())
 
 
 class Guests:
-    """Who comes for a place of two, is inside, leaves, or gives up."""
+    """Who comes for a slot of two, is inside, leaves, or gives up."""
 
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    def __init__(self, slots: UpstreamSlots) -> None:
+        self._slots = slots
         self._leaves: dict[asyncio.Task[None], asyncio.Event] = {}
         self.inside: list[asyncio.Task[None]] = []
 
@@ -84,8 +84,8 @@ class Guests:
     async def _visit(self) -> None:
         this = asyncio.current_task()
         assert this is not None
-        with suppress(NoPlace):
-            async with self._places.taken(b"%d" % id(this)):
+        with suppress(NoSlot):
+            async with self._slots.taken(b"%d" % id(this)):
                 self.inside.append(this)
                 try:
                     assert len(self.inside) <= 2
@@ -127,8 +127,8 @@ A_PLACE_COMES_TO_ONE_WHO_GIVES_UP: Final = [
 @given(steps=st.lists(STEPS, max_size=25))
 def test_no_place_is_lost_and_none_is_made(steps: list[tuple[str, int]]) -> None:
     async def story() -> None:
-        places = Places(most=2, share=1, wait_s=1.0)
-        guests = Guests(places)
+        slots = UpstreamSlots(most=2, share=1, wait_s=1.0)
+        guests = Guests(slots)
         for does, which in steps:
             if does == "come":
                 guests.come()
@@ -139,10 +139,10 @@ def test_no_place_is_lost_and_none_is_made(steps: list[tuple[str, int]]) -> None
             else:
                 await asyncio.sleep(1.0 if does == "wait" else 0)
         await guests.end()
-        assert not places._held
-        async with places.taken(ALICE), places.taken(BOB):
-            with pytest.raises(NoPlace):
-                async with places.taken(b"eve"):
+        assert not slots._held
+        async with slots.taken(ALICE), slots.taken(BOB):
+            with pytest.raises(NoSlot):
+                async with slots.taken(b"eve"):
                     pass
 
     with asyncio.Runner(loop_factory=HastyLoop) as runner:
@@ -203,7 +203,7 @@ def test_slow_uploads_of_one_token_leave_room_for_all_others(running: RunningSer
         headers = {"Authorization": f"Bearer {slow}"}
 
         def is_share_taken() -> bool:
-            begin_upload()  # in place of one that came while the look below had the last place
+            begin_upload()  # in place of one that came while the look below had the last slot
             return running.client.get("/scim/v2/Users", headers=headers).status_code == 429
 
         until(is_share_taken, what="the share")

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 
-class Place(msgspec.Struct, frozen=True):
+class PageEnd(msgspec.Struct, frozen=True):
     """The last one on a page, of a list by (created_at, id): the next page goes on behind it."""
 
     created_at: datetime
