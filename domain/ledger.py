@@ -100,7 +100,7 @@ class TokenLedger(
         )
         self.reads = ReadPool(conninfo, primary=primary, instruments=instruments.reads)
         self._newer_keys = NewerPeppers(self.reads, pepper)
-        self._append_probe = AppendProbe(self.reads, self.gate.faults)
+        self._append_probe = AppendProbe(self.reads, self.gate.faults, self.gate.uses.connect)
         self._link_keys = pepper.derived(KEY_PURPOSE)
         self._rekeyer = Rekeyer(self.gate, self.reads, pepper, new_id=clock_and_ids.new_id)
         self.api_token_lookup = ApiTokenLookup(

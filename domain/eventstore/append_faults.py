@@ -1,6 +1,6 @@
 """Why the database takes no appends: as one process has seen it, and as it finds when it asks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from time import monotonic
 from typing import Final, NamedTuple
@@ -17,7 +17,7 @@ BELIEVED_S: Final = 10.0
 """A process that is not ready gets no requests, and would not find out that all is well."""
 
 RECONNECTED_S: Final = 2.0
-"""Whether there are connections again, the reads of readiness find out by themselves."""
+"""Whether there are connections again, the next look of readiness finds out by itself."""
 
 MIXED_S: Final = 1.0
 """So long after one that worked, a refusal may be of one request among many."""
@@ -106,11 +106,20 @@ class AppendFaults:
 class AppendProbe:
     """Whether a use would be recorded now. One look at a time, for all who ask meanwhile: it takes
     the append lock, and anybody may ask `/readyz`.
+
+    connect: has the connection that the next use needs. Reads have theirs, which may stand while
+    the database takes no new one: its limit is reached, or a certificate or password has ended.
     """
 
-    def __init__(self, pool: ReadPool, faults: Sequence[AppendFaults]) -> None:
+    def __init__(
+        self,
+        pool: ReadPool,
+        faults: Sequence[AppendFaults],
+        connect: Callable[[], Awaitable[None]],
+    ) -> None:
         self._pool = pool
         self._faults = faults
+        self._connect = connect
         self._looks: Batcher[None, None] = Batcher(self._look)
 
     async def require(self, *, timeout_s: float = 1.5) -> None:
@@ -132,6 +141,7 @@ class AppendProbe:
             raise
         except psycopg.Error as error:
             raise refusal(error.sqlstate) from error
+        await self._connect()
         for job in jobs:
             job.resolve(None)
 

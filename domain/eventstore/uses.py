@@ -125,6 +125,14 @@ class UseLane:
         """
         return self._jobs.submit(presented, timeout_s=timeout_s)
 
+    async def connect(self) -> None:
+        """Have the connection that the next use needs. Raises StoreUnavailable."""
+        try:
+            await self._kept.open()
+        except StoreUnavailable as error:
+            self.faults.unreachable(error)
+            raise
+
     async def close(self) -> None:
         """Answer what was accepted, then hang up."""
         await self._jobs.close()

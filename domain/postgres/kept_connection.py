@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from domain.errors import StoreUnavailable
 from domain.postgres.cancellable_connection import Cancellable, cut_after
@@ -60,11 +61,24 @@ class KeptConnection:
             or (idled_s >= IDLED_S and not await _answers(connection))
         ):
             await self.drop()
-            self._connection = connection = await self._primary.connect(SERVING)
-            self._generation = self._primary.generation
-            connection.add_notice_handler(self._noticed)
+            connection = await self._primary.connect(SERVING)
+            await self._keep(connection)
         self._is_in_doubt = False
         return connection
+
+    async def open(self) -> None:
+        """Make the connection where there is none, or a dead one, before anybody asks for it.
+
+        While another task may `get` it, or use it. Raises StoreUnavailable.
+        """
+        before = self._connection
+        if before is not None and (_is_in_use(before) or before.is_alive()):
+            return
+        made = await self._primary.connect(SERVING)
+        if self._connection is before:
+            await self._keep(made)
+        else:  # another task was faster
+            await made.close()
 
     def confirm(self) -> None:
         """Raise StoreUnavailable where what the server said since `get` is not to be believed.
@@ -89,8 +103,23 @@ class KeptConnection:
         if connection is not None:
             await connection.close()
 
+    async def _keep(self, connection: Cancellable) -> None:
+        """Instead of the one that is there."""
+        before, self._connection = self._connection, connection
+        self._generation = self._primary.generation
+        connection.add_notice_handler(self._noticed)
+        if before is not None:
+            await before.close()
+
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
         self._is_in_doubt |= leaves_in_doubt(notice)
+
+
+def _is_in_use(connection: Cancellable) -> bool:
+    """Whether something is under way there: then what its socket has to say is an answer."""
+    return not connection.closed and (
+        connection.pgconn.transaction_status != TransactionStatus.IDLE
+    )
 
 
 async def _answers(connection: Cancellable) -> bool:

@@ -1,5 +1,5 @@
-"""Connections to PostgreSQL: what they are told about how long to wait,
-and that none is left open.
+"""Connections to PostgreSQL: what they are told about how long to wait, that none is left open,
+and which one appends have.
 """
 
 import asyncio
@@ -25,8 +25,9 @@ from domain.postgres.primary import Primary
 from domain.postgres.read_pool import ReadPool
 from domain.postgres.session import FOLLOWING, MIGRATING, READING, SERVING, Session, stated
 from domain.postgres.trouble.unusable_reasons import reason
-from tests.conftest import Database, Run
+from tests.conftest import APP_ROLE, Database, Run
 from tests.faults.proxy import Fault, Proxy, open_proxy, proxy_thread
+from tests.service import until
 from tests.stopwatch import Stopwatch
 
 LOADED_S: Final = 1.0
@@ -266,5 +267,82 @@ def test_a_database_that_answers_late_is_not_told_to_have_hung_up(
             with pytest.raises(StoreUnavailable, match="did not answer in time"):
                 await connect(proxy.conninfo, timeout_s=0.5)
             proxy.cut()
+
+    run(main())
+
+
+@pytest.fixture
+def kept(database: Database) -> KeptConnection:
+    return KeptConnection(Primary(database.app))
+
+
+def count(database: Database) -> int:
+    """Connections of the service to this database."""
+    with psycopg.connect(database.owner) as owner:
+        return len(
+            owner.execute(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = %s",
+                [APP_ROLE],
+            ).fetchall()
+        )
+
+
+def test_a_connection_for_appends_that_is_made_beforehand_is_used(
+    kept: KeptConnection, run: Run
+) -> None:
+    async def main() -> None:
+        await kept.open()
+        connection = await kept.get()
+        await kept.open()
+        assert await kept.get() is connection
+        await kept.drop()
+
+    run(main())
+
+
+def test_of_several_that_are_made_at_once_one_stays(
+    database: Database, kept: KeptConnection, run: Run
+) -> None:
+    async def main() -> None:
+        for _ in range(5):
+            *_, connection = await asyncio.gather(kept.open(), kept.open(), kept.get())
+            assert await kept.get() is connection
+            until(lambda: count(database) == 1, what="one connection")
+            await kept.drop()
+
+    run(main())
+
+
+def test_a_dead_one_is_made_anew_beforehand(
+    database: Database, kept: KeptConnection, run: Run
+) -> None:
+    async def main() -> None:
+        before = await kept.get()
+        with psycopg.connect(database.owner) as owner:
+            owner.execute("SELECT pg_terminate_backend(%s)", [before.info.backend_pid])
+        until(lambda: not before.is_alive(), what="the farewell")
+        await kept.open()
+        assert count(database) == 1
+        assert (await kept.get()).is_alive()
+        await kept.drop()
+
+    run(main())
+
+
+def test_one_that_is_in_use_is_let_alone(
+    database: Database, kept: KeptConnection, run: Run
+) -> None:
+    """The answer that stands in its socket is no farewell."""
+
+    async def main() -> None:
+        connection = await kept.get()
+        asked = asyncio.create_task(connection.execute("SELECT pg_sleep(0.2)"))
+        while not asked.done():
+            await kept.open()
+            await asyncio.sleep(0)
+        await asked
+        assert count(database) == 1
+        assert await kept.get() is connection
+        await kept.drop()
 
     run(main())

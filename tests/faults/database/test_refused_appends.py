@@ -1,5 +1,8 @@
 """An append that the database refuses makes a process not ready, until one succeeds."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -18,6 +21,12 @@ from domain.scim_token.events import Presentation
 from tests.conftest import APP_ROLE, Database, Run, open_ledger
 from tests.faults.host import created, presented
 from tests.service import running_service, until
+
+LOSES_USES: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND query LIKE '%ledger.record_uses%' AND pid <> pg_backend_pid()
+"""
+"""The connection that uses have."""
 
 
 def test_a_refusal_is_told_until_an_append_succeeds() -> None:
@@ -248,11 +257,7 @@ def test_uses_without_a_connection_are_told_though_reads_have_theirs(database: D
         limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format
         name = sql.Identifier(owner.info.dbname)
         owner.execute(limit(name, sql.Literal(0)))
-        owner.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND query LIKE '%ledger.record_uses%' "
-            "AND pid <> pg_backend_pid()"
-        )
+        owner.execute(LOSES_USES)
         answers = []
 
         def unready() -> bool:
@@ -266,3 +271,58 @@ def test_uses_without_a_connection_are_told_though_reads_have_theirs(database: D
         assert problem.startswith("the database has no connection left")
         until(lambda: presented(service, token) == in_turn, what="a use")
         assert service.client.get("/readyz").status_code == 200
+
+
+SHUTS_OUT: Final = ("CONNECTION LIMIT", "0", "-1"), ("ALLOW_CONNECTIONS", "false", "true")
+"""How a database takes no new connection while those that stand go on, and how it takes them
+again; the end of a client's certificate is another way.
+"""
+
+
+@pytest.mark.parametrize("before", ["no use", "a use", "a lost connection"])
+@pytest.mark.parametrize("way", SHUTS_OUT, ids=lambda way: way[0])
+def test_readiness_says_whether_a_use_would_be_recorded_while_only_reads_are_connected(
+    server: str, database: Database, run: Run,
+    way: tuple[LiteralString, LiteralString, LiteralString], before: str,
+) -> None:  # fmt: skip
+    """Asked again and again, also of a process that gets no requests because it is not ready."""
+    option, shut, opened = way
+
+    async def main() -> None:
+        with (
+            psycopg.connect(server, autocommit=True) as admin,
+            psycopg.connect(database.owner, autocommit=True) as owner,
+        ):
+            tell = sql.SQL("ALTER DATABASE {} " + option + " {}").format
+            name = sql.Identifier(owner.info.dbname)
+            async with open_ledger(database.app) as other, open_ledger(database.app) as ledger:
+                _, secret = await other.create_scim_token(
+                    NewScimToken(uuid4(), "Okta"), by=Operator(uuid4())
+                )
+
+                async def present() -> None:
+                    await ledger.authenticate(secret, Presentation(door="scim"))
+
+                await ledger.time()
+                if before != "no use":
+                    await present()
+                admin.execute(tell(name, sql.SQL(shut)))
+                if before == "a lost connection":
+                    owner.execute(LOSES_USES)
+                for _ in range(3):
+                    assert await is_good(ledger.require_appends) == (before == "a use")
+                assert await is_good(present) == (before == "a use")
+                admin.execute(tell(name, sql.SQL(opened)))
+                await asyncio.sleep(RECONNECTED_S + 0.1)
+                assert await is_good(ledger.require_appends)
+                assert await is_good(present)
+
+    run(main())
+
+
+async def is_good(ask: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        await ask()
+    except StoreUnavailable:
+        return False
+    return True
