@@ -1,5 +1,6 @@
 """`scim-ledger audit …`: search, follow and export the audit trail, for the operator."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -9,11 +10,20 @@ from typing import Annotated, Final
 import msgspec
 from cyclopts import App, Parameter
 
-from api.cli.console import LIST_MAX, AsJson, DataDir, printable, printable_json, show, text_of
+from api.cli.console import (
+    LIST_MAX,
+    AsJson,
+    DataDir,
+    catch_up,
+    printable,
+    printable_json,
+    show,
+    text_of,
+)
 from api.cli.trail import ALL, Filters, Kinds, Trail, ask_trail, brief, kinds_of, show_events
 from api.process import to_nobody
 from api.resources.audit.text import csv_header, csv_rows, ndjson_rows
-from domain.errors import InvalidValue
+from domain.errors import InvalidValue, ProjectionBehind
 from projections.audit_trail.queries import AuditPage
 from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import AuditEvent
@@ -164,9 +174,14 @@ async def _news(trail: Trail, narrow: AuditFilter) -> AsyncIterator[Sequence[Aud
             continue
         ledger_head = await trail.heads.now()
         span = Span(is_newest_first=False, after=after)
-        async for events in trail.audit.stream(narrow, span, limit=None, ledger_head=ledger_head):
-            yield events
-        after = ledger_head
+        pages = trail.audit.stream(narrow, span, limit=None, ledger_head=ledger_head)
+        try:
+            async for events in pages:
+                yield events
+        except ProjectionBehind:  # no service runs, or none that fills the views for now
+            await asyncio.to_thread(catch_up, trail.conninfo)
+        else:
+            after = ledger_head
 
 
 def _print_lines(events: Sequence[AuditEvent], *, as_json: bool) -> None:

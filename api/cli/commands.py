@@ -164,7 +164,9 @@ def serve_command(
     *,
     host: Annotated[
         list[str] | None,
-        Parameter(help=f"Address to listen on; may be repeated; {UNSET.host} unless set."),
+        Parameter(
+            negative="", help=f"Address to listen on; may be repeated; {UNSET.host} unless set."
+        ),
     ] = None,
     port: Annotated[
         int | None, Parameter(help=f"Port to listen on; {UNSET.port} unless set.")

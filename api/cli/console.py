@@ -61,11 +61,16 @@ def caught_up(data_dir: Path | None) -> Iterator[Settings]:
     """
     with open_store(load(data_dir=data_dir)) as settings:
         assert settings.database_url is not None
-        with open_connection(settings.database_url) as opened:
-            for projection in PROJECTIONS:
-                ensure_live(opened, projection)
-            Runner(settings.database_url, PROJECTIONS).catch_up(opened)
+        catch_up(settings.database_url)
         yield settings
+
+
+def catch_up(conninfo: str) -> None:
+    """Let the views know all that is recorded by now, also where no service does."""
+    with open_connection(conninfo) as opened:
+        for projection in PROJECTIONS:
+            ensure_live(opened, projection)
+        Runner(conninfo, PROJECTIONS).catch_up(opened)
 
 
 def ask_ledger(settings: Settings, ask: Callable[[TokenLedger], Awaitable[T]]) -> T:

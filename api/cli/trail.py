@@ -111,6 +111,7 @@ def kinds_of(kind: tuple[str, ...] | None, outcome: str | None = None) -> frozen
 class Trail(NamedTuple):
     """What a command asks. ledger_head: the ledger's when it started; the views have reached it."""
 
+    conninfo: str
     audit: AuditQueries
     heads: LedgerHeadWatch
     ledger_head: int
@@ -125,7 +126,7 @@ def ask_trail(data_dir: Path | None, ask: Callable[[Trail], Awaitable[T]]) -> T:
         pool = ReadPool(conninfo)
         try:
             heads = LedgerHeadWatch(pool)
-            return await ask(Trail(AuditQueries(pool), heads, await heads.now()))
+            return await ask(Trail(conninfo, AuditQueries(pool), heads, await heads.now()))
         finally:
             await pool.close()
 

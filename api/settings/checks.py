@@ -15,8 +15,8 @@ from domain.secret import is_prefix
 _TIMEOUT_MAX_S: Final = 3600
 _RATE_MAX: Final = 1_000_000
 _OVERLAP_MAX_S: Final = OVERLAP_MAX // timedelta(seconds=1)
-_BASE_URL: Final = "must be http(s)://host[:port][/path] without user, query and fragment"
-_PLAIN_URL: Final = re.compile(r"[!-~]+").fullmatch
+BASE_URL: Final = "must be http(s)://host[:port][/path] in ASCII, without user, query and fragment"
+_PLAIN_URL: Final = re.compile(r"(?:(?![?#\\])[!-~])+").fullmatch
 
 
 def _check_new_secrets(settings: Settings) -> None:
@@ -36,8 +36,8 @@ def _check_telemetry(settings: Settings) -> None:
         raise UnusableSetting("LOG_LEVEL", "must be debug, info, warning or error")
     if settings.log_format not in {"json", "text"}:
         raise UnusableSetting("LOG_FORMAT", "must be json or text")
-    if settings.traces_endpoint is not None and not _is_base_url(settings.traces_endpoint):
-        raise UnusableSetting("TRACES_ENDPOINT", _BASE_URL)
+    if settings.traces_endpoint is not None and not is_base_url(settings.traces_endpoint):
+        raise UnusableSetting("TRACES_ENDPOINT", BASE_URL)
     if not 0 <= settings.traces_sample <= 1:
         raise UnusableSetting("TRACES_SAMPLE", "must be 0 to 1")
 
@@ -91,21 +91,16 @@ def check(settings: Settings) -> None:
     _check_rotations(settings)
     for name in ("scim_upstream_url", "scim_base_url"):
         url = getattr(settings, name)
-        if url is not None and not _is_base_url(url):
-            raise UnusableSetting(name.upper(), _BASE_URL)
+        if url is not None and not is_base_url(url):
+            raise UnusableSetting(name.upper(), BASE_URL)
     trusted_networks(settings)
 
 
-def _is_base_url(text: str) -> bool:
+def is_base_url(text: str) -> bool:
+    """Whether a path can be put behind it: see `BASE_URL`."""
     try:
         url = urlsplit(text)
-        is_whole = url.scheme in {"http", "https"} and bool(url.hostname) and (url.port or 1) > 0
+        is_whole = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
     except ValueError:
         return False
-    return (
-        is_whole
-        and url.username is None
-        and not url.query
-        and not url.fragment
-        and _PLAIN_URL(text) is not None
-    )
+    return is_whole and url.username is None and _PLAIN_URL(text) is not None

@@ -15,11 +15,17 @@ from projections.usage import view as usage
 from projections.view_reader import ViewReader
 
 STEPS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
-SPANS: Final = {"hour": timedelta(days=1), "day": timedelta(days=30)}
-"""How far back a question goes that does not say from when."""
+_SPANS: Final = {"hour": timedelta(days=1), "day": timedelta(days=30)}
 STEPS_MAX: Final = 1000
 
 _SQL: Final = statements("projections.usage", "queries.sql")
+
+
+def from_when(step: str, to_at: datetime) -> datetime:
+    """Where an answer begins that is not asked for from an instant on: a day or 30 before its end,
+    and never before the first hour that there is.
+    """
+    return max(usage.EPOCH, to_at - _SPANS[step])
 
 
 class UsageStep(msgspec.Struct, frozen=True):

@@ -359,13 +359,15 @@ def test_a_key_that_is_given_for_its_file_is_not_told() -> None:
     assert f"a relative path, looked for in {Path.cwd()}" in str(refusal.value)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        *("scim.internal", "ftp://scim.internal", "http://", "http://u:hunter2@x", "http://x/?a=b"),
-        *("http://x/#f", "http://x:99999", "http://x y/", "http://[::1", "http://x/\N{SNOWMAN}"),
-    ],
-)
+NO_BASE_URLS: Final = [
+    *("scim.internal", "ftp://scim.internal", "http://", "http://u:hunter2@x", "http://x/?a=b"),
+    *("http://x/#f", "http://x:99999", "http://x y/", "http://[::1", "http://x/\N{SNOWMAN}"),
+    *("http://:hunter2@x", "http://x?", "http://x/#", "http://x:0", "http://x:y", "http://x\\y"),
+]
+"""Addresses that no path can be put behind."""
+
+
+@pytest.mark.parametrize("url", NO_BASE_URLS)
 @pytest.mark.parametrize(
     "name", ["SCIM_UPSTREAM_URL", "SCIM_LEDGER_SCIM_BASE_URL", "SCIM_LEDGER_TRACES_ENDPOINT"]
 )

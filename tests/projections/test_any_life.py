@@ -41,7 +41,7 @@ from tests.domain.scenario import ADA, COMMAND_ID, MILLISECOND, MINUTE, T0, TEAM
 from tests.projections.history import Fact, given
 
 TOKENS: Final = tuple(UUID(int=number) for number in (2, 3, 1))
-"""As they are created."""
+"""As they are created, the first two at the same instant."""
 OTHER_TEAM: Final = UUID(int=9)
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
@@ -142,7 +142,7 @@ def lives(steps: Sequence[Step]) -> list[Fact]:
         tokens[token_id] = _after(tokens.get(token_id), found[-1])
 
     for number, token_id in enumerate(TOKENS):
-        at = T0 + number * MINUTE
+        at = T0 + number // 2 * MINUTE
         expires_at = None if number == 0 else T0 + number * HOUR
         happen(token_id, Created(TEAM_ID, "Okta", ADA, digest(200 + number), expires_at))
     for number, step in enumerate(steps):
@@ -351,10 +351,14 @@ BATCHES: Final = st.sampled_from([1, 3, 5000])
 BESIDE_A_USED_ONE: Final = [
     Step(token, kind, MINUTE, 1) for token, kind in ((0, "use"), (2, "use"), (1, "rotate"))
 ]
+COMPLETED_TWICE: Final = [
+    Step(0, kind, MINUTE, 1) for kind in ("rotate", "complete", "rotate", "complete", "name")
+]
 
 
 @settings(max_examples=5)
 @example(BESIDE_A_USED_ONE, 5000)
+@example(COMPLETED_TWICE, 5000)
 @given_any(steps=STEPS, batch=BATCHES)
 def test_the_views_say_what_the_states_say(server: str, steps: list[Step], batch: int) -> None:
     check(server, steps, batch)

@@ -3,7 +3,6 @@ whoever connects it.
 """
 
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import msgspec
 from cyclopts import Parameter
@@ -20,6 +19,7 @@ from api.cli.console import (
     show,
     with_ledger,
 )
+from api.settings.checks import BASE_URL, is_base_url
 from domain.errors import InvalidValue
 from domain.ledger import TokenLedger
 from domain.scim_token.values import check_reason
@@ -49,8 +49,8 @@ def setup_link(
 
     check_reason(reason)
     by = operator(user)
-    if not _is_origin(base_url):
-        raise InvalidValue("--base-url", "must be http:// or https:// and a host")
+    if not is_base_url(base_url):
+        raise InvalidValue("--base-url", BASE_URL)
     token, code = with_ledger(
         data_dir, lambda ledger: ledger.create_setup_link(token_id, by=by, reason=reason)
     )
@@ -92,15 +92,3 @@ def end_setup_link(
     by = operator(user)
     with_ledger(data_dir, lambda ledger: ledger.end_setup_link(token_id, by=by, reason=reason))
     show({"id": str(token_id)}, as_json=as_json)
-
-
-def _is_origin(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    return (
-        parts.scheme in {"http", "https"}
-        and bool(parts.hostname)
-        and not (parts.query or parts.fragment or parts.username)
-    )

@@ -40,7 +40,7 @@ from projections.scim_tokens.as_of import AsOfQueries
 from projections.scim_tokens.filters import TokenFilter, of_the_present
 from projections.scim_tokens.queries import TokenQueries
 from projections.scim_tokens.view import document
-from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageQueries, UsageStep
+from projections.usage.queries import STEPS, STEPS_MAX, UsageQueries, UsageStep, from_when
 
 app = App(name="token", help="SCIM tokens.")
 
@@ -213,7 +213,7 @@ def token_usage(
 
     async def ask(ledger: TokenLedger) -> Sequence[UsageStep]:
         to_at = end or await ledger.time()
-        from_at = first or to_at - SPANS[step]
+        from_at = first or from_when(step, to_at)
         if not timedelta(0) < to_at - from_at <= STEPS[step] * (STEPS_MAX - 1):
             raise InvalidValue(
                 "--since", f"must be before --until, by {STEPS_MAX - 1} steps at most"

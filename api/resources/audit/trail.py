@@ -29,7 +29,7 @@ from domain.eventstore.lookups.api_tokens import Caller
 from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import KINDS, AuditEvent, Kind, kinds_left, secret_number
 from projections.described import EIGHT_HEX_DIGITS, Instant, rfc3339
-from projections.usage.queries import SPANS, STEPS, STEPS_MAX, UsageStep
+from projections.usage.queries import STEPS, STEPS_MAX, UsageStep, from_when
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
@@ -293,7 +293,7 @@ class TokenHistoryController(Controller):
         """
         caller = request.user
         to_at = instant("to", to) or caller.at
-        from_at = instant("from", from_) or to_at - SPANS[step]
+        from_at = instant("from", from_) or from_when(step, to_at)
         if not timedelta(0) < to_at - from_at <= STEPS[step] * (STEPS_MAX - 1):
             detail = f"must be before `to`, by {STEPS_MAX - 1} steps at most"
             raise BadRequest("A parameter is not valid.", [FieldError("from", detail)])

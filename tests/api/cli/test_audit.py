@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -20,7 +22,13 @@ from tests.conftest import Database, new_database
 from tests.domain.scenario import T2, TEAM_ID, TOKEN_ID
 from tests.projections.audit_trail.test_audit_trail import CREATED, REFUSED, REVOKED, ROTATED, USED
 from tests.projections.history import given
-from tests.service import COMMAND, service_environment
+from tests.service import (
+    COMMAND,
+    START_TIMEOUT_S,
+    running_service,
+    service_environment,
+    until,
+)
 from tests.turns import by_turns
 
 ALL: Final = [f"scim_token.{kind}" for kind in ("created", "used", "rotated", "revoked", "refused")]
@@ -135,6 +143,34 @@ def test_tail_shows_the_last_ones_in_order(ledger: Database) -> None:
         )
         == ALL
     )
+
+
+@pytest.mark.parametrize("is_served", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_tail_goes_on_with_each_further_fact_once_and_no_other(
+    database: Database, tmp_path: Path, *, is_served: bool
+) -> None:
+    """Also where no service runs, and nobody else fills the views."""
+    environment, told_ = service_environment(database.app), tmp_path / "told"
+    create = ("token", "create", "--team", str(TEAM_ID), "--user", str(uuid4()), "--name", "Okta")
+    made = [json.loads(run(database, *create, "--json").stdout)["id"]]
+    follow = [COMMAND, "audit", "tail", "-f", "-n", "1", "--json", "--kind", "scim_token.created"]
+
+    def ids() -> list[str]:
+        return [json.loads(line)["token_id"] for line in told_.read_text().splitlines()]
+
+    with (
+        running_service(database) if is_served else nullcontext(),
+        told_.open("wb") as output,
+        subprocess.Popen(follow, env=environment, stdout=output, stderr=output) as tail,
+    ):
+        try:
+            until(lambda: ids() == made, timeout_s=START_TIMEOUT_S, tell=told_.read_text)
+            for _ in range(3):
+                made.append(json.loads(run(database, *create, "--json").stdout)["id"])
+                assert run(database, "token", "suspend", made[-1]).exit_code == 0
+                until(lambda: ids() == made, tell=told_.read_text)
+        finally:
+            tail.terminate()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from cyclopts import App
 
 from api.cli.commands import app
+from api.cli.console import LIST_MAX
 from domain.api_token.permissions import Permission
 from domain.postgres.migrate import available
 from domain.secret import parse
@@ -18,6 +19,8 @@ from tests.api.cli import forked_cli
 from tests.api.cli.forked_cli import Done
 from tests.api.expected import FIELDS, INSTANT
 from tests.conftest import Database
+from tests.domain.api_tokens.many import everyone, fill
+from tests.domain.scenario import T0
 from tests.service import service_environment
 from tests.turns import by_turns
 
@@ -98,6 +101,12 @@ def test_api_tokens_are_created_listed_and_revoked(database: Database) -> None:
     assert (listed.exit_code, listed.stderr) == (0, "")
     assert made["id"] in listed.stdout
     assert secret not in listed.stdout
+
+
+def test_every_api_token_is_listed_however_many_there_are(database: Database) -> None:
+    fill(database, LIST_MAX + 1, at=T0)
+    found = told(database.app, "api-token", "list")
+    assert [each["id"] for each in found] == [str(each.id) for each in everyone(database)[::-1]]
 
 
 def test_scim_tokens_are_created_listed_shown_and_revoked(database: Database) -> None:

@@ -83,6 +83,9 @@ def test_the_first_command_on_a_new_ledger_writes_its_keys_down(database: Databa
 def test_a_pepper_that_is_lost_for_good_is_given_up_by_the_owner(database: Database) -> None:
     migrated_with(database, FIRST, SECOND)
     owner = {"SCIM_LEDGER_OWNER_DATABASE_URL": database.owner}
+    rehearsed = run(database.app, "repair", "pepper", "--reason", "no backup", **owner)
+    assert "next: nothing was changed; repeat it with --confirm" in rehearsed.stdout.splitlines()
+    assert run(database.app, "token", "list", SCIM_LEDGER_PEPPER=f"{FIRST},{SECOND}").exit_code == 0
     done = run(database.app, "repair", "pepper", "--confirm", "--reason", "no backup", **owner)
     assert done.exit_code == 0, done.stderr
     migrated_with(database, OTHER)

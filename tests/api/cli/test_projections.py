@@ -99,6 +99,7 @@ class TestAStoppedView:
             ERROR,
         )
         assert (shown["head"], shown["lag"]) == (4, 2)
+        assert shown["lag_s"] > 0
         listed = {view["name"]: view for view in told(poisoned, "projections", "list")}
         assert {name for name in NAMES if listed[name]["state"] == "stopped"} == STOPPED
         assert all(listed[name]["stopped_at"] == POISON for name in STOPPED)

@@ -18,6 +18,7 @@ from tests.domain.eventstore.test_repair import events, jumped
 from tests.domain.scim_token.rotations.test_many_rotations import rotate_often
 
 pytestmark = pytest.mark.long
+NOTHING: Final = "nothing was changed; repeat it with --confirm"
 
 
 def test_the_command_tells_first_and_does_it_when_it_is_confirmed(database: Database) -> None:
@@ -34,11 +35,13 @@ def test_the_command_tells_first_and_does_it_when_it_is_confirmed(database: Data
     )
     told = json.loads(cli(database.app, "repair", "ledger-time", "--json", **owner).stdout)
     assert (told["is_done"], told["streams"], events(database) == was) == (False, 4, True)
+    assert told["next"] == NOTHING
     why = ("--reason", "the clock of replica 2")
     done = json.loads(
         cli(database.app, "repair", "ledger-time", "--confirm", "--json", *why, **owner).stdout
     )
     assert done["is_done"]
+    assert done["next"] != NOTHING
     assert cli(database.app, "verify").exit_code == 0
     with psycopg.connect(database.app, autocommit=True) as connection:
         for projection in PROJECTIONS:
@@ -78,10 +81,11 @@ def test_whatever_is_stored_beside_the_events_is_derived_anew(
         connection.execute(DAMAGES[damage])
     assert cli(database.app, "verify").exit_code == 1
     told = json.loads(cli(database.app, "repair", "states", "--json", **owner).stdout)
-    assert (told["streams"], told["is_done"]) == (1, False)
+    assert (told["streams"], told["is_done"], told["next"]) == (1, False, NOTHING)
     assert cli(database.app, "verify").exit_code == 1
     done = json.loads(cli(database.app, "repair", "states", "--confirm", "--json", **owner).stdout)
     assert done["is_done"]
+    assert done["next"] != NOTHING
     assert cli(database.app, "verify").exit_code == 0
     assert_consistent(database)
     assert events(database) == was

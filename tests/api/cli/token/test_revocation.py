@@ -3,12 +3,15 @@
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
+from domain.event import Actor
 from tests.api.cli.test_commands import TEAM, USER, refused, run, told
 from tests.conftest import Database, catch_up
-from tests.domain.scenario import ADA, T0, T1, TEAM_ID, created, used
+from tests.domain.scenario import ADA, T0, T1, T2, TEAM_ID, TOKEN_ID, created, used
 from tests.projections.given_events import record
+from tests.turns import by_turns
 
 
 def test_a_token_is_revoked_only_if_it_was_not_used_since_then(database: Database) -> None:
@@ -66,6 +69,35 @@ def test_many_tokens_are_told_of_and_revoked_only_when_that_is_confirmed(
     (last,) = told(database.app, "audit", "list", "--kind", "scim_token.revoked")
     assert (last["token_id"], last["cause"], last["reason"]) == (unused, done["cause"], "unused")
     assert [each["id"] for each in told(database.app, "token", "list")] == [in_use]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    by_turns(
+        [
+            f"--created-before {T1.isoformat()}",
+            f"--team {TEAM_ID}",
+            f"--created-by {ADA.user_id}",
+            f"--token {TOKEN_ID}",
+            f"--unused-since {T2.isoformat()}",
+            "--violates-policy",
+        ],
+        one_of=6,
+    ),
+)
+def test_each_condition_chooses_the_tokens_that_meet_it_and_no_other(
+    database: Database, condition: str
+) -> None:
+    record(database, created(T0), token_id=TOKEN_ID)
+    event, at = created(T1, expires_at=datetime(2999, 1, 1, tzinfo=UTC))
+    by = Actor(user_id=UUID(USER), api_token_id=None)
+    other = msgspec.structs.replace(event, team_id=UUID(TEAM), created_by=by)
+    record(database, (other, at), used(T2), token_id=uuid4())
+    told(database.app, "policy", "set", "--expiry-required")
+    for confirmed in ([], ["--confirm"]):
+        found = told(database.app, "token", "revoke-many", *condition.split(), *confirmed)
+        assert [each["id"] for each in found["result"]] == [str(TOKEN_ID)]
+        assert (found["matched"], found["revoked"]) == (1, len(confirmed))
 
 
 def test_for_people_a_table_of_tokens_comes_before_how_many_they_are(database: Database) -> None:
