@@ -45,7 +45,7 @@ def list_(
     filters: Filters = ALL,
     *,
     limit: Annotated[int, Parameter(help=f"How many at most, 1 to {LIST_MAX}.")] = 50,
-    oldest_first: Annotated[bool, Parameter(negative="", help="Begin with the oldest.")] = False,
+    oldest_first: Annotated[bool, Parameter(help="Begin with the oldest.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -97,9 +97,7 @@ def export(
 def tail(
     filters: Filters = ALL,
     *,
-    follow: Annotated[
-        bool, Parameter(name=["--follow", "-f"], negative="", help="Go on for ever.")
-    ] = False,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], help="Go on for ever.")] = False,
     lines: Annotated[
         int, Parameter(name=["--lines", "-n"], help=f"How many to begin with, 0 to {LIST_MAX}.")
     ] = 10,

@@ -164,9 +164,7 @@ def serve_command(
     *,
     host: Annotated[
         list[str] | None,
-        Parameter(
-            negative="", help=f"Address to listen on; may be repeated; {UNSET.host} unless set."
-        ),
+        Parameter(help=f"Address to listen on; may be repeated; {UNSET.host} unless set."),
     ] = None,
     port: Annotated[
         int | None, Parameter(help=f"Port to listen on; {UNSET.port} unless set.")
@@ -175,9 +173,7 @@ def serve_command(
         int | None, Parameter(help=f"HTTP processes; {UNSET.workers} unless set.")
     ] = None,
     data_dir: DataDir = None,
-    migrate: Annotated[
-        bool, Parameter(negative="", help="Apply pending migrations first.")
-    ] = False,
+    migrate: Annotated[bool, Parameter(help="Apply pending migrations first.")] = False,
 ) -> int:
     """Run the service: on its embedded PostgreSQL, or on the server that DATABASE_URL names."""
     hosts = ",".join(host) if host else None

@@ -35,7 +35,7 @@ from projections.runner import Runner
 T = TypeVar("T")
 
 DataDir = Annotated[Path | None, Parameter(help="Directory of the embedded server.")]
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
 LIST_MAX: Final = 1000
 NOT_KEPT: Final = "this is done, but the head file does not name it"
 OnBehalf = Annotated[UUID | None, Parameter(help="The user on whose behalf; the trail names them.")]

@@ -31,7 +31,7 @@ _LINE_EVERY_S: Final = 1.0
 app = App(name="projections", help="Views: how far they are, and their rebuild.")
 
 Name = Annotated[str, Parameter(help=f"One of {', '.join(each.name for each in PROJECTIONS)}.")]
-All = Annotated[bool, Parameter(name="--all", negative="", help="Every view, one after another.")]
+All = Annotated[bool, Parameter(name="--all", help="Every view, one after another.")]
 
 
 @app.command(name="list")
@@ -60,9 +60,7 @@ def rebuild_(
     all_: All = False,
     accept_difference: Annotated[
         bool,
-        Parameter(
-            negative="", help="Switch even where the new rows differ: to repair a damaged view."
-        ),
+        Parameter(help="Switch even where the new rows differ: to repair a damaged view."),
     ] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -134,7 +132,7 @@ def drop_old(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 ExpectEvents = Annotated[
-    bool, Parameter(negative="", help=f"An empty ledger is a failure, too: exit code {EMPTY}.")
+    bool, Parameter(help=f"An empty ledger is a failure, too: exit code {EMPTY}.")
 ]
 
 

@@ -32,9 +32,7 @@ class NothingLost(Refusal):
 
 def recover(
     *,
-    declare_loss: Annotated[
-        bool, Parameter(negative="", help="Do it; without this, say what is lost.")
-    ] = False,
+    declare_loss: Annotated[bool, Parameter(help="Do it; without this, say what is lost.")] = False,
     reason: Annotated[
         str | None, Parameter(help="Why, for the record; at most 200 characters.")
     ] = None,

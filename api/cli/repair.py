@@ -34,9 +34,7 @@ app = App(
     help="Set the ledger right as the owner of its database; each repair is kept on record.",
 )
 
-Confirm = Annotated[
-    bool, Parameter(negative="", help="Do it; without this, say what would be done.")
-]
+Confirm = Annotated[bool, Parameter(help="Do it; without this, say what would be done.")]
 Reason = Annotated[
     str, Parameter(help=f"Why, for the record; at most {REASON_MAX_LENGTH} characters.")
 ]

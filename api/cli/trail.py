@@ -28,7 +28,6 @@ Kinds = Annotated[
     tuple[str, ...] | None,
     Parameter(
         name="--kind",
-        negative="",
         help="Only this kind, such as scim_token.used; repeat it for several.",
     ),
 ]

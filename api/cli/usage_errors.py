@@ -46,8 +46,10 @@ def _read(type_: Any, tokens: Sequence[Token]) -> Any:
     return convert(type_, tokens)
 
 
-AS_TYPED: Final = Parameter(converter=_read, json_list=False)
-"""For every argument: no text of one stands for its absence, and `[]` is no list of nothing."""
+AS_TYPED: Final = Parameter(converter=_read, json_list=False, negative="")
+"""For every argument: no text of one stands for its absence, `[]` is no list of nothing, and none
+has an opposite: `--empty-team` would mean every team.
+"""
 
 
 def usage_line(error: CycloptsError) -> str:

@@ -45,15 +45,14 @@ def _permissions(_: Any, tokens: Sequence[Token]) -> list[Permission]:
         raise InvalidValue("--permission", f"must be one of {', '.join(Permission)}") from None
 
 
-Teams = Annotated[  # negative: --empty-team would have meant every team
+Teams = Annotated[
     list[UUID] | None,
-    Parameter(negative="", help="A team that it may touch; repeat it for several."),
+    Parameter(help="A team that it may touch; repeat it for several."),
 ]
 Permissions = Annotated[
     list[Permission] | None,
     Parameter(
         converter=_permissions,
-        negative="",
         show_choices=False,
         help=f"One of {', '.join(Permission)}; without it, every one, or with --team every "
         f"one but those of the whole deployment: {', '.join(sorted(DEPLOYMENT_WIDE))}.",
@@ -74,9 +73,7 @@ def api_token_create(
             "unless given."
         ),
     ] = None,
-    never_expires: Annotated[
-        bool, Parameter(negative="", help="Good until it is revoked.")
-    ] = False,
+    never_expires: Annotated[bool, Parameter(help="Good until it is revoked.")] = False,
     reason: Reason = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,

@@ -40,7 +40,7 @@ app = App(name="config", help="The settings, as the service would read them.")
 @app.command
 def check(
     *,
-    host: Annotated[list[str] | None, Parameter(negative="", help="As of serve.")] = None,
+    host: Annotated[list[str] | None, Parameter(help="As of serve.")] = None,
     port: Annotated[int | None, Parameter(help="As of serve.")] = None,
     workers: Annotated[int | None, Parameter(help="As of serve.")] = None,
     data_dir: DataDir = None,

@@ -30,9 +30,7 @@ def change(
         str | None, Parameter(help=f"What it is for, 1 to {NAME_MAX_LENGTH} characters.")
     ] = None,
     expires_at: Annotated[datetime | None, Parameter(help="Its new end, with a time zone.")] = None,
-    never_expires: Annotated[
-        bool, Parameter(negative="", help="Good until it is revoked.")
-    ] = False,
+    never_expires: Annotated[bool, Parameter(help="Good until it is revoked.")] = False,
     user: OnBehalf = None,
     reason: Reason = None,
     data_dir: DataDir = None,

@@ -31,9 +31,7 @@ def policy_set(
         int | None,
         Parameter(help=f"From a token's creation to its end, 1 to {LIFETIME_MAX_DAYS}."),
     ] = None,
-    expiry_required: Annotated[
-        bool, Parameter(negative="", help="A token must have an end.")
-    ] = False,
+    expiry_required: Annotated[bool, Parameter(help="A token must have an end.")] = False,
     max_live_tokens: Annotated[
         int | None, Parameter(help=f"Of one team at a time, 0 to {LIVE_TOKENS_MAX}.")
     ] = None,

@@ -64,7 +64,7 @@ def revoke_many(
     created_by: Annotated[UUID | None, Parameter(help="Those that this user made.")] = None,
     token: Annotated[
         list[UUID] | None,
-        Parameter(negative="", help="This one, by its id; repeat it for several."),
+        Parameter(help="This one, by its id; repeat it for several."),
     ] = None,
     unused_since: Annotated[
         datetime | None,
@@ -75,12 +75,10 @@ def revoke_many(
     ] = None,
     violates_policy: Annotated[
         bool,
-        Parameter(
-            negative="", help="Those with an end, or none, that the policy in force forbids."
-        ),
+        Parameter(help="Those with an end, or none, that the policy in force forbids."),
     ] = False,
     confirm: Annotated[
-        bool, Parameter(negative="", help="Do it; without this, say which would be revoked.")
+        bool, Parameter(help="Do it; without this, say which would be revoked.")
     ] = False,
     user: OnBehalf = None,
     reason: Reason = None,

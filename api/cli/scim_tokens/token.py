@@ -90,16 +90,12 @@ def token_list(
     unused_since: Annotated[
         datetime | None, Parameter(help="Only those not used since this instant, with a time zone.")
     ] = None,
-    never_used: Annotated[
-        bool, Parameter(negative="", help="Only those that were never used.")
-    ] = False,
+    never_used: Annotated[bool, Parameter(help="Only those that were never used.")] = False,
     new_source_since: Annotated[
         datetime | None,
         Parameter(help="Only those used since then from an address that was new for them."),
     ] = None,
-    rotating: Annotated[
-        bool, Parameter(negative="", help="Only those with two good secrets.")
-    ] = False,
+    rotating: Annotated[bool, Parameter(help="Only those with two good secrets.")] = False,
     created_by: Annotated[UUID | None, Parameter(help="Only those that this user made.")] = None,
     expires_before: Annotated[
         datetime | None,

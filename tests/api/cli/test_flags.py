@@ -133,8 +133,8 @@ def test_a_script_that_found_nothing_lifts_nothing(database: Database) -> None:
 
 @pytest.mark.parametrize(("name", "command"), NAMED, ids=[name for name, _ in NAMED])
 def test_a_flag_does_nothing_until_it_is_typed_and_has_no_opposite(name: str, command: App) -> None:
-    """`--empty-team` would have meant every team, and `--no-json` nothing."""
-    for argument in command.assemble_argument_collection():
+    """`--empty-team` would mean every team, and `--no-json` nothing."""
+    for argument in command.assemble_argument_collection(default_parameter=app.default_parameter):
         assert argument.hint is not bool or argument.field_info.default is False, argument.name
         assert not argument.negatives, (name, argument.negatives)
 
