@@ -58,6 +58,11 @@ class SetupLink(msgspec.Struct, frozen=True):
         """What the link is called where it may be shown."""
         return secret_id(self.digest)
 
+    @property
+    def not_before(self) -> datetime:
+        """When it was made; an earlier instant where its token was to end within its lifetime."""
+        return self.ends_at - LIFETIME
+
 
 def mint_code(entropy: bytes) -> SetupCode:
     """Make a code from 32 random bytes."""

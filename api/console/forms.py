@@ -1,7 +1,7 @@
 """Read what a form sends; a mistake is told beside its field, with everything else as it was."""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Final
 from urllib.parse import urlencode
@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 
 from api.console.days import end_of
 from api.errors import BadRequest, InvalidForm
+from api.http import instants
 from api.http.form_body import read_form
 from api.http.json_body import StrictRequest
 from domain.authority import ApiCall
@@ -60,6 +61,14 @@ def key_of(fields: Mapping[str, str], call: ApiCall, path: str) -> CommandKey:
         raise BadRequest(NOT_WHOLE) from None
     asked = f"{path}?{urlencode(sorted(fields.items()))}"
     return CommandKey(uuid5(call.api_token_id, f"{path} {opened}"), sha256(asked.encode()).digest())
+
+
+def instant_of(fields: Mapping[str, str], name: str) -> datetime:
+    """The instant that a page has put into its form, UTC. Raises BadRequest."""
+    try:
+        return instants.parse_in_range(fields.get(name)).astimezone(UTC)
+    except instants.NoInstant:
+        raise BadRequest(NOT_WHOLE) from None
 
 
 def uuid_of(fields: Mapping[str, str], name: str) -> UUID:

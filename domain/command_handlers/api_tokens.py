@@ -106,11 +106,12 @@ class ApiTokenCommands(SessionCommands):
         by: Authority = NOBODY_NAMED,
         key: CommandKey | None = None,
         reason: str | None = None,
+        looked_at: datetime | None = None,
     ) -> tuple[ApiToken, Secret]:
         """Give an API token a new secret; the one before ends after `overlap`.
 
-        by: an API token needs api_tokens:manage, and whatever the token has.
-        Raises what `create_api_token` and its rotation raise.
+        looked_at: as of its rotation. by: an API token needs api_tokens:manage, and whatever the
+        token has. Raises what `create_api_token` and its rotation raise.
         """
         secret = self._mint(self._api_kind)
         digest = self.pepper.digest(secret)
@@ -118,7 +119,13 @@ class ApiTokenCommands(SessionCommands):
         def decide(states: States, at: datetime) -> Changes:
             token, actor = authorise_api_token_rotation(states, by, at, token_id=token_id)
             events = rotation_of_api_token.rotate(
-                token, digest=digest, overlap=overlap, rotated_by=actor, at=at, reason=reason
+                token,
+                digest=digest,
+                overlap=overlap,
+                rotated_by=actor,
+                at=at,
+                reason=reason,
+                looked_at=looked_at,
             )
             return [(token_id, events)]
 

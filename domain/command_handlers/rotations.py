@@ -24,11 +24,12 @@ class RotationCommands(Execution):
         by: Authority,
         key: CommandKey | None = None,
         reason: str | None = None,
+        meant: SecretId | None = None,
     ) -> tuple[ScimToken, Secret]:
         """Give a token a new secret; the older ones end after `overlap`.
 
-        Raises what `create_scim_token` raises, and NotFound for a missing, foreign or revoked
-        token.
+        meant: as of `rotation.rotate`. Raises what `create_scim_token` raises, and NotFound for a
+        missing, foreign or revoked token.
         """
         secret = self._mint(self._scim_kind)
         digest = self.pepper.digest(secret)
@@ -36,7 +37,13 @@ class RotationCommands(Execution):
         def decide(states: States, at: datetime) -> Changes:
             token, actor = authorise_scim_token(states, by, at, token_id=token_id)
             events = rotation.rotate(
-                token, digest=digest, overlap=overlap, rotated_by=actor, at=at, reason=reason
+                token,
+                digest=digest,
+                overlap=overlap,
+                rotated_by=actor,
+                at=at,
+                reason=reason,
+                meant=meant,
             )
             return [(token_id, events)]
 

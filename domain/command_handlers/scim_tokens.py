@@ -119,12 +119,16 @@ class ScimTokenCommands(Execution):
         by: Authority,
         reason: str | None = None,
         key: CommandKey | None = None,
+        meant: datetime | None = None,
     ) -> ScimToken:
-        """Take a suspension back. Raises what `suspend_scim_token` raises, and PolicyViolated."""
+        """Take a suspension back, where it is the one that began when was meant.
+
+        Raises what `suspend_scim_token` raises, and PolicyViolated.
+        """
 
         def decide(states: States, at: datetime) -> Changes:
             token, actor = authorise_scim_token(states, by, at, token_id=token_id)
-            events = changes.resume(token, by=actor, reason=reason)
+            events = changes.resume(token, by=actor, reason=reason, meant=meant)
             # one that has expired meanwhile takes no place
             if events and is_live(msgspec.structs.replace(token, suspended_at=None), at):
                 policy.judge_resumption(

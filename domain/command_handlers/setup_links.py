@@ -28,8 +28,11 @@ class SetupLinkCommands(Execution):
         by: Authority,
         key: CommandKey | None = None,
         reason: str | None = None,
+        looked_at: datetime | None = None,
     ) -> tuple[ScimToken, SetupCode]:
         """Make a link that hands a token over, once and within a day; one before it ends.
+
+        looked_at: as of `handover.withdraw`.
 
         Raises InvalidValue, Unauthenticated, PermissionDenied, NotFound (missing, foreign,
         revoked), RotationUnderway, SecretAlreadyShown (a repeat of `key`), CommandIdReused.
@@ -39,19 +42,36 @@ class SetupLinkCommands(Execution):
 
         def decide(states: States, at: datetime) -> Changes:
             token, actor = authorise_scim_token(states, by, at, token_id=token_id)
-            events = handover.offer(token, digest=digest, created_by=actor, at=at, reason=reason)
+            events = handover.offer(
+                token,
+                digest=digest,
+                created_by=actor,
+                at=at,
+                reason=reason,
+                looked_at=looked_at,
+            )
             return [(token_id, events)]
 
         outcome = await self._execute(token_id, decide, by=by, key=key)
         return after(outcome, ScimToken, shows=True), code
 
     async def end_setup_link(
-        self, token_id: UUID, *, by: Authority, reason: str | None = None
+        self,
+        token_id: UUID,
+        *,
+        by: Authority,
+        reason: str | None = None,
+        looked_at: datetime | None = None,
     ) -> None:
-        """End the link of a token; repeated, it records nothing. Raises NotFound, InvalidValue."""
+        """End the link of a token; repeated, it records nothing.
+
+        looked_at: as of `handover.withdraw`. Raises NotFound, InvalidValue.
+        """
 
         def change(token: ScimToken, actor: Actor, at: datetime) -> Sequence[Event]:
-            return handover.withdraw(token, ended_by=actor, at=at, reason=reason)
+            return handover.withdraw(
+                token, ended_by=actor, at=at, reason=reason, looked_at=looked_at
+            )
 
         await self._change(token_id, change, by=by, key=None)
 

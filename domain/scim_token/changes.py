@@ -12,7 +12,7 @@ from domain.errors import InvalidValue, NotFound
 from domain.event import Actor
 from domain.scim_token.events import Changed, Resumed, ScimTokenEvent, Suspended
 from domain.scim_token.token import ScimToken
-from domain.scim_token.values import check_name, check_reason, kept_expiry
+from domain.scim_token.values import check_name, check_reason, kept_expiry, require_meant
 
 
 def change(
@@ -55,13 +55,19 @@ def suspend(token: ScimToken, *, by: Actor, reason: str | None) -> list[ScimToke
     return [] if token.suspended_at is not None else [Suspended(suspended_by=by, reason=reason)]
 
 
-def resume(token: ScimToken, *, by: Actor, reason: str | None) -> list[ScimTokenEvent]:
+def resume(
+    token: ScimToken, *, by: Actor, reason: str | None, meant: datetime | None = None
+) -> list[ScimTokenEvent]:
     """Let in again whoever could be let in before; silent where it is not suspended.
 
-    Raises what `suspend` raises.
+    meant: when the suspension began that is to be taken back, None for whichever it is. Raises what
+    `suspend` raises, and InvalidValue where it is another one by now.
     """
     _require(token, reason)
-    return [] if token.suspended_at is None else [Resumed(resumed_by=by, reason=reason)]
+    if token.suspended_at is None:
+        return []
+    require_meant("suspension is in force", meant in {token.suspended_at, None})
+    return [Resumed(resumed_by=by, reason=reason)]
 
 
 def _require(token: ScimToken, reason: str | None) -> None:

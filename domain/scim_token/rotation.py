@@ -28,7 +28,7 @@ from domain.scim_token.events import (
 )
 from domain.scim_token.held_secret import HeldSecret
 from domain.scim_token.token import ScimToken
-from domain.scim_token.values import check_reason
+from domain.scim_token.values import check_reason, require_meant
 from domain.secret import Digest, SecretId
 
 OVERLAP_MAX: Final = timedelta(days=30)
@@ -48,16 +48,18 @@ def rotate(
     rotated_by: Actor,
     at: datetime,
     reason: str | None = None,
+    meant: SecretId | None = None,
 ) -> list[ScimTokenEvent]:
     """Add a new secret; older ones go on for `overlap` (0 to 30 days).
 
     At most two are good at a time. That an overlap before it has ended is recorded first, where
     nobody did: afterwards nobody would know of it.
 
-    Without an overlap the older ones end at once, however many there are. Raises NotFound once
-    revoked, InvalidValue on an overlap out of range, a reason that `check_reason` refuses or a
-    token that has expired, RotatedTooSoon within 10 s of the rotation before, RotationUnderway
-    while the overlap of that one lasts.
+    meant: the newest secret that the caller has seen, None where it is whichever there is. Without
+    an overlap the older ones end at once, however many there are. Raises NotFound once
+    revoked, InvalidValue on an overlap out of range, a reason that `check_reason` refuses, a
+    token that has expired or another newest secret than was meant, RotatedTooSoon within 10 s of
+    the rotation before, RotationUnderway while the overlap of that one lasts.
     """
     check_reason(reason)
     if token.revoked_at is not None:
@@ -68,9 +70,10 @@ def rotate(
         raise InvalidValue(
             "/overlap_seconds", f"must be 0 to {OVERLAP_MAX // timedelta(seconds=1)}"
         )
+    good = [held for held in token.secrets if held.overlap_until is None or at < held.overlap_until]
+    require_meant("secret was made", meant in {good[-1].id, None})
     if token.rotated_at is not None and at < token.rotated_at + ROTATE_EVERY:
         raise RotatedTooSoon(ceil((token.rotated_at + ROTATE_EVERY - at).total_seconds()))
-    good = [held for held in token.secrets if held.overlap_until is None or at < held.overlap_until]
     if overlap and len(good) >= GOOD_SECRETS_MAX:
         raise RotationUnderway(
             "the token has two good secrets; complete or cancel its rotation, wait for the end of "
@@ -99,7 +102,7 @@ def complete(
     """
     check_reason(reason)
     older = _require_underway(token, at).id
-    _require_meant(older, meant)
+    require_meant("rotation is under way", meant in {older, None})
     return [RotationCompleted(completed_by=completed_by, secret=older, reason=reason)]
 
 
@@ -118,7 +121,7 @@ def cancel(
     check_reason(reason)
     _require_underway(token, at)
     newer = token.secrets[-1].id
-    _require_meant(newer, meant)
+    require_meant("rotation is under way", meant in {newer, None})
     return [RotationCancelled(cancelled_by=cancelled_by, secret=newer, reason=reason)]
 
 
@@ -190,13 +193,6 @@ def _require_underway(token: ScimToken, at: datetime) -> HeldSecret:
     if outgoing is None:
         raise NoRotationUnderway("no rotation is under way")
     return outgoing
-
-
-def _require_meant(ends: SecretId, meant: SecretId | None) -> None:
-    if meant not in {ends, None}:
-        raise InvalidValue(
-            "", "another rotation is under way than the one that was meant; nothing was done"
-        )
 
 
 def _has_ended(token: ScimToken, outgoing: HeldSecret, at: datetime) -> bool:

@@ -25,6 +25,15 @@ def check_reason(reason: str | None) -> None:
         check_text(reason, "/reason", max_length=REASON_MAX_LENGTH)
 
 
+def require_meant(what: str, is_meant: bool) -> None:
+    """Raise InvalidValue where a command would undo what its caller has not seen.
+
+    what: that there is, such as "rotation is under way".
+    """
+    if not is_meant:
+        raise InvalidValue("", f"another {what} than the one that was meant; nothing was done")
+
+
 def check_expiry(asked: datetime, *, after: datetime) -> None:
     """Raise InvalidValue unless a token that is made at `after` can end then."""
     if asked < after + timedelta(milliseconds=1):

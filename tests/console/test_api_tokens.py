@@ -171,8 +171,8 @@ def test_foreign_looks_like_missing(service: RunningService, team: UUID) -> None
         assert str(foreign.id) not in visiting.see(PATH).text
         for id_ in (foreign.id, uuid4()):
             at = f"{PATH}/{id_}"
-            key = {"key": str(uuid4())}
-            answers = [visiting.see(at), visiting.send(f"{at}/rotate", key)]
+            form = {"key": str(uuid4()), "looked_at": "2099-01-01T00:00:00.000+00:00"}
+            answers = [visiting.see(at), visiting.send(f"{at}/rotate", form)]
             answers.append(visiting.send(f"{at}/revoke", {"reason": "over"}))
             assert {answer.status_code for answer in answers} == {404}
     assert service.client.get("/whoami", auth=foreign).status_code == 200

@@ -122,7 +122,7 @@ def test_of_other_teams_nothing_is_matched(
         stranger.sign_in(foreign.secret)
         assert "No token would be revoked" in stranger.client.get(PATH, params={"ids": tokens}).text
         assert "No token would be revoked" in stranger.see(PATH, team=str(team)).text
-        fields = {"key": str(uuid4()), "ids": ",".join(tokens)}
+        fields = {"key": str(uuid4()), "ids": ",".join(tokens), "conditions": "ids"}
         assert "0 tokens revoked" in stranger.send(PATH, fields).text
     admin = service.api_token()
     assert service.client.get(f"/scim-token/{tokens[0]}", auth=admin).status_code == 200

@@ -15,7 +15,7 @@ import pytest
 
 from domain.api_token.permissions import Permission
 from tests.api.promises.test_permissions import COMMANDS, CONSOLE
-from tests.console.browsing import Visitor
+from tests.console.browsing import Visitor, hidden
 from tests.console.test_tokens import create
 from tests.service import Caller, RunningService
 from tests.turns import by_turns
@@ -42,11 +42,14 @@ ABOUT: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     ("GET", "/console/tokens"): {"team": "{team}", "state": "all"},
     ("POST", "/console/tokens/new"): {"team_id": "{team}", "name": "Okta"},
     ("GET", "/console/tokens/revoke"): {"ids": "{token}"},
-    ("POST", "/console/tokens/revoke"): {"ids": "{token}"},
+    ("POST", "/console/tokens/revoke"): {"ids": "{token}", "conditions": "ids"},
     ("GET", ONE): {},
     ("GET", "/console/audit"): {"token": "{token}"},
     ("GET", "/console/audit/export"): {"team": "{team}"},
-    **{("POST", f"{ONE}/{command}"): {"looked_at": LOOKED_AT} for command in COMMANDS},
+    **{
+        ("POST", f"{ONE}/{command}"): {"looked_at": LOOKED_AT, "suspended_at": LOOKED_AT}
+        for command in COMMANDS
+    },
 }
 """The query or the form of each route that is about a team or a token."""
 
@@ -76,6 +79,8 @@ def ask(
     fields = {name: value.format(team=team, token=token) for name, value in ABOUT[route].items()}
     if method == "GET":
         return visitor.see(path, **fields)
+    if ONE in route[1]:
+        fields |= hidden(visitor.see(f"/console/tokens/{token}"))
     return visitor.send(path, {**fields, "key": key})
 
 

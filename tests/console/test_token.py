@@ -379,7 +379,8 @@ def test_who_may_only_write_is_not_shown_the_page_by_a_refusal(
     with Visitor(service.url) as writer:
         writer.sign_in(service.api_token(WRITE, teams=[UUID(token["team_id"])]).secret)
         assert writer.see(at(token)).status_code == 403
-        fields = {"key": str(uuid4()), "looked_at": token["created_at"], "reason": "x" * 201}
+        shown = {"looked_at": token["created_at"], "suspended_at": token["created_at"]}
+        fields = {**shown, "key": str(uuid4()), "reason": "x" * 201}
         answer = writer.send(at(token, command), fields)
         assert answer.status_code == 400
         assert "reason" in words(answer.text)

@@ -13,6 +13,7 @@ from api.admission import requires
 from api.console import forms
 from api.console.days import start_of
 from api.console.layout import Text, page
+from api.errors import BadRequest
 from api.http import instants
 from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
@@ -27,6 +28,8 @@ from domain.scim_token.values import check_reason
 PATH: Final = "/console/tokens/revoke"
 SHOWN_MAX: Final = 50
 UNUSED: Final = {"30": "30 days", "90": "90 days", "180": "180 days", "365": "a year"}
+CONDITIONS: Final = "conditions"
+"""The field of the form that names the others by which its page has chosen."""
 _MAY: Final = requires(Permission.SCIM_TOKENS_WRITE)
 _INSTANTS: Final = ("unused_since", "created_before")
 
@@ -68,7 +71,7 @@ async def rehearse(  # noqa: PLR0917 - a condition each
         found=found,
         shown=found.told[:SHOWN_MAX],
         more=max(0, found.matched - SHOWN_MAX),
-        fixed=fixed,
+        fixed={CONDITIONS: " ".join(fixed), **fixed},
         key=key.id,
     )
 
@@ -80,6 +83,9 @@ async def revoke_many(
     """Those of them that still meet what was asked. Sent again, it tells of the same ones."""
     fields = await forms.read(request)
     key = forms.key_of(fields, call, PATH)
+    named = fields.get(CONDITIONS, "").split()
+    if not named or not fields.keys() >= {*named}:  # or tokens are revoked that nobody was shown
+        raise BadRequest(forms.NOT_WHOLE)
     reason = fields.get("reason")
     try:
         where = _conditions(fields)

@@ -26,12 +26,17 @@ _MAY: Final = requires(Permission.SCIM_TOKENS_WRITE)
 async def make_link(
     request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
 ) -> Template:
-    """The link, shown in this answer only; one before it ends."""
+    """The link, shown in this answer only; one that was there before the page ends."""
     fields = await forms.read(request)
     key = forms.key_of(fields, call, request.scope["path"])
+    looked_at = forms.instant_of(fields, "looked_at")
     try:
         token, code = await service.ledger.create_setup_link(
-            token_id, by=call, key=key, reason=fields.get("reason")
+            token_id,
+            by=call,
+            key=key,
+            reason=fields.get("reason"),
+            looked_at=looked_at,
         )
     except Refusal as error:
         return await refused(request, service, token_id, error, fields)
@@ -53,8 +58,11 @@ async def end_link(
 ) -> Response[Any]:
     """It opens nothing from now on."""
     fields = await forms.read(request)
+    looked_at = forms.instant_of(fields, "looked_at")
     try:
-        await service.ledger.end_setup_link(token_id, by=call, reason=fields.get("reason"))
+        await service.ledger.end_setup_link(
+            token_id, by=call, reason=fields.get("reason"), looked_at=looked_at
+        )
     except Refusal as error:
         return await refused(request, service, token_id, error, fields)
     return done(token_id, "end-setup-link")

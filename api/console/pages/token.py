@@ -99,6 +99,7 @@ async def show(
         token=seen.token,
         secrets=shown_secrets(secrets, caller.at),
         more=len(secrets) - SECRETS_MAX,
+        newest=next((each.id for each in reversed(secrets) if _is_good(each, caller.at)), None),
         rotation=rotation if seen.state in {"rotating", "suspended"} else (),
         done=DONE.get(done or ""),
         is_so=is_so(done, seen.token, rotates=bool(rotation)),

@@ -15,7 +15,7 @@ from api.console import forms
 from api.console.pages.reveal import reveal
 from api.console.pages.token import OVERLAPS, PATH, show
 from api.errors import BadRequest
-from api.http import instants, problems
+from api.http import problems
 from api.http.json_body import StrictRequest
 from api.resources.api_calls import InjectedCall
 from api.service import InjectedService
@@ -37,7 +37,12 @@ async def rotate(
     key = forms.key_of(fields, call, request.scope["path"])
     try:
         token, secret = await service.ledger.rotate_scim_token(
-            token_id, overlap=overlap, by=call, key=key, reason=fields.get("reason")
+            token_id,
+            overlap=overlap,
+            by=call,
+            key=key,
+            reason=fields.get("reason"),
+            meant=fields.get("newest", ""),
         )
     except SecretAlreadyShown as error:
         return reveal(request, service, error.originator_id, None)
@@ -52,7 +57,9 @@ async def complete(
 ) -> Response[Any]:
     """The newer secret is where it belongs."""
     command = service.ledger.complete_rotation
-    return await _do(request, service, call, token_id, command, ends="older")
+    return await _do(
+        request, service, call, token_id, command, meant=lambda fields: fields.get("older", "")
+    )
 
 
 @post(f"{PATH}/cancel", include_in_schema=False, opt=_MAY, status_code=303)
@@ -61,7 +68,9 @@ async def cancel(
 ) -> Response[Any]:
     """The newer secret is not used, or was lost."""
     command = service.ledger.cancel_rotation
-    return await _do(request, service, call, token_id, command, ends="newer")
+    return await _do(
+        request, service, call, token_id, command, meant=lambda fields: fields.get("newer", "")
+    )
 
 
 @post(f"{PATH}/suspend", include_in_schema=False, opt=_MAY, status_code=303)
@@ -77,7 +86,15 @@ async def resume(
     request: StrictRequest, service: InjectedService, call: InjectedCall, token_id: FromPath[UUID]
 ) -> Response[Any]:
     """A suspension is taken back."""
-    return await _do(request, service, call, token_id, service.ledger.resume_scim_token)
+    command = service.ledger.resume_scim_token
+    return await _do(
+        request,
+        service,
+        call,
+        token_id,
+        command,
+        meant=lambda fields: forms.instant_of(fields, "suspended_at"),
+    )
 
 
 @post(f"{PATH}/change", include_in_schema=False, opt=_MAY, status_code=303)
@@ -93,6 +110,8 @@ async def change(
     except forms.Mistakes as error:
         mistake = InvalidValue("/expires_at", error.by_field["expires_at"])
         return await refused(request, service, token_id, mistake, fields)
+    if "name" in fields and "name_before" not in fields:
+        raise BadRequest(forms.NOT_WHOLE)
     name = fields.get("name", UNSET)
     if name == fields.get("name_before"):
         name = UNSET
@@ -111,10 +130,7 @@ async def revoke(
 ) -> Response[Any]:
     """For good; unless it was used since its page was looked at, or whoever asks says "anyway"."""
     fields = await forms.read(request)
-    try:
-        looked_at = instants.parse_in_range(fields.get("looked_at"))
-    except instants.NoInstant:
-        raise BadRequest(forms.NOT_WHOLE) from None
+    looked_at = forms.instant_of(fields, "looked_at")
     try:
         await service.ledger.revoke_scim_token(
             token_id,
@@ -144,18 +160,17 @@ async def _do(
     token_id: UUID,
     command: Callable[..., Awaitable[ScimToken]],
     *,
-    ends: str | None = None,
+    meant: Callable[[Mapping[str, str]], str | datetime] | None = None,
 ) -> Response[Any]:
-    """A command that takes a reason, and of a rotation the secret that is to end.
-
-    ends: the field of the form that names that one, as its page has shown it.
+    """A command that takes a reason. meant: reads from the form what its page has shown, and the
+    command would undo: the secret of a rotation that is to end, or a suspension.
     """
     fields = await forms.read(request)
     path = request.scope["path"]
-    meant = {} if ends is None else {"meant": fields.get(ends, "")}
+    named = {} if meant is None else {"meant": meant(fields)}
     key = forms.key_of(fields, call, path)
     try:
-        await command(token_id, by=call, key=key, reason=fields.get("reason"), **meant)
+        await command(token_id, by=call, key=key, reason=fields.get("reason"), **named)
     except Refusal as error:
         return await refused(request, service, token_id, error, fields)
     return done(token_id, path.rpartition("/")[2])

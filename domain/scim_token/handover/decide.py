@@ -15,18 +15,25 @@ from domain.event import Actor
 from domain.scim_token import rotation
 from domain.scim_token.events import Rotated, ScimTokenEvent, SetupLinkCreated, SetupLinkEnded
 from domain.scim_token.token import ScimToken, earliest
-from domain.scim_token.values import check_reason
+from domain.scim_token.values import check_reason, require_meant
 from domain.secret import Digest
 from domain.setup_link import LIFETIME, NO_DIGEST, SetupLink
 
 
 def offer(
-    token: ScimToken, *, digest: Digest, created_by: Actor, at: datetime, reason: str | None = None
+    token: ScimToken,
+    *,
+    digest: Digest,
+    created_by: Actor,
+    at: datetime,
+    reason: str | None = None,
+    looked_at: datetime | None = None,
 ) -> list[ScimTokenEvent]:
     """Let the link of `digest` hand the token over for 24 hours; a link before it ends.
 
-    Raises InvalidValue on a reason that `check_reason` refuses and on a token that is suspended or
-    has expired, NotFound once revoked, RotationUnderway while two secrets are good.
+    looked_at: as of `withdraw`. Raises InvalidValue on a reason that `check_reason` refuses, on a
+    token that is suspended or has expired, and where a link was made since, NotFound once revoked,
+    RotationUnderway while two secrets are good.
     """
     check_reason(reason)
     if token.revoked_at is not None:
@@ -37,25 +44,46 @@ def offer(
         raise InvalidValue("", "the token has expired; create another")
     if rotation.underway(token, at) is not None:
         raise RotationUnderway("the token has two good secrets; complete or cancel its rotation")
+    _require_seen(token, looked_at, at)
     ends_at = earliest(at + LIFETIME, token.expires_at)
     assert ends_at is not None
     return [SetupLinkCreated(created_by, digest.value, ends_at, reason, digest.key_generation)]
 
 
 def withdraw(
-    token: ScimToken, *, ended_by: Actor, at: datetime, reason: str | None = None
+    token: ScimToken,
+    *,
+    ended_by: Actor,
+    at: datetime,
+    reason: str | None = None,
+    looked_at: datetime | None = None,
 ) -> list[ScimTokenEvent]:
     """End the token's link; silent where there is none that opens anything.
 
-    Raises NotFound once revoked, InvalidValue on a reason that `check_reason` refuses.
+    looked_at: when the caller saw the token, whose link of that time is meant; None for whichever
+    it is. Raises NotFound once revoked, InvalidValue on a reason that `check_reason` refuses and
+    where a link was made since.
     """
     check_reason(reason)
     if token.revoked_at is not None:
         raise NotFound("no such token")
-    link = token.setup_link
-    if link is None or end_of(link, token) <= at:
+    link = _open_link(token, at)
+    if link is None:
         return []
+    _require_seen(token, looked_at, at)
     return [SetupLinkEnded(ended_by, link.id, reason)]
+
+
+def _open_link(token: ScimToken, at: datetime) -> SetupLink | None:
+    """The link of a token; None where there is none that opens anything."""
+    link = token.setup_link
+    return None if link is None or end_of(link, token) <= at else link
+
+
+def _require_seen(token: ScimToken, looked_at: datetime | None, at: datetime) -> None:
+    link = _open_link(token, at)
+    if link is not None and looked_at is not None:
+        require_meant("setup link was made", link.not_before <= looked_at)
 
 
 def opened_by(

@@ -93,6 +93,31 @@ def test_a_new_link_ends_the_one_before() -> None:
     assert opened_by(token, [OTHER_LINK], at=T2) is not None
 
 
+@pytest.mark.parametrize("ends_at", [None, T3 + timedelta(hours=3)])
+def test_a_link_that_was_made_since_one_looked_is_left_alone(ends_at: datetime | None) -> None:
+    """Of a token that ends within a day it is not known when the link was made: it is ended."""
+
+    def withdraw_as_seen(token: ScimToken) -> Sequence[ScimTokenEvent]:
+        return withdraw(token, ended_by=ADA, at=T3, looked_at=T2 - MILLISECOND)
+
+    def offer_as_seen(token: ScimToken) -> Sequence[ScimTokenEvent]:
+        digest = Digest(OTHER_LINK, 1)
+        return offer(token, digest=digest, created_by=ADA, at=T3, looked_at=T2 - MILLISECOND)
+
+    since = given(created(expires_at=ends_at), linked(T2, ends_at=ends_at))
+    before = given(created(expires_at=ends_at), linked(T1, ends_at=ends_at))
+    ended = SetupLinkEnded(ADA, secret_id(LINK), None)
+    made = SetupLinkCreated(ADA, OTHER_LINK, ends_at or T3 + LIFETIME)
+    before.when(withdraw_as_seen).records(ended)
+    before.when(offer_as_seen).records(made)
+    if ends_at is None:
+        since.when(withdraw_as_seen).refuses(InvalidValue, pointer="")
+        since.when(offer_as_seen).refuses(InvalidValue, pointer="")
+    else:
+        since.when(withdraw_as_seen).records(ended)
+        since.when(offer_as_seen).records(made)
+
+
 def test_a_link_is_ended_once() -> None:
     given(created(), linked()).when(withdrawing(reason="wrong person")).records(
         SetupLinkEnded(ADA, secret_id(LINK), "wrong person")

@@ -62,6 +62,14 @@ def test_a_suspended_token_is_resumed_once() -> None:
     given(created(), suspended(), resumed()).when(resuming()).stays_silent()
 
 
+def test_another_suspension_than_the_one_that_is_meant_stays() -> None:
+    again = given(created(), suspended(T1), resumed(T2), suspended(T3))
+    again.when(lambda token: resume(token, by=ADA, reason=None, meant=T1)).refuses(InvalidValue)
+    again.when(lambda token: resume(token, by=ADA, reason=None, meant=T3)).records(
+        Resumed(ADA, None)
+    )
+
+
 @pytest.mark.parametrize("decide", [suspending(), resuming()])
 def test_what_is_revoked_stays_so(decide: Decide) -> None:
     given(created(), revoked()).when(decide).refuses(NotFound)

@@ -51,9 +51,15 @@ async def rotate_api_token(
     fields = await forms.read(request)
     overlap = forms.overlap_of(fields, OVERLAPS)
     key = forms.key_of(fields, call, request.scope["path"])
+    looked_at = forms.instant_of(fields, "looked_at")
     try:
         _, secret = await service.ledger.rotate_api_token(
-            token_id, overlap=overlap, by=call, key=key, reason=fields.get("reason")
+            token_id,
+            overlap=overlap,
+            by=call,
+            key=key,
+            reason=fields.get("reason"),
+            looked_at=looked_at,
         )
     except SecretAlreadyShown as error:
         return shown(request, error.originator_id, None)
@@ -98,6 +104,7 @@ async def _show(
         given=given or {},
         overlaps=_overlaps(token, caller),
         key=service.ledger.clock_and_ids.new_id(),
+        looked_at=caller.at.isoformat(timespec="milliseconds"),
     )
 
 
