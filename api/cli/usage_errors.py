@@ -21,6 +21,8 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
+from api.http.values import WHOLE_NUMBER
+
 _HARMLESS: Final = re.compile(r"(?!.*(?:scim|api)_)[\w.:@/+-]{0,20}", re.ASCII).fullmatch
 """Short enough that nothing of a secret's worth is in it."""
 
@@ -36,13 +38,16 @@ def _read(type_: Any, tokens: Sequence[Token]) -> Any:
     """What was typed, as its type. Raises CoercionError.
 
     cyclopts would take `none` and `null` for an argument that is left out, and so what a script
-    found nothing for would lift its condition; and an empty path for the directory that one is in.
+    found nothing for would lift its condition; an empty path for the directory that one is in; and
+    for a number also one that it rounds: an overlap of 0.4 seconds would be none.
     """
     parts = {*get_args(type_)}
     if NoneType in parts:
         (type_,) = parts - {NoneType}
     if type_ is Path and not tokens[0].value:
         raise CoercionError(token=tokens[0], target_type=Path)
+    if type_ is int and WHOLE_NUMBER.fullmatch(tokens[0].value) is None:
+        raise CoercionError(token=tokens[0], target_type=int)
     return convert(type_, tokens)
 
 

@@ -10,6 +10,8 @@ from uuid import UUID, uuid4
 
 import pytest
 from cyclopts import App, CycloptsError
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from api.cli.commands import app
 from api.cli.usage_errors import usage_line
@@ -108,6 +110,39 @@ def test_nothing_is_no_path() -> None:
                 with pytest.raises(CycloptsError) as refusal:
                     app.parse_args(line, exit_on_error=False, print_error=False)
                 assert usage_line(refusal.value) == f"{argument}: '' is not a path"
+
+
+@given(st.text("+-.0123456789_abefnox\u0665\uff15 ", min_size=1))
+@example("36500")
+@example("1.0e999")
+@example("0" * 5000)
+@example("9" * 5000)
+def test_a_number_is_the_one_that_was_typed(text: str) -> None:
+    """The API takes no other, either."""
+    try:
+        _, bound, _ = app.parse_args(
+            ["token", "list", "--limit", text], exit_on_error=False, print_error=False
+        )
+    except CycloptsError:
+        assert text != "36500"
+    else:
+        assert text in {"-0", str(bound.arguments["limit"])}
+
+
+def test_a_number_is_never_rounded() -> None:
+    """An overlap of 0.4 seconds would be none."""
+    seen = 0
+    for name, command in NAMED:
+        for argument, found in arguments(command).items():
+            if int not in {found.hint, *get_args(found.hint)}:
+                continue
+            for text in ("0.4", "1.0", "1.5e400"):
+                line = [*name.split(), *with_value(command, argument, text)]
+                with pytest.raises(CycloptsError) as refusal:
+                    app.parse_args(line, exit_on_error=False, print_error=False)
+                assert usage_line(refusal.value) == f"{argument}: {text!r} is not a whole number"
+            seen += 1
+    assert seen
 
 
 def test_a_script_that_found_nothing_lifts_nothing(database: Database) -> None:
