@@ -62,3 +62,10 @@ def test_a_word_is_one_of_those_that_the_refusal_of_another_names(name: str) -> 
         load({f"SCIM_LEDGER_{name}": f"{words[0]}{words[1]}"})
     choices = f"{', '.join(words[:-1])} or {words[-1]}"
     assert str(refusal.value) == f"SCIM_LEDGER_{name} must be {choices}"
+
+
+@pytest.mark.parametrize("hosts", [",", "127.0.0.1,", ", ::1", "127.0.0.1,,::1", "[]", "::1,[]"])
+def test_an_address_that_is_left_out_is_not_taken_for_every_address(hosts: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load({"SCIM_LEDGER_HOST": hosts})
+    assert str(refusal.value) == "SCIM_LEDGER_HOST must be addresses, such as 127.0.0.1,::1"
