@@ -20,6 +20,7 @@ import pytest
 from cyclopts import App
 
 from api.cli.commands import app
+from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.migrate import available
 from tests.api.cli import forked_cli
 from tests.api.cli.test_commands import commands
@@ -174,6 +175,24 @@ def test_a_command_on_a_directory_of_something_else_leaves_it_alone(data_dir: Pa
     assert "There is no ledger in" in done.stderr
     assert [path.name for path in data_dir.iterdir()] == ["something"]
     assert data_dir.stat().st_mode == before.st_mode
+
+
+def test_a_command_after_a_first_start_that_was_cut_short_makes_nothing(
+    data_dir: Path,
+) -> None:
+    """C10: there is a server's data, and no ledger in it yet."""
+    with EmbeddedPostgres(data_dir) as server:
+        pass
+    assert server.has_cluster
+    before = sorted(path.name for path in data_dir.iterdir())
+    for _ in range(2):  # the first one has made nothing of it
+        done = forked_cli.run(
+            ("token", "list", "--data-dir", str(data_dir)), service_environment(None)
+        )
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert f"There is no ledger in {data_dir}: " in done.stderr
+    assert sorted(path.name for path in data_dir.iterdir()) == before
+    assert nothing_runs(data_dir)
 
 
 # C11: one server, however many use it

@@ -356,8 +356,11 @@ def test_a_view_that_is_far_behind_warns(
 ) -> None:
     record(database, created())
     assert {finding.status for finding in ledger.views(connection, max_lag=0)} == {WARNS, IS_OK}
+    late = ledger.warnings(connection, max_lag=0)
+    assert (late.status, late.found.endswith(" is far behind")) == (WARNS, True), late
     catch_up(database)
     assert {finding.status for finding in ledger.views(connection, max_lag=0)} == {IS_OK}
+    assert ledger.warnings(connection, max_lag=0).status is IS_OK
 
 
 def test_a_new_key_and_a_ledger_that_knows_none_warn(database: Database) -> None:

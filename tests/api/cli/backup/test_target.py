@@ -1,4 +1,4 @@
-"""Where `scim-ledger backup` writes, and where not."""
+"""Where `scim-ledger backup` and `restore` write, and where not."""
 
 from pathlib import Path
 from typing import Final
@@ -38,3 +38,17 @@ def test_a_file_that_is_no_backup_is_not_replaced_by_one(
     said = refused(database.app, "backup", str(path), exit_code=2)
     assert said == "FILE: there is a file that is no backup, and no other is replaced: name another"
     assert path.read_text() == content
+
+
+def test_a_restore_without_the_pepper_of_the_backup_makes_nothing(tmp_path: Path) -> None:
+    """It would end in a ledger in which every token is void."""
+    file, directory = tmp_path / "backup", tmp_path / "new"
+    file.write_bytes(b"PGDMP")
+    said = refused(
+        *(None, "restore", str(file), "--data-dir", str(directory)), SCIM_LEDGER_PEPPER=""
+    )
+    assert said == f"put the pepper of the backup in its place first, {directory / 'pepper'}"
+    assert not directory.exists()
+
+    said = refused(NOWHERE, "restore", str(file), SCIM_LEDGER_PEPPER="")
+    assert said == "with DATABASE_URL a pepper is needed: set SCIM_LEDGER_PEPPER_FILE"
