@@ -8,9 +8,12 @@ from typing import Final
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.postgres.migrate import available, migrate
 from tests.domain.postgres import schema
+from tests.domain.postgres.test_session import set_to, what_a_role_can_have
 
 RELEASED: Final = Path(__file__).with_name("migrations.sha256")
 ENDS_A_TRANSACTION: Final = re.compile(
@@ -42,6 +45,28 @@ def test_the_schema_file_is_what_the_migrations_lead_to(empty_database: str) -> 
     assert schema.schema(empty_database) == schema.FILE.read_text(), (
         "the schema is another: python -m tests.domain.postgres.schema"
     )
+
+
+def test_the_schema_is_the_same_whatever_the_database_says_of_its_sessions(
+    empty_database: str,
+) -> None:
+    """Every setting at once: with the first of its values, then with the second, and so on."""
+    settings = what_a_role_can_have(empty_database)
+    assert "plpgsql.extra_errors" in settings
+    name = sql.Identifier(str(conninfo_to_dict(empty_database)["dbname"]))
+    database = sql.SQL("ALTER DATABASE {} ").format(name)
+    beside = make_conninfo(empty_database, dbname="postgres")
+    for turn in range(max(map(len, settings.values()))):
+        told = {setting: some[turn] for setting, some in settings.items() if turn < len(some)}
+        with psycopg.connect(beside, autocommit=True) as admin:
+            for setting, value in told.items():
+                admin.execute(database + set_to(setting, value))
+        migrate(empty_database, app_role=None)
+        with psycopg.connect(beside, autocommit=True) as admin:
+            admin.execute(database + sql.SQL("RESET ALL"))
+        assert schema.schema(empty_database) == schema.FILE.read_text(), told
+        with psycopg.connect(empty_database, autocommit=True) as admin:
+            admin.execute("DROP SCHEMA ledger, views CASCADE")
 
 
 def test_the_schema_file_is_complete(empty_database: str) -> None:

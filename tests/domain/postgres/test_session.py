@@ -93,6 +93,8 @@ STRINGS: Final[Mapping[str, list[str]]] = {
     "restrict_nonsystem_relation_kind": ["view", "view, foreign-table"],
     "default_text_search_config": ["pg_catalog.german"],
     "application_name": ["another"],
+    "plpgsql.extra_errors": ["all"],
+    "plpgsql.extra_warnings": ["all"],
 }
 """Of the others a wrong value is an operator's own: a library that is not there, a table space."""
 
@@ -138,9 +140,14 @@ def tell(database: Database, name: str, value: str) -> None:
         target = sql.SQL("ALTER ROLE {} IN DATABASE {} ").format(
             sql.Identifier(APP_ROLE), sql.Identifier(owner.info.dbname)
         )
-        said = sql.SQL(value) if name == "search_path" and value else sql.Literal(value)
         owner.execute(target + sql.SQL("RESET ALL"))
-        owner.execute(target + sql.SQL("SET {} = {}").format(sql.Identifier(name), said))
+        owner.execute(target + set_to(name, value))
+
+
+def set_to(name: str, value: str) -> sql.Composed:
+    """What follows ALTER ROLE or ALTER DATABASE."""
+    said = sql.SQL(value) if name == "search_path" and value else sql.Literal(value)
+    return sql.SQL("SET {} = {}").format(sql.Identifier(name), said)
 
 
 async def essentials(database: Database) -> None:
@@ -219,15 +226,10 @@ def is_known(database: Database, name: str) -> bool:
 
 @pytest.mark.slow
 def test_the_ledger_is_the_same_for_every_setting_that_a_role_can_have(ledger: Database) -> None:
-    with psycopg.connect(ledger.owner, autocommit=True) as owner:
-        settings = owner.execute(
-            "SELECT name, vartype, enumvals, min_val, max_val FROM pg_settings WHERE context IN "
-            "('user', 'superuser') ORDER BY name"
-        ).fetchall()
     failed: list[str] = []
     tried = 0
-    for name, *kind in settings:
-        for value in [] if name in NOT_OURS else values(name, *kind):
+    for name, some in what_a_role_can_have(ledger.owner).items():
+        for value in some:
             tell(ledger, name, value)
             tried += 1
             try:
@@ -237,6 +239,17 @@ def test_the_ledger_is_the_same_for_every_setting_that_a_role_can_have(ledger: D
     assert_consistent(ledger)
     assert tried > 300
     assert not failed, "\n".join(failed)
+
+
+def what_a_role_can_have(conninfo: str) -> Mapping[str, list[str]]:
+    """Values of every setting, those of PL/pgSQL included; conninfo: of a superuser."""
+    with psycopg.connect(conninfo, autocommit=True) as owner:
+        owner.execute("LOAD 'plpgsql'")
+        settings = owner.execute(
+            "SELECT name, vartype, enumvals, min_val, max_val FROM pg_settings WHERE context IN "
+            "('user', 'superuser') ORDER BY name"
+        ).fetchall()
+    return {name: values(name, *kind) for name, *kind in settings if name not in NOT_OURS}
 
 
 def values(name: str, kind: str, choices: list[str] | None, least: str, most: str) -> list[str]:
@@ -312,6 +325,7 @@ def test_every_profile_states_the_same(ledger: Database, session: Session) -> No
             continue
         tell(ledger, name, value)
         with open_connection(ledger.app, session=session) as connection:
+            connection.execute("DO 'BEGIN END'")  # loads PL/pgSQL, and with it its settings
             found: dict[str, str] = dict(
                 connection.execute("SELECT name, setting FROM pg_settings").fetchall()
             )
