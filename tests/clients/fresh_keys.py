@@ -10,10 +10,12 @@ import schemathesis
 from schemathesis.core.parameters import ParameterLocation
 
 
-@schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
     """Leave headers be that were broken on purpose."""
     headers = case.meta and case.meta.components.get(ParameterLocation.HEADER)
     is_broken = headers and headers.mode.is_negative
     if case.headers and case.headers.get("Idempotency-Key") and not is_broken:
         case.headers["Idempotency-Key"] = str(uuid4())
+
+
+schemathesis.hook(before_call)
