@@ -21,10 +21,11 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
-from api.http.values import WHOLE_NUMBER
-
 _HARMLESS: Final = re.compile(r"(?!.*(?:scim|api)_)[\w.:@/+-]{0,20}", re.ASCII).fullmatch
 """Short enough that nothing of a secret's worth is in it."""
+
+_is_whole: Final = re.compile(r"-?(0|[1-9][0-9]{0,99})").fullmatch
+"""A number in plain digits; how large it may be is told by its command."""
 
 _KINDS: Final[dict[Any, str]] = {
     UUID: "a UUID",
@@ -46,7 +47,7 @@ def _read(type_: Any, tokens: Sequence[Token]) -> Any:
         (type_,) = parts - {NoneType}
     if type_ is Path and not tokens[0].value:
         raise CoercionError(token=tokens[0], target_type=Path)
-    if type_ is int and WHOLE_NUMBER.fullmatch(tokens[0].value) is None:
+    if type_ is int and not _is_whole(tokens[0].value):
         raise CoercionError(token=tokens[0], target_type=int)
     return convert(type_, tokens)
 

@@ -12,8 +12,7 @@ from api.http import instants
 from domain.errors import InvalidValue
 
 EXAMPLE_ID: Final = "05daecaf-4365-42e8-8370-8127de5dd717"
-WHOLE_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")
-"""In a query and on a command line."""
+_INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _BOOLEANS: Final = {"true": True, "false": False, "1": True, "0": False}
 _IN_A_LIST: Final = "must be a list of one or more, each of which "
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
@@ -63,7 +62,7 @@ class Value:
             case inspect.DateTimeType():
                 found = self._instant(text, instants.parse_in_range)
             case inspect.IntType():
-                found = int(text) if WHOLE_NUMBER.fullmatch(text) else None
+                found = int(text) if _INTEGER.fullmatch(text) else None
                 self._convert(found, self._type)
             case inspect.BoolType():
                 self._convert(_BOOLEANS.get(text), bool)

@@ -42,11 +42,11 @@ ASKED: Final = {
 """What each page is asked for; a new one without a row fails here."""
 FORMS: Final[Mapping[str, Mapping[str, str]]] = {
     "/console/tokens/new": {"team_id": "{team}", "name": NAME, "reason": REASON},
-    "/console/tokens/revoke": {"team": "{spare}", "reason": REASON},
-    "/console/tokens/{token_id:uuid}/rotate": {"reason": REASON},
-    "/console/tokens/{token_id:uuid}/setup-link": {"reason": REASON},
+    "/console/tokens/revoke": {"conditions": "team", "team": "{spare}", "reason": REASON},
+    "/console/tokens/{token_id:uuid}/rotate": {"newest": "{newest}", "reason": REASON},
+    "/console/tokens/{token_id:uuid}/setup-link": {"looked_at": "{now}", "reason": REASON},
     "/console/api-tokens/new": {"user_id": "{team}", "audit:read": "yes", "reason": REASON},
-    "/console/api-tokens/{token_id:uuid}/rotate": {"reason": REASON},
+    "/console/api-tokens/{token_id:uuid}/rotate": {"looked_at": "{now}", "reason": REASON},
     "/console/setup/{token:str}/{code:str}": {},
 }
 """The forms that are answered with a page."""
@@ -86,6 +86,8 @@ def full(server: str) -> Iterator[Full]:
                     f"/scim-token/{busy['id']}/{verb}", auth=admin, json={"reason": REASON}
                 )
         many_teams = service.api_token(*Permission, teams=[uuid4() for _ in range(100)])
+        path = f"/scim-token/{tokens[2]['id']}/secrets"
+        secrets = service.client.get(path, auth=admin).json()["result"]
         names = {
             "team": team,
             "spare": spare,
@@ -94,6 +96,8 @@ def full(server: str) -> Iterator[Full]:
             "setup-link": tokens[3]["id"],
             "api_token": str(many_teams.id),
             "link": link_of(service, admin, tokens[1]["id"]),
+            "newest": secrets[-1]["id"],
+            "now": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
         yield Full(service, names)
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 import httpx
 import uvloop
 from litestar.testing import TestClient
+from structlog.testing import capture_logs
 
 from api import deployment
 from api.app import build
@@ -110,7 +111,7 @@ class World:
     def command(self, *arguments: str) -> Any:
         """What a command prints with --json."""
         printed = _Printed()
-        with redirect_stdout(printed):
+        with redirect_stdout(printed), capture_logs():  # a process of its own logs elsewhere
             command_line(
                 [*arguments, "--json"],
                 result_action="return_value",
