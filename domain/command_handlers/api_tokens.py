@@ -146,14 +146,14 @@ class ApiTokenCommands(SessionCommands):
     async def api_tokens(
         self, *, after: PageEnd | None = None, limit: int = PAGE
     ) -> Sequence[ApiToken]:
-        """API tokens behind a place, `limit` at most, oldest first, revoked ones included."""
+        """API tokens after a page, `limit` at most, oldest first, revoked ones included."""
         page = await listed_api_tokens.oldest(self.reads, after=after, limit=limit)
         return await self._as_they_stand(page)
 
     async def good_api_tokens(
         self, *, seen_by: ApiToken, at: datetime, after: PageEnd | None = None, limit: int = PAGE
     ) -> Sequence[ApiToken]:
-        """Those that a manager sees and that are good at `at`, behind a place, newest first.
+        """Those that a manager sees and that are good at `at`, after a page, newest first.
 
         Sessions that ended with a secret alone are found with the others and left out here; of many
         of them, each further look passes twice as many.

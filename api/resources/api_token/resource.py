@@ -210,7 +210,7 @@ class ApiTokenController(Controller):
 async def good_tokens(
     service: Service, caller: Caller, *, after: PageEnd | None, limit: int
 ) -> tuple[Sequence[ApiToken], PageEnd | None]:
-    """Those that a caller may manage behind a place, newest first, `limit` at most, and where the
+    """Those that a caller may manage after a page, newest first, `limit` at most, and where the
     page ends; None at the end of the list.
     """
     tokens = await service.ledger.good_api_tokens(

@@ -44,7 +44,7 @@ def offer(
         raise InvalidValue("", "the token has expired; create another")
     if rotation.underway(token, at) is not None:
         raise RotationUnderway("the token has two good secrets; complete or cancel its rotation")
-    _require_seen(token, looked_at, at)
+    _require_seen(_open_link(token, at), looked_at)
     ends_at = earliest(at + LIFETIME, token.expires_at)
     assert ends_at is not None
     return [SetupLinkCreated(created_by, digest.value, ends_at, reason, digest.key_generation)]
@@ -70,7 +70,7 @@ def withdraw(
     link = _open_link(token, at)
     if link is None:
         return []
-    _require_seen(token, looked_at, at)
+    _require_seen(link, looked_at)
     return [SetupLinkEnded(ended_by, link.id, reason)]
 
 
@@ -80,8 +80,7 @@ def _open_link(token: ScimToken, at: datetime) -> SetupLink | None:
     return None if link is None or end_of(link, token) <= at else link
 
 
-def _require_seen(token: ScimToken, looked_at: datetime | None, at: datetime) -> None:
-    link = _open_link(token, at)
+def _require_seen(link: SetupLink | None, looked_at: datetime | None) -> None:
     if link is not None and looked_at is not None:
         require_meant("setup link was made", link.not_before <= looked_at)
 
