@@ -109,6 +109,12 @@ class TokenExpired(TokenRefused):
     reason = "expired"
 
 
+class NetworkNotAllowed(TokenRefused):
+    """The token is good, but not from the presenter's address, or that is not known."""
+
+    reason = "network"
+
+
 class SecretAlreadyShown(Refusal):
     """The command was carried out before; its secret was shown then and cannot be shown again.
 

@@ -53,11 +53,13 @@ class SecretRow(msgspec.Struct, frozen=True):
     digest: 32 bytes.
     good_until: the first instant at which it no longer authenticates; None for no end.
     is_void: it never authenticates again, whatever `good_until` says.
+    networks: from which alone it authenticates, in CIDR notation; from any where there is none.
     """
 
     digest: bytes
     good_until: datetime | None
     is_void: bool
+    networks: tuple[str, ...] = ()
 
 
 class Aggregate(Protocol):

@@ -12,6 +12,7 @@ from typing import Final, Self
 from domain.command_handlers.api_tokens import ApiTokenCommands
 from domain.command_handlers.leaks import LeakCommands
 from domain.command_handlers.losses import LossCommands
+from domain.command_handlers.networks import NetworkCommands
 from domain.command_handlers.policies import PolicyCommands
 from domain.command_handlers.presentations import PresentationCommands
 from domain.command_handlers.revocations import RevocationCommands
@@ -45,6 +46,7 @@ class TokenLedger(
     ScimTokenCommands,
     RotationCommands,
     SetupLinkCommands,
+    NetworkCommands,
     RevocationCommands,
     PresentationCommands,
     LeakCommands,

@@ -225,6 +225,7 @@ def _check_secrets(stream: _Stream, stored: set[tuple[Any, ...]]) -> None:
             None if row.is_void else row.good_until,
             row.is_void,
             names.get(row.digest),
+            ",".join(row.networks) or None,
         )
         for row in (*replayed.secret_rows(), *(secret.row for secret in stream.ended))
     }

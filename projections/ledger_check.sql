@@ -23,11 +23,13 @@ LEFT JOIN ledger.aggregates a ON a.originator_id = i.id;
 
 -- name: secrets
 -- Returns: one row a secret of these streams; its end, NULL where there is none, whether it is
---   void, and what it is called, NULL where its digest says so.
+--   void, what it is called, NULL where its digest says so, and from where it is good, NULL where
+--   that is from anywhere.
 -- Order: none.
 -- Index: secrets_originator_id.
 SELECT originator_id, digest, owner_id, CASE WHEN isfinite(good_until) THEN good_until END,
-    good_until = '-infinity', shown_as
+    good_until = '-infinity', shown_as,
+    array_to_string(networks::text[], ',')
 FROM ledger.secrets WHERE originator_id = ANY(%s);
 
 -- name: instants

@@ -20,6 +20,7 @@ HAPPENED: Final[Mapping[str, str]] = {
     "scim_token.setup_link_ended": "Setup link ended",
     "scim_token.suspended": "Suspended",
     "scim_token.resumed": "Resumed",
+    "scim_token.networks_set": "Networks set",
     "scim_token.revoked": "Revoked",
     "scim_token.rekeyed": "Digested under a newer key",
     "scim_token.leaked": "Found in the open",

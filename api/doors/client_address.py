@@ -9,9 +9,11 @@ counts, the peer's own word. RFC 7239 `Forwarded` is never read.
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv6Address, IPv6Network
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from domain.scim_token.networks.addresses import Address, Network, plain_address
 
 if TYPE_CHECKING:  # the command line asks for networks only, and starts without the framework
     from litestar.types import HTTPScope
@@ -19,10 +21,7 @@ if TYPE_CHECKING:  # the command line asks for networks only, and starts without
 MAX_HOPS: Final = 16
 REMEMBERED_BYTES: Final = 1024
 """A longer list is no proxy's of ours; whoever sends many of them must not fill the memory."""
-_MAPPED_LENGTH: Final = 96
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[([0-9A-Fa-f:.]+)\])(?::\d{1,5})?")
-Address: TypeAlias = IPv4Address | IPv6Address
-Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class Origin(NamedTuple):
@@ -157,19 +156,6 @@ def _text(address: Address | None) -> str | None:
     return None if address is None else str(address)
 
 
-def plain_address(text: str) -> Address | None:
-    """The address that a text is; None where it is none.
-
-    Without its zone, which means nothing elsewhere and may be any text (RFC 4007 §11); an IPv4
-    address in IPv6 clothes as what it is.
-    """
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
-
-
 @lru_cache(maxsize=4096)
 def site_of(text: str) -> str:
     """An IPv6 address stands for its /64: whoever has one has all of them."""
@@ -177,16 +163,6 @@ def site_of(text: str) -> str:
     if isinstance(address, IPv6Address):
         return str(IPv6Network((int(address), 64), strict=False))
     return text if address is None else str(address)
-
-
-def plain_network(text: str) -> Network:
-    """The network that a text is, or that of one address, read as above. Raises ValueError."""
-    address, slash, length = text.partition("/")
-    network = ip_network(address.partition("%")[0] + slash + length, strict=False)
-    mapped = getattr(network.network_address, "ipv4_mapped", None)
-    if mapped is None or network.prefixlen < _MAPPED_LENGTH:
-        return network
-    return IPv4Network((mapped, network.prefixlen - _MAPPED_LENGTH))
 
 
 def _parsed(text: str) -> Address | None:

@@ -18,7 +18,6 @@ from litestar.openapi.spec import Example
 from litestar.params import JSONBody
 
 from api.admission import FOR_ANYONE, requires
-from api.doors.client_address import plain_address
 from api.doors.decide import path_class, user_agent_of
 from api.errors import FieldError, InvalidForm
 from api.http.form_body import TokenFormOperation, read_form
@@ -34,6 +33,7 @@ from domain.errors import InvalidValue, TokenRefused, TokenUnknown
 from domain.eventstore.uses import Decision
 from domain.kept_text import kept
 from domain.scim_token.events import USER_AGENT_MAX_LENGTH, Presentation
+from domain.scim_token.networks.addresses import plain_address
 from domain.secret import MalformedSecretError, Secret, parse
 from projections.described import Instant, one_of, rfc3339
 
@@ -74,8 +74,8 @@ class Verified(msgspec.Struct, frozen=True, omit_defaults=True):
 
     active: let the presenter in; then all fields but `reason` are there, else that one only.
 
-    reason: "malformed", "unknown", "revoked", "suspended" or "expired"; for logs, not for the
-    presenter.
+    reason: "malformed", "unknown", "revoked", "suspended", "expired" or "network"; for logs, not
+    for the presenter.
     """
 
     active: bool
@@ -84,7 +84,8 @@ class Verified(msgspec.Struct, frozen=True, omit_defaults=True):
     use_id: UUID | None = None
     used_at: Instant | None = None
     reason: (
-        Annotated[str, one_of("malformed", "unknown", "revoked", "suspended", "expired")] | None
+        Annotated[str, one_of("malformed", "unknown", "revoked", "suspended", "expired", "network")]
+        | None
     ) = None
 
 

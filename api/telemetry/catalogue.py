@@ -23,6 +23,7 @@ OUTCOMES: Final = {
     "revoked": "refused",
     "suspended": "refused",
     "expired": "refused",
+    "network": "refused",
     "throttled": "refused",
     "unavailable": "failed",
 }

@@ -9,7 +9,7 @@ from uuid import UUID
 from domain.authority import Operator, scim_token_of
 from domain.command_handlers.execution import Execution
 from domain.commands import CommandKey
-from domain.errors import TokenRefused, TokenSuspended, TokenUnknown
+from domain.errors import NetworkNotAllowed, TokenRefused, TokenSuspended, TokenUnknown
 from domain.event import Changes, States
 from domain.eventstore import append
 from domain.eventstore.peppers.rekeyer import Rekeyer
@@ -20,8 +20,10 @@ from domain.scim_token.events import Presentation
 from domain.scim_token.token import REFUSAL_EVERY, ScimToken
 from domain.secret import Secret
 
-SUSPENSION_REMEMBERED_FOR: Final = timedelta(seconds=5)
-"""It can be taken back, and then the token is refused for another reason, if it is."""
+PASSING_REMEMBERED_FOR: Final = timedelta(seconds=5)
+"""A suspension can be taken back, networks can be set anew, and another presenter may stand in one:
+then the token is refused for another reason, if it is.
+"""
 
 
 class PresentationCommands(Execution):
@@ -33,8 +35,8 @@ class PresentationCommands(Execution):
     async def authenticate(self, secret: Secret, presentation: Presentation) -> Decision:
         """Let the holder of a SCIM token's secret in: the use is committed before this returns.
 
-        Raises TokenUnknown, TokenRevoked, TokenSuspended or TokenExpired; Unavailable within half a
-        second.
+        Raises TokenUnknown, TokenRevoked, TokenSuspended, TokenExpired or NetworkNotAllowed;
+        Unavailable within half a second.
         """
         deadline = monotonic() + USE_TIMEOUT_S
         presented = Presented(
@@ -69,18 +71,18 @@ class PresentationCommands(Execution):
                 nonlocal refusal
                 token = scim_token_of(states, decision.token_id)
                 digest = token.held_as([decision.digest, *candidates])
-                refusal = token.refusal(digest, at=at)
+                refusal = token.refusal_of(digest, presentation, at=at)
                 return [(token.id, token.refuse(digest, presentation=presentation, at=at))]
 
             outcome = await self._execute(
                 decision.token_id, decide, by=Operator(), timeout_s=timeout_s
             )
             assert isinstance(outcome.state, ScimToken)
-            if refusal is None:  # resumed meanwhile: what is void or over for good stays so
+            if refusal is None:  # let in again meanwhile: what is void or over for good stays so
                 return RecordedRefusal(TokenSuspended, decision.at)
             due_at = (outcome.state.refused_at or decision.at) + REFUSAL_EVERY
-            if isinstance(refusal, TokenSuspended):
-                due_at = min(due_at, decision.at + SUSPENSION_REMEMBERED_FOR)
+            if isinstance(refusal, TokenSuspended | NetworkNotAllowed):
+                due_at = min(due_at, decision.at + PASSING_REMEMBERED_FOR)
             return RecordedRefusal(type(refusal), due_at)
 
         # What had expired and is void by now is another matter than what is remembered.

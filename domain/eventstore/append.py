@@ -76,7 +76,13 @@ def columns(
         binary_arrays.uuids(a.stream_team for a, _ in secrets),
         binary_arrays.instants(row.good_until for _, row in secrets),
         binary_arrays.booleans(row.is_void for _, row in secrets),
+        binary_arrays.texts(_array_literal(row.networks) for _, row in secrets),
     )
+
+
+def _array_literal(networks: Sequence[str]) -> str | None:
+    """An array as PostgreSQL reads it, for an array of such; None of one that is empty."""
+    return f"{{{','.join(networks)}}}" if networks else None
 
 
 def moves(moved: Sequence[MovedSecret]) -> Sequence[Array]:

@@ -170,9 +170,11 @@ CREATE TABLE ledger.secrets (
     owner_id uuid,
     good_until timestamp with time zone NOT NULL,
     shown_as text,
+    networks inet[],
     CONSTRAINT secrets_digest_check CHECK ((octet_length(digest) = 32))
 );
 COMMENT ON COLUMN ledger.secrets.shown_as IS 'the id of a secret that was digested anew; NULL where its digest begins with it';
+COMMENT ON COLUMN ledger.secrets.networks IS 'from which alone the secret is good; NULL where it is from anywhere';
 ALTER TABLE ONLY ledger.secrets
     ADD CONSTRAINT secrets_pkey PRIMARY KEY (digest);
 CREATE INDEX secrets_good_of_team ON ledger.secrets USING btree (owner_id, good_until) WHERE ((owner_id IS NOT NULL) AND (good_until > '-infinity'::timestamp with time zone));
@@ -258,6 +260,12 @@ CREATE FUNCTION ledger.is_believed(clock timestamp with time zone) RETURNS boole
     LANGUAGE sql
     AS $$ SELECT clock BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp() + interval '2 seconds' $$;
 
+CREATE FUNCTION ledger.is_from(state bytea, networks inet[]) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT coalesce((convert_from(state, 'UTF8')::json -> 'presentation' ->> 'source')::inet <<= ANY (networks), false)
+$$;
+
 CREATE FUNCTION ledger.keep_api_token() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -266,6 +274,14 @@ BEGIN
     ON CONFLICT (originator_id) DO UPDATE SET created_at = excluded.created_at, good_until = excluded.good_until
     WHERE (known.created_at, known.good_until) <> (excluded.created_at, excluded.good_until);
     RETURN NULL;
+END $$;
+
+CREATE FUNCTION ledger.keep_networks() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'SL004', MESSAGE =
+        'a process of an older release would forget from which networks a token is good: replace it';
 END $$;
 
 CREATE FUNCTION ledger.ledger_time(clock timestamp with time zone) RETURNS timestamp with time zone
@@ -360,6 +376,7 @@ BEGIN
             ) AS place
             FROM ledger.secrets s
             WHERE s.digest = p.digest AND s.owner_id IS NOT NULL AND s.good_until > ledger_at
+                AND CASE WHEN s.networks IS NULL THEN true ELSE ledger.is_from(p.state, s.networks) END
             OFFSET 0
         ) s
         WHERE h.ctid = s.place
@@ -383,7 +400,9 @@ BEGIN
     RETURN QUERY
     WITH known AS MATERIALIZED (
         SELECT p.ord::int AS ordinal, p.use_id, p.uses, ledger.named_use(p.state, s.shown_as) AS state, s.originator_id,
-            s.owner_id, h.place, s.good_until > ledger_at AS is_good, s.good_until = '-infinity' AS is_void
+            s.owner_id, h.place, s.good_until > ledger_at
+                AND CASE WHEN s.networks IS NULL THEN true ELSE ledger.is_from(p.state, s.networks) END AS is_good,
+            s.good_until = '-infinity' AS is_void
         FROM unnest(digests, use_ids, counts, states) WITH ORDINALITY AS p (digest, use_id, uses, state, ord)
         CROSS JOIN LATERAL (SELECT * FROM ledger.secrets WHERE digest = p.digest OFFSET 0) s
         CROSS JOIN LATERAL (
@@ -500,3 +519,7 @@ END $$;
 CREATE TRIGGER keep_api_token AFTER INSERT OR UPDATE OF state ON ledger.aggregates FOR EACH ROW WHEN ((new.kind = 'api_token'::text)) EXECUTE FUNCTION ledger.keep_api_token();
 
 ALTER TABLE ledger.aggregates ENABLE ALWAYS TRIGGER keep_api_token;
+
+CREATE TRIGGER keep_networks BEFORE UPDATE ON ledger.aggregates FOR EACH ROW WHEN (((new.kind = 'scim_token'::text) AND (POSITION(('\x226e6574776f726b73223a5b22'::bytea) IN (old.state)) > 0) AND (POSITION(('\x226e6574776f726b73223a5b'::bytea) IN (new.state)) = 0))) EXECUTE FUNCTION ledger.keep_networks();
+
+ALTER TABLE ledger.aggregates ENABLE ALWAYS TRIGGER keep_networks;

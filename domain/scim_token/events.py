@@ -78,7 +78,7 @@ class Refused(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
     """A secret of the token was presented and did not authenticate;
     at most one a minute is recorded.
 
-    reason: "revoked", "suspended" or "expired". secret: as of `Used`.
+    reason: "revoked", "suspended", "expired" or "network". secret: as of `Used`.
     """
 
     topic: ClassVar[str] = "scim_token.refused.v1"
@@ -139,6 +139,19 @@ class Resumed(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     topic: ClassVar[str] = "scim_token.resumed.v1"
     resumed_by: Actor
+    reason: str | None = None
+
+
+class NetworksSet(ScimTokenEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The token is good from these networks alone, from now on; from any where there is none.
+
+    set_by: user and API token of the caller. networks: in CIDR notation. reason: the caller's
+    words, 1 to 200 characters, or None.
+    """
+
+    topic: ClassVar[str] = "scim_token.networks_set.v1"
+    set_by: Actor
+    networks: tuple[str, ...]
     reason: str | None = None
 
 
@@ -268,6 +281,7 @@ EVENTS: Final[Sequence[type[ScimTokenEvent]]] = (
     Changed,
     Suspended,
     Resumed,
+    NetworksSet,
     Rekeyed,
     RotationCompleted,
     RotationCancelled,

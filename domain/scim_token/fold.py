@@ -10,6 +10,7 @@ from domain.scim_token.events import (
     Changed,
     Created,
     Leaked,
+    NetworksSet,
     Refused,
     Rekeyed,
     Resumed,
@@ -57,7 +58,7 @@ def evolve(token: ScimToken | None, recorded: Recorded) -> ScimToken:
     )
 
 
-def _change(  # noqa: C901, PLR0911 - a table: one case per event
+def _change(  # noqa: C901, PLR0911, PLR0912 - a table: one case per event
     token: ScimToken, event: ScimTokenEvent, at: datetime
 ) -> dict[str, object]:
     match event:
@@ -77,6 +78,8 @@ def _change(  # noqa: C901, PLR0911 - a table: one case per event
             return {"suspended_at": at, "updated_at": at, "setup_link": None}
         case Resumed():
             return {"suspended_at": None, "updated_at": at}
+        case NetworksSet():
+            return {"networks": event.networks}
         case Revoked():
             return {"revoked_at": at, "updated_at": at, "setup_link": None}
         case Leaked():

@@ -13,6 +13,7 @@ import msgspec
 
 from domain.errors import (
     InvalidValue,
+    NetworkNotAllowed,
     TokenExpired,
     TokenRefused,
     TokenRevoked,
@@ -30,6 +31,7 @@ from domain.scim_token.events import (
     Used,
 )
 from domain.scim_token.held_secret import HeldSecret
+from domain.scim_token.networks.addresses import is_within
 from domain.scim_token.values import check_name, check_reason, kept_expiry
 from domain.scim_token.warnings import Told
 from domain.secret import Digest, SecretId, secret_id
@@ -39,7 +41,10 @@ REFUSAL_EVERY: Final = timedelta(minutes=1)
 
 
 class ScimToken(msgspec.Struct, frozen=True):
-    """State after `version` events. Instants are ledger time."""
+    """State after `version` events. Instants are ledger time.
+
+    networks: from which alone it is good, in CIDR notation; from any where there is none.
+    """
 
     id: UUID
     version: int
@@ -58,6 +63,7 @@ class ScimToken(msgspec.Struct, frozen=True):
     uses: int = 0
     told: Told = Told()
     setup_link: SetupLink | None = None
+    networks: tuple[str, ...] = ()
 
     @staticmethod
     def create(
@@ -108,15 +114,17 @@ class ScimToken(msgspec.Struct, frozen=True):
     ) -> list[ScimTokenEvent]:
         """Authenticate with the secret of `digest`.
 
-        Raises TokenRefused: unknown, revoked, suspended or expired.
+        Raises TokenRefused: unknown, revoked, suspended, expired, or from a network that is not
+        allowed.
         """
-        refusal = self.refusal(digest, at=at)
+        refusal = self.refusal_of(digest, presentation, at=at)
         if refusal is not None:
             raise refusal
         return [Used(count, min(first_at, at), presentation, self.secret_id(digest))]
 
     def refusal(self, digest: bytes, *, at: datetime) -> TokenRefused | None:
-        """Why the secret of `digest` would be refused at `at`; None when it authenticates.
+        """Why the secret of `digest` would be refused at `at`, whoever presents it; None when it
+        authenticates.
 
         What ended for good comes before a suspension, which can be taken back, and to no avail
         then. Of a token that was rotated, a digest that it does not hold (any more) is one whose
@@ -131,13 +139,23 @@ class ScimToken(msgspec.Struct, frozen=True):
             return TokenExpired()
         return None if self.suspended_at is None else TokenSuspended()
 
+    def refusal_of(
+        self, digest: bytes, presentation: Presentation, *, at: datetime
+    ) -> TokenRefused | None:
+        """Why this presentation would be refused at `at`; None when it authenticates.
+
+        An address that is not known is in no network.
+        """
+        refusal = self.refusal(digest, at=at)
+        if refusal is None and self.networks and not is_within(presentation.source, self.networks):
+            return NetworkNotAllowed()
+        return refusal
+
     def refuse(
         self, digest: bytes, *, presentation: Presentation, at: datetime
     ) -> list[ScimTokenEvent]:
-        """Record that a secret which no longer authenticates was presented;
-        silent within a minute.
-        """
-        refusal = self.refusal(digest, at=at)
+        """Record that a presentation did not authenticate; silent within a minute."""
+        refusal = self.refusal_of(digest, presentation, at=at)
         if refusal is None or (
             self.refused_at is not None and at < self.refused_at + REFUSAL_EVERY
         ):
@@ -257,6 +275,7 @@ class ScimToken(msgspec.Struct, frozen=True):
                 held.digest.value,
                 earliest(self.expires_at, held.overlap_until, self.suspended_at),
                 self.revoked_at is not None,
+                self.networks,
             )
             for held in self.secrets
         ]

@@ -94,6 +94,9 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
     ),
     scim_token.Suspended: lambda event: Detail(event.reason, event.suspended_by),
     scim_token.Resumed: lambda event: Detail(event.reason, event.resumed_by),
+    scim_token.NetworksSet: lambda event: Detail(
+        event.reason, event.set_by, _noted(", ".join(event.networks) or "any network")
+    ),
     scim_token.Rekeyed: lambda event: _rekeyed(event.secret, event.digest),
     scim_token.RotationCompleted: lambda event: Detail(
         event.reason, event.completed_by, secret=event.secret

@@ -18,6 +18,7 @@ from domain.event import Actor, Recorded
 from domain.scim_token.events import (
     Changed,
     Created,
+    NetworksSet,
     Presentation,
     Refused,
     Rekeyed,
@@ -115,6 +116,11 @@ def suspended(at: datetime = T1) -> Given:
 def resumed(at: datetime = T2) -> Given:
     """It lets in again whom it did."""
     return Resumed(resumed_by=ADA), at
+
+
+def restricted(*networks: str, at: datetime = T1) -> Given:
+    """It is good from these networks alone; from any where there is none."""
+    return NetworksSet(ADA, networks), at
 
 
 def rekeyed(at: datetime = T1, *, digest: Digest = FIRST, anew: Digest = ANEW) -> Given:

@@ -16,7 +16,6 @@ from api.console import forms
 from api.console.days import end_of, start_of
 from api.console.layout import Text, page
 from api.console.sentences import label, sentence
-from api.doors.client_address import Network, plain_network
 from api.errors import BadRequest
 from api.http.json_body import StrictRequest
 from api.resources.audit.formats import Format
@@ -24,6 +23,7 @@ from api.resources.audit.trail import answer
 from api.service import InjectedService, visible_teams
 from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
+from domain.scim_token.networks.addresses import Network, plain_network
 from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import KINDS, AuditEvent, kinds_left
 

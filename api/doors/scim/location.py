@@ -9,8 +9,8 @@ import socket
 from typing import Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
-from api.doors.client_address import plain_address
 from api.doors.scim_messages import ROOT
+from domain.scim_token.networks.addresses import plain_address
 
 _PORTS: Final = {"http": 80, "https": 443}
 _SCHEME: Final = re.compile(r"\A(https?):/*", re.IGNORECASE)

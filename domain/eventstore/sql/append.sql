@@ -169,12 +169,14 @@ WITH stored AS (
     SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bytea[])
     ON CONFLICT (originator_id) DO UPDATE SET state = excluded.state
 ), secrets AS (
-    INSERT INTO ledger.secrets (digest, originator_id, owner_id, good_until)
+    INSERT INTO ledger.secrets (digest, originator_id, owner_id, good_until, networks)
     SELECT digest, originator_id, owner_id,
-        CASE WHEN is_void THEN '-infinity' ELSE coalesce(good_until, 'infinity') END
-    FROM unnest(%s::bytea[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::bool[])
-        AS p (digest, originator_id, owner_id, good_until, is_void)
-    ON CONFLICT (digest) DO UPDATE SET good_until = excluded.good_until
+        CASE WHEN is_void THEN '-infinity' ELSE coalesce(good_until, 'infinity') END,
+        networks::inet[]
+    FROM unnest(%s::bytea[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::bool[], %s::text[])
+        AS p (digest, originator_id, owner_id, good_until, is_void, networks)
+    ON CONFLICT (digest) DO UPDATE
+    SET good_until = excluded.good_until, networks = excluded.networks
 )
 SELECT notification_id FROM stored ORDER BY notification_id;
 

@@ -20,7 +20,7 @@ _EVENTS = """
 """
 _SECRETS = """
     SELECT digest, originator_id, owner_id, CASE WHEN isfinite(good_until) THEN good_until END,
-        good_until = '-infinity'
+        good_until = '-infinity', coalesce(networks::text[], '{}')
     FROM ledger.secrets
 """
 
@@ -72,7 +72,7 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
         for r in stream:
             before, replayed[id_] = replayed.get(id_), evolve(replayed.get(id_), r)
             ended += [
-                (row.digest, id_, replayed[id_].stream_team, row.good_until, False)
+                (row.digest, id_, replayed[id_].stream_team, row.good_until, False, [*row.networks])
                 for _, row in ended_secrets(before, replayed[id_], r.event)
             ]
 
@@ -98,6 +98,7 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
                     state.stream_team,
                     None if row.is_void else row.good_until,
                     row.is_void,
+                    [*row.networks],
                 )
                 for id_, state in replayed.items()
                 for row in state.secret_rows()

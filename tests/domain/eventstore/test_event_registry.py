@@ -90,6 +90,10 @@ MEANT: dict[str, Event] = {
     "scim_token.suspended.v1.minimal": scim_token.Suspended(suspended_by=OPERATOR),
     "scim_token.resumed.v1": scim_token.Resumed(resumed_by=CALLER, reason="it was us"),
     "scim_token.resumed.v1.minimal": scim_token.Resumed(resumed_by=OPERATOR),
+    "scim_token.networks_set.v1": scim_token.NetworksSet(
+        set_by=CALLER, networks=("192.0.2.0/24", "2001:db8::1/128"), reason="their addresses"
+    ),
+    "scim_token.networks_set.v1.minimal": scim_token.NetworksSet(set_by=OPERATOR, networks=()),
     "scim_token.rekeyed.v1": scim_token.Rekeyed(secret="00010203", digest=DIGEST),
     "scim_token.revoked.v1": scim_token.Revoked(revoked_by=CALLER, reason="left the company"),
     "scim_token.revoked.v1.minimal": scim_token.Revoked(revoked_by=None, reason=None),

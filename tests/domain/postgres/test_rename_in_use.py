@@ -106,4 +106,4 @@ def store(process: psycopg.Connection, stream: UUID, *, version: int) -> None:
     statement = STORE.replace("ledger.stream_heads", "ledger.heads").encode()
     none: list[object] = []
     head = [stream], [version], [None], [0]
-    process.execute(statement, [*[none] * 6, *head, *[none] * 8])
+    process.execute(statement, [*[none] * 6, *head, *[none] * 9])
