@@ -180,6 +180,15 @@ def check_trail(life: Life, seen: Standing) -> None:
     assert fed == trail, life.steps
 
 
+def check_networks(life: Life) -> None:
+    """The trail says last what the ledger compares with. No list tells of it: it is as active."""
+    path = f"{life.path}/events?limit=1000&kind=scim_token.networks_set"
+    trail = life.world.client.get(path, headers=life.world.admin).json()["result"]
+    told = trail[0]["note"] if trail else "any network"
+    assert told == (", ".join(life.networks) or "any network"), life.steps
+    assert life.state().networks == life.networks, life.steps
+
+
 def check_the_past(life: Life) -> None:
     """Each instant as it was told then, by the API and at the command line."""
     world = life.world
