@@ -925,17 +925,16 @@ def the_end_of_a_secret_is_not_written(machine: LedgerMachine) -> None:
 
 
 @planted
-def a_new_secret_is_good_from_anywhere(machine: LedgerMachine) -> None:
-    """A rotation that leaves the networks to the secrets before."""
+def the_next_command_forgets_the_networks(machine: LedgerMachine) -> None:
+    """A state that has lost them: the secrets are good from anywhere again."""
     with psycopg.connect(machine.database.owner) as owner:
         owner.execute(
             "CREATE FUNCTION ledger.planted() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN UPDATE ledger.secrets SET networks = NULL WHERE digest = new.digest; "
-            "RETURN NULL; END $$"
+            "'BEGIN new.networks := NULL; RETURN new; END'"
         )
         owner.execute(
-            "CREATE TRIGGER planted AFTER INSERT ON ledger.secrets "
-            "FOR EACH ROW EXECUTE FUNCTION ledger.planted()"
+            "CREATE TRIGGER planted BEFORE UPDATE ON ledger.secrets "
+            "FOR EACH ROW WHEN (old.networks IS NOT NULL) EXECUTE FUNCTION ledger.planted()"
         )
 
 
