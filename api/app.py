@@ -47,6 +47,7 @@ from api.resources.projections import ProjectionController
 from api.resources.scim_token.change import ChangeController
 from api.resources.scim_token.documented import ScimTokenController
 from api.resources.scim_token.listing import ScimTokenListController
+from api.resources.scim_token.networks import NetworksController
 from api.resources.scim_token.revocation import BulkRevocationController
 from api.resources.scim_token.rotation import RotationController
 from api.resources.scim_token.secrets import SecretsController
@@ -95,6 +96,7 @@ RESOURCES: Final[Sequence[Any]] = (
     SuspensionController,
     SetupLinkController,
     SetupLinkStateController,
+    NetworksController,
     TokenHistoryController,
     AuditController,
     follow_events,

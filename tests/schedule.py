@@ -51,6 +51,7 @@ SHARING: Final = (
         "tests/api/promises/",
         "tests/api/http/",
         "tests/api/doors/scim/test_door.py",
+        "tests/api/doors/test_allowed_networks.py",
         "tests/api/leaks/test_adapters.py",
         "tests/api/leaks/test_report.py",
         "tests/api/telemetry/test_access_log.py",

@@ -5,7 +5,7 @@ Not Litestar's reader: it keeps the last thousand bodies in a cache, secrets and
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import parse_qsl
 
 from litestar.enums import RequestEncodingType
@@ -52,9 +52,18 @@ async def read_form(request: StrictRequest) -> Mapping[str, str]:
     return {name: value for name, value in fields.items() if value}
 
 
+_TEXT: Final = OpenAPIType.STRING
+_TOKEN: Final = {
+    "token": Schema(type=_TEXT, description="The SCIM token."),
+    "token_type_hint": Schema(type=_TEXT, description="Ignored."),
+}
+
+
 @dataclass
 class TokenFormOperation(Operation):
     """An operation whose body is a form with the parameter `token`, for the OpenAPI document."""
+
+    PARAMETERS: ClassVar[Mapping[str, Schema]] = _TOKEN
 
     def __post_init__(self) -> None:
         """Litestar's hook for what it cannot see in the handler."""
@@ -66,12 +75,7 @@ class TokenFormOperation(Operation):
                     schema=Schema(
                         type=OpenAPIType.OBJECT,
                         required=["token"],
-                        properties={
-                            "token": Schema(type=OpenAPIType.STRING, description="The SCIM token."),
-                            "token_type_hint": Schema(
-                                type=OpenAPIType.STRING, description="Ignored."
-                            ),
-                        },
+                        properties=dict(self.PARAMETERS),
                     ),
                     examples={
                         "token": Example(value={"token": "scim_live_<49 letters and digits>"}),
@@ -79,3 +83,16 @@ class TokenFormOperation(Operation):
                 )
             },
         )
+
+
+@dataclass
+class PresentedTokenFormOperation(TokenFormOperation):
+    """One whose form may also say where the token was presented from."""
+
+    PARAMETERS: ClassVar[Mapping[str, Schema]] = _TOKEN | {
+        "source": Schema(
+            type=_TEXT,
+            description="An extension (RFC 7662 §2.1): the IP address of whoever presented it. "
+            "Without it, a token that is good from certain networks alone is not active.",
+        )
+    }

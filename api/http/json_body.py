@@ -179,7 +179,9 @@ def _read(pointer: str, document: Any, type_: Any, at: datetime) -> tuple[Any, l
             if not inner:
                 value.check(found[name], at)
         except InvalidValue as refusal:
-            errors.append(FieldError(within, refusal.detail))
+            is_of_a_part = refusal.pointer.startswith(f"/{name}/")
+            place = pointer + refusal.pointer if is_of_a_part else within
+            errors.append(FieldError(place, refusal.detail))
     errors += [
         FieldError(f"{pointer}/{named(name)}", "is not a field of this resource")
         for name in document

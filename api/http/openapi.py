@@ -113,7 +113,7 @@ class Described(OpenAPISchemaPlugin):
         """Whether it is such a value."""
         if field_definition.annotation is int:
             return _bounds(field_definition) != _UNBOUNDED
-        return field_definition.annotation is str and bool(_told(field_definition))
+        return field_definition.annotation is str and _told(field_definition) is not None
 
     def to_openapi_schema(
         self,
@@ -124,12 +124,16 @@ class Described(OpenAPISchemaPlugin):
         if field_definition.annotation is int:
             least, most = _bounds(field_definition)
             return Schema(type=OpenAPIType.INTEGER, minimum=least, maximum=most)
-        told = _told(field_definition)
+        meta = _told(field_definition)
+        assert meta is not None
+        told = meta.extra_json_schema or {}
         return Schema(
             type=OpenAPIType.STRING,
             format=told.get("format"),
             enum=told.get("enum"),
             pattern=told.get("pattern"),
+            min_length=meta.min_length,
+            max_length=meta.max_length,
         )
 
 
@@ -141,13 +145,9 @@ def _bounds(field_definition: FieldDefinition) -> tuple[Any, Any]:
     return next((bounds for bounds in found if bounds != _UNBOUNDED), _UNBOUNDED)
 
 
-def _told(field_definition: FieldDefinition) -> Mapping[str, Any]:
-    found = (
-        meta.extra_json_schema
-        for meta in field_definition.metadata
-        if isinstance(meta, msgspec.Meta)
-    )
-    return next(filter(None, found), {})
+def _told(field_definition: FieldDefinition) -> msgspec.Meta | None:
+    found = (meta for meta in field_definition.metadata if isinstance(meta, msgspec.Meta))
+    return next((meta for meta in found if meta.extra_json_schema), None)
 
 
 class _Config(OpenAPIConfig):

@@ -14,7 +14,6 @@ from domain.errors import InvalidValue
 EXAMPLE_ID: Final = "05daecaf-4365-42e8-8370-8127de5dd717"
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _BOOLEANS: Final = {"true": True, "false": False, "1": True, "0": False}
-_IN_A_LIST: Final = "must be a list of one or more, each of which "
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
 
 
@@ -36,22 +35,25 @@ class Value:
 
     def __init__(self, type_: Any) -> None:
         self._checks = [found for found in _metadata(type_) if isinstance(found, Check)]
-        self.is_list = isinstance(_info(type_), inspect.ListType)
         self._is_optional = type(None) in get_args(type_)
         self._type = type_
         info = _info(type_)
+        self.is_list = isinstance(info, inspect.ListType)
+        self._of_a_list = _of_a_list(info) if isinstance(info, inspect.ListType) else ""
         self._info = _plain(info.item_type) if isinstance(info, inspect.ListType) else info
         self.struct = info.cls if isinstance(info, inspect.StructType) else None
         self.must_be = _must_be(self._info)
 
     def read(self, value: Any, *, at: datetime) -> Any:
-        """The value of a JSON body as its type. Raises InvalidValue, without a pointer."""
+        """The value of a JSON body as its type. Raises InvalidValue, whose pointer says something
+        only where a rule has looked at a part of it.
+        """
         if value is None and self._is_optional:
             return None
         if isinstance(self._info, inspect.DateTimeType):
             found: Any = self._instant(value, instants.parse)
         else:
-            found = self._convert(value, self._type, of=_IN_A_LIST if self.is_list else "")
+            found = self._convert(value, self._type, of=self._of_a_list)
         self.check(found, at)
         return found
 
@@ -118,6 +120,13 @@ def _must_be(info: inspect.Type) -> str:  # noqa: PLR0911 - a table: one case pe
             return f"must be a string{length}"
         case _:
             raise AssertionError(f"no client sends {info}")
+
+
+def _of_a_list(info: inspect.ListType) -> str:
+    many = (
+        "one or more" if info.max_length is None else f"{info.min_length or 0} to {info.max_length}"
+    )
+    return f"must be a list of {many}, each of which "
 
 
 def _from_to(least: int | None, most: int | None) -> str:

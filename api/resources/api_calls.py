@@ -37,7 +37,7 @@ _RESOURCES: Final = frozenset(
 )
 _WORDS: Final = _RESOURCES | {
     *("revoke", "suspend", "resume", "rotate", "complete", "cancel", "secrets"),
-    *("usage", "rebuild", "retry", "setup-link"),
+    *("usage", "rebuild", "retry", "setup-link", "networks"),
     *("github", "gitlab", "v1", "revoke_tokens"),
 }
 _DEPTH: Final = 4

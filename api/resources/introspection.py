@@ -6,7 +6,7 @@ permission.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -20,7 +20,7 @@ from litestar.params import JSONBody
 from api.admission import FOR_ANYONE, requires
 from api.doors.decide import path_class, user_agent_of
 from api.errors import FieldError, InvalidForm
-from api.http.form_body import TokenFormOperation, read_form
+from api.http.form_body import PresentedTokenFormOperation, TokenFormOperation, read_form
 from api.http.json_body import READS_BODY, StrictRequest
 from api.http.openapi import BEARER, CLIENT
 from api.http.parameters import REFUSAL
@@ -50,7 +50,8 @@ class VerifyToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A token that was presented to the asking service, and how;
     what is told goes to the audit trail.
 
-    method, path: of the request that presented it. source: address of the presenter.
+    method, path: of the request that presented it. source: address of the presenter; without it, a
+    token that is good from certain networks alone is refused (reason "network").
     """
 
     token: Annotated[
@@ -61,7 +62,11 @@ class VerifyToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: (
         Annotated[
             str,
-            msgspec.Meta(max_length=_TEXT_MAX_LENGTH, description="An IP address."),
+            msgspec.Meta(
+                max_length=_TEXT_MAX_LENGTH,
+                description="The presenter's IP address. Without it, a token that is good from "
+                "certain networks alone is refused.",
+            ),
             Check(lambda source, _: _check_address(source)),
         ]
         | None
@@ -166,7 +171,8 @@ async def verify(
 ) -> Verified:
     """A yes is a use of the token.
 
-    Another team's token is unknown to a caller who is confined to teams.
+    Without `source`, a token that is good from certain networks alone is refused, for the reason
+    `network`. Another team's token is unknown to a caller who is confined to teams.
     """
     presentation = Presentation(
         door="verify",
@@ -194,7 +200,7 @@ async def verify(
     summary="Introspect a SCIM token (RFC 7662)",
     tags=["Authentication"],
     status_code=200,
-    operation_class=TokenFormOperation,
+    operation_class=PresentedTokenFormOperation,
     exception_handlers={InvalidForm: _refuse_form},
     opt=requires(Permission.SCIM_TOKENS_READ) | {REFUSAL: _invalid_request} | READS_BODY,
     security=[{BEARER: []}, {CLIENT: []}],
@@ -227,13 +233,13 @@ async def verify(
 async def introspect(request: StrictRequest, service: InjectedService) -> Introspection:
     """A yes is a use of the token: "active" means that it was let in just now.
 
-    The API token may come as a client's password, by Basic.
+    The API token may come as a client's password, by Basic. Without `source`, a token that is good
+    from certain networks alone is not active.
     """
-    text = await _token_of(request)
+    form = await read_form(request)
+    text, presentation = _token_of(form), Presentation("introspect", source=_source_of(form))
     try:
-        decision = await _decide(
-            service, request.user.api_token, text, Presentation(door="introspect")
-        )
+        decision = await _decide(service, request.user.api_token, text, presentation)
     except TokenRefused:
         return Introspection(active=False)
     token = await service.ledger.scim_token(decision.token_id)
@@ -277,7 +283,7 @@ async def revoke(request: StrictRequest, service: InjectedService) -> Burned:
     """Whoever holds a token may end it, at once and for good; no API token is needed."""
     source = service.doors.client_addresses.address(request.scope)
     service.doors.throttle_source(source, "revoke")
-    text = await _token_of(request)
+    text = _token_of(await read_form(request))
     try:
         secret = _parsed(text)
         if not secret.kind.startswith("scim_"):
@@ -322,11 +328,22 @@ async def _decide(
     return await doors.present(secret, presentation)
 
 
-async def _token_of(request: StrictRequest) -> str:
-    token = (await read_form(request)).get("token")
+def _token_of(form: Mapping[str, str]) -> str:
+    token = form.get("token")
     if token is None:
         raise InvalidForm("invalid_request", "The token is missing.")
     return token
+
+
+def _source_of(form: Mapping[str, str]) -> str | None:
+    """Whence a token was presented, as the ledger keeps it."""
+    source = form.get("source")
+    if source is None:
+        return None
+    address = plain_address(source)
+    if address is None:
+        raise InvalidForm("invalid_request", "The source must be an IP address.")
+    return str(address)
 
 
 def _parsed(text: str) -> Secret:

@@ -491,6 +491,7 @@ def _sent(operation: dict[str, Any], token: dict[str, Any]) -> dict[str, Any]:
         "verifyScimToken": {"token": token["token"]},
         "createApiToken": {"user_id": str(uuid4()), "permissions": ["scim_tokens:read"]},
         "reportLeaks": [{"token": token["token"]}],
+        "setScimTokenNetworks": {"networks": ["192.0.2.0/24"]},
         "revokeScimTokens": {"where": {"ids": [token["id"]]}, "reason": "nobody used it"},
     }
     return {"json": bodies.get(operation["operationId"], {})}

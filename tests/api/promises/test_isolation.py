@@ -163,6 +163,11 @@ ROUTES: Final[Mapping[str, Route]] = {
     ),
     "getSetupLink": Route("GET", "/scim-token/{token}/setup-link", READ),
     "endSetupLink": Route("DELETE", "/scim-token/{token}/setup-link", WRITE),
+    "getScimTokenNetworks": Route("GET", "/scim-token/{token}/networks", READ),
+    "setScimTokenNetworks": Route(
+        "PUT", "/scim-token/{token}/networks", WRITE, body=lambda _: {"json": {"networks": ["::1"]}}
+    ),
+    "deleteScimTokenNetworks": Route("DELETE", "/scim-token/{token}/networks", WRITE),
     "listScimTokenEvents": Route("GET", "/scim-token/{token}/events", AUDIT),
     "getScimTokenUsage": Route("GET", "/scim-token/{token}/usage", AUDIT),
     "listAuditEvents": Route(
@@ -205,8 +210,8 @@ ROUTES: Final[Mapping[str, Route]] = {
 TELLS_NO_TOKEN: Final = frozenset(
     {
         *("createScimToken", "createApiToken", "getScimTokenUsage", "burnScimToken"),
-        *("getTeamPolicy", "setTeamPolicy", "getSetupLink"),
-        *("completeScimTokenRotation", "cancelScimTokenRotation"),
+        *("getTeamPolicy", "setTeamPolicy", "getSetupLink", "getScimTokenNetworks"),
+        *("setScimTokenNetworks", "completeScimTokenRotation", "cancelScimTokenRotation"),
     }
 )
 BY_SECRET: Final = frozenset({"verifyScimToken", "introspectScimToken", "reportLeaks"})

@@ -148,6 +148,12 @@ ROUTES: Final = [
     ("GET", "/scim-token/{id}", Permission.SCIM_TOKENS_READ, "scim-token/{id}"),
     ("DELETE", "/scim-token/{id}", Permission.SCIM_TOKENS_WRITE, "scim-token/{id}"),
     ("POST", "/scim-token/{id}/rotate", Permission.SCIM_TOKENS_WRITE, "scim-token/{id}/rotate"),
+    (
+        "PUT",
+        "/scim-token/{id}/networks",
+        Permission.SCIM_TOKENS_WRITE,
+        "scim-token/{id}/networks",
+    ),
     ("POST", "/verify", Permission.SCIM_TOKENS_READ, "verify"),
     ("POST", "/introspect", Permission.SCIM_TOKENS_READ, "introspect"),
     ("GET", "/projections", Permission.PROJECTIONS_MANAGE, "projections"),

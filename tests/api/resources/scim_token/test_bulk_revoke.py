@@ -29,7 +29,7 @@ from tests.service import Caller, RunningService
 from tests.turns import by_turns
 
 PATH: Final = "/scim-token/revoke"
-NO_IDS: Final = f"must be a list of one or more, each of which {NO_UUID}"
+NO_IDS: Final = f"must be a list of 1 to 1000, each of which {NO_UUID}"
 NO_INSTANT: Final = "must be an instant, such as 2021-08-10T10:00:00.000Z"
 
 
