@@ -30,7 +30,15 @@ from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
 from api.cli.leaks.report import report_leak
 from api.cli.recover import recover
-from api.cli.scim_tokens import change, handover, policy, revocation, rotation, suspension
+from api.cli.scim_tokens import (
+    change,
+    handover,
+    networks,
+    policy,
+    revocation,
+    rotation,
+    suspension,
+)
 from api.cli.scim_tokens import token as cli_token
 from api.cli.serve import serve
 from api.cli.usage_errors import AS_TYPED, usage_line
@@ -96,6 +104,9 @@ for command in (
     handover.setup_link,
     handover.show_setup_link,
     handover.end_setup_link,
+    networks.networks,
+    networks.allow_networks,
+    networks.allow_any_network,
     find_leaked,
     report_leak,
     pattern,

@@ -56,14 +56,23 @@ class ActivityQueries:
         self._view = ViewReader(pool, usage.PROJECTION, audit_trail.PROJECTION, waker=waker)
 
     async def of_token(
-        self, token_id: UUID, *, days: int, to_at: datetime, ledger_head: int
+        self,
+        token_id: UUID,
+        *,
+        days: int,
+        to_at: datetime,
+        ledger_head: int,
+        presenters: int | None = None,
     ) -> Activity:
-        """By one statement; of a token that the caller may see. days: up to that of `to_at`."""
+        """By one statement; of a token that the caller may see.
+
+        days: up to that of `to_at`. presenters: how many at most; as many as a page shows.
+        """
         parameters = {
             **days_parameters([token_id], days=days, to_at=to_at),
             "token": token_id,
             "uses": NEWEST_USES,
-            "presenters": PRESENTERS,
+            "presenters": PRESENTERS if presenters is None else presenters,
             "facts": FACTS,
         }
         rows = await self._view.rows(_ACTIVITY, parameters, ledger_head=ledger_head)

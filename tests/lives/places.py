@@ -59,8 +59,9 @@ def plain(token: Any) -> Any:
 
 
 def told_at_the_command_line(token: Any) -> Any:
-    """The fields that an answer of the API would have."""
-    return {name: token[name] for name in token if token[name] is not None or name in _ALWAYS}
+    """The fields that an answer of the API would have, which tells of networks elsewhere."""
+    told = {name: token[name] for name in token if token[name] is not None or name in _ALWAYS}
+    return {name: told[name] for name in told if name != "networks"}
 
 
 _ALWAYS: Final = frozenset({"last_used_at"})

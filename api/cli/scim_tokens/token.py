@@ -261,7 +261,11 @@ def _of_one_token(event: AuditEvent) -> Mapping[str, Any]:
 
 
 def fields_of(token: ScimToken) -> Mapping[str, Any]:
-    """A token as the command line shows it: the token object, also what was never used of it."""
+    """A token as the command line shows it: the token object, also what was never used of it;
+    and the networks from which alone it is good, where there are any.
+    """
     fields: dict[str, Any] = msgspec.to_builtins(msgspec.structs.asdict(document(token)))
     del fields["rotation"]  # how its secrets are used, no event of a token says
+    if token.networks:
+        fields["networks"] = token.networks
     return fields

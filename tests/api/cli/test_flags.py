@@ -34,7 +34,13 @@ FREE: Final = {
     *(("token report-leak", "--url"), ("token report-leak", "--source")),
     *((f"repair {what}", "--reason") for what in ("ledger-time", "states", "pepper")),
 }
-GOOD: Final[dict[Any, str]] = {UUID: str(uuid4()), str: "scim_tokens", Path: "file", int: "1"}
+GOOD: Final[dict[Any, str]] = {
+    UUID: str(uuid4()),
+    str: "scim_tokens",
+    Path: "file",
+    int: "1",
+    list[str]: "192.0.2.0/24",
+}
 GOOD_OF: Final = {"--base-url": "https://ledger.example.com"}
 """Where not every good value of a type is one."""
 NAMED: Final = [(name, command) for name, command in commands(app) if name]
