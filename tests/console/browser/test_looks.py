@@ -256,29 +256,6 @@ def test_its_dialogs(look: Page, pictures: Path, seen: Seen, command: str) -> No
     assert_for_everybody(look, pictures, f"dialog-{command}-by-address")
 
 
-def test_its_networks(look: Page, pictures: Path) -> None:
-    """As many as there may be, told, asked for, and with a mistake."""
-    look.goto(f"/console/tokens/{create_token(look)}")
-    look.click("a[href='#allow-networks']")
-    assert_for_everybody(look, pictures, "dialog-allow-networks")
-    networks = [f"2001:db8:aaaa:bbbb:cccc:dddd:eeee:{number:x}" for number in range(5000, 5200)]
-    look.fill("#allow-networks-list", "\n".join([*networks[1:], "192.0.2.7/24"]))
-    look.click("#allow-networks button")
-    look.wait_for_selector("#allow-networks[open]")
-    assert_for_everybody(look, pictures, "dialog-allow-networks-mistake")
-    look.fill("#allow-networks-list", "\n".join(networks))
-    look.click("#allow-networks button")
-    look.wait_for_selector("main .good")
-    assert_at_any_width(look, pictures, "token-networks")
-    look.click("a[href='#allow-any-network']")
-    assert_for_everybody(look, pictures, "dialog-allow-any-network")
-    look.goto(f"{urlsplit(look.url).path}#allow-networks")
-    look.reload()  # as it is without the script
-    assert_for_everybody(look, pictures, "dialog-allow-networks-by-address")
-    look.goto(urlsplit(look.url).path)
-    revoke(look)
-
-
 @visits("GET /console/tokens/new", "POST /console/tokens/new", f"POST {ONE}/rotate")
 def test_the_form_of_a_new_one_its_mistakes_and_the_secret(look: Page, pictures: Path) -> None:
     look.goto("/console/tokens/new")
