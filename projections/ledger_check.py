@@ -10,6 +10,7 @@ nothing of its content is shown.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import ip_interface
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -177,8 +178,8 @@ def _check_stored(connection: Connection, streams: Sequence[_Stream]) -> None:
     by_id = {stream.folded.id: stream for stream in streams}
     ids = list(by_id)
     secrets: dict[UUID, set[tuple[Any, ...]]] = {id_: set() for id_ in ids}
-    for id_, *columns in connection.execute(_SQL["secrets"], [ids], binary=True):
-        secrets[id_].add(tuple(columns))
+    for id_, *columns, networks in connection.execute(_SQL["secrets"], [ids], binary=True):
+        secrets[id_].add((*columns, networks and _spelled(networks)))
     with connection.cursor(row_factory=args_row(_Stored), binary=True) as cursor:
         for stored in cursor.execute(_SQL["stored"], [ids]):
             stream = by_id.pop(stored.originator_id, None)
@@ -186,6 +187,11 @@ def _check_stored(connection: Connection, streams: Sequence[_Stream]) -> None:
                 raise Damaged(f"the head of {stored.originator_id}", "there is more than one")
             _check_row(stream, stored)
             _check_secrets(stream, secrets[stored.originator_id])
+
+
+def _spelled(networks: str) -> str:
+    """Networks as we spell them, which is not always the database's way; as wrong as they are."""
+    return ",".join(str(ip_interface(each)) for each in networks.split(","))
 
 
 def _check_row(stream: _Stream, stored: _Stored) -> None:
