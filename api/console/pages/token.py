@@ -24,7 +24,7 @@ from api.http.problems import Answer
 from api.service import InjectedService, Service
 from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
-from domain.scim_token.networks.addresses import is_within
+from domain.networks.plain import is_within
 from projections.audit_trail.view import AuditEvent
 from projections.scim_tokens.secrets import TokenSecret
 from projections.scim_tokens.view import TokenDocument
