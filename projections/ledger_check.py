@@ -7,10 +7,10 @@ tables alive. A stream is never held, however long it is. What is wrong is named
 nothing of its content is shown.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import ip_interface
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -179,7 +179,7 @@ def _check_stored(connection: Connection, streams: Sequence[_Stream]) -> None:
     ids = list(by_id)
     secrets: dict[UUID, set[tuple[Any, ...]]] = {id_: set() for id_ in ids}
     for id_, *columns, networks in connection.execute(_SQL["secrets"], [ids], binary=True):
-        secrets[id_].add((*columns, _compared(networks)))
+        secrets[id_].add((*columns, networks and _spelled(networks)))
     with connection.cursor(row_factory=args_row(_Stored), binary=True) as cursor:
         for stored in cursor.execute(_SQL["stored"], [ids]):
             stream = by_id.pop(stored.originator_id, None)
@@ -187,6 +187,11 @@ def _check_stored(connection: Connection, streams: Sequence[_Stream]) -> None:
                 raise Damaged(f"the head of {stored.originator_id}", "there is more than one")
             _check_row(stream, stored)
             _check_secrets(stream, secrets[stored.originator_id])
+
+
+def _spelled(networks: str) -> str:
+    """Networks as we spell them, which is not always the database's way; as wrong as they are."""
+    return ",".join(str(ip_interface(each)) for each in networks.split(","))
 
 
 def _check_row(stream: _Stream, stored: _Stored) -> None:
@@ -216,11 +221,6 @@ def _check_row(stream: _Stream, stored: _Stored) -> None:
         raise Damaged(f"the state row of {replayed.id}", "it is not what the events lead to")
 
 
-def _compared(networks: Iterable[Any] | None) -> tuple[IPv4Interface | IPv6Interface, ...] | None:
-    """Networks by what they are: PostgreSQL spells some of IPv6 in another way than we do."""
-    return None if networks is None else tuple(map(ip_interface, networks))
-
-
 def _check_secrets(stream: _Stream, stored: set[tuple[Any, ...]]) -> None:
     replayed = stream.folded
     names = {secret.after: secret.shown_as for secret in stream.moved}
@@ -231,7 +231,7 @@ def _check_secrets(stream: _Stream, stored: set[tuple[Any, ...]]) -> None:
             None if row.is_void else row.good_until,
             row.is_void,
             names.get(row.digest),
-            _compared(row.networks or None),
+            ",".join(row.networks) or None,
         )
         for row in (*replayed.secret_rows(), *(secret.row for secret in stream.ended))
     }

@@ -28,7 +28,8 @@ LEFT JOIN ledger.aggregates a ON a.originator_id = i.id;
 -- Order: none.
 -- Index: secrets_originator_id.
 SELECT originator_id, digest, owner_id, CASE WHEN isfinite(good_until) THEN good_until END,
-    good_until = '-infinity', shown_as, networks
+    good_until = '-infinity', shown_as,
+    array_to_string(networks::text[], ',')
 FROM ledger.secrets WHERE originator_id = ANY(%s);
 
 -- name: instants

@@ -14,8 +14,8 @@ from cyclopts import Parameter
 from api.cli.console import asked_at, caught_up, show
 from api.cli.ending import run
 from domain.errors import InvalidValue
+from domain.networks.plain import plain_network
 from domain.postgres.read_pool import ReadPool
-from domain.scim_token.networks.addresses import plain_network
 from projections.audit_trail.queries import AuditQueries
 from projections.audit_trail.statement import AuditFilter, Network
 from projections.audit_trail.view import KINDS, AuditEvent, kinds_left, secret_number

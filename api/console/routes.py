@@ -22,6 +22,7 @@ from api.console.pages import (
     system,
     token,
     token_commands,
+    token_networks,
     tokens,
 )
 from api.console.pages.api_tokens import listed, new, one
@@ -81,6 +82,7 @@ PAGES: Final[Sequence[Any]] = (
     *bulk.ROUTES,
     *token.ROUTES,
     *token_commands.ROUTES,
+    *token_networks.ROUTES,
     *handover.ROUTES,
     *setup.ROUTES,
     *audit.ROUTES,

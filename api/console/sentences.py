@@ -52,6 +52,8 @@ _IS_CAUSE: Final = frozenset(
     {"scim_token.refused", "api_token.refused", "refusal_tally.counted", "scim_token.leaked"}
 )
 """Kinds whose reason is the ledger's word, and nobody's explanation."""
+NOTE_MAX: Final = 400
+"""Of a note, in a sentence: 200 networks are more than anybody reads there."""
 
 
 def label(kind: str) -> str:
@@ -69,8 +71,12 @@ def sentence(fact: AuditEvent) -> str:
     if fact.count > 1:
         told += f", {fact.count:,} times"
     if fact.note is not None and fact.kind not in NOTE_REPEATS:
-        told += f": {fact.note}"
+        told += f": {_shortened(fact.note)}"
     return told
+
+
+def _shortened(note: str) -> str:
+    return note if len(note) <= NOTE_MAX else f"{note[: NOTE_MAX - 1]}…"
 
 
 def _by(fact: AuditEvent) -> str:

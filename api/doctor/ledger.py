@@ -8,7 +8,7 @@ from typing import Final
 from psycopg import Connection
 
 from api.deployment import head_file
-from api.doctor import locks
+from api.doctor import locks, network
 from api.doctor.finding import Finding, fail, ok, warn
 from api.settings import PREFIX, Settings, SettingsError, check_head_file, pepper_keys
 from domain.errors import EventsLost, HeadFileUnusable, PepperMismatch
@@ -61,6 +61,7 @@ def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
     yield locks.positions(connection)
     yield from keys(connection, settings)
     yield known_head(connection, settings)
+    yield network.allowed_networks(connection, settings)
     yield clock(connection)
     yield ledger_time(connection)
     yield repairs(connection)

@@ -67,3 +67,11 @@ JOIN unnest(%s::text[], %s::int[]) AS known (name, shape) USING (name)
 WHERE projection_positions.shape < known.shape
     OR (projection_positions.shape = known.shape AND role = 'retired')
 ORDER BY 1;
+
+-- name: is_restricted
+-- Whether a token that may be good is so from certain networks alone.
+-- Returns: one boolean.
+-- Index: none; where there is none, it reads the rows of all secrets.
+SELECT EXISTS (
+    SELECT FROM ledger.secrets WHERE networks IS NOT NULL AND good_until > '-infinity'
+);

@@ -1,4 +1,4 @@
-"""Check what lies between the service and its database."""
+"""Check what lies between the service and its database, and between it and its clients."""
 
 from ipaddress import ip_address
 from time import monotonic
@@ -7,6 +7,8 @@ from typing import Final
 from psycopg import Connection
 
 from api.doctor.finding import Finding, fail, ok, warn
+from api.settings import Settings, trusted_networks
+from domain.postgres.sql_file import statements
 
 FAR_MS: Final = 20.0
 TOO_FAR_MS: Final = 100.0
@@ -14,6 +16,7 @@ TOO_FAR_MS: Final = 100.0
 far away some were answered 503, and at 50 ms none was.
 """
 _ROUND_TRIPS: Final = 5
+_SQL: Final = statements("api.doctor", "ledger.sql")
 
 
 def tls(connection: Connection) -> Finding:
@@ -58,3 +61,18 @@ def _exchange_ms(connection: Connection) -> float:
     began_at = monotonic()
     connection.execute("SELECT 1", prepare=False)
     return (monotonic() - began_at) * 1000
+
+
+def allowed_networks(connection: Connection, settings: Settings) -> Finding:
+    """Whether tokens are restricted to networks while no address of a client can be known."""
+    what = "allowed networks"
+    if connection.execute(_SQL["is_restricted"]).fetchone() != (True,):
+        return ok(what, "no token is restricted to networks")
+    if trusted_networks(settings):
+        return ok(what, "tokens are restricted to networks, and proxies are trusted")
+    return warn(
+        what,
+        "tokens are restricted to networks, and no proxy is trusted: behind a gateway or a load "
+        "balancer no address of a client is known, and they let nobody in",
+        "set SCIM_LEDGER_TRUSTED_PROXIES, if there is one (docs/how-to/restrict-to-networks.md)",
+    )

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, IPv6Network
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from domain.scim_token.networks.addresses import Address, Network, plain_address
+from domain.networks.plain import Address, Network, plain_address
 
 if TYPE_CHECKING:  # the command line asks for networks only, and starts without the framework
     from litestar.types import HTTPScope

@@ -32,8 +32,8 @@ from domain.api_token.token import ApiToken
 from domain.errors import InvalidValue, TokenRefused, TokenUnknown
 from domain.eventstore.uses import Decision
 from domain.kept_text import kept
+from domain.networks.plain import plain_address
 from domain.scim_token.events import USER_AGENT_MAX_LENGTH, Presentation
-from domain.scim_token.networks.addresses import plain_address
 from domain.secret import MalformedSecretError, Secret, parse
 from projections.described import Instant, one_of, rfc3339
 

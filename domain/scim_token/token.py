@@ -22,6 +22,7 @@ from domain.errors import (
     UsedSince,
 )
 from domain.event import Actor, SecretRow
+from domain.networks.plain import is_within
 from domain.scim_token.events import (
     Created,
     Presentation,
@@ -31,7 +32,6 @@ from domain.scim_token.events import (
     Used,
 )
 from domain.scim_token.held_secret import HeldSecret
-from domain.scim_token.networks.addresses import is_within
 from domain.scim_token.values import check_name, check_reason, kept_expiry
 from domain.scim_token.warnings import Told
 from domain.secret import Digest, SecretId, secret_id

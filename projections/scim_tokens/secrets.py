@@ -1,7 +1,7 @@
 """Query which secrets a token has or had, and when each was used."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -34,6 +34,16 @@ class TokenSecret(msgspec.Struct, frozen=True):
     ends_at: Instant | None
 
 
+class TokenWithSecrets(NamedTuple):
+    """document: the token, which does not tell of a rotation. networks: from which alone it is
+    good, in CIDR notation; from any where there is none.
+    """
+
+    document: str
+    networks: Sequence[str]
+    secrets: list[TokenSecret]
+
+
 class SecretQueries:
     """Reads of the views `scim_tokens` and `usage`."""
 
@@ -47,21 +57,20 @@ class SecretQueries:
 
         Raises NotFound for a missing or foreign token, and what `ViewReader.rows` raises.
         """
-        _, secrets = await self.with_token(token_id, teams=teams, ledger_head=ledger_head)
-        return secrets
+        found = await self.with_token(token_id, teams=teams, ledger_head=ledger_head)
+        return found.secrets
 
     async def with_token(
         self, token_id: UUID, *, teams: Sequence[UUID] | None, ledger_head: int
-    ) -> tuple[str, list[TokenSecret]]:
-        """The token's document, which does not tell of a rotation, and its secrets: one statement.
-
-        Raises what `of_token` raises.
-        """
+    ) -> TokenWithSecrets:
+        """By one statement. Raises what `of_token` raises."""
         parameters = {"token": token_id, "teams": None if teams is None else list(teams)}
         rows = await self._view.rows(_SQL["secrets"], parameters, ledger_head=ledger_head)
         if not rows:
             raise NotFound("no such token")
-        return rows[0][0], [
+        document, networks, *_ = rows[0]
+        secrets = [
             TokenSecret(id_, rfc3339(created_at), *map(rfc3339_or_none, rest))
-            for _, id_, created_at, *rest in rows
+            for _, _, id_, created_at, *rest in rows
         ]
+        return TokenWithSecrets(document, networks or (), secrets)

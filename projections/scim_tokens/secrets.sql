@@ -1,15 +1,21 @@
--- The secrets of a token, for a `ViewReader` of `scim_tokens` and `usage`, which fills in names.
+-- The secrets of a token, for a `ViewReader` of `scim_tokens` and `usage`, which fills in names,
+-- and what else its page tells: the networks that it is good from stand in no view.
 
 -- name: secrets
 -- Each secret that the token has or had, and when it was used. Uses that do not say with which
 -- secret are counted for the only one where there was never another.
--- Returns: true; the token's document; id, when it was made, first and last use, and its end: the
---   first of the end of its overlap, the token's and its revocation. One row a secret.
+-- Returns: true; the token's document; with the first secret the networks that the token is good
+--   from, as JSON, NULL where it never had any; id, when it was made, first and last use, and its
+--   end: the first of the end of its overlap, the token's and its revocation. One row a secret.
 -- Order: the oldest first.
 -- Locks: none.
--- Index: scim_tokens_pkey; for each secret the primary key of `usage`, one entry from either end,
---   past hours of refusals alone, and the hour that it is in.
+-- Index: scim_tokens_pkey; aggregates_pkey; for each secret the primary key of `usage`, one entry
+--   from either end, past hours of refusals alone, and the hour that it is in.
 SELECT true, t.before_use || t.last_use || t.after_use,
+    CASE k.place WHEN 1 THEN (
+        SELECT convert_from(state, 'UTF8')::json -> 'networks' FROM ledger.aggregates
+        WHERE originator_id = t.id
+    ) END,
     k.id, k.created_at, used.first_at, used.last_at,
     least(k.ended_at, t.expires_at, t.revoked_at)
 FROM {scim_tokens} t

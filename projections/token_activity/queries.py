@@ -62,17 +62,17 @@ class ActivityQueries:
         days: int,
         to_at: datetime,
         ledger_head: int,
-        presenters: int | None = None,
+        presenters: int = PRESENTERS,
     ) -> Activity:
         """By one statement; of a token that the caller may see.
 
-        days: up to that of `to_at`. presenters: how many at most; as many as a page shows.
+        days: up to that of `to_at`. presenters: how many at most.
         """
         parameters = {
             **days_parameters([token_id], days=days, to_at=to_at),
             "token": token_id,
             "uses": NEWEST_USES,
-            "presenters": PRESENTERS if presenters is None else presenters,
+            "presenters": presenters,
             "facts": FACTS,
         }
         rows = await self._view.rows(_ACTIVITY, parameters, ledger_head=ledger_head)

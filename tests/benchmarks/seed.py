@@ -51,7 +51,7 @@ _COLUMNS: Final = {
     _EVENTS: ["int8", "uuid", "int8", "text", "timestamptz", "uuid", "bytea"],
     "ledger.stream_heads": ["uuid", "int8", "timestamptz", "int8", "int8"],
     "ledger.aggregates": ["uuid", "text", "bytea"],
-    "ledger.secrets": ["bytea", "uuid", "uuid", "timestamptz", "text"],
+    "ledger.secrets": ["bytea", "uuid", "uuid", "timestamptz", "text", "inet[]"],
 }
 """The tables of the ledger, and the types of their columns in order."""
 
@@ -254,7 +254,7 @@ def _copy_states(connection: Connection, history: _History, numbers: range) -> N
         aggregates.append((token.id, kind_of(created).name, encode_state(token)))
         # Text, because "infinity" has no Python value.
         secrets += [
-            (row.digest, token.id, token.stream_team, "infinity", None)
+            (row.digest, token.id, token.stream_team, "infinity", None, None)
             for row in token.secret_rows()
         ]
     for table, rows in (("ledger.stream_heads", heads), ("ledger.aggregates", aggregates)):

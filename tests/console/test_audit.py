@@ -7,15 +7,16 @@ from uuid import UUID, uuid4
 import pytest
 
 from api.console.pages.audit import WHAT
-from api.console.sentences import HAPPENED, NOTE_REPEATS, label, sentence
+from api.console.sentences import HAPPENED, NOTE_MAX, NOTE_REPEATS, label, sentence
 from domain.api_token.permissions import Permission
 from domain.event import Event
+from domain.scim_token.events import NetworksSet
 from projections.audit_trail.view import KINDS, event_of, row_of
 from projections.projection import LogEntry
 from tests.console.browsing import Visitor, assert_guarded
 from tests.console.test_tokens import create
 from tests.domain.eventstore.test_event_registry import MEANT
-from tests.domain.scenario import T1
+from tests.domain.scenario import ADA, T1
 from tests.service import Caller, RunningService
 from tests.turns import by_turns
 
@@ -172,3 +173,16 @@ def test_a_note_is_told_unless_the_sentence_says_it_already(event: Event) -> Non
     assert told.startswith(HAPPENED[fact.kind])
     if fact.note is not None and fact.kind not in NOTE_REPEATS:
         assert told.endswith(f": {fact.note}")
+
+
+@pytest.mark.parametrize("count", [1, 10, 200])
+def test_of_a_long_note_the_beginning_is_told(count: int) -> None:
+    event = NetworksSet(ADA, tuple(f"2001:db8:{number:x}::/48" for number in range(count)))
+    some_id = UUID(int=1)
+    entry = LogEntry(1, some_id, 1, event.topic, T1, some_id, b"", some_id)
+    told = sentence(event_of(row_of(entry, event)))
+    happened, _, note = told.partition(": ")
+    assert happened.startswith("Networks set by user")
+    assert note.startswith("2001:db8:0::/48")
+    assert len(note) <= NOTE_MAX
+    assert note.endswith("…") == (count == 200)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 import api.console
@@ -15,8 +16,9 @@ from api.console.rendering import ENGINE
 from domain.api_token.permissions import Permission
 from tests.conftest import new_database
 from tests.console.browser.routes import SHOWN
-from tests.console.browsing import POLICY, Visitor
+from tests.console.browsing import POLICY, Visitor, hidden
 from tests.console.test_setup import link_of
+from tests.console.test_system import live_table
 from tests.console.test_tokens import asked_for, present
 from tests.service import Caller, RunningService, running_service
 
@@ -85,6 +87,7 @@ def full(server: str) -> Iterator[Full]:
                 service.client.post(
                     f"/scim-token/{busy['id']}/{verb}", auth=admin, json={"reason": REASON}
                 )
+        restrict(service, busy["id"])
         many_teams = service.api_token(*Permission, teams=[uuid4() for _ in range(100)])
         path = f"/scim-token/{tokens[2]['id']}/secrets"
         secrets = service.client.get(path, auth=admin).json()["result"]
@@ -119,6 +122,28 @@ def made(service: RunningService, admin: Caller, team: str) -> dict[str, str]:
     found: dict[str, str] = answer.json()
     present(service, found["token"])
     return found
+
+
+def restrict(service: RunningService, token_id: str) -> None:
+    """From as many networks as there may be, each as long as it may be, and none of them its own;
+    and so often rotated that its page tells no more secrets.
+    """
+    networks = [f"2001:db8:aaaa:bbbb:cccc:dddd:eeee:{number:x}" for number in range(5000, 5200)]
+    path = f"/console/tokens/{token_id}"
+    with Visitor(service.url) as visiting:
+        visiting.sign_in(service.api_token().secret)
+        fields = {**hidden(visiting.see(path)), "networks": " ".join(networks), "reason": REASON}
+        assert visiting.send(f"{path}/allow-networks", fields).status_code == 303
+        assert visiting.see(path).status_code == 200, "the view has it"
+    used_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    secrets = [
+        {"id": f"{number:08x}", "created_at": used_at, "ended_at": None} for number in range(14)
+    ]
+    service.query(
+        f"UPDATE {live_table(service, 'scim_tokens')} SET secrets = %s WHERE id = %s",
+        msgspec.json.encode(secrets).decode(),
+        token_id,
+    )
 
 
 def test_every_page_has_a_row() -> None:

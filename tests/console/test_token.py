@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from api.console.pages.token import COMMANDS, DONE, SECRETS_MAX, in_rotation, is_so
+from api.console.pages.token import COMMANDS, DONE, SECRETS_MAX, in_rotation, is_so, mark_of
 from domain.api_token.permissions import Permission
 from projections.described import rfc3339
 from projections.scim_tokens.secrets import TokenSecret
@@ -106,19 +106,27 @@ def test_a_form_that_is_sent_again_does_nothing_and_says_so(
 @pytest.mark.parametrize("rotates", [False, True])
 @pytest.mark.parametrize("is_suspended", [False, True])
 @pytest.mark.parametrize("is_revoked", [False, True])
+@pytest.mark.parametrize("networks", [(), ("192.0.2.0/24",)])
 def test_what_was_done_is_told_only_while_it_is_so(
-    token: dict[str, Any], rotates: bool, is_suspended: bool, is_revoked: bool
+    token: dict[str, Any],
+    rotates: bool,
+    is_suspended: bool,
+    is_revoked: bool,
+    networks: tuple[str, ...],
 ) -> None:
     document = msgspec.convert(token, TokenDocument)
     if is_suspended:
         document = replace(document, suspended_at=token["created_at"])
     if is_revoked:
         document = replace(document, revoked_at=token["created_at"])
-    untrue = {done for done in DONE if not is_so(done, document, rotates=rotates)}
+    untrue = {
+        done for done in DONE if not is_so(done, document, rotates=rotates, networks=networks)
+    }
     assert untrue == {
         "resume" if is_suspended else "suspend",
         *(() if is_revoked else ("revoke",)),
         *(("complete", "cancel") if rotates else ()),
+        "allow-any-network" if networks else "allow-networks",
     }
 
 
@@ -343,11 +351,11 @@ def test_what_cannot_be_done_is_told_on_the_token_s_page(
     assert "Okta" in answer.text
 
 
-@pytest.mark.parametrize("command", ["complete", "rotate", "suspend", "revoke"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_form_that_no_page_made_is_refused(
     visitor: Visitor, token: dict[str, Any], command: str
 ) -> None:
-    assert visitor.send(at(token, command), {"overlap": "7"}).status_code == 400
+    assert visitor.send(at(token, command), {"overlap": "7", "networks": "::1"}).status_code == 400
 
 
 def test_the_address_of_a_command_leads_to_the_token(
@@ -366,7 +374,7 @@ def test_who_may_only_read_is_shown_no_command_and_refused_each(
         assert page.status_code == 200
         assert "<dialog" not in page.text
         assert "History" not in page.text
-        for command in ("rotate", "complete", "cancel", "suspend", "resume", "revoke"):
+        for command in COMMANDS:
             answer = reader.send(at(token, command), {"key": str(uuid4())})
             assert answer.status_code == 403
             assert "scim_tokens:write" in answer.text
@@ -380,6 +388,7 @@ def test_who_may_only_write_is_not_shown_the_page_by_a_refusal(
         writer.sign_in(service.api_token(WRITE, teams=[UUID(token["team_id"])]).secret)
         assert writer.see(at(token)).status_code == 403
         shown = {"looked_at": token["created_at"], "suspended_at": token["created_at"]}
+        shown |= {"networks_shown": mark_of(()), "networks": "192.0.2.1"}
         fields = {**shown, "key": str(uuid4()), "reason": "x" * 201}
         answer = writer.send(at(token, command), fields)
         assert answer.status_code == 400

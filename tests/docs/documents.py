@@ -65,6 +65,9 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
         ("link", "http", "state", "watch", "end"), "tests/docs/test_how_to.py"
     ),
     "docs/how-to/monitor.md": {"token": "tests/api/telemetry/test_metrics_token.py"},
+    "docs/how-to/restrict-to-networks.md": dict.fromkeys(
+        ("set", "http", "refused", "lift"), "tests/docs/how_to/test_restrict.py"
+    ),
     "docs/how-to/rotate-a-secret.md": dict.fromkeys(
         ("rotate", "watch", "complete", "cancel"), "tests/docs/test_how_to.py"
     ),

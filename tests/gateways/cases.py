@@ -266,6 +266,17 @@ def a_revoke_counts_from_its_answer_on(front: Front, ledger: Ledger) -> None:
     assert len(front.recorder.to(path)) == 1
 
 
+def networks_that_do_not_have_the_client_keep_it_out(front: Front, ledger: Ledger) -> None:
+    token, inside, outside = ledger.issue(), f"{CLIENT_ADDRESS}/32", "192.0.2.0/24"
+    for networks, status in (((outside, inside), 200), ((outside,), 401)):
+        ledger.restrict(token, *networks)
+        for headers in ((), (("X-Forwarded-For", "192.0.2.1"), ("X-Real-IP", "192.0.2.1"))):
+            path = users()
+            answer = front.ask(path, token.secret, headers=headers)
+            assert (answer.status_code, len(front.recorder.to(path))) == (status, status == 200)
+    assert_refused(answer, 401, challenge=INVALID_TOKEN)
+
+
 def each_use_is_told_apart_and_moves_last_used_at(front: Front, ledger: Ledger) -> None:
     token, path = ledger.issue(), users()
     assert ledger.last_used_at(token) is None
@@ -313,6 +324,7 @@ LEDGER_CASES: Final[Sequence[LedgerCase]] = (
     a_token_in_the_query_opens_nothing,
     a_bare_token_gets_in,
     a_revoke_counts_from_its_answer_on,
+    networks_that_do_not_have_the_client_keep_it_out,
     each_use_is_told_apart_and_moves_last_used_at,
     a_ledger_that_hangs_lets_nobody_in,
 )

@@ -94,6 +94,12 @@ class Ledger:
         """From now on it opens nothing."""
         self.service.client.delete(f"/scim-token/{token.id}", auth=self.admin).raise_for_status()
 
+    def restrict(self, token: Issued, *networks: str) -> None:
+        """From now on it is good from these networks alone."""
+        path = f"/scim-token/{token.id}/networks"
+        ask = {"networks": networks}
+        self.service.client.put(path, json=ask, auth=self.admin).raise_for_status()
+
     def last_used_at(self, token: Issued) -> str | None:
         """As the documented resource says."""
         found = (

@@ -10,20 +10,23 @@ import pytest
 
 from api.console.pages.api_tokens.one import OVERLAPS
 from domain.api_token import rotation as rotation_of_api_token
+from domain.authority import Operator
 from domain.errors import Refusal
 from domain.event import Event
 from domain.scim_token import rotation
 from domain.scim_token.changes import change, resume, suspend
 from domain.scim_token.handover.decide import offer, withdraw
+from domain.scim_token.networks.decide import allow, allow_any
 from domain.scim_token.token import ScimToken
 from domain.secret import Digest
 from tests.conftest import new_database
 from tests.domain.scenario import ADA
 from tests.lives.life import Life, actions, offered
-from tests.lives.world import DAY, World, world
+from tests.lives.world import DAY, INSTANT, World, world
 from tests.turns import by_turns
 
 ANOTHER: Final = Digest(b"x" * 32, 1)
+NETWORK, ANOTHER_NETWORK = "192.0.2.0/24", "198.51.100.0/24"
 DECISIONS: Final[Mapping[str, Callable[[ScimToken, datetime], Sequence[Event]]]] = {
     "rotate": lambda token, at: rotation.rotate(
         token, digest=ANOTHER, overlap=DAY, rotated_by=ADA, at=at
@@ -34,9 +37,21 @@ DECISIONS: Final[Mapping[str, Callable[[ScimToken, datetime], Sequence[Event]]]]
     "resume": lambda token, _: resume(token, by=ADA, reason=None),
     "change": lambda token, at: change(token, name="another", by=ADA, reason=None, at=at),
     "setup-link": lambda token, at: offer(token, digest=ANOTHER, created_by=ADA, at=at),
+    "allow-networks": lambda token, _: allow(token, [ANOTHER_NETWORK], by=ADA, reason=None),
+    "allow-any-network": lambda token, _: allow_any(token, by=ADA, reason=None),
     "revoke": lambda token, _: token.revoke(by=ADA, reason=None),
 }
-STEPS: Final = ("rotate", "cancel", "suspend", "resume", "link", "open link", "end", "day")
+STEPS: Final = (
+    "rotate",
+    "cancel",
+    "suspend",
+    "resume",
+    "link",
+    "open link",
+    "end",
+    "day",
+    "networks",
+)
 LIVES: Final = [*product(STEPS, repeat=2), *product(STEPS, repeat=3)]
 
 
@@ -65,6 +80,7 @@ def check(life: Life) -> None:
     assert offered(page) - {"end-setup-link"} == accepted(token, at), life.steps
     link_opens = bool(withdraw_or_nothing(token, at))
     assert not link_opens or "end-setup-link" in actions(page), life.steps
+    assert ("Good from these alone." in page) == bool(token.networks), life.steps
     is_underway = rotation.underway(token, at) is not None
     assert ("Two secrets are good" in page) == is_underway, life.steps
 
@@ -77,8 +93,27 @@ def live(here: World, lives: Sequence[Sequence[str]]) -> None:
     for steps in lives:
         life = Life(here)
         for step in steps:
-            life.do(step)
+            do(life, step)
         check(life)
+
+
+def do(life: Life, step: str) -> None:
+    """networks: from one alone, or from anywhere again."""
+    if step != "networks":
+        life.do(step)
+        return
+    token = life.state()
+    if token.revoked_at is None:
+        by = Operator()
+        life.world.clock.advance(INSTANT)
+        life.world.ask(
+            lambda ledger: (
+                ledger.allow_any_network(token.id, by=by)
+                if token.networks
+                else ledger.allow_networks(token.id, [NETWORK], by=by)
+            )
+        )
+    life.steps.append(step)
 
 
 KNOWN: Final = (
@@ -92,6 +127,9 @@ KNOWN: Final = (
     ("rotate", "suspend", "resume"),
     ("rotate", "suspend", "cancel"),
     ("rotate", "suspend", "revoke"),
+    ("networks", "end", "day"),
+    ("networks", "suspend", "networks"),
+    ("networks", "rotate", "revoke"),
 )
 
 

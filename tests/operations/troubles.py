@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -248,15 +248,27 @@ def unknown_tokens(place: Place) -> Told:
 
 
 def ended_tokens(place: Place) -> Told:
+    return _refused(place, lambda ledger, id_, by: ledger.revoke_scim_token(id_, by=by))
+
+
+def other_networks(place: Place) -> Told:
+    theirs = ["192.0.2.0/24"]
+    return _refused(place, lambda ledger, id_, by: ledger.allow_networks(id_, theirs, by=by))
+
+
+def _refused(
+    place: Place, command: Callable[[TokenLedger, UUID, Operator], Awaitable[object]]
+) -> Told:
+    """A token is presented after a command that keeps us out."""
     secrets: list[str] = []
 
-    async def revoke(ledger: TokenLedger) -> None:
+    async def keep_out(ledger: TokenLedger) -> None:
         anybody = Operator(uuid4())
         token, secret = await ledger.create_scim_token(NewScimToken(uuid4(), "Okta"), by=anybody)
-        await ledger.revoke_scim_token(token.id, by=anybody)
+        await command(ledger, token.id, anybody)
         secrets.append(secret.reveal())
 
-    place.command(revoke)
+    place.command(keep_out)
     with TestClient(build(place.settings())) as client:
         before = scrape(client)
         for _ in range(3):
@@ -471,5 +483,6 @@ TROUBLES: Final[dict[str, Callable[[Place], Told]]] = {
     "ScimLedgerOldSecretUsed": old_secret_used,
     "ScimLedgerUnknownTokens": unknown_tokens,
     "ScimLedgerEndedTokens": ended_tokens,
+    "ScimLedgerOtherNetworks": other_networks,
 }
 """What makes each alert fire."""

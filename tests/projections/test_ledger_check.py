@@ -285,6 +285,29 @@ VIEW_DAMAGES = {
 }
 
 
+@pytest.mark.parametrize(
+    "network", ["192.0.2.7", "2001:db8::/32", "::/0", "::5", "::1.2.3.0/120", "::1.2.3.4"]
+)
+def test_networks_are_compared_whatever_the_database_s_spelling(
+    database: Database, network: str
+) -> None:
+    """Of an address of 32 bits in IPv6 it is another one than ours; a wrong one is found."""
+
+    async def restrict() -> None:
+        async with open_ledger(database.app) as ledger:
+            asked = NewScimToken(uuid4(), "Okta")
+            token, _ = await ledger.create_scim_token(asked, by=Operator(uuid4()))
+            await ledger.allow_networks(token.id, [network, "192.0.2.0/24"], by=Operator())
+
+    asyncio.run(restrict())
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        assert check_ledger(connection).damage is None
+        connection.execute("UPDATE ledger.secrets SET networks[2] = '192.0.2.1/24'")
+        damage = check_ledger(connection).damage
+    assert damage is not None
+    assert "one stands otherwise than the events say" in str(damage)
+
+
 @pytest.mark.parametrize("damage", VIEW_DAMAGES)
 def test_a_damaged_row_of_a_view_is_named(database: Database, damage: str) -> None:
     statement, expected = VIEW_DAMAGES[damage]

@@ -29,6 +29,7 @@ OTHERS: Final = {
     )""",
     "text": "'another'",
     "timestamp with time zone": "'2020-01-01Z'",
+    "inet[]": "CASE WHEN {} IS NULL THEN ARRAY['192.0.2.0/24'::inet] END",
     "uuid": "gen_random_uuid()",
     "uuid[]": "ARRAY[gen_random_uuid()]",
 }
@@ -54,8 +55,9 @@ async def fill(database: Database) -> None:
     async with rotated(database) as (ledger, token_id, secret):
         await use_until_rekeyed(ledger, token_id, secret)
         await ledger.rotate_scim_token(token_id, overlap=timedelta(0), by=BY)
-        _, other = await ledger.create_scim_token(NewScimToken(uuid4(), "Entra"), by=BY)
+        token, other = await ledger.create_scim_token(NewScimToken(uuid4(), "Entra"), by=BY)
         await ledger.authenticate(other, IDP)
+        await ledger.allow_networks(token.id, ["192.0.2.0/24"], by=BY)
         await ledger.create_api_token(api_tokens.ASK)
     async with of(database, BOTH) as ledger:
         await ledger.revoke_scim_token(token_id, by=BY)

@@ -21,7 +21,7 @@ from api.cli.console import (
 )
 from domain.errors import InvalidValue
 from domain.ledger import TokenLedger
-from domain.scim_token.networks.addresses import is_within
+from domain.networks.plain import is_within
 from domain.scim_token.networks.decide import NETWORKS_MAX, allow, kept_networks
 from domain.scim_token.token import ScimToken
 from domain.scim_token.values import check_reason

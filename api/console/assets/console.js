@@ -46,6 +46,11 @@ for (const link of document.querySelectorAll("a[data-dialog]")) {
       link.focus();
     });
   }
+  // A mistake is told in its dialog, which the page has opened without a backdrop.
+  if (dialog.open) {
+    dialog.close();
+    dialog.showModal();
+  }
 }
 
 // How many rows are chosen.

@@ -23,7 +23,7 @@ from api.resources.audit.trail import answer
 from api.service import InjectedService, visible_teams
 from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
-from domain.scim_token.networks.addresses import Network, plain_network
+from domain.networks.plain import Network, plain_network
 from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import KINDS, AuditEvent, kinds_left
 

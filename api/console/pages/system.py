@@ -46,6 +46,7 @@ REASONS: Final = {
     "unknown": "a secret of no token",
     "revoked": "the token is revoked",
     "suspended": "the token is suspended",
+    "network": "the address is in none of the token's networks",
     "expired": "the token or its secret has ended",
     "throttled": "beyond a rate",
     "unavailable": "the service could not tell: a fault of ours, answered 503",

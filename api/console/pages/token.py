@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from api.http.problems import Answer
 from api.service import InjectedService, Service
 from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
+from domain.networks.plain import is_within
 from projections.audit_trail.view import AuditEvent
 from projections.scim_tokens.secrets import TokenSecret
 from projections.scim_tokens.view import TokenDocument
@@ -31,7 +33,7 @@ from projections.token_activity.queries import Activity
 PATH: Final = "/console/tokens/{token_id:uuid}"
 COMMANDS: Final = (
     *("rotate", "complete", "cancel", "suspend", "resume", "change", "revoke"),
-    *("setup-link", "end-setup-link"),
+    *("setup-link", "end-setup-link", "allow-networks", "allow-any-network"),
 )
 DONE: Final = {
     "rotated": "The new secret is stored.",
@@ -42,16 +44,22 @@ DONE: Final = {
     "revoke": "Revoked, everywhere, from now on.",
     "change": "Changed.",
     "end-setup-link": "The setup link that was made before opens nothing any more.",
+    "allow-networks": "Good from its networks alone, everywhere, from now on.",
+    "allow-any-network": "Good from anywhere again.",
 }
 OVERLAPS: Final = {30: "30 days", 7: "7 days", 1: "1 day", 0: "not at all"}
 BUSY_WITHIN: Final = timedelta(days=7)
 """Whoever revokes a token that was used since then is asked once more."""
-HISTORY_MAX_BYTES: Final = 14_000
-"""What the history may take of a page of 40 KB; the trail has all of it."""
+HISTORY_MAX_BYTES: Final = 12_000
+"""What the history and the networks may take of a page of 40 KB; the trail has all of it."""
 SECRETS_MAX: Final = 12
 """How many of a token's secrets its page tells; `GET /scim-token/{id}/secrets` tells of all."""
+NETWORKS_SHOWN: Final = 12
+"""How many networks are told beside the form; `GET /scim-token/{id}/networks` tells all."""
 _LINE_BYTES: Final = 150
 """Of a line of the history, besides its sentence."""
+_NETWORK_BYTES: Final = 120
+"""Of a network that is told, and of the mark of who is outside of all."""
 
 
 @get(PATH, include_in_schema=False, opt=requires(Permission.SCIM_TOKENS_READ))
@@ -86,11 +94,13 @@ async def show(
 ) -> Template:
     """The page: two statements besides the one for the session. refused: a command that was."""
     caller = request.user
-    document, secrets = await service.secrets.with_token(
+    document, networks, secrets = await service.secrets.with_token(
         token_id, teams=caller.api_token.teams, ledger_head=caller.ledger_head
     )
     rotation = in_rotation(secrets, caller.at)
     seen = _glance(document, rotation, caller)
+    given = given or {}
+    networks_text = given.get("networks", "\n".join(networks))
     return page(
         request,
         "token.html",
@@ -102,33 +112,51 @@ async def show(
         newest=next((each.id for each in reversed(secrets) if _is_good(each, caller.at)), None),
         rotation=rotation if seen.state in {"rotating", "suspended"} else (),
         done=DONE.get(done or ""),
-        is_so=is_so(done, seen.token, rotates=bool(rotation)),
+        is_so=is_so(done, seen.token, rotates=bool(rotation), networks=networks),
         refused=refused,
-        given=given or {},
+        given=given,
+        networks=networks,
+        networks_max=NETWORKS_SHOWN,
+        networks_mark=mark_of(networks),
+        networks_text=networks_text,
         key=service.ledger.clock_and_ids.new_id(),
         overlaps=OVERLAPS,
         looked_at=caller.at.isoformat(timespec="milliseconds"),
         is_busy=_is_busy(seen, caller),
         tomorrow=day_after(caller.at),
-        **await _activity(service, caller, token_id),
+        **await _activity(
+            service,
+            caller,
+            token_id,
+            networks=networks,
+            room=HISTORY_MAX_BYTES
+            - len(escape(networks_text).encode())
+            - len(networks[:NETWORKS_SHOWN]) * _NETWORK_BYTES,
+        ),
     )
 
 
-def is_so(done: str | None, token: TokenDocument, *, rotates: bool) -> bool:
+def mark_of(networks: Sequence[str]) -> str:
+    """Tells the networks that a page has shown from others, in less room than they may take."""
+    return sha256(",".join(networks).encode()).hexdigest()
+
+
+def is_so(
+    done: str | None, token: TokenDocument, *, rotates: bool, networks: Sequence[str]
+) -> bool:
     """Whether a token stands as `DONE` says. It does not where somebody did otherwise since: the
     address is opened again, or a form was sent that had been sent before, which did nothing.
     """
-    match done:
-        case "suspend":
-            return token.suspended_at is not None
-        case "resume":
-            return token.suspended_at is None
-        case "complete" | "cancel":
-            return not rotates
-        case "revoke":
-            return token.revoked_at is not None
-        case _:
-            return True
+    holds = {
+        "suspend": token.suspended_at is not None,
+        "resume": token.suspended_at is None,
+        "complete": not rotates,
+        "cancel": not rotates,
+        "revoke": token.revoked_at is not None,
+        "allow-networks": bool(networks),
+        "allow-any-network": not networks,
+    }
+    return holds.get(done or "", True)
 
 
 def in_rotation(secrets: Sequence[TokenSecret], at: datetime) -> Sequence[TokenSecret]:
@@ -161,8 +189,10 @@ def _is_busy(seen: TokenGlance, caller: Caller) -> bool:
     return used_at is not None and caller.at - read(used_at) < BUSY_WITHIN
 
 
-async def _activity(service: Service, caller: Caller, token_id: UUID) -> dict[str, Any]:
-    """What may be known by those alone who may read the trail."""
+async def _activity(
+    service: Service, caller: Caller, token_id: UUID, *, networks: Sequence[str], room: int
+) -> dict[str, Any]:
+    """What may be known by those alone who may read the trail. room: as of `_history`."""
     if Permission.AUDIT_READ not in caller.api_token.permissions:
         return {"activity": None, "chart": None, "history": ()}
     found: Activity = await service.activity.of_token(
@@ -173,14 +203,22 @@ async def _activity(service: Service, caller: Caller, token_id: UUID) -> dict[st
         "chart": charts.large(found.days, caller.at),
         "summary": charts.summary(found.days, caller.at),
         "since": caller.at - timedelta(days=charts.DAYS - 1),
+        "outside": {
+            each.source
+            for each in found.presenters
+            if networks and not is_within(each.source, networks)
+        },
         # who used the secret is told by the table beside it
-        "history": list(_history(found.facts)),
+        "history": list(_history(found.facts, room)),
     }
 
 
-def _history(facts: Iterable[AuditEvent]) -> Iterator[tuple[AuditEvent, str]]:
-    """The newest facts with their sentences, as many as have room whatever somebody wrote there."""
-    left = HISTORY_MAX_BYTES
+def _history(facts: Iterable[AuditEvent], room: int) -> Iterator[tuple[AuditEvent, str]]:
+    """The newest facts with their sentences, as many as have room whatever somebody wrote there.
+
+    room: in bytes.
+    """
+    left = room
     for fact in facts:
         told = sentence(replace(fact, door=_door(fact.door)))
         left -= len(escape(told).encode()) + _LINE_BYTES

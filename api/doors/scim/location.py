@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 from api.doors.scim_messages import ROOT
-from domain.scim_token.networks.addresses import plain_address
+from domain.networks.plain import plain_address
 
 _PORTS: Final = {"http": 80, "https": 443}
 _SCHEME: Final = re.compile(r"\A(https?):/*", re.IGNORECASE)

@@ -25,7 +25,7 @@ from api.service import InjectedService, Service, admitted_again, visible_teams
 from domain.api_token.permissions import Permission
 from domain.errors import InvalidValue, NotFound
 from domain.eventstore.lookups.api_tokens import Caller
-from domain.scim_token.networks.addresses import plain_network
+from domain.networks.plain import plain_network
 from projections.audit_trail.statement import AuditFilter, Span
 from projections.audit_trail.view import KINDS, AuditEvent, Kind, kinds_left, secret_number
 from projections.described import EIGHT_HEX_DIGITS, Instant, rfc3339

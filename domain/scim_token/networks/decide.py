@@ -10,8 +10,8 @@ from typing import Final
 
 from domain.errors import InvalidValue, NotFound
 from domain.event import Actor
+from domain.networks.plain import plain_network
 from domain.scim_token.events import NetworksSet
-from domain.scim_token.networks.addresses import plain_network
 from domain.scim_token.token import ScimToken
 from domain.scim_token.values import check_reason, require_meant
 

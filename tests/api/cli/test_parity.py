@@ -37,6 +37,9 @@ VERBS: Final = {
     "changeScimToken": "token change",
     "suspendScimToken": "token suspend",
     "resumeScimToken": "token resume",
+    "getScimTokenNetworks": "token networks",
+    "setScimTokenNetworks": "token allow-networks",
+    "deleteScimTokenNetworks": "token allow-any-network",
     "createSetupLink": "token setup-link",
     "getSetupLink": "token show-setup-link",
     "endSetupLink": "token end-setup-link",
@@ -85,6 +88,7 @@ FLAGS_BY_VERB: Final = {
     ("api-token create", "expires_at"): "--expires-in-days",
     ("token revoke-many", "dry_run"): "--confirm",
     ("token revoke-many", "ids"): "--token",
+    ("token allow-networks", "networks"): "NETWORK",
 }
 _WHOLE: Final = "all of it is told, oldest first; audit list and audit export have --token"
 NO_FLAG: Final = {
@@ -108,6 +112,11 @@ OWN: Final = {
         "--user": "an API token has a user of its own",
         "--never-expires": "over HTTP, that is a null",
     },
+    "token allow-networks": {
+        "--user": "an API token has a user of its own",
+        "--dry-run": "over HTTP, whoever may read the trail compares",
+    },
+    "token allow-any-network": {"--user": "an API token has a user of its own"},
     "token suspend": {"--user": "an API token has a user of its own"},
     "token setup-link": {
         "--user": "an API token has a user of its own",

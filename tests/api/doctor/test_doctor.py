@@ -111,6 +111,7 @@ ORDER: Final = [
     "positions",
     "pepper generations",
     "head file",
+    "allowed networks",
     "clock",
     "ledger time",
     "repairs",
@@ -287,6 +288,15 @@ TROUBLES: Final[list[tuple[str, LiteralString, Status, str]]] = [
         "UPDATE ledger.projection_positions SET shape = 0, version = 7 WHERE name = 'usage'",
         WARNS,
         "usage_v7",
+    ),
+    (
+        "allowed networks",
+        (
+            "INSERT INTO ledger.secrets VALUES (sha256(''), gen_random_uuid(), "
+            "gen_random_uuid(), 'infinity', NULL, ARRAY['192.0.2.0/24'::inet])"
+        ),
+        WARNS,
+        "they let nobody in",
     ),
     (
         "repairs",

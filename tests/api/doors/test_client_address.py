@@ -20,7 +20,7 @@ from api.doors.client_address import (
 )
 from api.server.ambiguous_fields import check_fields
 from api.server.error_response import Refusal
-from domain.scim_token.networks.addresses import plain_address, plain_network
+from domain.networks.plain import plain_address, plain_network
 
 PROXY, OTHER_PROXY, CLIENT, PEER = "10.0.0.1", "10.0.0.2", "203.0.113.7", "198.51.100.9"
 TRUSTING = ClientAddresses([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])

@@ -322,7 +322,7 @@ def test_the_words_of_an_enumeration_are_those_that_there_are(document: dict[str
         *("verify", "introspect", "revoke", "api", "leak-report"),
     }
     assert words("Verified", "reason") == {
-        *("malformed", "unknown", "revoked", "suspended", "expired"),
+        *("malformed", "unknown", "revoked", "suspended", "expired", "network"),
     }
     assert words("ProjectionStatus", "state") == words("ProjectionHealth", "state")
     for _, parameter in _parameters(document):

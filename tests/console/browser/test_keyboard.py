@@ -153,6 +153,57 @@ def test_it_is_changed_handed_over_and_its_rotation_finished(
         assert "The older secret has ended" in page.inner_text("main .good")
 
 
+@visits(*(f"POST {ONE}/{command}" for command in ("allow-networks", "allow-any-network")))
+@WITH_AND_WITHOUT
+@pytest.mark.parametrize("width", [1280, 320])
+def test_its_networks_are_set_mended_and_lifted(
+    service: RunningService, signed_in: Open, admin: Caller, has_script: bool, width: int
+) -> None:
+    token = create(service, admin, uuid4(), "By keyboard")
+    with signed_in(has_script=has_script, width=width) as page:
+        page.goto(f"/console/tokens/{token['id']}")
+        ask(page, "allow-networks")
+        tab_to(page, "#allow-networks-list")
+        page.keyboard.type("192.0.2.7/24")
+        page.keyboard.press("Enter")
+        page.keyboard.type("2001:db8::/32")
+        follow(page, "#allow-networks button")
+        assert page.is_visible("#allow-networks"), "with its mistake, and the field has the focus"
+        assert "bits beyond its length" in page.inner_text("#allow-networks-about")
+        assert is_at(page, "#allow-networks-list")
+        page.keyboard.press("Control+Home")
+        page.keyboard.press("End")
+        for _ in "7/24":
+            page.keyboard.press("Backspace")
+        page.keyboard.type("0/24")
+        follow(page, "#allow-networks button")
+        assert "Good from its networks alone" in page.inner_text("main .good")
+        assert page.locator("section li code").all_inner_texts() == [
+            "192.0.2.0/24",
+            "2001:db8::/32",
+        ]
+        confirm(page, "allow-any-network", "by keyboard")
+        assert "Good from anywhere again" in page.inner_text("main .good")
+
+
+@pytest.mark.parametrize("key", ["Escape", "Enter"])
+def test_a_dialog_that_was_opened_with_its_mistake_closes_and_opens_again(
+    service: RunningService, signed_in: Open, admin: Caller, key: str
+) -> None:
+    token = create(service, admin, uuid4(), "By keyboard")
+    with signed_in() as page:
+        page.goto(f"/console/tokens/{token['id']}")
+        ask(page, "allow-networks")
+        type_into(page, "#allow-networks-list", "the office")
+        follow(page, "#allow-networks button")
+        if key == "Enter":
+            tab_to(page, "#allow-networks [data-close]")
+        page.keyboard.press(key)
+        page.wait_for_selector("#allow-networks", state="hidden")
+        ask(page, "allow-networks")
+        assert page.input_value("#allow-networks-list") == "the office"
+
+
 @visits("GET /console/tokens/revoke", "POST /console/tokens/revoke")
 @WITH_AND_WITHOUT
 def test_many_are_chosen_shown_and_revoked(signed_in: Open, has_script: bool) -> None:

@@ -10,13 +10,18 @@ import pytest
 
 from api.console.pages.token import COMMANDS
 from tests.console.browsing import Visitor, secrets_in
-from tests.console.test_token import at, words
+from tests.console.test_token import at, do, words
 from tests.console.test_tokens import create, present
 from tests.service import Caller, RunningService
 
 FORM: Final = re.compile(r'<form method="post" action="([^"]+)"[^>]*>(.*?)</form>', re.DOTALL)
 HIDDEN: Final = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]+)">')
-STATES: Final = {"active": None, "rotating": "rotate", "suspended": "suspend"}
+STATES: Final = {
+    "active": None,
+    "rotating": "rotate",
+    "suspended": "suspend",
+    "restricted": "allow-networks",
+}
 SHOWN: Final = {
     "rotate": {"newest"},
     "complete": {"older"},
@@ -27,6 +32,8 @@ SHOWN: Final = {
     "revoke": {"looked_at"},
     "setup-link": {"looked_at"},
     "end-setup-link": {"looked_at"},
+    "allow-networks": {"networks_shown"},
+    "allow-any-network": {"networks_shown"},
 }
 """What the form of each command says of the page that it is on. A suspension undoes nothing."""
 
@@ -71,7 +78,7 @@ def assert_needs_each_field(
     before = recorded(service, id_)
     for left_out in form.keys() - {"key"}:
         rest = {name: value for name, value in form.items() if name != left_out}
-        answer = visitor.send(path, {**rest, "name": "another"})
+        answer = visitor.send(path, {**rest, "name": "another", "networks": "192.0.2.1"})
         assert answer.status_code == 400, (path, left_out)
         assert recorded(service, id_) == before, (path, left_out)
 
@@ -84,9 +91,12 @@ def test_each_command_names_what_its_page_showed(
     colleague: Callable[..., Any],
     state: str,
 ) -> None:
-    if (command := STATES[state]) is not None:
+    if (command := STATES[state]) == "allow-networks":
+        do(visitor, token, command, networks="192.0.2.0/24")
+    elif command is not None:
         colleague(command)
     found = forms(visitor.see(at(token)).text)
+    assert ("allow-any-network" in found) == (state == "restricted")
     for command, form in found.items():
         assert form.keys() == {"key", *SHOWN[command]}
         assert_needs_each_field(service, visitor, at(token, command), form, token["id"])

@@ -37,6 +37,8 @@ RIGHTS: Final = f"""
     GRANT SELECT, INSERT ON ledger.events TO {APP_ROLE}
 """
 """What the app role has in the release before."""
+NAMED_SINCE: Final = "ALTER TABLE ledger.secrets {} COLUMN networks {}"
+"""The statement is today's, but for the table's name: so is what else it names, since 0024."""
 
 
 def through_a_rename(database: Database, statements: str) -> int:
@@ -47,7 +49,7 @@ def through_a_rename(database: Database, statements: str) -> int:
             new = NewScimToken(uuid4(), "in use")
             token, secret = await ledger.create_scim_token(new, by=Operator(uuid4()))
             await use(ledger, secret)
-            await asyncio.to_thread(execute, database, statements)
+            await asyncio.to_thread(execute, database.owner, statements)
             await use(ledger, secret)
             rotated, secret = await ledger.rotate_scim_token(
                 token.id, overlap=timedelta(0), by=Operator(uuid4())
@@ -62,8 +64,8 @@ async def use(ledger: TokenLedger, secret: Secret) -> None:
     assert (await ledger.authenticate(secret, SCIM)).use_id is not None
 
 
-def execute(database: Database, statements: str) -> None:
-    with psycopg.connect(database.owner) as connection:
+def execute(owner: str, statements: str) -> None:
+    with psycopg.connect(owner) as connection:
         connection.execute(statements.encode())
 
 
@@ -86,12 +88,14 @@ def test_prepared_statements_of_the_release_before_go_on(
     migrate(empty_database, app_role=None)
     with psycopg.connect(empty_database) as owner:
         owner.execute(RIGHTS.encode())
+        owner.execute(NAMED_SINCE.format("ADD", "inet[]").encode())
     stream = uuid4()
     with psycopg.connect(
         make_conninfo(empty_database, user=APP_ROLE), autocommit=True, prepare_threshold=0
     ) as process:
         store(process, stream, version=1)
         store(process, stream, version=2)
+        execute(empty_database, NAMED_SINCE.format("DROP", ""))
         monkeypatch.setattr("domain.postgres.migrate.available", lambda: every)
         assert STREAM_HEADS in migrate(empty_database, app_role=APP_ROLE)
         store(process, stream, version=3)

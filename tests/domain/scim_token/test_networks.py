@@ -19,13 +19,13 @@ from domain.errors import (
     TokenUnknown,
 )
 from domain.event import SecretRow
-from domain.scim_token.events import NetworksSet, Refused, Used
-from domain.scim_token.networks.addresses import (
+from domain.networks.plain import (
     Address,
     is_within,
     plain_address,
     plain_network,
 )
+from domain.scim_token.events import NetworksSet, Refused, Used
 from domain.scim_token.networks.decide import NETWORKS_MAX, allow, allow_any, kept_networks
 from domain.scim_token.token import ScimToken
 from tests.domain.scenario import (

@@ -64,6 +64,12 @@ WRITES: Final = [
     Write("token cancel-rotation", "--reason agreed", WHY, before="token rotate"),
     Write("token suspend", "--reason agreed", WHY),
     Write("token resume", "--reason agreed", WHY, before="token suspend"),
+    Write(
+        "token allow-networks",
+        "192.0.2.0/24 2001:db8::1 --reason agreed",
+        {"networks": ["192.0.2.0/24", "2001:db8::1"]} | WHY,
+    ),
+    Write("token allow-any-network", "--reason agreed", WHY, before="token allow-networks"),
     Write("token revoke", "--reason agreed", WHY),
     Write(
         "token setup-link",
@@ -94,9 +100,13 @@ WRITES: Final = [
     ),
     Write("api-token revoke", "--reason agreed", WHY),
 ]
+BEFORE: Final = {write.verb: write for write in WRITES if write.verb == "token allow-networks"}
+"""Of what is done first, that which says nothing without its body."""
 ELSEWHERE: Final = {
     "token report-leak": "tests/api/leaks",
     "token revoke-many": "test_revocation.py",
+    "token allow-networks NETWORK": "as the words of its row, which have no name",
+    "token allow-networks --dry-run": "test_networks.py",
     "token revoke --if-unused-since": "test_revocation.py",
     "projections rebuild": "test_projections.py",
     "projections retry": "test_projections.py",
@@ -134,7 +144,7 @@ def test_a_command_does_what_the_request_does(
     for do in (over_http, at_the_command_line):
         first = over_http(service, admin, made_for(write), "")
         if write.before:
-            over_http(service, admin, Write(write.before), first["id"])
+            over_http(service, admin, BEFORE.get(write.before, Write(write.before)), first["id"])
         answer = do(service, admin, write, first["id"])
         id_ = answer["id"] if write.verb.endswith("create") else first["id"]
         if write.verb == "policy set":
@@ -208,7 +218,7 @@ def known(
     if what == "scim-token":
         answers += [
             service.client.get(f"/{what}/{id_}/{part}", auth=admin)
-            for part in ("secrets", "setup-link")
+            for part in ("secrets", "setup-link", "networks")
         ]
     told_ = [answer.json() if answer.is_success else answer.status_code for answer in answers]
     rows = audit(service, admin, order="oldest", **{by: id_})

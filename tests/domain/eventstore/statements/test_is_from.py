@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from domain.eventstore import append
 from domain.eventstore.event_registry import REGISTRY
 from domain.kept_text import kept
+from domain.networks.plain import Address, Network, is_within, plain_address
 from domain.scim_token.events import Presentation, Used
-from domain.scim_token.networks.addresses import Address, Network, is_within, plain_address
 from domain.scim_token.networks.decide import kept_networks
 from tests.conftest import new_database
 from tests.domain.scenario import T0

@@ -1,0 +1,1 @@
+"""Networks and addresses, whoever stands in them."""
