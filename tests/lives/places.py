@@ -183,10 +183,14 @@ def check_trail(life: Life, seen: Standing) -> None:
 
 def check_networks(life: Life) -> None:
     """The trail says last what the ledger compares with. No list tells of it: it is as active."""
+    world, networks = life.world, [*life.networks]
+    told = world.client.get(f"{life.path}/networks", headers=world.admin).json()
+    assert told == {"networks": networks}, life.steps
+    assert world.command("token", "networks", life.id)["networks"] == networks, life.steps
     path = f"{life.path}/events?limit=1000&kind=scim_token.networks_set"
-    trail = life.world.client.get(path, headers=life.world.admin).json()["result"]
-    told = trail[0]["note"] if trail else "any network"
-    assert told == (", ".join(life.networks) or "any network"), life.steps
+    trail = world.client.get(path, headers=world.admin).json()["result"]
+    noted = trail[0]["note"] if trail else "any network"
+    assert noted == (", ".join(networks) or "any network"), life.steps
     assert life.state().networks == life.networks, life.steps
 
 
