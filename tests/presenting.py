@@ -28,6 +28,7 @@ class Verdict(Enum):
     REVOKED = "revoked"
     SUSPENDED = "suspended"
     EXPIRED = "expired"
+    NETWORK = "network"
     UNKNOWN = "unknown"
     UNAVAILABLE = "unavailable"
 

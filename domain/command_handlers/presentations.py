@@ -1,6 +1,7 @@
 """What happens to a secret that is presented: let in, refused or burnt."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Final
@@ -24,6 +25,12 @@ PASSING_REMEMBERED_FOR: Final = timedelta(seconds=5)
 """A suspension can be taken back, networks can be set anew, and another presenter may stand in one:
 then the token is refused for another reason, if it is.
 """
+TRIES: Final = 2
+"""Of a row that differs from its token's state one says no and the other yes, time and again."""
+
+
+class LetInAgain(Exception):
+    """Resumed, or good from this network, since it was refused."""
 
 
 class PresentationCommands(Execution):
@@ -42,13 +49,23 @@ class PresentationCommands(Execution):
         presented = Presented(
             self.pepper.candidates(secret), presentation, self.clock_and_ids.clock()
         )
-        decision = await self.gate.uses.present(presented)
+        for _ in range(TRIES):
+            with suppress(LetInAgain):
+                return await self._let_in(presented, deadline=deadline)
+        raise TokenSuspended
+
+    async def _let_in(self, presented: Presented, *, deadline: float) -> Decision:
+        """One try. Raises LetInAgain, and as `authenticate`."""
+        decision = await self.gate.uses.present(presented, timeout_s=deadline - monotonic())
         if decision is None:
             await self._newer_keys.require_none(timeout_s=deadline - monotonic())
             raise TokenUnknown
         if decision.use is None:
             raise await self._refuse(
-                decision, presented.candidates, presentation, timeout_s=deadline - monotonic()
+                decision,
+                presented.candidates,
+                presented.presentation,
+                timeout_s=deadline - monotonic(),
             )
         if decision.digest != presented.candidates[0]:
             self._rekeyer.note(decision.token_id, presented.candidates, decision.digest)
@@ -62,7 +79,7 @@ class PresentationCommands(Execution):
         *,
         timeout_s: float,
     ) -> TokenRefused:
-        """Record that a known secret was refused, and say why."""
+        """Record that a known secret was refused, and say why. Raises LetInAgain."""
 
         async def record() -> RecordedRefusal:
             refusal: TokenRefused | None = None
@@ -78,8 +95,8 @@ class PresentationCommands(Execution):
                 decision.token_id, decide, by=Operator(), timeout_s=timeout_s
             )
             assert isinstance(outcome.state, ScimToken)
-            if refusal is None:  # let in again meanwhile: what is void or over for good stays so
-                return RecordedRefusal(TokenSuspended, decision.at)
+            if refusal is None:  # what is void or over for good stays so
+                raise LetInAgain
             due_at = (outcome.state.refused_at or decision.at) + REFUSAL_EVERY
             if isinstance(refusal, TokenSuspended | NetworkNotAllowed):
                 due_at = min(due_at, decision.at + PASSING_REMEMBERED_FOR)

@@ -279,9 +279,18 @@ END $$;
 CREATE FUNCTION ledger.keep_networks() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
+DECLARE
+    kept CONSTANT bytea := substring(OLD.state FROM position('"networks":['::bytea IN OLD.state));
 BEGIN
-    RAISE EXCEPTION USING ERRCODE = 'SL004', MESSAGE =
-        'a process of an older release would forget from which networks a token is good: replace it';
+    UPDATE ledger.aggregates
+    SET state = substring(NEW.state FOR octet_length(NEW.state) - 1) || ','::bytea || kept
+    WHERE originator_id = NEW.originator_id;
+    UPDATE ledger.secrets
+    SET networks = ARRAY(SELECT json_array_elements_text(convert_from('{'::bytea || kept, 'UTF8')::json -> 'networks'))::inet[]
+    WHERE originator_id = NEW.originator_id AND networks IS NULL
+        AND position(encode(digest, 'base64')::bytea IN NEW.state) > 0
+        AND position(encode(digest, 'base64')::bytea IN OLD.state) = 0;
+    RETURN NULL;
 END $$;
 
 CREATE FUNCTION ledger.ledger_time(clock timestamp with time zone) RETURNS timestamp with time zone
@@ -520,6 +529,6 @@ CREATE TRIGGER keep_api_token AFTER INSERT OR UPDATE OF state ON ledger.aggregat
 
 ALTER TABLE ledger.aggregates ENABLE ALWAYS TRIGGER keep_api_token;
 
-CREATE TRIGGER keep_networks BEFORE UPDATE ON ledger.aggregates FOR EACH ROW WHEN (((new.kind = 'scim_token'::text) AND (POSITION(('\x226e6574776f726b73223a5b22'::bytea) IN (old.state)) > 0) AND (POSITION(('\x226e6574776f726b73223a5b'::bytea) IN (new.state)) = 0))) EXECUTE FUNCTION ledger.keep_networks();
+CREATE TRIGGER keep_networks AFTER UPDATE OF state ON ledger.aggregates FOR EACH ROW WHEN (((new.kind = 'scim_token'::text) AND (POSITION(('\x226e6574776f726b73223a5b22'::bytea) IN (old.state)) > 0) AND (POSITION(('\x226e6574776f726b73223a5b'::bytea) IN (new.state)) = 0))) EXECUTE FUNCTION ledger.keep_networks();
 
 ALTER TABLE ledger.aggregates ENABLE ALWAYS TRIGGER keep_networks;

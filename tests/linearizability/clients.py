@@ -30,12 +30,14 @@ from tests.linearizability.token_model import (
     LIMIT,
     LIST,
     RENAME,
+    RESTRICT,
     RESUME,
     REVOKE,
     ROTATE,
     ROTATE_AT_ONCE,
     SUSPEND,
     UNLIMIT,
+    WIDEN,
 )
 from tests.presenting import UnexpectedAnswer
 from tests.raw_http import Answer, Client, Lost, request
@@ -54,6 +56,8 @@ _NAMED: Final = {
     BURN: {200: "done"},
     SUSPEND: _DONE,
     RESUME: _DONE,
+    RESTRICT: _DONE,
+    WIDEN: _DONE,
     RENAME: _CHANGED,
     LIMIT: _CHANGED,
     UNLIMIT: _CHANGED,
@@ -68,6 +72,8 @@ _COMMANDS: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
     LIST: ("GET", "/secrets", {}),
     SUSPEND: ("POST", "/suspend", {}),
     RESUME: ("POST", "/resume", {}),
+    RESTRICT: ("PUT", "/networks", {"networks": ["192.0.2.0/24"]}),
+    WIDEN: ("DELETE", "/networks", {}),
     RENAME: ("PATCH", "", {"name": "Entra"}),
     LIMIT: ("PATCH", "", {}),
     UNLIMIT: ("PATCH", "", {"expires_at": None}),

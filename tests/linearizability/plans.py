@@ -14,12 +14,14 @@ from tests.linearizability.token_model import (
     LIMIT,
     LIST,
     RENAME,
+    RESTRICT,
     RESUME,
     REVOKE,
     ROTATE,
     ROTATE_AT_ONCE,
     SUSPEND,
     UNLIMIT,
+    WIDEN,
 )
 from tests.presenting import FORWARD, NGINX, SCIM, VERIFY, Door
 
@@ -29,7 +31,7 @@ AWAIT_END: Final = "await end"
 _DOORS: Final = (VERIFY, VERIFY, NGINX, FORWARD, SCIM)
 """Mostly /verify, for it tells most: why not."""
 _ENDINGS: Final = (REVOKE, BURN)
-_PAUSES: Final = (SUSPEND, RESUME)
+_PAUSES: Final = ((SUSPEND, RESUME), (RESTRICT, WIDEN))
 _WAYS_TO_END_A_ROTATION: Final = (COMPLETE, CANCEL, FINISH)
 
 
@@ -53,7 +55,7 @@ Plan = Sequence[Sequence[Step]]
 def plan(random: Random) -> Plan:
     """One or two tokens; some clients create each (one gets it), and all use it.
 
-    Meanwhile it is rotated, changed or suspended, and it ends in the middle.
+    Meanwhile it is rotated, changed, suspended or restricted, and it ends in the middle.
     """
     steps: list[list[Step]] = [[] for _ in range(CLIENTS)]
     tokens = range(random.randint(1, 2))
@@ -62,8 +64,9 @@ def plan(random: Random) -> Plan:
             steps[client].append(Step(CREATE, place, is_abandoned=random.random() < 0.05))
     for client in range(CLIENTS):
         if random.random() < 0.15:
-            steps[client].append(Step(SUSPEND, random.choice(tokens)))
-            steps[random.randrange(CLIENTS)].append(Step(RESUME, random.choice(tokens)))
+            pause, end = random.choice(_PAUSES)
+            steps[client].append(Step(pause, random.choice(tokens)))
+            steps[random.randrange(CLIENTS)].append(Step(end, random.choice(tokens)))
         steps[client] += [_later_step(random, tokens) for _ in range(random.choice([1, 2, 2]))]
     for place in tokens:
         _rotate(random, steps, place)
@@ -91,7 +94,9 @@ def _later_step(random: Random, tokens: Sequence[int]) -> Step:
     if random.random() < 0.93:
         return Step(AUTHENTICATE, place, random.choice(_DOORS), is_newer=is_newer)
     if random.random() < 0.5:
-        return Step(random.choice(_PAUSES), place, is_abandoned=random.random() < 0.2)
+        return Step(
+            random.choice(random.choice(_PAUSES)), place, is_abandoned=random.random() < 0.2
+        )
     is_abandoned = random.random() < 0.5
     return Step(random.choice(_ENDINGS), place, is_abandoned=is_abandoned, is_newer=is_newer)
 

@@ -42,12 +42,14 @@ from tests.linearizability.token_model import (
     LIMIT,
     LIST,
     RENAME,
+    RESTRICT,
     RESUME,
     REVOKE,
     ROTATE,
     ROTATE_AT_ONCE,
     SUSPEND,
     UNLIMIT,
+    WIDEN,
     step,
 )
 from tests.raw_http import run
@@ -138,8 +140,8 @@ def assert_worth_checking(histories: Sequence[History]) -> None:
     ]
     assert all(answers[each] > len(histories) / 30 for each in often), answers
     at_times = [
-        *product([AUTHENTICATE], ["suspended", "expired"]),
-        *product([SUSPEND, RESUME, RENAME, LIMIT, UNLIMIT], ["done"]),
+        *product([AUTHENTICATE], ["suspended", "expired", "network"]),
+        *product([SUSPEND, RESUME, RESTRICT, WIDEN, RENAME, LIMIT, UNLIMIT], ["done"]),
         *product([RENAME, UNLIMIT], ["expired", "missing"]),
         *product([ROTATE], ["rotated", "too soon", "missing"]),
         *product([ROTATE_AT_ONCE], ["rotated"]),
@@ -280,6 +282,10 @@ PLANTED: Final = {
     "a complete leaves the older secret good": (
         f"old.good_until > now() AND old.good_until < 'infinity' AND {_ENDS_NOW}",
         alone(Step(CREATE, 0), Step(ROTATE, 0), Step(COMPLETE, 0), Step(AUTHENTICATE, 0)),
+    ),
+    "a restriction is not that of the secrets": (
+        "new.networks IS NOT NULL",
+        alone(Step(CREATE, 0), Step(RESTRICT, 0), Step(AUTHENTICATE, 0)),
     ),
     "a new end is not that of the secrets": (
         "new.good_until BETWEEN now() AND now() + interval '1 minute'",

@@ -13,6 +13,7 @@ CREATE, AUTHENTICATE, REVOKE, BURN = "create", "authenticate", "revoke", "burn"
 SUSPEND, RESUME, RENAME, LIMIT, UNLIMIT = "suspend", "resume", "rename", "limit", "unlimit"
 ROTATE, ROTATE_AT_ONCE, COMPLETE, CANCEL = "rotate", "rotate at once", "complete", "cancel"
 FINISH, END, LIST = "finish", "end", "list"
+RESTRICT, WIDEN = "restrict", "widen"
 
 
 class Token(NamedTuple):
@@ -21,7 +22,8 @@ class Token(NamedTuple):
     secrets: those that have not ended, older first; two while a rotation is under way. made: the
     secret that the rotation made, 0 for none: none follows within ten seconds, which is longer
     than a history. was_suspended: now or before. end: the one that was asked for last, 0 for none.
-    has_expired: it came.
+    has_expired: it came. is_restricted: to a network in which no client stands; was_restricted: now
+    or before.
     """
 
     is_created: bool = False
@@ -32,6 +34,8 @@ class Token(NamedTuple):
     made: int = 0
     end: int = 0
     has_expired: bool = False
+    is_restricted: bool = False
+    was_restricted: bool = False
 
     @property
     def is_missing(self) -> bool:
@@ -65,9 +69,11 @@ def _authenticate(token: Token, secret: int) -> Outcome:
         return {"no", "unknown"}, token
     if token.is_revoked:
         return {"no", "revoked"}, token
-    if secret in token.good:
-        return ({"no", "suspended"} if token.is_suspended else {"yes"}), token
-    return {"no", "expired", *(["suspended"] if token.was_suspended else [])}, token
+    before = {"suspended"} if token.was_suspended else set[str]()
+    before |= {"network"} if token.was_restricted else set()
+    if secret not in token.good:
+        return {"no", "expired", *before}, token
+    return ({"no", *before} if token.is_suspended or token.is_restricted else {"yes"}), token
 
 
 def _list(token: Token, _: int) -> Outcome:
@@ -84,8 +90,11 @@ def _revoke(token: Token, _: int) -> Outcome:
 
 
 def _burn(token: Token, secret: int) -> Outcome:
-    """RFC 7009: nothing is refused; what authenticates ends, or what would if it were resumed."""
-    lets_in = "yes" in _authenticate(token._replace(is_suspended=False), secret)[0]
+    """RFC 7009: nothing is refused; what authenticates ends, or what would if it were resumed, or
+    presented from elsewhere.
+    """
+    open_to_all = token._replace(is_suspended=False, is_restricted=False)
+    lets_in = "yes" in _authenticate(open_to_all, secret)[0]
     return {"done"}, token._replace(is_revoked=True) if lets_in else token
 
 
@@ -99,6 +108,18 @@ def _resume(token: Token, _: int) -> Outcome:
     if token.is_missing:
         return {"missing"}, token
     return {"done"}, token._replace(is_suspended=False)
+
+
+def _restrict(token: Token, _: int) -> Outcome:
+    if token.is_missing:
+        return {"missing"}, token
+    return {"done"}, token._replace(is_restricted=True, was_restricted=True)
+
+
+def _widen(token: Token, _: int) -> Outcome:
+    if token.is_missing:
+        return {"missing"}, token
+    return {"done"}, token._replace(is_restricted=False)
 
 
 def _rename(token: Token, _: int) -> Outcome:
@@ -177,6 +198,8 @@ _DECISIONS: Final[dict[str, Callable[[Token, int], Outcome]]] = {
     BURN: _burn,
     SUSPEND: _suspend,
     RESUME: _resume,
+    RESTRICT: _restrict,
+    WIDEN: _widen,
     RENAME: _rename,
     LIMIT: _limit,
     UNLIMIT: _unlimit,

@@ -5,9 +5,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from domain.authority import Operator
+from domain.errors import NotFound
+from domain.ledger import TokenLedger
 from domain.scim_token.token import ScimToken
 from tests.console.browsing import SAME_ORIGIN, secrets_in
-from tests.lives.world import DAY, HOUR, World
+from tests.lives.world import DAY, HOUR, INSTANT, World
 
 SPANS: Final = {
     "minute": timedelta(minutes=1),
@@ -18,6 +21,9 @@ SPANS: Final = {
 }
 OVERLAPS: Final = {"rotate": None, "rotate for a day": 86_400, "rotate at once": 0}
 ENDS: Final = {"end": 2 * HOUR, "no end": None}
+OFFICE: Final = "192.0.2.0/24"
+NETWORKS: Final = {"allow the office": (OFFICE,), "allow any network": ()}
+INSIDE: Final = "192.0.2.7"
 COMMANDS: Final = {
     "complete": ("POST", "/rotate/complete"),
     "cancel": ("POST", "/rotate/cancel"),
@@ -31,6 +37,7 @@ STEPS: Final = (
     *SPANS,
     *OVERLAPS,
     *ENDS,
+    *NETWORKS,
     *COMMANDS,
     *("rename", "open link", "present first", "present last"),
 )
@@ -38,7 +45,7 @@ STEPS: Final = (
 
 class Life:
     """steps: what was done, and how it was answered. secrets: all that there were, oldest first.
-    past: what the API told at an instant.
+    past: what the API told at an instant. networks: from which alone it is good.
     """
 
     def __init__(self, world: World, *, lifetime: timedelta | None = None) -> None:
@@ -53,6 +60,7 @@ class Life:
         self.link: str | None = None
         self.steps = [f"create for {lifetime}"]
         self.past: dict[datetime, Any] = {}
+        self.networks: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -77,6 +85,8 @@ class Life:
             self.present(self.secrets[0 if step.endswith("first") else -1])
         elif step == "open link":
             self._open()
+        elif step in NETWORKS:
+            self._allow(step)
         else:
             self._command(step)
 
@@ -100,6 +110,23 @@ class Life:
         elif step in OVERLAPS and answer.status_code == 200:
             self.secrets.append(answer.json()["token"])
 
+    def _allow(self, step: str) -> None:
+        networks, id_ = NETWORKS[step], UUID(self.id)
+
+        async def ask(ledger: TokenLedger) -> ScimToken:
+            if networks:
+                return await ledger.allow_networks(id_, networks, by=Operator())
+            return await ledger.allow_any_network(id_, by=Operator())
+
+        self.world.clock.advance(INSTANT)
+        try:
+            self.networks = self.world.ask(ask).networks
+        except NotFound as refusal:
+            self.steps.append(f"{step}: {refusal}")
+        else:
+            self.steps.append(step)
+            assert self.networks == networks, self.steps
+
     def _open(self) -> None:
         if self.link is not None:
             shown = self.world.client.post(self.link, headers=SAME_ORIGIN, follow_redirects=False)
@@ -107,7 +134,9 @@ class Life:
             self.secrets += secrets_in(shown.text) - {*self.secrets}
 
     def present(self, secret: str) -> None:
-        """At every door: they let in alike, name the same token, and say why not alike."""
+        """At every door, from an address that is not known: they let in alike, name the same token,
+        and say why not alike.
+        """
         world, held = self.world, {"Authorization": f"Bearer {secret}"}
         reason = self._reason(secret)
         gateway = world.client.get("/gateway/nginx", headers=held)
@@ -123,6 +152,8 @@ class Life:
                 {"active": False, "reason": reason},
                 {"active": False},
             ), unlike
+            if reason == "network":
+                self._present_inside(secret)
             return
         assert (gateway.status_code, scim.status_code) == (200, 501), (told, self.steps)
         ids = {(each["token_id"], each["team_id"]) for each in self._identities(told, gateway)}
@@ -135,6 +166,13 @@ class Life:
         assert known["last_used_at"] == token["last_used_at"]
         assert introspected["iat"] == _seconds(token["created_at"])
         assert introspected.get("exp") == (known["ends_at"] and _seconds(known["ends_at"]))
+
+    def _present_inside(self, secret: str) -> None:
+        """From one of its networks, which one door can be told."""
+        told = {"token": secret, "source": INSIDE}
+        verified = self.world.api("POST", "/verify", json=told).json()
+        assert verified.get("token_id") == self.id, (verified, self.steps)
+        self.steps.append(f"present {self.secrets.index(secret)} from the office")
 
     def _identities(self, told: Any, gateway: Any) -> list[dict[str, str]]:
         *_, verified, introspected = told
@@ -158,7 +196,9 @@ class Life:
             return "revoked"
         if ends_at is not None and datetime.fromisoformat(ends_at) <= self.world.clock.now:
             return "expired"
-        return "suspended" if "suspended_at" in token else None
+        if "suspended_at" in token:
+            return "suspended"
+        return "network" if self.networks else None
 
 
 def _seconds(instant: str) -> int:

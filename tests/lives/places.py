@@ -181,6 +181,19 @@ def check_trail(life: Life, seen: Standing) -> None:
     assert fed == trail, life.steps
 
 
+def check_networks(life: Life) -> None:
+    """The trail says last what the ledger compares with. No list tells of it: it is as active."""
+    world, networks = life.world, [*life.networks]
+    told = world.client.get(f"{life.path}/networks", headers=world.admin).json()
+    assert told == {"networks": networks}, life.steps
+    assert world.command("token", "networks", life.id)["networks"] == networks, life.steps
+    path = f"{life.path}/events?limit=1000&kind=scim_token.networks_set"
+    trail = world.client.get(path, headers=world.admin).json()["result"]
+    noted = trail[0]["note"] if trail else "any network"
+    assert noted == (", ".join(networks) or "any network"), life.steps
+    assert life.state().networks == life.networks, life.steps
+
+
 def check_the_past(life: Life) -> None:
     """Each instant as it was told then, by the API and at the command line."""
     world = life.world

@@ -31,6 +31,7 @@ def check(life: Life) -> None:
     places.check_console(life, seen)
     places.check_rehearsals(life, seen)
     places.check_link(life)
+    places.check_networks(life)
     places.check_trail(life, seen)
     life.past[life.world.clock.now] = places.plain(seen.token)
 
@@ -54,8 +55,8 @@ def live(here: World, *parts: Sequence[str], lifetime: timedelta | None) -> None
 
 
 def test_a_life_is_told_alike_everywhere(here: World) -> None:
-    """Suspended while it rotates, and expired while it is suspended."""
-    rotating = ("present first", "rotate for a day", "suspend")
+    """Restricted while it rotates, and expired while it is suspended."""
+    rotating = ("present first", "allow the office", "rotate for a day", "present last", "suspend")
     live(here, rotating, ("week", "present first"), lifetime=3 * DAY)
 
 

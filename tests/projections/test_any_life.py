@@ -26,6 +26,7 @@ from domain.scim_token.changes import change, resume, suspend
 from domain.scim_token.conditions import LongestLives, TokenConditions
 from domain.scim_token.events import Created, Presentation, Refused, Rotated, Used
 from domain.scim_token.fold import evolve
+from domain.scim_token.networks.decide import allow, allow_any
 from domain.scim_token.rotation import SecretsInUse, cancel, complete, finish, rotate, underway
 from domain.scim_token.token import ScimToken
 from domain.secret import Digest, secret_id
@@ -48,6 +49,7 @@ DAY: Final = timedelta(days=1)
 SOURCES: Final = ("192.0.2.1", "2001:db8::1", None)
 ENDS: Final = (None, HOUR, 3 * HOUR)
 OVERLAPS: Final = (timedelta(0), HOUR, 2 * HOUR)
+NETWORKS: Final = (("192.0.2.0/24",), ("198.51.100.0/24", "2001:db8::/32"), ())
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -78,7 +80,7 @@ def _use(token: ScimToken, step: Step, at: datetime, number: int) -> Sequence[Ev
 def _refuse(token: ScimToken, step: Step, _: datetime, number: int) -> Sequence[Event]:
     secret = token.secrets[step.choice % len(token.secrets)].id
     how = Presentation(door="scim", source=SOURCES[number % len(SOURCES)])
-    return [Refused("expired", how, (secret, None)[number % 2])]
+    return [Refused("network" if token.networks else "expired", how, (secret, None)[number % 2])]
 
 
 def _rotate(token: ScimToken, step: Step, at: datetime, number: int) -> Sequence[Event]:
@@ -98,6 +100,14 @@ def _end(token: ScimToken, step: Step, at: datetime, _: int) -> Sequence[Event]:
     return change(token, expires_at=expires_at, by=ADA, reason=None, at=at)
 
 
+def _allow(token: ScimToken, step: Step, _: datetime, __: int) -> Sequence[Event]:
+    """Which networks; it changes nothing of what a list tells."""
+    allowed = NETWORKS[step.choice]
+    if not allowed:
+        return allow_any(token, by=ADA, reason=None)
+    return allow(token, allowed, by=ADA, reason=None)
+
+
 DECISIONS: Final[Mapping[str, Callable[[ScimToken, Step, datetime, int], Sequence[Event]]]] = {
     "use": _use,
     "refuse": _refuse,
@@ -109,6 +119,7 @@ DECISIONS: Final[Mapping[str, Callable[[ScimToken, Step, datetime, int], Sequenc
     "name": lambda token, step, at, _: change(
         token, name=("Okta", "Entra", "JumpCloud")[step.choice], by=ADA, reason=None, at=at
     ),
+    "allow": _allow,
     "suspend": lambda token, *_: suspend(token, by=ADA, reason=None),
     "resume": lambda token, *_: resume(token, by=ADA, reason=None),
     "revoke": lambda token, *_: token.revoke(by=ADA, reason=None),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from itertools import product
 from uuid import UUID, uuid4
 
 import psycopg
@@ -16,6 +17,7 @@ from domain.authority import Operator
 from domain.commands import NewApiToken, NewScimToken
 from domain.eventstore.peppers.fingerprints import record_pepper
 from domain.scim_token.events import Presentation
+from domain.scim_token.networks.decide import NETWORKS_MAX
 from projections import kept_rows, ledger_check
 from projections.ledger_check import check_ledger
 from projections.rebuild.run import check_view
@@ -341,6 +343,25 @@ def test_the_commands_say_it_with_their_exit_codes(database: Database) -> None:
     views = forked_cli.run(["projections", "verify", "--json"], environment)
     assert views.exit_code == 1
     assert [each["is_good"] for each in json.loads(views.stdout)] == [False, True, True, True]
+
+
+def test_networks_are_the_same_however_either_side_spells_them(database: Database) -> None:
+    """Each pattern of zeros in an IPv6 address: PostgreSQL shortens some in another way."""
+    spelled = [":".join(groups) for groups in product("02", repeat=8)]
+    networks = [*(f"{address}/128" for address in spelled), "192.0.2.7", "192.0.2.0/24"]
+
+    async def main() -> None:
+        async with open_ledger(database.app) as ledger:
+            by = Operator(uuid4())
+            for start in range(0, len(networks), NETWORKS_MAX):
+                ask = NewScimToken(uuid4(), "Okta")
+                token, _ = await ledger.create_scim_token(ask, by=by)
+                part = networks[start : start + NETWORKS_MAX]
+                await ledger.allow_networks(token.id, part, by=by)
+
+    asyncio.run(main())
+    with psycopg.connect(database.app) as connection:
+        assert check_ledger(connection).damage is None
 
 
 def test_a_seeded_ledger_is_as_a_service_leaves_one(database: Database) -> None:

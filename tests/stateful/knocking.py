@@ -32,11 +32,14 @@ class Door:
     ask: how a client presents a secret, and an API token where one is needed.
 
     told: what a yes tells.
+
+    source: the address of the client, where the door knows it.
     """
 
     name: str
     ask: Ask
     told: Callable[[httpx.Response], LetIn | None]
+    source: str | None = None
 
 
 def _bearer(secret: Secret) -> dict[str, str]:
@@ -52,8 +55,14 @@ def _get(path: str, headers: Mapping[str, str] = MappingProxyType({})) -> Ask:
     return ask
 
 
-def _verify(client: httpx.Client, secret: Secret, caller: Secret) -> httpx.Response:
-    return client.post("/verify", json={"token": secret.reveal()}, headers=_bearer(caller))
+def _verify(source: str | None = None) -> Ask:
+    """A question about a client at an address."""
+
+    def ask(client: httpx.Client, secret: Secret, caller: Secret) -> httpx.Response:
+        told = {"token": secret.reveal(), "source": source}
+        return client.post("/verify", json=told, headers=_bearer(caller))
+
+    return ask
 
 
 def _introspect(client: httpx.Client, secret: Secret, caller: Secret) -> httpx.Response:
@@ -77,12 +86,14 @@ def _document(token: str) -> Callable[[httpx.Response], LetIn]:
 _NGINX: Final = {"X-Original-URI": "/scim/v2/Users", "X-Original-Method": "GET"}
 _FORWARD: Final = {"X-Forwarded-Uri": "/scim/v2/Users", "X-Forwarded-Method": "PUT"}
 
+SOURCES: Final = ("192.0.2.7", "198.51.100.7", "2001:db8::7")
 ALL: Final = (
     Door("scim", _get(f"{SCIM}/ResourceTypes"), _nothing),
     Door("nginx", _get(f"{GATEWAYS}/nginx", _NGINX), _headers),
     Door("forward", _get(f"{GATEWAYS}/forward", _FORWARD), _headers),
     Door("envoy", _get(f"{GATEWAYS}/envoy/scim/v2/Groups/1"), _headers),
-    Door("verify", _verify, _document("token_id")),
+    Door("verify", _verify(), _document("token_id")),
+    *(Door("verify", _verify(each), _document("token_id"), each) for each in SOURCES),
     Door("introspect", _introspect, _document("sub")),
 )
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from ipaddress import ip_address, ip_network
 from typing import Any, ClassVar, Final, TypeVar
 from uuid import UUID, uuid4
 
@@ -42,6 +43,7 @@ from domain.commands import CommandKey, NewApiToken, NewScimToken, ScimTokenChan
 from domain.errors import (
     CommandIdReused,
     InvalidValue,
+    NetworkNotAllowed,
     NoRotationUnderway,
     NotFound,
     Refusal,
@@ -88,7 +90,12 @@ USERS: Final = tuple(Operator(UUID(int=number)) for number in range(11, 13))
 MINUTE: Final = timedelta(minutes=1)
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
-DOORS: Final = tuple(Presentation(door=door) for door in ("scim", "nginx"))
+WAYS: Final = tuple(
+    Presentation(door=door, source=source)
+    for door, source in (("scim", None), *(("nginx", source) for source in knocking.SOURCES))
+)
+OFFICE, CLOUD = "192.0.2.0/24", "2001:db8::/32"
+NETWORKS: Final = ((OFFICE,), (CLOUD, OFFICE), ("198.51.100.7/32",), ())
 STATUSES: Final = ("active", "suspended", "revoked", "expired", "all")
 STEPS: Final = st.sampled_from(
     [timedelta(milliseconds=1), timedelta(seconds=30), timedelta(minutes=10), timedelta(hours=2)]
@@ -101,7 +108,7 @@ class ModelToken:
 
     over: the secrets whose overlap was over when the token was rotated again: of these, nothing
     else counts. used: by secret, its uses. rotating: the older secret of a rotation until it is on
-    record that it has ended.
+    record that it has ended. was_restricted: whether there are networks, or ever were.
     """
 
     id: UUID
@@ -120,6 +127,8 @@ class ModelToken:
     name: str = "Okta"
     used: dict[str, list[datetime]] = field(default_factory=dict)
     rotating: str | None = None
+    networks: tuple[str, ...] = ()
+    was_restricted: bool = False
 
     def use(self, secret: str, at: datetime) -> None:
         """Somebody was let in."""
@@ -127,7 +136,7 @@ class ModelToken:
         self.last_used_at = at
         self.uses += 1
 
-    def refusal(self, secret: str, at: datetime) -> type[TokenRefused] | None:
+    def refusal(self, secret: str, source: str | None, at: datetime) -> type[TokenRefused] | None:
         """Why a secret is refused at an instant; None when it is let in."""
         if secret in self.over:
             return TokenExpired
@@ -135,18 +144,33 @@ class ModelToken:
             return TokenRevoked
         if self._has_ended(secret, at):
             return TokenExpired
-        return None if self.suspended_at is None else TokenSuspended
+        if self.suspended_at is not None:
+            return TokenSuspended
+        return NetworkNotAllowed if self._is_elsewhere(source) else None
 
-    def refusals(self, secret: str, at: datetime) -> tuple[type[TokenRefused], ...]:
+    def _is_elsewhere(self, source: str | None) -> bool:
+        networks = map(ip_network, self.networks)
+        return bool(self.networks) and (
+            source is None or not any(ip_address(source) in network for network in networks)
+        )
+
+    def refusals(
+        self, secret: str, source: str | None, at: datetime
+    ) -> tuple[type[TokenRefused], ...]:
         """The reasons that may be told: why not is remembered for up to a minute, so of a secret
-        that had ended and was suspended since, or was resumed since, either is.
+        that had ended and was suspended since, or was resumed since, either is; and of a token
+        that had networks, that it came from elsewhere.
         """
-        refusal = self.refusal(secret, at)
+        refusal = self.refusal(secret, source, at)
         assert refusal is not None
-        is_either = refusal in {TokenExpired, TokenSuspended} and secret not in self.over
-        if is_either and self._has_ended(secret, at):
-            return TokenExpired, TokenSuspended
-        return (refusal,)
+        if refusal is TokenRevoked:
+            return (refusal,)
+        possible = {refusal}
+        if secret not in self.over and self._has_ended(secret, at):
+            possible |= {TokenExpired, TokenSuspended}
+        if self.was_restricted:
+            possible |= {TokenSuspended, NetworkNotAllowed}
+        return tuple(possible)
 
     def _has_ended(self, secret: str, at: datetime) -> bool:
         ends = (end for end in (self.expires_at, self.ends[secret]) if end is not None)
@@ -460,9 +484,10 @@ class LedgerMachine(RuleBasedStateMachine):
         token = self.touch(held[0])
         newer = [*token.ends][-1]
         for _ in range(4):
-            if token.refusal(newer, self.at) is not None:
+            way = WAYS[1] if OFFICE in token.networks else WAYS[2]
+            if token.refusal(newer, way.source, self.at) is not None:
                 return
-            self.do(self.ledger.authenticate(parse(newer), DOORS[0]))
+            self.do(self.ledger.authenticate(parse(newer), way))
             token.use(newer, self.recorded())
             self.clock.advance(HOUR)
 
@@ -511,6 +536,24 @@ class LedgerMachine(RuleBasedStateMachine):
         if token.suspended_at is not None:
             token.suspended_at, token.updated_at = None, self.recorded()
 
+    @rule(held=secrets, networks=st.sampled_from(NETWORKS))
+    def allow(self, held: tuple[UUID, Secret], networks: tuple[str, ...]) -> None:
+        """From these networks alone, or from any."""
+        token, ledger = self.touch(held[0]), self.ledger
+        ask = (
+            ledger.allow_networks(token.id, networks, by=USERS[0])
+            if networks
+            else ledger.allow_any_network(token.id, by=USERS[0])
+        )
+        if token.revoked_at is not None:
+            with pytest.raises(NotFound):
+                self.do(ask)
+            return
+        assert self.do(ask).networks == networks
+        if token.networks != networks:
+            token.networks, token.was_restricted = networks, True
+            self.recorded()
+
     @rule(held=secrets)
     def revoke(self, held: tuple[UUID, Secret]) -> None:
         token = self.touch(held[0])
@@ -542,20 +585,20 @@ class LedgerMachine(RuleBasedStateMachine):
     # --- uses
     # ----------------------------------------------------------------------------------------------
 
-    @rule(held=secrets, door=st.sampled_from(DOORS))
-    def use(self, held: tuple[UUID, Secret], door: Presentation) -> None:
+    @rule(held=secrets, way=st.sampled_from(WAYS))
+    def use(self, held: tuple[UUID, Secret], way: Presentation) -> None:
         token, at = self.touch(held[0]), self.at
-        refusal = token.refusal(held[1].reveal(), at)
+        refusal = token.refusal(held[1].reveal(), way.source, at)
         if refusal is None:
-            decision = self.do(self.ledger.authenticate(held[1], door))
+            decision = self.do(self.ledger.authenticate(held[1], way))
             self.recorded()
             assert (decision.token_id, decision.team_id, decision.at) == (token.id, token.team, at)
             assert decision.use_id is not None
             token.use(held[1].reveal(), at)
             return
         before = self.head()
-        with pytest.raises(token.refusals(held[1].reveal(), at)):
-            self.do(self.ledger.authenticate(held[1], door))
+        with pytest.raises(token.refusals(held[1].reveal(), way.source, at)):
+            self.do(self.ledger.authenticate(held[1], way))
         if self.head() != before:
             # at most one a minute is recorded; when, is the domain's own test
             self.recorded()
@@ -569,7 +612,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.head() != before:
             # a refusal, or the use of the API token that asked, may be recorded
             self.recorded()
-        if token.refusal(held[1].reveal(), at) is not None:
+        if token.refusal(held[1].reveal(), door.source, at) is not None:
             assert not knocking.is_let_in(answer)
             assert not used
             return
@@ -581,24 +624,26 @@ class LedgerMachine(RuleBasedStateMachine):
         assert door.told(answer) in {None, (token.team, token.id, use_id)}
         token.use(held[1].reveal(), at)
 
-    @rule(held=st.lists(secrets, min_size=2, max_size=5), door=st.sampled_from(DOORS))
-    def use_together(self, held: list[tuple[UUID, Secret]], door: Presentation) -> None:
+    @rule(
+        held=st.lists(st.tuples(secrets, st.sampled_from(WAYS)), min_size=2, max_size=5),
+    )
+    def use_together(self, held: list[tuple[tuple[UUID, Secret], Presentation]]) -> None:
         """All at one instant."""
         at = self.at
         before = self.head()
 
         async def together() -> list[Any]:
             return await asyncio.gather(
-                *(self.ledger.authenticate(secret, door) for _, secret in held),
+                *(self.ledger.authenticate(secret, way) for (_, secret), way in held),
                 return_exceptions=True,
             )
 
         outcomes = self.do(together())
-        for (token_id, secret), outcome in zip(held, outcomes, strict=True):
+        for ((token_id, secret), way), outcome in zip(held, outcomes, strict=True):
             token = self.touch(token_id)
-            refusal = token.refusal(secret.reveal(), at)
+            refusal = token.refusal(secret.reveal(), way.source, at)
             if refusal is not None:
-                assert type(outcome) in token.refusals(secret.reveal(), at)
+                assert type(outcome) in token.refusals(secret.reveal(), way.source, at)
                 continue
             assert not isinstance(outcome, BaseException)
             assert outcome.token_id == token_id
@@ -610,7 +655,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def use_an_unknown_secret(self, entropy: bytes) -> None:
         before = self.head()
         with pytest.raises(TokenUnknown):
-            self.do(self.ledger.authenticate(mint(SecretKind.SCIM_LIVE, entropy), DOORS[0]))
+            self.do(self.ledger.authenticate(mint(SecretKind.SCIM_LIVE, entropy), WAYS[0]))
         assert self.head() == before
 
     # --- the world
@@ -714,6 +759,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 token.expires_at,
                 token.updated_at,
             )
+            assert state.networks == token.networks
             assert len(state.secrets) == len(token.ends.keys() - token.over)
         if self._touched is not None:
             assert self.ledger.replay(self._touched) == tokens[self._touched]
@@ -875,6 +921,20 @@ def the_end_of_a_secret_is_not_written(machine: LedgerMachine) -> None:
             "CREATE TRIGGER planted BEFORE UPDATE ON ledger.secrets "
             "FOR EACH ROW WHEN (new.good_until < old.good_until AND new.good_until > '-infinity') "
             "EXECUTE FUNCTION ledger.planted()"
+        )
+
+
+@planted
+def the_next_command_forgets_the_networks(machine: LedgerMachine) -> None:
+    """A state that has lost them: the secrets are good from anywhere again."""
+    with psycopg.connect(machine.database.owner) as owner:
+        owner.execute(
+            "CREATE FUNCTION ledger.planted() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN new.networks := NULL; RETURN new; END'"
+        )
+        owner.execute(
+            "CREATE TRIGGER planted BEFORE UPDATE ON ledger.secrets "
+            "FOR EACH ROW WHEN (old.networks IS NOT NULL) EXECUTE FUNCTION ledger.planted()"
         )
 
 

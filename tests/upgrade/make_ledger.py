@@ -150,8 +150,11 @@ def second_life(making: Making) -> None:
 
 
 def third_life(making: Making) -> None:
-    """What the older kept ledger has not: suspensions, ends of rotations, leaks, a policy."""
-    for name in ("suspended", "resumed", "changed", "completed", "cancelled", "leaked", "linked"):
+    """What the older kept ledger has not: suspensions, networks, ends of rotations, leaks, a
+    policy.
+    """
+    names = ("suspended", "resumed", "changed", "completed", "cancelled", "leaked", "linked")
+    for name in (*names, "restricted", "restricted for a while"):
         making.create(name, team=TEAM_C)
         assert making.use(name, source=IPV4[0]) == 200
     soon = (datetime.now(UTC) + timedelta(days=20)).isoformat()
@@ -162,10 +165,17 @@ def third_life(making: Making) -> None:
         ("change", "changed", "--name", "changed: “neu”", "--expires-at", soon),
         ("setup-link", "linked", "--base-url", "https://ledger.example"),
         ("end-setup-link", "linked"),
+        ("allow-networks", "restricted", f"{IPV4[0]}/32", "2001:db8::/32", "--reason", "theirs"),
+        ("allow-networks", "restricted for a while", IPV4[2]),
+        ("allow-any-network", "restricted for a while"),
     ):
         making.release.run("token", verb, making.tokens[name]["id"], *words)
     assert making.use("suspended") == 401
     assert making.use("resumed") == 200
+    making.rotate("restricted", overlap_s=30 * 86_400)
+    for source, status in ((IPV4[0], 200), (IPV6[0], 200), (IPV4[2], 401)):
+        assert making.use("restricted", source=source) == status
+    assert making.use("restricted for a while", source=IPV4[1]) == 200
     for name, verb in (("completed", "complete-rotation"), ("cancelled", "cancel-rotation")):
         making.rotate(name, overlap_s=3600)
         making.release.run("token", verb, making.tokens[name]["id"])
@@ -228,6 +238,7 @@ def _paths(making: Making) -> Sequence[str]:
         f"/scim-token?limit=1000&new_source_since={used}",
         *(f"/scim-token/{id_}" for id_ in ids),
         *(f"/scim-token/{id_}?as_of={used}" for id_ in ids),
+        *(f"/scim-token/{id_}/networks" for id_ in ids),
         *(f"/scim-token/{id_}/usage?step=hour&from={day}&to={after}" for id_ in ids),
         f"/audit?limit=1000&outcome=refused&to={end}",
         f"/audit?limit=1000&source=2001:db8::/48&to={end}",

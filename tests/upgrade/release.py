@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import pytest
 
+from tests.docs.documents import ROOT
 from tests.upgrade import days_ago
 
 _LISTENS: Final = "scim-ledger listens on "
@@ -77,6 +80,32 @@ class Release:
             **({} if self._modules is None else {"PYTHONPATH": str(self._modules)}),
             **days_ago.told(self.ago),
         }
+
+
+def out_of_the_history(commit: str, data_dir: Path) -> Release:
+    """An older release, by its own code, which is put beside the data directory."""
+    known = subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], cwd=ROOT, check=False)
+    if known.returncode != 0:
+        pytest.skip(f"no rolling upgrade is proven: the history lacks {commit} (a shallow clone?)")
+    code = data_dir.with_name("before")
+    code.mkdir()
+    packed = subprocess.run(
+        ["git", "archive", commit, "domain", "projections", "api"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    ).stdout
+    subprocess.run(["tar", "-x", "-C", code], input=packed, check=True)
+    command = data_dir.with_name("scim-ledger-before")
+    command.write_text(f"#!{sys.executable}\nfrom api.cli import main\nmain()\n")
+    command.chmod(0o755)
+    where = subprocess.run(
+        [sys.executable, "-c", "import api; print(api.__file__)"],
+        env={"PYTHONPATH": str(code)}, cwd=data_dir.parent, check=True, capture_output=True,
+        text=True,
+    ).stdout  # fmt: skip
+    assert where.startswith(str(code)), "this release would stand in for the one before"
+    return Release(command, data_dir, modules=code)
 
 
 def _told_address(process: "subprocess.Popen[bytes]", log: Path) -> str:

@@ -1,11 +1,12 @@
 """A release is taken back: this one starts again on what the next one has left.
 
-The next release is this one's code with one thing more.
+The next release is this one's code with one thing more; or this one is, and the one before is real.
 """
 
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +15,10 @@ import httpx
 import pytest
 
 from domain.postgres.migrate import available
+from domain.scim_token.rotation import ROTATE_EVERY
 from tests.docs.documents import ROOT
 from tests.service import COMMAND, until
-from tests.upgrade.release import Release
+from tests.upgrade.release import Release, out_of_the_history
 
 pytestmark = pytest.mark.long
 
@@ -119,3 +121,94 @@ def test_an_event_of_a_newer_release_is_told_and_lets_nobody_in(
             timeout_s=30,
             what="the views",
         )
+
+
+# A real one: the release before knows of no networks
+
+
+WITHOUT: Final = "195aadc774b3069be2769b9d24443633db822990"
+"""The last commit that knows of none."""
+OFFICE: Final = "192.0.2.0/24"
+INSIDE: Final = "192.0.2.7"
+ELSEWHERE: Final = ("198.51.100.7", "2001:db8::7")
+
+
+class Calling:
+    """Calls with an API token, and presentations from an address that a proxy tells."""
+
+    def __init__(self, client: httpx.Client, api_token: str) -> None:
+        self._client = client
+        self._by = {"Authorization": f"Bearer {api_token}"}
+
+    def __call__(self, method: str, path: str, **sent: Any) -> Any:
+        answer = self._client.request(method, path, headers=self._by, **sent)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def create(self) -> Any:
+        return self("POST", "/scim-token", json={"team_id": TEAM, "name": "Okta"})
+
+    def restrict(self, id_: str) -> None:
+        self("PUT", f"/scim-token/{id_}/networks", json={"networks": [OFFICE]})
+
+    def rotate(self, id_: str, *, overlap_s: int) -> str:
+        time.sleep(ROTATE_EVERY.total_seconds())
+        asked = {"overlap_seconds": overlap_s}
+        return str(self("POST", f"/scim-token/{id_}/rotate", json=asked)["token"])
+
+    def status(self, secret: str, source: str = INSIDE) -> int:
+        headers = {"Authorization": f"Bearer {secret}", "X-Forwarded-For": source}
+        return self._client.get("/gateway/forward", headers=headers).status_code
+
+    def assert_restricted(self, secret: str) -> None:
+        assert self.status(secret) == 200
+        assert [self.status(secret, source) for source in ELSEWHERE] == [401, 401]
+
+
+@pytest.fixture
+def before(place: Path) -> Release:
+    data_dir = place / "ledger"
+    data_dir.mkdir(mode=0o711)
+    return out_of_the_history(WITHOUT, data_dir)
+
+
+def test_it_lets_in_nobody_from_elsewhere_and_what_it_changes_keeps_the_networks(
+    before: Release,
+) -> None:
+    after = Release(Path(COMMAND), before.data_dir)
+    with before.serving("before") as client:
+        told = before.told("api-token", "create", "--user", TEAM, "--never-expires")
+        older = Calling(client, told["token"])
+        tokens = [older.create() for _ in range(3)]
+        rotated, revoked, burnt = (token["id"] for token in tokens)
+        with after.serving("after") as beside:
+            newer = Calling(beside, told["token"])
+            for token in tokens:
+                newer.restrict(token["id"])
+                for each in (older, newer):
+                    each.assert_restricted(token["token"])
+            older("PATCH", f"/scim-token/{rotated}", json={"name": "Entra"})
+            secret = older.rotate(rotated, overlap_s=3600)
+            for each in (older, newer):
+                each.assert_restricted(secret)
+                each.assert_restricted(tokens[0]["token"])
+            secret = newer.rotate(rotated, overlap_s=0)
+            for verb in ("suspend", "resume"):
+                older("POST", f"/scim-token/{rotated}/{verb}")
+            assert older.status(tokens[0]["token"]) == 401
+            older("DELETE", f"/scim-token/{revoked}")
+            assert newer.status(tokens[1]["token"]) == 401
+        # the newer release is taken back
+        older.assert_restricted(secret)
+        secret = older.rotate(rotated, overlap_s=0)
+        older.assert_restricted(secret)
+        client.post("/revoke", data={"token": tokens[2]["token"]}).raise_for_status()
+        assert older.status(tokens[2]["token"]) == 401
+    with after.serving("again") as client:
+        newer = Calling(client, told["token"])
+        newer.assert_restricted(secret)
+        assert newer("GET", f"/scim-token/{burnt}/networks") == {"networks": [OFFICE]}
+        newer("DELETE", f"/scim-token/{rotated}/networks")
+        assert newer.status(secret, ELSEWHERE[0]) == 200
+    assert after.told("verify", "--expect-events")["damage"] is None
+    assert all(view["is_good"] for view in after.told("projections", "verify"))

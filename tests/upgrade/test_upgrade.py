@@ -1,7 +1,5 @@
 """A ledger that the release before made: opened, used, verified and rebuilt by this one."""
 
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -11,11 +9,10 @@ import httpx
 import pytest
 
 from projections.warnings.teller import EVERY_S
-from tests.docs.documents import ROOT
 from tests.service import COMMAND, until
 from tests.upgrade import archive, checks, kept
 from tests.upgrade.checks import Caller
-from tests.upgrade.release import Release
+from tests.upgrade.release import Release, out_of_the_history
 
 pytestmark = pytest.mark.long
 
@@ -149,27 +146,7 @@ def test_an_event_that_is_read_as_something_else_is_found(place: Path) -> None:
 @pytest.fixture
 def before(place: Path) -> Release:
     """The release before, out of the history."""
-    known = subprocess.run(["git", "cat-file", "-e", f"{BEFORE}^{{commit}}"], cwd=ROOT, check=False)
-    if known.returncode != 0:
-        pytest.skip(f"no rolling upgrade is proven: the history lacks {BEFORE} (a shallow clone?)")
-    code = place / "before"
-    code.mkdir()
-    packed = subprocess.run(
-        ["git", "archive", BEFORE, "domain", "projections", "api"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    ).stdout
-    subprocess.run(["tar", "-x", "-C", code], input=packed, check=True)
-    command = place / "scim-ledger-before"
-    command.write_text(f"#!{sys.executable}\nfrom api.cli import main\nmain()\n")
-    command.chmod(0o755)
-    where = subprocess.run(
-        [sys.executable, "-c", "import api; print(api.__file__)"],
-        env={"PYTHONPATH": str(code)}, cwd=place, check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    assert where.startswith(str(code)), "this release would stand in for the one before"
-    return Release(command, directory(place), modules=code)
+    return out_of_the_history(BEFORE, directory(place))
 
 
 def test_one_release_after_another_without_a_stop(before: Release) -> None:

@@ -9,15 +9,25 @@ CREATE FUNCTION ledger.is_from(state bytea, networks inet[]) RETURNS boolean LAN
     SELECT coalesce((convert_from(state, 'UTF8')::json -> 'presentation' ->> 'source')::inet <<= ANY (networks), false)
 $$;
 
--- The release before does not know of the networks: with its next command on such a token it would store a state without
--- them, and a new secret would be good from anywhere. It is refused, and says that the store is not available, until its
--- processes are replaced. This release always says which networks there are, or that there are none.
+-- The release before does not know of the networks: its command on such a token stores a state without them, and the
+-- row of a new secret says none. It cannot have decided anything about them, so they stay as they were: at the end of
+-- its statement they stand in the state again, in the bytes of this release (they are its last field), and on the rows
+-- of the secrets that this state has brought. This release always says which networks there are, or that there are none.
 CREATE FUNCTION ledger.keep_networks() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    kept CONSTANT bytea := substring(OLD.state FROM position('"networks":['::bytea IN OLD.state));
 BEGIN
-    RAISE EXCEPTION USING ERRCODE = 'SL004', MESSAGE =
-        'a process of an older release would forget from which networks a token is good: replace it';
+    UPDATE ledger.aggregates
+    SET state = substring(NEW.state FOR octet_length(NEW.state) - 1) || ','::bytea || kept
+    WHERE originator_id = NEW.originator_id;
+    UPDATE ledger.secrets
+    SET networks = ARRAY(SELECT json_array_elements_text(convert_from('{'::bytea || kept, 'UTF8')::json -> 'networks'))::inet[]
+    WHERE originator_id = NEW.originator_id AND networks IS NULL
+        AND position(encode(digest, 'base64')::bytea IN NEW.state) > 0
+        AND position(encode(digest, 'base64')::bytea IN OLD.state) = 0;
+    RETURN NULL;
 END $$;
-CREATE TRIGGER keep_networks BEFORE UPDATE ON ledger.aggregates FOR EACH ROW
+CREATE TRIGGER keep_networks AFTER UPDATE OF state ON ledger.aggregates FOR EACH ROW
 WHEN (
     NEW.kind = 'scim_token' AND position('"networks":["'::bytea IN OLD.state) > 0
     AND position('"networks":['::bytea IN NEW.state) = 0

@@ -1,6 +1,8 @@
 """What must hold of every ledger at every moment, whatever happened to it."""
 
 from collections import defaultdict
+from collections.abc import Iterable
+from ipaddress import ip_interface
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +22,7 @@ _EVENTS = """
 """
 _SECRETS = """
     SELECT digest, originator_id, owner_id, CASE WHEN isfinite(good_until) THEN good_until END,
-        good_until = '-infinity', coalesce(networks::text[], '{}')
+        good_until = '-infinity', coalesce(networks, '{}')
     FROM ledger.secrets
 """
 
@@ -51,7 +53,7 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
         rows = connection.execute(
             "SELECT originator_id, kind, state FROM ledger.aggregates"
         ).fetchall()
-        secrets = connection.execute(_SECRETS).fetchall()
+        secrets = [(*row, _compared(networks)) for *row, networks in connection.execute(_SECRETS)]
 
     instants = [recorded.at for recorded in ledger]
     assert instants == sorted(instants), "ledger time went back"
@@ -72,7 +74,14 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
         for r in stream:
             before, replayed[id_] = replayed.get(id_), evolve(replayed.get(id_), r)
             ended += [
-                (row.digest, id_, replayed[id_].stream_team, row.good_until, False, [*row.networks])
+                (
+                    row.digest,
+                    id_,
+                    replayed[id_].stream_team,
+                    row.good_until,
+                    False,
+                    _compared(row.networks),
+                )
                 for _, row in ended_secrets(before, replayed[id_], r.event)
             ]
 
@@ -98,7 +107,7 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
                     state.stream_team,
                     None if row.is_void else row.good_until,
                     row.is_void,
-                    [*row.networks],
+                    _compared(row.networks),
                 )
                 for id_, state in replayed.items()
                 for row in state.secret_rows()
@@ -107,6 +116,11 @@ def assert_consistent(database: Database) -> dict[UUID, Aggregate]:
         key=_first,
     )
     return replayed
+
+
+def _compared(networks: Iterable[Any]) -> list[Any]:
+    """By what they are: PostgreSQL spells some of IPv6 in another way than we do."""
+    return [*map(ip_interface, networks)]
 
 
 def _recorded(row: tuple[Any, ...]) -> Recorded:

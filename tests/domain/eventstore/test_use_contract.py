@@ -2,14 +2,15 @@
 instant.
 
 Every history of a token within bounds is played: with and without an expiry, with up to two
-rotations of each kind of overlap, revoked or not, digested anew or not. Then each of its secrets,
-and an unknown one, is presented right before, exactly at and right after each instant at which
-something changes.
+rotations of each kind of overlap, revoked or not, digested anew or not, good from anywhere or from
+some networks for a while. Then each of its secrets, and an unknown one, is presented right before,
+exactly at and right after each instant at which something changes; from addresses of both kinds
+where there are networks.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -47,6 +48,10 @@ BEHIND: Final = timedelta(hours=1)
 ROTATIONS_AT: Final = (5 * MINUTE, 10 * MINUTE)
 IDP: Final = Presentation(door="scim")
 GATEWAY: Final = Presentation(door="nginx")
+OFFICE, CLOUD, PARTNER = "192.0.2.0/24", "2001:db8::/32", "198.51.100.7/32"
+SOURCES: Final = ("192.0.2.7", "198.51.100.7", "203.0.113.7", "2001:db8::7", "2001:db9::7", None)
+"""One in each of the networks, and others."""
+FROM_ANYWHERE: Final = tuple(Presentation(door="scim", source=source) for source in SOURCES)
 UNKNOWN: Final = PEPPER.digest(mint(SecretKind.SCIM_LIVE, bytes(32))).value
 
 
@@ -56,7 +61,8 @@ class History(NamedTuple):
     expires: None for never. overlaps: of the rotations after 5 and 10 minutes. revoked: None for
     not. suspended: from and to, None for not. rekeyed: when the secrets that are good are digested
     anew, None for not. ended: how a rotation was, 12 minutes after the beginning; None for not.
-    moved: when its end is changed, and to when (None for no end); None for not.
+    moved: when its end is changed, and to when (None for no end); None for not. allowed: when
+    which networks are set, none of them for any.
     """
 
     expires: int | None
@@ -66,6 +72,7 @@ class History(NamedTuple):
     rekeyed: int | None = None
     ended: str | None = None
     moved: tuple[int, int | None] | None = None
+    allowed: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     def instants(self) -> Iterator[int]:
         """When something changes."""
@@ -75,6 +82,13 @@ class History(NamedTuple):
         yield from self.suspended or ()
         yield from (12,) if self.ended else ()
         yield from (minute for minute in self.moved or () if minute is not None)
+        yield from (minute for minute, _ in self.allowed)
+
+    def ways(self) -> Sequence[Presentation]:
+        """How each secret is presented together."""
+        if self.allowed:
+            return (*FROM_ANYWHERE, *FROM_ANYWHERE[:2])
+        return (IDP, GATEWAY, IDP) if self.overlaps else (IDP, IDP)
 
 
 _NOT_REKEYED: Final = [
@@ -106,6 +120,24 @@ HISTORIES: Final = [
         if history.revoked is None and history.overlaps in {(), (7,), (30,)}
     ),
 ]
+ALLOWED: Final = [
+    ((3, (OFFICE,)),),
+    ((3, (OFFICE, CLOUD)), (8, (PARTNER,))),
+    ((6, (CLOUD,)), (11, ())),
+    ((5, (OFFICE,)), (10, (PARTNER,)), (14, ())),
+]
+RESTRICTED: Final = [
+    history._replace(allowed=allowed, rekeyed=rekeyed, ended=ended)
+    for history, allowed, rekeyed, ended in product(
+        _NOT_REKEYED, ALLOWED, (None, 6, 11), (None, "completed", "cancelled")
+    )
+    if history.expires != 20
+    and history.suspended != (13, 40)
+    and history.overlaps in {(), (30,), (3, 7)}
+    and (history.overlaps == (30,) or (rekeyed, ended) == (None, None))
+    and (history.suspended is None or rekeyed is None)
+    and (history.expires is None or ended is None)
+]
 
 
 class Disagreement(AssertionError):
@@ -114,27 +146,22 @@ class Disagreement(AssertionError):
 
 def pure(
     token: ScimToken, digests: Sequence[bytes], ways: Sequence[Presentation], at: datetime
-) -> tuple[list[str | None], ScimToken]:
+) -> tuple[Mapping[tuple[Presentation, bytes], str | None], ScimToken]:
     """What the rule says of secrets that are presented together, and the state after.
 
     Each is presented in every one of `ways`: equal ones merge, others are an event each.
     A verdict is "good", "over", or None for unknown.
     """
-    verdicts: list[str | None] = []
-    for digest in digests:
+    verdicts: dict[tuple[Presentation, bytes], str | None] = {}
+    for (way, count), digest in product(Counter(ways).items(), digests):
         try:
-            events = [
-                event
-                for way, count in Counter(ways).items()
-                for event in token.use(digest, presentation=way, count=count, first_at=at, at=at)
-            ]
+            (event,) = token.use(digest, presentation=way, count=count, first_at=at, at=at)
         except TokenRefused as refusal:
-            verdicts.append(None if refusal.reason == "unknown" else "over")
+            verdicts[way, digest] = None if refusal.reason == "unknown" else "over"
             continue
-        verdicts.append("good")
-        for event in events:
-            assert isinstance(event, Used)
-            token = evolve(token, Recorded(token.id, token.version + 1, at, uuid4(), event))
+        assert isinstance(event, Used)
+        verdicts[way, digest] = "good"
+        token = evolve(token, Recorded(token.id, token.version + 1, at, uuid4(), event))
     return verdicts, token
 
 
@@ -173,10 +200,16 @@ async def stored(ledger: TokenLedger, token: ScimToken) -> ScimToken:
 async def change(
     ledger: TokenLedger, clock: HandClock, token_id: UUID, history: History, after: timedelta
 ) -> None:
-    """Suspend or resume the token, change its end, or that of its rotation, where it is so.
+    """Suspend or resume the token, change its end, its networks, or its rotation, where it is so.
 
     A revoked one is not resumed.
     """
+    for minute, networks in history.allowed:
+        if after == minute * MINUTE and (history.revoked is None or history.revoked > minute):
+            if networks:
+                await ledger.allow_networks(token_id, networks, by=Operator())
+            else:
+                await ledger.allow_any_network(token_id, by=Operator())
     if history.moved is not None and after == history.moved[0] * MINUTE:
         to_minute = history.moved[1]
         at = clock.now - after
@@ -256,10 +289,10 @@ async def play(
             clock.now = at - behind
         before = await stored(ledger, token)
         presented = [*digests, UNKNOWN, *former]
-        ways = (IDP, GATEWAY, IDP) if history.overlaps else (IDP, IDP)
-        expected, after = pure(before, digests, ways, at)
+        ways = history.ways()
+        verdicts, after = pure(before, digests, ways, at)
         # the rule is asked about its token's secrets; the unknown one has no token
-        expected += [None for _ in (UNKNOWN, *former)]
+        expected = [verdicts.get(asked) for asked in product(ways, presented)]
         decisions = await asyncio.gather(
             *(
                 ledger.gate.uses.present(Presented([digest], way, at))
@@ -271,8 +304,8 @@ async def play(
             None if decision is None else "over" if decision.use_id is None else "good"
             for decision in decisions
         ]
-        if found != expected * len(ways):
-            raise Disagreement(f"{history} at {at - start}: {found}, not always {expected}")
+        if found != expected:
+            raise Disagreement(f"{history} at {at - start}: {found}, not {expected}")
         assert all(decision.at == at for decision in decisions if decision is not None)
         if (now := await stored(ledger, token)) != after:
             raise Disagreement(f"{history} at {at - start}: {now}, not {after}")
@@ -300,8 +333,8 @@ async def play_all(database: Database, histories: Sequence[History]) -> int:
 @pytest.mark.parametrize(
     ("histories", "at_least"),
     [
-        pytest.param(HISTORIES[::32], 500, id="some of them"),
-        pytest.param(HISTORIES, 1000, id="all", marks=pytest.mark.long),
+        pytest.param([*HISTORIES[::32], *RESTRICTED[::20]], 500, id="some of them"),
+        pytest.param([*HISTORIES, *RESTRICTED], 1000, id="all", marks=pytest.mark.long),
     ],
 )
 def test_the_statement_and_the_rule_agree_for_every_state(
@@ -319,6 +352,7 @@ FIRST, REST = 0, 1
     ("statement", "right", "wrong"),
     by_turns(
         [
+            (FIRST, "s.networks IS NULL", "true"),
             (FIRST, "s.good_until > ledger_at", "s.good_until >= ledger_at"),
             (FIRST, "s.good_until > ledger_at", "s.good_until <> '-infinity'"),
             (FIRST, "h.uses + p.uses", "h.uses + 1"),
@@ -326,6 +360,7 @@ FIRST, REST = 0, 1
             (FIRST, "last_used_at = ledger_at", "last_used_at = last_used_at"),
             (REST, "s.good_until > ledger_at", "s.good_until >= ledger_at"),
             (REST, "s.good_until > ledger_at", "s.good_until > ledger_at + interval '1 ms'"),
+            (REST, "s.networks IS NULL", "true"),
             (REST, "h.uses + g.uses", "h.uses + 1"),
             (REST, "SET version = h.version + g.steps", "SET version = h.version + 1"),
             (REST, "AND e.command_id = p.use_id", "AND false"),
@@ -346,7 +381,7 @@ def test_a_statement_that_differs_is_found(
     plant(database, statement, right, wrong)
     with pytest.raises((Disagreement, AssertionError, StoreUnavailable)):
         # the key refuses a wrong version
-        asyncio.run(play_all(database, HISTORIES[::3]))
+        asyncio.run(play_all(database, [*RESTRICTED[::24], *HISTORIES[::3]]))
 
 
 @pytest.mark.long

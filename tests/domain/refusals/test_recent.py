@@ -12,6 +12,7 @@ import pytest
 from domain.authority import Operator
 from domain.commands import NewScimToken
 from domain.errors import StoreUnavailable, TokenExpired, TokenRefused, TokenRevoked, TokenSuspended
+from domain.eventstore.command_batch import Command, Outcome
 from domain.refusals.recent import RecentRefusals, RecordedRefusal
 from tests.conftest import Database, Run, open_ledger
 from tests.domain.eventstore.hand_clock import HandClock, believing_any_clock
@@ -208,6 +209,54 @@ def test_that_it_is_suspended_is_remembered_for_seconds_since_it_can_be_taken_ba
                 "scim_token.refused.v1",
                 "scim_token.resumed.v1",
             ]
+
+    run(story())
+
+
+@pytest.mark.parametrize("ends", ["suspension", "restriction"])
+def test_who_is_let_in_again_before_a_refusal_is_on_record_is_let_in(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Nobody is told of a suspension that there never was."""
+
+    async def story() -> None:
+        by = Operator(user_id=uuid4())
+        async with open_ledger(database.app) as ledger, open_ledger(database.app) as other:
+            ask = NewScimToken(uuid4(), "x")
+            token, secret = await other.create_scim_token(ask, by=by)
+            execute = ledger.gate.execute
+
+            async def later(command: Command, *, timeout_s: float) -> Outcome:
+                if ends == "suspension":
+                    await other.resume_scim_token(token.id, by=by)
+                else:
+                    await other.allow_any_network(token.id, by=by)
+                return await execute(command, timeout_s=timeout_s)
+
+            if ends == "suspension":
+                await other.suspend_scim_token(token.id, by=by)
+            else:
+                await other.allow_networks(token.id, ["198.51.100.0/24"], by=by)
+            monkeypatch.setattr(ledger.gate, "execute", later)
+            assert (await ledger.authenticate(secret, IDP)).use_id is not None
+            assert events_of(database, token.id)[-1:] == ["scim_token.used.v1"]
+
+    run(story())
+
+
+def test_a_row_that_differs_from_its_token_lets_nobody_in_and_is_asked_twice(
+    database: Database, run: Run
+) -> None:
+    async def story() -> None:
+        async with open_ledger(database.app) as ledger:
+            ask = NewScimToken(uuid4(), "x")
+            _, secret = await ledger.create_scim_token(ask, by=Operator(user_id=uuid4()))
+            with psycopg.connect(database.owner) as owner:
+                owner.execute("UPDATE ledger.secrets SET networks = '{198.51.100.0/24}'")
+            before = commands(database)
+            with pytest.raises(TokenRefused):
+                await ledger.authenticate(secret, IDP)
+            assert commands(database) - before == 2
 
     run(story())
 

@@ -30,6 +30,7 @@ from domain.scim_token.networks.decide import NETWORKS_MAX, allow, allow_any, ke
 from domain.scim_token.token import ScimToken
 from tests.domain.scenario import (
     ADA,
+    ANEW,
     FIRST,
     IDP,
     SECOND,
@@ -37,6 +38,7 @@ from tests.domain.scenario import (
     T3,
     created,
     given,
+    rekeyed,
     restricted,
     revoked,
     rotated,
@@ -161,6 +163,13 @@ class TestUsing:
         ]
         for digest in (FIRST, SECOND):
             assert isinstance(token.refusal_of(digest.value, OUTSIDE, at=T2), NetworkNotAllowed)
+
+    def test_it_holds_for_a_secret_that_was_digested_anew(self) -> None:
+        token = state_after(created(), restricted(OFFICE), rekeyed(T2))
+        assert token.secret_rows() == [
+            SecretRow(ANEW.value, None, is_void=False, networks=(OFFICE,))
+        ]
+        assert isinstance(token.refusal_of(ANEW.value, OUTSIDE, at=T2), NetworkNotAllowed)
 
     def test_what_is_refused_anyway_is_told_first(self) -> None:
         narrowed = [created(expires_at=T3), restricted(OFFICE)]

@@ -32,11 +32,19 @@ from tests.domain.eventstore.test_use_contract import anew, rekey_all
 from tests.domain.scenario import T0
 from tests.turns import by_turns
 
-DOORS: Final = tuple(Presentation(door=door) for door in ("scim", "nginx", "introspection"))
+OFFICE: Final = "192.0.2.0/24"
+WAYS: Final = tuple(
+    Presentation(door=door, source=source)
+    for door, source in (
+        *(("scim", "192.0.2.7"), ("scim", "198.51.100.7"), ("nginx", "192.0.2.255")),
+        *(("scim", None), ("introspection", "2001:db8::7")),
+    )
+)
 LIFETIME, OVERLAP, STEP = timedelta(hours=4), timedelta(hours=8), timedelta(hours=1)
 STATES: Final = (
     *("good", "expires", "rekeyed", "rotated", "rotated and rekeyed"),
-    *("revoked", "suspended"),
+    *("revoked", "suspended", "restricted", "restricted, rotated and rekeyed"),
+    *("restricted and suspended", "restricted for a while"),
 )
 BATCHES: Final = 16
 USES_MAX: Final = 12
@@ -55,6 +63,8 @@ async def make(ledger: TokenLedger, state: str) -> Iterator[Known]:
     ends = T0 + LIFETIME if state == "expires" else None
     token, secret = await ledger.create_scim_token(NewScimToken(uuid4(), state, ends), by=by)
     digests = [PEPPER.digest(secret).value]
+    if "restricted" in state:
+        await ledger.allow_networks(token.id, [OFFICE], by=by)
     if "rotated" in state:
         token, secret = await ledger.rotate_scim_token(token.id, overlap=OVERLAP, by=by)
         digests.append(PEPPER.digest(secret).value)
@@ -62,7 +72,9 @@ async def make(ledger: TokenLedger, state: str) -> Iterator[Known]:
         await rekey_all(ledger, token.id, [*digests])
     if state == "revoked":
         await ledger.revoke_scim_token(token.id, by=by)
-    if state == "suspended":
+    if state == "restricted for a while":
+        await ledger.allow_any_network(token.id, by=by)
+    if "suspended" in state:
         await ledger.suspend_scim_token(token.id, by=by)
     return (Known(token.id, (anew(each).value, each)) for each in digests)
 
@@ -150,7 +162,7 @@ def test_each_use_of_a_batch_is_decided_and_recorded_as_if_alone(
             for _ in range(BATCHES):
                 clock.advance(STEP)
                 some = chance.sample(secrets, chance.randint(1, len(secrets)))
-                ways = chance.sample(DOORS, chance.randint(1, len(DOORS)))
+                ways = chance.sample(WAYS, chance.randint(1, len(WAYS)))
                 batch = [
                     (chance.choice(some), chance.choice(ways))
                     for _ in range(chance.randint(1, USES_MAX))
