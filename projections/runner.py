@@ -190,8 +190,8 @@ class Runner:
                 at=poison.position,
                 error=poison.reason,
             )
-        except PositionMoved:
-            logger.info("projections.position_moved", name=at.name, version=at.version)
+        except PositionMoved:  # by a service, where a command catches up beside it
+            logger.debug("projections.position_moved", name=at.name, version=at.version)
         except psycopg.Error as error:
             if connection.broken or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
                 raise

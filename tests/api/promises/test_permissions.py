@@ -84,7 +84,7 @@ PAGES: Final = {
 }
 COMMANDS: Final = (
     *("rotate", "complete", "cancel", "suspend", "resume", "change", "revoke"),
-    *("setup-link", "end-setup-link"),
+    *("setup-link", "end-setup-link", "allow-networks", "allow-any-network"),
 )
 CONSOLE: Final = {
     ("GET", "/console/setup/{token:str}/{code:str}"): NOTHING,

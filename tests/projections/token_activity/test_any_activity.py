@@ -107,7 +107,7 @@ def test_it_is_what_the_rows_of_the_token_say(
         try:
             for token_id in [*TOKENS][:3]:
                 found = await ActivityQueries(pool).of_token(
-                    token_id, days=DAYS, to_at=T0 + HOUR, ledger_head=0
+                    token_id, days=DAYS, to_at=T0 + HOUR, ledger_head=0, presenters=SHOWN
                 )
                 assert list(found.days) == days_of(uses, token_id)
                 assert found.presenters == presenters_of(rows, token_id)
@@ -117,6 +117,5 @@ def test_it_is_what_the_rows_of_the_token_say(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(token_activity, "NEWEST_USES", NEWEST)
-        patch.setattr(token_activity, "PRESENTERS", SHOWN)
         patch.setattr(token_activity, "FACTS", SHOWN)
         asyncio.run(ask())
