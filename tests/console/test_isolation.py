@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from api.console.pages.token import mark_of
 from domain.api_token.permissions import Permission
 from tests.api.promises.test_permissions import COMMANDS, CONSOLE
 from tests.console.browsing import Visitor, hidden
@@ -47,7 +48,12 @@ ABOUT: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     ("GET", "/console/audit"): {"token": "{token}"},
     ("GET", "/console/audit/export"): {"team": "{team}"},
     **{
-        ("POST", f"{ONE}/{command}"): {"looked_at": LOOKED_AT, "suspended_at": LOOKED_AT}
+        ("POST", f"{ONE}/{command}"): {
+            "looked_at": LOOKED_AT,
+            "suspended_at": LOOKED_AT,
+            "networks": "192.0.2.0/24",
+            "networks_shown": mark_of(()),
+        }
         for command in COMMANDS
     },
 }

@@ -127,14 +127,17 @@ def nothing_runs(data_dir: Path) -> bool:
 # C10: only `serve` and `migrate` make a ledger, and `restore` out of a backup
 
 
+OF_ITS_OWN: Final = {"--base-url": "https://ledger.example.com", "--network": "192.0.2.0/24"}
+"""What is good for one argument alone, by its name."""
+
+
 def arguments_of(name: str, command: App) -> list[str]:
     """The command with all that it requires."""
     words = name.split()
     for argument in command.assemble_argument_collection():
         if argument.required:
             value = {UUID: str(uuid4()), int: "1"}.get(argument.hint, "scim_tokens")
-            if argument.name == "--base-url":
-                value = "https://ledger.example.com"
+            value = OF_ITS_OWN.get(argument.name, value)
             words += [value] if argument.index is not None else [argument.name, value]
     return words
 
