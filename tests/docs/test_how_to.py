@@ -111,7 +111,7 @@ def test_more_is_asked_of_new_tokens(machine: Prescribed) -> None:
     )
     assert without_an_end.returncode == 1
     assert "the policy asks for an end" in without_an_end.stderr
-    machine.good("scim-ledger policy set")
+    machine.good("scim-ledger policy lift")
 
 
 @pytest.mark.parametrize(("end", "good"), [("complete", [401, 501]), ("cancel", [501, 401])])

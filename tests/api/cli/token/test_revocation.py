@@ -125,7 +125,7 @@ def test_what_the_policy_forbids_is_listed_and_revoked(database: Database) -> No
     assert [token["id"] for token in told(database.app, *line)] == [endless]
     told(database.app, "policy", "set", "--team", str(TEAM_ID), "--max-lifetime-days", "365")
     assert {token["id"] for token in told(database.app, *line)} == {endless, ending}
-    told(database.app, "policy", "set", "--team", str(TEAM_ID))
+    told(database.app, "policy", "lift", "--team", str(TEAM_ID))
     many = ("token", "revoke-many", "--violates-policy")
     assert [each["id"] for each in told(database.app, *many)["result"]] == [endless]
     assert told(database.app, *many, "--confirm")["revoked"] == 1
