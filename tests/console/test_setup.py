@@ -122,6 +122,60 @@ def test_only_a_use_of_that_secret_is_a_call(
     assert "Yes, it is connected." in contact.see(link).text
 
 
+def restrict(service: RunningService, admin: Caller, id_: object, *networks: str) -> None:
+    path = f"/scim-token/{id_}/networks"
+    answer = service.client.put(path, auth=admin, json={"networks": networks})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ({"source": "198.51.100.7"}, "from <code>198.51.100.7</code>"),
+        ({}, "from an address that is not known here"),
+    ],
+)
+def test_a_call_from_another_network_is_told_while_it_would_be_refused(
+    service: RunningService,
+    admin: Caller,
+    contact: Visitor,
+    source: Mapping[str, str],
+    told: str,
+) -> None:
+    """The contact would wait for a call that has come, and cannot see the trail."""
+
+    def call(**source: str) -> bool:
+        asked = {"token": secret, **source}
+        return bool(service.client.post("/introspect", auth=admin, data=asked).json()["active"])
+
+    token, link = linked(service, admin)
+    restrict(service, admin, token["id"], "192.0.2.0/24", "2001:db8::/32")
+    (secret,) = secrets_in(contact.send(link, {}).text)
+    assert "Not yet." in contact.see(link).text
+    assert not call(**source)
+    page = contact.see(link).text
+    assert "A call was refused." in page
+    assert told in page
+    assert "data-waits" in page
+    assert "Not yet." not in page
+    restrict(service, admin, token["id"], "198.51.100.0/24")
+    assert ("Not yet." in contact.see(link).text) == bool(source)
+    assert call(source="198.51.100.9")
+    assert "Yes, it is connected." in contact.see(link).text
+
+
+def test_what_another_secret_of_the_token_meets_is_not_told(
+    service: RunningService, admin: Caller, contact: Visitor
+) -> None:
+    token = create(service, admin, uuid4(), "in use")
+    assert lets_in(service, token["token"])
+    link = link_of(service, admin, token["id"])
+    restrict(service, admin, token["id"], "192.0.2.0/24")
+    assert secrets_in(contact.send(link, {}).text)
+    assert not lets_in(service, token["token"])
+    assert "Not yet." in contact.see(link).text
+
+
 @pytest.mark.parametrize("agent", PREVIEWERS)
 def test_a_previewer_spends_nothing(
     service: RunningService, admin: Caller, contact: Visitor, agent: str

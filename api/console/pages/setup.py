@@ -23,8 +23,12 @@ from api.resources.scim_token.setup_link import ROOT
 from api.service import InjectedService, Service
 from domain.errors import NotFound, Refusal, SecretAlreadyShown
 from domain.eventstore.lookups.setup_links import OpenedLink
+from domain.networks.plain import is_within
+from domain.scim_token.events import Refused
 from domain.scim_token.handover.decide import end_of
 from domain.setup_link import read_code
+from projections.audit_trail.statement import AuditFilter, Span
+from projections.audit_trail.view import AuditEvent, kind_of, secret_number
 
 PATH: Final = f"{ROOT}/{{token:str}}/{{code:str}}"
 _DOOR: Final = "api"
@@ -98,7 +102,8 @@ async def _show(
         link=link,
         ends_at=end_of(link, opened.token),
         now=opened.at,
-        first_used_at=await _first_use(service, opened),
+        first_used_at=(first_used_at := await _first_use(service, opened)),
+        elsewhere=None if first_used_at else await _refused_elsewhere(service, opened),
         refused=refused,
         needs_https=is_plain(request.scope, service.doors.client_addresses),
         here=request.scope["path"],
@@ -114,6 +119,20 @@ async def _first_use(service: Service, opened: OpenedLink) -> str | None:
         opened.token.id, teams=None, ledger_head=opened.ledger_head
     )
     return next((each.first_used_at for each in secrets if each.id == opened.link.secret), None)
+
+
+async def _refused_elsewhere(service: Service, opened: OpenedLink) -> AuditEvent | None:
+    """The newest refusal of that secret, where its presenter would not be let in now, either: the
+    contact would wait for a call that has come, and cannot see the trail.
+    """
+    secret, token = opened.link.secret, opened.token
+    if secret is None or token.refused_at is None or not token.networks:
+        return None
+    of_the_secret = AuditFilter(
+        token_id=token.id, kinds=(kind_of(Refused.topic),), secret=secret_number(secret)
+    )
+    page = await service.audit.page(of_the_secret, Span(), limit=1, ledger_head=opened.ledger_head)
+    return next((each for each in page.events if not is_within(each.source, token.networks)), None)
 
 
 def _nothing() -> Template:

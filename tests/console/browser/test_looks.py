@@ -428,7 +428,8 @@ def test_the_system_in_trouble(look: Page, pictures: Path, seen: Seen) -> None:
     "POST /console/setup/{token:str}/{code:str}",
 )
 def test_the_setup_page(look: Page, pictures: Path, seen: Seen) -> None:
-    token = f"/console/tokens/{create_token(look)}"
+    id_ = create_token(look)
+    token = f"/console/tokens/{id_}"
     look.goto(token)
     look.click("a[href='#setup-link']")
     assert_for_everybody(look, pictures, "dialog-setup-link")
@@ -449,7 +450,14 @@ def test_the_setup_page(look: Page, pictures: Path, seen: Seen) -> None:
     look.click("[data-reveal] form button")
     look.wait_for_selector("[data-waits]")
     assert_for_everybody(look, pictures, "setup-waits")
-    headers = {"Authorization": f"Bearer {secret}"}
+    admin, headers = ({"Authorization": f"Bearer {each}"} for each in (seen.secret, secret))
+    networks = f"/scim-token/{id_}/networks"
+    elsewhere = {"networks": ["192.0.2.0/24"]}
+    assert seen.service.client.put(networks, headers=admin, json=elsewhere).status_code == 200
+    assert seen.service.client.get("/gateway/nginx", headers=headers).status_code == 401
+    look.wait_for_selector("main .bad")
+    assert_for_everybody(look, pictures, "setup-refused")
+    assert seen.service.client.delete(networks, headers=admin).status_code == 200
     assert seen.service.client.get("/gateway/nginx", headers=headers).status_code == 200
     look.goto(link)
     look.wait_for_selector("main .good")
