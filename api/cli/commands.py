@@ -29,6 +29,7 @@ from api.cli.installation import config, recipes
 from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
 from api.cli.leaks.report import report_leak
+from api.cli.ledger import verify
 from api.cli.recover import recover
 from api.cli.scim_tokens import (
     change,
@@ -124,7 +125,8 @@ for sub in (
     recipes.app,
 ):
     app.command(sub)
-app.command(cli_projections.verify)
+app.command(verify.verify)
+app.command(verify.seal)
 app.command(backup.backup)
 app.command(backup.restore)
 app.command(recover)

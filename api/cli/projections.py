@@ -1,4 +1,4 @@
-"""`scim-ledger projections …` and `scim-ledger verify`: list, rebuild and check the views."""
+"""`scim-ledger projections …`: list, rebuild and check the views."""
 
 import json
 import sys
@@ -16,7 +16,6 @@ from projections.described import rfc3339, rfc3339_or_none
 from projections.follow import positions
 from projections.follow.low_priority import give_way
 from projections.follow.positions import Position
-from projections.ledger_check import check_ledger
 from projections.projection import Projection, UnappliableEvent
 from projections.rebuild import requests as rebuild_requests
 from projections.rebuild import run as rebuild
@@ -25,7 +24,6 @@ from projections.rebuild.requests import Rebuild
 from projections.rebuild.steps import Progress
 from projections.registry import PROJECTIONS
 
-EMPTY: Final = 3
 _LINE_EVERY_S: Final = 1.0
 
 app = App(name="projections", help="Views: how far they are, and their rebuild.")
@@ -131,32 +129,6 @@ def drop_old(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     show({"dropped": dropped}, as_json=as_json)
 
 
-ExpectEvents = Annotated[
-    bool, Parameter(help=f"An empty ledger is a failure, too: exit code {EMPTY}.")
-]
-
-
-def verify(
-    *, expect_events: ExpectEvents = False, data_dir: DataDir = None, as_json: AsJson = False
-) -> int:
-    """Prove that states, stream heads, secrets and positions are what the events lead to.
-
-    Exit code 1 when not.
-    """
-    with connection(data_dir) as opened, _counted(as_json=as_json) as report:
-        give_way(opened)
-        verified = check_ledger(opened, report=report)
-    damage = None if verified.damage is None else str(verified.damage)
-    show(
-        {"events": verified.events, "streams": verified.streams, "damage": damage}, as_json=as_json
-    )
-    if verified.events == 0:
-        print("scim-ledger: this is an empty ledger: nothing was proven", file=sys.stderr)
-    if damage is None and verified.events == 0 and expect_events:
-        return EMPTY
-    return 0 if damage is None else 1
-
-
 def _named(name: str) -> Projection:
     known = {projection.name: projection for projection in PROJECTIONS}
     if name not in known:
@@ -251,16 +223,3 @@ def _progress(name: str, *, as_json: bool) -> Iterator[Callable[[Progress], None
             )
 
         yield draw
-
-
-@contextmanager
-def _counted(*, as_json: bool) -> Iterator[Callable[[int], None]]:
-    told_at = time.monotonic()
-
-    def line(events: int) -> None:
-        nonlocal told_at
-        if not as_json and time.monotonic() - told_at >= _LINE_EVERY_S:
-            told_at = time.monotonic()
-            print(f"verify: {events:,} events", file=sys.stderr)
-
-    yield line

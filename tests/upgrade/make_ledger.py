@@ -277,6 +277,7 @@ def make(command: Path, kept: Path) -> None:
     trail = release.run("audit", "export")
     verified = release.told("verify", "--expect-events")
     api_tokens = release.told("api-token", "list")
+    (kept / "seals.txt").write_text(release.run("seal"))
     release.run("backup", str(kept / "ledger.dump"))
     (kept / "ledger.dump").chmod(0o644)
     archive.pack(release.data_dir, kept / "data.tar.xz")

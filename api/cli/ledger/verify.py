@@ -1,0 +1,97 @@
+"""`scim-ledger verify` and `scim-ledger seal`: whether the ledger is what it was."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from api.cli.console import AsJson, DataDir, connection, show
+from domain.errors import InvalidValue
+from projections.follow.low_priority import give_way
+from projections.ledger_check import check_ledger
+from projections.ledger_seal import Seal, check_seals, read_seal, seal_ledger
+
+EMPTY: Final = 3
+_LINE_EVERY_S: Final = 1.0
+
+ExpectEvents = Annotated[
+    bool, Parameter(help=f"An empty ledger is a failure, too: exit code {EMPTY}.")
+]
+Seals = Annotated[
+    Path | None, Parameter(help="A file of seals, a line each: the events must still be those.")
+]
+
+
+def verify(
+    *,
+    expect_events: ExpectEvents = False,
+    seals: Seals = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> int:
+    """Prove that states, stream heads, secrets and positions are what the events lead to.
+
+    Exit code 1 when not.
+    """
+    kept = () if seals is None else _read(seals)
+    with connection(data_dir) as opened, _counted("verify", as_json=as_json) as report:
+        give_way(opened)
+        rewritten = check_seals(opened, kept, report=report)
+        verified = check_ledger(opened, report=report)
+    damage = rewritten or verified.damage
+    told = {
+        "events": verified.events,
+        "streams": verified.streams,
+        "damage": None if damage is None else str(damage),
+    }
+    show(told, as_json=as_json)
+    if verified.events == 0:
+        print("scim-ledger: this is an empty ledger: nothing was proven", file=sys.stderr)
+    if damage is None and verified.events == 0 and expect_events:
+        return EMPTY
+    return 0 if damage is None else 1
+
+
+def seal(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Print what all events up to the newest come to: a line to keep elsewhere, for verify."""
+    with connection(data_dir) as opened, _counted("seal", as_json=as_json) as report:
+        give_way(opened)
+        made = seal_ledger(opened, report=report)
+    if as_json:
+        show({"position": made.position, "seal": str(made)}, as_json=True)
+    else:
+        print(made)
+
+
+def _read(path: Path) -> Sequence[Seal]:
+    """Raises InvalidValue, OSError."""
+    found: dict[int, Seal] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            read = read_seal(line.decode("ascii"))
+        except ValueError:
+            raise InvalidValue(
+                "--seals", f"line {number} of {path} is not as scim-ledger seal prints it"
+            ) from None
+        if found.setdefault(read.position, read) != read:
+            raise InvalidValue("--seals", f"two lines of {path} differ about event {read.position}")
+    if not found:
+        raise InvalidValue("--seals", f"{path} is empty")
+    return [*found.values()]
+
+
+@contextmanager
+def _counted(name: str, *, as_json: bool) -> Iterator[Callable[[int], None]]:
+    told_at = time.monotonic()
+
+    def line(events: int) -> None:
+        nonlocal told_at
+        if not as_json and time.monotonic() - told_at >= _LINE_EVERY_S:
+            told_at = time.monotonic()
+            print(f"{name}: {events:,} events", file=sys.stderr)
+
+    yield line
