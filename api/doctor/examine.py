@@ -109,7 +109,7 @@ def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
             yield from _hosts(conninfo)
             yield from _sessions(conninfo)
             yield from _owner(conninfo, settings)
-            yield from ledger.examine(connection, settings)
+            yield from ledger.examine(connection, conninfo, settings)
     except (StoreUnavailable, *OUT_OF_REACH) as error:
         yield fail("database", *parts(reason(error)))
     except psycopg.errors.InsufficientPrivilege:

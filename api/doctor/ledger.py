@@ -43,7 +43,7 @@ NEEDED: Final = {
 }
 
 
-def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
+def examine(connection: Connection, conninfo: str, settings: Settings) -> Iterator[Finding]:
     """Every finding about the ledger, up to the first that keeps it from looking further."""
     migrations_ = migrations(connection)
     yield migrations_
@@ -61,7 +61,7 @@ def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
     yield locks.positions(connection)
     yield from keys(connection, settings)
     yield known_head(connection, settings)
-    yield network.allowed_networks(connection, settings)
+    yield network.allowed_networks(conninfo, settings)
     yield clock(connection)
     yield ledger_time(connection)
     yield repairs(connection)

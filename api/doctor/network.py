@@ -8,6 +8,8 @@ from psycopg import Connection
 
 from api.doctor.finding import Finding, fail, ok, warn
 from api.settings import Settings, trusted_networks
+from domain.postgres.connection import open_connection
+from domain.postgres.session import COMMAND
 from domain.postgres.sql_file import statements
 
 FAR_MS: Final = 20.0
@@ -63,13 +65,27 @@ def _exchange_ms(connection: Connection) -> float:
     return (monotonic() - began_at) * 1000
 
 
-def allowed_networks(connection: Connection, settings: Settings) -> Finding:
-    """Whether tokens are restricted to networks while no address of a client can be known."""
-    what = "allowed networks"
-    if connection.execute(_SQL["is_restricted"]).fetchone() != (True,):
-        return ok(what, "no token is restricted to networks")
-    if trusted_networks(settings):
-        return ok(what, "tokens are restricted to networks, and proxies are trusted")
+def allowed_networks(conninfo: str, settings: Settings) -> Finding:
+    """Whether tokens are restricted to networks while clients' addresses are not known, or are
+    what they say.
+
+    Looked for where it matters alone, and for as long as it takes: no index tells. Raises
+    StoreUnavailable.
+    """
+    what, trusted = "allowed networks", trusted_networks(settings)
+    if trusted and all(network.prefixlen for network in trusted):
+        return ok(what, "proxies are trusted: they tell the addresses of clients")
+    with open_connection(conninfo, session=COMMAND, is_examined=True) as patient:
+        if patient.execute(_SQL["is_restricted"]).fetchone() != (True,):
+            return ok(what, "no token is restricted to networks")
+    if trusted:
+        return warn(
+            what,
+            "tokens are restricted to networks, and every address is trusted as a proxy's: whoever "
+            "says in X-Forwarded-For that a request comes from elsewhere is believed",
+            "name your proxies alone in SCIM_LEDGER_TRUSTED_PROXIES "
+            "(docs/how-to/restrict-to-networks.md)",
+        )
     return warn(
         what,
         "tokens are restricted to networks, and no proxy is trusted: behind a gateway or a load "

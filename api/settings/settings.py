@@ -1,7 +1,6 @@
 """What can be set, and what of it is made of other text: the variables `SCIM_LEDGER_*`."""
 
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +9,7 @@ import msgspec
 from api.settings.errors import SettingsError, UnusableFile, UnusableSetting
 from api.settings.files import shown, text_of
 from api.settings.given import PREFIX
+from domain.networks.plain import Network, plain_network
 from domain.scim_token.rotation import FinishRule
 from domain.secret import Pepper
 
@@ -127,10 +127,13 @@ def _keys(text: str) -> list[bytes | None]:
     return keys
 
 
-def trusted_networks(settings: Settings) -> list[IPv4Network | IPv6Network]:
-    """The networks of `trusted_proxies`. Raises SettingsError."""
+def trusted_networks(settings: Settings) -> list[Network]:
+    """The networks of `trusted_proxies`, spelled as the addresses that are looked for in them: a
+    log tells a proxy's as ::ffff:10.0.0.7 where a socket takes IPv6, too. Raises SettingsError.
+    """
+    named = settings.trusted_proxies.replace(",", " ").split()
     try:
-        return [ip_network(text) for text in settings.trusted_proxies.replace(",", " ").split()]
+        return [plain_network(text, is_strict=True) for text in named]
     except ValueError:
         raise UnusableSetting(
             "TRUSTED_PROXIES", "must be networks, such as 10.0.0.0/8,::1"

@@ -1,7 +1,8 @@
 """Remember refused secrets in one process, so that a flood of a bad one costs no commands.
 
 It never decides: the gate says no to each presentation by itself. Remembered is only why, and that
-the refusal is on record for this minute. That a token is suspended is remembered for seconds.
+the refusal is on record for this minute. That a token is suspended, or good from other networks, is
+remembered for seconds.
 """
 
 import asyncio

@@ -402,11 +402,15 @@ def test_limits_and_networks_out_of_range_are_refused(name: str, value: str) -> 
 
 
 def test_trusted_proxies_are_networks_or_addresses() -> None:
-    settings = load({"SCIM_LEDGER_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.1 ::1"})
+    """An IPv4 one in IPv6 clothes, as a log tells it, is the one that it is."""
+    told = "10.0.0.0/8, 192.0.2.1 ::1 ::ffff:172.18.0.2,::ffff:172.19.0.0/112"
+    settings = load({"SCIM_LEDGER_TRUSTED_PROXIES": told})
     assert [str(network) for network in trusted_networks(settings)] == [
         "10.0.0.0/8",
         "192.0.2.1/32",
         "::1/128",
+        "172.18.0.2/32",
+        "172.19.0.0/16",
     ]
 
 

@@ -1,4 +1,4 @@
-"""D7: troubles of a whole server, on one that nobody else uses, and of the way to it."""
+"""D7: troubles of a whole server, on one that nobody else uses, and of the ways to it and to us."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,8 +11,11 @@ from api.doctor import network, server
 from api.doctor.finding import Status
 from domain.postgres.embedded.server import EmbeddedPostgres
 from domain.postgres.migrate import migrate
+from tests.api.doctor.test_doctor import found
 from tests.conftest import APP_ROLE, Database
+from tests.domain.scenario import created
 from tests.faults.proxy import proxy_thread
+from tests.projections.given_events import record
 from tests.ready_cluster import own_copy
 from tests.service import until
 
@@ -170,3 +173,52 @@ def test_a_database_that_is_far_away_is_told(
         with psycopg.connect(proxy.conninfo, autocommit=True) as connection:
             finding = network.round_trip(connection)
     assert (finding.what, finding.status) == ("round trip", status)
+
+
+RESTRICTED = (
+    "INSERT INTO ledger.secrets (digest, originator_id, owner_id, good_until, networks) "
+    "VALUES (sha256(''), gen_random_uuid(), gen_random_uuid(), 'infinity', '{192.0.2.0/24}')"
+)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "status", "said"),
+    [
+        ("", Status.WARN, "no proxy is trusted"),
+        ("10.0.0.0/8", Status.OK, "proxies are trusted"),
+        ("0.0.0.0/0", Status.WARN, "every address is trusted as a proxy's"),
+        ("10.0.0.7, ::/0", Status.WARN, "every address is trusted as a proxy's"),
+        ("::ffff:0:0/96", Status.WARN, "every address is trusted as a proxy's"),
+    ],
+)
+def test_whose_word_on_an_address_counts_is_judged_where_a_token_is_restricted(
+    database: Database, trusted: str, status: Status, said: str
+) -> None:
+    def finding() -> tuple[Status, str]:
+        told = found(database, trusted_proxies=trusted)["allowed networks"]
+        return told.status, told.found
+
+    assert finding()[0] is Status.OK
+    with psycopg.connect(database.owner, autocommit=True) as owner:
+        owner.execute(RESTRICTED)
+    assert (finding()[0], said in finding()[1]) == (status, True), finding()
+
+
+def test_a_look_through_all_secrets_may_take_longer_than_a_request(database: Database) -> None:
+    """Ten rows stand for ten million: the service's role does not see them, but for a while."""
+    record(database, created())
+    with psycopg.connect(database.owner, autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO ledger.secrets (digest, originator_id, good_until, networks) "
+            "SELECT sha256(n::text::bytea), gen_random_uuid(), 'infinity', '{::/0}' "
+            "FROM generate_series(1, 10) AS n"
+        )
+        owner.execute(RESTRICTED)
+        owner.execute("ALTER TABLE ledger.secrets ENABLE ROW LEVEL SECURITY")
+        owner.execute(
+            "CREATE POLICY slow ON ledger.secrets "
+            "USING (CASE WHEN owner_id IS NULL THEN pg_sleep(0.2)::text <> '' ELSE true END)"
+        )
+    findings = found(database)
+    assert "they let nobody in" in findings["allowed networks"].found
+    assert "clock" in findings
