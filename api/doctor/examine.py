@@ -8,7 +8,7 @@ import msgspec
 import psycopg
 
 from api.deployment import embedded, own_pepper_file
-from api.doctor import ledger, process, server
+from api.doctor import certificates, ledger, process, server
 from api.doctor.finding import Finding, Status, fail, ok, parts, warn
 from api.settings import Settings, SettingsError, given_twice
 from domain.errors import SharedSession, StoreUnavailable
@@ -40,6 +40,7 @@ def _examine(load: Callable[[], Settings]) -> Iterator[Finding]:
     yield from _settings(os.environ)
     yield from process.leak_reports(settings)
     yield from process.needs(settings)
+    yield from certificates.of_https(settings)
     if settings.database_url is not None:
         yield from process.pepper(settings)
         yield from _database(settings.database_url, settings)
@@ -109,6 +110,7 @@ def _database(conninfo: str, settings: Settings) -> Iterator[Finding]:
             yield from _hosts(conninfo)
             yield from _sessions(conninfo)
             yield from _owner(conninfo, settings)
+            yield from certificates.of_database(conninfo, settings)
             yield from ledger.examine(connection, conninfo, settings)
     except (StoreUnavailable, *OUT_OF_REACH) as error:
         yield fail("database", *parts(reason(error)))

@@ -24,13 +24,16 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from api.doctor.finding import Status
 from domain.errors import SharedSession
 from domain.postgres.destinations import require_own_session
 from tests.api.cli.test_commands import refused, run
+from tests.api.doctor.certificates.tls import signed, trusted
+from tests.api.doctor.test_doctor import found
 from tests.conftest import Database
 from tests.faults.database.test_switchover import BACK_WITHIN_S, Client, demote
 from tests.faults.standby import cluster
-from tests.gateways.programs import SEARCH_PATH, require
+from tests.gateways.programs import SEARCH_PATH, free_port, require
 from tests.presenting import UNLIMITED
 from tests.service import COMMAND, running_service, service_environment, until
 from tests.stopwatch import Stopwatch
@@ -92,9 +95,9 @@ def pgbouncer(database: Database, *, mode: str, **settings: str) -> Iterator[Poo
             [program, directory / "ini"], stdout=log, stderr=log, cwd="/", **as_user
         )
     try:
-        socket = directory / ".s.PGSQL.6432"
+        socket = directory / f".s.PGSQL.{given['listen_port']}"
         until(socket.exists, what="pgbouncer", tell=(directory / "log").read_text)
-        through = {"host": str(directory), "port": "6432"}
+        through = {"host": str(directory), "port": given["listen_port"]}
         yield Pooled(
             make_conninfo(database.owner, **through),
             make_conninfo(database.app, **through),
@@ -264,6 +267,25 @@ def test_a_pooler_that_is_pointed_at_the_promoted_server_is_followed(*, is_fence
         )
         if is_fenced:
             assert pair.primary.ask("SELECT count(*) FROM ledger.events") == known
+
+
+def test_the_end_of_its_certificate_is_told_before(database: Database) -> None:
+    """It is the pooler's that is verified, whatever the server behind it has."""
+    with tempfile.TemporaryDirectory(prefix="scim-ledger-tls-", dir="/tmp") as directory:
+        pem = signed(Path(directory) / "pem", for_days=3.5)
+        pem.chmod(0o644)
+        Path(directory).chmod(0o755)  # it runs as another user
+        tls = {"client_tls_key_file": str(pem), "client_tls_cert_file": str(pem)}
+        listening = {"listen_addr": "127.0.0.1", "listen_port": str(free_port())}
+        with pgbouncer(
+            database, mode="session", client_tls_sslmode="require", **tls, **listening
+        ) as through:
+            port = int(listening["listen_port"])
+            findings = found(through, database_url=trusted(database, port, root=pem))
+    assert findings["tls"].found == "the connection is encrypted"
+    warned = findings["database certificates"]
+    assert f"the database server 127.0.0.1:{port} ends on" in warned.found
+    assert warned.status is Status.WARN
 
 
 def test_without_a_pooler_each_connection_has_its_own(database: Database) -> None:

@@ -448,21 +448,7 @@ def test_an_exit_code_is_the_same_where_nobody_reads_any_more(answer: str, left:
     """Under pipefail a leak passed, where `head` had read enough."""
     words, more, fed, exit_code = ANSWERS[answer]
     environment = {**service_environment(None), **more}
-    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as output:
-        stdin.write(fed)
-        stdin.seek(0)
-        reading, unread = os.pipe()
-        os.close(reading)
-        try:
-            done = subprocess.run(
-                [COMMAND, *words.split()], env=environment, stdin=stdin, check=False, timeout=60,
-                stdout=unread if "stdout" in left else output,
-                stderr=unread if "stderr" in left else output,
-            )  # fmt: skip
-        finally:
-            os.close(unread)
-        output.seek(0)
-        said = output.read()
-    assert done.returncode == exit_code, said
+    code, said = forked_cli.run_to_the_end(words.split(), environment, stdin=fed, unread=left)
+    assert code == exit_code, said
     assert b"Traceback" not in said
     assert b"Exception" not in said

@@ -8,7 +8,6 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_network
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -22,18 +21,11 @@ from api.errors import InvalidCursor
 from api.http.cursor import Cursors
 from domain.eventstore.lookups.page_end import PageEnd
 from domain.postgres.read_pool import ReadPool
-from projections.audit_trail.statement import AuditFilter
-from projections.audit_trail.view import KINDS, kinds_left
 from projections.scim_tokens.filters import TokenFilter
 from projections.scim_tokens.queries import TokenQueries
+from tests.api.http.cursors import CURSORS, all_there, of_every_list
 from tests.conftest import Database, new_database
 
-
-async def all_there() -> None:
-    """No key was added since this process began."""
-
-
-CURSORS: Final = Cursors([b"k" * 32], require_all_keys=all_there)
 T0: Final = datetime(2021, 8, 10, 10, tzinfo=UTC)
 INSERT: Final = """
     INSERT INTO views.scim_tokens_v1 (id, team_id, name, created_by, created_at, updated_at,
@@ -229,26 +221,9 @@ def test_a_cursor_is_good_for_its_own_list_only(place: PageEnd, scopes: list[str
         CURSORS.decode(CURSORS.encode(place, scope=scopes[0]), scope=scopes[1])
 
 
-def of_every_list() -> list[str]:
-    """Cursors to one place in lists that are filtered in many ways."""
-    place = PageEnd(datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1))
-    ids = [UUID(int=number) for number in range(9)]
-    audit = [
-        AuditFilter(teams=ids, kinds=kinds_left(asked, outcome), source=ip_network("192.0.2.0/24"))
-        for asked in (None, sorted(KINDS), sorted(KINDS)[::3])
-        for outcome in (None, "success", "refused")
-    ]
-    scopes = [
-        *(("audit", "newest", narrow) for narrow in audit),
-        ("scim-token", place.created_at, TokenFilter(ids, "Okta", created_by=ids[1])),
-        ("console tokens", tuple(ids), {"team": str(ids[0]), "name": "Okta"}),
-    ]
-    return [CURSORS.encode(place, scope=scope) for scope in scopes]
-
-
 def test_a_cursor_is_good_in_another_process() -> None:
     """Each orders its sets in another way (PYTHONHASHSEED)."""
-    ask = f"from {__name__} import of_every_list; print(*of_every_list())"
+    ask = f"from {of_every_list.__module__} import of_every_list; print(*of_every_list())"
     for seed in ("1", "2"):
         found = subprocess.run(
             [sys.executable, "-c", ask],

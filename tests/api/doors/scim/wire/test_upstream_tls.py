@@ -37,8 +37,8 @@ Serve = Callable[[socket.socket], None]
 
 
 @cache
-def certificate(name: str = "127.0.0.1", *, for_days: int = 1) -> bytes:
-    """Key and certificate of an address, signed by itself (PEM)."""
+def certificate(name: str = "127.0.0.1", *, for_days: float = 1, since_days: float = 9) -> bytes:
+    """Key and certificate of an address, signed by itself (PEM). Days before now, and after."""
     key = ec.generate_private_key(ec.SECP256R1())
     named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
@@ -48,7 +48,7 @@ def certificate(name: str = "127.0.0.1", *, for_days: int = 1) -> bytes:
         .issuer_name(named)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=9))
+        .not_valid_before(now - timedelta(days=since_days))
         .not_valid_after(now + timedelta(days=for_days))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(name))]), False)
         .sign(key, hashes.SHA256())
