@@ -1,6 +1,5 @@
 """`scim-ledger policy …`: what is asked of SCIM tokens, for the operator."""
 
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,6 +8,7 @@ from cyclopts import App, Parameter
 
 from api.cli.console import AsJson, DataDir, OnBehalf, operator, show, with_ledger
 from domain.errors import InvalidValue
+from domain.ledger import TokenLedger
 from domain.policy import LIFETIME_MAX_DAYS, LIVE_TOKENS_MAX, NO_RULES, Rules
 
 app = App(name="policy", help="What is asked of SCIM tokens, for all teams or for one.")
@@ -45,12 +45,16 @@ def policy_set(
 
     Tokens that were made before go on.
     """
-    rules = Rules(max_lifetime_days, expiry_required, max_live_tokens)
-    if rules == NO_RULES:
-        raise InvalidValue(
-            "--max-lifetime-days", "is needed, or another rule; policy lift takes all away"
-        )
-    _replace(rules, team, user=user, data_dir=data_dir, as_json=as_json)
+    rules, by = Rules(max_lifetime_days, expiry_required, max_live_tokens), operator(user)
+
+    async def ask(ledger: TokenLedger) -> Rules:
+        if rules == NO_RULES:
+            raise InvalidValue(
+                "--max-lifetime-days", "is needed, or another rule; policy lift takes all away"
+            )
+        return await ledger.set_policy(rules, team_id=team, by=by)
+
+    show(_fields(with_ledger(data_dir, ask)), as_json=as_json)
 
 
 @app.command(name="lift")
@@ -58,14 +62,8 @@ def policy_lift(
     *, team: Team = None, user: OnBehalf = None, data_dir: DataDir = None, as_json: AsJson = False
 ) -> None:
     """Take all rules of the general policy away, or of a team's own."""
-    _replace(NO_RULES, team, user=user, data_dir=data_dir, as_json=as_json)
-
-
-def _replace(
-    rules: Rules, team: UUID | None, *, user: UUID | None, data_dir: Path | None, as_json: bool
-) -> None:
     by = operator(user)
-    kept = with_ledger(data_dir, lambda ledger: ledger.set_policy(rules, team_id=team, by=by))
+    kept = with_ledger(data_dir, lambda ledger: ledger.set_policy(NO_RULES, team_id=team, by=by))
     show(_fields(kept), as_json=as_json)
 
 

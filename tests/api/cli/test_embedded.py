@@ -129,13 +129,11 @@ def nothing_runs(data_dir: Path) -> bool:
 
 OF_ITS_OWN: Final = {"--base-url": "https://ledger.example.com", "--network": "192.0.2.0/24"}
 """What is good for one argument alone, by its name."""
-ONE_OF_ITS_FLAGS: Final = {"policy set": "--expiry-required"}
-"""Where a command requires one of several."""
 
 
 def arguments_of(name: str, command: App) -> list[str]:
     """The command with all that it requires."""
-    words = [*name.split(), *ONE_OF_ITS_FLAGS.get(name, "").split()]
+    words = name.split()
     for argument in command.assemble_argument_collection():
         if argument.required:
             value = {UUID: str(uuid4()), int: "1"}.get(argument.hint, "scim_tokens")
