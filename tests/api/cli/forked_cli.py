@@ -88,13 +88,13 @@ def _run(
     commands.main()
 
 
-# To the end of the interpreter, which looks at its streams once more: multiprocessing leaves before
-
-
 def run_to_the_end(
     arguments: Sequence[str], environment: Mapping[str, str], *, stdin: bytes, unread: set[str]
 ) -> tuple[int, bytes]:
     """The exit code, negative for a signal, and what was said where somebody reads.
+
+    To the end of the interpreter, which looks at its streams once more: a process of
+    multiprocessing leaves before.
 
     unread: which of stdout and stderr are pipes whose reader has left.
     """
