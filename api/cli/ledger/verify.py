@@ -68,9 +68,13 @@ def seal(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 def _read(path: Path) -> Sequence[Seal]:
-    """Raises InvalidValue, OSError."""
+    """Raises InvalidValue."""
     found: dict[int, Seal] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise InvalidValue("--seals", f"{path}: {error.strerror}") from error
+    for number, line in enumerate(lines, start=1):
         try:
             read = read_seal(line.decode("ascii"))
         except ValueError:

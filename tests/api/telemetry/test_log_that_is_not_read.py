@@ -217,6 +217,7 @@ def test_a_service_answers_and_ends_while_nobody_reads(
                 assert client.get("/healthz").status_code == HTTPStatus.OK
         process.terminate()
         assert process.wait(STOP_TIMEOUT_S) == 0
+        reader.thread.join(READ_WITHIN_S)
     finally:
         process.kill()
         process.wait()
@@ -227,11 +228,12 @@ def test_a_service_answers_and_ends_while_nobody_reads(
 
 
 class Reader:
-    """Reads messages on a thread. messages: so far."""
+    """Reads messages on a thread, to their end. messages: so far."""
 
     def __init__(self, reading: socket.socket) -> None:
         self.messages: list[str] = []
-        threading.Thread(target=self._run, args=(reading,), daemon=True).start()
+        self.thread = threading.Thread(target=self._run, args=(reading,), daemon=True)
+        self.thread.start()
 
     def _run(self, reading: socket.socket) -> None:
         while message := reading.recv(65536):

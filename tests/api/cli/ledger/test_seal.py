@@ -69,11 +69,10 @@ def test_what_is_no_file_of_seals_is_refused_before_the_ledger_is_read(
     kept.write_text(lines)
     line = ("verify", "--seals", str(kept))
     assert refused(database.app, *line, exit_code=2) == f"--seals: {said.format(kept=kept)}"
-    missing = str(tmp_path / "none")
-    assert (
-        refused(database.app, "verify", "--seals", missing)
-        == f"{missing}: No such file or directory"
-    )
+    for path in (tmp_path, tmp_path / "none"):
+        why = "Is a directory" if path.exists() else "No such file or directory"
+        said = refused(database.app, "verify", "--seals", str(path), exit_code=2)
+        assert said == f"--seals: {path}: {why}"
 
 
 def test_lines_of_another_system_and_the_same_twice_are_taken(
