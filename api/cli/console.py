@@ -37,6 +37,8 @@ T = TypeVar("T")
 DataDir = Annotated[Path | None, Parameter(help="Directory of the embedded server.")]
 AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
 LIST_MAX: Final = 1000
+LINE_EVERY_S: Final = 1.0
+"""Of progress, where it is told in lines."""
 NOT_KEPT: Final = "this is done, but the head file does not name it"
 OnBehalf = Annotated[UUID | None, Parameter(help="The user on whose behalf; the trail names them.")]
 Reason = Annotated[str | None, Parameter(help="Why, for the trail.")]

@@ -5,12 +5,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import rich.progress
 from cyclopts import App, Parameter
 
-from api.cli.console import AsJson, DataDir, connection, show
+from api.cli.console import LINE_EVERY_S, AsJson, DataDir, connection, show
 from domain.errors import InvalidValue, NotFound
 from projections.described import rfc3339, rfc3339_or_none
 from projections.follow import positions
@@ -23,8 +23,6 @@ from projections.rebuild import shapes
 from projections.rebuild.requests import Rebuild
 from projections.rebuild.steps import Progress
 from projections.registry import PROJECTIONS
-
-_LINE_EVERY_S: Final = 1.0
 
 app = App(name="projections", help="Views: how far they are, and their rebuild.")
 
@@ -183,12 +181,12 @@ def _progress(name: str, *, as_json: bool) -> Iterator[Callable[[Progress], None
     """
     began = time.monotonic()
     if as_json or not sys.stderr.isatty():
-        told = ("", -_LINE_EVERY_S)
+        told = ("", -LINE_EVERY_S)
 
         def line(at: Progress) -> None:
             nonlocal told
             now = time.monotonic()
-            if at.state == told[0] and now - told[1] < _LINE_EVERY_S:
+            if at.state == told[0] and now - told[1] < LINE_EVERY_S:
                 return
             told = (at.state, now)
             rate = at.position / (now - began) if now > began else 0.0

@@ -1,6 +1,6 @@
 """Addresses and networks as they are compared: one spelling for each. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
@@ -50,3 +50,10 @@ def is_within(source: str | None, networks: Iterable[str]) -> bool:
         return False
     address = ip_address(source)
     return any(address in _network(network) for network in networks)
+
+
+def is_outside(source: str | None, networks: Collection[str]) -> bool:
+    """Whether somebody at an address is refused where these networks alone are good; nobody is
+    where there is none.
+    """
+    return bool(networks) and not is_within(source, networks)

@@ -22,7 +22,7 @@ from domain.errors import (
     UsedSince,
 )
 from domain.event import Actor, SecretRow
-from domain.networks.plain import is_within
+from domain.networks.plain import is_outside
 from domain.scim_token.events import (
     Created,
     Presentation,
@@ -147,7 +147,7 @@ class ScimToken(msgspec.Struct, frozen=True):
         An address that is not known is in no network.
         """
         refusal = self.refusal(digest, at=at)
-        if refusal is None and self.networks and not is_within(presentation.source, self.networks):
+        if refusal is None and is_outside(presentation.source, self.networks):
             return NetworkNotAllowed()
         return refusal
 

@@ -9,14 +9,13 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from api.cli.console import AsJson, DataDir, connection, show
+from api.cli.console import LINE_EVERY_S, AsJson, DataDir, connection, show
 from domain.errors import InvalidValue
 from projections.follow.low_priority import give_way
 from projections.ledger_check import check_ledger
 from projections.ledger_seal import Seal, check_seals, read_seal, seal_ledger
 
 EMPTY: Final = 3
-_LINE_EVERY_S: Final = 1.0
 
 ExpectEvents = Annotated[
     bool, Parameter(help=f"An empty ledger is a failure, too: exit code {EMPTY}.")
@@ -94,7 +93,7 @@ def _counted(name: str, *, as_json: bool) -> Iterator[Callable[[int], None]]:
 
     def line(events: int) -> None:
         nonlocal told_at
-        if not as_json and time.monotonic() - told_at >= _LINE_EVERY_S:
+        if not as_json and time.monotonic() - told_at >= LINE_EVERY_S:
             told_at = time.monotonic()
             print(f"{name}: {events:,} events", file=sys.stderr)
 

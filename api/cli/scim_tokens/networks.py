@@ -21,7 +21,7 @@ from api.cli.console import (
 )
 from domain.errors import InvalidValue
 from domain.ledger import TokenLedger
-from domain.networks.plain import is_within
+from domain.networks.plain import is_outside
 from domain.scim_token.networks.decide import NETWORKS_MAX, allow, kept_networks
 from domain.scim_token.token import ScimToken
 from domain.scim_token.values import check_reason
@@ -122,7 +122,7 @@ async def _outside(ledger: TokenLedger, token: ScimToken, networks: Sequence[str
         ledger_head=await LedgerHeadWatch(ledger.reads).now(),
         presenters=NEWEST_USES,
     )
-    return [_told(each) for each in found.presenters if not is_within(each.source, networks)]
+    return [_told(each) for each in found.presenters if is_outside(each.source, networks)]
 
 
 def _told(presenter: Presenter) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ from api.resources.scim_token.setup_link import ROOT
 from api.service import InjectedService, Service
 from domain.errors import NotFound, Refusal, SecretAlreadyShown
 from domain.eventstore.lookups.setup_links import OpenedLink
-from domain.networks.plain import is_within
+from domain.networks.plain import is_outside
 from domain.scim_token.events import Refused
 from domain.scim_token.handover.decide import end_of
 from domain.setup_link import read_code
@@ -95,14 +95,14 @@ async def _open(
 async def _show(
     request: StrictRequest, service: Service, opened: OpenedLink, *, refused: Answer | None = None
 ) -> Template:
-    link = opened.link
+    link, first_used_at = opened.link, await _first_use(service, opened)
     return _page(
         "setup.html",
         name=opened.token.name,
         link=link,
         ends_at=end_of(link, opened.token),
         now=opened.at,
-        first_used_at=(first_used_at := await _first_use(service, opened)),
+        first_used_at=first_used_at,
         elsewhere=None if first_used_at else await _refused_elsewhere(service, opened),
         refused=refused,
         needs_https=is_plain(request.scope, service.doors.client_addresses),
@@ -132,7 +132,7 @@ async def _refused_elsewhere(service: Service, opened: OpenedLink) -> AuditEvent
         token_id=token.id, kinds=(kind_of(Refused.topic),), secret=secret_number(secret)
     )
     page = await service.audit.page(of_the_secret, Span(), limit=1, ledger_head=opened.ledger_head)
-    return next((each for each in page.events if not is_within(each.source, token.networks)), None)
+    return next((each for each in page.events if is_outside(each.source, token.networks)), None)
 
 
 def _nothing() -> Template:

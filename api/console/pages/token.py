@@ -24,7 +24,7 @@ from api.http.problems import Answer
 from api.service import InjectedService, Service
 from domain.api_token.permissions import Permission
 from domain.eventstore.lookups.api_tokens import Caller
-from domain.networks.plain import is_within
+from domain.networks.plain import is_outside
 from projections.audit_trail.view import AuditEvent
 from projections.scim_tokens.secrets import TokenSecret
 from projections.scim_tokens.view import TokenDocument
@@ -203,11 +203,7 @@ async def _activity(
         "chart": charts.large(found.days, caller.at),
         "summary": charts.summary(found.days, caller.at),
         "since": caller.at - timedelta(days=charts.DAYS - 1),
-        "outside": {
-            each.source
-            for each in found.presenters
-            if networks and not is_within(each.source, networks)
-        },
+        "outside": {each.source for each in found.presenters if is_outside(each.source, networks)},
         # who used the secret is told by the table beside it
         "history": list(_history(found.facts, room)),
     }
