@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from tests.api.resources.scim_token.networks.asking import allow
 from tests.console.browsing import (
     BASE_URL,
     SAME_ORIGIN,
@@ -122,12 +123,6 @@ def test_only_a_use_of_that_secret_is_a_call(
     assert "Yes, it is connected." in contact.see(link).text
 
 
-def restrict(service: RunningService, admin: Caller, id_: object, *networks: str) -> None:
-    path = f"/scim-token/{id_}/networks"
-    answer = service.client.put(path, auth=admin, json={"networks": networks})
-    assert answer.status_code == 200
-
-
 @pytest.mark.parametrize(
     ("source", "told"),
     [
@@ -149,7 +144,7 @@ def test_a_call_from_another_network_is_told_while_it_would_be_refused(
         return bool(service.client.post("/introspect", auth=admin, data=asked).json()["active"])
 
     token, link = linked(service, admin)
-    restrict(service, admin, token["id"], "192.0.2.0/24", "2001:db8::/32")
+    assert allow(service, admin, token["id"], "192.0.2.0/24", "2001:db8::/32").status_code == 200
     (secret,) = secrets_in(contact.send(link, {}).text)
     assert "Not yet." in contact.see(link).text
     assert not call(**source)
@@ -158,7 +153,7 @@ def test_a_call_from_another_network_is_told_while_it_would_be_refused(
     assert told in page
     assert "data-waits" in page
     assert "Not yet." not in page
-    restrict(service, admin, token["id"], "198.51.100.0/24")
+    assert allow(service, admin, token["id"], "198.51.100.0/24").status_code == 200
     assert ("Not yet." in contact.see(link).text) == bool(source)
     assert call(source="198.51.100.9")
     assert "Yes, it is connected." in contact.see(link).text
@@ -170,7 +165,7 @@ def test_what_another_secret_of_the_token_meets_is_not_told(
     token = create(service, admin, uuid4(), "in use")
     assert lets_in(service, token["token"])
     link = link_of(service, admin, token["id"])
-    restrict(service, admin, token["id"], "192.0.2.0/24")
+    assert allow(service, admin, token["id"], "192.0.2.0/24").status_code == 200
     assert secrets_in(contact.send(link, {}).text)
     assert not lets_in(service, token["token"])
     assert "Not yet." in contact.see(link).text

@@ -7,7 +7,7 @@ longer than their head says come, too.
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -258,6 +258,18 @@ async def reached(listener: socket.socket) -> AsyncIterator[tuple[Pool, Connecti
         await asyncio.sleep(0.01)
 
 
+def run_story(
+    story: Callable[[socket.socket], Coroutine[Any, Any, None]],
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """With a socket that listens, for `reached`."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        asyncio.Runner(loop_factory=new_loop) as runner,
+    ):
+        runner.run(story(listener))
+
+
 RESETS: Final = struct.pack("ii", 1, 0)
 WHOLE: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 TRAILED: Final = (
@@ -302,8 +314,7 @@ def test_a_connection_is_kept_after_an_exchange_that_surely_came_to_its_end(
             pool.give_back(connection)
             assert (pool.kept() is connection) == is_kept
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        asyncio.run(story(listener))
+    run_story(story)
 
 
 NAMES: Final = {b"content-length", b"transfer-encoding", b"connection"}
@@ -337,11 +348,7 @@ def test_what_has_come_and_was_not_read_yet_ends_a_kept_connection(
             assert pool.kept() is (connection if is_kept else None)
             assert connection.is_usable == is_kept, "what is not kept is hung up"
 
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        asyncio.Runner(loop_factory=new_loop) as runner,
-    ):
-        runner.run(story(listener))
+    run_story(story, new_loop)
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -365,11 +372,7 @@ def test_an_upstream_that_hangs_up_before_it_is_asked_has_not_answered(
             with pytest.raises(Broken, match="hung up"):
                 await connection.ask([b"GET / HTTP/1.1", b"host: x"], None)
 
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        asyncio.Runner(loop_factory=new_loop) as runner,
-    ):
-        runner.run(story(listener))
+    run_story(story, new_loop)
 
 
 TOO_LONG: Final = b"x-long: %s\r\n" % (b"y" * (connections.MAX_HEAD_BYTES + 1))
@@ -403,8 +406,7 @@ def test_what_is_no_answer_is_told_by_what_was_wrong_first(
             pool.give_back(connection)
             assert pool.kept() is None
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        asyncio.run(story(listener))
+    run_story(story)
     assert caught == []
 
 

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from api.doors.scim.connection import Broken
-from tests.api.doors.scim.test_upstream_framing import reached
+from tests.api.doors.scim.test_upstream_framing import reached, run_story
 
 RESETS: Final = struct.pack("ii", 1, 0)
 
@@ -44,8 +44,4 @@ def test_what_only_the_connection_frames_is_whole_if_that_was_ended(
             pool.give_back(connection)
             assert pool.kept() is None
 
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        asyncio.Runner(loop_factory=new_loop) as runner,
-    ):
-        runner.run(story(listener))
+    run_story(story, new_loop)

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from api.doors.scim.connection import MAX_HEAD_BYTES, Broken
-from tests.api.doors.scim.test_upstream_framing import WHOLE, reached
+from tests.api.doors.scim.test_upstream_framing import WHOLE, reached, run_story
 
 ASKED: Final = (b"GET / HTTP/1.1", b"host: x")
 BEGINNING: Final = b"HTTP/1.1 200 OK\r\n"
@@ -52,11 +52,7 @@ def test_a_head_without_an_end_is_given_up(
             pool.give_back(connection)
             assert pool.kept() is None
 
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        asyncio.Runner(loop_factory=new_loop) as runner,
-    ):
-        runner.run(story(listener))
+    run_story(story, new_loop)
 
 
 @pytest.mark.parametrize("kind", ["fields", "interim answers"])
@@ -83,5 +79,4 @@ def test_a_head_that_is_just_short_enough_is_an_answer(kind: str) -> None:
             await loop.sock_sendall(peer, body)
             assert (answer.status, await answer.read()) == (200, b"ok")
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        asyncio.run(story(listener))
+    run_story(story)
