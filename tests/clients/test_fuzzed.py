@@ -15,9 +15,11 @@ from tests.service import running_service
 pytestmark = pytest.mark.gateway
 
 HERE: Final = Path(__file__).parent
-SECONDS: Final = 45
 LEAST: Final = 2000
-"""Requests, by far fewer than a busy machine comes to."""
+"""Requests, fewer than the examples come to that the settings ask for of each operation: how many
+there are must not hang on how fast the machine is."""
+AT_MOST_S: Final = 600
+"""It ends by itself long before, on a slow machine, too."""
 
 
 def test_what_a_fuzzer_makes_of_the_document(database: Database, tmp_path: Path) -> None:
@@ -31,7 +33,7 @@ def test_what_a_fuzzer_makes_of_the_document(database: Database, tmp_path: Path)
             [
                 *(Path(sys.executable).with_name("schemathesis"), "--no-color"),
                 *("--config-file", HERE / "schemathesis.toml", "run", "--continue-on-failure"),
-                *("--max-time", str(SECONDS), "--report-json-path", tmp_path / "report.json"),
+                *("--report-json-path", tmp_path / "report.json"),
                 f"{service.url}/docs/openapi.json",
             ],
             env={
@@ -43,7 +45,7 @@ def test_what_a_fuzzer_makes_of_the_document(database: Database, tmp_path: Path)
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=SECONDS * 4,
+            timeout=AT_MOST_S,
             check=False,
         )
         assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
