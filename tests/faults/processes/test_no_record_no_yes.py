@@ -19,15 +19,14 @@ from tests.domain.eventstore.consistency import assert_consistent
 from tests.faults.answers_before_commit import running_worker_with_the_bug
 from tests.faults.own_server import OwnServer, own_server
 from tests.faults.proxy import Fault, Proxy, ProxyThread, proxy_thread
-from tests.faults.use_load import LOADED_S, TEAM, Load, Population, YesWithoutRecord, populate
+from tests.faults.use_load import Load, Population, YesWithoutRecord, populate
+from tests.faults.well import full_service_in_time
 from tests.presenting import DOORS, FORWARD, NGINX, UNLIMITED, USE_ID_SEEN, VERIFY, Verdict
-from tests.raw_http import Client, request, run
+from tests.raw_http import run
 from tests.service import running_service
-from tests.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.long
 
-BACK_WITHIN_S: Final = 5.0
 TOKENS: Final = 40
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
@@ -105,28 +104,6 @@ OUTAGES: Final = (
 """Those that let callers wait for the deadline take as long as the others with fewer answers."""
 
 
-async def full_service_in_time(world: World) -> None:
-    """Everything that a customer does works within 5 s from now, all clients going on as before."""
-    watch = Stopwatch()
-    async with Client(world.url) as client:
-        while not await is_well(client, world.population.api_token):
-            assert watch.read_s() < BACK_WITHIN_S + LOADED_S
-
-
-async def is_well(client: Client, api_token: str) -> bool:
-    """Whether a token can be created, read, listed and used at every door."""
-    ask = request("POST", "/scim-token", authorization=api_token, team_id=str(TEAM), name="Okta")
-    created = await client.ask(ask)
-    if created.status != 201:
-        return False
-    token = created.json()
-    for path in (f"/scim-token/{token['id']}", f"/scim-token?team_id={TEAM}&limit=1", "/readyz"):
-        if (await client.ask(request("GET", path, authorization=api_token))).status != 200:
-            return False
-    told = [door.read(await client.ask(door.ask(token["token"], api_token))) for door in DOORS]
-    return all(each.verdict is Verdict.YES for each in told)
-
-
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with (
@@ -181,7 +158,7 @@ def endure(world: World, outages: Iterable[Outage], *, healthy_answers: int) -> 
                 await load.answered(healthy_answers)
                 async with strike(world):
                     await load.answered(answers)
-                await full_service_in_time(world)
+                await full_service_in_time(world.url, world.population.api_token, DOORS)
 
     run(main)
     load.check(world.own.database)
