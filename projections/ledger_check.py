@@ -117,7 +117,9 @@ def _check_order(connection: Connection) -> None:
         with snapshot(connection):
             row = connection.execute(_SQL["instants"], [at, position, SLICE]).fetchone()
         assert row is not None
-        count, position, at, earlier = row
+        count, position, at, twice, earlier = row
+        if twice is not None:
+            raise Damaged(f"event {twice}", "there is another one at its position")
         if earlier is not None:
             raise Damaged(f"event {earlier}", "ledger time went back")
         if count < SLICE:
@@ -135,7 +137,7 @@ def _check_streams(connection: Connection, registry: EventRegistry, count: _Coun
         with snapshot(connection):
             with connection.cursor(row_factory=args_row(_Row), binary=True) as cursor:
                 rows = cursor.execute(_SQL["slice"], [*after, SLICE]).fetchall()
-            is_more = len(rows) == SLICE
+            is_more = len(rows) >= SLICE
             for row in rows:
                 if stream is not None and row.originator_id != stream.folded.id:
                     finished.append(stream)

@@ -1,5 +1,6 @@
 -- What the ledger check reads, a slice at a time, each in one snapshot. Whole scans and sorts are
--- off.
+-- off. A slice has all events of its last place: who owns the table can put two there, and the next
+-- begins behind it.
 -- Locks: none.
 
 -- name: slice
@@ -9,7 +10,7 @@
 -- Index: events_pkey.
 SELECT originator_id, originator_version, notification_id, topic, at, command_id, state
 FROM ledger.events WHERE (originator_id, originator_version) > (%s, %s)
-ORDER BY originator_id, originator_version LIMIT %s;
+ORDER BY originator_id, originator_version FETCH FIRST %s ROWS WITH TIES;
 
 -- name: stored
 -- Head and state of streams, as they are stored beside their events.
@@ -33,17 +34,20 @@ SELECT originator_id, digest, owner_id, CASE WHEN isfinite(good_until) THEN good
 FROM ledger.secrets WHERE originator_id = ANY(%s);
 
 -- name: instants
--- The next events in commit order: ledger time never goes back.
--- Returns: their count, last notification id and latest instant, and the first id that is too
---   early.
+-- The next events in commit order: each stands alone at its position, and ledger time never goes
+-- back.
+-- Returns: their count, last notification id and latest instant, the first id that two have, and
+--   the first that is too early.
 -- Order: one row.
 -- Index: events_notification_id.
 SELECT count(*), max(notification_id), max(at),
+    min(notification_id) FILTER (WHERE notification_id = behind),
     min(notification_id) FILTER (WHERE at < before)
 FROM (
-    SELECT notification_id, at, coalesce(lag(at) OVER (ORDER BY notification_id), %s) AS before
+    SELECT notification_id, at, lag(notification_id) OVER (ORDER BY notification_id) AS behind,
+        coalesce(lag(at) OVER (ORDER BY notification_id), %s) AS before
     FROM (
         SELECT notification_id, at FROM ledger.events WHERE notification_id > %s
-        ORDER BY notification_id LIMIT %s
+        ORDER BY notification_id FETCH FIRST %s ROWS WITH TIES
     ) slice
 ) e;

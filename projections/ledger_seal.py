@@ -94,6 +94,6 @@ def _seals(
             count, newest, hashes = row
             for start in range(0, count * _HASH_BYTES, _HASH_BYTES):
                 hash_ = sha256(hash_ + hashes[start : start + _HASH_BYTES]).digest()
-            last, is_more, events = newest or last, count == SLICE, events + count
+            last, is_more, events = newest or last, count >= SLICE, events + count
             report(events)
         yield Seal(last, hash_)

@@ -13,7 +13,8 @@ SELECT coalesce(max(notification_id), 0) FROM ledger.events;
 -- stream's id (16), the version (8), the instant in microseconds since 2000-01-01T00:00:00Z (8),
 -- the command's id (16), the length of the topic (4), the topic in UTF-8, the stored state.
 -- Returns: how many they are, the last position, their hashes one behind the other; NULL for both
---   where there is none.
+--   where there is none. All events of the last position: who owns the table can put two there,
+--   and the next slice begins behind it.
 -- Order: one row.
 -- Index: events_notification_id.
 SELECT count(*), max(notification_id), string_agg(hash, ''::bytea ORDER BY notification_id)
@@ -24,5 +25,5 @@ FROM (
         || int4send(octet_length(convert_to(topic, 'UTF8'))) || convert_to(topic, 'UTF8') || state
     ) AS hash
     FROM ledger.events WHERE notification_id > %s AND notification_id <= %s
-    ORDER BY notification_id LIMIT %s
+    ORDER BY notification_id FETCH FIRST %s ROWS WITH TIES
 ) slice;

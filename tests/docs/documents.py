@@ -81,7 +81,7 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/install.md": dict.fromkeys(
         (
             *("wheel", "uvx", "pipx", "pinned", "extras", "extraspinned", "check"),
-            *("systemd", "credential", "unit", "compose", "kubernetes"),
+            *("systemd", "credential", "timer", "unit", "compose", "kubernetes"),
         ),
         "tests/docs/test_install.py",
     ),

@@ -102,14 +102,18 @@ def test_under_systemd_it_has_its_unit_and_its_user(person: Person) -> None:
         (etc / name).touch(mode=0o600)
     opt = person.base / "opt"
     room = Room(shown={**python_as_installed(), str(opt): opt}, writable={"/etc": etc}, user=0)
-    for word in ("systemd", "credential"):
+    for word in ("systemd", "credential", "timer"):
         wheel.run([*room.command(person.shell(word)[3:], environment={"SHELL": "/bin/bash"})])
     deploy = ROOT / "deploy" / "systemd"
     units = etc / "systemd" / "system"
     unit = units / "scim-ledger.service"
     assert unit.read_text() == (deploy / "scim-ledger.service").read_text()
-    drop_in = units / "scim-ledger.service.d" / "own-postgresql.conf"
-    assert drop_in.read_text() == (deploy / "own-postgresql.conf").read_text()
+    for kind in ("service", "timer"):
+        name = f"scim-ledger-seal.{kind}"
+        assert (units / name).read_text() == (deploy / name).read_text()
+    for service in ("scim-ledger", "scim-ledger-seal"):
+        drop_in = units / f"{service}.service.d" / "own-postgresql.conf"
+        assert drop_in.read_text() == (deploy / "own-postgresql.conf").read_text()
     assert "\nscim-ledger:" in (etc / "passwd").read_text()
 
 

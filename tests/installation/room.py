@@ -33,10 +33,20 @@ _USERS: Final = (
     "root:x:0:0::/root:/bin/false\\n"
     f"scim-ledger:x:{UID}:{UID}::/var/lib/scim-ledger:/usr/sbin/nologin\\n"
 )
-_OWN_PROCESSES: Final = 'mount -t proc -o subset=pid,hidepid=2 none "$R/proc"'
-_NO_NEW_CODE: Final = """
+_HARDENED: Final = f"""
 import ctypes, os, sys
-assert ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) == 0  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
+libc, us, (made, is_made) = ctypes.CDLL(None), os.getpid(), os.pipe()
+assert libc.prctl(65, 1, 0, 0, 0) == 0  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
+if (child := os.fork()) == 0:
+    os.close(is_made)
+    os.read(made, 1)
+    for kind in ("uid", "gid"):
+        with open(f"/proc/{{us}}/{{kind}}_map", "wb", buffering=0) as ids:
+            ids.write(b"0 0 1\\n{UID} {UID} 1\\n")
+    os._exit(0)
+assert libc.unshare(0x10000000) == 0  # CLONE_NEWUSER
+os.close(is_made)
+assert os.waitpid(child, 0)[1] == 0
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 _HOLD: Final = """
@@ -60,8 +70,9 @@ class Room(NamedTuple):
     writable: the same, to be written to. scratch: directories that begin empty. passwd: the file,
     unless it is one that has the user. has_shell: whether there is one. network: of its own, where
     `hosts` are names of this very machine; else the machine's. user: 0 for steps that are root's.
-    is_hardened: /proc tells of one's own processes alone, and no memory becomes executable, as
-    systemd has it with ProcSubset=pid, ProtectProc=invisible and MemoryDenyWriteExecute=yes.
+    is_hardened: other users are nobody, /proc tells of processes alone, and no memory becomes
+    executable, as systemd has it with PrivateUsers=yes, ProcSubset=pid and
+    MemoryDenyWriteExecute=yes. hides_processes: and of one's own alone, by ProtectProc=invisible.
     """
 
     shown: Mapping[str, Path] = {}
@@ -73,6 +84,7 @@ class Room(NamedTuple):
     hosts: Sequence[str] = ()
     user: int = UID
     is_hardened: bool = False
+    hides_processes: bool = False
 
     def command(
         self,
@@ -85,12 +97,14 @@ class Room(NamedTuple):
 
         environment: all that it gets, beside a PATH.
         """
-        make = "\n".join(["set -e", 'R="$0"', *self._mounts(), 'exec chroot "$R" "$@"'])
+        # a user namespace is made outside of a chroot, unshare(2)
+        harden = f"python3 -c {shlex.quote(_HARDENED)}" if self.is_hardened else ""
+        enter = f'exec {harden} chroot "$R" "$@"'
+        make = "\n".join(["set -e", 'R="$0"', *self._mounts(), enter])
         given = {"PATH": "/usr/local/bin:/usr/bin:/bin", **environment}
         variables = [f"{name}={value}" for name, value in given.items()]
         as_user = _WITHOUT_PRIVILEGE if self.user == UID else ()
-        hardened = ["python3", "-c", _NO_NEW_CODE] if self.is_hardened else []
-        inside = [*hardened, *as_user, "env", "-i", "-C", cwd, *variables, *map(str, argv)]
+        inside = [*as_user, "env", "-i", "-C", cwd, *variables, *map(str, argv)]
         unshare = ["unshare", "--mount", "--propagation", "private", "bash", "-c", make]
         joined = () if self.network is None else self.network.joined()
         return [*joined, *unshare, str(_mount_point()), *inside]
@@ -100,7 +114,11 @@ class Room(NamedTuple):
         yield from _system()
         yield from self._etc()
         yield 'mkdir -p "$R/dev/shm" "$R/proc"'
-        yield _OWN_PROCESSES if self.is_hardened else 'mount --rbind /proc "$R/proc"'
+        if self.is_hardened:
+            seen = "invisible" if self.hides_processes else "off"
+            yield f'mount -t proc -o subset=pid,hidepid={seen} none "$R/proc"'
+        else:
+            yield 'mount --rbind /proc "$R/proc"'
         for device in _DEVICES:
             yield from _bind(Path("/dev", device), f"/dev/{device}", is_writable=True)
         for path in ("/dev/shm", *self.scratch):

@@ -50,11 +50,15 @@ def of_kind(kind: str) -> dict[str, Any]:
 
 
 REPLICAS: Final = of_kind("StatefulSet")
-PODS: Final = [of_kind(kind)["spec"]["template"]["spec"] for kind in ("StatefulSet", "Job")]
+SEALING: Final = of_kind("CronJob")["spec"]
+PODS: Final = [
+    owner["template"]["spec"]
+    for owner in (REPLICAS["spec"], of_kind("Job")["spec"], SEALING["jobTemplate"]["spec"])
+]
 SERVICE: Final = REPLICAS["spec"]["template"]["spec"]["containers"][0]
 RECOVERING: Final = yaml.safe_load((RECOVER / "pod.yaml").read_text())
 EVERY_POD: Final = [*PODS, RECOVERING["spec"]]
-NAMES: Final = ["service", "migrate", "recover"]
+NAMES: Final = ["service", "migrate", "seal", "recover"]
 
 
 @pytest.mark.gateway
@@ -90,6 +94,10 @@ def test_the_example_changes_what_it_says_it_changes() -> None:
     (reference,) = pod_of(made["StatefulSet"])["containers"][0]["envFrom"]
     assert reference["configMapRef"]["name"] == made["ConfigMap"]["metadata"]["name"]
     assert len(made["NetworkPolicy"]["spec"]["ingress"][0]["from"]) == 2
+    (image,) = yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text())["images"]
+    for owner in (made["StatefulSet"], made["Job"], made["CronJob"]["spec"]["jobTemplate"]):
+        (container,) = pod_of(owner)["containers"]
+        assert container["image"] == f"{image['newName']}:{image['newTag']}"
 
 
 def pod_of(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +185,26 @@ def test_variables_are_settings_and_no_service_makes_more_of_them(pod: dict[str,
 
 def test_only_the_job_has_the_owners_url() -> None:
     have = ["SCIM_LEDGER_OWNER_DATABASE_URL" in variables(pod) for pod in EVERY_POD]
-    assert have == [False, True, False]
+    assert have == [False, True, False, False]
+
+
+def test_a_seal_is_made_each_hour_one_at_a_time_and_ends() -> None:
+    """An hour's is over before the next one is due, however it ends."""
+    minute, *others = SEALING["schedule"].split()
+    assert (int(minute) < 60, others) == (True, ["*"] * 4)
+    assert SEALING["concurrencyPolicy"] == "Forbid"
+    job = SEALING["jobTemplate"]["spec"]
+    assert SEALING["startingDeadlineSeconds"] + job["activeDeadlineSeconds"] < 2 * 3600
+    assert job["activeDeadlineSeconds"] < 3600
+    assert {SEALING[f"{how}JobsHistoryLimit"] for how in ("successful", "failed")} == {3}
+    assert PODS[2]["restartPolicy"] == "Never", "the log of one that failed is left"
+    (container,) = PODS[2]["containers"]
+    (migrating,) = PODS[1]["containers"]
+    apart = {"name", "args", "env"}
+    assert {name: each for name, each in container.items() if name not in apart} == {
+        name: each for name, each in migrating.items() if name not in apart
+    }
+    assert [each for each in migrating["env"] if "OWNER" not in each["name"]] == container["env"]
 
 
 def test_probes_ask_the_paths_that_there_are() -> None:
@@ -204,8 +231,11 @@ def test_every_selector_chooses_the_pods_of_the_service() -> None:
     labels = REPLICAS["spec"]["template"]["metadata"]["labels"]
     for chosen in labels_chosen():
         assert chosen.items() <= labels.items()
-    job = of_kind("Job")["spec"]["template"]["metadata"]["labels"]
-    assert not of_kind("Service")["spec"]["selector"].items() <= job.items()
+    policy = of_kind("NetworkPolicy")["spec"]["podSelector"]["matchLabels"]
+    for job in (of_kind("Job")["spec"], SEALING["jobTemplate"]["spec"]):
+        labels = job["template"]["metadata"]["labels"]
+        assert not of_kind("Service")["spec"]["selector"].items() <= labels.items()
+        assert policy.items() <= labels.items(), "it reaches the database"
 
 
 def test_a_stop_has_the_time_that_it_takes() -> None:

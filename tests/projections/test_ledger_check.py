@@ -251,6 +251,35 @@ def test_each_damage_is_found_and_named(
 
 
 @pytest.mark.parametrize(
+    ("stream", "version", "said"),
+    [
+        ("gen_random_uuid()", "1", "event 4: there is another one at its position"),
+        (TOKEN, "4", "version 4 of {token}): version 5 is missing before it"),
+    ],
+)
+def test_two_events_of_one_place_are_found_wherever_a_slice_ends(
+    database: Database, monkeypatch: pytest.MonkeyPatch, stream: str, version: str, said: str
+) -> None:
+    """The unique indexes are none of a table that inherits from the events."""
+    asyncio.run(fill(database))
+    ((token,),) = select(database, f"SELECT {TOKEN}")
+    last = "(SELECT max(notification_id) + 1 FROM ledger.events)"
+    position, at = ("4", "at") if version == "1" else (last, "now()")
+    with psycopg.connect(database.owner, autocommit=True) as owner:
+        owner.execute("CREATE TABLE ledger.more () INHERITS (ledger.events)")
+        owner.execute(
+            f"INSERT INTO ledger.more SELECT {position}, {stream}, {version}, topic, {at}, "
+            "gen_random_uuid(), state FROM ledger.events "
+            "WHERE topic = 'scim_token.revoked.v1'".encode()
+        )
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        for rows in (10_000, 4, 2, 1):
+            read_in_slices_of(rows, monkeypatch)
+            found = check_ledger(connection).damage
+            assert str(found).endswith(said.format(token=token))
+
+
+@pytest.mark.parametrize(
     "projection", by_turns(PROJECTIONS, one_of=3), ids=lambda projection: projection.name
 )
 def test_a_good_view_is_found_good_and_nothing_is_left(

@@ -104,12 +104,17 @@ def test_an_empty_ledger_has_the_seal_of_nothing(database: Database) -> None:
 @given(
     st.sets(st.integers(1, EVENTS), min_size=1),
     st.integers(0, EVENTS - 2),
-    st.sampled_from([*COLUMNS, "taken away", "put between", "swapped"]),
+    st.sampled_from([*COLUMNS, "taken away", "put between", "put beside", "swapped"]),
+    st.sampled_from([1, 2, 3, 10_000]),
 )
 def test_whatever_is_done_to_an_event_is_found_where_it_was_done(
-    filled: Database, kept: set[int], place: int, how: str
+    filled: Database, kept: set[int], place: int, how: str, rows_of_slice: int
 ) -> None:
-    with psycopg.connect(filled.owner, autocommit=True) as owner:
+    with (
+        psycopg.connect(filled.owner, autocommit=True) as owner,
+        pytest.MonkeyPatch.context() as slices,
+    ):
+        slices.setattr(ledger_seal, "SLICE", rows_of_slice)
         owner.execute("TRUNCATE ledger.events; INSERT INTO ledger.events TABLE ledger.good_events")
         rows = rows_of(owner)
         seals = sorted(by_hand(rows[:count]) for count in kept)
@@ -135,6 +140,12 @@ def done(how: str, at: int, after: int) -> str:
         case "put between":
             return (
                 f"INSERT INTO ledger.events SELECT {at} + 1, gen_random_uuid(), 1, topic, at, "
+                f"gen_random_uuid(), state FROM ledger.events WHERE notification_id = {at}"
+            )
+        case "put beside":  # the index of the positions is none of the table that inherits
+            return (
+                "CREATE TABLE IF NOT EXISTS ledger.more () INHERITS (ledger.events); "
+                f"INSERT INTO ledger.more SELECT {at}, gen_random_uuid(), 1, topic, at, "
                 f"gen_random_uuid(), state FROM ledger.events WHERE notification_id = {at}"
             )
         case "swapped":

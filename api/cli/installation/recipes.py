@@ -32,7 +32,7 @@ RECIPES: Final = {
     "haproxy": Recipe("haproxy/haproxy.cfg", "HAProxy asks with an action in Lua"),
     "envoy": Recipe("envoy/envoy.yaml.template", "Envoy asks with ext_authz"),
     "kubernetes": Recipe("kubernetes/base/service.yaml", "the service on Kubernetes (kustomize)"),
-    "systemd": Recipe("systemd/scim-ledger.service", "the service under systemd"),
+    "systemd": Recipe("systemd/scim-ledger.service", "the service under systemd, and its seals"),
     "container": Recipe("container/Containerfile", "the service as a container image"),
     "compose": Recipe(
         "container/compose.yaml",

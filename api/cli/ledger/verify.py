@@ -48,7 +48,7 @@ def verify(
         "damage": None if damage is None else str(damage),
     }
     show(told, as_json=as_json)
-    if verified.events == 0:
+    if verified.events == 0 and verified.damage is None:
         print("scim-ledger: this is an empty ledger: nothing was proven", file=sys.stderr)
     if damage is None and verified.events == 0 and expect_events:
         return EMPTY

@@ -1,6 +1,7 @@
 """compose.yaml: its schema, its files, and the commands of its services."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.installation.container.image import DATA, IMAGE
 from tests.installation.container.installation import SERVICES, Installation
 from tests.installation.room import UID, Network, Room
 from tests.installation.running import Serving
+from tests.installation.test_kubernetes import SEALING
 
 
 @pytest.mark.gateway
@@ -93,6 +95,8 @@ def test_the_commands_of_all_services_make_an_installation(
     token = json.loads(made.told(*create, "--name", "Okta", "--json"))["token"]
     listed = made.curl("http://nginx:8000/scim/v2/Users", token)
     assert "urn:ietf:params:scim:api:messages:2.0:ListResponse" in listed, scim.said()
+    (sealing,) = SEALING["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert re.fullmatch("[0-9]+:[0-9a-f]{64}\n", made.told("scim-ledger", *sealing["args"]))
     assert "scim_ledger_" in made.curl("http://ledger:8080/metrics", "")
     assert (made.image.writable[DATA] / "first-api-token").stat().st_uid == UID
     left = [path.name for path in made.image.writable[DATA].iterdir()]

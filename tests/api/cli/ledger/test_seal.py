@@ -80,6 +80,24 @@ def test_lines_of_another_system_and_the_same_twice_are_taken(
     assert verified(database, kept, 0)["damage"] is None
 
 
+def test_a_ledger_is_called_empty_where_it_is(database: Database, tmp_path: Path) -> None:
+    """Not where the check has come no further than its first slice."""
+    told(database.app, *CREATE)
+    kept = tmp_path / "seals"
+    kept.write_text(sealed(database))
+    with psycopg.connect(database.owner, autocommit=True) as owner:
+        owner.execute("UPDATE ledger.events SET state = '{}'")
+        damaged = run(database.app, "verify")
+        owner.execute("TRUNCATE ledger.events, ledger.stream_heads, ledger.aggregates")
+        owner.execute("TRUNCATE ledger.secrets")
+    assert (damaged.exit_code, damaged.stderr) == (1, "")
+    assert "damage: event 1 (scim_token.created" in damaged.stdout
+    emptied = run(database.app, "verify", "--seals", str(kept))
+    assert emptied.exit_code == 1
+    assert "damage: event 1: it is missing, and was sealed" in emptied.stdout
+    assert emptied.stderr == "scim-ledger: this is an empty ledger: nothing was proven\n"
+
+
 def test_a_ledger_that_has_lost_its_end_is_told(database: Database, tmp_path: Path) -> None:
     told(database.app, *CREATE)
     kept = tmp_path / "seals"
