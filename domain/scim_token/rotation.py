@@ -145,13 +145,16 @@ class SecretsInUse(msgspec.Struct, frozen=True):
 
     newer: the id of the newer one. older_last_at, newer_last_at: their last uses, None where there
     was none. newer_again_at: a use of the newer one when the older one had been silent for long
-    enough, the first that the view can tell; None where there was none.
+    enough, the first that the view can tell; None where there was none. older_refused_until: the
+    end of the last hour in which the older one was refused, None where it was not since its last
+    use: a client outside of the token's networks has it still, and may be let in again.
     """
 
     newer: SecretId
     older_last_at: datetime | None
     newer_again_at: datetime | None
     newer_last_at: datetime | None
+    older_refused_until: datetime | None = None
 
 
 def finish(
@@ -222,12 +225,13 @@ def is_silent(in_use: SecretsInUse, *, changed_at: datetime, rule: FinishRule) -
     """Whether the newer secret is in use for sure, and the older one is not any more.
 
     The uses of the newer one show that a client could be let in: time in which nobody could be,
-    because the service was away, is no silence. changed_at: when the token was changed last, by its
-    rotation or after it. A suspension that was taken back is such a change, and silence begins anew
-    with it.
+    because the service was away, is no silence, and neither is that of a client that calls and is
+    refused. changed_at: when the token was changed last, by its rotation or after it. A suspension
+    that was taken back is such a change, and silence begins anew with it.
     """
     again_at, last_at = in_use.newer_again_at, in_use.newer_last_at
     if again_at is None or last_at is None:
         return False
-    silent_since = max(changed_at, in_use.older_last_at or changed_at)
+    heard_at = (in_use.older_last_at, in_use.older_refused_until)
+    silent_since = max(at or changed_at for at in (changed_at, *heard_at))
     return again_at >= silent_since + rule.silent_for and last_at >= again_at + rule.used_apart

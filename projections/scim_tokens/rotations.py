@@ -24,8 +24,8 @@ _encoder: Final = msgspec.json.Encoder()
 class Underway(NamedTuple):
     """A rotation, with what identifies its token and its place in a walk.
 
-    changed_at, is_suspended: of the token. newer_again_at: as of `SecretsInUse`, where it was asked
-    for.
+    changed_at, is_suspended: of the token. older_refused_until: as of `SecretsInUse`.
+    newer_again_at: the same, where it was asked for.
     """
 
     token_id: UUID
@@ -38,13 +38,20 @@ class Underway(NamedTuple):
     newer_first_at: datetime | None
     newer_last_at: datetime | None
     older_last_at: datetime | None
+    older_refused_until: datetime | None
     newer_again_at: datetime | None
     told_day: int | None
 
     @property
     def in_use(self) -> SecretsInUse:
         """How its secrets are used."""
-        return SecretsInUse(self.newer, self.older_last_at, self.newer_again_at, self.newer_last_at)
+        return SecretsInUse(
+            self.newer,
+            self.older_last_at,
+            self.newer_again_at,
+            self.newer_last_at,
+            self.older_refused_until,
+        )
 
 
 class RotationQueries:

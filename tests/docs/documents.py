@@ -62,7 +62,7 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
         "tests/docs/how_to/test_give_an_api_token.py",
     ),
     "docs/how-to/hand-over-to-a-customer.md": dict.fromkeys(
-        ("link", "http", "state", "watch", "end"), "tests/docs/test_how_to.py"
+        ("link", "http", "state", "watch", "end", "cancel", "replace"), "tests/docs/test_how_to.py"
     ),
     "docs/how-to/monitor.md": {"token": "tests/api/telemetry/test_metrics_token.py"},
     "docs/how-to/restrict-to-networks.md": dict.fromkeys(

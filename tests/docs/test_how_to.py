@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
 
+from tests.console.browsing import SAME_ORIGIN, secrets_in
 from tests.docs import prescribed
 from tests.docs.documents import ROOT, blocks
 from tests.docs.prescribed import Prescribed, migrated
@@ -146,6 +148,33 @@ def test_a_token_is_handed_over(machine: Prescribed) -> None:
     assert run("watch").count("scim_token.setup_link_created") == 2
     run("end")
     assert "sent to the wrong person" in run("watch")
+
+
+@pytest.mark.parametrize("is_in_use", [True, False])
+def test_what_the_wrong_person_was_shown_ends(machine: Prescribed, is_in_use: bool) -> None:
+    made = json.loads(machine.good(CREATE))
+    given = f"TOKEN={made['id']}\n"
+
+    def presented(url: str, secret: str) -> int:
+        own = {"Authorization": f"Bearer {secret}"}
+        return httpx.get(f"{url}/scim/v2/Users", headers=own, trust_env=False).status_code
+
+    with machine.serving() as url:
+        if is_in_use:
+            assert presented(url, made["token"]) == 501
+        link = machine.good(given + only("link", HAND_OVER)).partition("url: ")[2].split()[0]
+        path = link.removeprefix("https://ledger.example.com")
+        page = httpx.post(f"{url}{path}", headers=SAME_ORIGIN, trust_env=False)
+        (shown,) = secrets_in(page.text)
+        assert presented(url, shown) == 501
+        if is_in_use:
+            machine.good(given + only("cancel", HAND_OVER))
+        else:
+            assert "no rotation" in machine.run(given + only("cancel", HAND_OVER)).stderr
+            replace = given + only("replace", HAND_OVER)
+            until(lambda: machine.run(replace).returncode == 0, what="a rotation", timeout_s=30)
+        assert presented(url, shown) == 401
+        assert presented(url, made["token"]) == (501 if is_in_use else 401)
 
 
 def test_tokens_that_nobody_uses_are_looked_at_and_revoked(machine: Prescribed) -> None:

@@ -58,7 +58,7 @@ ORDER BY activity.xact_start;
 -- Returns: (role, whether it is ours, whether we may act as it); no row where there is no ledger.
 -- Order: the schema's owner first.
 -- Locks: none.
-SELECT pg_get_userbyid(owner), owner = current_user::regrole, pg_has_role(owner, 'MEMBER')
+SELECT pg_get_userbyid(owner), pg_get_userbyid(owner) = current_user, pg_has_role(owner, 'MEMBER')
 FROM (
     SELECT nspowner AS owner, nspname = 'ledger' AS is_first FROM pg_namespace
     WHERE nspname IN ('ledger', 'views') AND to_regnamespace('ledger') IS NOT NULL

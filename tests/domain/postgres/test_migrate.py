@@ -8,6 +8,7 @@ from typing import Final
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.postgres.migrate import (
@@ -17,6 +18,7 @@ from domain.postgres.migrate import (
     available,
     migrate,
     pending,
+    takes_owner,
 )
 from tests.conftest import APP_ROLE
 
@@ -145,6 +147,26 @@ def test_whoever_migrates_the_ledger_stays_its_owners(
         with pytest.raises(MigrationError, match="belongs to several roles, parts of it to "):
             migrate(another_role, app_role=APP_ROLE)
         assert migrate(empty_database, app_role=APP_ROLE) == []
+
+
+@pytest.mark.parametrize("role", ["ledger@project.iam", "Ledger Owner", 'o"wner'])
+def test_an_owner_may_have_any_name(empty_database: str, role: str) -> None:
+    """Of a cloud's own accounts it is an address."""
+    names = {
+        "role": sql.Identifier(role),
+        "database": sql.Identifier(str(conninfo_to_dict(empty_database)["dbname"])),
+    }
+    owner = make_conninfo(empty_database, user=role)
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {role} LOGIN").format(**names))
+        try:
+            admin.execute(sql.SQL("GRANT CREATE ON DATABASE {database} TO {role}").format(**names))
+            migrate(owner, app_role=APP_ROLE)
+            assert migrate(owner, app_role=APP_ROLE) == []
+            with psycopg.connect(owner) as connection:
+                assert "may create schemas" in takes_owner(connection), "it is the owner"
+        finally:
+            admin.execute(sql.SQL("DROP OWNED BY {role} CASCADE; DROP ROLE {role}").format(**names))
 
 
 def test_an_app_role_that_is_not_there_is_one_sentence(empty_database: str) -> None:

@@ -5,7 +5,7 @@ is finished and counted, is what its token's own events say.
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import pytest
@@ -52,6 +52,7 @@ SINCE: Final = st.lists(
 )
 STEPS: Final = st.builds(lambda before, since: [*before, *BEGINS, *since], BEFORE, SINCE)
 """Any lives, then a rotation of each token that can have one, and how it goes."""
+Known: TypeAlias = datetime | None
 EVER: Final = T0 + 9999 * DAY
 
 
@@ -94,20 +95,41 @@ def rotations(history: Sequence[Fact], silent_for: timedelta | None) -> list[Und
 
 def _uses(
     history: Sequence[Fact], token: ScimToken, older: HeldSecret, silent_for: timedelta | None
-) -> tuple[datetime | None, datetime | None, datetime | None, datetime | None]:
-    """The newer secret's first and last use, the older one's last, and the newer one's first in an
-    hour that began after a silence.
+) -> tuple[Known, Known, Known, Known, Known]:
+    """The newer secret's first and last use, the older one's last, the end of the last hour in
+    which that one was refused, and the newer one's first in an hour that began after a silence.
     """
     uses = [
         (each.secret, at) for id_, each, at in history if id_ == token.id and isinstance(each, Used)
     ]
     newer = [at for secret, at in uses if secret == token.secrets[-1].id]
     last = max((at for secret, at in uses if secret in {older.id, None}), default=None)
+    since = _hour(max(token.rotated_at or EVER, last or T0))
+    refused_until = max(
+        (
+            _hour(at) + HOUR
+            for id_, each, at in history
+            if id_ == token.id and isinstance(each, Refused) and each.secret == older.id
+            if at >= since
+        ),
+        default=None,
+    )
     again = list[datetime]()
     if silent_for is not None:
-        silent_at = max(token.updated_at, last or token.updated_at) + silent_for
-        again = [at for at in newer if at.replace(minute=0, second=0, microsecond=0) >= silent_at]
-    return min(newer, default=None), max(newer, default=None), last, min(again, default=None)
+        silent_at = max(token.updated_at, last or T0, refused_until or T0) + silent_for
+        again = [at for at in newer if _hour(at) >= silent_at]
+    return (
+        min(newer, default=None),
+        max(newer, default=None),
+        last,
+        refused_until,
+        min(again, default=None),
+    )
+
+
+def _hour(at: datetime) -> datetime:
+    """When the hour of an instant began."""
+    return at.replace(minute=0, second=0, microsecond=0)
 
 
 def _on_their_way(rotations: Sequence[Underway], at: datetime) -> RotationFigures:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.errors import TokenExpired
+from domain.errors import NetworkNotAllowed, TokenExpired
 from domain.scim_token.events import RotationFinished
 from domain.secret import Secret
 from projections.audit_trail import view as audit_trail
@@ -187,6 +187,34 @@ def test_time_in_which_nobody_could_be_let_in_is_no_silence(
                 w.clock.advance(5 * MINUTE)
                 await w.use(secret)
                 await w.rounds(teller)
+            await call(w, newer, 6 * HOUR, teller)
+            assert [cause for cause, _ in await finishes(w, token_id)] == ["silent"]
+        assert_consistent(database)
+
+    run(main())
+
+
+def test_a_client_that_is_refused_elsewhere_is_not_silent(database: Database, run: Run) -> None:
+    """Whoever has set the networks has forgotten where it calls from, and mends that in the
+    morning.
+    """
+    office, cloud = "192.0.2.1", "198.51.100.1"
+
+    async def main() -> None:
+        async with weeks(database) as w, w.teller() as teller:
+            token_id, older = await w.create()
+            _, newer = await w.ledger.rotate_scim_token(token_id, by=ADA)
+            await w.use(older, source=cloud)
+            await w.ledger.allow_networks(token_id, [office], by=ADA)
+            for _ in range(8 * 3):
+                w.clock.advance(20 * MINUTE)
+                await w.use(newer, source=office)
+                with pytest.raises(NetworkNotAllowed):
+                    await w.use(older, source=cloud)
+                await w.rounds(teller)
+            await w.ledger.allow_networks(token_id, [office, cloud], by=ADA)
+            await w.rounds(teller)
+            await w.use(older, source=cloud)
             await call(w, newer, 6 * HOUR, teller)
             assert [cause for cause, _ in await finishes(w, token_id)] == ["silent"]
         assert_consistent(database)

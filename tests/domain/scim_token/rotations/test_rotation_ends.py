@@ -191,6 +191,13 @@ class TestFinish:
         in_use = SecretsInUse("02020202", T2, T4, at)
         given(*ROTATING).when(finish(in_use, at)).records(finished()[0])
 
+    def test_a_client_that_is_refused_is_not_silent(self) -> None:
+        at = T4 + 45 * MINUTE
+        too_soon = SecretsInUse("02020202", T1, T4, at, T2 + MILLISECOND)
+        given(*ROTATING).when(finish(too_soon, at)).stays_silent()
+        in_use = SecretsInUse("02020202", T1, T4, at, T2)
+        given(*ROTATING).when(finish(in_use, at)).records(finished()[0])
+
     @pytest.mark.parametrize(
         "change",
         [(suspended(T2 - MINUTE), resumed(T2)), (changed(T2, name="Entra"),)],
