@@ -33,30 +33,40 @@ WITH_LENGTH: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody"
 CHUNKED: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
 TO_THE_END: Final = b"HTTP/1.1 200 OK\r\n\r\nbody"
 NAME: Final = "scim.test"
+AUTHORITY: Final = "authority.test"
 
 Serve = Callable[[socket.socket], None]
 
 
 @cache
-def certificate(name: str = "127.0.0.1", *, for_days: float = 1, since_days: float = 9) -> bytes:
-    """Key and certificate of an address or a name, signed by itself (PEM). Days before now, and
-    after.
+def _key(_: str) -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+@cache
+def certificate(
+    name: str = "127.0.0.1", *, by: str | None = None, for_days: float = 1, since_days: float = 9
+) -> bytes:
+    """Key and certificate of an address or a name (PEM). Days before now, and after.
+
+    by: who signed it; None for itself.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
-    named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject, issuer = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, by or name)
+    )
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()
-        .subject_name(named)
-        .issuer_name(named)
-        .public_key(key.public_key())
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(_key(name).public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=since_days))
         .not_valid_after(now + timedelta(days=for_days))
         .add_extension(x509.SubjectAlternativeName([_general_name(name)]), False)
-        .sign(key, hashes.SHA256())
+        .sign(_key(by or name), hashes.SHA256())
     )
-    return key.private_bytes(
+    return _key(name).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
@@ -168,10 +178,13 @@ def test_an_answer_is_whole_when_its_own_end_has_come(
 @pytest.mark.parametrize(
     ("pem", "is_trusted", "reason"),
     [
-        (
-            certificate(),
-            False,
-            "SSL_CERT_FILE names the authorities to trust, and is read at the start",
+        *(
+            (pem, False, "SSL_CERT_FILE names the authorities to trust, and is read at the start")
+            for pem in (
+                certificate(),
+                certificate(by=AUTHORITY),
+                certificate(by=AUTHORITY) + certificate(AUTHORITY),
+            )
         ),
         (certificate("127.0.0.9"), True, "SCIM_UPSTREAM_URL needs a name that the certificate has"),
         (certificate(for_days=-1), True, "certificate has expired"),
