@@ -31,7 +31,7 @@ def plain_network(text: str, *, is_strict: bool = False) -> Network:
     address, slash, length = text.partition("/")
     network = ip_network(address.partition("%")[0] + slash + length, strict=is_strict)
     mapped = getattr(network.network_address, "ipv4_mapped", None)
-    if mapped is None or network.prefixlen < _MAPPED_LENGTH:
+    if mapped is None:  # nor has one that is wider than all of IPv4: it begins before that
         return network
     return IPv4Network((mapped, network.prefixlen - _MAPPED_LENGTH))
 

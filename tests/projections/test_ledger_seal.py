@@ -95,7 +95,7 @@ def test_it_is_of_these_bytes_for_ever(database: Database) -> None:
 
 def test_an_empty_ledger_has_the_seal_of_nothing(database: Database) -> None:
     with psycopg.connect(database.app, autocommit=True) as connection:
-        assert seal_ledger(connection) == OF_NOTHING
+        assert seal_ledger(connection) == OF_NOTHING == read_seal(str(OF_NOTHING))
         assert check_seals(connection, [OF_NOTHING]) is None
         damage = check_seals(connection, [Seal(1, bytes(32))])
     assert str(damage) == "event 1: it is missing, and was sealed"

@@ -2,10 +2,12 @@
 
 import asyncio
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
+import psycopg
 import pytest
 
+from domain.errors import StoreUnavailable
 from domain.postgres import read_pool
 from domain.postgres.connection import IDLED_S
 from domain.postgres.read_pool import ReadPool
@@ -134,3 +136,40 @@ def test_who_leaves_as_the_answer_comes_leaves_the_connection_as_good_as_before(
             await pool.close()
 
     asyncio.run(main())
+
+
+_WITHIN_S: Final = 0.8
+"""Half of what the server itself works on a read for."""
+_END: Any = "SELECT {}(pid) FROM pg_stat_activity WHERE query = %s AND state = 'active'"
+
+
+@pytest.mark.parametrize(
+    ("ends", "is_asked_once_more"), [("pg_terminate_backend", True), ("pg_cancel_backend", False)]
+)
+def test_only_what_a_lost_connection_was_asked_is_asked_once_more_and_in_the_same_time(
+    database: Database, ends: str, *, is_asked_once_more: bool
+) -> None:
+    """What the server gave up on it would give up on again; and a second try has no time of its
+    own.
+    """
+    statement = "SELECT pg_sleep(8)"
+
+    async def main() -> float:
+        loop, pool = asyncio.get_running_loop(), ReadPool(database.app, timeout_s=_WITHIN_S)
+        async with await psycopg.AsyncConnection.connect(database.owner, autocommit=True) as owner:
+            try:
+                began_at = loop.time()
+                asking = asyncio.create_task(pool.fetch(statement))
+                while not await (
+                    await owner.execute(_END.format(ends), [statement], prepare=False)
+                ).fetchall():
+                    await asyncio.sleep(0.01)
+                with pytest.raises(StoreUnavailable):
+                    await asking
+                return loop.time() - began_at
+            finally:
+                await pool.close()
+
+    took_s = asyncio.run(main())
+    assert is_asked_once_more == (took_s > _WITHIN_S * 0.9)
+    assert took_s < 1.6 * _WITHIN_S

@@ -78,6 +78,18 @@ def test_what_is_no_certificate_is_refused_in_one_way(data: st.DataObject) -> No
         return
 
 
+def test_of_what_is_cut_off_or_something_else_nothing_is_read() -> None:
+    """Wherever its ends stand, and whichever part of those around them is no SEQUENCE."""
+    whole = der()
+    both_ends = whole.index(bytes.fromhex("301e170d"))
+    fields = whole.index(0x30, 1)
+    cut_off = [whole[:at] for at in range(len(whole))]
+    others = [whole[:at] + b"\x31" + whole[at + 1 :] for at in (0, fields, both_ends)]
+    for each in cut_off + others:
+        with pytest.raises(ValueError, match="no certificate in DER"):
+            validity(each)
+
+
 def test_a_file_has_several_and_more_than_certificates(tmp_path: Path) -> None:
     path = tmp_path / "chain.pem"
     first, second = certificate(for_days=5), certificate(for_days=50)

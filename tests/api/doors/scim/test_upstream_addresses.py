@@ -11,8 +11,12 @@ from typing import Any, Final
 import pytest
 import uvloop
 
+from api.doors.client_address import ClientAddresses
 from api.doors.scim import pool as pools
 from api.doors.scim.pool import Origin, Pool
+from api.doors.scim.proxy import Upstream
+from api.settings import Settings
+from tests.api.doors.scim.test_upstream_framing import Request, send
 from tests.conftest import Run
 
 NAME: Final = "scim.test"
@@ -143,3 +147,32 @@ def test_a_name_that_nobody_looks_up_in_time_is_not_waited_for(
     began_at = time.monotonic()
     run(story())
     assert time.monotonic() - began_at < 3
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        (f"http://{NAME}", 80),
+        (f"https://{NAME}", 443),
+        (f"https://{NAME}/tenant/scim", 443),
+        (f"http://{NAME}:8443", 8443),
+        (f"https://{NAME}:80", 80),
+    ],
+)
+def test_an_address_without_a_port_means_that_of_its_scheme(
+    run: Run, url: str, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[tuple[str, int]] = []
+
+    async def story() -> int:
+        async def found(host: str, port: int, **_: object) -> list[Any]:
+            looked_up.append((host, port))
+            return []
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+        upstream = Upstream(Settings(scim_upstream_url=url), ClientAddresses())
+        sent: list[Any] = await send(upstream, Request([], 0, "", "GET"), "x")
+        return int(sent[0]["status"])
+
+    assert run(story()) == 502
+    assert looked_up == [(NAME, port)]

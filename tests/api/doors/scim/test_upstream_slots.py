@@ -285,6 +285,7 @@ def test_an_idle_connection_is_hung_up_once(
                 pool.close()
             await asyncio.sleep(0.1)
             assert not connection.is_usable
+            assert not pool._idle, "nothing is kept of what was hung up"
             assert pool.kept() is None
 
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -32,32 +32,52 @@ RESETS: Final = struct.pack("ii", 1, 0)
 WITH_LENGTH: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody"
 CHUNKED: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
 TO_THE_END: Final = b"HTTP/1.1 200 OK\r\n\r\nbody"
+NAME: Final = "scim.test"
+AUTHORITY: Final = "authority.test"
 
 Serve = Callable[[socket.socket], None]
 
 
 @cache
-def certificate(name: str = "127.0.0.1", *, for_days: float = 1, since_days: float = 9) -> bytes:
-    """Key and certificate of an address, signed by itself (PEM). Days before now, and after."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+def _key(_: str) -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+@cache
+def certificate(
+    name: str = "127.0.0.1", *, by: str | None = None, for_days: float = 1, since_days: float = 9
+) -> bytes:
+    """Key and certificate of an address or a name (PEM). Days before now, and after.
+
+    by: who signed it; None for itself.
+    """
+    subject, issuer = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, by or name)
+    )
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()
-        .subject_name(named)
-        .issuer_name(named)
-        .public_key(key.public_key())
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(_key(name).public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=since_days))
         .not_valid_after(now + timedelta(days=for_days))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(name))]), False)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.SubjectAlternativeName([_general_name(name)]), False)
+        .sign(_key(by or name), hashes.SHA256())
     )
-    return key.private_bytes(
+    return _key(name).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     ) + made.public_bytes(serialization.Encoding.PEM)
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 @contextmanager
@@ -158,10 +178,13 @@ def test_an_answer_is_whole_when_its_own_end_has_come(
 @pytest.mark.parametrize(
     ("pem", "is_trusted", "reason"),
     [
-        (
-            certificate(),
-            False,
-            "SSL_CERT_FILE names the authorities to trust, and is read at the start",
+        *(
+            (pem, False, "SSL_CERT_FILE names the authorities to trust, and is read at the start")
+            for pem in (
+                certificate(),
+                certificate(by=AUTHORITY),
+                certificate(by=AUTHORITY) + certificate(AUTHORITY),
+            )
         ),
         (certificate("127.0.0.9"), True, "SCIM_UPSTREAM_URL needs a name that the certificate has"),
         (certificate(for_days=-1), True, "certificate has expired"),
@@ -187,6 +210,47 @@ def test_a_certificate_that_is_not_good_is_told_with_the_remedy(
     assert start["status"] == 502
     assert told.startswith("its certificate is not good: ")
     assert told.endswith(reason)
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize(
+    ("has", "is_good"), [(NAME, True), ("other.scim.test", False), ("127.0.0.1", False)]
+)
+def test_a_certificate_is_good_for_the_name_that_was_asked_and_for_no_address_that_it_led_to(
+    *,
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    has: str,
+    is_good: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever answers for a name in the network may say any address; and the upstream is told which
+    of its names is meant (RFC 6066 §3).
+    """
+    context, meant = server_context(tmp_path / "its.pem", certificate(has)), []
+    context.sni_callback = lambda _, name, __: meant.append(name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "its.pem"))
+
+    async def story(port: int) -> tuple[list[Any], list[str]]:
+        loop = asyncio.get_running_loop()
+        resolve = loop.getaddrinfo
+
+        async def found(_: str, port: int, **options: Any) -> list[Any]:
+            return await resolve("127.0.0.1", port, **options)
+
+        monkeypatch.setattr(loop, "getaddrinfo", found)
+        return await asked(f"https://{NAME}:{port}")
+
+    with (
+        serving(answering(WITH_LENGTH, "in order", context)) as port,
+        asyncio.Runner(loop_factory=new_loop) as runner,
+    ):
+        (start, *_), reasons = runner.run(story(port))
+    assert start["status"] == (200 if is_good else 502)
+    assert [reason.rpartition("; ")[2] for reason in reasons] == (
+        [] if is_good else ["SCIM_UPSTREAM_URL needs a name that the certificate has"]
+    )
+    assert meant == [NAME]
 
 
 def _reads_and_hangs_up(peer: socket.socket) -> None:
