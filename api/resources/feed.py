@@ -16,7 +16,6 @@ from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from api.admission import requires
-from api.doors.client_address import reached
 from api.errors import BadRequest, FieldError
 from api.http.deadline import Deadline, deadline_of
 from api.http.json_body import StrictRequest
@@ -137,7 +136,7 @@ async def follow_events(  # noqa: PLR0917 - the query of the feed
     events, next_ = await _await_events(
         service, caller, narrow, after, deadline, limit=limit, wait_s=wait
     )
-    source = f"{request.scope['scheme']}://{_authority(request)}/events"
+    source = f"{service.doors.client_addresses.base_url(request.scope)}/events"
     again = [
         ("after", next_),
         ("limit", limit),
@@ -185,11 +184,6 @@ async def _await_events(
             return page.events, after
         # Who waited half a minute may have been revoked meanwhile.
         caller = await admitted_again(service, caller, Permission.AUDIT_READ)
-
-
-def _authority(request: StrictRequest) -> str:
-    """Host and port by which the client knows this ledger."""
-    return request.headers.get("host") or reached(request.scope)
 
 
 def _cloud_event(event: AuditEvent, source: str) -> CloudEvent:

@@ -282,3 +282,22 @@ def until_over(service: RunningService, caller: Caller) -> UUID:
     while service.client.get("/scim-token", auth=caller, headers=FROM).status_code == 200:
         later()
     return caller.id
+
+
+@pytest.mark.parametrize(
+    ("by", "source"),
+    [
+        (
+            {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "ledger.example.com"},
+            "https://ledger.example.com/events",
+        ),
+        ({"Host": "ledger.example.com"}, "http://ledger.example.com/events"),
+    ],
+)
+def test_a_collector_is_told_the_address_by_which_it_knows_the_ledger(
+    behind: RunningService, by: dict[str, str], source: str
+) -> None:
+    """Through a proxy that ends TLS, too."""
+    caller = behind.api_token(Permission.AUDIT_READ)
+    answer = behind.client.get("/events", auth=caller, params={"limit": 1}, headers=by)
+    assert [event["source"] for event in answer.json()] == [source]
