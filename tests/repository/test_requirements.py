@@ -22,6 +22,7 @@ FILES: Final = (
     "requirements-dev.txt",
     "requirements-docs.txt",
     "requirements-gateways.txt",
+    "requirements-ha.txt",
     "requirements-leaks.txt",
     "requirements-traces.txt",
 )
