@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -58,6 +59,14 @@ def _as_account(user: int, group: int) -> list[str]:
         return []
     may_read = (f"--{kind}-caps=+dac_read_search" for kind in ("inh", "ambient"))
     return ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", *may_read]
+
+
+class Role(StrEnum):
+    """As Patroni calls it. CONFIRMING: the standby that commits wait for."""
+
+    LEADER = "leader"
+    CONFIRMING = "sync_standby"
+    FOLLOWING = "replica"
 
 
 class Node:
@@ -179,28 +188,21 @@ class Ensemble:
                 return {member["name"]: member for member in told["members"]}
         return {}
 
-    def leader(self) -> Node:
-        """Whom Patroni names, once there is one."""
-        return self._until_named("leader")
+    def who(self, role: Role) -> Node:
+        """Who has it, once there is one that runs."""
+        until(lambda: self._named(role) is not None, what=role, tell=self.said)
+        named = self._named(role)
+        assert named is not None
+        return named
 
-    def confirming(self) -> Node:
-        """The standby that commits wait for, once there is one."""
-        return self._until_named("sync_standby")
-
-    def until_another(self, role: str, old: Node) -> None:
+    def until_another(self, role: Role, old: Node) -> None:
         """Wait until it has passed to one that runs."""
         until(
             lambda: self._named(role) not in {None, old},
             timeout_s=PASSES_WITHIN_S, what=f"another {role}", tell=self.said,
         )  # fmt: skip
 
-    def _until_named(self, role: str) -> Node:
-        until(lambda: self._named(role) is not None, what=role, tell=self.said)
-        named = self._named(role)
-        assert named is not None
-        return named
-
-    def _named(self, role: str) -> Node | None:
+    def _named(self, role: Role) -> Node | None:
         running = {
             name
             for name, each in self.members().items()
@@ -211,9 +213,9 @@ class Ensemble:
     def is_whole(self) -> bool:
         """One leads, the others follow it, and one of them confirms where that is asked for."""
         states = sorted((each["role"], each["state"]) for each in self.members().values())
-        second = "sync_standby" if self._is_strict else "replica"
+        second = Role.CONFIRMING if self._is_strict else Role.FOLLOWING
         return states == [
-            ("leader", "running"), ("replica", STREAMING), (second, STREAMING)
+            (Role.LEADER, "running"), (Role.FOLLOWING, STREAMING), (second, STREAMING)
         ]  # fmt: skip
 
     def settle(self) -> None:
@@ -235,7 +237,7 @@ class Ensemble:
 
     def switch_over(self) -> Node:
         """As an operator does on a maintenance day; who leads afterwards."""
-        old, new = self.leader(), self.confirming()
+        old, new = self.who(Role.LEADER), self.who(Role.CONFIRMING)
         answer = httpx.post(
             f"{old.url}/switchover", json={"leader": old.name, "candidate": new.name},
             trust_env=False, timeout=60,

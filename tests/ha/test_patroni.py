@@ -4,7 +4,7 @@ nothing that was answered is lost, nobody revoked is let in, and the service is 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from signal import SIGCONT, SIGKILL, SIGSTOP
@@ -19,7 +19,7 @@ from tests.faults.host import Host
 from tests.faults.own_server import send
 from tests.faults.use_load import Load, Population, populate
 from tests.faults.well import full_service_in_time
-from tests.ha.patroni import Ensemble, Node, ensemble, needs_patroni
+from tests.ha.patroni import Ensemble, Node, Role, ensemble, needs_patroni
 from tests.ha.revoker import Revoker
 from tests.presenting import ENVOY, FORWARD, INTROSPECT, NGINX, UNLIMITED, VERIFY, Verdict
 from tests.raw_http import run
@@ -52,65 +52,60 @@ class World:
 
 Remedy: TypeAlias = Callable[[], None]
 """Takes a trouble away again."""
+Trouble: TypeAlias = Callable[[Ensemble], Remedy]
+"""Returns once it is noticed."""
 
 
-def operator_switches_over(three: Ensemble) -> Remedy:
+def switched_over(three: Ensemble) -> Remedy:
     """As on a maintenance day."""
     three.switch_over()
     return nothing
 
 
-def server_is_killed(three: Ensemble) -> Remedy:
+def server_killed(three: Ensemble) -> Remedy:
     """Patroni stays, and starts it again or lets another lead."""
-    send(three.leader().server_pids(), SIGKILL)
+    send(three.who(Role.LEADER).server_pids(), SIGKILL)
     return nothing
 
 
-def leader_is_killed(three: Ensemble) -> Remedy:
+def killed(role: Role) -> Trouble:
     """Patroni and its server, as by a power failure."""
-    old = three.leader()
-    old.kill()
-    three.until_another("leader", old)
-    return old.start
+
+    def strike(three: Ensemble) -> Remedy:
+        old = three.who(role)
+        old.kill()
+        three.until_another(role, old)
+        return old.start
+
+    return strike
 
 
-def leader_hangs(three: Ensemble) -> Remedy:
-    """Nobody fences it: it goes on as a primary for a moment, beside the one that took over."""
-    old = three.leader()
-    pids = old.all_pids()
-    send(pids, SIGSTOP)
-    three.until_another("leader", old)
-    return lambda: send(pids, SIGCONT)
+def hung(role: Role) -> Trouble:
+    """A leader that nobody fences goes on as a primary for a moment, beside the one that took over.
+    To the primary, a standby that hangs is the same as a cut between the two.
+    """
+
+    def strike(three: Ensemble) -> Remedy:
+        old = three.who(role)
+        pids = old.all_pids()
+        send(pids, SIGSTOP)
+        three.until_another(role, old)
+        return lambda: send(pids, SIGCONT)
+
+    return strike
 
 
-def leader_loses_etcd(three: Ensemble) -> Remedy:
+def leader_cut_from_etcd(three: Ensemble) -> Remedy:
     """It steps down by itself, before another one may lead."""
-    old = three.leader()
+    old = three.who(Role.LEADER)
     three.cut_from_etcd(old)
-    three.until_another("leader", old)
+    three.until_another(Role.LEADER, old)
     return lambda: three.mend(old)
 
 
-def confirming_standby_is_killed(three: Ensemble) -> Remedy:
-    """The other one confirms from now on."""
-    lost = three.confirming()
-    lost.kill()
-    three.until_another("sync_standby", lost)
-    return lost.start
-
-
-def confirming_standby_hangs(three: Ensemble) -> Remedy:
-    """To the primary the same as a cut between the two."""
-    hung = three.confirming()
-    pids = hung.all_pids()
-    send(pids, SIGSTOP)
-    three.until_another("sync_standby", hung)
-    return lambda: send(pids, SIGCONT)
-
-
-def both_standbys_are_killed(three: Ensemble) -> Remedy:
+def both_standbys_killed(three: Ensemble) -> Remedy:
     """Nobody confirms, so nobody is let in until one is back."""
-    leader = three.leader()
+    leader = three.who(Role.LEADER)
     lost = [node for node in three.nodes if node is not leader]
     for node in lost:
         node.kill()
@@ -124,18 +119,15 @@ def nothing() -> None:
     """Is left to be done."""
 
 
-TROUBLES: Final = {
-    strike.__name__: strike
-    for strike in (
-        operator_switches_over,
-        server_is_killed,
-        leader_is_killed,
-        leader_hangs,
-        leader_loses_etcd,
-        confirming_standby_is_killed,
-        confirming_standby_hangs,
-        both_standbys_are_killed,
-    )
+TROUBLES: Final[Mapping[str, Trouble]] = {
+    "switched over": switched_over,
+    "server killed": server_killed,
+    "leader killed": killed(Role.LEADER),
+    "leader hung": hung(Role.LEADER),
+    "leader cut from etcd": leader_cut_from_etcd,
+    "confirming standby killed": killed(Role.CONFIRMING),
+    "confirming standby hung": hung(Role.CONFIRMING),
+    "both standbys killed": both_standbys_killed,
 }
 
 

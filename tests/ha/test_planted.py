@@ -10,7 +10,7 @@ import uvloop
 
 from tests.faults.own_server import send
 from tests.faults.use_load import Load, YesWithoutRecord, populate
-from tests.ha.patroni import Ensemble, ensemble, needs_patroni
+from tests.ha.patroni import Ensemble, Role, ensemble, needs_patroni
 from tests.presenting import FORWARD, NGINX, UNLIMITED, VERIFY
 from tests.raw_http import run
 from tests.service import running_service, until
@@ -24,7 +24,7 @@ ANSWERS: Final = 300
 @contextmanager
 def cut_off_standbys(three: Ensemble) -> Iterator[None]:
     """They hear nothing more of the leader, which does not mind; their Patroni would mend it."""
-    leader = three.leader()
+    leader = three.who(Role.LEADER)
     others = [node for node in three.nodes if node is not leader]
     minders = [pid for node in others for pid in node.patroni_pids()]
     send(minders, SIGSTOP)
@@ -36,7 +36,7 @@ def cut_off_standbys(three: Ensemble) -> Iterator[None]:
     yield
     leader.kill()
     send(minders, SIGCONT)
-    three.until_another("leader", leader)
+    three.until_another(Role.LEADER, leader)
 
 
 def test_without_a_standby_that_confirms_a_use_that_was_let_in_is_lost() -> None:
