@@ -173,3 +173,51 @@ def test_only_what_a_lost_connection_was_asked_is_asked_once_more_and_in_the_sam
     took_s = asyncio.run(main())
     assert is_asked_once_more == (took_s > _WITHIN_S * 0.9)
     assert took_s < 1.6 * _WITHIN_S
+
+
+def test_what_is_given_back_to_a_closed_pool_is_closed(database: Database) -> None:
+    """Nobody would ever close it."""
+
+    async def story() -> None:
+        pool = ReadPool(database.app, size=2)
+        async with pool.connection() as lent:
+            await pool.close()
+            await lent.execute("SELECT 1")
+        assert (lent.closed, pool._idle) == (True, [])
+
+    asyncio.run(story())
+
+
+def test_a_connection_in_the_middle_of_something_is_lent_to_nobody(database: Database) -> None:
+    """Its snapshot would be of the past, and its locks another's."""
+
+    async def story() -> None:
+        pool = ReadPool(database.app, size=1)
+        try:
+            async with pool.connection() as lent:
+                await lent.execute("BEGIN")
+            assert lent.closed
+        finally:
+            await pool.close()
+
+    asyncio.run(story())
+
+
+def test_the_second_try_is_over_a_connection_that_is_made_for_it(database: Database) -> None:
+    """Whatever ended one that was kept has ended those beside it, too."""
+
+    async def story() -> None:
+        async with open_proxy(database.app) as proxy:
+            pool = ReadPool(proxy.conninfo, size=3)
+            try:
+                asks = [pool.fetch("SELECT 1, pg_sleep(0.05)::text") for _ in range(pool.size)]
+                await asyncio.gather(*asks)
+                for pooled in pool._idle:
+                    pooled.planned_at -= IDLED_S
+                proxy.black_hole()
+                assert len(pool._idle) == pool.size
+                assert await pool.fetch("SELECT 1") == [(1,)]
+            finally:
+                await pool.close()
+
+    asyncio.run(story())
