@@ -170,7 +170,7 @@ class ReadPool:
             self.instruments.timed_out.add("connection")
             raise
         except asyncio.CancelledError:
-            if not lease.cancelled():  # its turn came in the same moment
+            if not lease.cancelled() and lease.exception() is None:  # its turn came meanwhile
                 self._free_slot()
             raise
         finally:

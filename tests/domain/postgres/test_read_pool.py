@@ -1,6 +1,7 @@
 """What a connection for reads forgets, and when."""
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import Any, Final
 
@@ -221,3 +222,33 @@ def test_the_second_try_is_over_a_connection_that_is_made_for_it(database: Datab
                 await pool.close()
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("is_granted", [False, True])
+def test_who_leaves_as_the_wait_ends_leaves_as_many_places_as_there_were(
+    database: Database, *, is_granted: bool
+) -> None:
+    """It ends by a place that has come, or because none did in time."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        pool = ReadPool(database.app, size=1, timeout_s=0.05)
+        held = await pool.take()
+        waits = asyncio.create_task(pool.take())
+        await asyncio.sleep(0)
+        if is_granted:
+            await pool.give_back(held, is_lost=False)
+            waits.cancel()
+        else:
+            loop.call_later(pool.timeout_s, waits.cancel)
+            time.sleep(2 * pool.timeout_s)  # so that both are due at once
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+        if is_granted:
+            held = await pool.take()
+        with pytest.raises(StoreUnavailable, match="became free"):
+            await pool.take()
+        await pool.give_back(held, is_lost=False)
+        await pool.close()
+
+    asyncio.run(main())
