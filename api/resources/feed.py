@@ -16,6 +16,7 @@ from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from api.admission import requires
+from api.doors.client_address import reached
 from api.errors import BadRequest, FieldError
 from api.http.deadline import Deadline, deadline_of
 from api.http.json_body import StrictRequest
@@ -136,7 +137,7 @@ async def follow_events(  # noqa: PLR0917 - the query of the feed
     events, next_ = await _await_events(
         service, caller, narrow, after, deadline, limit=limit, wait_s=wait
     )
-    source = f"{service.doors.client_addresses.base_url(request.scope)}/events"
+    source = f"{_address(request, service)}/events"
     again = [
         ("after", next_),
         ("limit", limit),
@@ -184,6 +185,15 @@ async def _await_events(
             return page.events, after
         # Who waited half a minute may have been revoked meanwhile.
         caller = await admitted_again(service, caller, Permission.AUDIT_READ)
+
+
+def _address(request: StrictRequest, service: Service) -> str:
+    """Ours as the client knows it, in whatever spelling: it tells ledgers apart, and leads nobody
+    anywhere.
+    """
+    origin = service.doors.client_addresses.origin(request.scope)
+    host = origin.host or request.headers.get("host") or reached(request.scope)
+    return f"{origin.scheme}://{host}"
 
 
 def _cloud_event(event: AuditEvent, source: str) -> CloudEvent:
