@@ -23,10 +23,10 @@ from tests.faults.host import created, presented
 from tests.service import running_service, until
 
 LOSES_USES: Final = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
 WHERE datname = current_database() AND query LIKE '%ledger.record_uses%' AND pid <> pg_backend_pid()
 """
-"""The connection that uses have."""
+"""The connection that uses have: it is gone, and not only told to go."""
 
 
 def test_a_refusal_is_told_until_an_append_succeeds() -> None:
@@ -237,7 +237,7 @@ def test_a_database_without_a_connection_left_is_told_in_words(database: Databas
         owner.autocommit = True
         owner.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 0").format(name))
         owner.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         answer = service.client.get("/readyz")
