@@ -232,6 +232,6 @@ def is_silent(in_use: SecretsInUse, *, changed_at: datetime, rule: FinishRule) -
     again_at, last_at = in_use.newer_again_at, in_use.newer_last_at
     if again_at is None or last_at is None:
         return False
-    heard_at = (in_use.older_last_at, in_use.older_refused_until)
-    silent_since = max(at or changed_at for at in (changed_at, *heard_at))
+    heard_at = (changed_at, in_use.older_last_at, in_use.older_refused_until)
+    silent_since = max(at for at in heard_at if at is not None)
     return again_at >= silent_since + rule.silent_for and last_at >= again_at + rule.used_apart
