@@ -4,7 +4,6 @@ of its own.
 
 import asyncio
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -15,14 +14,8 @@ from typing import Any
 
 import httpx
 
+from tests.gateways.programs import free_port
 from tests.service import until
-
-
-def free_port() -> int:
-    """Of this machine, free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Link:

@@ -22,7 +22,8 @@ from domain.postgres.embedded.account import ServerAccount
 from tests import postgres_programs
 from tests.conftest import APP_ROLE, Database
 from tests.faults.own_server import process_tree, send
-from tests.ha.etcd import Link, Links, etcd, free_port
+from tests.gateways.programs import free_port
+from tests.ha.etcd import Link, Links, etcd
 from tests.ready_cluster import copy_cluster, new_base
 from tests.service import until
 
