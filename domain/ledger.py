@@ -11,8 +11,8 @@ from typing import Final, Self
 
 from domain.command_handlers.api_tokens import ApiTokenCommands
 from domain.command_handlers.leaks import LeakCommands
-from domain.command_handlers.losses import LossCommands
 from domain.command_handlers.networks import NetworkCommands
+from domain.command_handlers.operations import OperationCommands
 from domain.command_handlers.policies import PolicyCommands
 from domain.command_handlers.presentations import PresentationCommands
 from domain.command_handlers.revocations import RevocationCommands
@@ -52,7 +52,7 @@ class TokenLedger(
     LeakCommands,
     ApiTokenCommands,
     PolicyCommands,
-    LossCommands,
+    OperationCommands,
     LedgerApplication,
 ):
     """The ledger of SCIM tokens and of the API tokens that manage them.

@@ -5,6 +5,10 @@ folded as it passes, and what is stored of it is read in the snapshot in which i
 snapshot is as short as a slice of the ledger: one that is held keeps the dead rows of the doors'
 tables alive. A stream is never held, however long it is. What is wrong is named by its place;
 nothing of its content is shown.
+
+Events that have left the ledger for the archive are missing in their streams. How many these are
+stands in the ledger, and so does how many uses they stand for: no more and no fewer may be missing,
+up to where the archive reaches.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,14 +18,22 @@ from ipaddress import ip_interface
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import msgspec
 from psycopg import Connection
 from psycopg.rows import args_row
 
 from domain.errors import LedgerError
 from domain.event import Aggregate, Recorded
-from domain.eventstore.aggregates import EndedSecret, MovedSecret, decode_state, fold_rows
+from domain.eventstore.aggregates import (
+    EndedSecret,
+    MovedSecret,
+    decode_state,
+    fold_rows,
+    past_gap,
+)
 from domain.eventstore.event_registry import REGISTRY, EventRegistry
 from domain.postgres.sql_file import statements
+from projections.archive.gaps import Gaps
 from projections.kept_rows import NO_STREAM, SLICE, Damage, Damaged, check_kept_rows, snapshot
 
 STREAMS: Final = 2_000
@@ -31,11 +43,15 @@ _SQL: Final = statements("projections", "ledger_check.sql")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How much was looked at, and the first thing that is wrong; None when nothing is."""
+    """How much was looked at, and the first thing that is wrong; None when nothing is.
+
+    archived: how many events are in the archive alone.
+    """
 
     events: int
     streams: int
     damage: Damage | None
+    archived: int = 0
 
 
 class _Row(NamedTuple):
@@ -63,12 +79,14 @@ class _Stored(NamedTuple):
 class _Stream:
     """One stream, as far as it was folded.
 
-    kind: what its first topic says. position: of its last event. moved, ended: as of `fold_rows`.
+    kind: what its first topic says. position: of its last event. missing: how many are in the
+    archive alone. moved, ended: as of `fold_rows`.
     """
 
     kind: str
     aggregate: Aggregate | None = None
     position: int = 0
+    missing: int = 0
     moved: list[MovedSecret] = field(default_factory=list)
     ended: list[EndedSecret] = field(default_factory=list)
 
@@ -89,14 +107,15 @@ def check_ledger(
 
     connection: autocommit, the app role. report: told the number of events looked at, now and then.
     """
-    count = _Count(report)
+    count, gaps = _Count(report), Gaps(connection)
     try:
         _check_order(connection)
-        _check_streams(connection, registry, count)
+        _check_streams(connection, registry, count, gaps)
+        gaps.check()
         check_kept_rows(connection)
     except Damaged as damaged:
-        return Checked(count.events, count.streams, damaged.damage)
-    return Checked(count.events, count.streams, None)
+        return Checked(count.events, count.streams, damaged.damage, gaps.missing)
+    return Checked(count.events, count.streams, None, gaps.missing)
 
 
 class _Count:
@@ -126,7 +145,9 @@ def _check_order(connection: Connection) -> None:
             return
 
 
-def _check_streams(connection: Connection, registry: EventRegistry, count: _Count) -> None:
+def _check_streams(
+    connection: Connection, registry: EventRegistry, count: _Count, gaps: Gaps
+) -> None:
     """Slice by slice; a stream is compared with what is stored of it in the
     snapshot that showed its end.
     """
@@ -143,21 +164,24 @@ def _check_streams(connection: Connection, registry: EventRegistry, count: _Coun
                     finished.append(stream)
                     stream = None
                 stream = stream or _Stream(row.topic.partition(".")[0])
-                _fold(stream, row, registry)
+                _fold(stream, row, registry, gaps)
             if stream is not None and not is_more:
                 finished.append(stream)
             for start in range(0, len(finished), STREAMS):
-                _check_stored(connection, finished[start : start + STREAMS])
+                _check_stored(connection, finished[start : start + STREAMS], gaps)
         if rows:
             after = rows[-1].originator_id, rows[-1].version
         count.add(events=len(rows), streams=len(finished))
 
 
-def _fold(stream: _Stream, row: _Row, registry: EventRegistry) -> None:
+def _fold(stream: _Stream, row: _Row, registry: EventRegistry, gaps: Gaps) -> None:
     """One event further. Raises Damaged."""
     before = stream.aggregate
     where = f"event {row.position} ({row.topic}, version {row.version} of {row.originator_id})"
     expected = 1 if before is None else before.version + 1
+    if before is not None and row.version > expected and gaps.may_be(stream.kind, stream.position):
+        stream.missing += row.version - expected
+        before, expected = past_gap(before, row.version - 1), row.version
     if row.version != expected:
         raise Damaged(where, f"version {expected} is missing before it")
     if row.position <= stream.position:
@@ -176,7 +200,7 @@ def _fold(stream: _Stream, row: _Row, registry: EventRegistry) -> None:
     stream.aggregate, stream.position = after, row.position
 
 
-def _check_stored(connection: Connection, streams: Sequence[_Stream]) -> None:
+def _check_stored(connection: Connection, streams: Sequence[_Stream], gaps: Gaps) -> None:
     by_id = {stream.folded.id: stream for stream in streams}
     ids = list(by_id)
     secrets: dict[UUID, set[tuple[Any, ...]]] = {id_: set() for id_ in ids}
@@ -187,7 +211,8 @@ def _check_stored(connection: Connection, streams: Sequence[_Stream]) -> None:
             stream = by_id.pop(stored.originator_id, None)
             if stream is None:
                 raise Damaged(f"the head of {stored.originator_id}", "there is more than one")
-            _check_row(stream, stored)
+            _check_row(stream, stored, gaps)
+            gaps.missing += stream.missing
             _check_secrets(stream, secrets[stored.originator_id])
 
 
@@ -196,12 +221,15 @@ def _spelled(networks: str) -> str:
     return ",".join(str(ip_interface(each)) for each in networks.split(","))
 
 
-def _check_row(stream: _Stream, stored: _Stored) -> None:
+def _check_row(stream: _Stream, stored: _Stored, gaps: Gaps) -> None:
     replayed = stream.folded
     if stored.version is None or stored.uses is None:
         raise Damaged(f"the head of {replayed.id}", "it is missing")
     if stored.state is None:
         raise Damaged(f"the state row of {replayed.id}", "it is missing")
+    if stream.missing and stored.uses > replayed.uses:
+        gaps.uses += stored.uses - replayed.uses
+        replayed = msgspec.structs.replace(replayed, uses=stored.uses)  # type: ignore[type-var]
     for column in ("version", "last_used_at", "uses"):
         if getattr(stored, column) != getattr(replayed, column):
             raise Damaged(

@@ -7,6 +7,9 @@ of the same events differs where one of them was changed, taken away or put betw
 The seal of no events is 32 zero bytes; of more it is SHA-256 of the seal of all but the last and of
 the hash of the last. Which bytes an event has says `ledger_seal.sql`; they hold no secret, and a
 seal tells nothing of them.
+
+Of a stretch that is in the archive, the ledger keeps the seal and not all events: a seal of more
+goes on from there, and one of less is checked against the files (`archive/check.py`).
 """
 
 import re
@@ -16,6 +19,7 @@ from typing import Final, NamedTuple
 
 from psycopg import Connection
 
+from domain.eventstore.archive.stretches import stretches
 from domain.postgres.sql_file import statements
 from projections.kept_rows import SLICE, Damage, snapshot
 
@@ -55,7 +59,18 @@ def seal_ledger(connection: Connection, *, report: Callable[[int], None] = lambd
     """
     with snapshot(connection):
         (newest,) = connection.execute(_SQL["newest"]).fetchone() or (0,)
-    return next(_seals(connection, [newest], report))
+    return next(_seals(connection, archived(connection), [newest], report))
+
+
+def sealed_up_to(connection: Connection, start: Seal, until: int) -> Seal:
+    """The seal of all events up to a position, from that of those before."""
+    return next(_seals(connection, start, [until], lambda _: None))
+
+
+def archived(connection: Connection) -> Seal:
+    """The seal of all events that are in the archive, as the ledger has it."""
+    last = next(reversed(stretches(connection)), None)
+    return OF_NOTHING if last is None else Seal(last.until, bytes.fromhex(last.seal))
 
 
 def check_seals(
@@ -64,27 +79,36 @@ def check_seals(
     """Whether all these events are still those that were sealed; else between which two seals the
     first difference is.
 
-    seals: in any order, one at most of each position. connection, report: as of `seal_ledger`.
+    seals: in any order, one at most of each position; those of a part of what is in the archive are
+    left out. connection, report: as of `seal_ledger`.
     """
-    kept, before = sorted(seals), 0
-    now = _seals(connection, [seal.position for seal in kept], report)
+    start, before = archived(connection), 0
+    kept = sorted(seal for seal in seals if seal.position >= start.position)
+    now = _seals(connection, start, [seal.position for seal in kept], report)
     for seal, found in zip(kept, now, strict=True):
-        if found.position != seal.position:
-            return Damage(f"event {seal.position}", "it is missing, and was sealed")
-        if found.hash != seal.hash:
-            where = f"events {before + 1} to {seal.position}"
-            return Damage(where, "they are not those that were sealed")
+        if (damage := difference(seal, found, before)) is not None:
+            return damage
         before = seal.position
     return None
 
 
+def difference(kept: Seal, now: Seal, before: int) -> Damage | None:
+    """Whether the events are still those of a seal. before: the position of the seal before it."""
+    if now.position != kept.position:
+        return Damage(f"event {kept.position}", "it is missing, and was sealed")
+    if now.hash != kept.hash:
+        where = f"events {before + 1} to {kept.position}"
+        return Damage(where, "they are not those that were sealed")
+    return None
+
+
 def _seals(
-    connection: Connection, positions: Iterable[int], report: Callable[[int], None]
+    connection: Connection, start: Seal, positions: Iterable[int], report: Callable[[int], None]
 ) -> Iterator[Seal]:
     """The seal up to each of these positions, which ascend, in one pass. Where there is no event at
-    a position, it is that of the last one before it.
+    a position, it is that of the last one before it. start: of all events before these.
     """
-    events, (last, hash_) = 0, OF_NOTHING
+    events, (last, hash_) = 0, start
     for until in positions:
         is_more = True
         while is_more:
@@ -92,8 +116,8 @@ def _seals(
                 row = cursor.execute(_SQL["slice"], [last, until, SLICE]).fetchone()
             assert row is not None
             count, newest, hashes = row
-            for start in range(0, count * _HASH_BYTES, _HASH_BYTES):
-                hash_ = sha256(hash_ + hashes[start : start + _HASH_BYTES]).digest()
+            for place in range(0, count * _HASH_BYTES, _HASH_BYTES):
+                hash_ = sha256(hash_ + hashes[place : place + _HASH_BYTES]).digest()
             last, is_more, events = newest or last, count >= SLICE, events + count
             report(events)
         yield Seal(last, hash_)

@@ -30,6 +30,7 @@ from api.cli.leaks.find import find_leaked
 from api.cli.leaks.pattern import pattern
 from api.cli.leaks.report import report_leak
 from api.cli.ledger import verify
+from api.cli.ledger.archive import archive
 from api.cli.recover import recover
 from api.cli.scim_tokens import (
     change,
@@ -127,6 +128,7 @@ for sub in (
     app.command(sub)
 app.command(verify.verify)
 app.command(verify.seal)
+app.command(archive)
 app.command(backup.backup)
 app.command(backup.restore)
 app.command(recover)

@@ -10,6 +10,7 @@ import msgspec
 from domain import policy
 from domain.api_token import events as api_token_events
 from domain.api_token import token as api_token
+from domain.archive import extended as archive
 from domain.event import Aggregate, Event, Recorded, SecretRow
 from domain.keyring import retirement as keyring
 from domain.losses import declared as losses
@@ -38,6 +39,7 @@ KINDS: Final = {
         AggregateKind("policy", policy.Policy, policy.evolve),
         AggregateKind("pepper", keyring.Keyring, keyring.evolve),
         AggregateKind("ledger", losses.DeclaredLosses, losses.evolve),
+        AggregateKind("archive", archive.Archive, archive.evolve),
         AggregateKind("refusal_tally", refusal_tally.RefusalTally, refusal_tally.evolve),
     )
 }
@@ -59,6 +61,14 @@ def name_of(aggregate: Aggregate) -> str:
 def evolve(aggregate: Aggregate | None, recorded: Recorded) -> Aggregate:
     """Fold one recorded event into the state of whichever aggregate it belongs to."""
     return kind_of(recorded).evolve(aggregate, recorded)
+
+
+def past_gap(aggregate: Aggregate, version: int) -> Aggregate:
+    """The aggregate behind events that are in the archive alone: uses and refusals, whose last
+    ones the ledger still has. How often it was used is of those alone that it has.
+    """
+    found: Aggregate = msgspec.structs.replace(aggregate, version=version)  # type: ignore[type-var]
+    return found
 
 
 def encode_state(aggregate: Aggregate) -> bytes:

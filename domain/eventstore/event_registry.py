@@ -17,6 +17,7 @@ import msgspec
 
 from domain import policy
 from domain.api_token import events as api_token
+from domain.archive import extended as archive
 from domain.errors import LedgerError
 from domain.event import Event
 from domain.keyring import retirement as keyring
@@ -110,6 +111,7 @@ REGISTRY = EventRegistry(
         *policy.EVENTS,
         *keyring.EVENTS,
         *losses.EVENTS,
+        *archive.EVENTS,
         *refusal_tally.EVENTS,
     ]
 )

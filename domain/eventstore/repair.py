@@ -9,7 +9,7 @@ beside it (`ledger.repaired_events`), so nothing is changed in silence and every
 apart later.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -24,7 +24,8 @@ from domain.api_token import events as api_token
 from domain.errors import LedgerError, PepperMismatch
 from domain.event import Aggregate, Event, Recorded
 from domain.eventstore import append
-from domain.eventstore.aggregates import EndedSecret, MovedSecret, fold_rows
+from domain.eventstore.aggregates import EndedSecret, MovedSecret, fold_rows, past_gap
+from domain.eventstore.archive.stretches import stretches
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import AHEAD_MAX, skew_of
 from domain.eventstore.peppers.fingerprints import require_pepper
@@ -234,13 +235,15 @@ def _derive_all(connection: Connection, first: int) -> int:
 
 def _derive(connection: Connection, ids: Sequence[UUID]) -> None:
     """Heads, states and secrets of these streams, from their events."""
+    until = max((stretch.until for stretch in stretches(connection)), default=0)
+    counted = _counted(connection, ids) if until else {}
     with connection.cursor(name="streams", binary=True) as cursor:
         cursor.itersize = _BATCH
         rows = cursor.execute(_SQL["replay"], [list(ids)])
         ended: list[EndedSecret] = []
         moved: list[MovedSecret] = []
         states = {
-            id_: _fold(stream, ended, moved)
+            id_: _fold(stream, ended, moved, archived_until=until, uses=counted.get(id_, 0))
             for id_, stream in groupby(rows, key=lambda row: row[0])
         }
     held = [row for state in states.values() for row in state.secret_rows()]
@@ -252,13 +255,32 @@ def _derive(connection: Connection, ids: Sequence[UUID]) -> None:
     connection.execute(_SQL["name_secrets"], [after, shown_as])
 
 
+def _counted(connection: Connection, ids: Sequence[UUID]) -> Mapping[UUID, int]:
+    return dict(connection.execute(_SQL["uses"], [list(ids)]).fetchall())
+
+
 def _fold(
-    stream: Iterable[tuple[Any, ...]], ended: list[EndedSecret], moved: list[MovedSecret]
+    stream: Iterable[tuple[Any, ...]],
+    ended: list[EndedSecret],
+    moved: list[MovedSecret],
+    *,
+    archived_until: int,
+    uses: int,
 ) -> Aggregate:
-    """The state; into `ended` the secrets that it let go, into `moved` those digested anew."""
+    """The state; into `ended` the secrets that it let go, into `moved` those digested anew.
+
+    archived_until: up to which position events may be in the archive alone. uses: what the head
+    says, which is believed where some are.
+    """
     state: Aggregate | None = None
-    for id_, version, at, command_id, topic, stored in stream:
+    before, is_whole = 0, True
+    for id_, version, at, command_id, topic, stored, position in stream:
+        if state is not None and version > state.version + 1 and before < archived_until:
+            state, is_whole = past_gap(state, version - 1), False
         recorded = Recorded(id_, version, at, command_id, REGISTRY.decode(topic, stored))
-        state = fold_rows(state, recorded, moved=moved, ended=ended)
+        state, before = fold_rows(state, recorded, moved=moved, ended=ended), position
     assert state is not None
-    return state
+    if is_whole:
+        return state
+    counted: Aggregate = msgspec.structs.replace(state, uses=max(uses, state.uses))  # type: ignore[type-var]
+    return counted

@@ -470,6 +470,12 @@ BEGIN
     ) THEN
         RETURN;
     END IF;
+    IF found.notification_id IS NULL AND known_position <= (
+        SELECT (convert_from(state, 'UTF8')::jsonb ->> 'until')::bigint FROM ledger.events
+        WHERE originator_id = '052a60ae-2392-51d8-831d-2c89b24e0294' ORDER BY originator_version DESC LIMIT 1
+    ) THEN
+        RETURN;
+    END IF;
     SELECT * INTO newest FROM ledger.events ORDER BY notification_id DESC LIMIT 1;
     RAISE EXCEPTION USING ERRCODE = 'SL003', MESSAGE = CASE
         WHEN newest.notification_id IS NULL THEN format(

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from domain import policy
 from domain.api_token import events as api_token
+from domain.archive import extended as archive
 from domain.event import Actor, Event
 from domain.keyring import retirement as keyring
 from domain.losses import declared as losses
@@ -151,6 +152,9 @@ DETAILS: Final[Mapping[type[Event], Callable[[Any], Detail]]] = {
         event.reason,
         event.declared_by,
         _noted(losses.in_words(event)),
+    ),
+    archive.Extended: lambda event: Detail(
+        actor=event.archived_by, how=_noted(archive.in_words(event))
     ),
     refusal_tally.Counted: lambda event: Detail(
         event.reason, None, Presentation(event.door), event.count

@@ -29,6 +29,11 @@ def key_of(token_id: UUID, secret: str | None, at: datetime, address: str = "") 
     return token_id.bytes + (secret or UNTOLD).encode() + hour_key(at) + address.encode()
 
 
+def token_of(key: bytes) -> UUID:
+    """Whose row it is."""
+    return UUID(bytes=key[:16])
+
+
 def hour_key(at: datetime) -> bytes:
     """The part of a key that says which hour it is."""
     return ((at - EPOCH) // HOUR).to_bytes(4, "big")

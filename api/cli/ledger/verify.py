@@ -8,14 +8,28 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from cyclopts import Parameter
+from psycopg import Connection
 
 from api.cli.console import LINE_EVERY_S, AsJson, DataDir, connection, show
 from domain.errors import InvalidValue
+from projections.archive.check import check_archive
 from projections.follow.low_priority import give_way
+from projections.kept_rows import Damage
 from projections.ledger_check import check_ledger
-from projections.ledger_seal import Seal, check_seals, read_seal, seal_ledger
+from projections.ledger_seal import (
+    OF_NOTHING,
+    Seal,
+    archived,
+    check_seals,
+    read_seal,
+    seal_ledger,
+)
 
 EMPTY: Final = 3
+
+Archive = Annotated[
+    Path | None, Parameter(help="Directory of the archive: its files are compared, too.")
+]
 
 ExpectEvents = Annotated[
     bool, Parameter(help=f"An empty ledger is a failure, too: exit code {EMPTY}.")
@@ -29,6 +43,7 @@ def verify(
     *,
     expect_events: ExpectEvents = False,
     seals: Seals = None,
+    archive: Archive = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> int:
@@ -37,9 +52,11 @@ def verify(
     Exit code 1 when not.
     """
     kept = () if seals is None else _read(seals)
+    if archive is not None and not archive.is_dir():
+        raise InvalidValue("--archive", "must be a directory")
     with connection(data_dir) as opened, _counted("verify", as_json=as_json) as report:
         give_way(opened)
-        rewritten = check_seals(opened, kept, report=report)
+        rewritten = _rewritten(opened, kept, archive, report)
         verified = check_ledger(opened, report=report)
     damage = rewritten or verified.damage
     told = {
@@ -47,12 +64,38 @@ def verify(
         "streams": verified.streams,
         "damage": None if damage is None else str(damage),
     }
+    if verified.archived:
+        told["archived"] = verified.archived
     show(told, as_json=as_json)
     if verified.events == 0 and verified.damage is None:
         print("scim-ledger: this is an empty ledger: nothing was proven", file=sys.stderr)
     if damage is None and verified.events == 0 and expect_events:
         return EMPTY
     return 0 if damage is None else 1
+
+
+def _rewritten(
+    opened: Connection,
+    seals: Sequence[Seal],
+    archive: Path | None,
+    report: Callable[[int], None],
+) -> Damage | None:
+    """What is not as it was sealed. A seal of events that have left the ledger needs the archive:
+    whoever owns the database could say of any that they have left it. Raises InvalidValue.
+    """
+    reaches = archived(opened).position
+    of_archive = [each for each in seals if OF_NOTHING.position < each.position < reaches]
+    if archive is not None:
+        damage = check_archive(opened, archive, of_archive, report=report)
+        if damage is not None:
+            return damage
+    elif of_archive:
+        raise InvalidValue(
+            "--archive",
+            f"{len(of_archive)} of the seals are of events in the archive: name its directory, or "
+            f"give those from event {reaches} on alone",
+        )
+    return check_seals(opened, seals, report=report)
 
 
 def seal(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:

@@ -74,8 +74,16 @@ SELECT DISTINCT originator_id FROM ledger.events WHERE notification_id >= %s;
 -- Returns: one row an event.
 -- Order: stream, version.
 -- Index: events_pkey.
-SELECT originator_id, originator_version, at, command_id, topic, state FROM ledger.events
-WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version;
+SELECT originator_id, originator_version, at, command_id, topic, state, notification_id
+FROM ledger.events WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version;
+
+-- name: uses
+-- How often streams were used, as their heads say: of those of which events are in the archive
+-- alone.
+-- Returns: stream and uses; no row where there is no head.
+-- Index: stream_heads_pkey.
+SELECT originator_id, max(uses) FROM ledger.stream_heads
+WHERE originator_id = ANY(%s) GROUP BY originator_id;
 
 -- name: forget_derived
 -- What is kept beside the events of some streams, before it is stored anew. A secret that no event

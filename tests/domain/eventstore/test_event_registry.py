@@ -12,6 +12,7 @@ import pytest
 from domain import policy
 from domain.api_token import events as api_token
 from domain.api_token.permissions import Permission
+from domain.archive import extended as archive
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY, EventRegistry, UnreadableEvent, Upcaster
 from domain.keyring import retirement as keyring
@@ -279,6 +280,17 @@ MEANT: dict[str, Event] = {
     ),
     "ledger.loss_declared.v1.minimal": losses.LossDeclared(
         after=None, until=150, known=None, declared_by=OPERATOR, reason="seen by the SIEM"
+    ),
+    "archive.extended.v1": archive.Extended(
+        after=120,
+        until=4_000,
+        before=T1,
+        events=3_880,
+        removed=3_700,
+        uses=9_001,
+        seal="5e" * 32,
+        file_digest="0f" * 32,
+        archived_by=NAMED_OPERATOR,
     ),
     "refusal_tally.counted.v1": refusal_tally.Counted(
         reason="unknown", door="scim", minute=T0, count=17

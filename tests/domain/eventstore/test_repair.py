@@ -50,6 +50,7 @@ INSTANTS: Final = {
     ("scim_token.old_secret_still_used.v1", "used_at"): "stays as it was told, and counts likewise",
     ("api_token.rotated.v1", "overlap_until"): "moves with the event",
     ("api_token.created.v1", "expires_at"): "moves with the event, unless it was asked for",
+    ("archive.extended.v1", "before"): "long before whatever a clock of now has jumped over",
     ("refusal_tally.counted.v1", "minute"): "of the clock of whoever counted; names the stream",
 }
 """What a repair does with each instant inside an event."""

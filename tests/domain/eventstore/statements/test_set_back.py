@@ -128,7 +128,7 @@ def test_the_stretch_is_what_is_ahead_and_its_streams_are_read_whole(
     assert of_stretch == [(row[0], row[3], row[4], row[6]) for row in behind]
     assert sorted(touched) == sorted({(row[1],) for row in behind})
     assert replayed == [
-        (row[1], row[2], row[4], row[5], row[3], row[6])
+        (row[1], row[2], row[4], row[5], row[3], row[6], row[0])
         for row in sorted(rows, key=lambda row: row[1:3])
         if row[1] in {stream(each) for each in asked}
     ]

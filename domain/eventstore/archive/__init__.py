@@ -1,0 +1,1 @@
+"""What leaves the ledger once it stands in files, and what is known of it afterwards."""

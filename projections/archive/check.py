@@ -1,0 +1,82 @@
+"""Check the archive: its files are those that the ledger tells of, and what the ledger still has of
+their events is the same.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from psycopg import Connection
+
+from domain.archive.extended import LEAVING
+from domain.eventstore.archive.stretches import stretches
+from projections.archive.segment import (
+    ArchivedEvent,
+    SegmentUnusable,
+    file_name,
+    read_segment,
+    sealed_with,
+    stored_events,
+)
+from projections.kept_rows import SLICE, Damage, Damaged
+from projections.ledger_seal import OF_NOTHING, Seal, difference
+
+_OTHER: Final = "it is not what the archive says"
+
+
+def check_archive(
+    connection: Connection,
+    directory: Path,
+    seals: Iterable[Seal] = (),
+    *,
+    report: Callable[[int], None] = lambda _: None,
+) -> Damage | None:
+    """The first thing that is wrong with the archive, or differs between it and the ledger.
+
+    connection: autocommit, the app role. seals: of events that are in the archive, in any order,
+    one at most of each position. report: told the number of events looked at, now and then.
+    """
+    kept = deque(sorted(seal for seal in seals if seal != OF_NOTHING))
+    seal, sealed = OF_NOTHING, 0
+    try:
+        for count, event in enumerate(_compared(connection, directory), start=1):
+            seal = sealed_with(seal, event)
+            if kept and kept[0].position <= event.position:
+                damage = difference(kept[0], seal, sealed)
+                if damage is not None:
+                    return damage
+                sealed = kept.popleft().position
+            if count % SLICE == 0:
+                report(count)
+    except SegmentUnusable as error:
+        return Damage("the archive", str(error))
+    except Damaged as damaged:
+        return damaged.damage
+    return None
+
+
+def _compared(connection: Connection, directory: Path) -> Iterator[ArchivedEvent]:
+    """The events of the archive, each compared with the ledger's."""
+    for stretch in stretches(connection):
+        path = directory / file_name(stretch.after, stretch.until)
+        yield from _same(
+            read_segment(path, digest=stretch.file_digest),
+            stored_events(connection, stretch.after, stretch.until),
+        )
+
+
+def _same(
+    archived: Iterator[ArchivedEvent], stored: Iterator[ArchivedEvent]
+) -> Iterator[ArchivedEvent]:
+    there = next(stored, None)
+    for event in archived:
+        if there is not None and there.position <= event.position:
+            if there != event:
+                raise Damaged(f"event {there.position}", _OTHER)
+            there = next(stored, None)
+        elif event.topic not in LEAVING:
+            raise Damaged(f"event {event.position}", "the archive has it, and the ledger has not")
+        yield event
+    if there is not None:
+        raise Damaged(f"event {there.position}", _OTHER)

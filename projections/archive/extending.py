@@ -1,0 +1,94 @@
+"""Extend the archive: stretch by stretch, each is in its file and on record before anything of it
+leaves the views, and then the ledger.
+
+Cut off anywhere, the next run goes on: a file without a record is written again, and what is on
+record and has not left yet leaves first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from psycopg import Connection
+
+from domain.archive.extended import Stretch
+from domain.eventstore.archive.removal import removable, remove, require_owner
+from domain.eventstore.archive.stretches import Span, count, last_before, next_span, take_turn
+from projections.archive.forgetting import batches, forget, views_held
+from projections.archive.segment import write_segment
+from projections.ledger_seal import Seal, archived
+
+
+class Extent(NamedTuple):
+    """events: how many are written out. removed: how many of the ledger's are not needed more."""
+
+    events: int
+    removed: int
+
+
+def planned(app: Connection, before: datetime) -> Extent:
+    """What a run would do, in one piece. before: see `horizon`."""
+    after = archived(app).position
+    until = last_before(app, before, after=after)
+    positions, _ = removable(app, until or after)
+    return Extent(0 if until is None else count(app, after=after, until=until), len(positions))
+
+
+@dataclass(frozen=True, slots=True)
+class Extending:
+    """One run.
+
+    app: autocommit, the app role. owner: autocommit, the role that may delete events.
+    directory: of the archive. record: stores that a stretch is archived, durably.
+    """
+
+    app: Connection
+    owner: Connection
+    directory: Path
+    record: Callable[[Stretch], None]
+
+    def run(self, before: datetime, *, report: Callable[[Span], None] = lambda _: None) -> Extent:
+        """All that is before an instant, which is a full hour. report: told each stretch.
+
+        Raises MayNotRemove, AnotherExtends, ViewsNotReady, Damaged, UnreadableEvent, OSError.
+        """
+        take_turn(self.app)
+        require_owner(self.owner)
+        start = archived(self.app)
+        events, removed = 0, self._remove(start.position)
+        while span := next_span(self.app, after=start.position, horizon=before):
+            with views_held(self.app, until=span.until):
+                pass  # or nothing is begun
+            of_it, start = self._written(span, start)
+            events += of_it
+            removed += self._remove(span.until)
+            report(span)
+        return Extent(events, removed)
+
+    def _written(self, span: Span, start: Seal) -> tuple[int, Seal]:
+        manifest, seal = write_segment(self.app, self.directory, start=start, until=span.until)
+        positions, uses = removable(self.app, span.until)
+        self.record(
+            Stretch(
+                after=span.after,
+                until=span.until,
+                before=span.before,
+                events=manifest.events,
+                removed=len(positions),
+                uses=uses,
+                seal=seal.hash.hex(),
+                file_digest=manifest.sha256,
+            )
+        )
+        return manifest.events, seal
+
+    def _remove(self, until: int) -> int:
+        positions, _ = removable(self.app, until)
+        if positions:
+            with views_held(self.app, until=until):
+                forget(self.app, positions, until=until)
+                for some in batches(positions):
+                    remove(self.owner, some)
+        return len(positions)

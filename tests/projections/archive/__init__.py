@@ -1,0 +1,1 @@
+"""The archive: what leaves the ledger, and what stays as it was."""
