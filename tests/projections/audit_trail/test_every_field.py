@@ -17,6 +17,7 @@ from msgspec.structs import asdict, fields, replace
 from domain import policy
 from domain.api_token import events as api_token
 from domain.api_token.permissions import Permission
+from domain.archive import extended as archive
 from domain.event import Actor, Event
 from domain.eventstore.event_registry import REGISTRY
 from domain.keyring import retirement as keyring
@@ -38,6 +39,7 @@ EVENTS: Final[Sequence[type[Event]]] = [
     *api_token.EVENTS,
     *keyring.EVENTS,
     *losses.EVENTS,
+    *archive.EVENTS,
     *refusal_tally.EVENTS,
     *policy.EVENTS,
 ]
@@ -75,6 +77,12 @@ VALUES: Final[Mapping[str, Any]] = {
     "key_generation": 46,
     "after": 50,
     "until": 60,
+    "before": DAYS[8],
+    "events": 51,
+    "removed": 52,
+    "uses": 53,
+    "seal": "54" * 32,
+    "file_digest": "55" * 32,
     "known": losses.KnownEvent(61, UUID(int=62), 63, UUID(int=64)),
     "team_id": ENTRY.stream_team,
     "user_id": UUID(int=71),
@@ -159,6 +167,13 @@ OF_ONE: Final[Mapping[tuple[type[Event], str], Callable[[Any], Told]]] = {
     (losses.LossDeclared, "after"): _in_note(lambda after: f"events {after + 1} to"),
     (losses.LossDeclared, "until"): _in_note(str),
     (losses.LossDeclared, "known"): _not,
+    (archive.Extended, "after"): _in_note(lambda after: f"events {after + 1} to"),
+    (archive.Extended, "until"): _in_note(lambda until: f"to {until}"),
+    (archive.Extended, "removed"): _in_note(lambda removed: f"{removed} left the ledger"),
+    **{
+        (archive.Extended, name): _not
+        for name in ("before", "events", "uses", "seal", "file_digest")
+    },
     (policy.Set, "rules"): _in_note(lambda _: "max_lifetime_days 43, max_live_tokens 44"),
 }
 VALUES_OF_ONE: Final[Mapping[tuple[type[Event], str], Any]] = {
