@@ -5,7 +5,7 @@ Cut off anywhere, the next run goes on: a file without a record is written again
 record and has not left yet leaves first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from domain.archive.extended import Stretch
 from domain.eventstore.archive.removal import removable, remove, require_owner
 from domain.eventstore.archive.stretches import Span, count, last_before, next_span, take_turn
 from projections.archive.forgetting import batches, forget, views_held
-from projections.archive.segment import write_segment
+from projections.archive.segment import Manifest, write_segment
 from projections.ledger_seal import Seal, archived
 
 
@@ -57,38 +57,37 @@ class Extending:
         take_turn(self.app)
         require_owner(self.owner)
         start = archived(self.app)
-        events, removed = 0, self._remove(start.position)
+        left_over, _ = removable(self.app, start.position)
+        self._remove(left_over, start.position)
+        events, removed = 0, len(left_over)
         while span := next_span(self.app, after=start.position, horizon=before):
             with views_held(self.app, until=span.until):
                 pass  # or nothing is begun
-            of_it, start = self._written(span, start)
-            events += of_it
-            removed += self._remove(span.until)
+            leaving, uses = removable(self.app, span.until)
+            manifest, start = write_segment(self.app, self.directory, start=start, until=span.until)
+            self.record(_stretch(span, manifest, start, removed=len(leaving), uses=uses))
+            self._remove(leaving, span.until)
+            events, removed = events + manifest.events, removed + len(leaving)
             report(span)
         return Extent(events, removed)
 
-    def _written(self, span: Span, start: Seal) -> tuple[int, Seal]:
-        manifest, seal = write_segment(self.app, self.directory, start=start, until=span.until)
-        positions, uses = removable(self.app, span.until)
-        self.record(
-            Stretch(
-                after=span.after,
-                until=span.until,
-                before=span.before,
-                events=manifest.events,
-                removed=len(positions),
-                uses=uses,
-                seal=seal.hash.hex(),
-                file_digest=manifest.sha256,
-            )
-        )
-        return manifest.events, seal
+    def _remove(self, leaving: Sequence[int], until: int) -> None:
+        if not leaving:
+            return
+        with views_held(self.app, until=until):
+            forget(self.app, leaving, until=until)
+            for some in batches(leaving):
+                remove(self.owner, some)
 
-    def _remove(self, until: int) -> int:
-        positions, _ = removable(self.app, until)
-        if positions:
-            with views_held(self.app, until=until):
-                forget(self.app, positions, until=until)
-                for some in batches(positions):
-                    remove(self.owner, some)
-        return len(positions)
+
+def _stretch(span: Span, manifest: Manifest, seal: Seal, *, removed: int, uses: int) -> Stretch:
+    return Stretch(
+        after=span.after,
+        until=span.until,
+        before=span.before,
+        events=manifest.events,
+        removed=removed,
+        uses=uses,
+        seal=seal.hash.hex(),
+        file_digest=manifest.sha256,
+    )
