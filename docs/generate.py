@@ -22,6 +22,7 @@ from api.http.problem_types import PROBLEM_TYPES
 from api.settings import Settings
 from domain import policy
 from domain.api_token import events as api_token
+from domain.archive import extended as archive
 from domain.event import Event
 from domain.keyring import retirement as keyring
 from domain.losses import declared as losses
@@ -39,6 +40,7 @@ EVENTS: Sequence[type[Event]] = (
     *policy.EVENTS,
     *keyring.EVENTS,
     *losses.EVENTS,
+    *archive.EVENTS,
     *refusal_tally.EVENTS,
 )
 NOTHING = "–"  # noqa: RUF001 - as in the other tables

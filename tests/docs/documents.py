@@ -68,8 +68,11 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/restrict-to-networks.md": dict.fromkeys(
         ("set", "http", "refused", "lift"), "tests/docs/how_to/test_restrict.py"
     ),
+    "docs/how-to/archive.md": dict.fromkeys(
+        ("plan", "remove", "ask", "compare", "rebuild"), "tests/docs/how_to/test_the_past.py"
+    ),
     "docs/how-to/seal-the-ledger.md": dict.fromkeys(
-        ("seal", "compare"), "tests/docs/how_to/test_seal.py"
+        ("seal", "compare"), "tests/docs/how_to/test_the_past.py"
     ),
     "docs/how-to/rotate-a-secret.md": dict.fromkeys(
         ("rotate", "watch", "complete", "cancel"), "tests/docs/test_how_to.py"
