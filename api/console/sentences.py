@@ -37,6 +37,7 @@ HAPPENED: Final[Mapping[str, str]] = {
     "api_token.revoked": "API token revoked",
     "policy.set": "Policy set",
     "pepper.retired": "A key of the pepper retired",
+    "archive.extended": "Old uses and refusals left the ledger, into a file",
     "ledger.loss_declared": "Events declared lost, after a restore of an older state",
     "refusal_tally.counted": "Refused, for no token that is known",
 }

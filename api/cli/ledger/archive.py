@@ -10,7 +10,7 @@ from psycopg import Connection
 
 from api.cli.console import AsJson, DataDir, ask_ledger, caught_up, operator, show
 from api.deployment import owner_conninfo
-from api.settings import Settings
+from api.settings import Settings, load
 from domain.archive.extended import Stretch
 from domain.errors import InvalidValue
 from domain.eventstore.archive.stretches import Span, horizon
@@ -43,10 +43,11 @@ def archive(
 
     The service may run. Takes the owner role (SCIM_LEDGER_OWNER_DATABASE_URL).
     """
-    if not DAYS_MIN <= older_than_days <= DAYS_MAX:
-        raise InvalidValue("--older-than-days", f"must be {DAYS_MIN} to {DAYS_MAX}")
+    load(data_dir=data_dir)  # a contradiction between settings is told before anything else
     if not directory.is_dir() or not is_place(directory):
         raise InvalidValue("DIRECTORY", "must be a directory in which files can be made")
+    if not DAYS_MIN <= older_than_days <= DAYS_MAX:
+        raise InvalidValue("--older-than-days", f"must be {DAYS_MIN} to {DAYS_MAX}")
     with caught_up(data_dir) as settings, open_connection(str(settings.database_url)) as app:
         give_way(app)
         before = horizon(app, timedelta(days=older_than_days))

@@ -127,7 +127,12 @@ def nothing_runs(data_dir: Path) -> bool:
 # C10: only `serve` and `migrate` make a ledger, and `restore` out of a backup
 
 
-OF_ITS_OWN: Final = {"--base-url": "https://ledger.example.com", "--network": "192.0.2.0/24"}
+OF_ITS_OWN: Final = {
+    "--base-url": "https://ledger.example.com",
+    "--network": "192.0.2.0/24",
+    "--older-than-days": "400",
+    "--directory": ".",
+}
 """What is good for one argument alone, by its name."""
 
 
