@@ -3,7 +3,7 @@ views are those of before, and nothing of the past is lost.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -11,8 +11,8 @@ from uuid import UUID
 import msgspec
 import psycopg
 import pytest
+from hypothesis import example, settings
 from hypothesis import given as given_any
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from domain.archive.extended import ARCHIVE_ID
@@ -26,8 +26,16 @@ from projections.ledger_seal import check_seals, seal_ledger
 from projections.rebuild.run import check_view
 from projections.registry import PROJECTIONS
 from tests.conftest import CLOCK_AND_IDS, PEPPER, Database, catch_up, new_database
-from tests.domain.scenario import T0
-from tests.projections.archive.archiving import HOUR, STEPS, TOKENS, Step, archive, facts
+from tests.domain.scenario import MINUTE, T0
+from tests.projections.archive.archiving import (
+    HOUR,
+    SOURCES,
+    STEPS,
+    TOKENS,
+    Step,
+    archive,
+    facts,
+)
 from tests.projections.history import Fact, content, given
 from tests.projections.test_ledger_seal import by_hand, rows_of
 
@@ -129,7 +137,19 @@ def check_views(database: Database, before: Mapping[str, Sequence[str]], gone: s
         assert [check_view(connection, each) for each in PROJECTIONS] == [None] * len(PROJECTIONS)
 
 
+def uses(later: timedelta, *counts: int) -> list[Step]:
+    """Uses of one token from one address; by its second secret where the count is odd."""
+    return [(0, "used", later, SOURCES[0], count) for count in counts]
+
+
+ROTATED: Final[Step] = (0, "rotated", MINUTE, None, 1)
+
+
 @settings(max_examples=5)
+@example(steps=uses(MINUTE, *[2] * 8), ages=[1], size=3)  # some of one hour leave
+@example(steps=uses(25 * MINUTE, *[2] * 9), ages=[3], size=1)  # a stretch ends with an hour
+@example(steps=uses(HOUR, *[2] * 6), ages=[4], size=1)  # what is of the horizon stays
+@example(steps=[*uses(MINUTE, 2, 2), ROTATED, *uses(MINUTE, 2, 2, 3, 3, 3)], ages=[1, 2], size=9)
 @given_any(steps=STEPS, ages=AGES, size=st.integers(1, 12))
 def test_what_the_present_rests_on_stays(
     server: str,
