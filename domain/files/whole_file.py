@@ -68,9 +68,29 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
             require_file(path)  # the block may have taken an hour
             unfinished.rename(path)
+            _keep_names(path.parent)
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
+
+
+def _keep_names(directory: Path) -> None:
+    """Until a directory is on disk, a loss of power takes the names that are new in it.
+
+    As PostgreSQL does, one that may not be read, or lies where directories are not synchronised
+    (FUSE, SMB), is left alone. Raises OSError.
+    """
+    try:
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.EBADF}:
+            raise
+    finally:
+        os.close(opened)
 
 
 def _for_its_owner(name: str, flags: int) -> int:

@@ -77,7 +77,6 @@ class HeadFile:
             before = self.read()
             if before is None or before.position < known.position:
                 self._replace(known)
-                os.fsync(directory)
         finally:
             os.close(directory)
 

@@ -1,6 +1,9 @@
 """A file has its name once it is whole; nothing but a file ever makes way for it."""
 
+import errno
+import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +32,37 @@ def test_it_is_there_once_it_is_whole_and_for_its_owner(tmp_path: Path) -> None:
     write(path, b"another")
     assert path.read_bytes() == b"another"
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_its_content_and_then_its_name_are_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may go once the file is there, such as events that it archives, goes after both."""
+    told: list[tuple[bool, list[str]]] = []
+
+    def fsync(descriptor: int, *, really: Callable[[int], None] = os.fsync) -> None:
+        really(descriptor)
+        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        told.append((is_directory, [each.name for each in tmp_path.iterdir()]))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    write(tmp_path / "file", b"x")
+    (is_directory, before), after = told
+    assert not is_directory
+    assert "file" not in before
+    assert after == (True, ["file"])
+
+
+def test_a_directory_that_cannot_be_synchronised_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    write(tmp_path / "file", b"x")
+    assert (tmp_path / "file").read_bytes() == b"x"
 
 
 def test_what_fails_leaves_all_as_it_was(tmp_path: Path) -> None:
