@@ -11,6 +11,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from domain.errors import LedgerError
 from domain.postgres.sql_file import statements, with_names
 
 SLICE: Final = 10_000
@@ -37,10 +38,12 @@ class Damage:
         return f"{self.where}: {self.what}"
 
 
-class Damaged(Exception):
+class Damaged(LedgerError):
+    """Something is wrong with the ledger; damage: what, and the text is the same."""
+
     def __init__(self, where: str, what: str) -> None:
-        super().__init__(where)
         self.damage = Damage(where, what)
+        super().__init__(str(self.damage))
 
 
 def check_kept_rows(connection: Connection) -> None:

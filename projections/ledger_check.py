@@ -31,6 +31,7 @@ from domain.eventstore.aggregates import (
     fold_rows,
     past_gap,
 )
+from domain.eventstore.archive.stretches import ArchiveDamaged
 from domain.eventstore.event_registry import REGISTRY, EventRegistry
 from domain.postgres.sql_file import statements
 from projections.archive.gaps import Gaps
@@ -109,12 +110,16 @@ def check_ledger(
     """
     count, gaps = _Count(report), Gaps(connection)
     try:
+        gaps.begin()
         _check_order(connection)
         _check_streams(connection, registry, count, gaps)
         gaps.check()
         check_kept_rows(connection)
     except Damaged as damaged:
         return Checked(count.events, count.streams, damaged.damage, gaps.missing)
+    except ArchiveDamaged as error:
+        damage = Damage("the archive", str(error))
+        return Checked(count.events, count.streams, damage, gaps.missing)
     return Checked(count.events, count.streams, None, gaps.missing)
 
 

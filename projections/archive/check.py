@@ -10,12 +10,14 @@ from typing import Final
 from psycopg import Connection
 
 from domain.archive.extended import LEAVING
-from domain.eventstore.archive.stretches import stretches
+from domain.eventstore.archive.stretches import ArchiveDamaged, stretches
 from projections.archive.segment import (
     ArchivedEvent,
+    Manifest,
     SegmentUnusable,
     file_name,
     read_segment,
+    require_manifest,
     sealed_with,
     stored_events,
 )
@@ -38,31 +40,43 @@ def check_archive(
     one at most of each position. report: told the number of events looked at, now and then.
     """
     kept = deque(sorted(seal for seal in seals if seal != OF_NOTHING))
-    seal, sealed = OF_NOTHING, 0
+    sealed = 0
     try:
-        for count, event in enumerate(_compared(connection, directory), start=1):
-            seal = sealed_with(seal, event)
-            if kept and kept[0].position <= event.position:
+        for count, seal in enumerate(_compared(connection, directory), start=1):
+            if kept and kept[0].position <= seal.position:
                 damage = difference(kept[0], seal, sealed)
                 if damage is not None:
                     return damage
                 sealed = kept.popleft().position
             if count % SLICE == 0:
                 report(count)
-    except SegmentUnusable as error:
+    except (SegmentUnusable, ArchiveDamaged) as error:
         return Damage("the archive", str(error))
     except Damaged as damaged:
         return damaged.damage
     return None
 
 
-def _compared(connection: Connection, directory: Path) -> Iterator[ArchivedEvent]:
-    """The events of the archive, each compared with the ledger's."""
+def _compared(connection: Connection, directory: Path) -> Iterator[Seal]:
+    """The seal after each event of the archive, which is compared with the ledger's."""
+    seal = OF_NOTHING
     for stretch in stretches(connection):
         path = directory / file_name(stretch.after, stretch.until)
-        yield from _same(
+        before, found = seal, 0
+        events = _same(
             read_segment(path, digest=stretch.file_digest),
             stored_events(connection, stretch.after, stretch.until),
+        )
+        for event in events:
+            seal, found = sealed_with(seal, event), found + 1
+            yield seal
+        if (str(seal), found) != (f"{stretch.until}:{stretch.seal}", stretch.events):
+            raise SegmentUnusable(f"{path} has other events than the ledger tells of")
+        require_manifest(
+            path,
+            Manifest(
+                stretch.after, stretch.until, found, str(before), str(seal), stretch.file_digest
+            ),
         )
 
 

@@ -61,7 +61,7 @@ class Extending:
         self._remove(left_over, start.position)
         events, removed = 0, len(left_over)
         while span := next_span(self.app, after=start.position, horizon=before):
-            with views_held(self.app, until=span.until):
+            with views_held(self.owner, until=span.until):
                 pass  # or nothing is begun
             leaving, uses = removable(self.app, span.until)
             manifest, start = write_segment(self.app, self.directory, start=start, until=span.until)
@@ -74,7 +74,7 @@ class Extending:
     def _remove(self, leaving: Sequence[int], until: int) -> None:
         if not leaving:
             return
-        with views_held(self.app, until=until):
+        with views_held(self.owner, until=until):
             forget(self.app, leaving, until=until)
             for some in batches(leaving):
                 remove(self.owner, some)

@@ -4,7 +4,7 @@ The trail has a row of each event, and forgets those. An hour of `usage` is coun
 stays of it. The other views rest on no event that leaves.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, LiteralString, TypeVar
 
@@ -16,7 +16,8 @@ from domain.eventstore.event_registry import REGISTRY
 from domain.postgres import binary_arrays
 from domain.postgres.sql_file import statements, with_names
 from projections.audit_trail import view as audit_trail
-from projections.follow.positions import all_positions, live_of
+from projections.follow import locks
+from projections.follow.positions import Position, all_positions, live_of
 from projections.follow.view_version import ViewVersion
 from projections.projection import LogEntry, Projection
 from projections.registry import PROJECTIONS
@@ -25,6 +26,7 @@ from projections.usage import view as usage
 T = TypeVar("T")
 _READ: Final = 10_000
 _SQL: Final = statements("projections.archive", "forgetting.sql")
+_NAMES: Final = frozenset(projection.name for projection in PROJECTIONS)
 _entry: Final[Callable[..., LogEntry]] = LogEntry
 
 
@@ -41,6 +43,7 @@ def batches(all_: Sequence[T]) -> Iterator[Sequence[T]]:
 def views_held(connection: Connection, *, until: int) -> Iterator[None]:
     """In the block no version of a view is begun, and those that there are have come to `until`.
 
+    connection: the owner's, which deletes: what it holds ends with it, and nothing is deleted then.
     Raises ViewsNotReady.
     """
     connection.execute(_SQL["hold_versions"])
@@ -53,38 +56,50 @@ def views_held(connection: Connection, *, until: int) -> Iterator[None]:
 
 
 def _require_ready(connection: Connection, until: int) -> None:
-    live = live_of(connection, PROJECTIONS)
-    for at in all_positions(connection):
+    for at in all_positions(connection):  # once: the views go on meanwhile
         if at.role == "building":
-            raise ViewsNotReady(f"the view {at.name} is being rebuilt: repeat this once it is done")
-        if at.name in live and at != live[at.name]:
+            if _is_built(connection, at):
+                raise ViewsNotReady(
+                    f"the view {at.name} is being rebuilt: repeat this once it is done"
+                )
+        elif at.name in _NAMES and not any(map(at.is_live_of, PROJECTIONS)):
             raise ViewsNotReady(
                 f"another release reads the view {at.name}: finish the upgrade, then repeat this"
             )
-    for name, at in live.items():
-        if at.position < until or at.stopped_at is not None:
+        elif at.name in _NAMES and (at.position < until or at.stopped_at is not None):
             raise ViewsNotReady(
-                f"the view {name} has come to event {at.position} only: scim-ledger projections "
+                f"the view {at.name} has come to event {at.position} only: scim-ledger projections "
                 "list says why"
             )
 
 
+def _is_built(connection: Connection, at: Position) -> bool:
+    """Whether somebody is at it: what a rebuild that was cut off has left is built anew."""
+    if not locks.try_lock_shape(connection, locks.REBUILD, at.name, at.shape):
+        return True
+    locks.unlock(connection, locks.REBUILD, at.name, at.shape)
+    return False
+
+
 def forget(connection: Connection, leaving: Sequence[int], *, until: int) -> None:
-    """Let the live views be those of a ledger without these events, in one transaction.
+    """Let the live views be those of a ledger without these events.
 
     connection: autocommit, the app role. leaving: positions of uses and refusals, up to `until`,
-    which ends with an hour. Repeated, it changes nothing.
+    which ends with an hour. Repeated, it changes nothing, so it is done in several transactions: a
+    row of `usage` is never missing that is to stay, and no transaction is long.
     """
     live = live_of(connection, PROJECTIONS)
-    with connection.transaction():
-        hours = _hours(connection, leaving)
-        counted: dict[Any, Any] = {}
-        usage.PROJECTION.fold(counted, _staying(connection, hours, leaving, until), REGISTRY)
-        trail = live[audit_trail.PROJECTION.name].version
-        _forget(connection, audit_trail.PROJECTION, trail, leaving)
-        version = ViewVersion(connection, usage.PROJECTION, live[usage.PROJECTION.name].version)
-        _forget(connection, usage.PROJECTION, version.number, hours)
-        version.put([row for key, row in counted.items() if key in hours])
+    hours = _hours(connection, leaving)
+    counted: dict[Any, Any] = {}
+    usage.PROJECTION.fold(counted, _staying(connection, hours, leaving, until), REGISTRY)
+    trail = live[audit_trail.PROJECTION.name].version
+    for positions in batches(leaving):
+        _forget(connection, audit_trail.PROJECTION, trail, positions)
+    version = ViewVersion(connection, usage.PROJECTION, live[usage.PROJECTION.name].version)
+    for keys in batches(sorted(hours)):
+        with connection.transaction():
+            _forget(connection, usage.PROJECTION, version.number, keys)
+            version.put([counted[key] for key in keys if key in counted])
 
 
 def _hours(connection: Connection, leaving: Sequence[int]) -> set[bytes]:
@@ -112,15 +127,15 @@ def _staying(
 
 
 def _entries(connection: Connection, statement: LiteralString, asked: Any) -> list[LogEntry]:
+    """Never prepared: a plan that serves all parameters compares each row with each of an array."""
     with connection.cursor(row_factory=args_row(_entry), binary=True) as cursor:
-        return cursor.execute(statement, asked).fetchall()
+        return cursor.execute(statement, asked, prepare=False).fetchall()
 
 
 def _forget(
-    connection: Connection, projection: Projection, version: int, keys: Collection[Any]
+    connection: Connection, projection: Projection, version: int, keys: Sequence[Any]
 ) -> None:
     schema, _, table = projection.table(version).partition(".")
     statement = with_names(_SQL["forget"], table=(schema, table), key=projection.key_column)
     of_key_type = binary_arrays.OF_TYPE[projection.type_of(projection.key_column)]
-    for some in batches(list(keys)):
-        connection.execute(statement, [of_key_type(some)])
+    connection.execute(statement, [of_key_type(keys)])

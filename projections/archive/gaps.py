@@ -20,9 +20,14 @@ class Gaps:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._at_first = self._known = stretches(connection)
+        self._at_first: Sequence[Extended] = ()
+        self._known: Sequence[Extended] = ()
         self.missing = 0
         self.uses = 0
+
+    def begin(self) -> None:
+        """Look at what has left, before the streams. Raises ArchiveDamaged, as all of these do."""
+        self._at_first = self._known = stretches(self._connection)
 
     def may_be(self, kind: str, position: int) -> bool:
         """Whether a stream of this kind may have one behind the event at this position."""

@@ -6,11 +6,13 @@ manifest that says what it holds; the same stands in the ledger.
 """
 
 import gzip
+import stat
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -28,6 +30,7 @@ _SQL: Final = statements("projections.archive", "segment.sql")
 _COMPRESSION: Final = 6
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 
 
 class SegmentUnusable(LedgerError):
@@ -41,11 +44,11 @@ class ArchivedEvent(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields
     bytes.
     """
 
-    position: int
+    position: _Number
     originator_id: UUID
-    originator_version: int
+    originator_version: _Number
     topic: str
-    at: datetime
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
     command_id: UUID
     state: msgspec.Raw
 
@@ -94,7 +97,7 @@ def write_segment(
     if seal != sealed_up_to(connection, start, until):
         raise SegmentUnusable(f"{path} does not read as the ledger does")
     manifest = Manifest(start.position, until, count, str(start), str(seal), digest)
-    with whole_file(path.with_suffix("").with_suffix(".json")) as file:
+    with whole_file(_manifest_of(path)) as file:
         file.write(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     return manifest, seal
 
@@ -160,6 +163,7 @@ def read_segment(path: Path, *, digest: str) -> Iterator[ArchivedEvent]:
     """
     decode = msgspec.json.Decoder(ArchivedEvent).decode
     try:
+        _require_file(path)
         if _digest(path) != digest:
             raise SegmentUnusable(f"{path} is not the file that was written")
         with gzip.open(path) as lines:
@@ -167,8 +171,32 @@ def read_segment(path: Path, *, digest: str) -> Iterator[ArchivedEvent]:
                 yield decode(line)
     except OSError as error:
         raise SegmentUnusable(f"{path}: {error.strerror or 'it cannot be read'}") from error
-    except (EOFError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (EOFError, zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SegmentUnusable(f"{path} is not a segment of an archive") from error
+
+
+def require_manifest(path: Path, manifest: Manifest) -> None:
+    """Raise SegmentUnusable unless this one lies beside the file."""
+    beside = _manifest_of(path)
+    try:
+        _require_file(beside)
+        found = msgspec.json.decode(beside.read_bytes(), type=Manifest)
+    except OSError as error:
+        raise SegmentUnusable(f"{beside}: {error.strerror or 'it cannot be read'}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SegmentUnusable(f"{beside} is not a manifest of an archive") from error
+    if found != manifest:
+        raise SegmentUnusable(f"{beside} says otherwise than the ledger")
+
+
+def _require_file(path: Path) -> None:
+    """Nobody waits for what a named pipe has to say. Raises SegmentUnusable, OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise SegmentUnusable(f"{path} is not a file")
+
+
+def _manifest_of(path: Path) -> Path:
+    return path.with_suffix("").with_suffix(".json")
 
 
 def _digest(path: Path) -> str:

@@ -5,7 +5,9 @@ from typing import Final
 
 from psycopg import Connection
 
+from domain.eventstore.archive.removal import removable
 from domain.postgres.sql_file import statements, with_names
+from projections.ledger_seal import archived
 from projections.projection import Projection
 
 _SQL: Final = statements("projections.rebuild", "sql/compare.sql")
@@ -18,6 +20,8 @@ class Difference:
     Names places and never shows what is there.
 
     key: of the row. columns: those that differ; empty where only one version has the row.
+    is_of_archive: that some events are to leave the ledger still, which the live version may have
+    forgotten: `scim-ledger archive` was cut off.
     """
 
     view: str
@@ -25,8 +29,17 @@ class Difference:
     is_missing: bool
     is_surplus: bool
     columns: tuple[str, ...]
+    is_of_archive: bool = False
 
     def __str__(self) -> str:
+        if self.is_of_archive:
+            return (
+                f"{self._what}, as scim-ledger archive was cut off: repeat it with --remove first"
+            )
+        return self._what
+
+    @property
+    def _what(self) -> str:
         if self.is_missing:
             return f"{self.view}: the row {self.key} is missing"
         if self.is_surplus:
@@ -97,7 +110,11 @@ def first_difference(
     found, is_missing, is_surplus, names = row
     if is_missing or is_surplus:
         names = []
-    return Difference(projection.name, found, is_missing, is_surplus, tuple(names))
+    until = archived(connection).position
+    is_of_archive = until > 0 and len(removable(connection, until)[0]) > 0
+    return Difference(
+        projection.name, found, is_missing, is_surplus, tuple(names), is_of_archive=is_of_archive
+    )
 
 
 def _name(projection: Projection, version: int) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from psycopg import Connection
 
 from api.cli.console import LINE_EVERY_S, AsJson, DataDir, connection, show
 from domain.errors import InvalidValue
+from domain.eventstore.archive.stretches import ArchiveDamaged
 from projections.archive.check import check_archive
 from projections.follow.low_priority import give_way
 from projections.kept_rows import Damage
@@ -83,7 +84,10 @@ def _rewritten(
     """What is not as it was sealed. A seal of events that have left the ledger needs the archive:
     whoever owns the database could say of any that they have left it. Raises InvalidValue.
     """
-    reaches = archived(opened).position
+    try:
+        reaches = archived(opened).position
+    except ArchiveDamaged as error:
+        return Damage("the archive", str(error))
     of_archive = [each for each in seals if OF_NOTHING.position < each.position < reaches]
     if archive is not None:
         damage = check_archive(opened, archive, of_archive, report=report)

@@ -1,5 +1,6 @@
 """The stretches of the ledger that are in the archive, and where the next one ends."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -15,6 +16,7 @@ EVENTS: Final = 250_000
 """About how many events a stretch has, if they are not of one hour."""
 HOUR: Final = timedelta(hours=1)
 
+_HASH: Final = re.compile("[0-9a-f]{64}", re.ASCII)
 _SQL: Final = statements("domain.eventstore.archive", "sql/archive.sql")
 
 
@@ -30,16 +32,30 @@ class AnotherExtends(LedgerError):
     """Another command extends the archive."""
 
 
+class ArchiveDamaged(LedgerError):
+    """What the ledger tells of its archive was changed; the text says where."""
+
+
 def stretches(connection: Connection) -> Sequence[Extended]:
-    """All that are in the archive, the oldest first. Raises UnreadableEvent."""
+    """All that are in the archive, the oldest first. Raises ArchiveDamaged."""
     with connection.transaction():
         rows = connection.execute(_SQL["extensions"], [ARCHIVE_ID]).fetchall()
-    found = []
+    found: list[Extended] = []
     for topic, state in rows:
-        event = REGISTRY.decode(topic, state)
-        assert isinstance(event, Extended), event
+        try:
+            event = REGISTRY.decode(topic, state)
+        except LedgerError:
+            event = None
+        reached = found[-1].until if found else 0
+        if not isinstance(event, Extended) or not _is_next(event, reached):
+            raise ArchiveDamaged(f"what the ledger tells of it behind event {reached} was changed")
         found.append(event)
     return found
+
+
+def _is_next(event: Extended, reached: int) -> bool:
+    hashes = (event.seal, event.file_digest)
+    return event.after == reached < event.until and all(map(_HASH.fullmatch, hashes))
 
 
 def horizon(connection: Connection, older_than: timedelta) -> datetime | None:
