@@ -80,4 +80,5 @@ def _extended(
             print(f"archive: events up to {span.until:,}", file=sys.stderr, flush=True)
 
     with open_connection(owner_conninfo(settings)) as owner:
+        give_way(owner)
         return Extending(app, owner, directory, record).run(before, report=tell)
