@@ -9,6 +9,7 @@ import msgspec
 import psycopg
 import pytest
 
+from domain.archive.extended import ARCHIVE_ID
 from domain.losses.declared import LOSSES_ID
 from tests.conftest import new_database
 from tests.domain.scenario import T0
@@ -55,26 +56,50 @@ def owner(server: str) -> Iterator[psycopg.Connection[Any]]:
         psycopg.connect(database.owner, autocommit=True) as connection,
     ):
         for event, state in zip((*THERE, *DECLARED), states, strict=True):
-            connection.execute(
-                "INSERT INTO ledger.events (notification_id, originator_id, originator_version,"
-                " command_id, topic, at, state) VALUES (%s, %s, %s, %s, 'any', %s, %s)",
-                [*event, T0, state],
-            )
+            put(connection, event, state)
         yield connection
+
+
+def put(connection: psycopg.Connection[Any], event: Event, state: bytes) -> None:
+    connection.execute(
+        "INSERT INTO ledger.events (notification_id, originator_id, originator_version,"
+        " command_id, topic, at, state) VALUES (%s, %s, %s, %s, 'any', %s, %s)",
+        [*event, T0, state],
+    )
+
+
+def said(connection: psycopg.Connection[Any], known: Event) -> str:
+    try:
+        with connection.transaction():
+            connection.execute("SELECT ledger.require_known(%s, %s, %s, %s)", known)
+    except psycopg.Error as error:
+        return f"{error.sqlstate}: {error}"
+    return ""
 
 
 def test_an_event_is_known_if_it_is_there_in_all_that_names_it_or_was_declared_lost(
     owner: psycopg.Connection[Any],
 ) -> None:
     for known in KNOWN:
-        says = ""
-        try:
-            owner.execute("SELECT ledger.require_known(%s, %s, %s, %s)", known)
-        except psycopg.Error as error:
-            says = f"{error.sqlstate}: {error}"
+        says = said(owner, known)
         if is_known(known):
             assert says == "", known
         elif known.position > NEWEST.position:
             assert says.startswith("SL003: the ledger ends with event 10 of"), known
         else:
             assert says.startswith(f"SL003: event {known.position} of the ledger is not"), known
+
+
+@pytest.mark.parametrize("until", [1, 3, 4, 6, 12])
+def test_one_that_is_not_there_may_have_left_as_far_as_the_archive_reaches(
+    owner: psycopg.Connection[Any], until: int
+) -> None:
+    extended = [Event(12 + at, ARCHIVE_ID, at, UUID(int=112 + at)) for at in (1, 2)]
+    there = {event.position for event in (*THERE, *DECLARED)}
+    with owner.transaction(force_rollback=True):
+        for event, reaches in zip(extended, (1, until), strict=True):
+            put(owner, event, msgspec.json.encode({"until": reaches}))
+        for known in (*KNOWN, *extended):
+            may_have_left = known.position not in there and known.position <= until
+            is_right = is_known(known) or known in extended or may_have_left
+            assert (said(owner, known) == "") == is_right, known
