@@ -10,11 +10,11 @@ SELECT topic, state FROM ledger.events WHERE originator_id = %s ORDER BY origina
 
 -- name: now
 -- Returns: the database's clock, or the instant of the newest event where that is earlier; the
---   position of that event. NULL and 0 where there is no event.
+--   position of that event. No row where there is no event.
 -- Order: backwards, one entry.
 -- Index: events_notification_id.
-SELECT least(clock_timestamp(), max(newest.at)), coalesce(max(newest.notification_id), 0)
-FROM (SELECT at, notification_id FROM ledger.events ORDER BY notification_id DESC LIMIT 1) newest;
+SELECT least(clock_timestamp(), at), notification_id
+FROM ledger.events ORDER BY notification_id DESC LIMIT 1;
 
 -- name: last_up_to
 -- Returns: position and instant of the last event up to a position and behind another; no row where
