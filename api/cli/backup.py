@@ -139,6 +139,8 @@ def restore(file: File, *, data_dir: DataDir = None, as_json: AsJson = False) ->
     found, loss = _checked(settings)
     damage = None if found.damage is None else str(found.damage)
     told = {"events": found.events, "streams": found.streams, "damage": damage}
+    if found.archived:
+        told["archived"] = found.archived
     if loss is not None:
         told["lost"] = f"{in_words(loss)}: scim-ledger recover"
     show(told, as_json=as_json)

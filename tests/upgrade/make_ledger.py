@@ -248,7 +248,7 @@ def _paths(making: Making) -> Sequence[str]:
 
 
 def make(command: Path, kept: Path) -> None:
-    """Make it, and keep it: dump, data directory, answers, trail."""
+    """Make it, and keep it: dump, data directory, archive, answers, trail."""
     place = Path(tempfile.mkdtemp(prefix="scim-ledger-golden-", dir="/tmp"))
     place.chmod(0o711)
     data_dir = place / "ledger"
@@ -277,6 +277,8 @@ def make(command: Path, kept: Path) -> None:
     trail = release.run("audit", "export")
     verified = release.told("verify", "--expect-events")
     api_tokens = release.told("api-token", "list")
+    shutil.rmtree(kept / "archive", ignore_errors=True)
+    shutil.copytree(place / "archive", kept / "archive", copy_function=shutil.copyfile)
     (kept / "seals.txt").write_text(release.run("seal"))
     release.run("backup", str(kept / "ledger.dump"))
     (kept / "ledger.dump").chmod(0o644)

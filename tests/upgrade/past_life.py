@@ -14,12 +14,15 @@ from tests.upgrade.making import IPV4, USER_A, Making
 
 DAY: Final = timedelta(days=1)
 _WITHIN_S: Final = 30
+USES: Final = 5
+"""Of one token on the first day: all but the first and the last are in the archive alone."""
 
 
 def past_life(making: Making, place: Path) -> None:
-    """A loss after a restore, a silence, a rotation whose older secret is used, the end of a key.
+    """A loss after a restore, a silence, a rotation whose older secret is used, the end of a key,
+    and what is old enough leaves.
 
-    place: for a backup, and for the directory that is restored into.
+    place: for a backup, the directory that is restored into, and the archive.
     """
     release = making.release
     pepper = release.data_dir / "pepper"
@@ -30,7 +33,8 @@ def past_life(making: Making, place: Path) -> None:
         _no_other_caller(making)
         for name in ("silent for long", "of the first key", "rotated of old"):
             making.create(name)
-        assert making.use("of the first key") == 200
+        for _ in range(USES):
+            assert making.use("of the first key") == 200
         assert making.use("rotated of old") == 200
         release.run("backup", str(place / "before-the-loss.dump"))
         making.create("lost")
@@ -53,6 +57,10 @@ def past_life(making: Making, place: Path) -> None:
         release.run("keys", "retire", "1", "--reason", "the yearly rotation")
     pepper.write_text(pepper_keys(None, 1))
     release.ago = timedelta()
+    archive = place / "archive"
+    archive.mkdir()
+    days = ("--older-than-days", "90", "--remove")
+    assert release.told("archive", str(archive), *days)["removed"] == USES - 2
 
 
 def _no_other_caller(making: Making) -> None:
