@@ -1,12 +1,12 @@
 """`scim-ledger archive`: old uses and refusals leave the ledger, into files."""
 
 import sys
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
 from cyclopts import Parameter
-from psycopg import Connection
 
 from api.cli.console import AsJson, DataDir, ask_ledger, caught_up, operator, show
 from api.deployment import owner_conninfo
@@ -43,7 +43,7 @@ def archive(
 
     The service may run. Takes the owner role (SCIM_LEDGER_OWNER_DATABASE_URL).
     """
-    load(data_dir=data_dir)  # a contradiction between settings is told before anything else
+    given = load(data_dir=data_dir)
     if not directory.is_dir() or not is_place(directory):
         raise InvalidValue("DIRECTORY", "must be a directory in which files can be made")
     if not DAYS_MIN <= older_than_days <= DAYS_MAX:
@@ -54,7 +54,10 @@ def archive(
         if before is None:
             done = Extent(0, 0)
         elif remove:
-            done = _extended(settings, app, directory, before, is_told=not as_json)
+            with open_connection(owner_conninfo(given)) as owner:
+                give_way(owner)
+                extending = Extending(app, owner, directory, partial(_record, settings))
+                done = extending.run(before, report=_silent if as_json else _told)
         else:
             done = planned(app, before)
     show(
@@ -69,16 +72,12 @@ def archive(
     )
 
 
-def _extended(
-    settings: Settings, app: Connection, directory: Path, before: datetime, *, is_told: bool
-) -> Extent:
-    def record(stretch: Stretch) -> None:
-        ask_ledger(settings, lambda ledger: ledger.extend_archive(stretch, by=operator()))
+def _record(settings: Settings, stretch: Stretch) -> None:
+    ask_ledger(settings, lambda ledger: ledger.extend_archive(stretch, by=operator()))
 
-    def tell(span: Span) -> None:
-        if is_told:
-            print(f"archive: events up to {span.until:,}", file=sys.stderr, flush=True)
 
-    with open_connection(owner_conninfo(settings)) as owner:
-        give_way(owner)
-        return Extending(app, owner, directory, record).run(before, report=tell)
+def _told(span: Span) -> None:
+    print(f"archive: events up to {span.until:,}", file=sys.stderr, flush=True)
+
+
+def _silent(_: Span) -> None: ...

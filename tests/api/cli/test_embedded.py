@@ -349,3 +349,15 @@ def test_a_newcomer_needs_nothing_but_a_directory(data_dir: Path) -> None:
     service.stop()
     left = told(data_dir, "token", "list", "--team", TEAM)
     assert len(left) == 3, "stopped, the directory alone holds everything"
+
+
+def test_the_owner_of_an_embedded_ledger_is_known(data_dir: Path) -> None:
+    """Who takes events out of a ledger is another role than the service's."""
+    for line in (
+        ("migrate",),
+        (*CREATE, "Okta"),
+        ("archive", str(data_dir.parent), "--older-than-days", "90", "--remove"),
+    ):
+        done = forked_cli.run((*line, "--data-dir", str(data_dir)), service_environment(None))
+        assert done.exit_code == 0, done.stderr
+    assert "removed: 0\nis_done: True\n" in done.stdout
