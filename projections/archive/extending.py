@@ -15,9 +15,16 @@ from psycopg import Connection
 
 from domain.archive.extended import Stretch
 from domain.eventstore.archive.removal import removable, remove, require_owner
-from domain.eventstore.archive.stretches import Span, count, last_before, next_span, take_turn
+from domain.eventstore.archive.stretches import (
+    Span,
+    count,
+    last_before,
+    next_span,
+    stretches,
+    take_turn,
+)
 from projections.archive.forgetting import batches, forget, views_held
-from projections.archive.segment import Manifest, write_segment
+from projections.archive.segment import Manifest, SegmentUnusable, file_name, write_segment
 from projections.ledger_seal import Seal, archived
 
 
@@ -52,10 +59,12 @@ class Extending:
     def run(self, before: datetime, *, report: Callable[[Span], None] = lambda _: None) -> Extent:
         """All that is before an instant, which is a full hour. report: told each stretch.
 
-        Raises MayNotRemove, AnotherExtends, ViewsNotReady, Damaged, UnreadableEvent, OSError.
+        Raises MayNotRemove, AnotherExtends, ViewsNotReady, SegmentUnusable, Damaged,
+        UnreadableEvent, OSError.
         """
         take_turn(self.app)
         require_owner(self.owner)
+        self._require_place()
         start = archived(self.app)
         left_over, _ = removable(self.app, start.position)
         self._remove(left_over, start.position)
@@ -70,6 +79,18 @@ class Extending:
             events, removed = events + manifest.events, removed + len(leaving)
             report(span)
         return Extent(events, removed)
+
+    def _require_place(self) -> None:
+        """The archive goes on where it is: a directory that is mistyped would split it."""
+        last = next(reversed(stretches(self.app)), None)
+        if last is None:
+            return
+        name = file_name(last.after, last.until)
+        if not (self.directory / name).is_file():
+            raise SegmentUnusable(
+                f"{name}, the last file of the archive, is not in {self.directory}: name the "
+                "directory that has it, or put it there"
+            )
 
     def _remove(self, leaving: Sequence[int], until: int) -> None:
         if not leaving:

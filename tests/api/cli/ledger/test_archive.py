@@ -99,6 +99,20 @@ def test_it_takes_a_directory_and_the_owner(old: Database, tmp_path: Path) -> No
     assert (events(old), [*tmp_path.iterdir()]) == (before, [])
 
 
+def test_it_goes_on_in_its_own_directory(old: Database, tmp_path: Path) -> None:
+    """One that was mistyped would split the archive."""
+    other = tmp_path / "other"
+    other.mkdir()
+    done(old, "archive", str(tmp_path), *YEARS, "--remove")
+    (file,) = tmp_path.glob("*.gz")
+    line = ("archive", str(other), *YEARS, "--remove")
+    assert refused(old.app, *line, SCIM_LEDGER_OWNER_DATABASE_URL=old.owner) == (
+        f"{file.name}, the last file of the archive, is not in {other}: "
+        "name the directory that has it, or put it there"
+    )
+    assert [*other.iterdir()] == []
+
+
 def test_seals_of_what_has_left_take_the_archive(old: Database, tmp_path: Path) -> None:
     """Else whoever owns the database could say of any event that it has left."""
     kept = tmp_path / "seals"
