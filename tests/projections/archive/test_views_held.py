@@ -3,12 +3,15 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from domain.archive.extended import Stretch
 from domain.eventstore.archive.removal import removable, remove
+from domain.eventstore.archive.stretches import AnotherExtends
 from projections.archive import extending as extending_module
 from projections.archive.forgetting import ViewsNotReady, forget, views_held
 from projections.rebuild.run import check_view, rebuild
@@ -101,6 +104,20 @@ def test_one_that_is_under_way_is(database: Database, tmp_path: Path) -> None:
     with app(database) as connection:
         assert check_view(connection, VIEW, report=run) is None
     assert [*tmp_path.iterdir()] == []
+
+
+def test_one_command_at_a_time_extends_the_archive(database: Database, tmp_path: Path) -> None:
+    given(database, *HISTORY)
+    with extending(database, tmp_path) as first:
+
+        def run_another(_: Stretch) -> None:
+            with pytest.raises(AnotherExtends, match="repeat this once it is done"):
+                archive(database, tmp_path, BEFORE)
+            raise Interrupted
+
+        with pytest.raises(Interrupted):
+            replace(first, record=run_another).run(BEFORE)
+    assert archive(database, tmp_path, BEFORE).removed == len(HISTORY) - 4
 
 
 def test_no_statement_is_planned_for_a_few_positions_and_run_with_many(database: Database) -> None:
