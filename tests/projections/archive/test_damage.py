@@ -177,6 +177,11 @@ LEDGER: Final[dict[str, tuple[str, str | None, str | None]]] = {
         r"the archive: \d+ events have left the ledger, and it tells of \d+",
         None,
     ),
+    "more are told to have left": (
+        told_anew(removed="1000").replace("originator_version = 2", "originator_version = 1"),
+        r"the archive: \d+ events have left the ledger, and it tells of \d+",
+        None,
+    ),
     "fewer uses are told to have left": (
         told_anew(uses="0"),
         r"the archive: \d+ uses have left the ledger, and it tells of \d+",
@@ -235,6 +240,18 @@ def test_ledger(archived: Database, tmp_path: Path, hand: str) -> None:
     for said, pattern in zip(found(archived, tmp_path), expected, strict=True):
         assert (said is None) == (pattern is None), said
         assert pattern is None or re.search(pattern, str(said))
+
+
+def test_no_gap_behind_the_archive_is_taken_for_one_of_it(
+    database: Database, tmp_path: Path
+) -> None:
+    given(database, *HISTORY)
+    archive(database, tmp_path, T0 + 12 * HOUR)
+    newest = "(SELECT max(notification_id) FROM ledger.events WHERE topic = 'scim_token.used.v1')"
+    by_hand(database, f"DELETE FROM ledger.events WHERE notification_id = {newest} - 4")
+    of_ledger, of_files = found(database, tmp_path)
+    assert re.search(r"version \d+ is missing before it", str(of_ledger))
+    assert of_files is None
 
 
 def line(**changed: Any) -> bytes:
