@@ -70,7 +70,7 @@ DELETE FROM ledger.events WHERE notification_id = ANY(%s::bigint[]);
 -- Order: one row.
 -- Locks: an advisory one, to the end of the session.
 -- Index: none.
-SELECT pg_try_advisory_lock(7239075821);
+SELECT pg_try_advisory_lock(7239075822);
 
 -- name: count
 -- Returns: how many events there are between two positions.
