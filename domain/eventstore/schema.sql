@@ -473,6 +473,19 @@ BEGIN
     IF found.notification_id IS NULL AND known_position <= (
         SELECT (convert_from(state, 'UTF8')::jsonb ->> 'until')::bigint FROM ledger.events
         WHERE originator_id = '052a60ae-2392-51d8-831d-2c89b24e0294' ORDER BY originator_version DESC LIMIT 1
+    ) AND EXISTS (
+        -- Each version has a position of its own, and they are in one order.
+        SELECT FROM (
+            SELECT originator_version AS version, notification_id - originator_version AS others FROM ledger.events
+            WHERE originator_id = known_stream AND originator_version <= known_version
+            ORDER BY originator_version DESC LIMIT 1
+        ) before CROSS JOIN (
+            SELECT notification_id - originator_version AS others FROM ledger.events
+            WHERE originator_id = known_stream AND originator_version > known_version
+            ORDER BY originator_version LIMIT 1
+        ) behind
+        WHERE before.version < known_version
+            AND known_position - known_version BETWEEN before.others AND behind.others
     ) THEN
         RETURN;
     END IF;

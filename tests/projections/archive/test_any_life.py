@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from domain.eventstore.archive import stretches as stretches_module
 from domain.ledger import TokenLedger
 from domain.postgres.read_pool import ReadPool
-from domain.scim_token.events import Used
 from domain.scim_token.token import ScimToken
 from projections.ledger_check import check_ledger
 from projections.rebuild.run import check_view

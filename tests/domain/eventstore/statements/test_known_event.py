@@ -90,16 +90,49 @@ def test_an_event_is_known_if_it_is_there_in_all_that_names_it_or_was_declared_l
             assert says.startswith(f"SL003: event {known.position} of the ledger is not"), known
 
 
+LATER: Final = [
+    Event(15, THERE[0].originator_id, 6, UUID(int=115)),
+    Event(16, THERE[1].originator_id, 12, UUID(int=116)),
+]
+"""Of the same streams as some that are there: what is between them has left."""
+LEFT: Final = [
+    Event(position, event.originator_id, version, event.command_id)
+    for position, event, version in product(range(1, 17), (*THERE[:2], LOST), range(1, 13))
+]
+
+
+def fits_a_gap(known: Event, there: list[Event]) -> bool:
+    """Whether its stream has an event before it and one behind it, with room for all between."""
+    stream = sorted(event for event in there if event.originator_id == known.originator_id)
+    versions = [event.originator_version for event in stream]
+    if known.originator_version in versions:
+        return False
+    before = [event for event in stream if event.originator_version < known.originator_version]
+    behind = [event for event in stream if event.originator_version > known.originator_version]
+    return bool(before and behind) and all(
+        later.position - sooner.position >= later.originator_version - sooner.originator_version
+        for sooner, later in ((before[-1], known), (known, behind[0]))
+    )
+
+
 @pytest.mark.parametrize("until", [1, 3, 4, 6, 12])
 def test_one_that_is_not_there_may_have_left_as_far_as_the_archive_reaches(
     owner: psycopg.Connection[Any], until: int
 ) -> None:
+    """Where it fits into a gap of its stream; of other streams nothing has left."""
     extended = [Event(12 + at, ARCHIVE_ID, at, UUID(int=112 + at)) for at in (1, 2)]
-    there = {event.position for event in (*THERE, *DECLARED)}
+    there = [*THERE, *DECLARED, *extended, *LATER]
+    positions = {event.position for event in there}
     with owner.transaction(force_rollback=True):
         for event, reaches in zip(extended, (1, until), strict=True):
             put(owner, event, msgspec.json.encode({"until": reaches}))
-        for known in (*KNOWN, *extended):
-            may_have_left = known.position not in there and known.position <= until
-            is_right = is_known(known) or known in extended or may_have_left
+        for event in LATER:
+            put(owner, event, b"{}")
+        left = 0
+        for known in (*KNOWN, *LEFT, *extended, *LATER):
+            is_away = known.position not in positions and known.position <= until
+            may_have_left = is_away and fits_a_gap(known, there)
+            is_right = is_known(known) or known in {*extended, *LATER} or may_have_left
             assert (said(owner, known) == "") == is_right, known
+            left += may_have_left and not is_known(known)
+    assert (left > 0) == (until >= 4)
