@@ -25,6 +25,7 @@ from domain.errors import LedgerError, PepperMismatch
 from domain.event import Aggregate, Event, Recorded
 from domain.eventstore import append
 from domain.eventstore.aggregates import EndedSecret, MovedSecret, fold_rows, past_gap
+from domain.eventstore.archive.missing import require_whole
 from domain.eventstore.archive.stretches import stretches
 from domain.eventstore.event_registry import REGISTRY
 from domain.eventstore.ledger_clock import AHEAD_MAX, skew_of
@@ -114,7 +115,7 @@ def repair_states(connection: Connection, *, by: str, reason: str) -> int:
 
     connection: the owner, in a transaction that the caller ends. No event is changed, and a row
     that no event tells of stays: somebody put it there. Raises NotRepairable while a service runs,
-    UnreadableEvent for an event of a later release.
+    EventsMissing where the events are not whole, UnreadableEvent for one of a later release.
     """
     connection.execute(_SQL["take_time"])
     connection.execute(append.LOCK)
@@ -226,7 +227,12 @@ def _moved(event: Event, *, at: datetime, back: timedelta) -> Event:
 
 
 def _derive_all(connection: Connection, first: int) -> int:
-    """Every stream with an event from the position `first` on; returns how many there are."""
+    """Every stream with an event from the position `first` on; returns how many there are.
+
+    Raises EventsMissing: of a ledger with an archive, a gap alone does not tell whether one that
+    is missing has left.
+    """
+    require_whole(connection)
     touched = [id_ for (id_,) in connection.execute(_SQL["touched_streams"], [first])]
     for start in range(0, len(touched), _STREAMS):
         _derive(connection, touched[start : start + _STREAMS])

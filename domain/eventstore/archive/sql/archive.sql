@@ -83,3 +83,13 @@ SELECT count(*) FROM ledger.events WHERE notification_id > %s AND notification_i
 -- Order: one row.
 -- Index: none.
 SELECT has_table_privilege('ledger.events', 'DELETE');
+
+-- name: missing
+-- Versions are dense where nothing is missing, and the newest event of a stream never leaves.
+-- Returns: how many events are not there, of all streams.
+-- Order: one row.
+-- Index: events_pkey, all of it.
+SELECT coalesce(sum(newest - there), 0)::bigint FROM (
+    SELECT max(originator_version) AS newest, count(*) AS there
+    FROM ledger.events GROUP BY originator_id
+) streams;
