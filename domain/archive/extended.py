@@ -18,7 +18,7 @@ from domain.event import Actor, Event, Recorded, WithoutSecrets, next_version
 from domain.scim_token import events as scim_token
 
 ARCHIVE_ID: Final = uuid5(UUID("a1f6b0de-58f5-4c0b-8a3e-0d7d2f0c9b11"), "archive")
-"""The one stream of it; the function `ledger.require_known` (0025) knows it, too."""
+"""The one stream of it; the function `ledger.require_known` (0025, 0026) knows it, too."""
 
 LEAVING: Final = (
     scim_token.Used.topic,

@@ -2,9 +2,8 @@
 -- of them as the newest event. A process of the release before asks the same function; of what the archive is it knows
 -- nothing, and its views are of what the ledger still has.
 
--- As in 0017, and an event that is not there is taken for one that has left the ledger where the archive reaches so far,
--- and where its stream has a gap that it fits into: the first event of a stream stays, and one of those behind each that
--- leaves. Else any ledger with an archive would be taken for that of the host, and nearly all old positions are gaps.
+-- As in 0017, and an event that is not there is taken for one that has left the ledger where the archive reaches so far:
+-- a state from before it was recorded has no such archive.
 CREATE OR REPLACE FUNCTION ledger.require_known(
     known_position bigint, known_stream uuid, known_version bigint, known_command uuid
 ) RETURNS void LANGUAGE plpgsql STABLE STRICT SET enable_seqscan = off AS $$
@@ -35,19 +34,6 @@ BEGIN
     IF found.notification_id IS NULL AND known_position <= (
         SELECT (convert_from(state, 'UTF8')::jsonb ->> 'until')::bigint FROM ledger.events
         WHERE originator_id = '052a60ae-2392-51d8-831d-2c89b24e0294' ORDER BY originator_version DESC LIMIT 1
-    ) AND EXISTS (
-        -- Each version has a position of its own, and they are in one order.
-        SELECT FROM (
-            SELECT originator_version AS version, notification_id - originator_version AS others FROM ledger.events
-            WHERE originator_id = known_stream AND originator_version <= known_version
-            ORDER BY originator_version DESC LIMIT 1
-        ) before CROSS JOIN (
-            SELECT notification_id - originator_version AS others FROM ledger.events
-            WHERE originator_id = known_stream AND originator_version > known_version
-            ORDER BY originator_version LIMIT 1
-        ) behind
-        WHERE before.version < known_version
-            AND known_position - known_version BETWEEN before.others AND behind.others
     ) THEN
         RETURN;
     END IF;

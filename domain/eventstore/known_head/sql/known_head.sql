@@ -1,8 +1,8 @@
 -- The newest event that a host has known, compared with the ledger.
 -- Order: none, unless a statement says so.
 -- Locks: none.
--- Index: events_notification_id, one entry; where that is not the event, events_pkey for the streams
---   of declared losses and of the archive, and for the gap of the event's own.
+-- Index: events_notification_id, one entry; where that is not the event, events_pkey for the
+--   streams of declared losses and of the archive, and for the gap of the event's own.
 
 -- name: require
 -- Compares: position, stream, version, command.
