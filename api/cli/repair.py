@@ -1,6 +1,6 @@
 """`scim-ledger repair …`: repairs that only the owner of the database may make."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Final
 
@@ -12,14 +12,19 @@ from api.cli.console import AsJson, DataDir, show
 from api.clock_and_ids import now, operator_name
 from api.deployment import Keys, embedded, open_store, own_pepper_file, owner_conninfo
 from api.settings import Settings, SettingsError, load, pepper_keys
+from domain.errors import InvalidValue
+from domain.eventstore.forgetting.events import Forgotten
+from domain.eventstore.forgetting.run import forget
 from domain.eventstore.repair import (
     NotRepairable,
     give_up_pepper,
     repair_ledger_time,
     repair_states,
 )
+from domain.networks.plain import plain_network
 from domain.postgres.connection import open_connection
 from domain.postgres.migrate import takes_owner
+from domain.scim_token.events import USER_AGENT_MAX_LENGTH
 from domain.scim_token.values import REASON_MAX_LENGTH, check_reason
 from domain.secret import Pepper
 from projections.described import rfc3339
@@ -27,6 +32,7 @@ from projections.rebuild import requests as rebuild_requests
 from projections.registry import PROJECTIONS
 
 _NEXT: Final = "run scim-ledger verify, then start the service: it rebuilds every view"
+_OTHERS: Final = f"{_NEXT}; backups, exports and files of the archive from before have it still"
 _NOTHING: Final = "nothing was changed; repeat it with --confirm"
 
 app = App(
@@ -37,6 +43,24 @@ app = App(
 Confirm = Annotated[bool, Parameter(help="Do it; without this, say what would be done.")]
 Reason = Annotated[
     str, Parameter(help=f"Why, for the record; at most {REASON_MAX_LENGTH} characters.")
+]
+
+
+Sources = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--source",
+        negative_iterable="",
+        help="An address or network whose addresses are forgotten; repeat it for several.",
+    ),
+]
+UserAgents = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--user-agent",
+        negative_iterable="",
+        help="What a program calls itself, as the trail tells it; repeat it for several.",
+    ),
 ]
 
 
@@ -104,6 +128,42 @@ def states(
     )
 
 
+@app.command(name="forget")
+def forget_(
+    *,
+    source: Sources = (),
+    user_agent: UserAgents = (),
+    confirm: Confirm = False,
+    reason: Reason = "",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take addresses, and what programs call themselves, out of every event, for good.
+
+    For whom the law gives a right to be forgotten. Each address gives way to one that nobody has
+    (100::/64). Stop every service first.
+    """
+    check_reason(reason or None)
+    what = _forgotten(source, user_agent)
+    with as_owner(load(data_dir=data_dir)) as connection:
+        if not any(what):
+            raise InvalidValue("--source", "must be given, or --user-agent")
+        done = forget(connection, what, by=operator_name(), reason=reason)
+        if done.events:
+            _rebuild_views(connection)
+        if not (confirm and done.events):
+            connection.rollback()
+    show(
+        {
+            "events": done.events,
+            "addresses": done.addresses,
+            "is_done": confirm and done.events > 0,
+            "next": (_OTHERS if confirm else _NOTHING) if done.events else "none tells of it",
+        },
+        as_json=as_json,
+    )
+
+
 @app.command(name="pepper")
 def pepper(
     *,
@@ -135,6 +195,23 @@ def pepper(
         },
         as_json=as_json,
     )
+
+
+def _forgotten(sources: Sequence[str], user_agents: Sequence[str]) -> Forgotten:
+    try:
+        networks = [plain_network(each, is_strict=True) for each in sources]
+    except ValueError:
+        raise InvalidValue(
+            "--source", "must be an address or a network, such as 192.0.2.0/24"
+        ) from None
+    if not all(
+        each.isprintable() and 0 < len(each) <= USER_AGENT_MAX_LENGTH for each in user_agents
+    ):
+        raise InvalidValue(
+            "--user-agent",
+            f"must be as the trail tells it: 1 to {USER_AGENT_MAX_LENGTH} printable characters",
+        )
+    return Forgotten(networks, user_agents)
 
 
 def _given(settings: Settings) -> Pepper | None:

@@ -9,7 +9,7 @@ beside it (`ledger.repaired_events`), so nothing is changed in silence and every
 apart later.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -90,19 +90,14 @@ def repair_ledger_time(
     UnreadableEvent for one of a later release.
     """
     _require_one_time(connection, clock)
-    connection.execute(_SQL["take_time"])
-    connection.execute(append.LOCK)
-    # A process remembers what it refused, and until when, by the time that is about to be taken
-    # back.
-    require_no_service(connection)
+    begin(connection)
     row = connection.execute(_SQL["stretch"], [AHEAD_MAX]).fetchone()
     assert row is not None
     first, last, until, now, since = row
     if first is None:
         return None
-    made = connection.execute(_SQL["record"], ["ledger-time", by, reason]).fetchone()
-    assert made is not None
-    events = _set_back(connection, made[0], first=first, since=since, now=now)
+    repair_id = record(connection, "ledger-time", by=by, reason=reason)
+    events = _set_back(connection, repair_id, first=first, since=since, now=now)
     streams = _derive_all(connection, first)
     connection.execute(_SQL["forget_commands"], [first, _TOLD])
     connection.execute(_SQL["set_commands_back"], {"now": now})
@@ -117,12 +112,24 @@ def repair_states(connection: Connection, *, by: str, reason: str) -> int:
     that no event tells of stays: somebody put it there. Raises NotRepairable while a service runs,
     EventsMissing where the events are not whole, UnreadableEvent for one of a later release.
     """
+    begin(connection)
+    record(connection, "states", by=by, reason=reason)
+    return _derive_all(connection, 1)
+
+
+def begin(connection: Connection) -> None:
+    """Take the time that a repair may need, and the append lock. Raises NotRepairable while a
+    service runs: it remembers what it refused, and until when, by what is about to change.
+    """
     connection.execute(_SQL["take_time"])
     connection.execute(append.LOCK)
-    # A process remembers what it refused by the states that are about to change.
     require_no_service(connection)
-    connection.execute(_SQL["record"], ["states", by, reason])
-    return _derive_all(connection, 1)
+
+
+def record(connection: Connection, kind: str, *, by: str, reason: str) -> int:
+    """Put a repair on record; returns its id."""
+    ((id_,),) = connection.execute(_SQL["record"], [kind, by, reason]).fetchall()
+    return int(id_)
 
 
 def require_no_service(connection: Connection) -> None:
@@ -164,7 +171,7 @@ def give_up_pepper(connection: Connection, *, pepper: Pepper | None, by: str, re
             "changed; to take another, rotate it (docs/how-to/rotate-the-pepper.md)"
         )
     require_no_service(connection)
-    connection.execute(_SQL["record"], ["pepper", by, reason])
+    record(connection, "pepper", by=by, reason=reason)
     return connection.execute(_SQL["forget_peppers"]).rowcount
 
 
@@ -227,22 +234,27 @@ def _moved(event: Event, *, at: datetime, back: timedelta) -> Event:
 
 
 def _derive_all(connection: Connection, first: int) -> int:
-    """Every stream with an event from the position `first` on; returns how many there are.
+    """Every stream with an event from the position `first` on; returns how many there are."""
+    touched = [id_ for (id_,) in connection.execute(_SQL["touched_streams"], [first])]
+    derive(connection, touched)
+    return len(touched)
 
-    Raises EventsMissing: of a ledger with an archive, a gap alone does not tell whether one that
-    is missing has left.
+
+def derive(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Heads, states and secrets of these streams anew. Raises EventsMissing: of a ledger with an
+    archive, a gap alone does not tell whether one that is missing has left.
     """
     require_whole(connection)
-    touched = [id_ for (id_,) in connection.execute(_SQL["touched_streams"], [first])]
-    for start in range(0, len(touched), _STREAMS):
-        _derive(connection, touched[start : start + _STREAMS])
-    return len(touched)
+    for start in range(0, len(ids), _STREAMS):
+        _derive(connection, ids[start : start + _STREAMS])
 
 
 def _derive(connection: Connection, ids: Sequence[UUID]) -> None:
     """Heads, states and secrets of these streams, from their events."""
     until = max((stretch.until for stretch in stretches(connection)), default=0)
-    counted = _counted(connection, ids) if until else {}
+    counted: dict[UUID, int] = {}
+    if until:
+        counted.update(connection.execute(_SQL["uses"], [list(ids)]).fetchall())
     with connection.cursor(name="streams", binary=True) as cursor:
         cursor.itersize = _BATCH
         rows = cursor.execute(_SQL["replay"], [list(ids)])
@@ -259,10 +271,6 @@ def _derive(connection: Connection, ids: Sequence[UUID]) -> None:
     connection.execute(append.STORE, append.columns(REGISTRY, [], states, ended))
     _, after, shown_as = append.moves(moved)
     connection.execute(_SQL["name_secrets"], [after, shown_as])
-
-
-def _counted(connection: Connection, ids: Sequence[UUID]) -> Mapping[UUID, int]:
-    return dict(connection.execute(_SQL["uses"], [list(ids)]).fetchall())
 
 
 def _fold(

@@ -150,7 +150,7 @@ CREATE TABLE ledger.repairs (
     at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     by text NOT NULL,
     reason text NOT NULL,
-    CONSTRAINT repairs_kind_check CHECK ((kind = ANY (ARRAY['ledger-time'::text, 'pepper'::text, 'states'::text])))
+    CONSTRAINT repairs_kind_check CHECK ((kind = ANY (ARRAY['forgetting'::text, 'ledger-time'::text, 'pepper'::text, 'states'::text])))
 );
 COMMENT ON COLUMN ledger.repairs.by IS 'user and host of the command, and the database role';
 ALTER TABLE ledger.repairs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (

@@ -68,6 +68,7 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     "docs/how-to/restrict-to-networks.md": dict.fromkeys(
         ("set", "http", "refused", "lift"), "tests/docs/how_to/test_restrict.py"
     ),
+    "docs/explanation/personal-data.md": {"forget": "tests/api/telemetry/test_people.py"},
     "docs/how-to/archive.md": dict.fromkeys(
         ("plan", "remove", "ask", "compare", "rebuild"), "tests/docs/how_to/test_the_past.py"
     ),

@@ -32,7 +32,7 @@ FREE: Final = {
     *(("backup", "FILE"), ("restore", "FILE"), ("deploy copy", "INTO")),
     # only what can be kept is kept
     *(("token report-leak", "--url"), ("token report-leak", "--source")),
-    *((f"repair {what}", "--reason") for what in ("ledger-time", "states", "pepper")),
+    *((f"repair {what}", "--reason") for what in ("ledger-time", "states", "pepper", "forget")),
 }
 GOOD: Final[dict[Any, str]] = {
     UUID: str(uuid4()),

@@ -2,7 +2,11 @@
 nowhere: what docs/explanation/personal-data.md says.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -11,8 +15,11 @@ import psycopg
 import pytest
 
 from tests.api.promises.test_canary import TERMINATE, database_texts
-from tests.conftest import new_database
-from tests.service import RunningService, running_service, until
+from tests.conftest import Database, new_database
+from tests.docs.documents import blocks
+from tests.service import RunningService, running_service, service_environment, until
+
+DOCUMENT: Final = "docs/explanation/personal-data.md"
 
 ADDRESS: Final = "203.0.113.77"
 AGENT: Final = "agent-of-ada"
@@ -67,8 +74,12 @@ def _call(service: RunningService) -> None:
         body = {"team_id": PERSON, "name": "Okta"}
         assert client.post("/scim-token", auth=api, json=body).status_code == 400
     kinds = {"scim_token.used", "scim_token.refused", "scim_token.revoked"}
-    rows = lambda: service.client.get("/audit", auth=api).json()["result"]  # noqa: E731
-    until(lambda: kinds <= {row["kind"] for row in rows()}, what="the trail")
+
+    def is_told() -> bool:
+        rows = service.client.get("/audit", auth=api).json()["result"]
+        return kinds <= {row["kind"] for row in rows}
+
+    until(is_told, what="the trail")
 
 
 def _present(client: httpx.Client, secret: str, api: httpx.Auth) -> None:
@@ -87,17 +98,12 @@ def _present(client: httpx.Client, secret: str, api: httpx.Auth) -> None:
     client.post("/introspect", auth=api, data=presented)
 
 
-def test_who_called_is_in_the_ledger(service: RunningService) -> None:
-    texts = database_texts(service.database)
-    for table in ("ledger.events", "views.audit_trail_v1"):
-        assert [word for word in CALLER if word not in texts[table]] == [], table
-    assert {name for name, text in texts.items() if AGENT in text} == {
-        "ledger.events",
-        "views.audit_trail_v1",
-    }
-    assert (
-        ADDRESS in texts["views.token_sources_v1"]
-        or ADDRESS.encode().hex() in texts["views.token_sources_v1"]
+def test_who_called_is_where_the_page_says(service: RunningService) -> None:
+    views = {f"views.{name}_v1" for name in ("audit_trail", "token_sources", "usage")}
+    until(
+        lambda: _places_of_caller(service) == {"ledger.events", "ledger.aggregates", *views},
+        what="all of it",
+        tell=lambda: f"it is in {_places_of_caller(service)}",
     )
 
 
@@ -117,3 +123,49 @@ def test_whom_a_call_is_about_is_nowhere(service: RunningService) -> None:
     }
     assert "Users/{id}" in texts["ledger.events"]
     assert {name for name, text in texts.items() if PERSON in text} == set()
+
+
+@pytest.mark.long
+def test_who_called_can_be_forgotten_everywhere(server: str) -> None:
+    """By the words of the page, once the service is stopped; it starts again and is used."""
+    (script,) = blocks("forget", document=DOCUMENT)
+    with new_database(server) as database:
+        with running_service(database, environment=SETTINGS) as service:
+            _call(service)
+        until(lambda: not _is_connected(database), what="the end of its connections")
+        environment = service_environment(
+            database.app,
+            PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            SCIM_LEDGER_OWNER_DATABASE_URL=database.owner,
+            ADDRESS=ADDRESS,
+            AGENT=AGENT,
+        )
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("addresses: 1\nis_done: False\n") == 1
+        assert done.stdout.count("addresses: 1\nis_done: True\n") == 1
+        assert "damage: -" in done.stdout
+        with running_service(database, environment=SETTINGS) as service:
+            assert _places_of_caller(service) == set()
+            told = service.client.get(
+                "/audit", auth=service.api_token(), params={"source": "100::/64"}
+            ).json()["result"]
+            assert {"scim_token.used", "scim_token.first_used"} <= {row["kind"] for row in told}
+
+
+def _is_connected(database: Database) -> bool:
+    with psycopg.connect(database.owner) as owner:
+        (count,) = owner.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name LIKE 'scim-ledger%'"
+        ).fetchone() or (0,)
+    return bool(count)
+
+
+def _places_of_caller(service: RunningService) -> set[str]:
+    texts = database_texts(service.database)
+    hexed = ADDRESS.encode().hex()
+    return {name for name, text in texts.items() if any(word in text for word in (*CALLER, hexed))}

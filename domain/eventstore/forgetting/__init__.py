@@ -1,0 +1,1 @@
+"""Addresses, and what programs call themselves, are taken out of events that stay."""
