@@ -16,6 +16,8 @@ from tests.conftest import Database, catch_up
 from tests.domain.eventstore.consistency import assert_consistent
 from tests.domain.eventstore.test_repair import events, jumped
 from tests.domain.scim_token.rotations.test_many_rotations import rotate_often
+from tests.projections.archive.archiving import HOUR, facts
+from tests.projections.history import given
 
 pytestmark = pytest.mark.long
 NOTHING: Final = "nothing was changed; repeat it with --confirm"
@@ -123,3 +125,52 @@ def test_a_reason_that_cannot_be_kept_is_refused_and_not_cut(
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "reason" in refused.stderr
     assert reason not in refused.stderr
+
+
+FORGET: Final = ("repair", "forget", "--json")
+ADDRESS: Final = ("--source", "192.0.2.1")
+
+
+def test_nothing_is_forgotten_but_by_the_owner_and_where_something_tells_of_it(
+    database: Database,
+) -> None:
+    given(database, *facts([(0, "used", HOUR, "192.0.2.1", 2)] * 3))
+    was = events(database)
+    owner = {"SCIM_LEDGER_OWNER_DATABASE_URL": database.owner}
+    refused = cli(database.app, *FORGET, *ADDRESS, "--confirm")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("scim-ledger: it takes the owner: ")
+    for more, count in (((), 3), (("--source", "198.51.100.0/24", "--confirm"), 0)):
+        told = json.loads(cli(database.app, *FORGET, *(more or ADDRESS), **owner).stdout)
+        assert (told["events"], told["addresses"], told["is_done"]) == (count, count // 3, False)
+    assert events(database) == was
+    with psycopg.connect(database.app) as app:
+        assert app.execute("SELECT kind FROM ledger.repairs").fetchall() == []
+    done = json.loads(cli(database.app, *FORGET, *ADDRESS, "--confirm", **owner).stdout)
+    assert done["is_done"]
+    assert done["next"].endswith("have it still")
+    assert all(b"192.0.2.1" not in state for _, _, state in events(database).values())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "--source: must be given, or --user-agent"),
+        (("--source", "192.0.2.7/24"), "--source: must be an address or a network"),
+        (("--source", "everybody"), "--source: must be an address or a network"),
+        (("--source", ""), "--source: must be an address or a network"),
+        ((*ADDRESS, "--user-agent", ""), "--user-agent: must be as the trail tells it"),
+        ((*ADDRESS, "--user-agent", "x" * 201), "--user-agent: must be as the trail tells it"),
+        ((*ADDRESS, "--user-agent", "a\nb"), "--user-agent: must be as the trail tells it"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    database: Database, words: tuple[str, ...], said: str
+) -> None:
+    given(database, *facts([(0, "used", HOUR, "192.0.2.1", 2)]))
+    was = events(database)
+    owner = {"SCIM_LEDGER_OWNER_DATABASE_URL": database.owner}
+    done = cli(database.app, *FORGET, *words, "--confirm", **owner)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"scim-ledger: {said}")
+    assert events(database) == was
