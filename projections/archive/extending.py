@@ -24,6 +24,7 @@ from domain.eventstore.archive.stretches import (
     take_turn,
 )
 from projections.archive.forgetting import batches, forget, views_held
+from projections.archive.leftovers import clear_leftovers
 from projections.archive.segment import Manifest, SegmentUnusable, file_name, write_segment
 from projections.ledger_seal import Seal, archived
 
@@ -65,6 +66,7 @@ class Extending:
         take_turn(self.app)
         require_owner(self.owner)
         self._require_place()
+        clear_leftovers(self.app, self.directory, stretches(self.app))
         start = archived(self.app)
         left_over, _ = removable(self.app, start.position)
         self._remove(left_over, start.position)

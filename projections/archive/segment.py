@@ -97,7 +97,7 @@ def write_segment(
     if seal != sealed_up_to(connection, start, until):
         raise SegmentUnusable(f"{path} does not read as the ledger does")
     manifest = Manifest(start.position, until, count, str(start), str(seal), digest)
-    with whole_file(_manifest_of(path)) as file:
+    with whole_file(manifest_of(path)) as file:
         file.write(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     return manifest, seal
 
@@ -156,15 +156,15 @@ def _stored(  # noqa: PLR0917 - the columns of a row
     return ArchivedEvent(position, originator_id, originator_version, topic, at, command_id, raw)
 
 
-def read_segment(path: Path, *, digest: str) -> Iterator[ArchivedEvent]:
+def read_segment(path: Path, *, digest: str | None = None) -> Iterator[ArchivedEvent]:
     """The events of a file, which ends with an error if it is another than that of this digest.
 
-    digest: SHA-256 of the file, 64 hex digits. Raises SegmentUnusable.
+    digest: SHA-256 of the file, 64 hex digits; None where none is known. Raises SegmentUnusable.
     """
     decode = msgspec.json.Decoder(ArchivedEvent).decode
     try:
         _require_file(path)
-        if _digest(path) != digest:
+        if digest is not None and _digest(path) != digest:
             raise SegmentUnusable(f"{path} is not the file that was written")
         with gzip.open(path) as lines:
             for line in lines:
@@ -177,7 +177,7 @@ def read_segment(path: Path, *, digest: str) -> Iterator[ArchivedEvent]:
 
 def require_manifest(path: Path, manifest: Manifest) -> None:
     """Raise SegmentUnusable unless this one lies beside the file."""
-    beside = _manifest_of(path)
+    beside = manifest_of(path)
     try:
         _require_file(beside)
         found = msgspec.json.decode(beside.read_bytes(), type=Manifest)
@@ -195,7 +195,8 @@ def _require_file(path: Path) -> None:
         raise SegmentUnusable(f"{path} is not a file")
 
 
-def _manifest_of(path: Path) -> Path:
+def manifest_of(path: Path) -> Path:
+    """The name of the manifest beside a segment."""
     return path.with_suffix("").with_suffix(".json")
 
 
