@@ -197,7 +197,9 @@ def test_hours_count_what_has_not_left(archived: Archived) -> None:
         ]
         uses = [event for event in there if isinstance(event, Used)]
         refusals = [event for event in there if isinstance(event, Refused)]
-        sources = {event.presentation.source for event in (*uses, *refusals)}
+        sources = {
+            event.presentation.source for event in there if isinstance(event, Used | Refused)
+        }
         expected.append(
             step
             | {
