@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from api.doors.scim.target import PLAINLY
 from domain.authority import Operator
 from domain.commands import ClockAndIds, NewScimToken
 from domain.secret import SecretKind, mint
@@ -275,6 +276,16 @@ def test_what_is_not_discovery_is_501(
     service: RunningService, token: dict[str, Any], method: str
 ) -> None:
     assert_scim_error(present(service, f"Bearer {token['token']}", method=method), 501, LET_IN)
+    assert topics(service, token["id"])[1:] == ["scim_token.used.v1"]
+
+
+def test_an_address_that_is_not_plain_is_refused_behind_a_token(
+    service: RunningService, token: dict[str, Any]
+) -> None:
+    """Whether or not a service stands behind it; without a token it is 401, as any other."""
+    path = "/Users/%2e%2e%2fGroups"
+    assert_scim_error(present(service, f"Bearer {token['token']}", path=path), 400, PLAINLY)
+    assert_scim_error(present(service, "Bearer", path=path), 401, MALFORMED)
     assert topics(service, token["id"])[1:] == ["scim_token.used.v1"]
 
 
