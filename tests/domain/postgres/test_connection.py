@@ -16,8 +16,9 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import Diagnostic
 from psycopg.pq import PGconn, PollingStatus
+from structlog.testing import capture_logs
 
-from domain.errors import StoreUnavailable
+from domain.errors import StoreReadOnly, StoreUnavailable
 from domain.postgres.cancellable_connection import shut_down
 from domain.postgres.connection import OUT_OF_REACH, answered_within, connect, open_connection
 from domain.postgres.kept_connection import KeptConnection
@@ -141,6 +142,21 @@ def test_a_connection_that_never_got_its_settings_is_closed(
     run(main())
 
 
+def test_a_connection_of_a_program_that_never_got_its_settings_is_closed(
+    database: Database, run: Run
+) -> None:
+    session = Session(more={"search_path": "pg_catalog; SELECT 1 / 0"})
+
+    async def main() -> None:
+        async with await AsyncConnection.connect(database.owner, autocommit=True) as owner:
+            with pytest.raises(StoreUnavailable) as failed:
+                open_connection(database.app, session=session)
+            await _others(owner, 0)
+            assert failed.tb is not None  # it would have kept the connection from being collected
+
+    run(main())
+
+
 async def _others(owner: AsyncConnection[Any], expected: int) -> None:
     """Until the database has so many other sessions."""
     async with asyncio.timeout(10):
@@ -177,9 +193,33 @@ def test_an_answer_that_the_server_works_on_is_waited_for(database: Database) ->
     with open_connection(database.app, session=replace(SERVING, statement_ms=300)) as connection:
         with pytest.raises(psycopg.errors.QueryCanceled):
             connection.execute("SELECT pg_sleep(60)")
+        before = connection.answer_within_s
         with answered_within(connection, 60):
             assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert connection.answer_within_s == before
         assert not connection.closed
+
+
+def test_an_internal_error_of_the_server_is_told_as_it_is(database: Database) -> None:
+    """The connection is as good as before: it is the library's own that ends one."""
+    with open_connection(database.app, session=SERVING) as connection:
+        with pytest.raises(psycopg.errors.InternalError_, match="an index is broken"):
+            connection.execute(
+                "DO $$BEGIN RAISE 'an index is broken' USING ERRCODE = 'XX000'; END$$"
+            )
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_no_two_connections_call_a_statement_alike(database: Database) -> None:
+    """A pooler in another mode gives one of them the session of the other."""
+    found = set()
+    for _ in range(2):
+        with open_connection(database.app, session=SERVING) as connection:
+            connection.execute("SELECT 1", prepare=True)
+            found |= {
+                name for (name,) in connection.execute("SELECT name FROM pg_prepared_statements")
+            }
+    assert len(found) == 2
 
 
 def test_more_than_was_asked_for_ends_the_connection_as_any_loss_of_it(database: Database) -> None:
@@ -214,6 +254,50 @@ def test_a_connection_for_appends_is_left_once_when_its_server_is(
         assert third.closed
 
     run(story())
+
+
+def test_a_server_that_refuses_a_write_is_left_by_every_connection(
+    database: Database, run: Run
+) -> None:
+    """A read from it would find neither the tokens of today nor what was revoked."""
+
+    async def story() -> None:
+        primary = Primary(database.app)
+        appends, others = KeptConnection(primary), KeptConnection(primary)
+        await appends.get()
+        before = await others.get()
+        await appends.drop(psycopg.errors.ReadOnlySqlTransaction())
+        after = await others.get()
+        assert (before.closed, after.closed) == (True, False)
+        await others.drop()
+
+    run(story())
+
+
+def test_writes_that_stop_and_come_back_are_told_once_each(database: Database, run: Run) -> None:
+    """And whoever finds that they have stopped leaves the server for all."""
+    switch = "ALTER ROLE CURRENT_USER IN DATABASE {} SET default_transaction_read_only = {}"
+
+    async def story() -> None:
+        primary = Primary(database.app)
+        kept = KeptConnection(primary)
+        with psycopg.connect(database.app, autocommit=True) as app:
+            before = await kept.get()
+            app.execute(switch.format(app.info.dbname, "on").encode())
+            for _ in range(2):
+                with pytest.raises(StoreReadOnly):
+                    await primary.connect(SERVING)
+            app.execute(switch.format(app.info.dbname, "off").encode())
+            for _ in range(2):
+                assert await kept.get() is not before
+        await kept.drop()
+
+    with capture_logs() as logged:
+        run(story())
+    assert [each["event"] for each in logged] == [
+        "store.takes_no_writes",
+        "store.takes_writes_again",
+    ]
 
 
 class Notice(NamedTuple):
@@ -258,14 +342,21 @@ def test_a_commit_is_in_doubt_whatever_is_said_besides(
     run(story())
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [(Fault.STUCK, "did not answer in time"), (Fault.NEVER_SENT, "closed the connection")],
+)
 def test_a_database_that_answers_late_is_not_told_to_have_hung_up(
-    database: Database, run: Run
+    database: Database, run: Run, fault: Fault, told: str
 ) -> None:
+    """And one that hangs up is not told to be late."""
+    timeout_s = 0.5 if fault is Fault.STUCK else 60
+
     async def main() -> None:
         async with open_proxy(database.app) as proxy:
-            proxy.strike(Fault.STUCK, "SET")
-            with pytest.raises(StoreUnavailable, match="did not answer in time"):
-                await connect(proxy.conninfo, timeout_s=0.5)
+            proxy.strike(fault, "SET")
+            with pytest.raises(StoreUnavailable, match=told):
+                await connect(proxy.conninfo, timeout_s=timeout_s)
             proxy.cut()
 
     run(main())
@@ -313,13 +404,19 @@ def test_of_several_that_are_made_at_once_one_stays(
     run(main())
 
 
+@pytest.mark.parametrize("is_cut_here", [True, False])
 def test_a_dead_one_is_made_anew_beforehand(
-    database: Database, kept: KeptConnection, run: Run
+    database: Database, kept: KeptConnection, run: Run, *, is_cut_here: bool
 ) -> None:
+    """Whether a call of ours was cut off on it, or its server ended it."""
+
     async def main() -> None:
         before = await kept.get()
-        with psycopg.connect(database.owner) as owner:
-            owner.execute("SELECT pg_terminate_backend(%s)", [before.info.backend_pid])
+        if is_cut_here:
+            await before.close()
+        else:
+            with psycopg.connect(database.owner) as owner:
+                owner.execute("SELECT pg_terminate_backend(%s)", [before.info.backend_pid])
         until(lambda: not before.is_alive(), what="the farewell")
         await kept.open()
         assert count(database) == 1
