@@ -61,7 +61,7 @@ class Extending:
         """All that is before an instant, which is a full hour. report: told each stretch.
 
         Raises MayNotRemove, AnotherExtends, ViewsNotReady, SegmentUnusable, Damaged,
-        UnreadableEvent, OSError.
+        UnreadableEvent.
         """
         take_turn(self.app)
         require_owner(self.owner)

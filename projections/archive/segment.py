@@ -9,10 +9,11 @@ import gzip
 import stat
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, BinaryIO, Final, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -79,12 +80,12 @@ def write_segment(
     """Write the events behind a seal and up to a position into a file, and read it back.
 
     connection: autocommit, the app role. start: of all events before. Returns what the file holds,
-    and the seal of all events up to its end. Raises Damaged, UnreadableEvent, OSError, and
-    SegmentUnusable where what was read back is another.
+    and the seal of all events up to its end. Raises Damaged, UnreadableEvent, and
+    SegmentUnusable where a file cannot be written or what was read back is another.
     """
     path = directory / file_name(start.position, until)
     count = 0
-    with whole_file(path) as file:
+    with _written(path) as file:
         with gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as compressed:
             for line in _lines(connection, start.position, until):
                 compressed.write(line)
@@ -97,9 +98,20 @@ def write_segment(
     if seal != sealed_up_to(connection, start, until):
         raise SegmentUnusable(f"{path} does not read as the ledger does")
     manifest = Manifest(start.position, until, count, str(start), str(seal), digest)
-    with whole_file(manifest_of(path)) as file:
+    with _written(manifest_of(path)) as file:
         file.write(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     return manifest, seal
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """A `whole_file`. Raises SegmentUnusable: a write that fails does not say of which file."""
+    try:
+        with whole_file(path) as file:
+            yield file
+    except OSError as error:
+        why = error.strerror or "the disk does not take it"
+        raise SegmentUnusable(f"{path} cannot be written: {why}") from error
 
 
 def sealed_with(seal: Seal, event: ArchivedEvent) -> Seal:
