@@ -15,8 +15,10 @@ import pytest
 from domain.archive.extended import ARCHIVE_ID
 from domain.errors import LedgerError
 from domain.eventstore.archive import stretches as stretches_module
+from projections import ledger_seal
 from projections.archive import forgetting
 from projections.archive.check import check_archive
+from projections.kept_rows import Damage
 from projections.ledger_check import check_ledger
 from projections.ledger_seal import check_seals, seal_ledger
 from tests.conftest import Database
@@ -298,6 +300,15 @@ def test_seals_find_what_was_told_anew(archived: Database) -> None:
         damage = check_seals(app, [kept])
     assert damage is not None
     assert "they are not those that were sealed" in str(damage)
+
+
+def test_a_seal_of_just_what_is_archived_is_compared(archived: Database) -> None:
+    """The ledger has it: no file is needed."""
+    with psycopg.connect(archived.app, autocommit=True) as app:
+        kept = ledger_seal.archived(app)
+        assert check_seals(app, [kept]) is None
+        damage = check_seals(app, [kept._replace(hash=bytes(32))])
+    assert damage == Damage(f"events 1 to {kept.position}", "they are not those that were sealed")
 
 
 def test_what_was_put_back_leaves_again(archived: Database, tmp_path: Path) -> None:
