@@ -15,7 +15,7 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import Diagnostic
-from psycopg.pq import PGconn, PollingStatus
+from psycopg.pq import ExecStatus, PGconn, PollingStatus
 from structlog.testing import capture_logs
 
 from domain.errors import StoreReadOnly, StoreUnavailable
@@ -441,5 +441,39 @@ def test_one_that_is_in_use_is_let_alone(
         assert count(database) == 1
         assert await kept.get() is connection
         await kept.drop()
+
+    run(main())
+
+
+def test_who_no_longer_waits_leaves_a_closed_connection(database: Database, run: Run) -> None:
+    """What the server goes on to say would be heard as the answer to the next call."""
+
+    async def main() -> None:
+        connection = await connect(database.app)
+        asking = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
+        active = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
+        async with await AsyncConnection.connect(database.owner, autocommit=True) as owner:
+            while (await (await owner.execute(active)).fetchone()) == (0,):
+                await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert connection.closed
+
+    run(main())
+
+
+def test_a_refusal_is_of_the_call_that_was_refused_alone(database: Database, run: Run) -> None:
+    """Not of the next one, which nobody knows the fate of when its connection breaks."""
+
+    async def main() -> None:
+        connection = await connect(database.app)
+        connection.pgconn.send_query(b"SELECT 1 / 0")
+        assert (await connection.answer()).status == ExecStatus.FATAL_ERROR
+        connection.pgconn.send_query(b"SELECT pg_sleep(60)")
+        asyncio.get_running_loop().call_later(0.05, shut_down, connection)
+        with pytest.raises(psycopg.OperationalError):
+            await connection.answer()
+        await connection.close()
 
     run(main())

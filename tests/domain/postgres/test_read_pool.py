@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from domain.errors import StoreUnavailable
+from domain.errors import SharedSession, StoreReadOnly, StoreUnavailable
 from domain.postgres import read_pool
 from domain.postgres.connection import IDLED_S
 from domain.postgres.read_pool import ReadPool
@@ -252,3 +253,72 @@ def test_who_leaves_as_the_wait_ends_leaves_as_many_places_as_there_were(
         await pool.close()
 
     asyncio.run(main())
+
+
+def test_a_place_is_free_again_where_no_connection_was_made(database: Database) -> None:
+    """A database that is away takes no place from who asks when it is back."""
+    nobody = make_conninfo(database.app, host="127.0.0.1", port=1)
+
+    async def story() -> None:
+        pool = ReadPool(nobody, size=1, timeout_s=0.3)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable) as refused:
+                await pool.fetch("SELECT 1")
+            assert "became free" not in str(refused.value)
+        assert pool._slots == 1
+
+    asyncio.run(story())
+
+
+def test_no_connection_of_a_server_that_was_left_is_kept_or_lent(database: Database) -> None:
+    async def story() -> None:
+        pool = ReadPool(database.app, size=2)
+        try:
+            async with pool.connection(), pool.connection():
+                pass
+            async with pool.connection() as lent:
+                (idle,) = (pooled.connection for pooled in pool._idle)
+                pool.primary.leave()
+            assert lent.closed
+            async with pool.connection() as fresh:
+                assert fresh not in {idle, lent}
+            assert idle.closed
+        finally:
+            await pool.close()
+
+    asyncio.run(story())
+
+
+def test_what_else_ends_a_read_is_told_though_its_server_takes_no_writes(
+    database: Database,
+) -> None:
+    """A caller who no longer waits has left, whatever became of the server."""
+
+    async def read(pool: ReadPool, error: BaseException | None) -> None:
+        async with pool.connection() as lent:
+            await lent.execute("SET default_transaction_read_only = on")
+            if error is not None:
+                raise error
+
+    async def story() -> None:
+        pool = ReadPool(database.app, size=1)
+        with pytest.raises(asyncio.CancelledError):
+            await read(pool, asyncio.CancelledError())
+        assert pool._idle == []
+        with pytest.raises(StoreReadOnly):
+            await read(pool, None)
+        await pool.close()
+
+    asyncio.run(story())
+
+
+def test_a_session_that_is_another_one_is_lent_to_nobody(database: Database) -> None:
+    async def story() -> None:
+        pool = ReadPool(database.app, size=1)
+        with pytest.raises(SharedSession):
+            async with pool.connection() as lent:
+                await lent.execute("EXECUTE what_nobody_has_prepared")
+        assert (lent.closed, pool._idle, pool._slots) == (True, [], 1)
+        await pool.close()
+
+    asyncio.run(story())
