@@ -3,19 +3,20 @@ their events is the same.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from psycopg import Connection
 
-from domain.archive.extended import LEAVING
+from domain.archive.extended import LEAVING, Extended
 from domain.eventstore.archive.stretches import ArchiveDamaged, stretches
 from projections.archive.segment import (
     ArchivedEvent,
     Manifest,
     SegmentUnusable,
     file_name,
+    is_deleted,
     read_segment,
     require_manifest,
     sealed_with,
@@ -25,6 +26,7 @@ from projections.kept_rows import SLICE, Damage, Damaged
 from projections.ledger_seal import OF_NOTHING, Seal, difference
 
 _OTHER: Final = "it is not what the archive says"
+_DELETED: Final = "the file that has it was deleted: leave out the seals from within that file"
 
 
 def check_archive(
@@ -42,6 +44,10 @@ def check_archive(
     kept = deque(sorted(seal for seal in seals if seal != OF_NOTHING))
     sealed = 0
     try:
+        for stretch in deleted(connection, directory):
+            for seal in kept:
+                if stretch.after < seal.position < stretch.until:
+                    return Damage(f"event {seal.position}", _DELETED)
         for count, seal in enumerate(_compared(connection, directory), start=1):
             if kept and kept[0].position <= seal.position:
                 damage = difference(kept[0], seal, sealed)
@@ -57,12 +63,28 @@ def check_archive(
     return None
 
 
+def deleted(connection: Connection, directory: Path) -> Sequence[Extended]:
+    """The stretches of which the file was deleted on purpose. Raises ArchiveDamaged."""
+    return [
+        stretch
+        for stretch in stretches(connection)
+        if is_deleted(directory / file_name(stretch.after, stretch.until))
+    ]
+
+
 def _compared(connection: Connection, directory: Path) -> Iterator[Seal]:
-    """The seal after each event of the archive, which is compared with the ledger's."""
+    """The seal after each event of the archive, which is compared with the ledger's; of a file that
+    was deleted the last one, as its manifest and the ledger have it.
+    """
     seal = OF_NOTHING
     for stretch in stretches(connection):
         path = directory / file_name(stretch.after, stretch.until)
         before, found = seal, 0
+        if is_deleted(path):
+            seal = Seal(stretch.until, bytes.fromhex(stretch.seal))
+            require_manifest(path, _manifest(stretch, before))
+            yield seal
+            continue
         events = _same(
             read_segment(path, digest=stretch.file_digest),
             stored_events(connection, stretch.after, stretch.until),
@@ -72,12 +94,14 @@ def _compared(connection: Connection, directory: Path) -> Iterator[Seal]:
             yield seal
         if (str(seal), found) != (f"{stretch.until}:{stretch.seal}", stretch.events):
             raise SegmentUnusable(f"{path} has other events than the ledger tells of")
-        require_manifest(
-            path,
-            Manifest(
-                stretch.after, stretch.until, found, str(before), str(seal), stretch.file_digest
-            ),
-        )
+        require_manifest(path, _manifest(stretch, before))
+
+
+def _manifest(stretch: Extended, before: Seal) -> Manifest:
+    seal = f"{stretch.until}:{stretch.seal}"
+    return Manifest(
+        stretch.after, stretch.until, stretch.events, str(before), seal, stretch.file_digest
+    )
 
 
 def _same(

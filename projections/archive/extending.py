@@ -25,7 +25,13 @@ from domain.eventstore.archive.stretches import (
 )
 from projections.archive.forgetting import batches, forget, views_held
 from projections.archive.leftovers import clear_leftovers
-from projections.archive.segment import Manifest, SegmentUnusable, file_name, write_segment
+from projections.archive.segment import (
+    Manifest,
+    SegmentUnusable,
+    file_name,
+    is_deleted,
+    write_segment,
+)
 from projections.ledger_seal import Seal, archived
 
 
@@ -88,7 +94,7 @@ class Extending:
         if last is None:
             return
         name = file_name(last.after, last.until)
-        if not (self.directory / name).is_file():
+        if not ((path := self.directory / name).is_file() or is_deleted(path)):
             raise SegmentUnusable(
                 f"{name}, the last file of the archive, is not in {self.directory}: name the "
                 "directory that has it, or put it there"

@@ -6,6 +6,7 @@ manifest that says what it holds; the same stands in the ledger.
 """
 
 import gzip
+import os
 import stat
 import zlib
 from collections.abc import Iterator
@@ -210,6 +211,16 @@ def _require_file(path: Path) -> None:
 def manifest_of(path: Path) -> Path:
     """The name of the manifest beside a segment."""
     return path.with_suffix("").with_suffix(".json")
+
+
+def deletion_of(path: Path) -> Path:
+    """The name of what says that a segment was deleted on purpose."""
+    return path.with_suffix("").with_suffix(".deleted")
+
+
+def is_deleted(path: Path) -> bool:
+    """Whether a segment is not there, and somebody says that this is meant."""
+    return not os.path.lexists(path) and deletion_of(path).is_file()
 
 
 def _digest(path: Path) -> str:

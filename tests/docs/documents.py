@@ -70,7 +70,8 @@ RUN_BY: Final[Mapping[str, Mapping[str, str]]] = {
     ),
     "docs/explanation/personal-data.md": {"forget": "tests/api/telemetry/test_people.py"},
     "docs/how-to/archive.md": dict.fromkeys(
-        ("plan", "remove", "ask", "compare", "rebuild"), "tests/docs/how_to/test_the_past.py"
+        ("plan", "remove", "ask", "compare", "delete", "rebuild"),
+        "tests/docs/how_to/test_the_past.py",
     ),
     "docs/how-to/seal-the-ledger.md": dict.fromkeys(
         ("seal", "compare"), "tests/docs/how_to/test_the_past.py"

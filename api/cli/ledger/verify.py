@@ -13,7 +13,7 @@ from psycopg import Connection
 from api.cli.console import LINE_EVERY_S, AsJson, DataDir, connection, show
 from domain.errors import InvalidValue
 from domain.eventstore.archive.stretches import ArchiveDamaged
-from projections.archive.check import check_archive
+from projections.archive.check import check_archive, deleted
 from projections.follow.low_priority import give_way
 from projections.kept_rows import Damage
 from projections.ledger_check import check_ledger
@@ -59,6 +59,7 @@ def verify(
         give_way(opened)
         rewritten = _rewritten(opened, kept, archive, report)
         verified = check_ledger(opened, report=report)
+        files = () if archive is None or rewritten else deleted(opened, archive)
     damage = rewritten or verified.damage
     told = {
         "events": verified.events,
@@ -67,6 +68,8 @@ def verify(
     }
     if verified.archived:
         told["archived"] = verified.archived
+    if files:
+        told["deleted_files"] = len(files)
     show(told, as_json=as_json)
     if verified.events == 0 and verified.damage is None:
         print("scim-ledger: this is an empty ledger: nothing was proven", file=sys.stderr)

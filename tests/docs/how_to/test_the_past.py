@@ -4,6 +4,8 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +37,7 @@ def run(
         PATH=path,
         SCIM_LEDGER_OWNER_DATABASE_URL=database.owner,
         TOKEN_ID=str(TOKENS[0]),
+        KEPT_DAYS="730",
     )
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
@@ -76,3 +79,11 @@ def test_old_uses_leave_and_are_found_in_the_files(database: Database, tmp_path:
     found = run(database, tmp_path, "ask", document=ARCHIVE).stdout.splitlines()
     assert len(found) == 1 + USES
     assert run(database, tmp_path, "rebuild", document=ARCHIVE).returncode == 0
+    (file,) = (tmp_path / "archive").glob("*.gz")
+    for days_ago, said in ((729, f"archived: {USES - 2}\n"), (731, "deleted_files: 1\n")):
+        at = time.time() - timedelta(days=days_ago, hours=1).total_seconds()
+        os.utime(file, (at, at))
+        done = run(database, tmp_path, "delete", document=ARCHIVE)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.endswith(said)
+    assert not file.exists()
