@@ -77,7 +77,10 @@ class Life:
         return found
 
     def do(self, step: str) -> None:
-        """One of STEPS; what is refused did not happen."""
+        """One of STEPS, in an instant in which nothing was asked before; what is refused did not
+        happen.
+        """
+        self.world.clock.advance(INSTANT)
         if step in SPANS:
             self.world.clock.advance(SPANS[step])
             self.steps.append(step)
