@@ -126,7 +126,8 @@ def check(server: str, directory: Path, case: Case) -> None:
         first = archived(database, directory / "first", age)
         before = sources(database)
         done = forgotten(database, network)
-        names = {source: sources(database)[position] for position, source in before.items()}
+        after = sources(database)
+        names = {source: after[position] for position, source in before.items()}
         changed = {source for source, name in names.items() if name != source}
         what = Forgotten([plain_network(network)], [])
         assert changed == {source for source in names if what.has_address(source)}
